@@ -1,0 +1,64 @@
+package wake
+
+import (
+	"time"
+
+	"github.com/sipwake/sipwake/pnparam"
+)
+
+// Binding is a device of an AOR that can be pushed.
+type Binding struct {
+	AOR string // user@domain, lower case
+	// Device identifies the device within its AOR: the +sip.instance if the
+	// client sends one (RFC 5626 section 4.1), else a hash of the push address.
+	Device  string
+	Address pnparam.Address
+	// Contact is the Contact URI of the last REGISTER as it was sent, with its
+	// push parameters: the key under which a node finds the registration.
+	Contact   string
+	CallID    string // Call-ID of the last REGISTER
+	CSeq      uint32 // its CSeq number
+	Node      string // the node it came through
+	Source    string // its flow, transport:ip:port
+	UserAgent string
+	// RegisteredAt is when the last REGISTER came, ExpiresAt when that
+	// registration ends. The binding itself outlives it.
+	RegisteredAt time.Time
+	ExpiresAt    time.Time
+	CreatedAt    time.Time
+}
+
+// Action is what a REGISTER asks for, as regards push.
+type Action int
+
+// The actions.
+const (
+	Seen   Action = iota // no push data: a sign of life, nothing is stored but the sign
+	Bind                 // store or refresh the binding
+	Unbind               // remove the device's binding
+)
+
+// Registration is one REGISTER that a node has accepted.
+type Registration struct {
+	// Binding holds what is stored; for Seen only AOR, Device, Contact, CallID,
+	// CSeq, Node, Source, RegisteredAt and ExpiresAt count.
+	Binding
+	Action Action
+	// Gone says that the REGISTER ended the registration (expires 0): the
+	// device is not reachable by SIP now, and wakes nobody.
+	Gone bool
+}
+
+// Status is what became of a REGISTER's push data.
+type Status string
+
+// The statuses of binding.register.
+const (
+	Stored    Status = "stored"    // new device, or its push address changed
+	Refreshed Status = "refreshed" // known device, same push address
+	Removed   Status = "removed"   // the binding is gone
+	Queried   Status = "queried"   // capability query, RFC 8599 section 4.1.1
+	None      Status = "none"      // no push data, nothing to store
+	Refused   Status = "refused"   // the provider or app is not served here
+	Stale     Status = "stale"     // a newer REGISTER of the same Call-ID was seen
+)

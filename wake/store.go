@@ -1,0 +1,95 @@
+package wake
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/sipwake/sipwake/secret"
+)
+
+// ErrUnavailable wraps every error of a Store that comes from the store being
+// out of reach, as opposed to being used wrongly.
+var ErrUnavailable = errors.New("store unavailable")
+
+// Store keeps bindings, open wakes and the registrations of the last seconds.
+// Every method is atomic per AOR against every other, across all instances that
+// share the store; this is what makes "no lost wake" true. Safe for concurrent
+// use. Every method returns by the time its context ends.
+type Store interface {
+	// Register applies a REGISTER and returns the AOR's open wakes.
+	//
+	// A registration whose Call-ID equals that of the device's last one and
+	// whose CSeq is lower is Stale: nothing changes and no wake is returned. An
+	// equal CSeq is a retransmission and is applied again.
+	// Unless Gone, the registration is remembered for the store's recent time,
+	// so that a Start that comes after it still sees it; when Gone, the memory
+	// of the device is dropped and no wake is returned. Gone with Bind refreshes
+	// nothing but the order (Call-ID, CSeq) and ExpiresAt of a known binding and
+	// stores no unknown one (Status None).
+	Register(ctx context.Context, r Registration) (Registered, error)
+
+	// Start stores the wake, then reads the AOR's bindings and recent
+	// registrations. A wake that was ended before it started (End left a
+	// tombstone) is not stored.
+	Start(ctx context.Context, w Wake) (Started, error)
+
+	// End removes the open wake of (aor, node, call) or, when there is none,
+	// leaves a tombstone so that a Start that comes later does nothing.
+	End(ctx context.Context, aor, node, call string) (Ended, error)
+
+	// Remove deletes what the removal matches and returns how many bindings
+	// went.
+	Remove(ctx context.Context, r Removal) (int, error)
+
+	// Bindings returns what the query matches, ordered by Device.
+	Bindings(ctx context.Context, q Query) ([]Binding, error)
+}
+
+// Registered is the result of Store.Register.
+type Registered struct {
+	Status  Status // Stored, Refreshed, Removed, None or Stale
+	Devices int    // bindings of the AOR afterwards
+	Wakes   []Wake // open and not past their deadline, oldest first
+	// PreviousAOR is the AOR under which one of the tokens was bound before, if
+	// it is another one: the app was switched to another account.
+	PreviousAOR string
+}
+
+// Started is the result of Store.Start.
+type Started struct {
+	// Ended: the wake had already ended. Duplicate: the same wake was already
+	// open (a retransmission). Nothing was stored in either case.
+	Ended, Duplicate bool
+	// Forked: another wake with the same Call-ID is open for this AOR, so its
+	// devices have been pushed. The wake was stored.
+	Forked   bool
+	Bindings []Binding
+	// Recent are the registrations of the last seconds, one per device, that
+	// were not Gone; devices without push among them.
+	Recent []Registration
+}
+
+// Ended is the result of Store.End.
+type Ended struct {
+	Known bool // the wake was open
+	Wake  Wake // as it was stored, if Known
+}
+
+// Removal says which bindings to remove. All conditions given must hold.
+type Removal struct {
+	AOR string // required
+	// Device limits it to one device; empty means every device of the AOR.
+	Device string
+	// Token limits it to bindings that still have this token.
+	Token secret.Token
+	// NotAfter limits it to bindings whose RegisteredAt is at or before it.
+	NotAfter time.Time
+}
+
+// Query says which bindings to return: those of an AOR, or the one that has a
+// token. Exactly one field is set.
+type Query struct {
+	AOR   string
+	Token secret.Token
+}

@@ -1,0 +1,54 @@
+// Package wake holds sipwake's rules: what a REGISTER does to a binding, what an
+// INVITE does to sleeping devices, and when a node is told that a phone is back.
+// It defines the contracts that a store and a SIP node fulfil, and knows neither
+// HTTP nor Redis nor any push service.
+//
+// The way of a call: start.go (an INVITE is held, devices are pushed),
+// register.go (the phone is back, its nodes are signalled by signal.go), end.go.
+package wake
+
+import (
+	"context"
+	"time"
+
+	"github.com/sipwake/sipwake/push"
+)
+
+// Wake is one pending call or message for an AOR, held at a node.
+type Wake struct {
+	ID     string // RFC 9562 UUID, made by sipwake
+	AOR    string
+	Node   string // id of the node that holds the request
+	Call   string // the node's own key of the held request, opaque to us
+	CallID string // Call-ID of the held request
+	Kind   push.Kind
+	// StartedAt is when wake.start came, Deadline when the node stops holding.
+	StartedAt time.Time
+	Deadline  time.Time
+}
+
+// Signal is a node's answer.
+type Signal string
+
+// The answers of a node.
+const (
+	Added     Signal = "added"     // the device has a branch now
+	Dup       Signal = "dup"       // the device had one already
+	Gone      Signal = "gone"      // the request is no longer held
+	NoContact Signal = "nocontact" // that registration has not reached the node's location yet: try again
+	Busy      Signal = "busy"      // cannot be done this moment: try again
+	OK        Signal = "ok"        // the node gave up
+)
+
+// Node is one SIP proxy that holds requests. Safe for concurrent use. Every
+// method makes one try and returns by the time ctx ends.
+type Node interface {
+	// Wake tells the node that the device of r is reachable: add it to the held
+	// request of w. With force the node takes whatever registration of that
+	// contact it has, else only this very one. Answers Added, Dup, Gone or
+	// NoContact.
+	Wake(ctx context.Context, w Wake, r Registration, force bool) (Signal, error)
+	// GiveUp tells the node that nobody can be woken for w: stop waiting.
+	// Branches that ring go on. Answers OK, Gone or Busy.
+	GiveUp(ctx context.Context, w Wake) (Signal, error)
+}
