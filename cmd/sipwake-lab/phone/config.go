@@ -1,0 +1,100 @@
+package phone
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// The transports.
+const (
+	UDP = "udp"
+	TCP = "tcp"
+)
+
+// Config describes a phone. User, Domain and Proxy are required.
+type Config struct {
+	User   string
+	Domain string
+	// Proxy is the host:port of the SIP proxy. Every request goes there, but
+	// those inside a dialog over UDP, which follow their route.
+	Proxy     string
+	Transport string // UDP (the default) or TCP
+	Host      string // local IP address; default: the one that leads to Proxy
+
+	// ContactParams are added to the URI of every Contact, for example
+	// ";pn-provider=apns;pn-param=TEAM.app;pn-prid=token".
+	ContactParams string
+	// Instance is the +sip.instance of REGISTERs, "urn:uuid:..."; may be empty.
+	Instance string
+	// Contact replaces the whole Contact value of REGISTERs; also "*".
+	Contact string
+	// Headers are added to REGISTERs as they are.
+	Headers map[string]string
+	// Expires is what Wake registers for; default 600 s, at least a second.
+	Expires time.Duration
+
+	Behaviour Behaviour
+	// WakeOn tells whether a push wakes the phone; nil: every push does.
+	WakeOn func(payload []byte) bool
+	// WakeDelay is how long the phone takes from a push until its REGISTER.
+	WakeDelay time.Duration
+
+	// T1 is the first retransmission interval (RFC 3261 section 17.1.1.1);
+	// default 500 ms. A request is given up after 64 T1.
+	T1 time.Duration
+	// Keep is how many events are kept at least; default 1024.
+	Keep int
+	// OnEvent is called with every event, one at a time. It must not block
+	// and must not call the phone.
+	OnEvent   func(Event)
+	UserAgent string // default "sipwake-lab"
+}
+
+// Behaviour is what a phone does with a request. The zero Behaviour rings
+// for ever.
+type Behaviour struct {
+	// Code answers an INVITE, after 180 and Ring; 0 never does.
+	Code int
+	Ring time.Duration
+	// SDP is the body of a 2xx to an INVITE; nil: a fitting one without media
+	// if the INVITE had a body.
+	SDP []byte
+	// MessageCode answers a MESSAGE; 0 means 200.
+	MessageCode int
+}
+
+// Answer is the Behaviour of a user who takes every call after ringing so long.
+func Answer(ring time.Duration) Behaviour { return Behaviour{Code: 200, Ring: ring} }
+
+// Reject is the Behaviour that ends every call with the code after ringing so long.
+func Reject(code int, ring time.Duration) Behaviour { return Behaviour{Code: code, Ring: ring} }
+
+// RingOnly is the Behaviour of a user who does not hear the phone.
+func RingOnly() Behaviour { return Behaviour{} }
+
+// complete checks the configuration and fills in the defaults.
+func (c *Config) complete() error {
+	if c.User == "" || c.Domain == "" || c.Proxy == "" {
+		return errors.New("cannot make phone: user, domain and proxy are required")
+	}
+	if c.Transport == "" {
+		c.Transport = UDP
+	}
+	if c.Transport != UDP && c.Transport != TCP {
+		return fmt.Errorf("cannot make phone: transport %q is not udp or tcp", c.Transport)
+	}
+	if c.Expires == 0 {
+		c.Expires = 600 * time.Second
+	}
+	if c.T1 == 0 {
+		c.T1 = 500 * time.Millisecond
+	}
+	if c.Keep == 0 {
+		c.Keep = 1024
+	}
+	if c.UserAgent == "" {
+		c.UserAgent = "sipwake-lab"
+	}
+	return nil
+}

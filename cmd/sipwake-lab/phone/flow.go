@@ -1,0 +1,260 @@
+package phone
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+const (
+	// maxDatagram bounds what is heard over UDP; it is also what an idle phone
+	// costs, so it is not the 64 KiB that UDP could carry.
+	maxDatagram  = 16 << 10
+	maxStream    = 64 << 10 // largest message over TCP
+	writeTimeout = 5 * time.Second
+)
+
+// flow is one UDP socket or one TCP connection to the proxy: what RFC 5626
+// calls a flow. A phone has at most one open at a time.
+type flow struct {
+	udp   *net.UDPConn // one of the two is nil
+	tcp   net.Conn
+	local netip.AddrPort
+	proxy netip.AddrPort
+
+	done chan struct{} // closed by close
+	once sync.Once
+}
+
+// openFlow opens a socket on a free port of host, or of the address that
+// leads to the proxy if host is empty.
+func openFlow(ctx context.Context, transport, host, proxy string) (*flow, error) {
+	dialer := net.Dialer{}
+	if host != "" {
+		addr, err := netip.ParseAddr(host)
+		if err != nil {
+			return nil, fmt.Errorf("cannot parse address %q: %w", host, err)
+		}
+		dialer.LocalAddr = net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, 0))
+		if transport == TCP {
+			dialer.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(addr, 0))
+		}
+	}
+	conn, err := dialer.DialContext(ctx, transport, proxy)
+	if err != nil {
+		return nil, fmt.Errorf("cannot reach proxy %q: %w", proxy, err)
+	}
+	f := &flow{done: make(chan struct{}), local: addrPort(conn.LocalAddr()), proxy: addrPort(conn.RemoteAddr())}
+	if transport == TCP {
+		f.tcp = conn
+		return f, nil
+	}
+	// A connected UDP socket hears its peer only; a phone hears every proxy of
+	// its domain. The connected one has told the addresses.
+	if err := conn.Close(); err != nil {
+		return nil, fmt.Errorf("cannot close socket: %w", err)
+	}
+	f.udp, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(f.local.Addr(), 0)))
+	if err != nil {
+		return nil, fmt.Errorf("cannot open socket: %w", err)
+	}
+	f.local = addrPort(f.udp.LocalAddr())
+	return f, nil
+}
+
+func addrPort(a net.Addr) netip.AddrPort {
+	var ap netip.AddrPort
+	switch a := a.(type) {
+	case *net.UDPAddr:
+		ap = a.AddrPort()
+	case *net.TCPAddr:
+		ap = a.AddrPort()
+	}
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+}
+
+func (f *flow) protocol() string {
+	if f.tcp != nil {
+		return "TCP"
+	}
+	return "UDP"
+}
+
+// close ends the flow; the reader returns soon after. Idempotent.
+func (f *flow) close() {
+	f.once.Do(func() {
+		close(f.done)
+		if f.tcp != nil {
+			_ = f.tcp.Close() // nothing can be done about a connection that does not close
+		} else {
+			_ = f.udp.Close()
+		}
+	})
+}
+
+func (f *flow) closed() bool {
+	select {
+	case <-f.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// send sends one message; a TCP flow has only one place to send to.
+func (f *flow) send(b []byte, to netip.AddrPort) error {
+	var err error
+	if f.tcp != nil {
+		if err = f.tcp.SetWriteDeadline(time.Now().Add(writeTimeout)); err == nil {
+			_, err = f.tcp.Write(b)
+		}
+	} else {
+		_, err = f.udp.WriteToUDPAddrPort(b, to)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot send to %s: %w", to, err)
+	}
+	return nil
+}
+
+// hop is where a request inside a dialog goes: to its first route, else to its
+// target, if that is an address; else to the proxy.
+func (f *flow) hop(target string, routes []string) netip.AddrPort {
+	if len(routes) > 0 {
+		target = addressURI(routes[0])
+	}
+	var uri sip.Uri
+	if err := sip.ParseUri(target, &uri); err != nil {
+		return f.proxy
+	}
+	addr, err := netip.ParseAddr(strings.Trim(uri.Host, "[]"))
+	if err != nil {
+		return f.proxy
+	}
+	port := uri.Port
+	if port == 0 {
+		port = 5060
+	}
+	return netip.AddrPortFrom(addr, uint16(port))
+}
+
+// read hands every message to hear until the flow is closed, by either side.
+// The bytes are hear's own. An error tells that the other side closed it, or
+// that it cannot be read any more.
+func (f *flow) read(hear func(raw []byte, from netip.AddrPort, err error)) error {
+	var err error
+	if f.tcp != nil {
+		err = f.readStream(hear)
+	} else {
+		err = f.readDatagrams(hear)
+	}
+	if f.closed() {
+		return nil
+	}
+	return err
+}
+
+var errDatagramSize = errors.New("datagram larger than " + strconv.Itoa(maxDatagram) + " bytes")
+
+func (f *flow) readDatagrams(hear func([]byte, netip.AddrPort, error)) error {
+	buf := make([]byte, maxDatagram+1)
+	for {
+		n, from, err := f.udp.ReadFromUDPAddrPort(buf)
+		if err != nil {
+			return fmt.Errorf("cannot read socket: %w", err)
+		}
+		if n > maxDatagram {
+			hear(bytes.Clone(buf[:n]), from, errDatagramSize)
+			continue
+		}
+		if len(bytes.Trim(buf[:n], "\r\n\x00")) == 0 {
+			continue // keep-alive, RFC 5626 section 3.5.1
+		}
+		hear(bytes.Clone(buf[:n]), netip.AddrPortFrom(from.Addr().Unmap(), from.Port()), nil)
+	}
+}
+
+func (f *flow) readStream(hear func([]byte, netip.AddrPort, error)) error {
+	var stream framer
+	for {
+		for {
+			raw, err := stream.next()
+			if err != nil {
+				hear(stream.buf, f.proxy, err)
+				return err
+			}
+			if raw == nil {
+				break
+			}
+			hear(raw, f.proxy, nil)
+		}
+		if err := stream.fill(f.tcp); err != nil {
+			return fmt.Errorf("cannot read connection: %w", err)
+		}
+	}
+}
+
+var errStreamSize = errors.New("message larger than " + strconv.Itoa(maxStream) + " bytes")
+
+// framer cuts a stream into messages (RFC 3261 section 18.3). The stream parser
+// of sipgo drops the text of what it reads, and stops for good at a header that
+// it does not like.
+type framer struct{ buf []byte }
+
+func (s *framer) fill(r interface{ Read([]byte) (int, error) }) error {
+	if cap(s.buf)-len(s.buf) < 512 {
+		s.buf = append(make([]byte, 0, 2*cap(s.buf)+2048), s.buf...)
+	}
+	n, err := r.Read(s.buf[len(s.buf):cap(s.buf)])
+	s.buf = s.buf[:len(s.buf)+n]
+	return err
+}
+
+// next returns the next message, nil if it is not complete yet.
+func (s *framer) next() ([]byte, error) {
+	s.buf = bytes.TrimLeft(s.buf, "\r\n") // keep-alives between messages
+	head := bytes.Index(s.buf, []byte("\r\n\r\n"))
+	if head < 0 {
+		if len(s.buf) > maxStream {
+			return nil, errStreamSize
+		}
+		return nil, nil
+	}
+	size := head + 4 + contentLength(s.buf[:head])
+	if size > maxStream {
+		return nil, errStreamSize
+	}
+	if len(s.buf) < size {
+		return nil, nil
+	}
+	raw := bytes.Clone(s.buf[:size])
+	s.buf = s.buf[size:]
+	if len(s.buf) == 0 {
+		s.buf = nil // an idle connection holds no more than its next buffer
+	}
+	return raw, nil
+}
+
+// contentLength is 0 if there is none that can be read.
+func contentLength(head []byte) int {
+	for line := range bytes.SplitSeq(head, []byte("\r\n")) {
+		name, value, _ := bytes.Cut(line, []byte(":"))
+		name = bytes.ToLower(bytes.TrimSpace(name))
+		if string(name) != "content-length" && string(name) != "l" {
+			continue
+		}
+		if n, err := strconv.ParseUint(string(bytes.TrimSpace(value)), 10, 31); err == nil {
+			return int(n)
+		}
+	}
+	return 0
+}

@@ -1,0 +1,96 @@
+package push
+
+import (
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/sony/gobreaker/v2"
+)
+
+// breaker switches an app off while its service or its credential fails, and on
+// again at the first success. The nil breaker lets everything through.
+//
+// WebPush apps have none: every token names a server of its own, picked by the
+// client, and one bad server must not switch off all the others.
+type breaker struct {
+	cb *gobreaker.TwoStepCircuitBreaker[struct{}]
+	// credential: the last failure was a rejected credential. It is written and
+	// read only by the library's hooks, under the library's lock.
+	credential bool
+}
+
+// What a try tells the breaker; nil means that the service works.
+var (
+	errRejected = errors.New("credential rejected")
+	errFailing  = errors.New("service failing")
+	errNothing  = errors.New("says nothing about the service")
+)
+
+func newBreaker(limits Limits, log *slog.Logger) *breaker {
+	b := &breaker{}
+	b.cb = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
+		Timeout: limits.BreakerPause,
+		IsSuccessful: func(err error) bool {
+			b.credential = errors.Is(err, errRejected)
+			return err == nil
+		},
+		IsExcluded: func(err error) bool { return errors.Is(err, errNothing) },
+		ReadyToTrip: func(c gobreaker.Counts) bool {
+			return b.credential || int(c.ConsecutiveFailures) >= limits.BreakerFailures
+		},
+		OnStateChange: func(_ string, from, to gobreaker.State) {
+			switch {
+			case from == gobreaker.StateClosed:
+				cause := Unavailable
+				if b.credential {
+					cause = Credential
+				}
+				log.Warn("breaker opened: pushes are refused", "reason", string(cause), "pause", limits.BreakerPause)
+			case to == gobreaker.StateClosed:
+				log.Warn("breaker closed: pushes are sent again")
+			}
+		},
+	})
+	return b
+}
+
+// allow asks for one try. When it grants it, report must be called once.
+func (b *breaker) allow() (report func(error), ok bool) {
+	if b == nil {
+		return func(error) {}, true
+	}
+	report, err := b.cb.Allow()
+	return report, err == nil
+}
+
+// open tells whether every push would be refused now.
+func (b *breaker) open() bool { return b != nil && b.cb.State() == gobreaker.StateOpen }
+
+// state is the word for operators and the value of the metric.
+func (b *breaker) state() (string, float64) {
+	if b == nil {
+		return "off", 0
+	}
+	s := b.cb.State()
+	return s.String(), float64(s)
+}
+
+// verdict is what a try that ended with the reason tells the breaker. budget is
+// the time that the try had: running out of less than a second says little.
+func verdict(reason Reason, budget time.Duration, limits Limits) error {
+	switch reason {
+	case Credential:
+		return errRejected
+	case Unavailable:
+		return errFailing
+	case Timeout:
+		if budget < min(time.Second, limits.Timeout) {
+			return errNothing
+		}
+		return errFailing
+	case Accepted, TokenDead, TokenBad, BadRequest:
+		return nil
+	}
+	return errNothing // Throttled
+}

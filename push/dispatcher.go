@@ -1,0 +1,318 @@
+package push
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sipwake/sipwake/pnparam"
+)
+
+// appKey is what an address is looked up by.
+type appKey struct {
+	provider pnparam.Provider
+	app      string
+	env      pnparam.Environment
+}
+
+// table is one configuration of apps. It never changes.
+type table struct {
+	byKey   map[appKey]*queue
+	queues  []*queue // each once, ordered
+	stopped bool
+}
+
+// find returns the queue that serves the address, or nil.
+func (t *table) find(provider pnparam.Provider, app string, env pnparam.Environment) *queue {
+	if q := t.byKey[appKey{provider, app, env}]; q != nil || env == "" {
+		return q
+	}
+	// A client may name an environment where the provider has none.
+	if q := t.byKey[appKey{provider, app, ""}]; q != nil && q.Environment == "" {
+		return q
+	}
+	return nil
+}
+
+// Dispatcher sends pushes through apps: it queues, retries, bounds and counts
+// them. All methods are safe for concurrent use.
+type Dispatcher struct {
+	log      *slog.Logger
+	throttle throttle // of what belongs to no app
+	metrics  *metrics
+	base     context.Context
+	giveUp   context.CancelFunc
+	table    atomic.Pointer[table]
+
+	mu       sync.Mutex // one change of the table at a time
+	draining []*queue
+	wg       sync.WaitGroup // one for each draining queue
+}
+
+// NewDispatcher returns a dispatcher without apps. It registers its metrics
+// with reg, which must not have those of another dispatcher; Stop takes them
+// out again.
+func NewDispatcher(log *slog.Logger, reg prometheus.Registerer) *Dispatcher {
+	d := &Dispatcher{log: log}
+	d.base, d.giveUp = context.WithCancel(context.Background())
+	d.table.Store(&table{})
+	d.metrics = newMetrics(reg, d)
+	return d
+}
+
+// SetApps replaces all apps at once. An app that was there with the same
+// Fingerprint goes on with its queue and client: of the new one only Packages,
+// Default and Templates are taken, and its Client is neither used nor closed.
+// What other old apps have queued still goes out through their old clients,
+// which are closed after that. On an error nothing changes.
+func (d *Dispatcher) SetApps(apps []App) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	old := d.table.Load()
+	if old.stopped {
+		return errors.New("cannot set apps: the dispatcher has stopped")
+	}
+	if err := checkApps(apps); err != nil {
+		return err
+	}
+	before := make(map[appKey]*queue, len(old.queues))
+	for _, q := range old.queues {
+		before[q.key()] = q
+	}
+	t := &table{byKey: make(map[appKey]*queue)}
+	for _, a := range apps {
+		q := d.queueFor(a, before[a.key()])
+		t.queues = append(t.queues, q)
+		for _, k := range claims(&a) {
+			t.byKey[k] = q
+		}
+	}
+	slices.SortFunc(t.queues, func(a, b *queue) int {
+		return cmp.Or(cmp.Compare(a.Provider, b.Provider), cmp.Compare(a.name(), b.name()),
+			cmp.Compare(a.Environment, b.Environment))
+	})
+	d.swap(t)
+	return nil
+}
+
+// queueFor returns the queue of a: the old one if nothing changed.
+func (d *Dispatcher) queueFor(a App, old *queue) *queue {
+	if a.Templates == nil {
+		a.Templates = DefaultTemplates(a.Provider)
+	}
+	if old != nil && old.Fingerprint == a.Fingerprint && a.Fingerprint != "" {
+		old.templates.Store(a.Templates)
+		return old
+	}
+	a.Limits.SetDefaults()
+	rejected := new([lanes]atomic.Uint64)
+	if old != nil {
+		rejected = old.rejected
+	}
+	return newQueue(d.base, a, d.log, d.metrics.provider(a.Provider), rejected)
+}
+
+// swap makes t the table and lets the queues that are not in it drain. The
+// caller holds the lock.
+func (d *Dispatcher) swap(t *table) {
+	old := d.table.Load()
+	var replaced []*queue
+	for _, q := range old.queues {
+		if !slices.Contains(t.queues, q) {
+			replaced = append(replaced, q)
+		}
+	}
+	d.draining = append(d.draining, replaced...)
+	d.table.Store(t) // before they retire: a Push that is turned away finds the new one
+	for _, q := range replaced {
+		q.retire()
+		d.wg.Go(func() { d.drain(q) })
+	}
+}
+
+// drain waits until the retired queue is empty, and lets go of it.
+func (d *Dispatcher) drain(q *queue) {
+	<-q.drained
+	q.Client.Close()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.draining = slices.DeleteFunc(d.draining, func(other *queue) bool { return other == q })
+}
+
+// claims lists the keys under which a is found.
+func claims(a *App) []appKey {
+	packages := a.Packages
+	if len(packages) == 0 {
+		packages = []string{""}
+	}
+	var keys []appKey
+	for _, p := range packages {
+		keys = append(keys, appKey{a.Provider, p, a.Environment})
+		if a.Default && a.Environment != "" {
+			keys = append(keys, appKey{a.Provider, p, ""})
+		}
+	}
+	return keys
+}
+
+func checkApps(apps []App) error {
+	seen := make(map[appKey]bool)
+	for i := range apps {
+		a := &apps[i]
+		if a.Client == nil {
+			return fmt.Errorf("cannot serve %s app %q: it has no client", a.Provider, a.name())
+		}
+		for _, k := range claims(a) {
+			if seen[k] {
+				return fmt.Errorf("cannot serve %s app %q: two apps claim it %s", k.provider, k.app, claimed(k.env))
+			}
+			seen[k] = true
+		}
+	}
+	return nil
+}
+
+func claimed(env pnparam.Environment) string {
+	if env == "" {
+		return "where no environment is named"
+	}
+	return "in environment " + string(env)
+}
+
+// Serves tells whether there is an app for such an address.
+func (d *Dispatcher) Serves(provider pnparam.Provider, app string, env pnparam.Environment) bool {
+	return d.table.Load().find(provider, app, env) != nil
+}
+
+// Providers lists those that have at least one app, ordered.
+func (d *Dispatcher) Providers() []pnparam.Provider {
+	var list []pnparam.Provider
+	for _, q := range d.table.Load().queues {
+		list = append(list, q.Provider)
+	}
+	return slices.Compact(list) // the queues are ordered by provider
+}
+
+// Load is how full the fullest app is, from 0 to 1: up to a half as its slots
+// in flight fill, up to 1 as its queue does.
+func (d *Dispatcher) Load() float64 {
+	share := 0.0
+	for _, q := range d.table.Load().queues {
+		share = max(share, q.load())
+	}
+	return share
+}
+
+// Apps tells how each app is doing, ordered by provider, package, environment.
+func (d *Dispatcher) Apps() []AppInfo {
+	queues := d.table.Load().queues
+	list := make([]AppInfo, len(queues))
+	for i, q := range queues {
+		list[i] = q.info()
+	}
+	return list
+}
+
+// Push sends r and calls done exactly once with how it ended. It never blocks.
+// done is called by Push itself when r is refused at once, else by another
+// goroutine, on which other pushes wait: it must return soon.
+//
+// When ctx ends before a try, the outcome is Dropped; a try under way is not
+// cut short by it. A push that was tried and gets no further try ends with the
+// reason of its last.
+func (d *Dispatcher) Push(ctx context.Context, r Request, done func(Outcome)) {
+	j := &job{ctx: ctx, r: r, done: done, lane: laneRest}
+	if r.Kind == Call {
+		j.lane = laneCalls
+	}
+	for {
+		t := d.table.Load()
+		q := t.find(r.Provider, r.App, r.Environment)
+		switch {
+		case t.stopped:
+			d.refuse(j, ShutDown)
+		case q == nil:
+			d.refuse(j, NoApp)
+		default:
+			reason := q.precheck(j)
+			if reason == "" {
+				reason = q.admit(j)
+			}
+			if reason == ShutDown { // retired: there is a newer table
+				continue
+			}
+			if reason != "" {
+				q.finish(j, reason)
+			}
+		}
+		return
+	}
+}
+
+// precheck is why the job need not be queued at all, or empty.
+func (q *queue) precheck(j *job) Reason {
+	r := &j.r
+	switch {
+	case r.Token.Empty() || !tokenAllowed(r.Provider, r.Service, r.Kind):
+		return NoToken
+	case j.ctx.Err() != nil:
+		return Dropped
+	case !time.Now().Before(r.Deadline):
+		return Expired
+	case q.breaker.open():
+		return BreakerOpen
+	}
+	return ""
+}
+
+// tokenAllowed is false for a voip token and anything but a call: iOS kills an
+// app that gets a voip push and reports no call, and then stops delivering.
+func tokenAllowed(provider pnparam.Provider, service pnparam.Service, kind Kind) bool {
+	return provider != pnparam.APNs || service != pnparam.VoIP || kind == Call
+}
+
+// hasBreaker tells whether all tokens of an app lead to the same service.
+func hasBreaker(provider pnparam.Provider) bool { return provider != pnparam.WebPush }
+
+// Stop refuses new pushes, finishes those it has until ctx ends, gives up the
+// rest as ShutDown, closes the clients and waits for all goroutines. The error
+// is that of ctx if it ended first. A second Stop waits like the first.
+func (d *Dispatcher) Stop(ctx context.Context) error {
+	d.mu.Lock()
+	d.swap(&table{stopped: true})
+	d.mu.Unlock()
+
+	empty := make(chan struct{})
+	go func() {
+		d.wg.Wait()
+		close(empty)
+	}()
+	var err error
+	select {
+	case <-empty:
+	case <-ctx.Done():
+		err = fmt.Errorf("cannot finish all pushes: %w", ctx.Err())
+		d.giveUp()
+		for _, q := range d.drainingQueues() {
+			q.abort()
+		}
+		<-empty
+	}
+	d.giveUp()
+	d.metrics.unregister()
+	return err
+}
+
+func (d *Dispatcher) drainingQueues() []*queue {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.draining)
+}

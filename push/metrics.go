@@ -1,0 +1,206 @@
+package push
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sipwake/sipwake/pnparam"
+)
+
+// otherProvider is the label of pushes whose provider sipwake does not know, so
+// that no stranger's word becomes a label.
+const otherProvider pnparam.Provider = "other"
+
+type outcomeKey struct {
+	kind   Kind
+	reason Reason
+}
+
+// providerMetrics are the series of one provider, all of them created up front.
+type providerMetrics struct {
+	outcomes map[outcomeKey]prometheus.Counter
+	seconds  prometheus.Observer
+	retries  prometheus.Counter
+}
+
+func (m *providerMetrics) knows(kind Kind, reason Reason) bool {
+	return m.outcomes[outcomeKey{kind, reason}] != nil
+}
+
+func (m *providerMetrics) count(kind Kind, reason Reason) {
+	if c := m.outcomes[outcomeKey{kind, reason}]; c != nil {
+		c.Inc()
+	}
+}
+
+// metrics are those of a Dispatcher.
+type metrics struct {
+	reg        prometheus.Registerer
+	collectors []prometheus.Collector
+	total      *prometheus.CounterVec
+	seconds    *prometheus.HistogramVec
+	retries    *prometheus.CounterVec
+	providers  map[pnparam.Provider]*providerMetrics
+}
+
+func newMetrics(reg prometheus.Registerer, d *Dispatcher) *metrics {
+	m := &metrics{
+		reg: reg,
+		total: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "sipwake_push_total",
+			Help: "Pushes by how they ended, after all tries.",
+		}, []string{"provider", "kind", "reason"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "sipwake_push_seconds",
+			Help:    "Time of one try until the service answered, in seconds.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2, 5, 10},
+		}, []string{"provider"}),
+		retries: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "sipwake_push_retries_total",
+			Help: "Pushes that were given another try.",
+		}, []string{"provider"}),
+		providers: make(map[pnparam.Provider]*providerMetrics),
+	}
+	for _, p := range []pnparam.Provider{pnparam.APNs, pnparam.FCM, pnparam.WebPush} {
+		m.providers[p] = m.provider(p)
+	}
+	m.providers[otherProvider] = &providerMetrics{outcomes: m.outcomes(otherProvider, NoApp, ShutDown)}
+	m.collectors = []prometheus.Collector{m.total, m.seconds, m.retries, newAppCollector(d)}
+	reg.MustRegister(m.collectors...)
+	return m
+}
+
+func (m *metrics) unregister() {
+	for _, c := range m.collectors {
+		m.reg.Unregister(c)
+	}
+}
+
+// provider returns the series of p, and creates them if need be.
+func (m *metrics) provider(p pnparam.Provider) *providerMetrics {
+	if known := m.providers[p]; known != nil {
+		return known
+	}
+	return &providerMetrics{
+		outcomes: m.outcomes(p, Reasons()...),
+		seconds:  m.seconds.WithLabelValues(string(p)),
+		retries:  m.retries.WithLabelValues(string(p)),
+	}
+}
+
+func (m *metrics) outcomes(p pnparam.Provider, reasons ...Reason) map[outcomeKey]prometheus.Counter {
+	series := make(map[outcomeKey]prometheus.Counter)
+	for _, k := range Kinds() {
+		for _, r := range reasons {
+			series[outcomeKey{k, r}] = m.total.WithLabelValues(string(p), string(k), string(r))
+		}
+	}
+	return series
+}
+
+// countRefused counts a push that no app took.
+func (m *metrics) countRefused(p pnparam.Provider, kind Kind, reason Reason) {
+	known := m.providers[p]
+	if known == nil {
+		known = m.providers[otherProvider]
+	}
+	known.count(kind, reason)
+}
+
+// appCollector reads the state of the apps when it is asked: that costs a push
+// nothing, and the series of an app go with the app.
+type appCollector struct {
+	d                               *Dispatcher
+	length, capacity, rejected      *prometheus.Desc
+	inFlight, most, breaker, expiry *prometheus.Desc
+}
+
+func newAppCollector(d *Dispatcher) *appCollector {
+	app := []string{"provider", "app", "environment"}
+	lane := append(app[:len(app):len(app)], "lane")
+	desc := func(name, help string, labels []string) *prometheus.Desc {
+		return prometheus.NewDesc(name, help, labels, nil)
+	}
+	return &appCollector{
+		d:        d,
+		length:   desc("sipwake_push_queue_length", "Pushes that wait for a try.", lane),
+		capacity: desc("sipwake_push_queue_capacity", "Pushes that may wait for a try.", lane),
+		rejected: desc("sipwake_push_queue_rejected_total", "Pushes refused because the queue was full.", lane),
+		inFlight: desc("sipwake_push_in_flight", "Requests to the service under way.", app),
+		most:     desc("sipwake_push_in_flight_capacity", "Requests to the service that may be under way.", app),
+		breaker:  desc("sipwake_push_breaker_state", "State of the breaker: 0 closed, 1 half-open, 2 open.", app),
+		expiry: desc("sipwake_credential_expiry_timestamp_seconds",
+			"When the app's key or certificate ends, in seconds since 1970; absent if it does not.", app),
+	}
+}
+
+// Describe sends the descriptions of all series.
+func (c *appCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{c.length, c.capacity, c.rejected, c.inFlight, c.most, c.breaker, c.expiry} {
+		ch <- d
+	}
+}
+
+// Collect sends the current values. What a replaced app still has to send is
+// counted with the app of the same name, if there is one.
+func (c *appCollector) Collect(ch chan<- prometheus.Metric) {
+	queues := c.d.table.Load().queues
+	left := make(map[appKey][]*queue)
+	for _, q := range c.d.drainingQueues() {
+		left[q.key()] = append(left[q.key()], q)
+	}
+	for _, q := range queues {
+		c.collectUse(ch, append(left[q.key()], q))
+		c.collectState(ch, q)
+		delete(left, q.key())
+	}
+	for _, group := range left {
+		c.collectUse(ch, group)
+	}
+}
+
+// collectUse sends what the queues, all of the same key, hold together.
+func (c *appCollector) collectUse(ch chan<- prometheus.Metric, group []*queue) {
+	var held [lanes]int
+	inFlight := 0
+	for _, q := range group {
+		q.mu.Lock()
+		for i := range q.lane {
+			held[i] += q.lane[i].queued + q.lane[i].waiting
+		}
+		inFlight += q.inFlight()
+		q.mu.Unlock()
+	}
+	labels := group[0].labels()
+	gauge(ch, c.inFlight, inFlight, labels...)
+	for i, name := range laneNames {
+		gauge(ch, c.length, held[i], append(labels, name)...)
+	}
+}
+
+// collectState sends what only an app that is in use has.
+func (c *appCollector) collectState(ch chan<- prometheus.Metric, q *queue) {
+	labels := q.labels()
+	for i, name := range laneNames {
+		lane := append(labels, name)
+		gauge(ch, c.capacity, q.Limits.Queue, lane...)
+		ch <- prometheus.MustNewConstMetric(c.rejected, prometheus.CounterValue, float64(q.rejected[i].Load()), lane...)
+	}
+	gauge(ch, c.most, q.Limits.InFlight, labels...)
+	if q.breaker != nil {
+		_, state := q.breaker.state()
+		gauge(ch, c.breaker, state, labels...)
+	}
+	if !q.CredentialExpiry.IsZero() {
+		gauge(ch, c.expiry, q.CredentialExpiry.Unix(), labels...)
+	}
+}
+
+// labels returns provider, app and environment, with nothing to spare, so that
+// appending copies.
+func (q *queue) labels() []string {
+	return []string{string(q.Provider), q.name(), string(q.Environment)}
+}
+
+func gauge[T int | int64 | float64](ch chan<- prometheus.Metric, desc *prometheus.Desc, value T, labels ...string) {
+	ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(value), labels...)
+}

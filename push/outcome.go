@@ -1,0 +1,99 @@
+package push
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// finish ends a job that an app had: counts it, logs it and calls done.
+func (q *queue) finish(j *job, reason Reason) {
+	if j.tries > 0 && (reason == Expired || reason == BreakerOpen) {
+		reason = j.reply.Reason // the reason that there was no good answer
+	}
+	q.metrics.count(j.r.Kind, reason)
+	end(q.log, &q.throttle, j, reason)
+}
+
+// refuse ends a job that no app took.
+func (d *Dispatcher) refuse(j *job, reason Reason) {
+	d.metrics.countRefused(j.r.Provider, j.r.Kind, reason)
+	end(d.log, &d.throttle, j, reason)
+}
+
+func end(log *slog.Logger, t *throttle, j *job, reason Reason) {
+	o := Outcome{
+		Reason: reason, Detail: j.reply.Detail, ID: j.reply.ID, DeadSince: j.reply.DeadSince,
+		Tries: j.tries, SentAt: j.sentAt,
+	}
+	logOutcome(log, t, &j.r, &o)
+	j.done(o)
+}
+
+// logOutcome writes a failure as a warning, throttled by reason, and the rest
+// for those who look closely.
+func logOutcome(log *slog.Logger, t *throttle, r *Request, o *Outcome) {
+	level, message, dropped := slog.LevelDebug, "push sent", 0
+	switch o.Reason {
+	case Accepted:
+	case Dropped, BreakerOpen, ShutDown: // by our own will; the breaker has warned already
+		message = "push not sent"
+	default:
+		level, message = slog.LevelWarn, "push failed"
+		var ok bool
+		if ok, dropped = t.allow(o.Reason, time.Now()); !ok {
+			return
+		}
+	}
+	if !log.Enabled(context.Background(), level) {
+		return
+	}
+	attrs := []slog.Attr{
+		slog.String("kind", string(r.Kind)), slog.String("reason", string(o.Reason)),
+		slog.String("detail", o.Detail), slog.Int("tries", o.Tries),
+		slog.String("call_id", r.Values.CallID), slog.String("aor", r.Values.AOR),
+		slog.Any("token", r.Token),
+	}
+	if o.Reason == NoApp { // an app's own logger has these
+		attrs = append(attrs, slog.String("provider", string(r.Provider)), slog.String("app", r.App),
+			slog.String("environment", string(r.Environment)))
+	}
+	if dropped > 0 {
+		attrs = append(attrs, slog.Int("dropped", dropped))
+	}
+	log.LogAttrs(context.Background(), level, message, attrs...)
+}
+
+// throttleEvery is the least time between two lines with the same reason.
+const throttleEvery = 10 * time.Second
+
+// throttle thins out log lines that differ in little. The zero throttle is
+// ready; it holds one entry a reason.
+type throttle struct {
+	mu   sync.Mutex
+	last map[Reason]throttled
+}
+
+type throttled struct {
+	at      time.Time
+	dropped int
+}
+
+// allow tells whether to write the line, and how many were not written since
+// the last.
+func (t *throttle) allow(reason Reason, now time.Time) (ok bool, dropped int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e, seen := t.last[reason]
+	if seen && now.Sub(e.at) < throttleEvery {
+		e.dropped++
+		t.last[reason] = e
+		return false, 0
+	}
+	if t.last == nil {
+		t.last = make(map[Reason]throttled)
+	}
+	t.last[reason] = throttled{at: now}
+	return true, e.dropped
+}

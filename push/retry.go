@@ -1,0 +1,140 @@
+package push
+
+import (
+	"context"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/sipwake/sipwake/pnparam"
+)
+
+const (
+	backoffBase = 500 * time.Millisecond
+	backoffCap  = 30 * time.Second
+	callTries   = 2
+)
+
+// pause says whether a push that has had its tries, the last of them ended by
+// reply, gets another one, and how long to wait for it. now+wait is before the
+// deadline and not before the time that the service asked for.
+func pause(kind Kind, limits Limits, reply Reply, tries int, now, deadline time.Time) (wait time.Duration, again bool) {
+	most := limits.Tries
+	if kind == Call {
+		most = callTries
+	}
+	if !reply.Reason.Retryable() || tries >= most {
+		return 0, false
+	}
+	// The held caller hears nothing meanwhile: a failed connection is replaced
+	// at once. Only a service that is overloaded gets its rest.
+	if kind != Call || reply.Reason == Throttled {
+		wait = backoff(tries)
+	}
+	wait = max(wait, reply.RetryAfter)
+	return wait, now.Add(wait).Before(deadline)
+}
+
+// backoff doubles with each try up to the cap; the upper half of it is random,
+// so that what failed together does not come back together.
+func backoff(tries int) time.Duration {
+	d := min(backoffBase<<min(tries-1, 10), backoffCap)
+	return d/2 + rand.N(d/2)
+}
+
+// budget is the time that the next try gets.
+func budget(kind Kind, limits Limits, tries int, left time.Duration) time.Duration {
+	if kind == Call && tries == 0 {
+		return min(limits.Timeout, limits.CallTimeout, left/2)
+	}
+	return min(limits.Timeout, left)
+}
+
+// run tries the job until it ends or has to wait for another try; the queue has
+// it again then. It is called with a slot in flight, and keeps it only for tries
+// that follow each other at once.
+func (q *queue) run(j *job) {
+	for {
+		if reason := q.refusal(j); reason != "" {
+			q.finish(j, reason)
+			return
+		}
+		report, ok := q.breaker.allow()
+		if !ok {
+			q.finish(j, BreakerOpen)
+			return
+		}
+		q.try(j, report)
+		wait, again := pause(j.r.Kind, q.Limits, j.reply, j.tries, time.Now(), j.r.Deadline)
+		if !again {
+			q.finish(j, j.reply.Reason)
+			return
+		}
+		q.metrics.retries.Inc()
+		if wait > 0 {
+			q.wait(j, wait)
+			return
+		}
+	}
+}
+
+// refusal is why the next try must not be made, or empty. It prepares the
+// payload of the first.
+func (q *queue) refusal(j *job) Reason {
+	switch {
+	case q.base.Err() != nil:
+		return ShutDown
+	case j.ctx.Err() != nil:
+		return Dropped
+	case !time.Now().Before(j.r.Deadline):
+		return Expired
+	case j.n.Payload != nil || j.tries > 0:
+		return ""
+	}
+	payload, err := q.templates.Load().Payload(nil, &j.r, payloadLimit(j.r.Service))
+	if err != nil {
+		j.reply.Detail = err.Error()
+		return BadRequest
+	}
+	j.n = Notification{
+		Kind: j.r.Kind, Service: j.r.Service, Token: j.r.Token, Payload: payload,
+		Deadline: j.r.Deadline, CollapseID: collapseID(&j.r),
+	}
+	return ""
+}
+
+// collapseID lets a second try that follows an accepted but unanswered first
+// replace it on the phone, and a cancel replace its call. FCM has none: it
+// throttles collapsible messages to a few an hour for each device.
+func collapseID(r *Request) string {
+	const most = 64 // bytes, apns-collapse-id
+	if r.Provider != pnparam.APNs || r.Service == pnparam.VoIP || len(r.Values.UUID) > most {
+		return ""
+	}
+	return r.Values.UUID
+}
+
+// try sends the job once. It is not cut short when the request's context ends:
+// the push may be on the phone already, and whoever asked wants to know.
+func (q *queue) try(j *job, report func(error)) {
+	now := time.Now()
+	limit := budget(j.r.Kind, q.Limits, j.tries, j.r.Deadline.Sub(now))
+	ctx, cancel := context.WithTimeout(q.base, limit)
+	j.tries++
+	j.sentAt = now
+	j.reply = q.Client.Push(ctx, &j.n)
+	cancel()
+	q.metrics.seconds.Observe(time.Since(now).Seconds())
+
+	if !q.metrics.knows(j.r.Kind, j.reply.Reason) {
+		j.reply = Reply{Reason: BadRequest, Detail: "the provider gave no known reason"}
+	}
+	if strings.Contains(j.reply.Detail, j.r.Token.Reveal()) {
+		j.reply.Detail = "" // a service that quotes the token must not get it into a log
+	}
+	if q.base.Err() != nil {
+		report(errNothing)
+		return
+	}
+	report(verdict(j.reply.Reason, limit, q.Limits))
+}

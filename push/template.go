@@ -1,0 +1,265 @@
+package push
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+)
+
+// dataKey is the object key that stands for all of Values.Data: with a null
+// value, it is replaced by those pairs. A pair whose key the object has already
+// is left out.
+const dataKey = "{DATA}"
+
+// template is a payload that waits for its values. It was parsed as JSON before
+// anything is filled in, and only its string values are: whatever a caller's
+// name holds, the result is JSON with the keys and the structure of the
+// template. It never changes.
+type template struct {
+	segments []segment
+	size     int // of the fixed text
+}
+
+// segment is a piece of fixed JSON, and what follows it.
+type segment struct {
+	fixed   string
+	keyword keyword
+	data    *dataSlot
+}
+
+// dataSlot is the place of the Data pairs, always the end of an object.
+type dataSlot struct {
+	taken []string // keys that the object has
+}
+
+// parseTemplate compiles a JSON object. Keywords stand in its string values as
+// "{FROM}"; any other brace is plain text. Errors name the place.
+func parseTemplate(text []byte) (*template, error) {
+	var whole json.RawMessage
+	if err := json.Unmarshal(text, &whole); err != nil {
+		return nil, fmt.Errorf("it is not JSON: %w", err)
+	}
+	p := parser{dec: json.NewDecoder(bytes.NewReader(whole))}
+	p.dec.UseNumber()
+	if p.token() != json.Delim('{') {
+		return nil, errors.New("it must be a JSON object")
+	}
+	if err := p.object(""); err != nil {
+		return nil, err
+	}
+	p.end(segment{})
+	return &p.t, nil
+}
+
+// parser turns the tokens of valid JSON into segments.
+type parser struct {
+	dec   *json.Decoder
+	fixed []byte // since the last segment
+	t     template
+}
+
+func (p *parser) token() json.Token {
+	token, err := p.dec.Token()
+	if err != nil {
+		panic(fmt.Sprintf("BUG: valid JSON without tokens: %v", err))
+	}
+	return token
+}
+
+// end closes the fixed text with what follows it.
+func (p *parser) end(s segment) {
+	s.fixed = string(p.fixed)
+	p.t.size += len(s.fixed)
+	p.t.segments = append(p.t.segments, s)
+	p.fixed = p.fixed[:0]
+}
+
+// object compiles what follows a {.
+func (p *parser) object(path string) error {
+	p.fixed = append(p.fixed, '{')
+	var keys []string
+	splice := false
+	for p.dec.More() {
+		key := p.token().(string)
+		at := key
+		if path != "" {
+			at = path + "." + key
+		}
+		if key == dataKey {
+			if p.token() != nil || splice {
+				return fmt.Errorf("%s: must appear once in an object and have the value null", at)
+			}
+			splice = true
+			continue
+		}
+		if slices.Contains(keys, key) {
+			return fmt.Errorf("%s: the key appears twice", at)
+		}
+		if _, _, name := cutKeyword(key); name != "" {
+			return fmt.Errorf("%s: a key cannot hold the keyword %s", at, name)
+		}
+		if len(keys) > 0 {
+			p.fixed = append(p.fixed, ',')
+		}
+		keys = append(keys, key)
+		p.fixed = append(appendString(p.fixed, key), ':')
+		if err := p.value(at); err != nil {
+			return err
+		}
+	}
+	p.token() // }
+	if splice {
+		p.end(segment{data: &dataSlot{taken: keys}})
+	}
+	p.fixed = append(p.fixed, '}')
+	return nil
+}
+
+// array compiles what follows a [.
+func (p *parser) array(path string) error {
+	p.fixed = append(p.fixed, '[')
+	for i := 0; p.dec.More(); i++ {
+		if i > 0 {
+			p.fixed = append(p.fixed, ',')
+		}
+		if err := p.value(path + "[" + strconv.Itoa(i) + "]"); err != nil {
+			return err
+		}
+	}
+	p.token() // ]
+	p.fixed = append(p.fixed, ']')
+	return nil
+}
+
+func (p *parser) value(path string) error {
+	switch v := p.token().(type) {
+	case json.Delim:
+		if v == '{' {
+			return p.object(path)
+		}
+		return p.array(path)
+	case string:
+		return p.text(v, path)
+	case json.Number:
+		p.fixed = append(p.fixed, v...)
+	case bool:
+		p.fixed = strconv.AppendBool(p.fixed, v)
+	default:
+		p.fixed = append(p.fixed, "null"...)
+	}
+	return nil
+}
+
+// text compiles a string value with its keywords.
+func (p *parser) text(s, path string) error {
+	p.fixed = append(p.fixed, '"')
+	for {
+		before, after, name := cutKeyword(s)
+		p.fixed = appendEscaped(p.fixed, before)
+		if name == "" {
+			p.fixed = append(p.fixed, '"')
+			return nil
+		}
+		k, ok := findKeyword(name)
+		if !ok {
+			return fmt.Errorf("%s: unknown keyword %s", path, name)
+		}
+		p.end(segment{keyword: k})
+		s = after
+	}
+}
+
+// cutKeyword splits s around its first {WORD} of capital letters. name is
+// empty, and before all of s, if there is none.
+func cutKeyword(s string) (before, after, name string) {
+	for from := 0; ; {
+		i := strings.IndexByte(s[from:], '{')
+		if i < 0 {
+			return s, "", ""
+		}
+		i += from
+		end := i + 1
+		for end < len(s) && s[end] >= 'A' && s[end] <= 'Z' {
+			end++
+		}
+		if end > i+1 && end < len(s) && s[end] == '}' {
+			return s[:i], s[end+1:], s[i : end+1]
+		}
+		from = i + 1
+	}
+}
+
+// errTooLong says that a payload does not fit, cut as much as may be.
+var errTooLong = errors.New("the payload is too long for the service, even without its texts")
+
+// fill appends the payload to dst. If it is longer than limit bytes, its long
+// texts are cut, all at the same length and between two characters, so that it
+// fits. On an error dst is returned as it was.
+func (t *template) fill(dst []byte, r *Request, limit int) ([]byte, error) {
+	if len(t.segments) == 0 {
+		return dst, nil
+	}
+	start := len(dst)
+	dst = t.append(slices.Grow(dst, t.size+256), r, limit) // no text fits that is longer
+	if len(dst)-start <= limit {
+		return dst, nil
+	}
+	cut := sort.Search(limit, func(n int) bool {
+		dst = t.append(dst[:start], r, n)
+		return len(dst)-start > limit
+	}) - 1
+	if cut < 0 {
+		return dst[:start], errTooLong
+	}
+	return t.append(dst[:start], r, cut), nil
+}
+
+// append appends the payload with every long text cut to most bytes.
+func (t *template) append(dst []byte, r *Request, most int) []byte {
+	for i := range t.segments {
+		s := &t.segments[i]
+		dst = append(dst, s.fixed...)
+		switch {
+		case s.data != nil:
+			dst = s.data.append(dst, r.Values.Data)
+		case s.keyword.text != nil:
+			text := s.keyword.text(r)
+			if s.keyword.long {
+				text = cutText(text, most)
+			}
+			dst = appendEscaped(dst, text)
+		}
+	}
+	return dst
+}
+
+// append appends the pairs in the order of their keys.
+func (d *dataSlot) append(dst []byte, data map[string]string) []byte {
+	if len(data) == 0 {
+		return dst
+	}
+	keys := make([]string, 0, len(data))
+	for k := range data {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	written := d.taken
+	for _, k := range keys {
+		name := strings.ToValidUTF8(k, "\uFFFD") // two keys may become one by it
+		if slices.Contains(written, name) {
+			continue
+		}
+		if len(written) > 0 {
+			dst = append(dst, ',')
+		}
+		written = append(written[:len(written):len(written)], name)
+		dst = append(appendString(dst, name), ':')
+		dst = appendString(dst, data[k])
+	}
+	return dst
+}
