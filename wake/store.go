@@ -31,7 +31,8 @@ type Store interface {
 
 	// Start stores the wake, then reads the AOR's bindings and recent
 	// registrations. A wake that was ended before it started (End left a
-	// tombstone) is not stored.
+	// tombstone) is not stored. A Start repeated with the same ID is no Duplicate:
+	// it is answered as the first one was.
 	Start(ctx context.Context, w Wake) (Started, error)
 
 	// End removes the open wake of (aor, node, call) or, when there is none,
@@ -52,7 +53,8 @@ type Registered struct {
 	Devices int    // bindings of the AOR afterwards
 	Wakes   []Wake // open and not past their deadline, oldest first
 	// PreviousAOR is the AOR under which one of the tokens was bound before, if
-	// it is another one: the app was switched to another account.
+	// it is another one: the app was switched to another account. It is only
+	// told with Stored, and may be out of date: remove by Token.
 	PreviousAOR string
 }
 
@@ -63,7 +65,10 @@ type Started struct {
 	Ended, Duplicate bool
 	// Forked: another wake with the same Call-ID is open for this AOR, so its
 	// devices have been pushed. The wake was stored.
-	Forked   bool
+	Forked bool
+	// Full: as many wakes are open for the AOR as the store keeps. Nothing was
+	// stored and nothing is returned.
+	Full     bool
 	Bindings []Binding
 	// Recent are the registrations of the last seconds, one per device, that
 	// were not Gone; devices without push among them.

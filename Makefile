@@ -1,0 +1,43 @@
+# sipwake. `make help` lists what there is.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# What is set up is kept here, outside the checkout: Go, Kamailio, Redis, linters.
+export SIPWAKE_CACHE ?= $(HOME)/.cache/sipwake
+export PATH := $(SIPWAKE_CACHE)/bin:$(SIPWAKE_CACHE)/go/bin:$(PATH)
+
+GOLANGCI_LINT := v2.15.0
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unreleased)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+STORE ?= local
+
+.PHONY: help setup build demo test lint fuzz bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: ## set up what is missing to build and test (Go, Kamailio, Redis)
+	@tests/setup/setup.sh
+
+build: setup ## build bin/sipwake and bin/sipwake-lab
+	@CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/sipwake ./cmd/sipwake-lab
+
+demo: build ## make real calls through a real Kamailio wake simulated phones; STORE=redis for a real Redis
+	@bin/sipwake-lab demo --sipwake bin/sipwake --store $(STORE)
+
+test: build ## run every test: unit, race, real Redis, real Kamailio
+	@go vet ./...
+	@SIPWAKE_REQUIRE_ALL=1 go test -race -timeout 9m ./...
+
+lint: setup ## run golangci-lint, the import rules among it
+	@tests/setup/lint.sh $(GOLANGCI_LINT)
+
+fuzz: setup ## run each fuzz target for FUZZTIME (default 30s)
+	@tests/setup/fuzz.sh $(or $(FUZZTIME),30s)
+
+bench: build ## run the benchmarks, as ratios in one run
+	@go test -run '^$$' -bench . -benchmem ./...
+
+clean: ## remove what was built; the cache outside the checkout stays
+	@rm -rf bin

@@ -1,0 +1,177 @@
+// Package app puts the parts together: New builds them, Start lets them run,
+// Reload swaps what a configuration may change, Stop ends them in order.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"runtime"
+	"sort"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/sipwake/sipwake/config"
+	"github.com/sipwake/sipwake/push"
+	"github.com/sipwake/sipwake/rpc"
+	"github.com/sipwake/sipwake/wake"
+)
+
+// App is one sipwake. Several can run in one process. Start, Reload and Stop are
+// called from one goroutine.
+type App struct {
+	version string
+	log     *slog.Logger
+	reg     *prometheus.Registry
+	began   time.Time
+
+	cfg        *config.Config
+	store      store
+	dispatcher *push.Dispatcher
+	service    *wake.Service
+	rpc        *rpc.Server
+	operations *operations
+	reloads    reloadMetrics
+
+	rpcListener net.Listener
+	served      chan error // the RPC server's end
+	teardown    []step     // run last in, first out
+}
+
+// step is one part of the teardown.
+type step struct {
+	name string
+	stop func(context.Context) error
+}
+
+// New builds an App from a configuration that config.Load has accepted. It reads
+// key files and opens the embedded store, and does no network I/O. An App that
+// is not started is still to be stopped.
+func New(cfg *config.Config, version string, log *slog.Logger) (*App, error) {
+	parts, err := prepare(cfg, log)
+	if err != nil {
+		return nil, err
+	}
+	a := &App{version: version, log: log, reg: prometheus.NewRegistry(), began: time.Now(), cfg: cfg,
+		served: make(chan error, 1)}
+	a.reg.MustRegister(collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(version))
+	a.reloads = newReloadMetrics(a.reg)
+
+	if a.store, err = openStore(cfg, log, a.reg); err != nil {
+		return nil, err
+	}
+	a.onStop("store", func(context.Context) error { return a.store.Close() })
+	a.dispatcher = push.NewDispatcher(log, a.reg)
+	if err := a.dispatcher.SetApps(parts.apps); err != nil {
+		return nil, errors.Join(err, a.Stop(context.Background()))
+	}
+	a.service = wake.NewService(cfg.Wake, parts.nodes, a.store, a.dispatcher, log, a.reg)
+	a.onStop("signals", a.service.Stop)
+	a.onStop("pushes", a.dispatcher.Stop)
+	if a.rpc, err = rpc.New(cfg.RPC, a.service, a.info, a.stats, log, a.reg); err != nil {
+		return nil, errors.Join(err, a.Stop(context.Background()))
+	}
+	a.operations = newOperations(a.reg, a.store)
+	return a, nil
+}
+
+func (a *App) onStop(name string, f func(context.Context) error) {
+	a.teardown = append(a.teardown, step{name, f})
+}
+
+// Start opens the listeners and serves. It returns once requests are answered.
+func (a *App) Start() error {
+	if err := a.operations.start(a.cfg.Operations.Listen); err != nil {
+		return err
+	}
+	// First of the teardown's list, so last to go: a drain can be watched.
+	a.teardown = append([]step{{"operations listener", a.operations.stop}}, a.teardown...)
+	l, err := a.rpc.Listen()
+	if err != nil {
+		return err
+	}
+	a.rpcListener = l
+	go func() { a.served <- a.rpc.Serve(l) }()
+	a.onStop("rpc requests", func(ctx context.Context) error {
+		return errors.Join(a.rpc.Stop(ctx), <-a.served)
+	})
+	a.operations.ready.Store(true)
+	a.log.Info("sipwake started", "version", a.version, "rpc", l.Addr().String(),
+		"operations", a.operations.addr(), "store", a.cfg.Store.Type)
+	return nil
+}
+
+// RPCAddr returns the address on which RPC is served, OperationsAddr that of the
+// operations listener; both after Start.
+func (a *App) RPCAddr() string { return a.rpcListener.Addr().String() }
+
+// OperationsAddr is described at RPCAddr.
+func (a *App) OperationsAddr() string { return a.operations.addr() }
+
+// Reload takes a new configuration: apps and their credentials, nodes, rules,
+// tokens, networks and certificates. If any part of it cannot be used, all stays
+// as it was. Listeners and the store need a restart; a change there is logged.
+func (a *App) Reload(cfg *config.Config) error {
+	err := a.reload(cfg)
+	a.reloads.done(err)
+	return err
+}
+
+func (a *App) reload(cfg *config.Config) error {
+	parts, err := prepare(cfg, a.log)
+	if err != nil {
+		return err
+	}
+	for _, field := range needRestart(a.cfg, cfg) {
+		a.log.Warn("configuration change needs a restart", "field", field)
+	}
+	if err := a.dispatcher.SetApps(parts.apps); err != nil {
+		return err
+	}
+	if err := a.rpc.Configure(cfg.RPC); err != nil {
+		return err
+	}
+	a.service.Configure(cfg.Wake, parts.nodes)
+	a.cfg = cfg
+	a.log.Info("configuration reloaded")
+	return nil
+}
+
+// ReloadFailed notes in the metrics that a new configuration could not even be
+// loaded.
+func (a *App) ReloadFailed(err error) { a.reloads.done(err) }
+
+// Stop stops accepting requests, finishes what is queued until ctx ends, and
+// closes everything. It may be called more than once.
+func (a *App) Stop(ctx context.Context) error {
+	if a.operations != nil {
+		a.operations.ready.Store(false)
+	}
+	var errs []error
+	for i := len(a.teardown) - 1; i >= 0; i-- {
+		if err := a.teardown[i].stop(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("cannot stop %s: %w", a.teardown[i].name, err))
+		}
+	}
+	a.teardown = nil
+	return errors.Join(errs...)
+}
+
+// info is the result of service.info.
+func (a *App) info() any {
+	nodes := a.service.Nodes()
+	sort.Strings(nodes)
+	return struct {
+		Version   string         `json:"version"`
+		GoVersion string         `json:"go_version"`
+		UptimeS   int64          `json:"uptime_s"`
+		Store     string         `json:"store"`
+		Nodes     []string       `json:"nodes"`
+		Apps      []push.AppInfo `json:"apps"`
+	}{a.version, runtime.Version(), int64(time.Since(a.began).Seconds()), a.cfg.Store.Type, nodes, a.dispatcher.Apps()}
+}

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/sipwake/sipwake/config"
+	"github.com/sipwake/sipwake/secret"
+)
+
+// client calls the RPC interface of the sipwake that a configuration describes.
+type client struct {
+	url   string
+	token secret.Text
+	http  *http.Client
+}
+
+const callPatience = 10 * time.Second
+
+func newClient(configFile string) (*client, error) {
+	cfg, err := config.Load(configFile)
+	if err != nil {
+		return nil, err
+	}
+	c := &client{url: "http://" + cfg.RPC.Listen + "/rpc", http: &http.Client{Timeout: callPatience}}
+	if cfg.RPC.CertFile != "" {
+		trust, err := trustOnly(cfg.RPC.CertFile)
+		if err != nil {
+			return nil, err
+		}
+		c.url = "https://" + cfg.RPC.Listen + "/rpc"
+		c.http.Transport = &http.Transport{TLSClientConfig: trust}
+	}
+	if len(cfg.RPC.TokenFiles) > 0 {
+		if c.token, err = secret.ReadText(cfg.RPC.TokenFiles[0]); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// trustOnly returns a TLS configuration that takes the server's own certificate
+// and no other: the certificate names the host that others use, while the client
+// connects to the listening address.
+func trustOnly(certFile string) (*tls.Config, error) {
+	text, err := os.ReadFile(certFile)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read certificate: %w", err)
+	}
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return nil, fmt.Errorf("cannot read certificate: %s is not PEM", certFile)
+	}
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read certificate %s: %w", certFile, err)
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(cert)
+	cfg := &tls.Config{RootCAs: roots, ServerName: cert.Subject.CommonName, MinVersion: tls.VersionTLS12}
+	switch {
+	case len(cert.DNSNames) > 0:
+		cfg.ServerName = cert.DNSNames[0]
+	case len(cert.IPAddresses) > 0:
+		cfg.ServerName = cert.IPAddresses[0].String()
+	}
+	return cfg, nil
+}
+
+// call calls the method and fills result from its answer.
+func (c *client) call(ctx context.Context, method string, params, result any) error {
+	body, err := json.Marshal(map[string]any{"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
+	if err != nil {
+		return fmt.Errorf("cannot encode request: %w", err)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, bytes.NewReader(body))
+	if err != nil {
+		return fmt.Errorf("cannot make request: %w", err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	if !c.token.Empty() {
+		req.Header.Set("Authorization", "Bearer "+c.token.Reveal())
+	}
+	res, err := c.http.Do(req)
+	if err != nil {
+		return fmt.Errorf("cannot reach sipwake: %w", err)
+	}
+	defer res.Body.Close()
+	var answer struct {
+		Result json.RawMessage
+		Error  *struct{ Message string }
+	}
+	if err := json.NewDecoder(res.Body).Decode(&answer); err != nil {
+		return fmt.Errorf("cannot read the answer of %s (HTTP %d): %w", method, res.StatusCode, err)
+	}
+	if answer.Error != nil {
+		return errors.New(answer.Error.Message)
+	}
+	if err := json.Unmarshal(answer.Result, result); err != nil {
+		return fmt.Errorf("cannot read the answer of %s: %w", method, err)
+	}
+	return nil
+}

@@ -1,0 +1,53 @@
+// Command sipwake wakes sleeping phones for SIP proxies.
+package main
+
+import (
+	"fmt"
+	"os"
+	"runtime/debug"
+
+	"github.com/alecthomas/kong"
+)
+
+// version is set by the linker; a plain go build leaves it to the build info.
+var version string
+
+// cli is the command line. Each command is a file of its own.
+type cli struct {
+	Serve   serveCmd         `cmd:"" help:"Run the service."`
+	Check   checkCmd         `cmd:"" help:"Read a configuration and every file it names, and say what is wrong."`
+	Trace   traceCmd         `cmd:"" help:"Show what happened to the calls of a user or of a Call-ID."`
+	Version kong.VersionFlag `help:"Print the version."`
+}
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+func run(args []string) int {
+	var c cli
+	parser, err := kong.New(&c, kong.Name("sipwake"), kong.UsageOnError(),
+		kong.Description("Wakes sleeping phones for SIP proxies with push notifications."),
+		kong.Vars{"version": buildVersion(), "config": "/etc/sipwake/sipwake.yml"})
+	if err != nil {
+		panic("BUG: " + err.Error())
+	}
+	ctx, err := parser.Parse(args)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "sipwake:", err)
+		return 2
+	}
+	if err := ctx.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, "sipwake:", err)
+		return 1
+	}
+	return 0
+}
+
+func buildVersion() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
+		return info.Main.Version
+	}
+	return "unreleased"
+}

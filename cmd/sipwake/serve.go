@@ -1,0 +1,79 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/sipwake/sipwake/app"
+	"github.com/sipwake/sipwake/config"
+)
+
+type serveCmd struct {
+	Config string        `short:"c" default:"${config}" help:"Configuration file (${default})." type:"path"`
+	Drain  time.Duration `default:"20s" help:"How long to finish what is queued when told to stop (${default})."`
+}
+
+// Run serves until SIGTERM or SIGINT. SIGHUP reloads the configuration.
+func (c *serveCmd) Run() error {
+	// Before the first load, so that a reload asked for during start-up is not
+	// the end of the process.
+	reload := make(chan os.Signal, 1)
+	signal.Notify(reload, syscall.SIGHUP)
+	defer signal.Stop(reload)
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, syscall.SIGTERM, os.Interrupt)
+	defer signal.Stop(stop)
+
+	cfg, err := config.Load(c.Config)
+	if err != nil {
+		return err
+	}
+	log := newLogger(cfg.Log)
+	a, err := app.New(cfg, buildVersion(), log)
+	if err != nil {
+		return err
+	}
+	if err := a.Start(); err != nil {
+		return errors.Join(err, c.stop(a))
+	}
+	for {
+		select {
+		case <-reload:
+			c.reload(a, log)
+		case s := <-stop:
+			log.Info("stopping", "signal", s.String())
+			return c.stop(a)
+		}
+	}
+}
+
+func (c *serveCmd) reload(a *app.App, log *slog.Logger) {
+	cfg, err := config.Load(c.Config)
+	if err != nil {
+		a.ReloadFailed(err)
+	} else {
+		err = a.Reload(cfg)
+	}
+	if err != nil {
+		log.Error("cannot reload configuration, the old one stays", "err", err)
+	}
+}
+
+func (c *serveCmd) stop(a *app.App) error {
+	ctx, cancel := context.WithTimeout(context.Background(), c.Drain)
+	defer cancel()
+	return a.Stop(ctx)
+}
+
+func newLogger(cfg config.Log) *slog.Logger {
+	opts := &slog.HandlerOptions{Level: cfg.Level}
+	if cfg.Format == config.LogText {
+		return slog.New(slog.NewTextHandler(os.Stderr, opts))
+	}
+	return slog.New(slog.NewJSONHandler(os.Stderr, opts))
+}

@@ -1,0 +1,141 @@
+package rpc
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+
+	"github.com/valyala/fastjson"
+
+	"github.com/sipwake/sipwake/wake"
+)
+
+// Error codes: those of JSON-RPC 2.0 and our own.
+const (
+	codeParse         = -32700
+	codeInvalid       = -32600
+	codeNoMethod      = -32601
+	codeParams        = -32602
+	codeInternal      = -32603
+	codeNotAuthorised = -32001
+	codeOverloaded    = -32002
+	codeNoStore       = -32003
+	codeUnknownNode   = -32004
+)
+
+// rpcError is a JSON-RPC error object.
+type rpcError struct {
+	Code    int        `json:"code"`
+	Message string     `json:"message"`
+	Data    *errorData `json:"data,omitempty"`
+}
+
+type errorData struct {
+	Field string `json:"field"`
+}
+
+func (e *rpcError) Error() string { return e.Message }
+
+// toError turns an error of the rules into what the caller is told. Errors that
+// are not the caller's business are internal and reported as such.
+func toError(err error) *rpcError {
+	var (
+		known *rpcError
+		param *wake.ParamError
+	)
+	switch {
+	case errors.As(err, &known):
+		return known
+	case errors.As(err, &param):
+		return &rpcError{codeParams, "invalid params: " + param.Error(), &errorData{param.Field}}
+	case errors.Is(err, wake.ErrUnknownNode):
+		return &rpcError{codeUnknownNode, err.Error(), &errorData{"node"}}
+	case errors.Is(err, wake.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
+		return &rpcError{Code: codeNoStore, Message: "store unavailable"}
+	case errors.Is(err, wake.ErrStopped):
+		return &rpcError{Code: codeOverloaded, Message: "stopping"}
+	}
+	return &rpcError{Code: codeInternal, Message: "internal error"}
+}
+
+// maxDepth bounds the nesting of a request; the methods need four levels.
+const maxDepth = 16
+
+// tooDeep tells whether JSON text nests deeper than maxDepth. It looks only at
+// brackets outside strings, so it is right for valid JSON and harmless for other.
+func tooDeep(b []byte) bool {
+	depth, inString := 0, false
+	for i := 0; i < len(b); i++ {
+		switch c := b[i]; {
+		case inString:
+			if c == '\\' {
+				i++
+			} else if c == '"' {
+				inString = false
+			}
+		case c == '"':
+			inString = true
+		case c == '{' || c == '[':
+			if depth++; depth > maxDepth {
+				return true
+			}
+		case c == '}' || c == ']':
+			depth--
+		}
+	}
+	return false
+}
+
+// request is one JSON-RPC request. Its values live as long as their parser.
+type request struct {
+	id     *fastjson.Value // nil for a notification
+	method string
+	params *fastjson.Value
+}
+
+func parseRequest(v *fastjson.Value) (request, *rpcError) {
+	invalid := func(msg string) (request, *rpcError) {
+		return request{id: v.Get("id")}, &rpcError{Code: codeInvalid, Message: "invalid request: " + msg}
+	}
+	if v.Type() != fastjson.TypeObject {
+		return invalid("must be an object")
+	}
+	if string(v.GetStringBytes("jsonrpc")) != "2.0" {
+		return invalid(`jsonrpc must be "2.0"`)
+	}
+	id := v.Get("id")
+	if id != nil {
+		switch id.Type() {
+		case fastjson.TypeString, fastjson.TypeNumber, fastjson.TypeNull:
+		default:
+			return request{}, &rpcError{Code: codeInvalid, Message: "invalid request: id must be a string, a number or null"}
+		}
+	}
+	m := v.Get("method")
+	if m == nil || m.Type() != fastjson.TypeString {
+		return invalid("method must be a string")
+	}
+	return request{id: id, method: string(m.GetStringBytes()), params: v.Get("params")}, nil
+}
+
+// appendResponse appends a response object. A nil id is written as null.
+func appendResponse(dst []byte, id *fastjson.Value, result []byte, e *rpcError) []byte {
+	dst = append(dst, `{"jsonrpc":"2.0","id":`...)
+	if id == nil {
+		dst = append(dst, "null"...)
+	} else {
+		dst = id.MarshalTo(dst)
+	}
+	if e == nil {
+		dst = append(dst, `,"result":`...)
+		dst = append(dst, result...)
+		return append(dst, '}')
+	}
+	dst = append(dst, `,"error":`...)
+	b, err := json.Marshal(e)
+	if err != nil {
+		panic("BUG: cannot marshal an error object: " + err.Error())
+	}
+	dst = append(dst, b...)
+	return append(dst, '}')
+}

@@ -1,0 +1,162 @@
+package rpc
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/sipwake/sipwake/secret"
+)
+
+// Config holds the settings of the RPC server.
+type Config struct {
+	// Listen is the address, host:port. Default 127.0.0.1:8060. An address that
+	// is not loopback needs tokens or networks.
+	Listen string `yaml:"listen"`
+	// TokenFiles are files with one bearer token each; any of them opens the
+	// door. More than one lets tokens be rotated.
+	TokenFiles []string `yaml:"token_files"`
+	// Networks are the CIDR ranges that may connect; empty allows all. With
+	// tokens, both must hold.
+	Networks []string `yaml:"networks"`
+	// CertFile and KeyFile switch TLS on.
+	CertFile string `yaml:"cert_file"`
+	KeyFile  string `yaml:"key_file"`
+	// Deadline bounds each method. It must be below the proxies' own patience.
+	// Default 400ms.
+	Deadline time.Duration `yaml:"deadline"`
+	// MaxBody bounds a request's body in bytes. Default 65536.
+	MaxBody int `yaml:"max_body"`
+	// MaxBatch bounds the requests in one JSON-RPC batch. Default 100.
+	MaxBatch int `yaml:"max_batch"`
+	// Connections bounds the open connections. Default 8192.
+	Connections int `yaml:"connections"`
+}
+
+// SetDefaults fills what is not set.
+func (c *Config) SetDefaults() {
+	if c.Listen == "" {
+		c.Listen = "127.0.0.1:8060"
+	}
+	if c.Deadline == 0 {
+		c.Deadline = 400 * time.Millisecond
+	}
+	if c.MaxBody == 0 {
+		c.MaxBody = 64 << 10
+	}
+	if c.MaxBatch == 0 {
+		c.MaxBatch = 100
+	}
+	if c.Connections == 0 {
+		c.Connections = 8192
+	}
+}
+
+// Validate reports each setting that cannot work.
+func (c *Config) Validate(report func(field, problem string)) {
+	if problem := checkListen(c.Listen); problem != "" {
+		report("listen", problem)
+	} else if !loopback(c.Listen) && len(c.TokenFiles) == 0 && len(c.Networks) == 0 {
+		report("listen", "is not a loopback address, so token_files or networks must be set")
+	}
+	for i, n := range c.Networks {
+		if _, err := netip.ParsePrefix(n); err != nil {
+			report(fmt.Sprintf("networks[%d]", i), "must be a network in CIDR form, such as 10.0.0.0/8")
+		}
+	}
+	if (c.CertFile == "") != (c.KeyFile == "") {
+		report("cert_file", "cert_file and key_file go together")
+	}
+	if c.Deadline < time.Millisecond || c.Deadline > 30*time.Second {
+		report("deadline", "must be between 1ms and 30s")
+	}
+	if c.MaxBody < 1<<10 || c.MaxBody > 16<<20 {
+		report("max_body", "must be between 1024 and 16777216 bytes")
+	}
+	if c.MaxBatch < 1 {
+		report("max_batch", "must be at least 1")
+	}
+	if c.Connections < 1 {
+		report("connections", "must be at least 1")
+	}
+}
+
+func checkListen(addr string) (problem string) {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil || port == "" {
+		return "must be host:port, such as 127.0.0.1:8060"
+	}
+	if _, err := net.LookupPort("tcp", port); err != nil {
+		return "has a port that is not between 0 and 65535"
+	}
+	return ""
+}
+
+func loopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	if host == "localhost" {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.IsLoopback()
+}
+
+// access says who may call. It is swapped whole by a reload.
+type access struct {
+	tokens   []secret.Text
+	networks []netip.Prefix
+}
+
+func newAccess(c Config) (*access, error) {
+	a := &access{}
+	for i, f := range c.TokenFiles {
+		t, err := secret.ReadText(f)
+		if err != nil {
+			return nil, fmt.Errorf("token_files[%d]: %w", i, err)
+		}
+		a.tokens = append(a.tokens, t)
+	}
+	for i, n := range c.Networks {
+		p, err := netip.ParsePrefix(n)
+		if err != nil {
+			return nil, fmt.Errorf("networks[%d]: %w", i, err)
+		}
+		a.networks = append(a.networks, p)
+	}
+	return a, nil
+}
+
+// fromNetwork tells whether the peer's address may connect.
+func (a *access) fromNetwork(peer netip.Addr) bool {
+	if len(a.networks) == 0 {
+		return true
+	}
+	peer = peer.Unmap()
+	for _, n := range a.networks {
+		if n.Contains(peer) {
+			return true
+		}
+	}
+	return false
+}
+
+// hasToken tells whether the Authorization header value carries one of the
+// tokens. Every token is compared, each in constant time.
+func (a *access) hasToken(authorization string) bool {
+	if len(a.tokens) == 0 {
+		return true
+	}
+	const scheme = "Bearer "
+	if len(authorization) < len(scheme) || authorization[:len(scheme)] != scheme {
+		return false
+	}
+	found := false
+	for _, t := range a.tokens {
+		found = t.Equal(authorization[len(scheme):]) || found
+	}
+	return found
+}

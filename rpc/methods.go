@@ -1,0 +1,205 @@
+package rpc
+
+import (
+	"context"
+	"math"
+	"time"
+
+	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/push"
+	"github.com/sipwake/sipwake/secret"
+	"github.com/sipwake/sipwake/wake"
+)
+
+// method reads its parameters and returns what is marshalled as the result.
+type method func(ctx context.Context, p *params) (any, error)
+
+// methods is the method table, docs/RPC.md in code.
+func (s *Server) methods() map[string]method {
+	return map[string]method{
+		"binding.register": s.bindingRegister,
+		"binding.list":     s.bindingList,
+		"binding.remove":   s.bindingRemove,
+		"wake.start":       s.wakeStart,
+		"wake.end":         s.wakeEnd,
+		"wake.trace":       s.wakeTrace,
+		"push.send":        s.pushSend,
+		"service.load":     s.serviceLoad,
+		"service.stats":    s.serviceStats,
+		"service.info":     s.serviceInfo,
+	}
+}
+
+const maxHold = time.Hour // what a node may say; the rules cut it
+
+type registerResult struct {
+	Status      wake.Status `json:"status"`
+	Code        int         `json:"code"`
+	FeatureCaps []string    `json:"feature_caps"`
+	Devices     int         `json:"devices"`
+	Wakes       int         `json:"wakes"`
+}
+
+func (s *Server) bindingRegister(ctx context.Context, p *params) (any, error) {
+	req := wake.RegisterParams{
+		Node: p.str("node"), AOR: p.str("aor"), Contact: p.str("contact"), CallID: p.str("call_id"),
+		CSeq:    uint32(p.number("cseq", 0, 0, math.MaxUint32)),
+		Expires: int(p.number("expires", -1, -1, math.MaxUint32)),
+		Headers: p.stringMap("headers"), Source: p.str("source"), UserAgent: p.str("user_agent"),
+	}
+	if p.err != nil {
+		return nil, p.err
+	}
+	r, err := s.service.Register(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	if r.FeatureCaps == nil {
+		r.FeatureCaps = []string{}
+	}
+	return registerResult(r), nil
+}
+
+// binding is what operators see of one; its token is shortened.
+type binding struct {
+	AOR         string              `json:"aor"`
+	Device      string              `json:"device"`
+	Provider    pnparam.Provider    `json:"provider"`
+	App         string              `json:"app"`
+	Environment pnparam.Environment `json:"environment,omitempty"`
+	Tokens      []token             `json:"tokens"`
+	Node        string              `json:"node"`
+	Source      string              `json:"source"`
+	UserAgent   string              `json:"user_agent,omitempty"`
+	Registered  time.Time           `json:"registered_at"`
+	Expires     time.Time           `json:"expires_at"`
+	Created     time.Time           `json:"created_at"`
+}
+
+type token struct {
+	Service pnparam.Service `json:"service,omitempty"`
+	Token   secret.Token    `json:"token"`
+}
+
+func (s *Server) bindingList(ctx context.Context, p *params) (any, error) {
+	aor, tok := p.str("aor"), secret.NewToken(p.str("token"))
+	if p.err != nil {
+		return nil, p.err
+	}
+	found, err := s.service.Bindings(ctx, aor, tok)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]binding, len(found))
+	for i, b := range found {
+		tokens := make([]token, len(b.Address.Tokens))
+		for j, t := range b.Address.Tokens {
+			tokens[j] = token{t.Service, t.Value}
+		}
+		list[i] = binding{b.AOR, b.Device, b.Address.Provider, b.Address.App, b.Address.Environment, tokens,
+			b.Node, b.Source, b.UserAgent, b.RegisteredAt, b.ExpiresAt, b.CreatedAt}
+	}
+	return struct {
+		Bindings []binding `json:"bindings"`
+	}{list}, nil
+}
+
+func (s *Server) bindingRemove(ctx context.Context, p *params) (any, error) {
+	aor, device, tok := p.str("aor"), p.str("device"), secret.NewToken(p.str("token"))
+	if p.err != nil {
+		return nil, p.err
+	}
+	n, err := s.service.RemoveBindings(ctx, aor, device, tok)
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		Removed int `json:"removed"`
+	}{n}, nil
+}
+
+type startResult struct {
+	Outcome wake.Outcome `json:"outcome"`
+	Devices int          `json:"devices"`
+	HoldS   int          `json:"hold_s"`
+}
+
+func (s *Server) wakeStart(ctx context.Context, p *params) (any, error) {
+	req := wake.StartParams{
+		Node: p.str("node"), AOR: p.str("aor"), CallID: p.str("call_id"), Call: p.str("call"),
+		Kind: push.Kind(p.str("kind")), From: p.str("from"), Display: p.str("display"), To: p.str("to"),
+		Media: p.str("media"), Body: p.str("body"), Hold: p.seconds("hold_s", maxHold),
+	}
+	if p.err != nil {
+		return nil, p.err
+	}
+	r, err := s.service.Start(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	// Rounded up: a node that stops holding early loses calls.
+	return startResult{r.Outcome, r.Devices, int(math.Ceil(r.Hold.Seconds()))}, nil
+}
+
+func (s *Server) wakeEnd(ctx context.Context, p *params) (any, error) {
+	req := wake.EndParams{
+		Node: p.str("node"), AOR: p.str("aor"), CallID: p.str("call_id"), Call: p.str("call"),
+		Reason: wake.EndReason(p.str("reason")), Code: int(p.number("code", 0, 0, 699)),
+	}
+	if p.err != nil {
+		return nil, p.err
+	}
+	pending, err := s.service.End(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		Pending bool `json:"pending"`
+	}{pending}, nil
+}
+
+func (s *Server) pushSend(ctx context.Context, p *params) (any, error) {
+	req := wake.SendParams{
+		AOR: p.str("aor"), Provider: pnparam.Provider(p.str("provider")), App: p.str("app"),
+		Environment: pnparam.Environment(p.str("environment")), Token: secret.NewToken(p.str("token")),
+		Kind: push.Kind(p.str("kind")), Title: p.str("title"), Body: p.str("body"), Data: p.stringMap("data"),
+		TTL: p.seconds("ttl_s", 28*24*time.Hour),
+	}
+	if p.err != nil {
+		return nil, p.err
+	}
+	r, err := s.service.Send(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	type device struct {
+		Device   string           `json:"device,omitempty"`
+		Provider pnparam.Provider `json:"provider"`
+		Outcome  string           `json:"outcome"`
+	}
+	devices := make([]device, len(r.Devices))
+	for i, d := range r.Devices {
+		devices[i] = device(d)
+	}
+	return struct {
+		ID      string   `json:"id"`
+		Devices []device `json:"devices"`
+	}{r.ID, devices}, nil
+}
+
+func (s *Server) serviceLoad(context.Context, *params) (any, error) {
+	level, share := s.service.Load()
+	return struct {
+		Load    wake.LoadLevel `json:"load"`
+		Reasons []loadReason   `json:"reasons"`
+	}{level, []loadReason{{"push_queue", math.Round(share*1000) / 1000}}}, nil
+}
+
+type loadReason struct {
+	Name  string  `json:"name"`
+	Share float64 `json:"share"` // of its capacity, 0 to 1
+}
+
+func (s *Server) serviceStats(context.Context, *params) (any, error) { return s.stats() }
+
+func (s *Server) serviceInfo(context.Context, *params) (any, error) { return s.info(), nil }

@@ -1,0 +1,59 @@
+package rpc
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// unknownMethod is the metric label of a method that does not exist.
+const unknownMethod = "unknown"
+
+var codes = []int{0, codeParse, codeInvalid, codeNoMethod, codeParams, codeInternal,
+	codeNotAuthorised, codeOverloaded, codeNoStore, codeUnknownNode}
+
+type metrics struct {
+	requests map[string]map[int]prometheus.Counter // by method and code
+	seconds  map[string]prometheus.Observer
+	inFlight prometheus.Gauge
+}
+
+func newMetrics(methods map[string]method, reg prometheus.Registerer) *metrics {
+	requests := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "sipwake_rpc_requests_total", Help: "JSON-RPC requests, by method and error code; 0 is success."}, []string{"method", "code"})
+	seconds := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "sipwake_rpc_seconds", Help: "Time to answer a JSON-RPC request.",
+		Buckets: []float64{.0001, .00025, .0005, .001, .002, .005, .01, .025, .05, .1, .2, .4, 1}}, []string{"method"})
+	m := &metrics{
+		requests: make(map[string]map[int]prometheus.Counter),
+		seconds:  make(map[string]prometheus.Observer),
+		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "sipwake_rpc_in_flight", Help: "HTTP requests being answered."}),
+	}
+	reg.MustRegister(requests, seconds, m.inFlight)
+	add := func(name string) {
+		m.requests[name] = make(map[int]prometheus.Counter, len(codes))
+		for _, c := range codes {
+			m.requests[name][c] = requests.WithLabelValues(name, strconv.Itoa(c))
+		}
+		m.seconds[name] = seconds.WithLabelValues(name)
+	}
+	add(unknownMethod)
+	for name := range methods {
+		add(name)
+	}
+	return m
+}
+
+func (m *metrics) count(method string, e *rpcError, took time.Duration) {
+	code := 0
+	if e != nil {
+		code = e.Code
+	}
+	if m.requests[method] == nil {
+		method = unknownMethod
+	}
+	m.requests[method][code].Inc()
+	m.seconds[method].Observe(took.Seconds())
+}

@@ -1,0 +1,132 @@
+package rpc
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/valyala/fastjson"
+
+	"github.com/sipwake/sipwake/wake"
+)
+
+// params reads the named parameters of a request. The first one of a wrong type
+// is kept as the error; the readers return zero values from then on. Strings are
+// copies: nothing of the request outlives its handler.
+type params struct {
+	v   *fastjson.Value
+	err error
+}
+
+func newParams(v *fastjson.Value) *params {
+	p := &params{v: v}
+	if v != nil && v.Type() != fastjson.TypeObject {
+		p.fail("params", "must be an object")
+	}
+	return p
+}
+
+func (p *params) fail(field, problem string) {
+	if p.err == nil {
+		p.err = &wake.ParamError{Field: field, Problem: problem}
+	}
+}
+
+// get returns the parameter, or nil if it is absent or null.
+func (p *params) get(name string) *fastjson.Value {
+	if p.err != nil || p.v == nil {
+		return nil
+	}
+	v := p.v.Get(name)
+	if v == nil || v.Type() == fastjson.TypeNull {
+		return nil
+	}
+	return v
+}
+
+func (p *params) str(name string) string {
+	v := p.get(name)
+	if v == nil {
+		return ""
+	}
+	if v.Type() != fastjson.TypeString {
+		p.fail(name, "must be a string")
+		return ""
+	}
+	return string(v.GetStringBytes())
+}
+
+// number returns a whole number; def if absent. A string of digits will do, for
+// OpenSIPS sends numbers so.
+func (p *params) number(name string, def, low, high int64) int64 {
+	v := p.get(name)
+	if v == nil {
+		return def
+	}
+	var (
+		n   int64
+		err error
+	)
+	switch v.Type() {
+	case fastjson.TypeNumber:
+		n, err = v.Int64()
+	case fastjson.TypeString:
+		n, err = strconv.ParseInt(string(v.GetStringBytes()), 10, 64)
+	default:
+		err = strconv.ErrSyntax
+	}
+	if err != nil || n < low || n > high {
+		p.fail(name, fmt.Sprintf("must be a whole number from %d to %d", low, high))
+		return def
+	}
+	return n
+}
+
+// seconds returns a time given in seconds, fractions allowed.
+func (p *params) seconds(name string, high time.Duration) time.Duration {
+	v := p.get(name)
+	if v == nil {
+		return 0
+	}
+	var (
+		f   float64
+		err error
+	)
+	switch v.Type() {
+	case fastjson.TypeNumber:
+		f, err = v.Float64()
+	case fastjson.TypeString:
+		f, err = strconv.ParseFloat(string(v.GetStringBytes()), 64)
+	default:
+		err = strconv.ErrSyntax
+	}
+	if err != nil || !(f >= 0 && f <= high.Seconds()) { // NaN fails too
+		p.fail(name, fmt.Sprintf("must be a number of seconds from 0 to %.0f", high.Seconds()))
+		return 0
+	}
+	return time.Duration(f * float64(time.Second))
+}
+
+// stringMap returns an object whose values are all strings.
+func (p *params) stringMap(name string) map[string]string {
+	v := p.get(name)
+	if v == nil {
+		return nil
+	}
+	o, err := v.Object()
+	if err != nil {
+		p.fail(name, "must be an object of strings")
+		return nil
+	}
+	m := make(map[string]string, o.Len())
+	o.Visit(func(key []byte, v *fastjson.Value) {
+		switch v.Type() {
+		case fastjson.TypeString:
+			m[string(key)] = string(v.GetStringBytes())
+		case fastjson.TypeNull:
+		default:
+			p.fail(name+"."+strconv.QuoteToASCII(string(key)), "must be a string")
+		}
+	})
+	return m
+}

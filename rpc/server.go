@@ -1,0 +1,285 @@
+// Package rpc is the JSON-RPC 2.0 interface of sipwake over HTTP: POST /rpc,
+// single requests, batches and notifications. It checks who calls and what is
+// sent, and leaves the rest to package wake. Only this package knows fasthttp.
+package rpc
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/valyala/fasthttp"
+	"github.com/valyala/fastjson"
+
+	"github.com/sipwake/sipwake/wake"
+)
+
+// Server answers JSON-RPC requests. Safe for concurrent use.
+type Server struct {
+	service *wake.Service
+	info    func() any
+	stats   func() (any, error)
+	log     *slog.Logger
+	metrics *metrics
+	table   map[string]method
+	http    *fasthttp.Server
+	parsers fastjson.ParserPool
+
+	settings atomic.Pointer[settings]
+}
+
+// settings is what a reload swaps.
+type settings struct {
+	Config
+	access *access
+	cert   *tls.Certificate // nil without TLS
+}
+
+// New returns a Server that does not listen yet. info and stats make the results
+// of service.info and service.stats.
+func New(cfg Config, service *wake.Service, info func() any, stats func() (any, error),
+	log *slog.Logger, reg prometheus.Registerer) (*Server, error) {
+	s := &Server{service: service, info: info, stats: stats, log: log}
+	if err := s.Configure(cfg); err != nil {
+		return nil, err
+	}
+	s.table = s.methods()
+	s.metrics = newMetrics(s.table, reg)
+	s.http = &fasthttp.Server{
+		Handler:               s.handle,
+		MaxRequestBodySize:    cfg.MaxBody,
+		Concurrency:           cfg.Connections,
+		ReadTimeout:           10 * time.Second, // a whole request; slow senders are dropped
+		WriteTimeout:          10 * time.Second,
+		IdleTimeout:           5 * time.Minute, // proxies keep connections open
+		NoDefaultServerHeader: true,
+		NoDefaultDate:         true,
+		CloseOnShutdown:       true,
+		Logger:                quiet{log},
+	}
+	return s, nil
+}
+
+// Configure takes a new configuration: tokens, networks, certificates and
+// deadline. The listening address and the limits on bodies and connections stay
+// as they were at the start.
+func (s *Server) Configure(cfg Config) error {
+	prepared, err := prepare(cfg)
+	if err != nil {
+		return err
+	}
+	s.settings.Store(prepared)
+	return nil
+}
+
+// Check reads the files that cfg names and tells what is wrong with them.
+func Check(cfg Config) error {
+	_, err := prepare(cfg)
+	return err
+}
+
+func prepare(cfg Config) (*settings, error) {
+	a, err := newAccess(cfg)
+	if err != nil {
+		return nil, err
+	}
+	st := &settings{Config: cfg, access: a}
+	if cfg.CertFile != "" {
+		cert, err := tls.LoadX509KeyPair(cfg.CertFile, cfg.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("cert_file: cannot load certificate and key: %w", err)
+		}
+		st.cert = &cert
+	}
+	return st, nil
+}
+
+// Listen opens the configured address.
+func (s *Server) Listen() (net.Listener, error) {
+	st := s.settings.Load()
+	l, err := net.Listen("tcp", st.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen for RPC: %w", err)
+	}
+	if st.cert == nil {
+		return l, nil
+	}
+	return tls.NewListener(l, &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			return s.settings.Load().cert, nil
+		},
+	}), nil
+}
+
+// Serve answers requests on l until Stop.
+func (s *Server) Serve(l net.Listener) error { return s.http.Serve(l) }
+
+// Stop closes the listener, lets the requests under way finish until ctx ends,
+// and closes the connections.
+func (s *Server) Stop(ctx context.Context) error {
+	if err := s.http.ShutdownWithContext(ctx); err != nil {
+		return fmt.Errorf("cannot finish RPC requests: %w", err)
+	}
+	return nil
+}
+
+func (s *Server) handle(ctx *fasthttp.RequestCtx) {
+	s.metrics.inFlight.Inc()
+	defer s.metrics.inFlight.Dec()
+	st := s.settings.Load()
+	peer, _ := netip.AddrFromSlice(ctx.RemoteIP())
+	switch {
+	case !st.access.fromNetwork(peer):
+		ctx.SetStatusCode(fasthttp.StatusForbidden)
+		return
+	case string(ctx.Path()) != "/rpc":
+		ctx.SetStatusCode(fasthttp.StatusNotFound)
+		return
+	case !ctx.IsPost():
+		ctx.Response.Header.Set("Allow", "POST")
+		ctx.SetStatusCode(fasthttp.StatusMethodNotAllowed)
+		return
+	}
+	ctx.SetContentType("application/json")
+	if !st.access.hasToken(string(ctx.Request.Header.Peek("Authorization"))) {
+		ctx.Response.Header.Set("WWW-Authenticate", "Bearer")
+		s.refuse(ctx, &rpcError{Code: codeNotAuthorised, Message: "not authorised"})
+		return
+	}
+	s.answer(ctx, st)
+}
+
+// refuse answers a request that never got to a method.
+func (s *Server) refuse(ctx *fasthttp.RequestCtx, e *rpcError) {
+	s.metrics.count(unknownMethod, e, 0)
+	ctx.SetStatusCode(httpStatus(e))
+	ctx.Response.SetBodyRaw(appendResponse(nil, nil, nil, e))
+}
+
+// httpStatus gives proxies that look no further than the HTTP status the word
+// that they must go on alone.
+func httpStatus(e *rpcError) int {
+	switch {
+	case e == nil:
+		return fasthttp.StatusOK
+	case e.Code == codeNotAuthorised:
+		return fasthttp.StatusUnauthorized
+	case e.Code == codeOverloaded, e.Code == codeNoStore:
+		return fasthttp.StatusServiceUnavailable
+	}
+	return fasthttp.StatusOK
+}
+
+func (s *Server) answer(ctx *fasthttp.RequestCtx, st *settings) {
+	body := ctx.PostBody()
+	if tooDeep(body) {
+		s.refuse(ctx, &rpcError{Code: codeInvalid, Message: fmt.Sprintf("invalid request: nested deeper than %d levels", maxDepth)})
+		return
+	}
+	parser := s.parsers.Get()
+	defer s.parsers.Put(parser)
+	v, err := parser.ParseBytes(body)
+	if err != nil {
+		// The parser's error quotes the text, which may hold a token.
+		s.refuse(ctx, &rpcError{Code: codeParse, Message: "parse error: the body is not JSON"})
+		return
+	}
+	if v.Type() != fastjson.TypeArray {
+		dst, e, reply := s.one(ctx.Response.Body()[:0], v, st)
+		if !reply {
+			ctx.SetStatusCode(fasthttp.StatusNoContent)
+			return
+		}
+		ctx.SetStatusCode(httpStatus(e))
+		ctx.Response.SetBody(dst)
+		return
+	}
+	s.batch(ctx, v.GetArray(), st)
+}
+
+func (s *Server) batch(ctx *fasthttp.RequestCtx, items []*fastjson.Value, st *settings) {
+	if len(items) == 0 || len(items) > st.MaxBatch {
+		s.refuse(ctx, &rpcError{Code: codeInvalid, Message: fmt.Sprintf("invalid request: a batch holds 1 to %d requests", st.MaxBatch)})
+		return
+	}
+	dst := []byte{'['}
+	for _, v := range items {
+		before := len(dst)
+		if before > 1 {
+			dst = append(dst, ',')
+		}
+		var reply bool
+		if dst, _, reply = s.one(dst, v, st); !reply {
+			dst = dst[:before]
+		}
+	}
+	if len(dst) == 1 {
+		ctx.SetStatusCode(fasthttp.StatusNoContent)
+		return
+	}
+	ctx.Response.SetBodyRaw(append(dst, ']'))
+}
+
+// one answers one request and appends the response to dst; reply is false for a
+// notification, which gets none.
+func (s *Server) one(dst []byte, v *fastjson.Value, st *settings) (out []byte, e *rpcError, reply bool) {
+	began := time.Now()
+	req, e := parseRequest(v)
+	var result []byte
+	if e == nil {
+		result, e = s.call(req, st.Deadline)
+	}
+	s.metrics.count(req.method, e, time.Since(began))
+	if req.id == nil && (e == nil || e.Code != codeInvalid) {
+		return dst, e, false
+	}
+	return appendResponse(dst, req.id, result, e), e, true
+}
+
+func (s *Server) call(req request, deadline time.Duration) ([]byte, *rpcError) {
+	m := s.table[req.method]
+	if m == nil {
+		return nil, &rpcError{Code: codeNoMethod, Message: "method not found"}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), deadline)
+	defer cancel()
+	res, err := m(ctx, newParams(req.params))
+	if err == nil {
+		var b []byte
+		if b, err = json.Marshal(res); err == nil {
+			return b, nil
+		}
+	}
+	e := toError(err)
+	switch e.Code {
+	case codeInternal:
+		s.log.Error("cannot answer request", "method", req.method, "err", err)
+	case codeNoStore:
+		s.log.Warn("cannot reach store", "method", req.method, "err", err)
+	default:
+		s.log.Debug("request refused", "method", req.method, "err", err)
+	}
+	return nil, e
+}
+
+// quiet passes fasthttp's own complaints on as debug lines: they are about broken
+// clients. Their arguments stay out, for they quote what was sent.
+type quiet struct{ log *slog.Logger }
+
+func (q quiet) Printf(format string, args ...any) {
+	for _, a := range args {
+		if err, ok := a.(error); ok && errors.Is(err, net.ErrClosed) {
+			return
+		}
+	}
+	q.log.Debug("http connection failed", "detail", format)
+}

@@ -1,0 +1,193 @@
+package wake
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/sipwake/sipwake/push"
+)
+
+// call is a wake that this instance started: what became of each device, so
+// that the node can stop holding as soon as there is nobody left to wait for.
+type call struct {
+	wake Wake
+	node Node
+	// ctx ends with the wake; queued pushes are dropped then.
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	mu      sync.Mutex
+	started bool // start has queued every push
+	ended   bool
+	settled bool
+	devices map[string]deviceState
+	timer   *time.Timer // at the deadline
+}
+
+type deviceState int
+
+const (
+	waiting     deviceState = iota // pushed, or about to be signalled
+	unreachable                    // its push failed for good
+	back                           // the node has added it
+)
+
+type callKey struct{ node, call, aor string }
+
+func (w Wake) key() callKey { return callKey{w.Node, w.Call, w.AOR} }
+
+// calls holds the open calls of this instance.
+type calls struct {
+	mu    sync.Mutex
+	byKey map[callKey]*call
+}
+
+// add reports false if the call is open already.
+func (c *calls) add(cl *call) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.byKey[cl.wake.key()] != nil {
+		return false
+	}
+	c.byKey[cl.wake.key()] = cl
+	return true
+}
+
+func (c *calls) get(w Wake) *call {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.byKey[w.key()]
+}
+
+// take removes the call and ends its context. It returns nil if the call was
+// not started here or has been taken.
+func (c *calls) take(k callKey) *call {
+	c.mu.Lock()
+	cl := c.byKey[k]
+	delete(c.byKey, k)
+	c.mu.Unlock()
+	if cl != nil {
+		cl.end()
+	}
+	return cl
+}
+
+func (c *calls) dropAll() {
+	c.mu.Lock()
+	all := c.byKey
+	c.byKey = make(map[callKey]*call)
+	c.mu.Unlock()
+	for _, cl := range all {
+		cl.end()
+	}
+}
+
+func (cl *call) end() {
+	cl.mu.Lock()
+	cl.ended = true
+	if cl.timer != nil {
+		cl.timer.Stop()
+	}
+	cl.mu.Unlock()
+	cl.cancel()
+}
+
+// verdict is what follows from a change of a call's devices.
+type verdict int
+
+const (
+	wait       verdict = iota
+	nobodyLeft         // every device is unreachable: dead fast
+	everyone           // every device that could come back has
+)
+
+// set notes a device's state and says what follows. A device that is back stays
+// so. Anything but wait is said once.
+func (cl *call) set(device string, st deviceState) verdict {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	if cl.devices[device] != back {
+		cl.devices[device] = st
+	}
+	return cl.verdict()
+}
+
+// allQueued says that no device will be added by start any more.
+func (cl *call) allQueued() verdict {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	cl.started = true
+	return cl.verdict()
+}
+
+func (cl *call) verdict() verdict {
+	if !cl.started || cl.ended || cl.settled {
+		return wait
+	}
+	v := nobodyLeft
+	for _, st := range cl.devices {
+		switch st {
+		case waiting:
+			return wait
+		case back:
+			v = everyone
+		}
+	}
+	cl.settled = true
+	return v
+}
+
+// newCall opens a call, or returns nil if it is open here already.
+func (s *Service) newCall(w Wake, n Node) *call {
+	cl := &call{wake: w, node: n, devices: make(map[string]deviceState)}
+	cl.ctx, cl.cancel = context.WithCancel(s.ctx)
+	if !s.calls.add(cl) {
+		cl.cancel()
+		return nil
+	}
+	s.metrics.open.Inc()
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	if !cl.ended {
+		cl.timer = time.AfterFunc(time.Until(w.Deadline), func() { s.endCall(w.key()) })
+	}
+	return cl
+}
+
+// endCall forgets the call; false if it was not started here or is over.
+func (s *Service) endCall(k callKey) bool {
+	if s.calls.take(k) == nil {
+		return false
+	}
+	s.metrics.open.Dec()
+	return true
+}
+
+// pushed takes the outcome of one device's push.
+func (s *Service) pushed(cl *call, b Binding, req push.Request, o push.Outcome) {
+	if o.Reason == push.Accepted {
+		s.traces.add(cl.wake, time.Now(), eventAccepted, b.Device, string(req.Provider))
+		return
+	}
+	s.traces.add(cl.wake, time.Now(), eventPushFailed, b.Device, failure(o))
+	s.follow(cl, cl.set(b.Device, unreachable)) // first: the caller waits
+	s.judge(b, req, o)
+}
+
+func failure(o push.Outcome) string {
+	if o.Detail == "" {
+		return string(o.Reason)
+	}
+	return string(o.Reason) + ": " + o.Detail
+}
+
+// follow tells the node to stop holding when there is nobody left to wait for.
+func (s *Service) follow(cl *call, v verdict) {
+	switch v {
+	case nobodyLeft:
+		s.giveUp(cl, 0)
+	case everyone:
+		s.giveUp(cl, s.settings.Load().Settle)
+	}
+}

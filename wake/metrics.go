@@ -1,0 +1,70 @@
+package wake
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sipwake/sipwake/pnparam"
+)
+
+// metrics are the rules' own series. Label sets are closed: node ids come from
+// the configuration.
+type metrics struct {
+	registers *prometheus.CounterVec   // by status
+	wakes     *prometheus.CounterVec   // by kind and outcome
+	ends      *prometheus.CounterVec   // by reason
+	open      prometheus.Gauge         // wakes this instance started
+	woken     *prometheus.HistogramVec // push to REGISTER, by provider
+	signals   *prometheus.CounterVec   // by node and result
+	signal    prometheus.Histogram     // one signal with its retries
+	removed   *prometheus.CounterVec   // bindings removed, by reason
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	m := &metrics{
+		registers: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "sipwake_registers_total", Help: "REGISTERs seen, by what became of their push data."}, []string{"status"}),
+		wakes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "sipwake_wakes_total", Help: "Held requests, by what wake.start answered."}, []string{"kind", "outcome"}),
+		ends: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "sipwake_wake_ends_total", Help: "Held requests that ended, by reason."}, []string{"reason"}),
+		open: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "sipwake_wakes_open", Help: "Wakes started by this instance that have not ended."}),
+		woken: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "sipwake_wake_seconds", Help: "Time from wake.start to the device's REGISTER.",
+			Buckets: []float64{.05, .1, .2, .4, .7, 1, 1.5, 2, 3, 4, 6, 8, 12, 20, 40}}, []string{"provider"}),
+		signals: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "sipwake_node_signals_total", Help: "Requests to SIP nodes, by answer; \"error\" is no answer."}, []string{"node", "result"}),
+		signal: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "sipwake_node_signal_seconds", Help: "Time until a node took a wake signal, retries included.",
+			Buckets: prometheus.ExponentialBuckets(.001, 2, 14)}),
+		removed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "sipwake_bindings_removed_total", Help: "Bindings removed, by reason."}, []string{"reason"}),
+	}
+	reg.MustRegister(m.registers, m.wakes, m.ends, m.open, m.woken, m.signals, m.signal, m.removed)
+	for _, s := range []Status{Stored, Refreshed, Removed, Queried, None, Refused, Stale} {
+		m.registers.WithLabelValues(string(s))
+	}
+	for _, k := range startKinds {
+		for _, o := range outcomes {
+			m.wakes.WithLabelValues(string(k), string(o))
+		}
+	}
+	for _, r := range reasons {
+		m.ends.WithLabelValues(string(r))
+	}
+	for _, p := range []pnparam.Provider{pnparam.APNs, pnparam.FCM, pnparam.WebPush} {
+		m.woken.WithLabelValues(string(p))
+	}
+	for _, r := range []string{removedDead, removedUnbind, removedMoved, removedOperator} {
+		m.removed.WithLabelValues(r)
+	}
+	return m
+}
+
+// Why bindings are removed: a metric label.
+const (
+	removedDead     = "token_dead"
+	removedUnbind   = "unbind"
+	removedMoved    = "account_switched"
+	removedOperator = "operator"
+)

@@ -1,0 +1,229 @@
+package wake
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/secret"
+)
+
+// RegisterParams are the parameters of binding.register: one REGISTER that a
+// node accepted, header values as they came.
+type RegisterParams struct {
+	Node      string
+	AOR       string
+	Contact   string // raw Contact header
+	CallID    string
+	CSeq      uint32
+	Expires   int               // seconds granted; 0: the registration ended; -1: not said
+	Headers   map[string]string // X-MPUSH and its like, raw
+	Source    string            // transport:ip:port
+	UserAgent string
+}
+
+// RegisterResult is the result of binding.register.
+type RegisterResult struct {
+	Status      Status
+	Code        int      // what a node that asks first should answer: 200 or 555
+	FeatureCaps []string // values of Feature-Caps headers for the answer (RFC 8599 section 8.1)
+	Devices     int
+	Wakes       int // how many held requests are being signalled
+}
+
+const (
+	defaultExpires = 3600 // seconds, where neither node nor Contact says
+	maxUserAgent   = 128  // bytes kept
+	maxSource      = 64
+)
+
+// Register stores what a REGISTER says about push and signals every request
+// that is held for its AOR.
+func (s *Service) Register(ctx context.Context, p RegisterParams) (RegisterResult, error) {
+	if _, err := s.node(p.Node); err != nil {
+		return RegisterResult{}, err
+	}
+	aor, err := cleanAOR(p.AOR)
+	if err != nil {
+		return RegisterResult{}, err
+	}
+	if err := checkID("call_id", p.CallID, maxCallID); err != nil {
+		return RegisterResult{}, err
+	}
+	parsed, err := pnparam.Parse(pnparam.Register{Contact: p.Contact, Headers: p.Headers})
+	if err != nil {
+		if bad := (*pnparam.Error)(nil); errors.As(err, &bad) {
+			err = &ParamError{bad.Field, bad.Problem}
+		}
+		return RegisterResult{}, err
+	}
+
+	r := registration(aor, p, parsed)
+	res := RegisterResult{Code: 200}
+	status := Status("") // what the push data says, if not for the store to decide
+	switch parsed.Intent {
+	case pnparam.Bind:
+		if s.pusher.Serves(r.Address.Provider, r.Address.App, r.Address.Environment) {
+			r.Action = Bind
+			res.FeatureCaps = featureCaps(r.Address.Provider)
+		} else {
+			status = Refused
+			if s.settings.Load().Reject555 && !r.Gone {
+				res.Code = 555
+			}
+		}
+	case pnparam.Unbind:
+		r.Action = Unbind
+		if err := s.findUnbound(ctx, &r); err != nil {
+			return RegisterResult{}, err
+		}
+	case pnparam.Query:
+		status = Queried
+		res.FeatureCaps = featureCaps(s.pusher.Providers()...)
+	}
+	stored, err := s.store.Register(ctx, r)
+	if err != nil {
+		return RegisterResult{}, err
+	}
+	res.Status, res.Devices = stored.Status, stored.Devices
+	if status != "" && stored.Status != Stale {
+		res.Status = status
+	}
+	s.metrics.registers.WithLabelValues(string(res.Status)).Inc()
+	if stored.Status == Removed {
+		s.metrics.removed.WithLabelValues(removedUnbind).Inc()
+	}
+	for _, w := range stored.Wakes {
+		s.back(w, r)
+		res.Wakes++
+	}
+	if stored.PreviousAOR != "" {
+		s.moved(ctx, stored.PreviousAOR, r)
+	}
+	return res, nil
+}
+
+func registration(aor string, p RegisterParams, parsed pnparam.Parsed) Registration {
+	expires := p.Expires
+	if expires < 0 {
+		expires = parsed.Expires
+	}
+	if expires < 0 {
+		expires = defaultExpires
+	}
+	now := time.Now()
+	return Registration{
+		Binding: Binding{
+			AOR: aor, Device: parsed.Device, Address: parsed.Address, Contact: parsed.Contact,
+			CallID: p.CallID, CSeq: p.CSeq, Node: p.Node,
+			Source: p.Source[:min(len(p.Source), maxSource)], UserAgent: p.UserAgent[:min(len(p.UserAgent), maxUserAgent)],
+			RegisteredAt: now, ExpiresAt: now.Add(time.Duration(expires) * time.Second),
+		},
+		Gone: expires == 0,
+	}
+}
+
+// featureCaps returns a Feature-Caps value for each provider (RFC 8599 section 10).
+func featureCaps(providers ...pnparam.Provider) []string {
+	caps := make([]string, len(providers))
+	for i, p := range providers {
+		caps[i] = `*;+sip.pns="` + string(p) + `"`
+	}
+	return caps
+}
+
+// findUnbound names the device that an unbinding REGISTER means. Such a REGISTER
+// carries no token, so unless its instance is known it is the device with the
+// same registration, or else the only one.
+func (s *Service) findUnbound(ctx context.Context, r *Registration) error {
+	bindings, err := s.store.Bindings(ctx, Query{AOR: r.AOR})
+	if err != nil {
+		return err
+	}
+	for _, b := range bindings {
+		if b.Device == r.Device {
+			return nil
+		}
+	}
+	for _, b := range bindings {
+		if b.CallID == r.CallID || b.Contact == r.Contact {
+			r.Device = b.Device
+			return nil
+		}
+	}
+	if len(bindings) == 1 {
+		r.Device = bindings[0].Device
+	}
+	return nil
+}
+
+// back acts on a device that registered while w is held.
+func (s *Service) back(w Wake, r Registration) {
+	s.traces.add(w, r.RegisteredAt, eventRegistered, r.Device, r.Source)
+	if r.Action == Bind {
+		s.metrics.woken.WithLabelValues(string(r.Address.Provider)).Observe(r.RegisteredAt.Sub(w.StartedAt).Seconds())
+	}
+	s.signal(w, r)
+}
+
+// moved removes the bindings that r's tokens had under another AOR: the app has
+// been switched to another account. A failure leaves the old binding, whose next
+// REGISTER or push tells.
+func (s *Service) moved(ctx context.Context, previous string, r Registration) {
+	for _, t := range r.Address.Tokens {
+		if _, err := s.remove(ctx, Removal{AOR: previous, Token: t.Value, NotAfter: r.RegisteredAt}, removedMoved); err != nil {
+			s.log.Warn("cannot remove binding of the previous account", "aor", previous, "err", err)
+		}
+	}
+}
+
+func (s *Service) remove(ctx context.Context, r Removal, reason string) (int, error) {
+	n, err := s.store.Remove(ctx, r)
+	if err != nil {
+		return 0, err
+	}
+	if n > 0 {
+		s.metrics.removed.WithLabelValues(reason).Add(float64(n))
+		s.log.Info("binding removed", "aor", r.AOR, "device", r.Device, "token", r.Token, "reason", reason, "bindings", n)
+	}
+	return n, nil
+}
+
+// Bindings returns the bindings of an AOR, or the one with the token; exactly
+// one of the two is given.
+func (s *Service) Bindings(ctx context.Context, aor string, token secret.Token) ([]Binding, error) {
+	if aor == "" && !token.Empty() {
+		return s.store.Bindings(ctx, Query{Token: token})
+	}
+	aor, err := cleanAOR(aor)
+	if err != nil {
+		return nil, err
+	}
+	return s.store.Bindings(ctx, Query{AOR: aor})
+}
+
+// RemoveBindings removes bindings on an operator's word: those of an AOR,
+// limited to a device or a token if given, or those with the token anywhere.
+func (s *Service) RemoveBindings(ctx context.Context, aor, device string, token secret.Token) (int, error) {
+	if aor != "" || token.Empty() {
+		aor, err := cleanAOR(aor)
+		if err != nil {
+			return 0, err
+		}
+		return s.remove(ctx, Removal{AOR: aor, Device: device, Token: token}, removedOperator)
+	}
+	bindings, err := s.store.Bindings(ctx, Query{Token: token})
+	if err != nil {
+		return 0, err
+	}
+	total := 0
+	for _, b := range bindings {
+		n, err := s.remove(ctx, Removal{AOR: b.AOR, Device: b.Device, Token: token}, removedOperator)
+		if err != nil {
+			return total, err
+		}
+		total += n
+	}
+	return total, nil
+}
