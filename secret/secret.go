@@ -59,8 +59,15 @@ func (t Text) String() string {
 	return hidden
 }
 
-// GoString is String, for %#v.
-func (t Text) GoString() string { return t.String() }
+// Format prints String for every verb: fmt shows the fields of a value to a verb
+// that does not suit it, %d for one.
+func (t Text) Format(s fmt.State, _ rune) { _, _ = s.Write([]byte(t.String())) }
+
+// UnmarshalText takes the credential b as it is, from JSON or YAML.
+func (t *Text) UnmarshalText(b []byte) error {
+	*t = Text{string(b)}
+	return nil
+}
 
 // MarshalText is String, for JSON and YAML.
 func (t Text) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
@@ -97,8 +104,9 @@ func (t Token) String() string {
 	return "token:" + t.Hash()[:8]
 }
 
-// GoString is String, for %#v.
-func (t Token) GoString() string { return t.String() }
+// Format prints String for every verb: fmt shows the fields of a value to a verb
+// that does not suit it, %d for one.
+func (t Token) Format(s fmt.State, _ rune) { _, _ = s.Write([]byte(t.String())) }
 
 // MarshalText is String, for JSON and YAML: a store writes Reveal, on purpose.
 func (t Token) MarshalText() ([]byte, error) { return []byte(t.String()), nil }

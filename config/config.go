@@ -1,0 +1,193 @@
+// Package config reads sipwake's one configuration file. The parts own their
+// settings, defaults and rules; here they are put together, with what concerns
+// more than one of them.
+package config
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"regexp"
+
+	"github.com/sipwake/sipwake/kamailio"
+	"github.com/sipwake/sipwake/push/apns"
+	"github.com/sipwake/sipwake/push/fcm"
+	"github.com/sipwake/sipwake/rpc"
+	"github.com/sipwake/sipwake/store/local"
+	"github.com/sipwake/sipwake/store/redis"
+	"github.com/sipwake/sipwake/wake"
+)
+
+// Config is the whole configuration.
+type Config struct {
+	RPC        rpc.Config    `yaml:"rpc"`
+	Operations Operations    `yaml:"operations"`
+	Log        Log           `yaml:"log"`
+	Store      Store         `yaml:"store"`
+	Wake       wake.Config   `yaml:"wake"`
+	Nodes      []Node        `yaml:"nodes"`
+	APNs       []apns.Config `yaml:"apns"`
+	FCM        []fcm.Config  `yaml:"fcm"`
+
+	source source // of the file, for Problems
+}
+
+// Operations is the listener for metrics, health and the status page.
+type Operations struct {
+	// Listen is the address, host:port. Default 127.0.0.1:8061.
+	Listen string `yaml:"listen"`
+}
+
+// Log says what is logged to standard error, and how.
+type Log struct {
+	// Level is the least level that is logged. Default info.
+	Level slog.Level `yaml:"level"`
+	// Format is LogJSON or LogText. Default LogJSON.
+	Format string `yaml:"format"`
+}
+
+// The values of Log.Format.
+const (
+	LogJSON = "json"
+	LogText = "text"
+)
+
+// Store says where bindings are kept.
+type Store struct {
+	// Type is StoreLocal or StoreRedis. Default StoreLocal.
+	Type  string       `yaml:"type"`
+	Local local.Config `yaml:"local"`
+	Redis redis.Config `yaml:"redis"`
+}
+
+// The values of Store.Type.
+const (
+	StoreLocal = "local"
+	StoreRedis = "redis"
+)
+
+// Node is one SIP proxy.
+type Node struct {
+	// ID is how the node names itself in its requests.
+	ID string `yaml:"id"`
+	// Type is NodeKamailio, the default.
+	Type string `yaml:"type"`
+
+	kamailio.Config `yaml:",inline"`
+}
+
+// NodeKamailio is the only value of Node.Type.
+const NodeKamailio = "kamailio"
+
+// SetDefaults fills what is not set.
+func (c *Config) SetDefaults() {
+	c.RPC.SetDefaults()
+	setDefault(&c.Operations.Listen, "127.0.0.1:8061")
+	setDefault(&c.Log.Format, LogJSON)
+	c.Wake.SetDefaults()
+	setDefault(&c.Store.Type, StoreLocal)
+	c.Store.Local.Recent, c.Store.Redis.Recent = c.Wake.Recent, c.Wake.Recent
+	c.Store.Local.SetDefaults()
+	c.Store.Redis.SetDefaults()
+	for i := range c.Nodes {
+		setDefault(&c.Nodes[i].Type, NodeKamailio)
+		c.Nodes[i].Config.SetDefaults()
+	}
+	for i := range c.APNs {
+		c.APNs[i].SetDefaults()
+	}
+	for i := range c.FCM {
+		c.FCM[i].SetDefaults()
+	}
+}
+
+func setDefault(field *string, value string) {
+	if *field == "" {
+		*field = value
+	}
+}
+
+// Validate reports every problem that shows without reading other files. Call
+// SetDefaults first.
+func (c *Config) Validate(report func(field, problem string)) {
+	below := func(field string) func(field, problem string) {
+		return func(sub, problem string) { report(join(field, sub), problem) }
+	}
+	c.RPC.Validate(below("rpc"))
+	if _, port, err := net.SplitHostPort(c.Operations.Listen); err != nil || port == "" {
+		report("operations.listen", "must be host:port, such as 127.0.0.1:8061")
+	} else if port != "0" && c.Operations.Listen == c.RPC.Listen {
+		report("operations.listen", "must not be that of rpc")
+	}
+	if c.Log.Format != LogJSON && c.Log.Format != LogText {
+		report("log.format", "must be json or text")
+	}
+	switch c.Store.Type {
+	case StoreLocal:
+		c.Store.Local.Validate(below("store.local"))
+	case StoreRedis:
+		c.Store.Redis.Validate(below("store.redis"))
+	default:
+		report("store.type", "must be local or redis")
+	}
+	c.Wake.Validate(below("wake"))
+	c.validateNodes(below)
+	for i := range c.APNs {
+		c.APNs[i].Validate(below(fmt.Sprintf("apns[%d]", i)))
+	}
+	for i := range c.FCM {
+		c.FCM[i].Validate(below(fmt.Sprintf("fcm[%d]", i)))
+	}
+	c.validateApps(report)
+}
+
+// nodeID is what a node id looks like: it is a metric label and part of keys.
+var nodeID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+
+func (c *Config) validateNodes(below func(string) func(field, problem string)) {
+	first := map[string]int{}
+	for i := range c.Nodes {
+		n := &c.Nodes[i]
+		report := below(fmt.Sprintf("nodes[%d]", i))
+		if !nodeID.MatchString(n.ID) {
+			report("id", "must be 1 to 64 letters, digits, dots, hyphens and underscores, the first a letter or digit")
+		} else if j, ok := first[n.ID]; ok {
+			report("id", fmt.Sprintf("is the id of nodes[%d] too", j))
+		} else {
+			first[n.ID] = i
+		}
+		if n.Type != NodeKamailio {
+			report("type", "must be kamailio")
+		}
+		n.Config.Validate(report)
+	}
+}
+
+// validateApps finds apps that claim the same devices. Two credentials of one
+// iOS app are fine if they are for different environments.
+func (c *Config) validateApps(report func(field, problem string)) {
+	first := map[[3]string]string{} // by provider, name and environment: the app
+	claim := func(app, field, provider, name, environment string) {
+		key := [3]string{provider, name, environment}
+		switch other, ok := first[key]; {
+		case !ok:
+			first[key] = app
+		case name != "" && other != app: // a name twice in one app is for the app to report
+			report(app+"."+field, "is served by "+other+" too")
+		}
+	}
+	for i, a := range c.APNs {
+		claim(fmt.Sprintf("apns[%d]", i), "bundle_id", "apns", a.BundleID, string(a.Environment))
+	}
+	for i, a := range c.FCM {
+		app := fmt.Sprintf("fcm[%d]", i)
+		claim(app, "project_id", "fcm", a.ProjectID, "")
+		for j, name := range a.Packages {
+			claim(app, fmt.Sprintf("packages[%d]", j), "fcm", name, "")
+		}
+	}
+}
+
+// Problems returns an empty collection of problems that knows where in its file
+// this configuration sets what.
+func (c *Config) Problems() *Problems { return &Problems{source: c.source} }

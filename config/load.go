@@ -1,0 +1,110 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+)
+
+// Load reads the configuration from the YAML file at path, fills in defaults and
+// validates it. Unknown keys and keys set twice are errors. If the file can be
+// read at all, the error is a *Problems that holds every problem found, none of
+// which quotes a value of the file.
+func Load(path string) (*Config, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read configuration: %w", err)
+	}
+	c := new(Config)
+	p := decode(data, path, c)
+	c.source = p.source
+	c.SetDefaults()
+	c.Validate(p.report)
+	if err := p.Err(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// decode fills into, a pointer to a struct with yaml tags, from the YAML document
+// in data. What cannot be decoded is reported and left at zero. The name is that
+// of the file.
+func decode(data []byte, name string, into any) *Problems {
+	p := &Problems{source: source{name: name, lines: map[string]int{}}}
+	root := p.parse(data)
+	if root == nil {
+		p.failed = append(p.failed, "") // everything
+		return p
+	}
+	decoder{p}.root(root, into)
+	return p
+}
+
+// parse returns the one document of the file, or reports why there is none.
+func (p *Problems) parse(data []byte) ast.Node {
+	// Else a parser error hides the most common cause, which cannot be seen.
+	if line := tabIndent(data); line > 0 {
+		p.add(line, "", "is indented with a tab; YAML wants spaces")
+		return nil
+	}
+	file, err := parser.ParseBytes(data, 0, parser.AllowDuplicateMapKey())
+	if err != nil {
+		line, text := 1, "is not valid YAML"
+		if e := yaml.Error(nil); errors.As(err, &e) {
+			if t := e.GetToken(); t != nil && t.Position != nil {
+				line = t.Position.Line
+			}
+			// err.Error() would show the source, secrets included.
+			text += ": " + withoutQuotes(e.GetMessage())
+		}
+		p.add(line, "", text)
+		return nil
+	}
+	var root ast.Node
+	for _, doc := range file.Docs {
+		switch {
+		case doc.Body == nil:
+		case root == nil:
+			root = doc.Body
+		default:
+			p.add(lineOf(doc.Body), "", "is a second document; there must be one")
+			return nil
+		}
+	}
+	if root == nil || root.Type() == ast.NullType || root.Type() == ast.CommentType {
+		p.add(1, "", "is empty")
+		return nil
+	}
+	return root
+}
+
+// tabIndent returns the first line whose indentation has a tab, 0 if none has.
+// (In a block text such a tab would be legal; nothing here needs one.)
+func tabIndent(data []byte) int {
+	n := 0
+	for line := range bytes.Lines(data) {
+		n++
+		text := bytes.TrimLeft(line, " \t")
+		indent := line[:len(line)-len(text)]
+		if bytes.IndexByte(indent, '\t') >= 0 && len(bytes.TrimSpace(text)) > 0 && text[0] != '#' {
+			return n
+		}
+	}
+	return 0
+}
+
+// withoutQuotes cuts a message of the parser before the text it quotes, unless
+// that is a single character.
+func withoutQuotes(msg string) string {
+	i := strings.IndexByte(msg, '"')
+	if i < 0 || strings.IndexByte(msg[i+1:], '"') == 1 {
+		return msg
+	}
+	return strings.TrimSpace(msg[:i])
+}

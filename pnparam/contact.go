@@ -1,0 +1,246 @@
+package pnparam
+
+import (
+	"math"
+	"net/netip"
+	"strings"
+
+	"github.com/emiago/sipgo/sip"
+)
+
+// contact is one contact-param of a Contact header, RFC 3261 section 25.1.
+type contact struct {
+	uri      string // as sent, without <>
+	params   string // the URI's parameters as sent, without the first ";"
+	instance string // +sip.instance without quotes and <>
+	expires  int    // -1 if absent
+	pnsreg   bool
+}
+
+// maxInstance is far above a URN of a UUID (45 bytes).
+const maxInstance = 255
+
+// cutContact reads the first contact of s and returns what follows its comma.
+//
+// sipgo reads the URI itself. It is not used for the rest, for it knows neither
+// quoted header parameters nor several contacts, and it drops repeated
+// parameters silently.
+func cutContact(s string) (c contact, rest string, more bool, problem string) {
+	uri, tail, problem := cutURI(s)
+	if problem != "" {
+		return c, "", false, problem
+	}
+	params, rest, more, ok := cutUnquoted(tail, ',')
+	if !ok {
+		return c, "", false, "has a quoted string without an end"
+	}
+	c = contact{uri: uri, expires: -1}
+	if problem := c.readURI(); problem != "" {
+		return c, "", false, problem
+	}
+	return c, rest, more, c.readHeaderParams(params)
+}
+
+// cutURI returns the URI of the contact that s begins with, and what follows.
+func cutURI(s string) (uri, rest, problem string) {
+	s = trimLWS(s)
+	if strings.HasPrefix(s, `"`) {
+		end := quotedEnd(s)
+		if end < 0 {
+			return "", "", "has a quoted string without an end"
+		}
+		s = trimLWS(s[end:])
+		if !strings.HasPrefix(s, "<") {
+			return "", "", "has no <URI> after the display name"
+		}
+	}
+	i := strings.IndexAny(s, "<;,")
+	if i < 0 {
+		return s, "", ""
+	}
+	if s[i] != '<' {
+		// Without <> all parameters belong to the header (section 20.10).
+		return trimLWS(s[:i]), s[i:], ""
+	}
+	s = s[i+1:]
+	end := strings.IndexByte(s, '>')
+	if end < 0 {
+		return "", "", "has a < without >"
+	}
+	rest = trimLWS(s[end+1:])
+	if rest != "" && rest[0] != ';' && rest[0] != ',' {
+		return "", "", "has something else than parameters after the URI"
+	}
+	return s[:end], rest, ""
+}
+
+// readURI checks the URI and finds its parameters.
+func (c *contact) readURI() (problem string) {
+	const never uint64 = 1<<(' '+1) - 1 | 1<<'"' | 1<<'<' | 1<<'>' // a bit a byte
+	for i := range len(c.uri) {
+		if b := c.uri[i]; b < 64 && never>>b&1 != 0 || b == 0x7f {
+			return "has a character that no URI may have"
+		}
+	}
+	// A user may contain ";" and "?", so look behind it.
+	host := strings.IndexByte(c.uri, '@') + 1
+	base := c.uri
+	if i := strings.IndexAny(c.uri[host:], ";?"); i >= 0 {
+		base = c.uri[:host+i]
+		if c.uri[host+i] == ';' {
+			c.params, _, _ = cut(c.uri[host+i+1:], '?')
+		}
+	}
+	var u sip.Uri
+	if err := sip.ParseUri(base, &u); err != nil {
+		return "is not a SIP URI" // the error quotes its input
+	}
+	if u.Scheme != "sip" && u.Scheme != "sips" || u.HierarhicalSlashes {
+		return "is not a SIP URI"
+	}
+	if !validHost(u.Host) || u.Port < 0 || u.Port > math.MaxUint16 {
+		return "is a SIP URI without a valid host and port"
+	}
+	return ""
+}
+
+// validHost is stricter than sipgo, which takes any text for a host.
+func validHost(h string) bool {
+	if strings.HasPrefix(h, "[") {
+		a, err := netip.ParseAddr(strings.Trim(h, "[]"))
+		return err == nil && a.Is6()
+	}
+	for i := range len(h) {
+		switch b := h[i]; {
+		case 'a' <= b && b <= 'z', '0' <= b && b <= '9', 'A' <= b && b <= 'Z', b == '.', b == '-', b == '_':
+		default:
+			return false
+		}
+	}
+	return h != ""
+}
+
+// readHeaderParams reads the parameters after the URI.
+func (c *contact) readHeaderParams(s string) (problem string) {
+	for more := true; more; {
+		var param string
+		param, s, more, _ = cutUnquoted(s, ';') // its quotes are known to be closed
+		name, value, _ := cut(param, '=')
+		switch name = trimLWS(name); {
+		case strings.EqualFold(name, "expires"):
+			c.expires = parseExpires(unquote(trimLWS(value)))
+		case strings.EqualFold(name, "+sip.instance"):
+			c.instance = parseInstance(trimLWS(value))
+			if !printable(c.instance) {
+				return "+sip.instance has a character that no URN may have"
+			}
+			if len(c.instance) > maxInstance {
+				return "+sip.instance is too long"
+			}
+		case strings.EqualFold(name, "+sip.pnsreg"):
+			c.pnsreg = true
+		}
+	}
+	return ""
+}
+
+func parseInstance(s string) string {
+	s = unquote(s)
+	if len(s) > 1 && s[0] == '<' && s[len(s)-1] == '>' {
+		s = s[1 : len(s)-1]
+	}
+	return s
+}
+
+// parseExpires reads delta-seconds: too large a number is cut to what an int
+// holds everywhere, anything else than a number counts as 3600.
+func parseExpires(s string) int {
+	n := 0
+	for i := range len(s) {
+		d := int(s[i]) - '0'
+		if d < 0 || d > 9 {
+			return 3600
+		}
+		if n > (math.MaxInt32-d)/10 {
+			n = math.MaxInt32
+			continue
+		}
+		n = n*10 + d
+	}
+	if s == "" {
+		return 3600
+	}
+	return n
+}
+
+// cutUnquoted cuts s around the first sep outside of a quoted string. It is not
+// ok if a quoted string before that has no end.
+func cutUnquoted(s string, sep byte) (before, after string, found, ok bool) {
+	for i := 0; i < len(s); i++ {
+		switch s[i] {
+		case sep:
+			return s[:i], s[i+1:], true, true
+		case '"':
+			n := quotedEnd(s[i:])
+			if n < 0 {
+				return s, "", false, false
+			}
+			i += n - 1
+		}
+	}
+	return s, "", false, true
+}
+
+// quotedEnd returns the length of the quoted-string that s begins with, or -1
+// if it has no end.
+func quotedEnd(s string) int {
+	for i := 1; i < len(s); i++ {
+		switch s[i] {
+		case '\\':
+			i++
+		case '"':
+			return i + 1
+		}
+	}
+	return -1
+}
+
+// unquote returns what a quoted-string says, and any other text as it is.
+func unquote(s string) string {
+	if len(s) < 2 || s[0] != '"' || s[len(s)-1] != '"' {
+		return s
+	}
+	s = s[1 : len(s)-1]
+	if strings.IndexByte(s, '\\') < 0 {
+		return s
+	}
+	b := make([]byte, 0, len(s))
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+1 < len(s) {
+			i++
+		}
+		b = append(b, s[i])
+	}
+	return string(b)
+}
+
+// trimLWS removes white space around s, folded lines included.
+func trimLWS(s string) string {
+	for s != "" && isLWS(s[0]) {
+		s = s[1:]
+	}
+	for s != "" && isLWS(s[len(s)-1]) {
+		s = s[:len(s)-1]
+	}
+	return s
+}
+
+func isLWS(b byte) bool { return b == ' ' || b == '\t' || b == '\r' || b == '\n' }
+
+// cut is strings.Cut for a separator of one byte, which is faster.
+func cut(s string, sep byte) (before, after string, found bool) {
+	if i := strings.IndexByte(s, sep); i >= 0 {
+		return s[:i], s[i+1:], true
+	}
+	return s, "", false
+}

@@ -1,0 +1,121 @@
+package pnparam
+
+import (
+	"net/url"
+	"strings"
+)
+
+// Limits of the values that clients may have stored, in bytes.
+const (
+	maxProvider  = 64
+	maxApp       = 255
+	maxToken     = 4096
+	maxAPNsToken = 200
+)
+
+// The checks of this file return what is wrong with a value, to be put behind
+// its name, or "". They never quote it.
+
+func checkProvider(p Provider) (problem string) {
+	if len(p) > maxProvider {
+		return "is too long"
+	}
+	if !printable(string(p)) {
+		return "has a character that is not printable"
+	}
+	return ""
+}
+
+func checkApp(app string) (problem string) {
+	if len(app) > maxApp {
+		return "is too long"
+	}
+	if !printable(app) {
+		return "has a character that is not printable"
+	}
+	return ""
+}
+
+func checkToken(p Provider, token string) (problem string) {
+	if token == "" {
+		return "has an empty token"
+	}
+	if len(token) > maxToken || p == APNs && len(token) > maxAPNsToken {
+		return "is too long"
+	}
+	if p == APNs {
+		if len(token)%2 != 0 || !isHex(token) {
+			return "is not a device token in hexadecimal"
+		}
+		return ""
+	}
+	if !printable(token) {
+		return "has a character that is not printable"
+	}
+	if p == WebPush {
+		// Whether it may be called is for the push provider to decide.
+		u, err := url.Parse(token)
+		if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil {
+			return "is not an https URL"
+		}
+	}
+	return ""
+}
+
+// bundle splits an APNs app into Apple's Team ID, bundle ID and the services
+// named behind it, joined by "&".
+//
+// Team IDs have ten characters; those of eight that examples in circulation use
+// are taken too. No bundle ID begins with such a label, so the Team ID may be
+// left out, as some clients do.
+func bundle(app string) (team, id, services string) {
+	id = app
+	if first, rest, ok := cut(id, '.'); ok && isTeamID(first) {
+		team, id = first, rest
+	}
+	head, _, _ := cut(id, '&')
+	if i := strings.LastIndexByte(head, '.'); i >= 0 {
+		last := Service(head[i+1:])
+		if last == VoIP || last == Remote {
+			id, services = id[:i], id[i+1:]
+		}
+	}
+	return team, id, services
+}
+
+func isTeamID(s string) bool {
+	for i := range len(s) {
+		if b := s[i]; (b < 'A' || b > 'Z') && (b < '0' || b > '9') {
+			return false
+		}
+	}
+	return len(s) >= 8 && len(s) <= 10
+}
+
+// unescape decodes %HH once; "+" stays as it is.
+func unescape(s string) (string, bool) {
+	if strings.IndexByte(s, '%') < 0 {
+		return s, true
+	}
+	d, err := url.PathUnescape(s) // the error quotes its input
+	return d, err == nil
+}
+
+// printable tells whether s has visible ASCII characters only.
+func printable(s string) bool {
+	for i := range len(s) {
+		if s[i]-'!' > '~'-'!' {
+			return false
+		}
+	}
+	return true
+}
+
+func isHex(s string) bool {
+	for i := range len(s) {
+		if s[i]-'0' > 9 && (s[i]|0x20)-'a' > 5 {
+			return false
+		}
+	}
+	return true
+}
