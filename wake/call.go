@@ -171,7 +171,7 @@ func (s *Service) pushed(cl *call, b Binding, req push.Request, o push.Outcome) 
 		return
 	}
 	s.traces.add(cl.wake, time.Now(), eventPushFailed, b.Device, failure(o))
-	s.follow(cl, cl.set(b.Device, unreachable)) // first: the caller waits
+	s.follow(cl, cl.set(b.Device, unreachable))
 	s.judge(b, req, o)
 }
 

@@ -114,15 +114,21 @@ func (s *Service) send(b Binding, p SendParams, v push.Values) string {
 	return Queued
 }
 
-// judge acts on what a push's end says about its token.
+// judge acts on what a push's end says about its token: a dead one takes its
+// binding along. It does not wait for the store.
 func (s *Service) judge(b Binding, req push.Request, o push.Outcome) {
 	if o.Reason != push.TokenDead || b.AOR == "" {
 		return
 	}
-	ctx, cancel := context.WithTimeout(s.ctx, storePatience)
-	defer cancel()
-	if _, err := s.remove(ctx, Removal{AOR: b.AOR, Device: b.Device, Token: req.Token, NotAfter: o.DeadSince}, removedDead); err != nil {
-		s.log.Warn("cannot remove binding with a dead token", "aor", b.AOR, "device", b.Device, "err", err)
+	ok := s.spawn(func() {
+		ctx, cancel := context.WithTimeout(s.ctx, storePatience)
+		defer cancel()
+		if _, err := s.remove(ctx, Removal{AOR: b.AOR, Device: b.Device, Token: req.Token, NotAfter: o.DeadSince}, removedDead); err != nil {
+			s.log.Warn("cannot remove binding with a dead token", "aor", b.AOR, "device", b.Device, "err", err)
+		}
+	})
+	if !ok { // the next push will find it dead again
+		s.log.Warn("cannot remove binding with a dead token", "aor", b.AOR, "device", b.Device, "err", ErrStopped)
 	}
 }
 

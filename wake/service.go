@@ -38,13 +38,13 @@ type Service struct {
 
 	settings atomic.Pointer[settings]
 	calls    calls         // wakes that this instance started
-	slots    chan struct{} // one per signal under way
+	slots    chan struct{} // one per goroutine of spawn
 
 	ctx     context.Context // ends when Stop's patience does
 	cancel  context.CancelFunc
 	mu      sync.Mutex // orders running.Add against Stop
 	stopped bool
-	running sync.WaitGroup // signals and give-ups
+	running sync.WaitGroup // of spawn
 }
 
 // settings is what a reload swaps.
