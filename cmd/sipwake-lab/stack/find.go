@@ -1,0 +1,74 @@
+package stack
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+)
+
+// ErrMissing says that a program has not been set up.
+var ErrMissing = errors.New("not set up: run make setup")
+
+// Cache is where `make setup` keeps what it fetches: SIPWAKE_CACHE, or
+// .cache/sipwake in the home directory.
+func Cache() (string, error) {
+	if dir := os.Getenv("SIPWAKE_CACHE"); dir != "" {
+		return dir, nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", fmt.Errorf("cannot find the cache of make setup: %w", err)
+	}
+	return filepath.Join(home, ".cache", "sipwake"), nil
+}
+
+// Find returns the path of a program that `make setup` provides: kamailio, kamcmd,
+// redis-server or redis-cli. The error wraps ErrMissing if it is not there.
+func Find(name string) (string, error) {
+	dir, err := Cache()
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "bin", name)
+	if st, err := os.Stat(path); err != nil || st.IsDir() || st.Mode()&0o111 == 0 {
+		return "", fmt.Errorf("cannot run %s: %w", name, ErrMissing)
+	}
+	return path, nil
+}
+
+// FreePort returns a port that is free on the address for UDP and TCP just now.
+// Another program may take it before it is used.
+func FreePort(address string) (int, error) {
+	var err error
+	for range 20 {
+		var l net.Listener
+		if l, err = net.Listen("tcp", net.JoinHostPort(address, "0")); err != nil {
+			break
+		}
+		port := l.Addr().(*net.TCPAddr).Port
+		var c net.PacketConn
+		c, err = net.ListenPacket("udp", net.JoinHostPort(address, strconv.Itoa(port)))
+		l.Close()
+		if err == nil {
+			c.Close()
+			return port, nil
+		}
+	}
+	return 0, fmt.Errorf("cannot find a free port on %s: %w", address, err)
+}
+
+// workDir returns dir, made if need be, or a new temporary directory that the
+// caller is to remove.
+func workDir(dir, name string) (path string, temporary bool, err error) {
+	if dir == "" {
+		path, err = os.MkdirTemp("", "sipwake-"+name+"-")
+		return path, true, err
+	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return "", false, err
+	}
+	return dir, false, os.MkdirAll(dir, 0o700)
+}

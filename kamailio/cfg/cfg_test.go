@@ -1,0 +1,44 @@
+package cfg_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
+	"github.com/sipwake/sipwake/kamailio/cfg"
+)
+
+// Every way to define the script must be a script.
+func TestScriptsParse(t *testing.T) {
+	kamailio, err := stack.Find("kamailio")
+	if err != nil {
+		if os.Getenv("SIPWAKE_REQUIRE_ALL") != "" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, cfg.Files); err != nil {
+		t.Fatal(err)
+	}
+	f := func(defines ...string) {
+		t.Helper()
+		args := []string{"-c", "-f", filepath.Join(dir, "kamailio.cfg"), "-Y", dir}
+		for _, d := range defines {
+			args = append(args, "-A", d)
+		}
+		out, err := exec.Command(kamailio, args...).CombinedOutput()
+		if err != nil || !strings.Contains(string(out), "config file ok") {
+			t.Errorf("%v: %v\n%s", defines, err, out)
+		}
+	}
+	f()
+	f("SIPWAKE_ASK", `SIPWAKE_TOKEN="t"`, `SIPWAKE_SECRET="s"`)
+	f("SIPWAKE_555", "SIPWAKE_PUSH_ONLY", "SIPWAKE_DOWN_480")
+	f("SIPWAKE_ASK", "SIPWAKE_555", "SIPWAKE_USE_DOMAIN")
+	f(`SIPWAKE_DOMAIN="example.org"`, "SIPWAKE_HOLD_S=40", "SIPWAKE_RING_MS=90000", "SIPWAKE_BFLAG=3")
+	f("WITH_DMQ", "DMQ_PORT=5070", `DMQ_SELF="sip:127.0.0.1:5070"`, `DMQ_PEER="sip:127.0.0.2:5070"`, `SIP_PEER="127.0.0.2"`)
+}

@@ -1,0 +1,152 @@
+package apns
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/push"
+	"github.com/sipwake/sipwake/secret"
+)
+
+// Apps reads the key files and returns the app once for each environment that
+// its credential is good for: both with a key, those that Apple wrote into it
+// with a certificate. It does not connect. An error begins with the yaml name of
+// the field that is wrong. Call SetDefaults and Validate first.
+func (c *Config) Apps(log *slog.Logger) ([]push.App, error) {
+	cred, err := c.credential(log)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.Contains(cred.environments, c.Environment) {
+		return nil, fmt.Errorf("environment: must be %s, the only one that certificate_file %q is good for",
+			cred.environments[0], c.CertificateFile)
+	}
+	apps := make([]push.App, 0, len(cred.environments))
+	for _, env := range cred.environments {
+		field, address := "endpoint", c.Endpoint
+		if env == pnparam.Sandbox {
+			field, address = "sandbox_endpoint", c.SandboxEndpoint
+		}
+		endpoint, err := parseEndpoint(address)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", field, err)
+		}
+		apps = append(apps, push.App{
+			Provider:         pnparam.APNs,
+			Packages:         []string{c.BundleID},
+			Environment:      env,
+			Default:          env == c.Environment,
+			Client:           newProvider(endpoint, cred.tls, c.Connections, cred.signer, c.Topic),
+			Limits:           c.Limits,
+			Templates:        push.DefaultTemplates(pnparam.APNs),
+			Fingerprint:      cred.fingerprint,
+			CredentialExpiry: cred.expires,
+		})
+	}
+	return apps, nil
+}
+
+type credential struct {
+	tls          *tls.Config
+	signer       *signer // nil with a certificate
+	environments []pnparam.Environment
+	expires      time.Time
+	fingerprint  string
+}
+
+func (c *Config) credential(log *slog.Logger) (*credential, error) {
+	cred := &credential{tls: &tls.Config{MinVersion: tls.VersionTLS12}}
+	// All that makes a client what it is, with a mark where each part ends.
+	sum := sha256.New()
+	add := func(part string) { fmt.Fprintf(sum, "%d:%s,", len(part), part) }
+	add(fmt.Sprintf("%q %q %q %q %q %q %d %+v", c.BundleID, c.Topic, c.TeamID, c.KeyID, c.Endpoint, c.SandboxEndpoint,
+		c.Connections, c.Limits))
+
+	if c.CAFile != "" {
+		pem, err := readField("ca_file", c.CAFile)
+		if err != nil {
+			return nil, err
+		}
+		add(string(pem))
+		roots, err := x509.SystemCertPool()
+		if err != nil {
+			roots = x509.NewCertPool()
+		}
+		if !roots.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("ca_file: %s holds no PEM certificate", c.CAFile)
+		}
+		cred.tls.RootCAs = roots
+	}
+	var contents []byte
+	var err error
+	if c.KeyFile != "" {
+		contents, err = c.useKey(cred)
+	} else {
+		contents, err = c.useCertificate(cred, log)
+	}
+	if err != nil {
+		return nil, err
+	}
+	add(string(contents))
+	cred.fingerprint = hex.EncodeToString(sum.Sum(nil))
+	return cred, nil
+}
+
+func (c *Config) useKey(cred *credential) ([]byte, error) {
+	contents, err := readField("key_file", c.KeyFile)
+	if err != nil {
+		return nil, err
+	}
+	key, err := parseKey(contents)
+	if err != nil {
+		return nil, fmt.Errorf("key_file: %s %w", c.KeyFile, err)
+	}
+	cred.signer = newSigner(key, c.TeamID, c.KeyID)
+	cred.environments = []pnparam.Environment{pnparam.Production, pnparam.Sandbox}
+	return contents, nil
+}
+
+func (c *Config) useCertificate(cred *credential, log *slog.Logger) ([]byte, error) {
+	contents, err := readField("certificate_file", c.CertificateFile)
+	if err != nil {
+		return nil, err
+	}
+	password := c.CertificatePassword
+	if c.CertificatePasswordFile != "" {
+		if password, err = secret.ReadText(c.CertificatePasswordFile); err != nil {
+			return nil, fmt.Errorf("certificate_password_file: %w", err)
+		}
+	}
+	cert, err := parseCertificate(contents, password.Reveal())
+	if err != nil {
+		return nil, fmt.Errorf("certificate_file: %s %w", c.CertificateFile, err)
+	}
+	cred.tls.Certificates = []tls.Certificate{cert}
+	// With TLS 1.3 a client's handshake is done before its certificate has been
+	// looked at, and a refusal often reads like any lost connection.
+	cred.tls.MaxVersion = tls.VersionTLS12
+	cred.environments = certificateEnvironments(cert.Leaf)
+	cred.expires = cert.Leaf.NotAfter
+	// Other apps must not go down with this one: its pushes will fail, and say so.
+	if time.Now().After(cred.expires) {
+		log.Error("certificate has expired", "app", c.BundleID, "file", c.CertificateFile, "expired", cred.expires)
+	}
+	return contents, nil
+}
+
+// readField reads a file that the configuration names.
+func readField(field, path string) ([]byte, error) {
+	contents, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("%s: cannot read file: %w", field, err)
+	}
+	return contents, nil
+}

@@ -1,0 +1,147 @@
+package apns
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/sideshow/apns2"
+
+	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/push"
+	"github.com/sipwake/sipwake/secret"
+)
+
+// Config is one iOS app. It has exactly one credential: a .p8 key, which is good
+// for both APNs environments, or a push certificate.
+type Config struct {
+	// BundleID is the app's name at Apple, without any ".voip".
+	BundleID string `yaml:"bundle_id"`
+	// Topic replaces BundleID as apns-topic; ".voip" is added for voip pushes.
+	Topic string `yaml:"topic"`
+
+	TeamID  string `yaml:"team_id"`
+	KeyID   string `yaml:"key_id"`
+	KeyFile string `yaml:"key_file"`
+
+	// CertificateFile is PKCS#12 or PEM with certificate and key.
+	CertificateFile         string      `yaml:"certificate_file"`
+	CertificatePassword     secret.Text `yaml:"certificate_password"`
+	CertificatePasswordFile string      `yaml:"certificate_password_file"`
+
+	// Environment is that of bindings that name none; default production.
+	Environment pnparam.Environment `yaml:"environment"`
+
+	// Endpoint and SandboxEndpoint replace Apple's hosts.
+	Endpoint        string `yaml:"endpoint"`
+	SandboxEndpoint string `yaml:"sandbox_endpoint"`
+	// CAFile holds PEM certificates that are trusted beside those of the
+	// system: for such an endpoint, or for a proxy that opens TLS.
+	CAFile string `yaml:"ca_file"`
+	// Connections is how many are held to each environment's host; default 2,
+	// which is also the least: a failed push is tried again on another one.
+	Connections int `yaml:"connections"`
+
+	push.Limits `yaml:",inline"`
+}
+
+// SetDefaults fills the fields that are zero.
+func (c *Config) SetDefaults() {
+	if c.Topic == "" {
+		c.Topic = c.BundleID
+	}
+	if c.Environment == "" {
+		c.Environment = pnparam.Production
+	}
+	if c.Endpoint == "" {
+		c.Endpoint = apns2.HostProduction
+	}
+	if c.SandboxEndpoint == "" {
+		c.SandboxEndpoint = apns2.HostDevelopment
+	}
+	if c.Connections == 0 {
+		c.Connections = 2
+	}
+	c.Limits.SetDefaults()
+}
+
+// Validate reports every problem that shows without reading files. Call
+// SetDefaults first.
+func (c *Config) Validate(report func(field, problem string)) {
+	checkBundle(report, "bundle_id", c.BundleID)
+	if c.Topic != c.BundleID {
+		checkBundle(report, "topic", c.Topic)
+	}
+	switch {
+	case c.KeyFile == "" && c.CertificateFile == "":
+		report("key_file", "must be set, or certificate_file instead")
+	case c.KeyFile != "" && c.CertificateFile != "":
+		report("certificate_file", "must not be set together with key_file")
+	case c.KeyFile != "":
+		checkAppleID(report, "team_id", c.TeamID)
+		checkAppleID(report, "key_id", c.KeyID)
+	}
+	if c.KeyFile == "" && c.KeyID != "" {
+		report("key_id", "is only for key_file")
+	}
+	if c.CertificateFile == "" {
+		if !c.CertificatePassword.Empty() {
+			report("certificate_password", "is only for certificate_file")
+		}
+		if c.CertificatePasswordFile != "" {
+			report("certificate_password_file", "is only for certificate_file")
+		}
+	}
+	if !c.CertificatePassword.Empty() && c.CertificatePasswordFile != "" {
+		report("certificate_password_file", "must not be set together with certificate_password")
+	}
+	if c.Environment != pnparam.Production && c.Environment != pnparam.Sandbox {
+		report("environment", fmt.Sprintf("must be production or sandbox, is %q", c.Environment))
+	}
+	checkEndpoint(report, "endpoint", c.Endpoint)
+	checkEndpoint(report, "sandbox_endpoint", c.SandboxEndpoint)
+	if c.Connections < 2 || c.Connections > 32 {
+		report("connections", fmt.Sprintf("must be between 2 and 32, is %d", c.Connections))
+	}
+	c.Limits.Validate(report)
+}
+
+func checkBundle(report func(field, problem string), field, s string) {
+	switch {
+	case s == "":
+		report(field, "must be set")
+	case strings.Trim(s, letters+digits+".-") != "":
+		report(field, "must have letters, digits, dots and hyphens only")
+	case strings.HasSuffix(s, ".voip"):
+		report(field, `must be without ".voip", which is added where it is needed`)
+	}
+}
+
+const (
+	letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	digits  = "0123456789"
+)
+
+func checkAppleID(report func(field, problem string), field, s string) {
+	switch {
+	case s == "":
+		report(field, "must be set for key_file")
+	case strings.Trim(s, letters+digits) != "":
+		report(field, "must have letters and digits only")
+	}
+}
+
+func checkEndpoint(report func(field, problem string), field, s string) {
+	if _, err := parseEndpoint(s); err != nil {
+		report(field, err.Error())
+	}
+}
+
+func parseEndpoint(s string) (*url.URL, error) {
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil ||
+		strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
+		return nil, fmt.Errorf("must be an https URL of host and port only, is %q", s)
+	}
+	return u, nil
+}

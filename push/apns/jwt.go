@@ -1,0 +1,147 @@
+package apns
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/sha256"
+	"encoding/asn1"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/big"
+	"sync"
+	"time"
+)
+
+// Apple refuses a provider token that is older than 60 minutes and throttles a
+// team whose token changes more often than every 20 minutes.
+const (
+	slotLength  = 30 * time.Minute
+	minTokenAge = 20 * time.Minute
+	maxTokenAge = 55 * time.Minute
+	// clockMargin keeps the issue time in the past for a clock that is ahead.
+	clockMargin = time.Minute
+)
+
+// signer issues the provider tokens of one team and key. Issue times sit on a
+// half-hour grid and signatures are deterministic (RFC 6979), so every signer
+// of the same key, in this process, in another one, or after a reload, presents
+// the same token, and Apple sees one change every 30 minutes however many
+// instances there are. Safe for concurrent use.
+type signer struct {
+	key         *ecdsa.PrivateKey
+	team, keyID string
+	now         func() time.Time
+
+	mu   sync.Mutex
+	cur  providerToken
+	prev providerToken
+	hold time.Time // cur stays until then
+	last time.Time // when resign last signed
+}
+
+type providerToken struct {
+	text   string
+	issued time.Time
+}
+
+func newSigner(key *ecdsa.PrivateKey, team, keyID string) *signer {
+	return &signer{key: key, team: team, keyID: keyID, now: time.Now}
+}
+
+// bearer returns the token to use now.
+func (s *signer) bearer() (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.now()
+	fromFuture := s.cur.issued.After(now.Add(clockMargin))
+	if s.cur.text != "" && now.Before(s.hold) && !fromFuture {
+		return s.cur.text, nil
+	}
+	slot := now.Add(-clockMargin).Truncate(slotLength)
+	if s.cur.text != "" && slot.Sub(s.cur.issued) < minTokenAge && !fromFuture {
+		return s.cur.text, nil
+	}
+	t, err := s.sign(slot)
+	if err != nil {
+		return "", err
+	}
+	s.prev, s.cur = s.cur, t
+	return t.text, nil
+}
+
+// resign replaces a token that Apple called expired and tells whether there is
+// another one to try. Of many callers with the same old token one signs, and
+// only if the last such signing is 20 minutes ago.
+func (s *signer) resign(old string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cur.text != old {
+		return true
+	}
+	now := s.now()
+	if !s.last.IsZero() && now.Sub(s.last) < minTokenAge {
+		return false
+	}
+	// Whole minutes: signers that do this at the same time still agree.
+	t, err := s.sign(now.Truncate(time.Minute))
+	if err != nil || t.text == old {
+		return false
+	}
+	s.prev, s.cur, s.last, s.hold = providerToken{}, t, now, time.Time{}
+	return true
+}
+
+// keepPrevious goes back to the token before refused, which Apple found to have
+// come too soon, as long as that one is young enough.
+func (s *signer) keepPrevious(refused string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.now()
+	end := s.prev.issued.Add(maxTokenAge)
+	if s.cur.text != refused || s.prev.text == "" || !now.Before(end) {
+		return
+	}
+	s.cur, s.prev = s.prev, providerToken{}
+	s.hold = now.Add(minTokenAge)
+	if end.Before(s.hold) {
+		s.hold = end
+	}
+}
+
+// sign makes an ES256 JSON Web Token, RFC 7515 and RFC 7518 section 3.4.
+func (s *signer) sign(issued time.Time) (providerToken, error) {
+	if s.key == nil {
+		return providerToken{}, errors.New("cannot sign provider token: there is no key")
+	}
+	header, err := json.Marshal(struct {
+		Alg string `json:"alg"`
+		Kid string `json:"kid"`
+	}{"ES256", s.keyID})
+	if err != nil {
+		return providerToken{}, fmt.Errorf("cannot sign provider token: %w", err)
+	}
+	claims, err := json.Marshal(struct {
+		Iss string `json:"iss"`
+		Iat int64  `json:"iat"`
+	}{s.team, issued.Unix()})
+	if err != nil {
+		return providerToken{}, fmt.Errorf("cannot sign provider token: %w", err)
+	}
+	text := base64.RawURLEncoding.EncodeToString(header) + "." + base64.RawURLEncoding.EncodeToString(claims)
+	digest := sha256.Sum256([]byte(text))
+	// A nil source of randomness asks for the deterministic signature.
+	der, err := s.key.Sign(nil, digest[:], crypto.SHA256)
+	if err != nil {
+		return providerToken{}, fmt.Errorf("cannot sign provider token: %w", err)
+	}
+	var sig struct{ R, S *big.Int }
+	if _, err := asn1.Unmarshal(der, &sig); err != nil {
+		return providerToken{}, fmt.Errorf("cannot sign provider token: %w", err)
+	}
+	var raw [64]byte
+	sig.R.FillBytes(raw[:32])
+	sig.S.FillBytes(raw[32:])
+	return providerToken{text + "." + base64.RawURLEncoding.EncodeToString(raw[:]), issued}, nil
+}

@@ -1,0 +1,291 @@
+package apns
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	openTimeout = 5 * time.Second // TCP, TLS and a proxy's CONNECT together
+	pingAfter   = 15 * time.Second
+	pingTimeout = 5 * time.Second
+	// avoidTime is how long a lane is passed over after a failure.
+	avoidTime = 5 * time.Second
+	// maxSilences is after how many failures in a row, with no answer between
+	// them, a connection is given up though it is still open.
+	maxSilences = 2
+	// firstAnswer bounds how long the first push on a new connection is waited
+	// for: Apple allows a single stream until that one is authenticated.
+	firstAnswer = time.Second
+)
+
+// lanes are the few long-lived connections to one APNs host. Pushes spread over
+// them by load; a lane that failed is passed over for a while, so that the next
+// try of a push goes another way.
+type lanes struct {
+	all []*lane
+}
+
+// lane holds at most one usable connection, opened when it is first needed.
+type lane struct {
+	open     func(context.Context) (*http.ClientConn, error)
+	inFlight atomic.Int32
+	avoid    atomic.Int64 // UnixNano until when the lane is passed over
+
+	mu      sync.Mutex
+	cur     *conn
+	opening *opening
+}
+
+type opening struct {
+	done chan struct{}
+	err  error // valid after done, nil if the caller should look again
+}
+
+// conn is one HTTP/2 connection.
+type conn struct {
+	cc     *http.ClientConn
+	proven chan struct{} // closed when pushes may go at full rate
+	prove  func()
+	silent atomic.Int32 // failures since the last answer
+
+	refs    int // pushes under way; guarded by lane.mu
+	retired bool
+}
+
+// newLanes makes n lanes to the host of an https URL. It does not connect.
+func newLanes(endpoint *url.URL, config *tls.Config, n int) *lanes {
+	var http2 http.Protocols
+	http2.SetHTTP2(true)
+	t := &http.Transport{
+		Proxy:               http.ProxyFromEnvironment,
+		DialContext:         (&net.Dialer{Timeout: openTimeout, KeepAlive: pingAfter}).DialContext,
+		TLSClientConfig:     config,
+		TLSHandshakeTimeout: openTimeout,
+		DisableCompression:  true,
+		Protocols:           &http2,
+		HTTP2: &http.HTTP2Config{
+			SendPingTimeout:             pingAfter,
+			PingTimeout:                 pingTimeout,
+			WriteByteTimeout:            pingTimeout,
+			StrictMaxConcurrentRequests: true,
+		},
+	}
+	address := endpoint.Host
+	if endpoint.Port() == "" {
+		address = net.JoinHostPort(endpoint.Hostname(), "443")
+	}
+	open := func(ctx context.Context) (*http.ClientConn, error) {
+		ctx, cancel := context.WithTimeout(ctx, openTimeout)
+		defer cancel()
+		return t.NewClientConn(ctx, "https", address)
+	}
+	ls := &lanes{}
+	for range n {
+		ls.all = append(ls.all, &lane{open: open})
+	}
+	return ls
+}
+
+// pick returns the least busy lane of those not to be avoided; if all are, the
+// one whose failure is the longest ago.
+func (ls *lanes) pick() *lane {
+	now := time.Now().UnixNano()
+	var best, oldest *lane
+	for _, l := range ls.all {
+		if avoid := l.avoid.Load(); avoid > now {
+			if oldest == nil || avoid < oldest.avoid.Load() {
+				oldest = l
+			}
+			continue
+		}
+		if best == nil || l.inFlight.Load() < best.inFlight.Load() {
+			best = l
+		}
+	}
+	if best == nil {
+		return oldest
+	}
+	return best
+}
+
+// close drops every connection once its pushes have ended.
+func (ls *lanes) close() {
+	for _, l := range ls.all {
+		l.mu.Lock()
+		c := l.cur
+		l.mu.Unlock()
+		if c != nil {
+			l.retire(c)
+		}
+	}
+}
+
+// roundTrip sends one request, by another connection if the first one certainly
+// did not process it, and hands the answer to read before it lets go.
+func (l *lane) roundTrip(req *http.Request, body func(*http.Request), read func(*http.Response)) error {
+	l.inFlight.Add(1)
+	defer l.inFlight.Add(-1)
+	const tries = 3
+	for try := 1; ; try++ {
+		c, err := l.acquire(req.Context())
+		if err != nil {
+			l.failed(req.Context(), nil)
+			return err
+		}
+		body(req)
+		resp, err := c.cc.RoundTrip(req)
+		c.prove()
+		if err == nil {
+			c.silent.Store(0)
+			if resp.StatusCode >= http.StatusInternalServerError {
+				l.passOver()
+			}
+			read(resp)
+			_ = resp.Body.Close() // only ever read from
+			l.release(c)
+			return nil
+		}
+		again, usable := unprocessed(err)
+		if again && !usable {
+			l.retire(c)
+		}
+		l.release(c)
+		if !again || try == tries || req.Context().Err() != nil {
+			l.failed(req.Context(), c)
+			return err
+		}
+	}
+}
+
+// unprocessed tells whether a failed request was certainly not acted upon, and
+// whether its connection can be used for others (RFC 9113 sections 6.8 and 8.7).
+// net/http does not export the errors that it names by text.
+func unprocessed(err error) (again, usable bool) {
+	switch err.Error() {
+	case "http2: client conn not usable", "http2: Transport received Server's graceful shutdown GOAWAY", neverUsed:
+		return true, false
+	}
+	const refusedStream = 7
+	var se streamError
+	if errors.As(err, &se) && se.Code == refusedStream {
+		return true, true
+	}
+	return false, false
+}
+
+// neverUsed is the error of a connection that ended before its first request.
+const neverUsed = "http2: client conn could not be established"
+
+// streamError has the shape that the stream errors of net/http convert to.
+type streamError struct {
+	StreamID uint32
+	Code     uint32
+	Cause    error
+}
+
+func (e streamError) Error() string { return "stream error" }
+
+// acquire returns the lane's connection and opens it if need be. Of many
+// callers one opens; the others wait for it, and then for its first answer.
+func (l *lane) acquire(ctx context.Context) (*conn, error) {
+	for {
+		l.mu.Lock()
+		if l.cur != nil && l.cur.cc.Err() != nil {
+			l.cur.retired = true // whoever holds it last closes it; it is closed already
+			l.cur = nil
+		}
+		c, o := l.cur, l.opening
+		switch {
+		case c != nil:
+			c.refs++
+			l.mu.Unlock()
+			select {
+			case <-c.proven:
+				return c, nil
+			case <-ctx.Done():
+				l.release(c)
+				return nil, ctx.Err()
+			}
+		case o == nil:
+			o = &opening{done: make(chan struct{})}
+			l.opening = o
+			l.mu.Unlock()
+			return l.connect(ctx, o)
+		}
+		l.mu.Unlock()
+		select {
+		case <-o.done:
+			if o.err != nil {
+				return nil, o.err
+			}
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func (l *lane) connect(ctx context.Context, o *opening) (*conn, error) {
+	cc, err := l.open(ctx)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	defer close(o.done)
+	l.opening = nil
+	if err != nil {
+		// The others have deadlines of their own: only a true failure is theirs too.
+		if ctx.Err() == nil {
+			o.err = err
+		}
+		return nil, err
+	}
+	c := &conn{cc: cc, proven: make(chan struct{}), refs: 1}
+	c.prove = sync.OnceFunc(func() { close(c.proven) })
+	time.AfterFunc(firstAnswer, c.prove)
+	l.cur = c
+	return c, nil
+}
+
+// retire takes c out of use; it is closed when its last push has ended.
+func (l *lane) retire(c *conn) {
+	l.mu.Lock()
+	c.retired = true
+	if l.cur == c {
+		l.cur = nil
+	}
+	idle := c.refs == 0
+	l.mu.Unlock()
+	if idle {
+		_ = c.cc.Close() // nothing was under way
+	}
+}
+
+func (l *lane) release(c *conn) {
+	l.mu.Lock()
+	c.refs--
+	last := c.retired && c.refs == 0
+	l.mu.Unlock()
+	if last {
+		_ = c.cc.Close() // nothing is under way any more
+	}
+}
+
+func (l *lane) passOver() { l.avoid.Store(time.Now().Add(avoidTime).UnixNano()) }
+
+// failed notes a push without an answer. A caller who gave up says nothing about
+// the connection.
+func (l *lane) failed(ctx context.Context, c *conn) {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return
+	}
+	l.passOver()
+	if c != nil && c.silent.Add(1) >= maxSilences {
+		l.retire(c)
+	}
+}

@@ -1,0 +1,197 @@
+package fcm
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/oauth2/google"
+
+	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/push"
+)
+
+// Config is one Firebase project.
+type Config struct {
+	// ProjectID is the default of the credentials file if empty.
+	ProjectID string `yaml:"project_id"`
+	// Packages are further names by which clients call the app in pn-param, such
+	// as Android package names.
+	Packages []string `yaml:"packages"`
+	// CredentialsFile is the service account's JSON file from Google.
+	CredentialsFile string `yaml:"credentials_file"`
+	// Endpoint replaces Google's host.
+	Endpoint string `yaml:"endpoint"`
+	// CAFile holds PEM certificates that are trusted beside those of the system.
+	CAFile string `yaml:"ca_file"`
+
+	push.Limits `yaml:",inline"`
+}
+
+// SetDefaults fills the fields that are zero.
+func (c *Config) SetDefaults() {
+	if c.Endpoint == "" {
+		c.Endpoint = "https://fcm.googleapis.com"
+	}
+	c.Limits.SetDefaults()
+}
+
+// Validate reports every problem that shows without reading files. Call
+// SetDefaults first.
+func (c *Config) Validate(report func(field, problem string)) {
+	if c.CredentialsFile == "" {
+		report("credentials_file", "must be set")
+	}
+	if c.ProjectID != "" && !name(c.ProjectID) {
+		report("project_id", "must have letters, digits, dots, colons and hyphens only")
+	}
+	for i, p := range c.Packages {
+		switch {
+		case !name(p):
+			report(fmt.Sprintf("packages[%d]", i), "must have letters, digits, dots, colons, hyphens and underscores only")
+		case slices.Contains(c.Packages[:i], p):
+			report(fmt.Sprintf("packages[%d]", i), fmt.Sprintf("%q is there twice", p))
+		}
+	}
+	if !endpoint(c.Endpoint) {
+		report("endpoint", fmt.Sprintf("must be an https URL of host and port only, is %q", c.Endpoint))
+	}
+	c.Limits.Validate(report)
+}
+
+func name(s string) bool {
+	const allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.:-_"
+	return s != "" && strings.Trim(s, allowed) == ""
+}
+
+func endpoint(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && u.Scheme == "https" && u.Hostname() != "" && u.User == nil &&
+		strings.Trim(u.Path, "/") == "" && u.RawQuery == "" && u.Fragment == ""
+}
+
+// Apps reads the credentials and returns the project's app. It does not connect.
+// An error begins with the yaml name of the field that is wrong. Call SetDefaults
+// and Validate first.
+func (c *Config) Apps(_ *slog.Logger) ([]push.App, error) {
+	account, err := c.account()
+	if err != nil {
+		return nil, err
+	}
+	tlsConfig := &tls.Config{MinVersion: tls.VersionTLS12}
+	var ca []byte
+	if c.CAFile != "" {
+		if ca, err = readField("ca_file", c.CAFile); err != nil {
+			return nil, err
+		}
+		roots, err := x509.SystemCertPool()
+		if err != nil {
+			roots = x509.NewCertPool()
+		}
+		if !roots.AppendCertsFromPEM(ca) {
+			return nil, fmt.Errorf("ca_file: %s holds no PEM certificate", c.CAFile)
+		}
+		tlsConfig.RootCAs = roots
+	}
+	config, err := google.JWTConfigFromJSON(account.contents, scope)
+	if err != nil {
+		return nil, fmt.Errorf("credentials_file: %s is not a service account: %w", c.CredentialsFile, err)
+	}
+	s := &source{config: config, transport: newTransport(tlsConfig), now: time.Now}
+	client, err := newProvider(account.ProjectID, c.Endpoint, newPool(tlsConfig), s)
+	if err != nil {
+		return nil, fmt.Errorf("project_id: %w", err)
+	}
+	// All that makes a client what it is, with a mark where each part ends.
+	sum := sha256.New()
+	for _, part := range []string{
+		fmt.Sprintf("%q %q %+v", account.ProjectID, c.Endpoint, c.Limits), string(account.contents), string(ca),
+	} {
+		fmt.Fprintf(sum, "%d:%s,", len(part), part)
+	}
+	packages := []string{account.ProjectID}
+	for _, p := range c.Packages {
+		if p != account.ProjectID {
+			packages = append(packages, p)
+		}
+	}
+	return []push.App{{
+		Provider:    pnparam.FCM,
+		Packages:    packages,
+		Default:     true,
+		Client:      client,
+		Limits:      c.Limits,
+		Templates:   push.DefaultTemplates(pnparam.FCM),
+		Fingerprint: hex.EncodeToString(sum.Sum(nil)),
+	}}, nil
+}
+
+// account is what we look at in the service account's file.
+type account struct {
+	Type       string `json:"type"`
+	ProjectID  string `json:"project_id"`
+	Email      string `json:"client_email"`
+	PrivateKey string `json:"private_key"`
+	TokenURI   string `json:"token_uri"`
+
+	contents []byte
+}
+
+// account reads the credentials file. Its errors do not quote the file.
+func (c *Config) account() (*account, error) {
+	contents, err := readField("credentials_file", c.CredentialsFile)
+	if err != nil {
+		return nil, err
+	}
+	a := &account{contents: contents}
+	fail := func(problem string) (*account, error) {
+		return nil, fmt.Errorf("credentials_file: %s is not the JSON file of a service account (%s)", c.CredentialsFile, problem)
+	}
+	if json.Unmarshal(contents, a) != nil {
+		return fail("it is not valid JSON")
+	}
+	if a.Type != "service_account" {
+		return fail("its type is not service_account")
+	}
+	if a.Email == "" {
+		return fail("client_email is missing")
+	}
+	block, _ := pem.Decode([]byte(a.PrivateKey))
+	if block == nil {
+		return fail("private_key is missing or damaged")
+	}
+	if _, err := x509.ParsePKCS8PrivateKey(block.Bytes); err != nil {
+		if _, err := x509.ParsePKCS1PrivateKey(block.Bytes); err != nil {
+			return fail("private_key is damaged")
+		}
+	}
+	if u, err := url.Parse(a.TokenURI); err != nil || u.Scheme != "https" || u.Host == "" {
+		return fail("token_uri is not an https URL")
+	}
+	if c.ProjectID != "" {
+		a.ProjectID = c.ProjectID
+	}
+	if !name(a.ProjectID) {
+		return nil, fmt.Errorf("project_id: must be set, %s has none", c.CredentialsFile)
+	}
+	return a, nil
+}
+
+// readField reads a file that the configuration names.
+func readField(field, path string) ([]byte, error) {
+	contents, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("%s: cannot read file: %w", field, err)
+	}
+	return contents, nil
+}

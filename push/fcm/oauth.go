@@ -1,0 +1,224 @@
+package fcm
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"golang.org/x/oauth2"
+	"golang.org/x/oauth2/jwt"
+
+	"github.com/sipwake/sipwake/push"
+)
+
+const (
+	scope = "https://www.googleapis.com/auth/firebase.messaging"
+	// renewEarly is how long before its end an access token is replaced; pushes
+	// go on with the old one meanwhile.
+	renewEarly = 5 * time.Minute
+	// renewTimeout bounds what the push that renews early may lose by it.
+	renewTimeout = time.Second
+	renewPause   = 30 * time.Second // after an early renewal that failed
+	// lastUse is how long before its end an access token is used for the last time.
+	lastUse = 10 * time.Second
+	// youngToken is one that must not have been ended early by the service.
+	youngToken = time.Minute
+)
+
+// accessToken is an OAuth 2.0 access token.
+type accessToken struct {
+	text    string
+	fetched time.Time
+	ends    time.Time
+}
+
+// renewAt leaves a token of any lifetime most of it.
+func (a accessToken) renewAt() time.Time {
+	return a.ends.Add(-min(renewEarly, a.ends.Sub(a.fetched)/4))
+}
+
+func (a accessToken) usable(now time.Time) bool {
+	return a.text != "" && now.Before(a.ends.Add(-min(lastUse, a.ends.Sub(a.fetched)/8)))
+}
+
+// source keeps one access token of a service account. Of many pushes that need
+// another one, one fetches it, inside its own deadline, and the others wait
+// inside theirs: no goroutine of its own, and none waits for a stranger's time.
+// Safe for concurrent use.
+type source struct {
+	config    *jwt.Config
+	transport *http.Transport
+	now       func() time.Time
+
+	mu    sync.Mutex
+	cur   accessToken
+	fetch *fetch    // under way
+	pause time.Time // no early renewal until then
+}
+
+type fetch struct {
+	done chan struct{}
+	err  error // valid after done, nil if the caller should look again
+}
+
+// bearer returns a token that can be used now. Its errors are *accessError or
+// those of ctx.
+func (s *source) bearer(ctx context.Context) (accessToken, error) {
+	for {
+		s.mu.Lock()
+		now := s.now()
+		cur, f := s.cur, s.fetch
+		usable := cur.usable(now)
+		if usable && (now.Before(cur.renewAt()) || f != nil || now.Before(s.pause)) {
+			s.mu.Unlock()
+			return cur, nil
+		}
+		if f == nil {
+			f = &fetch{done: make(chan struct{})}
+			s.fetch = f
+			s.mu.Unlock()
+			return s.renew(ctx, f, cur, usable)
+		}
+		s.mu.Unlock()
+		select {
+		case <-f.done:
+			if f.err != nil {
+				return accessToken{}, f.err
+			}
+		case <-ctx.Done():
+			return accessToken{}, ctx.Err()
+		}
+	}
+}
+
+// renew fetches for all that wait on f. While old is usable it is the answer to
+// a failure.
+func (s *source) renew(ctx context.Context, f *fetch, old accessToken, usable bool) (accessToken, error) {
+	limited := ctx
+	if usable {
+		var cancel context.CancelFunc
+		limited, cancel = context.WithTimeout(ctx, renewTimeout)
+		defer cancel()
+	}
+	next, err := s.get(limited)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer close(f.done)
+	s.fetch = nil
+	switch {
+	case err == nil:
+		s.cur = next
+		return next, nil
+	case usable:
+		s.pause = s.now().Add(renewPause)
+		return old, nil
+	case ctx.Err() == nil: // else it is only this caller's failure
+		f.err = err
+	}
+	return accessToken{}, err
+}
+
+// refused notes that FCM did not take the token, and tells whether another one
+// may help: not if this one is nearly new.
+func (s *source) refused(a accessToken) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.now().Sub(a.fetched) < youngToken {
+		return false
+	}
+	if s.cur.text == a.text {
+		s.cur = accessToken{}
+	}
+	return true
+}
+
+func (s *source) close() { s.transport.CloseIdleConnections() }
+
+// accessError is an answer of the token endpoint, or status 0 for none.
+type accessError struct {
+	status int
+	word   string
+}
+
+func (e *accessError) Error() string {
+	if e.status == 0 {
+		return "no access token: " + e.word
+	}
+	return fmt.Sprintf("no access token: HTTP %d %s", e.status, e.word)
+}
+
+// get asks the token endpoint, RFC 7523 section 2.1.
+func (s *source) get(ctx context.Context) (accessToken, error) {
+	rt := &boundTransport{ctx: ctx, next: s.transport}
+	hc := &http.Client{
+		Transport:     rt,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	fetched := s.now()
+	tok, err := s.config.TokenSource(context.WithValue(ctx, oauth2.HTTPClient, hc)).Token()
+	if ctx.Err() != nil && err != nil {
+		return accessToken{}, ctx.Err()
+	}
+	var answer *oauth2.RetrieveError
+	switch {
+	case errors.As(err, &answer):
+		var body struct {
+			Error string `json:"error"`
+		}
+		_ = json.Unmarshal(answer.Body, &body) // the status says enough
+		return accessToken{}, &accessError{rt.status, word(body.Error)}
+	case rt.err != nil:
+		return accessToken{}, &accessError{0, clean(rt.err.Error(), "")}
+	case err != nil, tok.AccessToken == "":
+		// Neither the error nor the answer is safe to show.
+		return accessToken{}, &accessError{rt.status, "the answer is not one of OAuth 2.0"}
+	}
+	ends := tok.Expiry
+	if ends.IsZero() {
+		ends = fetched.Add(time.Hour)
+	}
+	return accessToken{text: tok.AccessToken, fetched: fetched, ends: ends}, nil
+}
+
+// boundTransport gives the requests of x/oauth2, which have no context, one.
+type boundTransport struct {
+	ctx    context.Context
+	next   http.RoundTripper
+	status int
+	err    error
+}
+
+// RoundTrip implements http.RoundTripper.
+func (t *boundTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := t.next.RoundTrip(req.WithContext(t.ctx))
+	if err != nil {
+		t.err = err
+		return nil, err
+	}
+	t.status = resp.StatusCode
+	return resp, nil
+}
+
+// noAccess explains a push for which there was no access token.
+func noAccess(ctx context.Context, err error) push.Reply {
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+		return push.Reply{Reason: push.Dropped, Detail: "cancelled"}
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return push.Reply{Reason: push.Timeout, Detail: "no access token in time"}
+	}
+	r := push.Reply{Reason: push.Unavailable, Detail: "no access token"}
+	var ae *accessError
+	if errors.As(err, &ae) {
+		r.Detail = clean(ae.Error(), "")
+		refused := ae.status >= http.StatusBadRequest && ae.status < http.StatusInternalServerError
+		if refused && ae.status != http.StatusRequestTimeout && ae.status != http.StatusTooManyRequests {
+			r.Reason = push.Credential
+		}
+	}
+	return r
+}

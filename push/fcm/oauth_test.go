@@ -1,0 +1,153 @@
+package fcm
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/oauth2/google"
+
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/fcmsim"
+)
+
+// testSource is a source whose clock the test moves.
+func testSource(t *testing.T) (*fcmsim.Server, *source, func(time.Duration)) {
+	t.Helper()
+	sim, err := fcmsim.Start(fcmsim.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(sim.Close)
+	file, err := sim.MakeAccount(t.TempDir(), "example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	contents, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := google.JWTConfigFromJSON(contents, scope)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(sim.CA())
+	var mu sync.Mutex
+	var ahead time.Duration
+	s := &source{config: config, transport: newTransport(&tls.Config{RootCAs: roots}), now: func() time.Time {
+		mu.Lock()
+		defer mu.Unlock()
+		return time.Now().Add(ahead)
+	}}
+	t.Cleanup(s.close)
+	return sim, s, func(d time.Duration) {
+		mu.Lock()
+		defer mu.Unlock()
+		ahead += d
+	}
+}
+
+func get(t *testing.T, s *source) accessToken {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	a, err := s.bearer(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func TestAccessTokenIsKeptAndRenewedEarly(t *testing.T) {
+	sim, s, pass := testSource(t)
+	first := get(t, s)
+	pass(50 * time.Minute)
+	if get(t, s).text != first.text {
+		t.Error("renewed after 50 minutes of 60")
+	}
+	pass(6 * time.Minute)
+	// The endpoint fails: the old one is still good, and it is not asked again at once.
+	sim.BehaveOAuth(fcmsim.Behaviour{Status: 500}, fcmsim.Behaviour{})
+	for range 3 {
+		if get(t, s).text != first.text {
+			t.Error("a failed renewal lost the token")
+		}
+	}
+	pass(time.Minute)
+	second := get(t, s)
+	if second.text == first.text {
+		t.Error("not renewed")
+	}
+	if _, grants := sim.Requests(); grants != 2 {
+		t.Errorf("%d access tokens", grants)
+	}
+}
+
+// While one push renews, the others go on; without any token they wait for it.
+func TestAccessTokenIsFetchedOnce(t *testing.T) {
+	sim, s, pass := testSource(t)
+	sim.BehaveOAuth(fcmsim.Behaviour{Delay: 100 * time.Millisecond})
+	all := func() {
+		var wg sync.WaitGroup
+		for range 50 {
+			wg.Go(func() { get(t, s) })
+		}
+		wg.Wait()
+	}
+	all()
+	if _, grants := sim.Requests(); grants != 1 {
+		t.Errorf("%d access tokens at the start", grants)
+	}
+	pass(56 * time.Minute)
+	all()
+	if _, grants := sim.Requests(); grants != 2 {
+		t.Errorf("%d access tokens after a renewal", grants)
+	}
+}
+
+// A caller who gives up takes nobody with him.
+func TestAccessTokenLeaderGivesUp(t *testing.T) {
+	sim, s, _ := testSource(t)
+	sim.BehaveOAuth(fcmsim.Behaviour{Fault: fcmsim.Silence}, fcmsim.Behaviour{})
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if _, err := s.bearer(ctx); err == nil {
+			t.Error("a silent endpoint gave a token")
+		}
+	})
+	for fetching := false; !fetching; time.Sleep(time.Millisecond) {
+		s.mu.Lock()
+		fetching = s.fetch != nil
+		s.mu.Unlock()
+	}
+	for range 10 {
+		wg.Go(func() { get(t, s) })
+	}
+	wg.Wait()
+}
+
+func TestRefusedAccessToken(t *testing.T) {
+	_, s, pass := testSource(t)
+	first := get(t, s)
+	if s.refused(first) {
+		t.Error("a new token was refused: another one will be too")
+	}
+	pass(10 * time.Minute)
+	if !s.refused(first) {
+		t.Error("an older token may have been ended early")
+	}
+	second := get(t, s)
+	if second.text == first.text {
+		t.Error("the refused token is still used")
+	}
+	s.refused(first) // late to the news
+	if get(t, s).text != second.text {
+		t.Error("the wrong token was dropped")
+	}
+}

@@ -1,0 +1,222 @@
+// Package fcm pushes through Firebase Cloud Messaging, HTTP v1 API, with a
+// service account.
+//
+// It uses Google's SDK to form requests, and a transport of its own between the
+// SDK and the network: the SDK repeats a request up to five times over seven
+// seconds, which can push twice and knows nothing of a call's deadline, and
+// takes the access token from a place that cannot be told to give up.
+package fcm
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	firebase "firebase.google.com/go/v4"
+	"firebase.google.com/go/v4/messaging"
+	"google.golang.org/api/option"
+
+	"github.com/sipwake/sipwake/push"
+)
+
+const (
+	maxToken  = 4096 // bytes; Google promises no bound, real ones have about 160
+	maxAnswer = 64 << 10
+	maxTTL    = 28 * 24 * time.Hour // by Google
+)
+
+// Provider pushes to one Firebase project. It never changes after it is made.
+type Provider struct {
+	client *messaging.Client
+	pool   *pool
+	source *source
+
+	inFlight atomic.Int64
+	closed   atomic.Bool
+}
+
+var _ push.Provider = (*Provider)(nil)
+
+// newProvider does not connect.
+func newProvider(project, endpoint string, p *pool, s *source) (*Provider, error) {
+	hc := &http.Client{
+		Transport:     transport{p},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	ctx := context.Background() // not kept: the client is given
+	app, err := firebase.NewApp(ctx, &firebase.Config{ProjectID: project},
+		option.WithHTTPClient(hc), option.WithEndpoint(strings.TrimSuffix(endpoint, "/")+"/v1"))
+	if err != nil {
+		return nil, fmt.Errorf("cannot make client of FCM project %q: %w", project, err)
+	}
+	client, err := app.Messaging(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("cannot make client of FCM project %q: %w", project, err)
+	}
+	return &Provider{client: client, pool: p, source: s}, nil
+}
+
+// Close implements push.Provider.
+func (p *Provider) Close() {
+	p.closed.Store(true)
+	if p.inFlight.Load() == 0 {
+		p.closeIdle()
+	}
+}
+
+func (p *Provider) closeIdle() {
+	p.pool.close()
+	p.source.close()
+}
+
+// Push implements push.Provider. It makes one request to FCM and, when the access
+// token is about to end, one for another.
+func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
+	p.inFlight.Add(1)
+	defer func() {
+		if p.inFlight.Add(-1) == 0 && p.closed.Load() {
+			p.closeIdle()
+		}
+	}()
+	token := n.Token.Reveal()
+	switch {
+	case token == "":
+		return push.Reply{Reason: push.NoToken, Detail: "there is no token"}
+	case !registrationToken(token):
+		return push.Reply{Reason: push.TokenBad, Detail: "the token is not that of an FCM device"}
+	}
+	m, err := message(n)
+	if err != nil {
+		return push.Reply{Reason: push.BadRequest, Detail: clean(err.Error(), token)}
+	}
+	access, err := p.source.bearer(ctx)
+	if err != nil {
+		return noAccess(ctx, err)
+	}
+	x := &exchange{bearer: access.text}
+	id, err := p.client.Send(context.WithValue(ctx, exchangeKey{}, x), m)
+	switch {
+	case !x.sent && err != nil && ctx.Err() == nil:
+		return push.Reply{Reason: push.BadRequest, Detail: clean(err.Error(), token)}
+	case x.status == 0:
+		return noAnswer(ctx, x, token)
+	case x.status == http.StatusOK && id != "":
+		return push.Reply{Reason: push.Accepted, ID: id}
+	}
+	r := x.reply()
+	if x.status == http.StatusUnauthorized && p.source.refused(access) {
+		// Nothing is wrong with our key: the access token was ended early. The
+		// next try has another one.
+		r.Reason = push.Unavailable
+	}
+	return r
+}
+
+// message is the payload with what only the provider knows: token, time to live
+// and, where the template does not say, high priority, without which Android
+// keeps the push back while the phone dozes.
+func message(n *push.Notification) (*messaging.Message, error) {
+	m := new(messaging.Message)
+	if err := json.Unmarshal(n.Payload, m); err != nil {
+		return nil, errors.New("the payload is not a Message of the FCM v1 API: " + jsonProblem(err))
+	}
+	m.Token, m.Topic, m.Condition = n.Token.Reveal(), "", ""
+	if m.Android == nil {
+		m.Android = new(messaging.AndroidConfig)
+	}
+	if m.Android.Priority == "" {
+		m.Android.Priority = "high"
+	}
+	if n.CollapseID != "" {
+		m.Android.CollapseKey = n.CollapseID
+	}
+	ttl := timeToLive(n, time.Now())
+	m.Android.TTL = &ttl
+	return m, nil
+}
+
+// jsonProblem names the place without quoting what is there.
+func jsonProblem(err error) string {
+	var wrongType *json.UnmarshalTypeError
+	if errors.As(err, &wrongType) {
+		return fmt.Sprintf("%s must be a %s", wrongType.Field, wrongType.Type)
+	}
+	return "it is not valid JSON"
+}
+
+// timeToLive is how long FCM may store the push: not at all for a call, for which
+// a late push is worse than none.
+func timeToLive(n *push.Notification, now time.Time) time.Duration {
+	if n.Kind == push.Call || n.Deadline.IsZero() {
+		return 0
+	}
+	return min(max(0, n.Deadline.Sub(now).Truncate(time.Second)), maxTTL)
+}
+
+func registrationToken(s string) bool {
+	if len(s) > maxToken {
+		return false
+	}
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+// exchange carries the access token to the request, and the true answer back. It
+// travels in the request's context.
+type exchange struct {
+	bearer string
+
+	sent   bool
+	status int // 0 without an answer
+	header http.Header
+	body   []byte
+	err    error // of the network
+}
+
+type exchangeKey struct{}
+
+// transport stands between the SDK and the network.
+type transport struct{ pool *pool }
+
+// RoundTrip implements http.RoundTripper. Whatever happens, the SDK sees an
+// answer that it has no reason to repeat the request for; the true one is in
+// the exchange.
+func (t transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	x, ok := req.Context().Value(exchangeKey{}).(*exchange)
+	if !ok || x.sent {
+		panic("BUG: a request to FCM without its exchange, or a second one")
+	}
+	x.sent = true
+	out := *req
+	out.Header = req.Header.Clone()
+	out.Header.Set("Authorization", "Bearer "+x.bearer)
+	// A POST leaves net/http a second time only if the server declared the first
+	// not processed (RFC 9113 section 8.7).
+	x.err = t.pool.roundTrip(&out, func(resp *http.Response) error {
+		body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+		if err != nil && resp.StatusCode == http.StatusOK {
+			return err // accepted or not: it cannot be told
+		}
+		x.status, x.header, x.body = resp.StatusCode, resp.Header, body
+		return nil
+	})
+	seen := []byte("{}")
+	if x.status == http.StatusOK {
+		seen = x.body
+	}
+	return &http.Response{
+		StatusCode: http.StatusOK, Header: make(http.Header), Request: req,
+		Body: io.NopCloser(bytes.NewReader(seen)),
+	}, nil
+}

@@ -1,0 +1,110 @@
+#!/bin/bash
+# fetch.sh - a Kamailio with http_async_client, and a Redis, for the tests and the demo
+#
+# What the host has is used if it will do. The rest comes from Debian 13, unpacked into
+# $SIPWAKE_CACHE (default ~/.cache/sipwake), where it touches nothing of the host and needs
+# no root. Either way bin/ in there has kamailio, kamcmd, redis-server and redis-cli.
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+suite=trixie
+tree=$cache/debian-$suite
+needed=(kamailio kamcmd redis-server redis-cli)
+kamailio_packages=(kamailio kamailio-extra-modules kamailio-json-modules kamailio-redis-modules
+	kamailio-tls-modules kamailio-utils-modules)
+redis_packages=(redis-server redis-tools)
+
+# host_kamailio: the path of a Kamailio of the host that has all the modules.
+host_kamailio() {
+	local prog dir m
+	prog=$(command -v kamailio) && command -v kamcmd >/dev/null || return 1
+	dir=$("$prog" -I 2>/dev/null | sed -n 's/^ *Default paths to modules: *\([^:]*\).*/\1/p')
+	for m in http_async_client tsilo jansson htable xhttp dmq_usrloc; do
+		[ -r "$dir/$m.so" ] || return 1
+	done
+	printf '%s' "$prog"
+}
+
+host_redis() {
+	command -v redis-cli >/dev/null && command -v redis-server
+}
+
+packages=()
+kamailio=$(host_kamailio) || packages+=("${kamailio_packages[@]}")
+redis=$(host_redis) || packages+=("${redis_packages[@]}")
+
+# The stamp says which packages the tree holds and where the wrappers point to.
+stamp="${packages[*]:-} | ${kamailio:-ours} | ${redis:-ours}"
+done_already() {
+	local name
+	[ "$(cat "$cache/.fetched" 2>/dev/null)" = "$stamp" ] || return 1
+	for name in "${needed[@]}"; do [ -x "$bin/$name" ] || return 1; done
+	[ ${#packages[@]} = 0 ] || [ -d "$tree" ]
+}
+
+fetch() {
+	local work
+	work=$(mktemp -d "$cache/.fetch.XXXXXX")
+	# shellcheck disable=SC2064 # the value of now is meant
+	trap "rm -rf '$work'" EXIT
+	say "fetching ${packages[*]} from Debian $suite"
+	private_apt "$work/apt" "$suite"
+	unpack "$work/tree" "${packages[@]}"
+	unset APT_CONFIG
+	printf '%s\n' "${packages[*]}" >"$work/tree/.packages"
+	if [ -e "$tree" ]; then mv "$tree" "$work/old"; fi
+	mv "$work/tree" "$tree"
+}
+
+# ours NAME PROGRAM [ARGUMENT...]: a wrapper that starts PROGRAM of the tree with the tree's own loader
+# and libraries: it was made for another Debian than the host's.
+ours() {
+	local name=$1 prog=$2 lib loader
+	shift 2
+	loader=$(compgen -G "$tree/usr/lib/*-linux-*/ld-linux*.so.*" || compgen -G "$tree/usr/lib/*-linux-*/ld64.so.*") ||
+		die "no loader below $tree/usr/lib"
+	loader=${loader%%$'\n'*}
+	lib=$(dirname "$loader")
+	wrapper "$name" <<-SH
+		#!/bin/sh
+		exec '$loader' --argv0 '$name' --library-path '$lib:$lib/kamailio:$tree/usr/lib' '$tree/$prog' $* "\$@"
+	SH
+}
+
+theirs() {
+	wrapper "$1" <<-SH
+		#!/bin/sh
+		exec '$(command -v "$1")' "\$@"
+	SH
+}
+
+install_wrappers() {
+	if [ -n "$kamailio" ]; then
+		theirs kamailio
+		theirs kamcmd
+	else
+		local modules
+		modules=$(compgen -G "$tree/usr/lib/*/kamailio/modules")
+		ours kamailio usr/sbin/kamailio -L "'$modules'"
+		ours kamcmd usr/sbin/kamcmd
+	fi
+	if [ -n "$redis" ]; then
+		theirs redis-server
+		theirs redis-cli
+	else
+		ours redis-server usr/bin/redis-server
+		ours redis-cli usr/bin/redis-cli
+	fi
+}
+
+if ! done_already; then
+	lock
+	if ! done_already; then
+		[ ${#packages[@]} = 0 ] || [ "$(cat "$tree/.packages" 2>/dev/null)" = "${packages[*]}" ] || fetch
+		install_wrappers
+		"$bin/kamailio" -v >/dev/null || die "the Kamailio in $bin does not start"
+		"$bin/redis-server" --version >/dev/null || die "the Redis in $bin does not start"
+		printf '%s\n' "$stamp" >"$cache/.fetched"
+	fi
+fi
+say "kamailio: ${kamailio:-$bin/kamailio}"
+say "redis: ${redis:-$bin/redis-server}"
