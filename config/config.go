@@ -91,7 +91,7 @@ func (c *Config) SetDefaults() {
 	c.Store.Redis.SetDefaults()
 	for i := range c.Nodes {
 		setDefault(&c.Nodes[i].Type, NodeKamailio)
-		c.Nodes[i].Config.SetDefaults()
+		c.Nodes[i].SetDefaults()
 	}
 	for i := range c.APNs {
 		c.APNs[i].SetDefaults()
@@ -159,7 +159,7 @@ func (c *Config) validateNodes(below func(string) func(field, problem string)) {
 		if n.Type != NodeKamailio {
 			report("type", "must be kamailio")
 		}
-		n.Config.Validate(report)
+		n.Validate(report)
 	}
 }
 

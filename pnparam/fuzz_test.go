@@ -82,7 +82,7 @@ func checkProperties(t *testing.T, r Register, input string) {
 	} else if len(p.Address.Tokens) != 0 {
 		t.Fatalf("tokens without bind: %+v", p)
 	}
-	if !p.Address.Equal(p.Address) {
+	if same := p.Address; !p.Address.Equal(same) {
 		t.Fatalf("address is not equal to itself: %+v", p.Address)
 	}
 	// What Contact says must be read the same when it is the only one.

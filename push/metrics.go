@@ -2,6 +2,7 @@ package push
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
+	"slices"
 
 	"github.com/sipwake/sipwake/pnparam"
 )
@@ -116,7 +117,7 @@ type appCollector struct {
 
 func newAppCollector(d *Dispatcher) *appCollector {
 	app := []string{"provider", "app", "environment"}
-	lane := append(app[:len(app):len(app)], "lane")
+	lane := slices.Concat(app, []string{"lane"})
 	desc := func(name, help string, labels []string) *prometheus.Desc {
 		return prometheus.NewDesc(name, help, labels, nil)
 	}
@@ -181,7 +182,7 @@ func (c *appCollector) collectUse(ch chan<- prometheus.Metric, group []*queue) {
 func (c *appCollector) collectState(ch chan<- prometheus.Metric, q *queue) {
 	labels := q.labels()
 	for i, name := range laneNames {
-		lane := append(labels, name)
+		lane := slices.Concat(labels, []string{name})
 		gauge(ch, c.capacity, q.Limits.Queue, lane...)
 		ch <- prometheus.MustNewConstMetric(c.rejected, prometheus.CounterValue, float64(q.rejected[i].Load()), lane...)
 	}

@@ -62,7 +62,7 @@ func logOutcome(log *slog.Logger, t *throttle, r *Request, o *Outcome) {
 	if dropped > 0 {
 		attrs = append(attrs, slog.Int("dropped", dropped))
 	}
-	log.LogAttrs(context.Background(), level, message, attrs...)
+	log.LogAttrs(context.Background(), level, message, attrs...) //nolint:sloglint // one of the three above
 }
 
 // throttleEvery is the least time between two lines with the same reason.

@@ -64,6 +64,7 @@ func New(cfg Config, service *wake.Service, info func() any, stats func() (any, 
 		NoDefaultDate:         true,
 		CloseOnShutdown:       true,
 		Logger:                quiet{log},
+		ErrorHandler:          badRequest,
 	}
 	return s, nil
 }
@@ -269,6 +270,15 @@ func (s *Server) call(req request, deadline time.Duration) ([]byte, *rpcError) {
 		s.log.Debug("request refused", "method", req.method, "err", err)
 	}
 	return nil, e
+}
+
+// badRequest answers what is not a whole HTTP request.
+func badRequest(ctx *fasthttp.RequestCtx, err error) {
+	if errors.Is(err, fasthttp.ErrBodyTooLarge) {
+		ctx.SetStatusCode(fasthttp.StatusRequestEntityTooLarge)
+		return
+	}
+	ctx.SetStatusCode(fasthttp.StatusBadRequest)
 }
 
 // quiet passes fasthttp's own complaints on as debug lines: they are about broken

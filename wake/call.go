@@ -155,13 +155,11 @@ func (s *Service) newCall(w Wake, n Node) *call {
 	return cl
 }
 
-// endCall forgets the call; false if it was not started here or is over.
-func (s *Service) endCall(k callKey) bool {
-	if s.calls.take(k) == nil {
-		return false
+// endCall forgets the call and drops the pushes that wait, if it was started here.
+func (s *Service) endCall(k callKey) {
+	if s.calls.take(k) != nil {
+		s.metrics.open.Dec()
 	}
-	s.metrics.open.Dec()
-	return true
 }
 
 // pushed takes the outcome of one device's push.

@@ -41,7 +41,7 @@ func (s *Service) End(ctx context.Context, p EndParams) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if err := checkID("call", p.Call, maxCall); err != nil {
+	if err := checkID("call", p.Call); err != nil {
 		return false, err
 	}
 	known := false

@@ -25,9 +25,8 @@ type ParamError struct {
 func (e *ParamError) Error() string { return e.Field + ": " + e.Problem }
 
 const (
-	maxAOR    = 255 // bytes
-	maxCallID = 255
-	maxCall   = 255
+	maxAOR = 255 // bytes
+	maxID  = 255
 )
 
 // cleanAOR returns the AOR as user@domain in lower case. A sip: or sips: scheme
@@ -54,12 +53,12 @@ func cleanAOR(s string) (string, error) {
 }
 
 // checkID checks an opaque identifier: present and bounded.
-func checkID(field, s string, limit int) error {
+func checkID(field, s string) error {
 	if s == "" {
 		return &ParamError{field, "is missing"}
 	}
-	if len(s) > limit {
-		return &ParamError{field, fmt.Sprintf("is longer than %d bytes", limit)}
+	if len(s) > maxID {
+		return &ParamError{field, fmt.Sprintf("is longer than %d bytes", maxID)}
 	}
 	return nil
 }

@@ -48,7 +48,7 @@ func (s *Service) Register(ctx context.Context, p RegisterParams) (RegisterResul
 	if err != nil {
 		return RegisterResult{}, err
 	}
-	if err := checkID("call_id", p.CallID, maxCallID); err != nil {
+	if err := checkID("call_id", p.CallID); err != nil {
 		return RegisterResult{}, err
 	}
 	parsed, err := pnparam.Parse(pnparam.Register{Contact: p.Contact, Headers: p.Headers})

@@ -44,6 +44,7 @@ type Service struct {
 	cancel  context.CancelFunc
 	mu      sync.Mutex // orders running.Add against Stop
 	stopped bool
+	stop    chan struct{} // closed by Stop: what need not wait goes on at once
 	running sync.WaitGroup // of spawn
 }
 
@@ -60,7 +61,7 @@ func NewService(cfg Config, nodes map[string]Node, store Store, pusher Pusher, l
 	s := &Service{
 		store: store, pusher: pusher, log: log, metrics: newMetrics(reg),
 		traces: newTraces(cfg.Traces), slots: make(chan struct{}, cfg.Signals),
-		ctx: ctx, cancel: cancel,
+		ctx: ctx, cancel: cancel, stop: make(chan struct{}),
 	}
 	s.calls.byKey = make(map[callKey]*call)
 	s.Configure(cfg, nodes)
@@ -92,7 +93,10 @@ func (s *Service) Nodes() []string {
 // Nothing may be called afterwards.
 func (s *Service) Stop(ctx context.Context) error {
 	s.mu.Lock()
-	s.stopped = true
+	if !s.stopped {
+		s.stopped = true
+		close(s.stop)
+	}
 	s.mu.Unlock()
 	done := make(chan struct{})
 	go func() {

@@ -93,6 +93,7 @@ func (s *Service) giveUp(cl *call, after time.Duration) {
 			defer timer.Stop()
 			select {
 			case <-timer.C:
+			case <-s.stop:
 			case <-ctx.Done():
 				return
 			}

@@ -92,10 +92,10 @@ func (s *Service) newWake(p StartParams) (Wake, error) {
 	if err != nil {
 		return Wake{}, err
 	}
-	if err := checkID("call_id", p.CallID, maxCallID); err != nil {
+	if err := checkID("call_id", p.CallID); err != nil {
 		return Wake{}, err
 	}
-	if err := checkID("call", p.Call, maxCall); err != nil {
+	if err := checkID("call", p.Call); err != nil {
 		return Wake{}, err
 	}
 	if p.Kind != push.Call && p.Kind != push.Chat {

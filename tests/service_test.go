@@ -1,0 +1,158 @@
+package tests
+
+import (
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/apnssim"
+	"github.com/sipwake/sipwake/config"
+)
+
+// A restart loses no binding, and a call right after it wakes the phone.
+func TestRestartKeepsBindings(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	r.asleep("bob@example.com", apnsContact("bob", apnsToken(1)))
+	stop(t, r.app)
+	r.start()
+	if res := r.startWake("bob@example.com", "1-1", nil); res.Outcome != "pushing" {
+		t.Fatalf("wake.start: %+v", res)
+	}
+	r.pushed(apnsToken(1), 1)
+	r.register("bob@example.com", apnsContact("bob", apnsToken(1)), obj{"call_id": "reg2"})
+	r.node.waitFor(t, "wake", "1-1")
+}
+
+// Stop finishes what is queued: pushes under way and signals to nodes.
+func TestStopDrains(t *testing.T) {
+	r := newRig(t, rigOptions{apns: apnssim.Options{Latency: 300 * time.Millisecond}})
+	r.node.answer = func(_ signal, n int) string {
+		if n <= 3 {
+			return "nocontact"
+		}
+		return ""
+	}
+	r.asleep("bob@example.com", apnsContact("bob", apnsToken(1)))
+	r.asleep("carol@example.com", apnsContact("carol", apnsToken(2)))
+	r.startWake("bob@example.com", "1-1", nil)
+	r.startWake("carol@example.com", "2-2", nil)
+	r.register("carol@example.com", apnsContact("carol", apnsToken(2)), obj{"call_id": "reg2"})
+	stop(t, r.app)
+	if n := r.pushes(apnsToken(1)); n != 1 {
+		t.Errorf("%d pushes after stop", n)
+	}
+	if n := len(r.node.seen("wake", "2-2")); n != 4 {
+		t.Errorf("%d signals after stop, want 4: three refused, one taken", n)
+	}
+}
+
+// A wake.end drops the pushes that have not been sent.
+func TestEndDropsQueuedPushes(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	r.asleep("bob@example.com", apnsContact("bob", apnsToken(1)))
+	r.apns.Behave(apnsToken(1), apnssim.Behaviour{Status: 429, Reason: "TooManyRequests", RetryAfter: "1"}, apnssim.Behaviour{})
+	r.startWake("bob@example.com", "1-1", nil)
+	r.pushed(apnsToken(1), 1) // refused, the next try waits
+	if !r.endWake("bob@example.com", "1-1", "cancelled") {
+		t.Fatal("the wake was not pending")
+	}
+	eventually(t, "dropped", func() bool { return strings.Contains(r.trace("bob@example.com"), "dropped") })
+	if n := r.pushes(apnsToken(1)); n != 1 {
+		t.Errorf("%d pushes; the call was over after the first", n)
+	}
+	if r.endWake("bob@example.com", "1-1", "cancelled") {
+		t.Error("ended twice")
+	}
+}
+
+// Reload takes a rotated key, a new node and new tokens; a broken file changes
+// nothing.
+func TestReload(t *testing.T) {
+	second := newNode(t)
+	r := newRig(t, rigOptions{})
+	text, err := os.ReadFile(r.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.write("sipwake.yml", strings.Replace(string(text), "nodes:", "nodes:\n  - id: edge2\n    url: "+second.url()+
+		"\n    secret_file: "+r.write("n2", nodeSecret), 1))
+	if _, err := r.apns.MakeKey(r.dir, team, "KEY1234567"); err != nil { // the same file, another key
+		t.Fatal(err)
+	}
+	if e := r.try("wake.start", obj{"node": "edge2", "aor": "x@example.com", "call_id": "c", "call": "c", "kind": "call"}, nil); e == nil || e.Code != -32004 {
+		t.Fatalf("a node that is not configured yet: %+v", e)
+	}
+	r.reload()
+	r.asleep("bob@example.com", apnsContact("bob", apnsToken(1)))
+	r.startWake("bob@example.com", "1-1", obj{"node": "edge2"})
+	r.pushed(apnsToken(1), 1)
+	if p := r.apns.Pushes(); p[0].Status != 200 {
+		t.Errorf("pushed with the old key: %+v", p[0])
+	}
+	r.register("bob@example.com", apnsContact("bob", apnsToken(1)), obj{"call_id": "reg2"})
+	second.waitFor(t, "wake", "1-1")
+
+	if err := os.Remove(r.dir + "/n2"); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := config.Load(r.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.app.Reload(cfg); err == nil || !strings.Contains(err.Error(), "nodes[0].secret_file") {
+		t.Fatalf("reload without the node's secret: %v", err)
+	}
+	if _, metrics := r.get("/metrics"); !strings.Contains(metrics, "sipwake_config_reload_successful 0") {
+		t.Error("the failed reload is not in the metrics")
+	}
+	r.startWake("bob@example.com", "2-2", obj{"node": "edge2"}) // all is as before
+}
+
+func (r *rig) reload() {
+	r.t.Helper()
+	cfg, err := config.Load(r.file)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if err := r.app.Reload(cfg); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// The operations listener: health, readiness and every metric the documentation
+// names.
+func TestOperations(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	for path, want := range map[string]int{"/healthz": 200, "/readyz": 200, "/metrics": 200, "/": 404} {
+		if status, _ := r.get(path); status != want {
+			t.Errorf("%s: %d, want %d", path, status, want)
+		}
+	}
+	r.asleep("bob@example.com", apnsContact("bob", apnsToken(1)))
+	r.startWake("bob@example.com", "1-1", nil)
+	r.pushed(apnsToken(1), 1)
+	_, metrics := r.get("/metrics")
+	doc, err := os.ReadFile("../docs/METRICS.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	documented := map[string]bool{}
+	for _, line := range strings.Split(string(doc), "\n") {
+		if name, _, ok := strings.Cut(strings.TrimPrefix(line, "| `"), "`"); ok && strings.HasPrefix(line, "| `sipwake_") {
+			name, _, _ = strings.Cut(name, "{")
+			documented[name] = true
+			if !strings.Contains(metrics, "# HELP "+name+" ") && !strings.Contains(name, "credential_expiry") {
+				t.Errorf("documented, but not exported: %s", name)
+			}
+		}
+	}
+	for _, line := range strings.Split(metrics, "\n") {
+		if rest, ok := strings.CutPrefix(line, "# HELP sipwake_"); ok {
+			name, _, _ := strings.Cut("sipwake_"+rest, " ")
+			if !documented[name] {
+				t.Errorf("exported, but not documented: %s", name)
+			}
+		}
+	}
+}
