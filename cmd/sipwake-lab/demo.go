@@ -1,0 +1,226 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/apnssim"
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/fcmsim"
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/phone"
+)
+
+type demoCmd struct {
+	Sipwake string `default:"bin/sipwake" help:"The sipwake to run (${default})." type:"path"`
+	Store   string `default:"local" enum:"local,redis" help:"Where it keeps bindings: local or redis (${default})."`
+}
+
+// demoPatience bounds the whole demonstration.
+const demoPatience = 2 * time.Minute
+
+// Run starts everything, makes the calls, prints their timelines and stops
+// everything. It fails unless each call went as expected.
+func (c *demoCmd) Run(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, demoPatience)
+	defer cancel()
+	dir, err := os.MkdirTemp("", "sipwake-demo-")
+	if err != nil {
+		return fmt.Errorf("cannot make a directory: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	s := &stage{dir: dir, sipwake: c.Sipwake, store: c.Store}
+	defer s.stop()
+	if err := s.start(ctx); err != nil {
+		return err
+	}
+	fmt.Printf("demo: Kamailio, sipwake (%s store), simulated APNs and FCM are up\n", c.Store)
+	failed := 0
+	for i, sc := range scenes() {
+		fmt.Printf("\n%d. %s\n", i+1, sc.title)
+		if err := s.play(ctx, sc); err != nil {
+			failed++
+			fmt.Printf("   FAILED: %v\n", err)
+			s.printLogs()
+		} else {
+			fmt.Printf("   as expected: %s\n", sc.expected)
+		}
+	}
+	n := len(scenes())
+	fmt.Printf("\ndemo: %d calls, %d as expected, %d failed\n", n, n-failed, failed)
+	if failed > 0 {
+		return errors.New("the demo failed")
+	}
+	return nil
+}
+
+// scene is one call of the demo.
+type scene struct {
+	title    string
+	expected string
+	user     string
+	params   string // push parameters of the Contact, with the token at %s
+	token    string
+	awake    bool                                     // the phone does not sleep
+	prepare  func(*stage, *scene)                     // sets the push service's behaviour
+	phone    phone.Config                             // the rest of its settings
+	act      func(context.Context, *phone.Call) error // of the caller, instead of waiting
+	code     int                                      // final answer to the caller
+	pushes   int                                      // that the push service got
+	invites  int                                      // that the phone got
+	unbound  bool                                     // its binding is gone afterwards
+}
+
+const (
+	demoBundle  = "org.example.phone"
+	demoTeam    = "TEAM123456"
+	demoProject = "example-phone"
+	apnsParams  = ";pn-provider=apns;pn-param=" + demoTeam + "." + demoBundle + ".voip;pn-prid=%s"
+	fcmParams   = ";pn-provider=fcm;pn-param=" + demoProject + ";pn-prid=%s"
+)
+
+func demoToken(n int) string { return fmt.Sprintf("%064x", 0xabc000+n) }
+
+func scenes() []scene {
+	answers := phone.Config{Behaviour: phone.Answer(150 * time.Millisecond), WakeDelay: 120 * time.Millisecond}
+	return []scene{{
+		title: "an iPhone sleeps (APNs)", expected: "pushed, woken, answered", user: "ivan",
+		params: apnsParams, token: demoToken(1), phone: answers, code: 200, pushes: 1, invites: 1,
+	}, {
+		title: "an Android phone sleeps (FCM)", expected: "pushed, woken, answered", user: "anna",
+		params: fcmParams, token: "fcm-registration-token-of-anna", phone: answers, code: 200, pushes: 1, invites: 1,
+	}, {
+		title: "a phone that is awake", expected: "rung without a push", user: "walter",
+		params: apnsParams, token: demoToken(2), awake: true, phone: answers, code: 200, pushes: 0, invites: 1,
+	}, {
+		title: "the caller hangs up before the phone is awake", expected: "487, the phone never rings", user: "cleo",
+		params: apnsParams, token: demoToken(3),
+		phone: phone.Config{WakeOn: func([]byte) bool { return false }},
+		act: func(ctx context.Context, c *phone.Call) error {
+			_, err := c.Cancel(ctx)
+			return err
+		},
+		code: 487, pushes: 1, invites: 0,
+	}, {
+		title: "the app was deleted: its token is dead", expected: "480 at once, the binding is gone", user: "dora",
+		params: apnsParams, token: demoToken(4),
+		prepare: func(s *stage, sc *scene) {
+			s.apns.Behave(sc.token, apnssim.Behaviour{Status: 410, Reason: "Unregistered", Timestamp: time.Now().Add(time.Hour)})
+		},
+		code: 480, pushes: 1, invites: 0, unbound: true,
+	}}
+}
+
+// play makes one call and prints its timeline.
+func (s *stage) play(ctx context.Context, sc scene) error {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	if sc.prepare != nil {
+		sc.prepare(s, &sc)
+	}
+	callee, err := s.newPhone(ctx, &sc)
+	if err != nil {
+		return err
+	}
+	defer callee.Close()
+	caller, err := phone.New(phone.Config{User: "alice", Domain: demoDomain, Proxy: s.kamailio.SIPAddress()})
+	if err != nil {
+		return err
+	}
+	defer caller.Close()
+	mark := callee.Mark()
+	began := time.Now()
+	call, err := caller.Invite(ctx, sc.user, phone.InviteOptions{Display: []byte(`"Alice"`)})
+	if err != nil {
+		return err
+	}
+	final, err := s.finish(ctx, &sc, call)
+	if err == nil && sc.invites > 0 {
+		if _, err = call.Bye(ctx); err == nil {
+			_, err = callee.WaitFrom(ctx, mark, func(e phone.Event) bool { return e.Kind == phone.GotBye })
+		}
+	}
+	trace, traceErr := s.ended(ctx, call.CallID())
+	printTimeline(began, sc.user, caller.Events(), callee.Events(), trace)
+	if err := errors.Join(err, traceErr); err != nil {
+		return err
+	}
+	if err := s.judge(&sc, final, callee); err != nil {
+		return err
+	}
+	if sc.unbound {
+		return s.unbound(ctx, sc.user)
+	}
+	return nil
+}
+
+// finish waits until the call can end, lets the caller act, and returns the
+// final answer.
+func (s *stage) finish(ctx context.Context, sc *scene, call *phone.Call) (phone.Result, error) {
+	if sc.act != nil {
+		if err := s.waitForPush(ctx, call.CallID()); err != nil {
+			return phone.Result{}, err
+		}
+		if err := sc.act(ctx, call); err != nil {
+			return phone.Result{}, err
+		}
+	}
+	return call.Final(ctx)
+}
+
+func (s *stage) judge(sc *scene, final phone.Result, callee *phone.Phone) error {
+	if final.Code != sc.code {
+		return fmt.Errorf("the caller got %d, not %d", final.Code, sc.code)
+	}
+	if n := len(callee.Requests("INVITE")); n != sc.invites {
+		return fmt.Errorf("the phone got %d INVITEs, not %d", n, sc.invites)
+	}
+	if n := s.pushes(sc.token); n != sc.pushes {
+		return fmt.Errorf("%d pushes, not %d", n, sc.pushes)
+	}
+	return nil
+}
+
+// newPhone registers the callee's phone and, unless it is awake, lets it fall
+// asleep: it ends its registration, closes its socket, and only a push wakes it.
+func (s *stage) newPhone(ctx context.Context, sc *scene) (*phone.Phone, error) {
+	cfg := sc.phone
+	cfg.User, cfg.Domain, cfg.Proxy = sc.user, demoDomain, s.kamailio.SIPAddress()
+	cfg.ContactParams = fmt.Sprintf(sc.params, sc.token)
+	p, err := phone.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	s.apns.OnDeliver(sc.token, func(payload []byte, _ http.Header) { p.OnPush(payload) })
+	s.fcm.OnDeliver(sc.token, func(*fcmsim.Message) { p.OnPush(nil) })
+	if err := registerOK(ctx, p, time.Hour); err != nil {
+		return p, err
+	}
+	if !sc.awake {
+		if err := registerOK(ctx, p, 0); err != nil {
+			return p, err
+		}
+		p.Sleep()
+	}
+	return p, s.bound(ctx, sc.user, sc.awake)
+}
+
+func registerOK(ctx context.Context, p *phone.Phone, expires time.Duration) error {
+	res, err := p.Register(ctx, expires)
+	if err != nil {
+		return fmt.Errorf("cannot register %s: %w", p.AOR(), err)
+	}
+	if res.Code() != 200 {
+		return fmt.Errorf("cannot register %s: %d", p.AOR(), res.Code())
+	}
+	return nil
+}
+
+// writeFile writes a file of the demo and returns its path.
+func (s *stage) writeFile(name string, text []byte) (string, error) {
+	path := filepath.Join(s.dir, name)
+	return path, os.WriteFile(path, text, 0o600)
+}

@@ -1,0 +1,41 @@
+// Command sipwake-lab holds what no production host needs: a demonstration of
+// real calls that wake simulated phones, and in its folders the simulated push
+// services and phones that the tests use too.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+type cli struct {
+	Demo demoCmd `cmd:"" help:"Make calls through a real Kamailio to phones that sleep, and print what happens."`
+}
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+func run(args []string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	var c cli
+	parser, err := kong.New(&c, kong.Name("sipwake-lab"), kong.UsageOnError(),
+		kong.Description("Simulated phones and push services for sipwake."), kong.BindTo(ctx, (*context.Context)(nil)))
+	if err != nil {
+		panic("BUG: " + err.Error())
+	}
+	k, err := parser.Parse(args)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "sipwake-lab:", err)
+		return 2
+	}
+	if err := k.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, "sipwake-lab:", err)
+		return 1
+	}
+	return 0
+}

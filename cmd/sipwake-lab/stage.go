@@ -1,0 +1,272 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/apnssim"
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/fcmsim"
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
+)
+
+const (
+	demoDomain = "example.com"
+	demoNode   = "kamailio"
+	demoSecret = "demo-secret"
+)
+
+// stage is everything that a demo runs on.
+type stage struct {
+	dir     string
+	sipwake string // program
+	store   string
+
+	apns     *apnssim.Server
+	fcm      *fcmsim.Server
+	kamailio *stack.Kamailio
+	rpc      string // URL
+	children stack.Group
+	logs     []*stack.Process
+}
+
+// start starts the simulators, Redis if wanted, Kamailio and sipwake.
+func (s *stage) start(ctx context.Context) (err error) {
+	if s.apns, err = apnssim.Start(apnssim.Options{}); err != nil {
+		return err
+	}
+	if s.fcm, err = fcmsim.Start(fcmsim.Options{}); err != nil {
+		return err
+	}
+	rpcPort, err := stack.FreePort("127.0.0.1")
+	if err != nil {
+		return err
+	}
+	s.rpc = fmt.Sprintf("http://127.0.0.1:%d/rpc", rpcPort)
+	s.kamailio, err = stack.StartKamailio(ctx, stack.KamailioConfig{Node: demoNode, URL: s.rpc, Secret: demoSecret, Hold: 10 * time.Second})
+	if err != nil {
+		return err
+	}
+	s.children.Add(s.kamailio)
+	s.logs = append(s.logs, s.kamailio.Process)
+	store := "  type: local\n  local:\n    path: " + s.dir + "/bindings.db"
+	if s.store == "redis" {
+		r, err := stack.StartRedis(ctx, stack.RedisConfig{})
+		if err != nil {
+			return err
+		}
+		s.children.Add(r)
+		store = "  type: redis\n  redis:\n    addresses: [\"" + r.Address() + "\"]"
+	}
+	return s.startSipwake(ctx, rpcPort, store)
+}
+
+func (s *stage) startSipwake(ctx context.Context, rpcPort int, store string) error {
+	opsPort, err := stack.FreePort("127.0.0.1")
+	if err != nil {
+		return err
+	}
+	secret, err := s.writeFile("node.secret", []byte(demoSecret))
+	if err != nil {
+		return err
+	}
+	key, err := s.apns.MakeKey(s.dir, demoTeam, "DEMOKEY123")
+	if err != nil {
+		return err
+	}
+	account, err := s.fcm.MakeAccount(s.dir, demoProject)
+	if err != nil {
+		return err
+	}
+	apnsCA, err := s.writeFile("apns-ca.pem", s.apns.CA())
+	if err != nil {
+		return err
+	}
+	fcmCA, err := s.writeFile("fcm-ca.pem", s.fcm.CA())
+	if err != nil {
+		return err
+	}
+	config, err := s.writeFile("sipwake.yml", fmt.Appendf(nil, `rpc:
+  listen: 127.0.0.1:%d
+operations:
+  listen: 127.0.0.1:%d
+store:
+%s
+nodes:
+  - id: %s
+    url: %s
+    secret_file: %s
+apns:
+  - bundle_id: %s
+    team_id: %s
+    key_id: DEMOKEY123
+    key_file: %s
+    endpoint: %s
+    ca_file: %s
+fcm:
+  - credentials_file: %s
+    endpoint: %s
+    ca_file: %s
+`, rpcPort, opsPort, store, demoNode, s.kamailio.SignalURL(), secret, demoBundle, demoTeam, key,
+		s.apns.URL(), apnsCA, account, s.fcm.URL(), fcmCA))
+	if err != nil {
+		return err
+	}
+	child, err := stack.StartSipwake(ctx, stack.SipwakeConfig{Program: s.sipwake, Config: config,
+		Operations: fmt.Sprintf("127.0.0.1:%d", opsPort)})
+	if err != nil {
+		return err
+	}
+	s.children.Add(child)
+	s.logs = append(s.logs, child.Process)
+	return nil
+}
+
+func (s *stage) stop() {
+	s.children.Stop()
+	if s.apns != nil {
+		s.apns.Close()
+	}
+	if s.fcm != nil {
+		s.fcm.Close()
+	}
+}
+
+func (s *stage) printLogs() {
+	for _, p := range s.logs {
+		fmt.Printf("   --- end of %s\n", p.Log())
+		for _, line := range strings.Split(strings.TrimSpace(p.LogTail()), "\n") {
+			fmt.Println("   ", line)
+		}
+	}
+}
+
+func (s *stage) pushes(token string) int {
+	n := 0
+	for _, p := range s.apns.Pushes() {
+		if p.Token.Reveal() == token {
+			n++
+		}
+	}
+	for _, p := range s.fcm.Pushes() {
+		if p.Token.Reveal() == token {
+			n++
+		}
+	}
+	return n
+}
+
+// call calls a method of sipwake.
+func (s *stage) call(ctx context.Context, method string, params, result any) error {
+	body, err := json.Marshal(map[string]any{"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.rpc, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	answer := struct {
+		Result any
+		Error  *struct{ Message string }
+	}{Result: result}
+	if err := json.NewDecoder(res.Body).Decode(&answer); err != nil {
+		return fmt.Errorf("cannot read the answer of %s: %w", method, err)
+	}
+	if answer.Error != nil {
+		return fmt.Errorf("%s: %s", method, answer.Error.Message)
+	}
+	return nil
+}
+
+// wakeTrace is what the demo reads of wake.trace.
+type wakeTrace struct {
+	Reason string
+	Events []struct {
+		AtMS   int64 `json:"at_ms"`
+		Event  string
+		Detail string
+	}
+}
+
+// poll asks sipwake until it is done: the proxy reports to it after the fact.
+func (s *stage) poll(ctx context.Context, what string, done func() (bool, error)) error {
+	for {
+		ok, err := done()
+		if ok || err != nil {
+			return err
+		}
+		select {
+		case <-time.After(5 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("sipwake never knew %s", what)
+		}
+	}
+}
+
+// binding is what the demo reads of binding.list.
+type binding struct {
+	Expires time.Time `json:"expires_at"`
+}
+
+func (s *stage) bindings(ctx context.Context, user string) ([]binding, error) {
+	var res struct{ Bindings []binding }
+	err := s.call(ctx, "binding.list", map[string]string{"aor": user + "@" + demoDomain}, &res)
+	return res.Bindings, err
+}
+
+// bound waits until sipwake has the phone's binding as it is to be.
+func (s *stage) bound(ctx context.Context, user string, registered bool) error {
+	return s.poll(ctx, "the phone of "+user, func() (bool, error) {
+		b, err := s.bindings(ctx, user)
+		return len(b) == 1 && b[0].Expires.After(time.Now()) == registered, err
+	})
+}
+
+// unbound waits until the user has no binding any more.
+func (s *stage) unbound(ctx context.Context, user string) error {
+	return s.poll(ctx, "that the phone of "+user+" is gone", func() (bool, error) {
+		b, err := s.bindings(ctx, user)
+		return len(b) == 0, err
+	})
+}
+
+func (s *stage) trace(ctx context.Context, callID string) (wakeTrace, error) {
+	var res struct{ Wakes []wakeTrace }
+	err := s.call(ctx, "wake.trace", map[string]string{"call_id": callID}, &res)
+	if err != nil || len(res.Wakes) == 0 {
+		return wakeTrace{}, err
+	}
+	return res.Wakes[0], nil
+}
+
+// waitForPush waits until the push service has taken the call's push.
+func (s *stage) waitForPush(ctx context.Context, callID string) error {
+	return s.poll(ctx, "that the push was accepted", func() (bool, error) {
+		t, err := s.trace(ctx, callID)
+		for _, e := range t.Events {
+			if e.Event == "accepted" {
+				return true, err
+			}
+		}
+		return false, err
+	})
+}
+
+// ended waits until sipwake knows that the call is over, and returns its trace.
+func (s *stage) ended(ctx context.Context, callID string) (t wakeTrace, err error) {
+	err = s.poll(ctx, "the end of the call", func() (bool, error) {
+		t, err = s.trace(ctx, callID)
+		return t.Reason != "", err
+	})
+	return t, err
+}

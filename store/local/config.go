@@ -1,0 +1,38 @@
+package local
+
+import (
+	"time"
+)
+
+// Config is where the file is and how long things are kept in it.
+type Config struct {
+	Path string `yaml:"path"`
+	// Retention is how long a binding outlives its last REGISTER.
+	Retention time.Duration `yaml:"retention"`
+	// Recent is how long a REGISTER is remembered for a wake that comes after it.
+	// The service sets it.
+	Recent time.Duration `yaml:"-"`
+}
+
+// SetDefaults fills the fields that are zero.
+func (c *Config) SetDefaults() {
+	if c.Path == "" {
+		c.Path = "/var/lib/sipwake/sipwake.db"
+	}
+	if c.Retention == 0 {
+		c.Retention = 30 * 24 * time.Hour
+	}
+	if c.Recent == 0 {
+		c.Recent = 5 * time.Second
+	}
+}
+
+// Validate reports every problem.
+func (c *Config) Validate(report func(field, problem string)) {
+	if c.Path == "" {
+		report("path", "must name a file")
+	}
+	if c.Retention < time.Minute {
+		report("retention", "must be 1m or more")
+	}
+}

@@ -1,0 +1,132 @@
+package local
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"time"
+
+	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/sipwake/sipwake/wake"
+)
+
+// The file: three buckets.
+//
+//	bindings  2+n AOR, device  -> value of the binding (package store)
+//	tokens    16 bytes of the SHA-256 of the token's key -> AOR
+//	meta      "format" -> "1"
+const format = "1"
+
+func bucketBindings() []byte { return []byte("bindings") }
+func bucketTokens() []byte   { return []byte("tokens") }
+func bucketMeta() []byte     { return []byte("meta") }
+
+var (
+	errInUse   = errors.New("another process has it open")
+	errFormat  = errors.New("it was written by a newer sipwake")
+	errDamaged = errors.New("it is damaged or no sipwake store; restore it or move it away")
+	errIsDir   = errors.New("it is a directory, a file is expected")
+)
+
+// open opens or makes the file. A damaged one can make bbolt panic, or fault
+// where a part of it is missing: both are errors here.
+func open(path string) (db *bbolt.DB, err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			db, err = nil, fmt.Errorf("cannot open store %q: %w", path, errDamaged)
+		}
+	}()
+	if fi, err := os.Stat(path); err == nil && fi.IsDir() {
+		return nil, fmt.Errorf("cannot open store %q: %w", path, errIsDir)
+	}
+	db, err = bbolt.Open(path, 0o600, &bbolt.Options{
+		Timeout:      300 * time.Millisecond,
+		FreelistType: bbolt.FreelistMapType,
+		// Room to grow: a new mapping waits for every reader.
+		InitialMmapSize: 1 << 28,
+	})
+	switch {
+	case errors.Is(err, bolterrors.ErrTimeout):
+		err = errInUse
+	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch):
+		err = errDamaged
+	case err == nil:
+		if err = prepare(db); err != nil {
+			_ = db.Close()
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot open store %q: %w", path, err)
+	}
+	return db, nil
+}
+
+// prepare makes the buckets of a new file, and writes nothing into an old one.
+func prepare(db *bbolt.DB) error {
+	var found []byte
+	err := db.View(func(tx *bbolt.Tx) error {
+		if meta := tx.Bucket(bucketMeta()); meta != nil {
+			found = bytes.Clone(meta.Get([]byte("format")))
+		}
+		return nil
+	})
+	if err != nil || string(found) == format {
+		return err
+	}
+	if found != nil {
+		return errFormat
+	}
+	return db.Update(func(tx *bbolt.Tx) error {
+		for _, name := range [][]byte{bucketBindings(), bucketTokens(), bucketMeta()} {
+			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+				return err
+			}
+		}
+		return tx.Bucket(bucketMeta()).Put([]byte("format"), []byte(format))
+	})
+}
+
+// appendKey appends the key of a binding. The length in front keeps the AORs
+// apart, whatever bytes they hold.
+func appendKey(dst []byte, aor, device string) []byte {
+	dst = binary.BigEndian.AppendUint16(dst, uint16(len(aor)))
+	return append(append(dst, aor...), device...)
+}
+
+func cutKey(k []byte) (aor, device []byte, ok bool) {
+	if len(k) < 2 || len(k) < 2+int(binary.BigEndian.Uint16(k)) {
+		return nil, nil, false
+	}
+	n := 2 + int(binary.BigEndian.Uint16(k))
+	return k[2:n], k[n:], true
+}
+
+// checkKey keeps out what the file cannot take: one such key would fail the
+// write that many RPCs wait for.
+func checkKey(r *wake.Registration) error {
+	if n := 2 + len(r.AOR) + len(r.Device); n > bbolt.MaxKeySize {
+		return fmt.Errorf("AOR and device are %d bytes long, %d are allowed", n, bbolt.MaxKeySize)
+	}
+	return nil
+}
+
+// load reads an AOR from the file.
+func load(db *bbolt.DB, aor string) (*state, error) {
+	st := &state{aor: string([]byte(aor))} // the caller's may be part of something big
+	var room [256]byte
+	prefix := appendKey(room[:0], aor, "")
+	err := db.View(func(tx *bbolt.Tx) error {
+		c := tx.Bucket(bucketBindings()).Cursor()
+		for k, v := c.Seek(prefix); k != nil && bytes.HasPrefix(k, prefix); k, v = c.Next() {
+			st.devices = append(st.devices, &device{name: string(k[len(prefix):]), value: bytes.Clone(v)})
+		}
+		return nil
+	})
+	return st, err
+}

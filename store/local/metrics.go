@@ -1,0 +1,41 @@
+package local
+
+import "github.com/prometheus/client_golang/prometheus"
+
+type metrics struct {
+	errors, swept prometheus.Counter
+	commit        prometheus.Histogram
+}
+
+func newMetrics() *metrics {
+	return &metrics{
+		errors: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "sipwake_store_errors_total", Help: "Reads and writes of the store that failed."}),
+		swept: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "sipwake_store_swept_total", Help: "Bindings removed because their retention ran out."}),
+		commit: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "sipwake_store_commit_seconds", Help: "Time of one write to the disk.",
+			Buckets: prometheus.ExponentialBuckets(.0005, 2, 13)}),
+	}
+}
+
+func (m *metrics) register(reg prometheus.Registerer, s *Store) {
+	if reg == nil {
+		return
+	}
+	size := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "sipwake_store_queue_capacity", Help: "AORs that may wait for the disk."})
+	size.Set(dirtyMax)
+	reg.MustRegister(m.errors, m.swept, m.commit, size,
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "sipwake_store_queue", Help: "AORs with refreshes that wait for the disk."},
+			func() float64 { return float64(s.writer.waiting.Load()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "sipwake_store_failing", Help: "1 when the last write failed."},
+			func() float64 {
+				if s.writer.err() != nil {
+					return 1
+				}
+				return 0
+			}))
+}

@@ -1,0 +1,301 @@
+// Package local keeps bindings in one file on this machine, for a single
+// sipwake: bindings are durable, wakes and what is forgotten soon anyway are in
+// memory.
+//
+// A new or changed binding and a removed one are acknowledged when they are on
+// the disk; all that wait at one time share one write. A refresh of a known
+// binding is acknowledged at once and written within about a second: what a
+// crash can lose is the time of a REGISTER, never a binding.
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.etcd.io/bbolt"
+
+	"github.com/sipwake/sipwake/store"
+	"github.com/sipwake/sipwake/wake"
+)
+
+// Store is a wake.Store in a file.
+type Store struct {
+	config  Config
+	db      *bbolt.DB
+	log     *slog.Logger
+	metrics *metrics
+	seed    maphash.Seed
+	shards  [shards]shard
+	index   index
+	writer  writer
+	stop    context.CancelFunc
+	done    sync.WaitGroup
+	closed  atomic.Bool
+}
+
+var _ wake.Store = (*Store)(nil)
+
+var (
+	errUsage  = errors.New("AOR and device are needed")
+	errClosed = errors.New("the store is closed")
+)
+
+// New opens the file, and makes it if there is none. It fails within a second
+// when another process has it open. Close must be called.
+func New(c Config, log *slog.Logger, reg prometheus.Registerer) (*Store, error) {
+	c.SetDefaults()
+	db, err := open(c.Path)
+	if err != nil {
+		return nil, err
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	s := &Store{config: c, db: db, log: log, metrics: newMetrics(), seed: maphash.MakeSeed(), stop: stop}
+	for i := range s.shards {
+		s.shards[i].aors = make(map[string]*state)
+	}
+	s.index.init(db)
+	s.writer.init()
+	s.metrics.register(reg, s)
+	s.done.Go(func() { s.write(ctx) })
+	s.done.Go(func() { s.sweep(ctx) })
+	return s, nil
+}
+
+// Close writes what is not written yet and closes the file. RPCs that come later
+// fail. The error is that of the last write.
+func (s *Store) Close() error {
+	if s.closed.Swap(true) {
+		return nil
+	}
+	s.stop()
+	s.done.Wait()
+	err := s.writer.err()
+	if err == nil {
+		err = s.db.Close()
+	} else {
+		_ = s.db.Close()
+	}
+	if err != nil {
+		return fmt.Errorf("cannot close store: %w", err)
+	}
+	return nil
+}
+
+// Ping returns the error of the last write, nil when it went well.
+func (s *Store) Ping(context.Context) error {
+	if s.closed.Load() {
+		return fmt.Errorf("%w: %w", wake.ErrUnavailable, errClosed)
+	}
+	if err := s.writer.err(); err != nil {
+		return fmt.Errorf("%w: cannot write: %w", wake.ErrUnavailable, err)
+	}
+	return nil
+}
+
+// lock returns the AOR's state, locked; unlock it through the shard. An error
+// leaves nothing locked.
+func (s *Store) lock(ctx context.Context, aor string) (*shard, *state, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", wake.ErrUnavailable, err)
+	}
+	sh := s.shardOf(aor)
+	sh.mu.Lock()
+	if s.closed.Load() {
+		sh.mu.Unlock()
+		return nil, nil, fmt.Errorf("%w: %w", wake.ErrUnavailable, errClosed)
+	}
+	if st := sh.aors[aor]; st != nil {
+		return sh, st, nil
+	}
+	st, err := load(s.db, aor)
+	if err != nil {
+		sh.mu.Unlock()
+		s.metrics.errors.Inc()
+		return nil, nil, fmt.Errorf("%w: cannot read file: %w", wake.ErrUnavailable, err)
+	}
+	sh.aors[st.aor] = st
+	return sh, st, nil
+}
+
+func (s *Store) shardOf(aor string) *shard {
+	return &s.shards[maphash.String(s.seed, aor)%shards]
+}
+
+// Start implements wake.Store.
+func (s *Store) Start(ctx context.Context, w wake.Wake) (wake.Started, error) {
+	if w.AOR == "" {
+		return wake.Started{}, fmt.Errorf("cannot start wake %q: %w", w.ID, errUsage)
+	}
+	if w.StartedAt.IsZero() {
+		w.StartedAt = time.Now()
+	}
+	sh, st, err := s.lock(ctx, w.AOR)
+	if err != nil {
+		return wake.Started{}, fmt.Errorf("cannot start wake for %q: %w", w.AOR, err)
+	}
+	defer sh.mu.Unlock()
+	now := time.Now()
+	st.expire(now)
+	var res wake.Started
+	for _, t := range st.tombs {
+		if t.node == w.Node && t.call == w.Call {
+			return wake.Started{Ended: true}, nil
+		}
+	}
+	same, others := -1, 0
+	for i, o := range st.wakes {
+		past := w.StartedAt.After(o.Deadline)
+		switch {
+		case o.Node == w.Node && o.Call == w.Call:
+			if !past && o.ID != w.ID {
+				return wake.Started{Duplicate: true}, nil
+			}
+			same = i
+		case !past:
+			others++
+			res.Forked = res.Forked || o.CallID == w.CallID
+		}
+	}
+	if others >= store.MaxWakes {
+		return wake.Started{Full: true}, nil
+	}
+	o := openWake{w, now.Add(store.Keep(&w))}
+	if same >= 0 {
+		st.wakes[same] = o
+	} else {
+		st.wakes = append(st.wakes, o)
+	}
+	oldest := now.Add(-s.config.Retention)
+	if res.Bindings, err = st.bindings(func(h store.Head) bool { return h.Registered.After(oldest) }); err == nil {
+		res.Recent, err = st.recent(now.Add(-s.config.Recent))
+	}
+	if err != nil {
+		return wake.Started{}, fmt.Errorf("cannot start wake for %q: %w", w.AOR, err)
+	}
+	return res, nil
+}
+
+// End implements wake.Store.
+func (s *Store) End(ctx context.Context, aor, node, call string) (wake.Ended, error) {
+	sh, st, err := s.lock(ctx, aor)
+	if err != nil {
+		return wake.Ended{}, fmt.Errorf("cannot end wake for %q: %w", aor, err)
+	}
+	defer sh.mu.Unlock()
+	now := time.Now()
+	st.expire(now)
+	for i, w := range st.wakes {
+		if w.Node == node && w.Call == call {
+			st.wakes = append(st.wakes[:i], st.wakes[i+1:]...)
+			return wake.Ended{Known: true, Wake: w.Wake}, nil
+		}
+	}
+	for i, t := range st.tombs {
+		if t.node == node && t.call == call {
+			st.tombs[i].until = now.Add(store.Tombstone)
+			return wake.Ended{}, nil
+		}
+	}
+	st.tombs = append(st.tombs, tomb{node, call, now.Add(store.Tombstone)})
+	return wake.Ended{}, nil
+}
+
+// Remove implements wake.Store.
+func (s *Store) Remove(ctx context.Context, r wake.Removal) (int, error) {
+	if r.AOR == "" {
+		return 0, fmt.Errorf("cannot remove bindings: %w", errUsage)
+	}
+	n, wait, err := s.removeNow(ctx, r)
+	if err == nil && wait != nil {
+		err = s.writer.wait(ctx, wait)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("cannot remove bindings of %q: %w", r.AOR, err)
+	}
+	return n, nil
+}
+
+func (s *Store) removeNow(ctx context.Context, r wake.Removal) (int, *batch, error) {
+	var token []byte
+	if !r.Token.Empty() {
+		token = store.AppendTokenKey(nil, r.Token)
+	}
+	sh, st, err := s.lock(ctx, r.AOR)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer sh.mu.Unlock()
+	n := 0
+	pending := false
+	var went []tokenHash
+	for _, d := range st.devices {
+		h, err := store.ReadHead(d.value)
+		if err != nil {
+			return n, nil, err
+		}
+		if r.Device != "" && r.Device != d.name || token != nil && !h.HasToken(token) ||
+			!r.NotAfter.IsZero() && h.Registered.After(r.NotAfter) {
+			continue
+		}
+		pending = true // one that is gone already may not be on the disk
+		if d.gone {
+			continue
+		}
+		went = append(went, st.drop(d, h)...)
+		n++
+	}
+	if !pending {
+		return 0, nil, nil
+	}
+	return n, s.writer.urgent(st, s.index.release(r.AOR, went)), nil
+}
+
+// drop removes the binding and returns the tokens that it had.
+func (st *state) drop(d *device, h store.Head) (went []tokenHash) {
+	d.gone = true
+	d.change(false)
+	h.Tokens(func(key []byte) bool {
+		went = append(went, hashToken(key))
+		return true
+	})
+	return went
+}
+
+// Bindings implements wake.Store.
+func (s *Store) Bindings(ctx context.Context, q wake.Query) ([]wake.Binding, error) {
+	if (q.AOR == "") == q.Token.Empty() {
+		return nil, errors.New("cannot list bindings: exactly one of AOR and token must be given")
+	}
+	aor := q.AOR
+	var token []byte
+	if aor == "" {
+		token = store.AppendTokenKey(nil, q.Token)
+		var err error
+		if aor, err = s.index.owner(hashToken(token)); err != nil {
+			return nil, fmt.Errorf("cannot list bindings: %w: cannot read file: %w", wake.ErrUnavailable, err)
+		}
+		if aor == "" {
+			return nil, nil
+		}
+	}
+	sh, st, err := s.lock(ctx, aor)
+	if err != nil {
+		return nil, fmt.Errorf("cannot list bindings of %q: %w", aor, err)
+	}
+	defer sh.mu.Unlock()
+	oldest := time.Now().Add(-s.config.Retention)
+	list, err := st.bindings(func(h store.Head) bool {
+		return h.Registered.After(oldest) && (token == nil || h.HasToken(token))
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cannot list bindings of %q: %w", aor, err)
+	}
+	return list, nil
+}

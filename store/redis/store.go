@@ -1,0 +1,370 @@
+// Package redis keeps bindings and wakes in Redis 7 or later (or Valkey), so
+// that any number of sipwakes can share them: one server, one behind Sentinel,
+// or a cluster. Every method is one script, and one round trip.
+//
+// What Redis has acknowledged is as durable as its own configuration makes it:
+// see appendonly and the replication settings there.
+package redis
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/secret"
+	"github.com/sipwake/sipwake/store"
+	"github.com/sipwake/sipwake/wake"
+)
+
+// Store is a wake.Store in Redis.
+type Store struct {
+	config  Config
+	client  goredis.UniversalClient
+	pipe    *goredis.AutoPipeliner
+	metrics *metrics
+	log     *slog.Logger
+
+	register, start, end, remove *goredis.Script
+}
+
+var _ wake.Store = (*Store)(nil)
+
+var errUsage = errors.New("AOR and device are needed")
+
+// New returns a store that connects when it is first used. It reads the files
+// that the configuration names, and does no network I/O.
+func New(c Config, log *slog.Logger, reg prometheus.Registerer) (*Store, error) {
+	c.SetDefaults()
+	o, err := c.options()
+	if err != nil {
+		return nil, err
+	}
+	client := goredis.NewUniversalClient(o)
+	p, ok := client.(piper)
+	if !ok {
+		panic("BUG: a go-redis client without pipeline")
+	}
+	pipe, err := p.AsyncAutoPipeline()
+	if err != nil {
+		_ = client.Close()
+		return nil, fmt.Errorf("cannot make Redis pipeline: %w", err)
+	}
+	s := &Store{
+		config: c, client: client, pipe: pipe, log: log,
+		register: registerScript(), start: startScript(), end: endScript(),
+		remove: removeScript(),
+	}
+	s.metrics = newMetrics(reg, c.Queue, pipe.Len)
+	return s, nil
+}
+
+// Ping tells whether Redis answers and would take a write.
+func (s *Store) Ping(ctx context.Context) error {
+	// A write: a replica and a full server answer a PING, but take no binding.
+	cmd := goredis.NewStatusCmd(ctx, "set", s.config.Prefix+"ping", "1", "px", 60_000)
+	if err := s.pipe.Submit(ctx, cmd).WaitContext(ctx); err != nil {
+		return fmt.Errorf("cannot reach Redis: %w", s.unavailable(ctx, err))
+	}
+	return nil
+}
+
+// Close ends the connections. RPCs under way get their answers first.
+func (s *Store) Close() error {
+	err := errors.Join(s.pipe.Close(), s.client.Close())
+	if err != nil && !errors.Is(err, goredis.ErrClosed) {
+		return errors.New("cannot close connections to Redis")
+	}
+	return nil
+}
+
+// keys returns those of the AOR. A closing brace would end the hash tag early,
+// and one in front would make it empty: both keys must be in one slot.
+func (s *Store) keys(aor string) (bindings, memory string) {
+	if strings.ContainsAny(aor, "}%") {
+		aor = strings.NewReplacer("}", "%7D", "%", "%25").Replace(aor)
+	}
+	return s.config.Prefix + "b:{" + aor + "}", s.config.Prefix + "t:{" + aor + "}"
+}
+
+// tokenKey returns the key of the token index: 128 bits of the token's hash.
+func (s *Store) tokenKey(t secret.Token) string {
+	sum := sha256.Sum256([]byte(t.Reveal()))
+	return s.config.Prefix + "k:" + base64.RawURLEncoding.EncodeToString(sum[:16])
+}
+
+// Register implements wake.Store.
+func (s *Store) Register(ctx context.Context, r wake.Registration) (wake.Registered, error) {
+	if r.AOR == "" || r.Device == "" && r.Action != wake.Seen {
+		return wake.Registered{}, fmt.Errorf("cannot register %q: %w", r.AOR, errUsage)
+	}
+	if r.RegisteredAt.IsZero() {
+		r.RegisteredAt = time.Now()
+	}
+	if r.CreatedAt.IsZero() {
+		r.CreatedAt = r.RegisteredAt
+	}
+	value, err := store.AppendRegistration(make([]byte, 0, 512), &r, time.Time{})
+	if err != nil {
+		return wake.Registered{}, fmt.Errorf("cannot register %q: %w", r.AOR, err)
+	}
+	_, binding, err := store.CutRegistration(value)
+	if err != nil {
+		panic("BUG: " + err.Error())
+	}
+	head, err := store.ReadHead(binding)
+	if err != nil {
+		panic("BUG: " + err.Error())
+	}
+	address := binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(head.Address)), uint16(len(head.Address)))
+	address = append(address, head.Address...)
+	if r.Action == wake.Bind && !r.Gone {
+		value = value[:len(value)-len(binding)] // its memory is the binding
+	}
+	b, t := s.keys(r.AOR)
+	args := []any{action(r.Action), flag(r.Gone), packDevice(r.Device), binding,
+		"r" + store.DeviceKey(&r), value, s.config.Recent.Microseconds(), s.config.Retention.Milliseconds(),
+		address, r.CallID, r.AOR}
+	keys := []string{b, t}
+	if r.Action == wake.Bind && !r.Gone {
+		for _, token := range r.Address.Tokens {
+			keys = append(keys, s.tokenKey(token.Value))
+		}
+	}
+	var answer any
+	if s.config.isCluster() {
+		answer, err = s.registerCluster(ctx, keys, args)
+	} else {
+		c := s.run(ctx, s.register, keys, args...)
+		answer, err = c.wait(ctx)
+	}
+	if err == nil {
+		var res wake.Registered
+		if res, err = s.registered(ctx, &r, answer); err == nil {
+			return res, nil
+		}
+	}
+	return wake.Registered{}, fmt.Errorf("cannot register %q: %w", r.AOR, err)
+}
+
+// registerCluster sends the script and the entries of the token index at once,
+// to different servers. Not through the shared pipeline: that may send one after
+// the other. It returns what the script would return if it had all keys.
+func (s *Store) registerCluster(ctx context.Context, keys []string, args []any) (any, error) {
+	tokens, aor := keys[2:], args[len(args)-1]
+	p := s.client.Pipeline()
+	script := s.register.EvalSha(ctx, p, keys[:2], args...)
+	index := make([]*goredis.Cmd, len(tokens))
+	for i, key := range tokens {
+		index[i] = p.Do(ctx, "set", key, aor, "px", s.config.Retention.Milliseconds(), "get")
+	}
+	_, _ = p.Exec(ctx) // every command has its own error
+	if noScript(script.Err()) {
+		script = s.register.Eval(ctx, s.client, keys[:2], args...)
+	}
+	if err := script.Err(); err != nil {
+		return nil, s.unavailable(ctx, err)
+	}
+	a, ok := script.Val().([]any)
+	if !ok || len(a) != 5 {
+		return script.Val(), nil
+	}
+	previous := make([]any, len(index))
+	for i, cmd := range index {
+		// Without its entry a binding works; the next REGISTER writes it.
+		previous[i], _ = cmd.Text()
+	}
+	a[4] = previous
+	return a, nil
+}
+
+func (s *Store) registered(ctx context.Context, r *wake.Registration, answer any) (wake.Registered, error) {
+	a, ok := answer.([]any)
+	if ok && len(a) == 2 {
+		a = append(a, []any{}, []any{}, []any{})
+	}
+	if !ok || len(a) != 5 {
+		return wake.Registered{}, errAnswer
+	}
+	status, ok1 := a[0].(string)
+	devices, ok2 := a[1].(int64)
+	wakes, ok3 := a[2].([]any)
+	went, ok4 := a[3].([]any)
+	previous, ok5 := a[4].([]any)
+	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 {
+		return wake.Registered{}, errAnswer
+	}
+	res := wake.Registered{Status: wake.Status(status), Devices: int(devices)}
+	for _, p := range previous {
+		if aor, _ := p.(string); aor != "" && aor != r.AOR && res.Status == wake.Stored {
+			res.PreviousAOR = aor
+		}
+	}
+	for _, v := range wakes {
+		value, _ := v.(string)
+		w, err := store.DecodeWake(r.AOR, []byte(value))
+		if err != nil {
+			return wake.Registered{}, err
+		}
+		res.Wakes = append(res.Wakes, w)
+	}
+	slices.SortFunc(res.Wakes, func(a, b wake.Wake) int { return a.StartedAt.Compare(b.StartedAt) })
+	gone, err := bindings(r.AOR, went)
+	if err != nil {
+		return wake.Registered{}, err
+	}
+	var keep []pnparam.Token
+	if r.Action == wake.Bind {
+		keep = r.Address.Tokens
+	}
+	s.forgetTokens(ctx, gone, keep)
+	return res, nil
+}
+
+// forgetTokens removes what went from the token index. Nobody waits for it: an
+// entry that stays is harmless and ends with the retention. Only in a cluster,
+// where registerCluster's commands would overtake it.
+func (s *Store) forgetTokens(ctx context.Context, gone []wake.Binding, keep []pnparam.Token) {
+	for _, b := range gone {
+		for _, t := range b.Address.Tokens {
+			if slices.ContainsFunc(keep, func(k pnparam.Token) bool { return k.Value == t.Value }) {
+				continue
+			}
+			// The whole script: nobody is there to send it when Redis has not got it.
+			f := s.pipe.Submit(ctx, goredis.NewCmd(ctx, "eval", forgetScript, 1, s.tokenKey(t.Value), b.AOR))
+			if s.config.isCluster() {
+				_ = f.WaitContext(ctx)
+			}
+		}
+	}
+}
+
+// Start implements wake.Store.
+func (s *Store) Start(ctx context.Context, w wake.Wake) (wake.Started, error) {
+	if w.AOR == "" {
+		return wake.Started{}, fmt.Errorf("cannot start wake %q: %w", w.ID, errUsage)
+	}
+	if w.StartedAt.IsZero() {
+		w.StartedAt = time.Now()
+	}
+	value, err := store.AppendWake(make([]byte, 0, 256), &w)
+	if err != nil {
+		return wake.Started{}, fmt.Errorf("cannot start wake for %q: %w", w.AOR, err)
+	}
+	b, t := s.keys(w.AOR)
+	c := s.run(ctx, s.start, []string{b, t}, wakeField(w.Node, w.Call), value, store.Keep(&w).Microseconds(),
+		w.CallID, w.ID, s.config.Recent.Microseconds(), s.config.Retention.Milliseconds(), store.MaxWakes)
+	answer, err := c.wait(ctx)
+	if err == nil {
+		var res wake.Started
+		if res, err = started(w.AOR, answer); err == nil {
+			return res, nil
+		}
+	}
+	return wake.Started{}, fmt.Errorf("cannot start wake for %q: %w", w.AOR, err)
+}
+
+// End implements wake.Store.
+func (s *Store) End(ctx context.Context, aor, node, call string) (wake.Ended, error) {
+	_, t := s.keys(aor)
+	c := s.run(ctx, s.end, []string{t}, wakeField(node, call), store.Tombstone.Microseconds())
+	answer, err := c.wait(ctx)
+	if err != nil {
+		return wake.Ended{}, fmt.Errorf("cannot end wake for %q: %w", aor, err)
+	}
+	value, ok := answer.(string)
+	if !ok {
+		return wake.Ended{}, nil
+	}
+	w, err := store.DecodeWake(aor, []byte(value))
+	if err != nil {
+		return wake.Ended{}, fmt.Errorf("cannot end wake for %q: %w", aor, err)
+	}
+	return wake.Ended{Known: true, Wake: w}, nil
+}
+
+// Remove implements wake.Store.
+func (s *Store) Remove(ctx context.Context, r wake.Removal) (int, error) {
+	if r.AOR == "" {
+		return 0, fmt.Errorf("cannot remove bindings: %w", errUsage)
+	}
+	var device, token, notAfter string
+	if r.Device != "" {
+		device = packDevice(r.Device)
+	}
+	if !r.Token.Empty() {
+		token = string(store.AppendTokenKey(nil, r.Token))
+	}
+	if !r.NotAfter.IsZero() {
+		notAfter = fmt.Sprint(r.NotAfter.UnixMicro())
+	}
+	b, _ := s.keys(r.AOR)
+	c := s.run(ctx, s.remove, []string{b}, device, token, notAfter)
+	answer, err := c.wait(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("cannot remove bindings of %q: %w", r.AOR, err)
+	}
+	went, _ := answer.([]any)
+	gone, err := bindings(r.AOR, went)
+	if err != nil {
+		return 0, fmt.Errorf("cannot remove bindings of %q: %w", r.AOR, err)
+	}
+	s.forgetTokens(ctx, gone, nil)
+	return len(gone), nil
+}
+
+// Bindings implements wake.Store. By token it takes two round trips, one for
+// the AOR that has the token and one for its bindings.
+func (s *Store) Bindings(ctx context.Context, q wake.Query) ([]wake.Binding, error) {
+	if (q.AOR == "") == q.Token.Empty() {
+		return nil, errors.New("cannot list bindings: exactly one of AOR and token must be given")
+	}
+	aor := q.AOR
+	if aor == "" {
+		var err error
+		if aor, err = s.get(ctx, s.tokenKey(q.Token)); err != nil || aor == "" {
+			return nil, err
+		}
+	}
+	key, _ := s.keys(aor)
+	value, err := s.get(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	list, err := split(aor, value)
+	if err != nil {
+		return nil, fmt.Errorf("cannot list bindings of %q: %w", aor, err)
+	}
+	oldest := time.Now().Add(-s.config.Retention)
+	var res []wake.Binding
+	for _, e := range list {
+		has := func(t pnparam.Token) bool { return t.Value == q.Token }
+		if e.RegisteredAt.After(oldest) && (q.Token.Empty() || slices.ContainsFunc(e.Address.Tokens, has)) {
+			res = append(res, e.Binding)
+		}
+	}
+	slices.SortFunc(res, func(a, b wake.Binding) int { return strings.Compare(a.Device, b.Device) })
+	return res, nil
+}
+
+func (s *Store) get(ctx context.Context, key string) (string, error) {
+	cmd := goredis.NewStringCmd(ctx, "get", key)
+	err := s.pipe.Submit(ctx, cmd).WaitContext(ctx)
+	if errors.Is(err, goredis.Nil) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("cannot list bindings: %w", s.unavailable(ctx, err))
+	}
+	return cmd.Val(), nil
+}

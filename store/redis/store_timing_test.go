@@ -1,0 +1,57 @@
+package redis_test
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/sipwake/sipwake/store/redis"
+	"github.com/sipwake/sipwake/store/storetest"
+	"github.com/sipwake/sipwake/wake"
+)
+
+// BenchmarkRefresh is the commonest RPC: a known device registers again.
+func BenchmarkRefresh(b *testing.B) {
+	s := open(b, redis.Config{Addresses: []string{storetest.StartRedis(b)}})
+	known := make([]wake.Registration, 1000)
+	for n := range known {
+		known[n] = storetest.Registration(fmt.Sprintf("user%07d@example.com", n), n)
+		register(b, s, known[n])
+	}
+	var next atomic.Int64
+	b.SetParallelism(64)
+	b.ReportAllocs()
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			r := known[int(next.Add(1))%len(known)]
+			if got, err := s.Register(context.Background(), r); err != nil || got.Status != wake.Refreshed {
+				b.Error(got, err)
+				return
+			}
+		}
+	})
+}
+
+// BenchmarkStart is one wake, started and ended.
+func BenchmarkStart(b *testing.B) {
+	s := open(b, redis.Config{Addresses: []string{storetest.StartRedis(b)}})
+	var next atomic.Int64
+	b.SetParallelism(64)
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			n := next.Add(1)
+			w := wake.Wake{AOR: fmt.Sprintf("user%d@example.com", n%1000), Node: "edge-1", Call: fmt.Sprint(n), StartedAt: time.Now()}
+			w.Deadline = w.StartedAt.Add(30 * time.Second)
+			_, err := s.Start(context.Background(), w)
+			got, err2 := s.End(context.Background(), w.AOR, w.Node, w.Call)
+			if err != nil || err2 != nil || !got.Known {
+				b.Error(got, err, err2)
+				return
+			}
+		}
+	})
+}

@@ -1,0 +1,307 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/secret"
+	"github.com/sipwake/sipwake/wake"
+)
+
+func testStored(t *testing.T, s wake.Store) {
+	f := fixture{t, s}
+	r := Registration(aor, 1)
+	f.status(r, wake.Stored, 1)
+	f.equal(f.bindings(aor), []wake.Binding{r.Binding})
+
+	again := Registration(aor, 1)
+	again.Contact = "sip:alice@[2001:db8::7]:5061;pn-prid=" + token64(1).Reveal()
+	again.CallID, again.CSeq = "another", 7
+	again.Source, again.Node, again.UserAgent = "wss:198.51.100.1:443", "edge-2", "Example Phone/5"
+	again.RegisteredAt = r.RegisteredAt.Add(time.Minute)
+	again.ExpiresAt = r.ExpiresAt.Add(time.Minute)
+	again.CreatedAt = again.RegisteredAt
+	f.status(again, wake.Refreshed, 1)
+	again.CreatedAt = r.CreatedAt
+	f.equal(f.bindings(aor), []wake.Binding{again.Binding})
+	f.equal(f.start(newWake(aor, "1")).Bindings, []wake.Binding{again.Binding})
+	f.equal(f.bindings("bob@example.com"), []wake.Binding{})
+}
+
+func testAddressChanged(t *testing.T, s wake.Store) {
+	f := fixture{t, s}
+	r := Registration(aor, 1)
+	f.status(r, wake.Stored, 1)
+	for name, change := range map[string]func(*pnparam.Address){
+		"token":       func(a *pnparam.Address) { a.Tokens = []pnparam.Token{{Service: pnparam.VoIP, Value: token64(77)}} },
+		"environment": func(a *pnparam.Address) { a.Environment = pnparam.Sandbox },
+		"app":         func(a *pnparam.Address) { a.App = "com.example.other" },
+		"service":     func(a *pnparam.Address) { a.Tokens = []pnparam.Token{{Service: pnparam.Remote, Value: token64(1)}} },
+		"second token": func(a *pnparam.Address) {
+			a.Tokens = append(a.Tokens[:1:1], pnparam.Token{Service: pnparam.Remote, Value: secret.NewToken("FCM:raw/TOKEN-é")})
+		},
+	} {
+		changed := Registration(aor, 1)
+		change(&changed.Address)
+		if got := f.register(changed); got.Status != wake.Stored || got.Devices != 1 {
+			t.Errorf("%s changed: %+v, want stored", name, got)
+		}
+		changed.CreatedAt = r.CreatedAt
+		f.equal(f.bindings(aor), []wake.Binding{changed.Binding})
+		f.status(changed, wake.Refreshed, 1)
+		f.status(r, wake.Stored, 1)
+	}
+	if got := f.byToken(token64(77)); len(got) != 0 {
+		t.Errorf("a token that was replaced still finds %d bindings", len(got))
+	}
+}
+
+func testDevices(t *testing.T, s wake.Store) {
+	f := fixture{t, s}
+	var want []wake.Binding
+	for n := range 5 {
+		f.status(Registration(aor, 4-n), wake.Stored, n+1)
+	}
+	for n := range 5 {
+		r := Registration(aor, n)
+		f.status(r, wake.Refreshed, 5)
+		want = append(want, r.Binding)
+	}
+	got := f.bindings(aor)
+	for i := range got {
+		want[i].CreatedAt = got[i].CreatedAt
+	}
+	f.equal(got, want)
+	f.status(Registration("bob@example.com", 9), wake.Stored, 1)
+}
+
+// An app that was installed anew has another instance and may have the same token.
+func testDeviceReplaced(t *testing.T, s wake.Store) {
+	f := fixture{t, s}
+	f.status(Registration(aor, 1), wake.Stored, 1)
+	f.status(Registration(aor, 2), wake.Stored, 2)
+	r := Registration(aor, 3)
+	r.Address.Tokens = []pnparam.Token{{Service: pnparam.Remote, Value: token64(50)}, {Service: pnparam.VoIP, Value: token64(1)}}
+	f.status(r, wake.Stored, 2)
+	got := f.bindings(aor)
+	if len(got) != 2 || got[0].Device != Registration(aor, 2).Device || got[1].Device != r.Device {
+		t.Fatalf("bindings: %+v", got)
+	}
+	f.equal(f.byToken(token64(1)), []wake.Binding{r.Binding})
+	// The same token at another user is another binding.
+	f.status(Registration("bob@example.com", 1), wake.Stored, 1)
+	f.equal(len(f.bindings(aor)), 2)
+}
+
+func testUnbind(t *testing.T, s wake.Store) {
+	f := fixture{t, s}
+	un := Registration(aor, 1)
+	un.Action, un.Address = wake.Unbind, pnparam.Address{}
+	f.status(un, wake.None, 0)
+	f.status(Registration(aor, 1), wake.Stored, 1)
+	f.status(Registration(aor, 2), wake.Stored, 2)
+	f.status(un, wake.Removed, 1)
+	f.status(un, wake.None, 1)
+	if got := f.byToken(token64(1)); len(got) != 0 {
+		t.Errorf("its token still finds %d bindings", len(got))
+	}
+	f.status(Registration(aor, 1), wake.Stored, 2)
+	gone := un
+	gone.Gone = true
+	f.status(gone, wake.Removed, 1)
+	f.equal(len(f.bindings(aor)), 1)
+}
+
+func testGoneBind(t *testing.T, s wake.Store) {
+	f := fixture{t, s}
+	gone := Registration(aor, 1)
+	gone.Gone, gone.ExpiresAt = true, gone.RegisteredAt
+	f.status(gone, wake.None, 0)
+	f.equal(f.bindings(aor), []wake.Binding{})
+
+	r := Registration(aor, 1)
+	f.status(r, wake.Stored, 1)
+	gone.CSeq, gone.CallID = 101, "a longer Call-ID than before, and another one"
+	gone.Contact, gone.UserAgent, gone.Address.App = "sip:x", "x", "com.example.other"
+	f.status(gone, wake.Refreshed, 1)
+	want := r.Binding
+	want.CSeq, want.CallID, want.ExpiresAt = 101, gone.CallID, gone.ExpiresAt
+	f.equal(f.bindings(aor), []wake.Binding{want})
+	late := gone
+	late.Gone, late.CSeq = false, 100
+	f.status(late, wake.Stale, 1)
+}
+
+func testPreviousAOR(t *testing.T, s wake.Store) {
+	f := fixture{t, s}
+	r := Registration(aor, 1)
+	if got := f.status(r, wake.Stored, 1); got.PreviousAOR != "" {
+		t.Fatalf("PreviousAOR %q of a new token", got.PreviousAOR)
+	}
+	f.equal(f.byToken(token64(1)), []wake.Binding{r.Binding})
+	other := Registration("bob@example.com", 1)
+	if got := f.status(other, wake.Stored, 1); got.PreviousAOR != aor {
+		t.Fatalf("PreviousAOR %q, want %q", got.PreviousAOR, aor)
+	}
+	if got := f.status(other, wake.Refreshed, 1); got.PreviousAOR != "" {
+		t.Fatalf("PreviousAOR %q of a refresh", got.PreviousAOR)
+	}
+	f.equal(f.remove(wake.Removal{AOR: aor, Token: token64(1)}), 1)
+	f.equal(f.byToken(token64(1)), []wake.Binding{other.Binding})
+	f.equal(f.bindings(aor), []wake.Binding{})
+	f.equal(f.remove(wake.Removal{AOR: other.AOR}), 1)
+	if got := f.status(r, wake.Stored, 1); got.PreviousAOR != "" {
+		t.Fatalf("PreviousAOR %q of a token that was removed", got.PreviousAOR)
+	}
+}
+
+func testRemove(t *testing.T, s wake.Store) {
+	f := fixture{t, s}
+	base := Registration(aor, 1).RegisteredAt
+	fill := func() {
+		f.remove(wake.Removal{AOR: aor})
+		for n := 1; n <= 3; n++ {
+			r := Registration(aor, n)
+			r.RegisteredAt = base.Add(time.Duration(n) * time.Millisecond)
+			f.status(r, wake.Stored, n)
+		}
+	}
+	device := func(n int) string { return Registration(aor, n).Device }
+	at := func(n int) time.Time { return base.Add(time.Duration(n) * time.Millisecond) }
+	for name, c := range map[string]struct {
+		removal wake.Removal
+		want    int
+	}{
+		"all":                   {wake.Removal{}, 3},
+		"device":                {wake.Removal{Device: device(2)}, 1},
+		"unknown device":        {wake.Removal{Device: "x"}, 0},
+		"token":                 {wake.Removal{Token: token64(2)}, 1},
+		"unknown token":         {wake.Removal{Token: token64(9)}, 0},
+		"token of another":      {wake.Removal{Device: device(1), Token: token64(2)}, 0},
+		"device and token":      {wake.Removal{Device: device(2), Token: token64(2)}, 1},
+		"not after":             {wake.Removal{NotAfter: at(2)}, 2},
+		"just before":           {wake.Removal{NotAfter: at(2).Add(-time.Microsecond)}, 1},
+		"device after":          {wake.Removal{Device: device(3), NotAfter: at(2)}, 0},
+		"device token not late": {wake.Removal{Device: device(3), Token: token64(3), NotAfter: at(3)}, 1},
+	} {
+		fill()
+		c.removal.AOR = aor
+		if got := f.remove(c.removal); got != c.want {
+			t.Errorf("%s: removed %d, want %d", name, got, c.want)
+		}
+		if got := len(f.bindings(aor)); got != 3-c.want {
+			t.Errorf("%s: %d left, want %d", name, got, 3-c.want)
+		}
+	}
+	f.equal(f.remove(wake.Removal{AOR: "nobody@example.com"}), 0)
+}
+
+func testQueries(t *testing.T, s wake.Store) {
+	f := fixture{t, s}
+	r := Registration(aor, 1)
+	r.Address.Tokens = []pnparam.Token{
+		{Service: pnparam.Remote, Value: token64(1)},
+		{Service: pnparam.VoIP, Value: token64(2)},
+	}
+	f.status(r, wake.Stored, 1)
+	f.status(Registration(aor, 3), wake.Stored, 2)
+	f.equal(f.byToken(token64(1)), []wake.Binding{r.Binding})
+	f.equal(f.byToken(token64(2)), []wake.Binding{r.Binding})
+	f.equal(f.byToken(token64(4)), []wake.Binding{})
+	f.equal(f.byToken(secret.NewToken("AB")), []wake.Binding{})
+}
+
+// Names come from SIP: nothing in them may break a key or a value.
+func testOddNames(t *testing.T, s wake.Store) {
+	f := fixture{t, s}
+	names := []string{"}x@example.com", "{x}@example.com", "a{b}c}@e", "%7Dx@example.com", "ü\u00e9 \"'@例え.jp",
+		"a\x00b@e", "a@e", "a", "a@", strings.Repeat("x", 300) + "@example.com", "*?[a]@e", "\xff\xfe@e"}
+	for i, name := range names {
+		r := Registration(name, i)
+		r.Device = "dev\x00\xff{}" + strings.Repeat("d", i)
+		r.Contact = strings.Repeat("c;pn-prid="+r.Address.Tokens[0].Value.Reveal()+"com.example.phone", 20+i)
+		r.CallID, r.UserAgent, r.Source = "\x00\xff", "ü\n", ""
+		f.status(r, wake.Stored, 1)
+		f.status(r, wake.Refreshed, 1)
+		w := newWake(name, "c\x00"+name)
+		f.equal(f.start(w).Bindings, []wake.Binding{r.Binding})
+		f.equal(f.register(r).Wakes, []wake.Wake{w})
+		f.equal(f.byToken(token64(i)), []wake.Binding{r.Binding})
+		f.equal(f.end(w), wake.Ended{Known: true, Wake: w})
+	}
+	for i, name := range names {
+		got := f.bindings(name)
+		if len(got) != 1 || got[0].Address.Tokens[0].Value != token64(i) {
+			t.Errorf("%q: %d bindings", name, len(got))
+		}
+	}
+}
+
+func testUsage(t *testing.T, s wake.Store) {
+	f := fixture{t, s}
+	check := func(name string, err error) {
+		t.Helper()
+		if err == nil || errors.Is(err, wake.ErrUnavailable) {
+			t.Errorf("%s: error %v, want one that is not ErrUnavailable", name, err)
+		}
+	}
+	_, err := s.Register(f.ctx(), wake.Registration{})
+	check("Register without AOR", err)
+	r := Registration(aor, 1)
+	r.Device = ""
+	_, err = s.Register(f.ctx(), r)
+	check("Bind without device", err)
+	r = Registration(aor, 1)
+	r.CallID = strings.Repeat("x", 70_000)
+	_, err = s.Register(f.ctx(), r)
+	check("Bind with a Call-ID of 70 kB", err)
+	_, err = s.Start(f.ctx(), wake.Wake{})
+	check("Start without AOR", err)
+	_, err = s.Remove(f.ctx(), wake.Removal{})
+	check("Remove without AOR", err)
+	_, err = s.Bindings(f.ctx(), wake.Query{})
+	check("empty query", err)
+	_, err = s.Bindings(f.ctx(), wake.Query{AOR: aor, Token: token64(1)})
+	check("query for both", err)
+}
+
+func testContext(t *testing.T, s wake.Store) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	calls := map[string]func() error{
+		"Register": func() error { _, err := s.Register(ctx, Registration(aor, 1)); return err },
+		"Start":    func() error { _, err := s.Start(ctx, newWake(aor, "1")); return err },
+		"End":      func() error { _, err := s.End(ctx, aor, "n", "c"); return err },
+		"Remove":   func() error { _, err := s.Remove(ctx, wake.Removal{AOR: aor}); return err },
+		"Bindings": func() error { _, err := s.Bindings(ctx, wake.Query{AOR: aor}); return err },
+	}
+	for name, call := range calls {
+		if err := call(); !errors.Is(err, wake.ErrUnavailable) || !errors.Is(err, context.Canceled) {
+			t.Errorf("%s with an ended context: %v, want ErrUnavailable and Canceled", name, err)
+		}
+	}
+}
+
+func testRetention(t *testing.T, s wake.Store) {
+	f := fixture{t, s}
+	old := Registration(aor, 1)
+	old.RegisteredAt = old.RegisteredAt.Add(-2 * time.Hour)
+	f.register(old)
+	f.status(Registration(aor, 2), wake.Stored, 1)
+	if got := f.bindings(aor); len(got) != 1 || got[0].Device == old.Device {
+		t.Errorf("%d bindings, want the one that is not past its retention", len(got))
+	}
+	if got := f.start(newWake(aor, "1")).Bindings; len(got) != 1 {
+		t.Errorf("Start returned %d bindings, want 1", len(got))
+	}
+	f.status(Registration(aor, 1), wake.Stored, 2)
+	for n := range 3 { // nothing is left to be found
+		f.register(Registration(fmt.Sprintf("user%d@example.com", n), 10+n))
+	}
+	f.equal(f.byToken(token64(11))[0].AOR, "user1@example.com")
+}

@@ -1,0 +1,139 @@
+package store
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/sipwake/sipwake/push"
+	"github.com/sipwake/sipwake/wake"
+)
+
+// Limits that both stores keep.
+const (
+	// MaxWakes is how many wakes may be open for one AOR: a caller who floods
+	// one user must not make his phone's REGISTER slow.
+	MaxWakes = 64
+	// Tombstone is how long an End without a Start is remembered.
+	Tombstone = time.Minute
+	// WakeMargin is how long a wake is kept past its deadline, by the store's
+	// own clock: the clocks of the instances may differ by this much.
+	WakeMargin = 30 * time.Second
+	// MaxHold is the longest time that a wake is kept, whatever its deadline.
+	MaxHold = time.Hour
+)
+
+// Keep returns how long the store keeps the wake: until its deadline and the
+// margin, and no longer than MaxHold.
+func Keep(w *wake.Wake) time.Duration {
+	return min(max(w.Deadline.Sub(w.StartedAt), 0)+WakeMargin, MaxHold)
+}
+
+// Tags behind the head of a wake: 1 version  8 started  8 deadline  2+n Call-ID
+// 2+n ID.
+const (
+	tagWakeNode = 1
+	tagWakeCall = 2
+	tagWakeKind = 3
+)
+
+const (
+	atDeadline   = 9
+	atWakeCallID = 17
+)
+
+// AppendWake appends the value of w, all but its AOR.
+func AppendWake(dst []byte, w *wake.Wake) ([]byte, error) {
+	if len(w.CallID) > math.MaxUint16 || len(w.ID) > math.MaxUint16 {
+		return nil, fmt.Errorf("cannot write wake: %w", errTooLong)
+	}
+	dst = append(dst, Version)
+	dst = appendTime(dst, w.StartedAt)
+	dst = appendTime(dst, w.Deadline)
+	dst = append16(dst, w.CallID)
+	dst = append16(dst, w.ID)
+	dst = appendTag(dst, tagWakeNode, w.Node)
+	dst = appendTag(dst, tagWakeCall, w.Call)
+	return appendTag(dst, tagWakeKind, string(w.Kind)), nil
+}
+
+// DecodeWake reads a wake's value. Unknown tags are skipped.
+func DecodeWake(aor string, v []byte) (wake.Wake, error) {
+	if len(v) < atWakeCallID {
+		return wake.Wake{}, fmt.Errorf("cannot read wake: %w", errShort)
+	}
+	if v[0] != Version {
+		return wake.Wake{}, fmt.Errorf("cannot read wake: version %d: %w", v[0], errVersion)
+	}
+	w := wake.Wake{AOR: aor, StartedAt: readTime(v[1:]), Deadline: readTime(v[atDeadline:])}
+	callID, rest, ok1 := cut16(v[atWakeCallID:])
+	id, rest, ok2 := cut16(rest)
+	if !ok1 || !ok2 {
+		return wake.Wake{}, fmt.Errorf("cannot read wake: %w", errShort)
+	}
+	w.CallID, w.ID = string(callID), string(id)
+	err := eachTag(rest, func(tag byte, s []byte) error {
+		switch tag {
+		case tagWakeNode:
+			w.Node = string(s)
+		case tagWakeCall:
+			w.Call = string(s)
+		case tagWakeKind:
+			w.Kind = push.Kind(s)
+		}
+		return nil
+	})
+	if err != nil {
+		return wake.Wake{}, fmt.Errorf("cannot read wake: %w", err)
+	}
+	return w, nil
+}
+
+const goneFlag = 0x80
+
+// AppendRegistration appends the value of a remembered REGISTER: one byte for
+// its action and whether it was Gone, the device (2+n), then its binding.
+func AppendRegistration(dst []byte, r *wake.Registration, seen time.Time) ([]byte, error) {
+	if len(r.Device) > math.MaxUint16 {
+		return nil, fmt.Errorf("cannot write registration: device: %w", errTooLong)
+	}
+	flags := byte(r.Action)
+	if r.Gone {
+		flags |= goneFlag
+	}
+	dst = append16(append(dst, flags), r.Device)
+	return AppendBinding(dst, &r.Binding, seen)
+}
+
+// CutRegistration splits the value of a remembered REGISTER: gone, and the value
+// of its binding.
+func CutRegistration(v []byte) (gone bool, binding []byte, err error) {
+	if len(v) < 3 || len(v) < 3+int(binary.BigEndian.Uint16(v[1:])) {
+		return false, nil, fmt.Errorf("cannot read registration: %w", errShort)
+	}
+	return v[0]&goneFlag != 0, v[3+int(binary.BigEndian.Uint16(v[1:])):], nil
+}
+
+// DecodeRegistration reads the value of a remembered REGISTER.
+func DecodeRegistration(aor string, v []byte) (wake.Registration, error) {
+	gone, value, err := CutRegistration(v)
+	if err != nil {
+		return wake.Registration{}, err
+	}
+	device := string(v[3 : len(v)-len(value)])
+	b, err := DecodeBinding(aor, device, value)
+	if err != nil {
+		return wake.Registration{}, err
+	}
+	return wake.Registration{Binding: b, Action: wake.Action(v[0] &^ goneFlag), Gone: gone}, nil
+}
+
+// DeviceKey returns what a registration is remembered by: its device, or its
+// Contact when the client names no device.
+func DeviceKey(r *wake.Registration) string {
+	if r.Device != "" {
+		return "d" + r.Device
+	}
+	return "c" + r.Contact
+}
