@@ -1,0 +1,108 @@
+package push
+
+import "fmt"
+
+// Policy says when an app's devices are pushed and what a binding lives through.
+type Policy struct {
+	// Unregister is what a REGISTER that ends the registration does to the
+	// binding. Default UnregisterKeep.
+	Unregister Unregister `yaml:"unregister"`
+	// UnbindWithoutPush removes the device's binding when it registers without
+	// push data.
+	UnbindWithoutPush bool `yaml:"unbind_without_push"`
+	// When says at which load pushes of a kind are sent. Kinds that are not
+	// named are sent WhenYes.
+	When map[Kind]When `yaml:"when"`
+	// Cancel says when a device that was pushed for a call is told that the call
+	// is over. Default CancelUnanswered.
+	Cancel CancelRule `yaml:"cancel"`
+	// MissedCall also sends a notification that a person sees when a call was
+	// not answered.
+	MissedCall bool `yaml:"missed_call"`
+}
+
+// Unregister is a way to treat the end of a registration.
+type Unregister string
+
+// The ways.
+const (
+	UnregisterKeep   Unregister = "keep"   // the phone is gone from SIP, the binding stays
+	UnregisterRemove Unregister = "remove" // the binding goes too
+	UnregisterIgnore Unregister = "ignore" // as if it had not come
+)
+
+// When says at which load a kind is pushed.
+type When string
+
+// The loads.
+const (
+	WhenNever   When = "never"
+	WhenLowLoad When = "low_load" // load levels 0 and 1
+	WhenYes     When = "yes"      // unless overloaded
+	WhenAlways  When = "always"   // also when overloaded
+)
+
+// CancelRule says which devices get a cancel push.
+type CancelRule string
+
+// The rules.
+const (
+	CancelNever      CancelRule = "never"
+	CancelUnanswered CancelRule = "unanswered" // those pushed, if nobody answered
+	CancelPushed     CancelRule = "pushed"     // those pushed, also when another device answered
+	CancelAlways     CancelRule = "always"     // every device of the user
+)
+
+// SetDefaults fills what is not set.
+func (p *Policy) SetDefaults() {
+	setDefault(&p.Unregister, UnregisterKeep)
+	setDefault(&p.Cancel, CancelUnanswered)
+}
+
+// Validate reports each setting that cannot work.
+func (p *Policy) Validate(report func(field, problem string)) {
+	switch p.Unregister {
+	case UnregisterKeep, UnregisterRemove, UnregisterIgnore:
+	default:
+		report("unregister", "must be keep, remove or ignore")
+	}
+	switch p.Cancel {
+	case CancelNever, CancelUnanswered, CancelPushed, CancelAlways:
+	default:
+		report("cancel", "must be never, unanswered, pushed or always")
+	}
+	for k, w := range p.When {
+		if !known(k) {
+			report("when", "has a kind that is none of call, chat, cancel, custom and refresh")
+			continue
+		}
+		switch w {
+		case WhenNever, WhenLowLoad, WhenYes, WhenAlways:
+		default:
+			report(fmt.Sprintf("when.%s", k), "must be never, low_load, yes or always")
+		}
+	}
+}
+
+func known(k Kind) bool {
+	for _, kind := range Kinds() {
+		if k == kind {
+			return true
+		}
+	}
+	return false
+}
+
+// Allows tells whether a push of the kind is sent at a load level (0 low to 4
+// extreme). Overload begins at level 3; calls go on until their queue is full.
+func (p Policy) Allows(k Kind, level int) bool {
+	switch p.When[k] {
+	case WhenNever:
+		return false
+	case WhenLowLoad:
+		return level <= 1
+	case WhenAlways:
+		return true
+	}
+	return k == Call || level < 3
+}

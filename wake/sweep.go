@@ -1,0 +1,84 @@
+package wake
+
+import (
+	"context"
+	"time"
+
+	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/push"
+)
+
+// Sweeper is what a store offers for work on all bindings: refresh wake-ups and
+// lists. Safe for concurrent use.
+type Sweeper interface {
+	// Scan calls f with every binding, some at a time, until all were seen, f
+	// fails or ctx ends. A binding that changes meanwhile is seen as it was or
+	// as it is; one may be seen twice. The slice is f's to keep.
+	Scan(ctx context.Context, f func([]Binding) error) error
+	// Claim tells one caller, of all that share the store, that the key is its
+	// own until ttl has passed; a restart of the caller or the store does not
+	// give it to another.
+	Claim(ctx context.Context, key string, ttl time.Duration) (bool, error)
+}
+
+// Outbox keeps the pushes of applications until they are done. Safe for
+// concurrent use.
+type Outbox interface {
+	// Put stores a new message, durably, before it returns.
+	Put(ctx context.Context, m Message) error
+	// Update replaces the message with the same ID; one that is gone stays gone.
+	Update(ctx context.Context, m Message) error
+	// Message returns the message, false if there is none (any more).
+	Message(ctx context.Context, id string) (Message, bool, error)
+	// Due returns up to limit messages that are not done and whose NextTry is at
+	// or before now, the oldest NextTry first, and sets their NextTry to
+	// now+lease in the same atomic step, so that no other instance gets them
+	// meanwhile.
+	Due(ctx context.Context, now time.Time, lease time.Duration, limit int) ([]Message, error)
+}
+
+// Message is a push of an application, and what has become of it.
+type Message struct {
+	ID        string
+	AOR       string
+	Kind      push.Kind
+	Title     string
+	Body      string
+	Data      map[string]string
+	CreatedAt time.Time
+	// Deadline is when it is not worth delivering any more. The message itself
+	// is kept a day longer, for those who ask.
+	Deadline time.Time
+	NextTry  time.Time
+	Targets  []Target
+}
+
+// Target is one device of a Message.
+type Target struct {
+	Device  string
+	Address pnparam.Address
+	State   TargetState
+	Reason  push.Reason // why it failed, or why the last try did
+	Detail  string      // the provider's own word
+	Tries   int
+}
+
+// TargetState is what has become of a push to one device.
+type TargetState string
+
+// The states.
+const (
+	TargetQueued TargetState = "queued"
+	TargetSent   TargetState = "sent"   // the provider accepted it
+	TargetFailed TargetState = "failed" // finally refused, or too late
+)
+
+// Done tells whether nothing is left to try.
+func (m Message) Done() bool {
+	for _, t := range m.Targets {
+		if t.State == TargetQueued {
+			return false
+		}
+	}
+	return true
+}
