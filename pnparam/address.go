@@ -57,6 +57,24 @@ type Address struct {
 	// Tokens is never empty in the address of a binding, and holds at most one
 	// token per Service.
 	Tokens []Token
+	// Denied are the pushes that the client does not want.
+	Denied Denied
+	// Keys encrypt the payload of Web Push. Without them a push has no payload.
+	Keys *WebPushKeys
+}
+
+// Denied says which kinds of push the user of a device has switched off. The
+// zero value denies none.
+type Denied struct {
+	Calls    bool
+	Messages bool // everything that is not about a call: chat, custom
+}
+
+// WebPushKeys are the keys of a browser's push subscription, RFC 8291 section
+// 2: both are valid, and in base64url without padding.
+type WebPushKeys struct {
+	P256dh secret.Token // a point of P-256, uncompressed: 65 bytes
+	Auth   secret.Token // the authentication secret: 16 bytes
 }
 
 // Token returns the token for the service, or the empty token.
@@ -72,7 +90,8 @@ func (a Address) Token(s Service) secret.Token {
 // Equal tells whether the two addresses are the same in every field.
 func (a Address) Equal(b Address) bool {
 	if a.Provider != b.Provider || a.App != b.App || a.Team != b.Team ||
-		a.Environment != b.Environment || len(a.Tokens) != len(b.Tokens) {
+		a.Environment != b.Environment || a.Denied != b.Denied || len(a.Tokens) != len(b.Tokens) ||
+		(a.Keys == nil) != (b.Keys == nil) || a.Keys != nil && *a.Keys != *b.Keys {
 		return false
 	}
 	for i := range a.Tokens {

@@ -11,34 +11,35 @@ import (
 // contact is one contact-param of a Contact header, RFC 3261 section 25.1.
 type contact struct {
 	uri      string // as sent, without <>
-	params   string // the URI's parameters as sent, without the first ";"
 	instance string // +sip.instance without quotes and <>
 	expires  int    // -1 if absent
 	pnsreg   bool
+	push     params
 }
 
 // maxInstance is far above a URN of a UUID (45 bytes).
 const maxInstance = 255
 
-// cutContact reads the first contact of s and returns what follows its comma.
+// read reads the first contact of s into c, which must be empty, and returns
+// what follows its comma.
 //
 // sipgo reads the URI itself. It is not used for the rest, for it knows neither
 // quoted header parameters nor several contacts, and it drops repeated
 // parameters silently.
-func cutContact(s string) (c contact, rest string, more bool, problem string) {
+func (c *contact) read(s string) (rest string, more bool, problem string) {
 	uri, tail, problem := cutURI(s)
 	if problem != "" {
-		return c, "", false, problem
+		return "", false, problem
 	}
 	params, rest, more, ok := cutUnquoted(tail, ',')
 	if !ok {
-		return c, "", false, "has a quoted string without an end"
+		return "", false, "has a quoted string without an end"
 	}
-	c = contact{uri: uri, expires: -1}
+	c.uri, c.expires = uri, -1
 	if problem := c.readURI(); problem != "" {
-		return c, "", false, problem
+		return "", false, problem
 	}
-	return c, rest, more, c.readHeaderParams(params)
+	return rest, more, c.readHeaderParams(params)
 }
 
 // cutURI returns the URI of the contact that s begins with, and what follows.
@@ -74,7 +75,7 @@ func cutURI(s string) (uri, rest, problem string) {
 	return s[:end], rest, ""
 }
 
-// readURI checks the URI and finds its parameters.
+// readURI checks the URI and reads its parameters.
 func (c *contact) readURI() (problem string) {
 	const never uint64 = 1<<(' '+1) - 1 | 1<<'"' | 1<<'<' | 1<<'>' // a bit a byte
 	for i := range len(c.uri) {
@@ -84,11 +85,11 @@ func (c *contact) readURI() (problem string) {
 	}
 	// A user may contain ";" and "?", so look behind it.
 	host := strings.IndexByte(c.uri, '@') + 1
-	base := c.uri
+	base, params := c.uri, ""
 	if i := strings.IndexAny(c.uri[host:], ";?"); i >= 0 {
 		base = c.uri[:host+i]
 		if c.uri[host+i] == ';' {
-			c.params, _, _ = cut(c.uri[host+i+1:], '?')
+			params, _, _ = cut(c.uri[host+i+1:], '?')
 		}
 	}
 	var u sip.Uri
@@ -101,6 +102,7 @@ func (c *contact) readURI() (problem string) {
 	if !validHost(u.Host) || u.Port < 0 || u.Port > math.MaxUint16 {
 		return "is a SIP URI without a valid host and port"
 	}
+	c.push.readURI(params)
 	return ""
 }
 
@@ -139,6 +141,8 @@ func (c *contact) readHeaderParams(s string) (problem string) {
 			}
 		case strings.EqualFold(name, "+sip.pnsreg"):
 			c.pnsreg = true
+		default:
+			c.push.readBehind(name, trimLWS(value))
 		}
 	}
 	return ""

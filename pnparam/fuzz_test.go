@@ -3,6 +3,7 @@ package pnparam
 import (
 	"errors"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -11,87 +12,209 @@ func FuzzParse(f *testing.F) {
 	for _, s := range []string{
 		"", "*", "<sip:alice@192.0.2.1:5060>;expires=60",
 		`"A \"B\", C" <sip:alice@[2001:db8::1];transport=tls>;+sip.instance="<` + instance + `>";+sip.pnsreg`,
-		"<sip:bob@h;pn-provider=fcm;pn-param=proj-1;pn-prid=" + fcmEscaped + ">",
-		"<sip:bob@h;pn-provider=apns.dev;pn-param=ABCD1234.org.x.remote&voip;pn-prid=" + hex1 + ":remote&" + hex2 + ":voip>",
 		"<sip:bob@h;pn-provider=webpush;pn-prid=https%3A%2F%2Fpush.example%2Fx>,<sip:c@h;pn-prid=null>;expires=0",
 		"<sip:bob@h;pn-provider>", `<sip:a@h>;x="`, "sip:a@h;expires=", "<sip:a@h;pn-provider=fcm;pn-param=a;pn-prid=%zz>",
 	} {
 		f.Add(s)
 	}
+	for _, e := range examples() {
+		if r := e.register(); len(r.Headers) == 0 {
+			f.Add(r.Contact)
+		}
+	}
 	f.Fuzz(func(t *testing.T, contact string) {
-		checkProperties(t, Register{Contact: contact}, contact)
+		checkProperties(t, Register{Contact: contact})
 	})
 }
 
 func FuzzMPUSH(f *testing.F) {
-	for _, s := range []string{
-		"null", "a:com.x.softphone:" + fcmToken, "s:i:com.x.softphone.voip:" + hex1, "d:j:com.x:" + fcmToken,
-		"w::" + endpoint, "p:w:x:http://h/", "a:b", ":::", "i:ABCDE12345.:",
-	} {
+	fuzzHeader(f, "X-MPUSH", "s:i:com.x.softphone.voip:"+hex1, "p:w:x:http://h/", "a:b", ":::", "i:ABCDE12345.:")
+}
+
+func FuzzXPush(f *testing.F) {
+	fuzzHeader(f, "X-Push", `device-os="a\"b";device-uid="\"x\"";app-id=a\b`, ";=;", "device-uid")
+}
+
+// fuzzHeader fuzzes a header made for push, beginning with what clients send.
+func fuzzHeader(f *testing.F, name string, seeds ...string) {
+	for _, s := range seeds {
 		f.Add(s)
 	}
+	for _, e := range examples() {
+		for n, v := range e.register().Headers {
+			if strings.EqualFold(n, name) {
+				f.Add(v)
+			}
+		}
+	}
 	f.Fuzz(func(t *testing.T, value string) {
-		const contact = "<sip:bob@192.0.2.7>"
-		checkProperties(t, Register{contact, map[string]string{"X-MPUSH": value}}, contact+value)
+		checkProperties(t, Register{"<sip:bob@192.0.2.7>", map[string]string{name: value}})
 	})
 }
 
 // checkProperties checks what holds for every input: nothing is made up, a Bind
-// is complete and within the limits, and an error shows nothing of the input.
-func checkProperties(t *testing.T, r Register, input string) {
+// is complete and within the limits, what is stored can be written down and read
+// back, and an error shows nothing of the input.
+func checkProperties(t *testing.T, r Register) {
+	t.Helper()
+	input := r.Contact
+	for _, v := range r.Headers {
+		input += "\n" + v
+	}
 	p, err := Parse(r)
 	if err != nil {
-		var e *Error
-		if !errors.As(err, &e) || e.Field != "contact" && e.Field != "X-MPUSH" || e.Problem == "" {
-			t.Fatalf("error is %#v", err)
-		}
-		// Whatever is long enough to be a token must not be in the text, and
-		// what is in the text comes from us: it is the same for a garbled input.
-		for _, word := range strings.FieldsFunc(input, func(r rune) bool { return strings.ContainsRune(";:=&<>, \t\r\n", r) }) {
-			if len(word) >= 16 && strings.Contains(err.Error(), word) {
-				t.Fatalf("error %q quotes the input", err)
-			}
-		}
+		checkError(t, err, input)
 		return
 	}
-	inside := func(what, s string) {
-		t.Helper()
-		// decoding is per value, so a stray % elsewhere must not stop it here
-		if strings.Contains(input, s) || strings.Contains(decodeAll(input), s) ||
-			strings.Contains(strings.ReplaceAll(input, `\`, ""), strings.ReplaceAll(s, `\`, "")) {
-			return
-		}
-		t.Fatalf("%s %q is not in the input", what, s)
-	}
-	inside("contact", p.Contact)
-	inside("app", p.Address.App)
-	inside("team", p.Address.Team)
-	for _, tok := range p.Address.Tokens {
-		inside("token", tok.Value.Reveal())
-		if n := len(tok.Value.Reveal()); n == 0 || n > maxToken {
-			t.Fatalf("a token of %d bytes", n)
-		}
-	}
-	if p.Expires < -1 || len(p.Address.App) > maxApp || len(p.Address.Tokens) > 2 || len(p.Device) > maxInstance {
+	checkInside(t, p, input)
+	if p.Expires < -1 || len(p.Address.App) > maxApp || len(p.Address.Tokens) > 2 || len(p.Device) > maxInstance ||
+		len(p.Address.Provider) > maxProvider {
 		t.Fatalf("beyond a limit: %+v", p)
 	}
 	if p.Intent == Bind {
-		if p.Address.Provider == "" || len(p.Address.Tokens) == 0 || p.Device == "" || p.Contact == "" || p.Dialect == "" {
+		if p.Address.Provider == "" || len(p.Address.Tokens) == 0 || p.Device == "" || p.Contact == "" || p.Dialect == "" ||
+			p.Address.Denied == (Denied{true, true}) {
 			t.Fatalf("incomplete bind: %+v", p)
 		}
-	} else if len(p.Address.Tokens) != 0 {
+		again, err := Parse(written(p.Address))
+		if err != nil || again.Intent != Bind || !again.Address.Equal(p.Address) {
+			t.Fatalf("%+v, written down, gives %+v, %v", p.Address, again.Address, err)
+		}
+	} else if len(p.Address.Tokens) != 0 || p.Address.Keys != nil {
 		t.Fatalf("tokens without bind: %+v", p)
 	}
 	if same := p.Address; !p.Address.Equal(same) {
 		t.Fatalf("address is not equal to itself: %+v", p.Address)
 	}
 	// What Contact says must be read the same when it is the only one.
-	if p.Contact != "" {
+	if p.Contact != "" && p.Dialect != "" && !behindURI(r.Contact) {
 		again, err := Parse(Register{Contact: "<" + p.Contact + ">", Headers: r.Headers})
-		if p.Dialect != "" && (err != nil || again.Intent != p.Intent || !again.Address.Equal(p.Address)) {
+		if err != nil || again.Intent != p.Intent || !again.Address.Equal(p.Address) {
 			t.Fatalf("read alone, the contact gives %+v, %v", again, err)
 		}
 	}
+}
+
+func checkError(t *testing.T, err error, input string) {
+	t.Helper()
+	var e *Error
+	fields := []string{"contact", "X-MPUSH", "X-Push", "X-P-Push", "Portsip-Push"}
+	if !errors.As(err, &e) || !slices.Contains(fields, e.Field) || e.Problem == "" {
+		t.Fatalf("error is %#v", err)
+	}
+	// Whatever is long enough to be a token must not be in the text, and what is
+	// in the text comes from us: it is the same for a garbled input.
+	text := strings.ReplaceAll(err.Error(), "allow-message-push", "")
+	for _, word := range strings.FieldsFunc(input, func(r rune) bool { return strings.ContainsRune(";:=&<>, \t\r\n", r) }) {
+		if len(word) >= 16 && strings.Contains(text, word) {
+			t.Fatalf("error %q quotes the input", err)
+		}
+	}
+}
+
+// checkInside checks that every stored value is one that the client sent.
+func checkInside(t *testing.T, p Parsed, input string) {
+	t.Helper()
+	// Decoding is per value, so a stray % elsewhere must not stop it here.
+	decoded := decodeAll(input)
+	bare := strings.ReplaceAll(decoded, `\`, "")
+	inside := func(what, s string) {
+		t.Helper()
+		if !strings.Contains(input, s) && !strings.Contains(decoded, s) &&
+			!strings.Contains(bare, decodeAll(strings.ReplaceAll(s, `\`, ""))) {
+			t.Fatalf("%s %q is not in the input", what, s)
+		}
+	}
+	inside("contact", p.Contact)
+	inside("app", p.Address.App)
+	inside("team", p.Address.Team)
+	if p.Device != "" && (len(p.Device) != 20 || !isHex(p.Device)) {
+		inside("device", p.Device)
+	}
+	if a := p.Address.Provider; a != APNs && a != FCM && a != WebPush {
+		inside("provider", string(a))
+	}
+	for _, tok := range p.Address.Tokens {
+		inside("token", tok.Value.Reveal())
+		if n := len(tok.Value.Reveal()); n == 0 || n > maxToken {
+			t.Fatalf("a token of %d bytes", n)
+		}
+	}
+	if k := p.Address.Keys; k != nil {
+		alphabet := strings.NewReplacer("+", "-", "/", "_")
+		decoded = alphabet.Replace(decoded)
+		inside("key", k.P256dh.Reveal())
+		inside("key", k.Auth.Reveal())
+	}
+}
+
+// written writes an address down as a client that has it would send it.
+func written(a Address) Register {
+	const contact = "sip:bob@192.0.2.7"
+	switch {
+	case a.Keys != nil:
+		env := map[Environment]string{Sandbox: "s:", Production: "p:"}[a.Environment]
+		return Register{contact, map[string]string{"X-MPUSH": env + "w::" + a.Token("").Reveal() + "|" +
+			a.Keys.P256dh.Reveal() + "|" + a.Keys.Auth.Reveal()}}
+	case a.Denied != Denied{}:
+		return Register{contact, map[string]string{"X-Push": writtenXPush(a)}}
+	}
+	app, prid := a.App, a.Token("").Reveal()
+	if a.Provider == APNs {
+		var services, tokens []string
+		for _, t := range a.Tokens {
+			services = append(services, string(t.Service))
+			tokens = append(tokens, t.Value.Reveal()+":"+string(t.Service))
+		}
+		app, prid = withTeam(a)+"."+strings.Join(services, "&"), strings.Join(tokens, "&")
+	}
+	production := map[Environment]string{Sandbox: ";pn-production=false", Production: ";pn-production=true"}[a.Environment]
+	return Register{Contact: "<" + contact + ";pn-provider=" + url.PathEscape(string(a.Provider)) + production +
+		";pn-param=" + url.PathEscape(app) + ";pn-prid=" + url.PathEscape(prid) + ">"}
+}
+
+func writtenXPush(a Address) string {
+	quote := func(s string) string {
+		return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
+	}
+	system, app, uid := string(a.Provider), a.App, a.Token("").Reveal()
+	if a.Provider == APNs {
+		app, uid = withTeam(a)+".voip", a.Token(VoIP).Reveal()+"|"+a.Token(Remote).Reveal()
+		if a.Environment == Sandbox {
+			system += ".dev"
+		}
+	}
+	s := "device-os=" + quote(system) + ";device-uid=" + quote(uid) + ";app-id=" + quote(app)
+	if a.Denied.Calls {
+		s += ";allow-call-push=false"
+	}
+	if a.Denied.Messages {
+		s += ";allow-message-push=false"
+	}
+	return s
+}
+
+func withTeam(a Address) string {
+	if a.Team == "" {
+		return a.App
+	}
+	return a.Team + "." + a.App
+}
+
+// behindURI tells whether a contact has push parameters behind its URI, which
+// are not in Parsed.Contact.
+func behindURI(s string) bool {
+	for more := true; more; {
+		var c contact
+		var problem string
+		if s, more, problem = c.read(trimLWS(s)); problem != "" {
+			return false
+		}
+		if c.push.behind != 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // decodeAll decodes every valid %HH of s.

@@ -1,18 +1,15 @@
 package pnparam
 
-import (
-	"strings"
-
-	"github.com/sipwake/sipwake/secret"
-)
+import "strings"
 
 const mpushHeader = "X-MPUSH"
 
 // mpush reads Mizutech's header X-MPUSH: [s:|p:|d:]PROVIDER:PACKAGE:TOKEN, where
 // the prefix is the environment (sandbox, production, default), or "null" to
-// unbind. The token may contain colons.
+// unbind. The token may contain colons; that of Web Push may be
+// ENDPOINT|P256DH|AUTH, the subscription with its keys.
 func mpush(in *input, p *Parsed) (bool, error) {
-	value := in.header(mpushHeader)
+	value := in.headers.mpush
 	if value == "" {
 		return false, nil
 	}
@@ -25,6 +22,9 @@ func mpush(in *input, p *Parsed) (bool, error) {
 		return false, &Error{mpushHeader, problem}
 	}
 	p.Intent, p.Address = Bind, a
+	if len(a.Tokens) == 0 {
+		p.Intent = Unbind
+	}
 	return true, nil
 }
 
@@ -42,34 +42,62 @@ func readMPUSH(value string) (a Address, problem string) {
 	if !ok {
 		return a, "is not PROVIDER:PACKAGE:TOKEN"
 	}
-	var service Service
-	switch letter {
-	case "a", "A", "j", "J":
-		a.Provider = FCM
-	case "i", "I":
-		a.Provider, service = APNs, VoIP
-	case "w", "W":
-		a.Provider = WebPush
-	default:
+	if a.Provider = mizutechProvider(letter); a.Provider == "" {
 		return a, "has a provider that is none of a, i, j and w"
 	}
-	if problem := checkApp(app); problem != "" {
-		return a, "package " + problem
+	return a, a.readMizutech("package", app, "token", token)
+}
+
+// mizutechProvider reads a provider's letter; j is FCM on iOS.
+func mizutechProvider(letter string) Provider {
+	switch letter {
+	case "a", "A", "j", "J":
+		return FCM
+	case "i", "I":
+		return APNs
+	case "w", "W":
+		return WebPush
 	}
+	return ""
+}
+
+// readMizutech fills in the app and, unless the client unbinds, the token. The
+// problem names the field with it.
+func (a *Address) readMizutech(appField, app, tokenField, token string) (problem string) {
+	if a.Provider == APNs && isFCMToken(token) {
+		a.Provider = FCM // apps on iOS that use FCM say i too, not only j
+	}
+	bind := !isNull(token)
+	if _, problem := a.readApp(app, bind); problem != "" {
+		return appField + " " + problem
+	}
+	if !bind {
+		return ""
+	}
+	var service Service
 	switch a.Provider {
 	case APNs:
-		a.Team, a.App, _ = bundle(app)
-	case FCM:
-		a.App = app
+		service = VoIP
+	case WebPush:
+		endpoint, keys, ok := cut(token, '|')
+		if ok {
+			if a.Keys = readWebPushKeys(keys); a.Keys == nil {
+				return tokenField + " has no valid P256DH|AUTH behind the URL"
+			}
+		}
+		token = endpoint
 	}
-	if a.App == "" && a.Provider != WebPush {
-		return a, "does not name the package"
+	if problem := a.setToken(service, token); problem != "" {
+		return tokenField + " " + problem
 	}
-	if problem := checkToken(a.Provider, token); problem != "" {
-		return a, "token " + problem
-	}
-	a.Tokens = []Token{{service, secret.NewToken(token)}}
-	return a, ""
+	return ""
+}
+
+// isFCMToken tells whether the token cannot be one of APNs: it has a colon, and
+// no hexadecimal digits before it.
+func isFCMToken(token string) bool {
+	id, _, ok := cut(token, ':')
+	return ok && !isHex(id)
 }
 
 // hasLetter tells whether s begins with the letter and a colon.

@@ -34,9 +34,9 @@ type Parsed struct {
 	// without <> and header parameters. It is empty for "*" or no Contact, and
 	// never empty for Bind.
 	Contact string
-	// Device is the +sip.instance without quotes and <> if there is one. Else
-	// it is a hash of the push address, 20 hexadecimal digits, or empty if the
-	// address has no token. Never empty for Bind.
+	// Device is the +sip.instance without quotes and <> if there is one, else
+	// Sylk's pn-device. Else it is a hash of the push address, 20 hexadecimal
+	// digits, or empty if no token was sent. Never empty for Bind.
 	Device string
 	// Expires is the expires parameter of the contact in seconds, -1 if absent.
 	// A malformed one counts as 3600 (RFC 3261 section 20.10).
@@ -49,7 +49,8 @@ type Parsed struct {
 	Address Address
 	// Asked is the provider a Query asks for; empty asks for all.
 	Asked Provider
-	// Dialect names the syntax in which the push data came, "" for None.
+	// Dialect names the syntax in which the push data came: mpush, portsip,
+	// rfc8599, sylk, linphone (before RFC 8599) or push-token; "" for None.
 	Dialect string
 }
 
@@ -68,34 +69,87 @@ const maxContacts = 16
 
 // input is what a dialect reads.
 type input struct {
-	contact contact
-	headers map[string]string
+	contact *contact
+	headers *headers
 }
 
-// header returns the value of the header, or "".
-func (in *input) header(name string) string {
-	if v, ok := in.headers[name]; ok {
-		return trimLWS(v)
-	}
-	for k, v := range in.headers {
-		if strings.EqualFold(k, name) {
-			return trimLWS(v)
+const featureCapsHeader = "Feature-Caps"
+
+// headers are the values of the headers that count, "" if absent.
+type headers struct {
+	mpush, featureCaps         string
+	xPush, xPPush, portsipPush string
+}
+
+func readHeaders(all map[string]string) (h headers) {
+	for name, value := range all {
+		canonical, into := mpushHeader, &h.mpush
+		switch len(name) {
+		case len(mpushHeader):
+		case len(xPushHeader):
+			canonical, into = xPushHeader, &h.xPush
+		case len(xPPushHeader):
+			canonical, into = xPPushHeader, &h.xPPush
+		case len(portsipPushHeader): // and that of Feature-Caps
+			canonical, into = portsipPushHeader, &h.portsipPush
+			if name[0]|0x20 == 'f' {
+				canonical, into = featureCapsHeader, &h.featureCaps
+			}
+		}
+		// Of names that differ in case only, any will do that is always the same.
+		if strings.EqualFold(name, canonical) {
+			*into = max(*into, trimLWS(value))
 		}
 	}
-	return ""
+	return h
+}
+
+// servedDownstream tells whether a proxy nearer to the client already does the
+// pushing (RFC 8599 section 5.3.1).
+func (h *headers) servedDownstream() bool {
+	caps := h.featureCaps
+	for more := caps != ""; more; {
+		var param string
+		param, caps, more, _ = cutUnquoted(caps, ';')
+		name, _, _ := cut(param, '=')
+		if strings.EqualFold(trimLWS(name), "+sip.pns") {
+			return true
+		}
+	}
+	return false
 }
 
 // read runs the dialects until one finds push data of its kind, which it puts
-// into p: Intent, Address and Asked. The order matters: headers made for push
-// win over parameters of the Contact. (Direct calls, for through a table of
-// functions p would escape to the heap.)
+// into p: Intent, Address and Asked. The order is the rule for a REGISTER that
+// has several of them: headers made for push win over parameters of the Contact,
+// and the standard over what was there before it. (Direct calls, for through a
+// table of functions p would escape to the heap.)
 func read(in *input, p *Parsed) error {
 	if found, err := mpush(in, p); found || err != nil {
 		p.Dialect = "mpush"
 		return err
 	}
+	if found, err := portsip(in, p); found || err != nil {
+		p.Dialect = "portsip"
+		return err
+	}
+	if in.contact.push.seen == 0 || in.headers.servedDownstream() {
+		return nil
+	}
 	if found, err := rfc8599(in, p); found || err != nil {
 		p.Dialect = "rfc8599"
+		return err
+	}
+	if found, err := sylk(in, p); found || err != nil {
+		p.Dialect = "sylk"
+		return err
+	}
+	if found, err := linphone(in, p); found || err != nil {
+		p.Dialect = "linphone"
+		return err
+	}
+	if found, err := pushToken(in, p); found || err != nil {
+		p.Dialect = "push-token"
 		return err
 	}
 	return nil
@@ -106,9 +160,10 @@ func read(in *input, p *Parsed) error {
 // one without. An error is always an *Error, and the result is then empty.
 func Parse(r Register) (Parsed, error) {
 	best := Parsed{Expires: -1}
+	h := readHeaders(r.Headers)
 	rest := trimLWS(r.Contact)
 	if rest == "" || rest == "*" {
-		if err := parseContact(contact{expires: -1}, r.Headers, &best); err != nil {
+		if err := parseContact(&contact{expires: -1}, &h, &best); err != nil {
 			return Parsed{}, err
 		}
 		return best, nil
@@ -117,12 +172,13 @@ func Parse(r Register) (Parsed, error) {
 		if n == maxContacts {
 			return Parsed{}, &Error{"contact", "has too many contacts"}
 		}
-		c, tail, more, problem := cutContact(rest)
+		var c contact
+		tail, more, problem := c.read(rest)
 		if problem != "" {
 			return Parsed{}, &Error{"contact", problem}
 		}
 		var p Parsed
-		if err := parseContact(c, r.Headers, &p); err != nil {
+		if err := parseContact(&c, &h, &p); err != nil {
 			return Parsed{}, err
 		}
 		if n == 0 || p.rank() > best.rank() {
@@ -136,9 +192,9 @@ func Parse(r Register) (Parsed, error) {
 }
 
 // parseContact fills p with what one contact asks for.
-func parseContact(c contact, headers map[string]string, p *Parsed) error {
+func parseContact(c *contact, h *headers, p *Parsed) error {
 	p.Contact, p.Device, p.Expires, p.PNSReg = c.uri, c.instance, c.expires, c.pnsreg
-	in := input{c, headers}
+	in := input{c, h}
 	if err := read(&in, p); err != nil {
 		return err
 	}
@@ -148,6 +204,9 @@ func parseContact(c contact, headers map[string]string, p *Parsed) error {
 	}
 	if p.Device == "" && len(p.Address.Tokens) > 0 {
 		p.Device = deviceID(p.Address)
+	}
+	if p.Intent != Bind {
+		p.Address.Tokens = nil // there to find the device, not to be pushed
 	}
 	return nil
 }

@@ -6,46 +6,38 @@ import (
 	"github.com/sipwake/sipwake/secret"
 )
 
-// pnParams are the parameters of RFC 8599 section 14, decoded, and one that
-// some clients add.
-type pnParams struct {
-	provider, param, prid string
-	production            string // "true" or "false" in the wild
-	hasProvider           bool
-}
-
 // rfc8599 reads the pn- parameters of the Contact URI, with the extensions of
 // Linphone (several APNs tokens, apns.dev) and the mistakes that clients make.
 func rfc8599(in *input, p *Parsed) (bool, error) {
-	pn, problem := readPN(in.contact.params)
-	if problem != "" {
-		return false, &Error{"contact", problem}
-	}
-	if !pn.hasProvider && pn.prid == "" || servedDownstream(in) {
+	pn := &in.contact.push
+	if !pn.has(pnProvider) && !pn.has(pnPrid) {
 		return false, nil
 	}
-	provider, env := providerOf(pn.provider)
+	if problem := pn.decode(pnProvider, pnProduction); problem != "" {
+		return false, &Error{"contact", problem}
+	}
+	provider, env := providerOf(pn.values[pnProvider])
 	if problem := checkProvider(provider); problem != "" {
 		return false, &Error{"contact", "pn-provider " + problem}
 	}
-	unbind := strings.EqualFold(pn.prid, "null")
+	unbind := strings.EqualFold(pn.values[pnPrid], "null")
 	if !unbind {
 		switch {
-		case !pn.hasProvider: // ordinary SIP (section 5.3.1)
+		case !pn.has(pnProvider): // ordinary SIP (section 5.3.1)
 			return false, nil
-		case pn.provider == "" || pn.prid == "":
+		case provider == "" || pn.values[pnPrid] == "":
 			p.Intent, p.Asked = Query, provider
 			return true, nil
 		}
 	}
 	switch {
-	case strings.EqualFold(pn.production, "true"):
+	case strings.EqualFold(pn.values[pnProduction], "true"):
 		env = Production
-	case strings.EqualFold(pn.production, "false"):
+	case strings.EqualFold(pn.values[pnProduction], "false"):
 		env = Sandbox
 	}
 	p.Address = Address{Provider: provider, Environment: env}
-	if problem := p.Address.readApp(pn, unbind); problem != "" {
+	if problem := p.Address.readPN(pn.values[pnParam], pn.values[pnPrid], unbind); problem != "" {
 		return false, &Error{"contact", problem}
 	}
 	p.Intent = Bind
@@ -53,58 +45,6 @@ func rfc8599(in *input, p *Parsed) (bool, error) {
 		p.Intent = Unbind
 	}
 	return true, nil
-}
-
-// servedDownstream tells whether a proxy nearer to the client already does the
-// pushing (RFC 8599 section 5.3.1).
-func servedDownstream(in *input) bool {
-	caps := in.header("Feature-Caps")
-	for more := caps != ""; more; {
-		var param string
-		param, caps, more, _ = cutUnquoted(caps, ';')
-		name, _, _ := cut(param, '=')
-		if strings.EqualFold(trimLWS(name), "+sip.pns") {
-			return true
-		}
-	}
-	return false
-}
-
-func readPN(params string) (pn pnParams, problem string) {
-	var seen [4]bool
-	for params != "" {
-		var param string
-		param, params, _ = cut(params, ';')
-		if len(param) < 3 || !strings.EqualFold(param[:3], "pn-") {
-			continue
-		}
-		name, value, _ := cut(param, '=')
-		var known string
-		var into *string
-		var n int
-		switch {
-		case strings.EqualFold(name, "pn-provider"):
-			known, into, n = "pn-provider", &pn.provider, 0
-		case strings.EqualFold(name, "pn-param"):
-			known, into, n = "pn-param", &pn.param, 1
-		case strings.EqualFold(name, "pn-prid"):
-			known, into, n = "pn-prid", &pn.prid, 2
-		case strings.EqualFold(name, "pn-production"):
-			known, into, n = "pn-production", &pn.production, 3
-		default:
-			continue
-		}
-		if seen[n] {
-			return pn, known + " occurs twice"
-		}
-		seen[n] = true
-		var ok bool
-		if *into, ok = unescape(value); !ok {
-			return pn, known + " has a bad percent escape"
-		}
-	}
-	pn.hasProvider = seen[0]
-	return pn, ""
 }
 
 // providerOf reads a pn-provider: the registered names, Linphone's apns.dev, and
@@ -123,18 +63,18 @@ func providerOf(s string) (Provider, Environment) {
 	return Provider(s), ""
 }
 
-// readApp fills in app, team and, unless the client unbinds, the tokens.
-func (a *Address) readApp(pn pnParams, unbind bool) (problem string) {
-	if problem := checkApp(pn.param); problem != "" {
+// readPN fills in app, team and, unless the client unbinds, the tokens.
+func (a *Address) readPN(param, prid string, unbind bool) (problem string) {
+	if problem := checkApp(param); problem != "" {
 		return "pn-param " + problem
 	}
 	var services string
 	switch a.Provider {
 	case APNs:
-		a.Team, a.App, services = bundle(pn.param)
+		a.Team, a.App, services = bundle(param)
 	case WebPush: // has no pn-param
 	default:
-		a.App = pn.param
+		a.App = param
 	}
 	if unbind {
 		return ""
@@ -143,12 +83,12 @@ func (a *Address) readApp(pn pnParams, unbind bool) (problem string) {
 		return "pn-param does not name the app"
 	}
 	if a.Provider == APNs {
-		return a.readAPNsTokens(services, pn.prid)
+		return a.readAPNsTokens(services, prid)
 	}
-	if problem := checkToken(a.Provider, pn.prid); problem != "" {
+	if problem := checkToken(a.Provider, prid); problem != "" {
 		return "pn-prid " + problem
 	}
-	a.Tokens = []Token{{Value: secret.NewToken(pn.prid)}}
+	a.Tokens = []Token{{Value: secret.NewToken(prid)}}
 	return ""
 }
 
@@ -190,7 +130,13 @@ func (a *Address) readAPNsTokens(services, prid string) (problem string) {
 		}
 		*into = token
 	}
-	// Always in this order, so that Equal does not depend on the client's.
+	a.setPair(voip, remote)
+	return ""
+}
+
+// setPair sets the tokens of APNs, one of which may be empty. They are always in
+// this order, so that Equal does not depend on the client's.
+func (a *Address) setPair(voip, remote string) {
 	a.Tokens = make([]Token, 0, 2)
 	if voip != "" {
 		a.Tokens = append(a.Tokens, Token{VoIP, secret.NewToken(voip)})
@@ -198,7 +144,6 @@ func (a *Address) readAPNsTokens(services, prid string) (problem string) {
 	if remote != "" {
 		a.Tokens = append(a.Tokens, Token{Remote, secret.NewToken(remote)})
 	}
-	return ""
 }
 
 // names tells whether the list, joined by "&", has the service.

@@ -3,6 +3,8 @@ package pnparam
 import (
 	"net/url"
 	"strings"
+
+	"github.com/sipwake/sipwake/secret"
 )
 
 // Limits of the values that clients may have stored, in bytes.
@@ -55,7 +57,7 @@ func checkToken(p Provider, token string) (problem string) {
 	if p == WebPush {
 		// Whether it may be called is for the push provider to decide.
 		u, err := url.Parse(token)
-		if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil {
+		if err != nil || strings.IndexByte(token, '|') >= 0 || u.Scheme != "https" || u.Hostname() == "" || u.User != nil {
 			return "is not an https URL"
 		}
 	}
@@ -70,7 +72,7 @@ func checkToken(p Provider, token string) (problem string) {
 // left out, as some clients do.
 func bundle(app string) (team, id, services string) {
 	id = app
-	if first, rest, ok := cut(id, '.'); ok && isTeamID(first) {
+	if first, rest, _ := cut(id, '.'); isTeamID(first) {
 		team, id = first, rest
 	}
 	head, _, _ := cut(id, '&')
@@ -90,6 +92,73 @@ func isTeamID(s string) bool {
 		}
 	}
 	return len(s) >= 8 && len(s) <= 10
+}
+
+// readApp fills in the app and, for APNs, the team of a dialect that has one
+// parameter for them, and returns the service named there. A client that unbinds
+// need not name the app.
+func (a *Address) readApp(app string, bind bool) (service Service, problem string) {
+	if problem := checkApp(app); problem != "" {
+		return "", problem
+	}
+	switch a.Provider {
+	case WebPush: // the token says it all
+		return "", ""
+	case APNs:
+		var services string
+		a.Team, a.App, services = bundle(app)
+		if strings.IndexByte(app, '&') >= 0 {
+			return "", "names more than one service"
+		}
+		service = Service(services)
+	default:
+		a.App = app
+	}
+	if bind && a.App == "" && (a.Provider == APNs || a.Provider == FCM) {
+		return "", "names no app"
+	}
+	return service, ""
+}
+
+// setToken sets the only token.
+func (a *Address) setToken(s Service, token string) (problem string) {
+	if problem := checkToken(a.Provider, token); problem != "" {
+		return problem
+	}
+	a.Tokens = []Token{{s, secret.NewToken(token)}}
+	return ""
+}
+
+// isNull tells whether the client sent the token that it does not have: nothing,
+// or how its language prints nothing.
+func isNull(token string) bool {
+	return token == "" || strings.EqualFold(token, "null") || token == "(null)"
+}
+
+// cutPair splits the two APNs tokens of VOIP-REMOTE around any of the separators.
+// Either of them may be null and is then empty.
+func cutPair(s, separators string) (voip, remote string, ok bool) {
+	i := strings.IndexAny(s, separators)
+	if i < 0 {
+		return "", "", false
+	}
+	if voip, remote = s[:i], s[i+1:]; isNull(voip) {
+		voip = ""
+	}
+	if isNull(remote) {
+		remote = ""
+	}
+	return voip, remote, true
+}
+
+// checkPair checks the tokens of a pair that are there.
+func checkPair(voip, remote string) (problem string) {
+	for _, t := range [...]string{voip, remote} {
+		if problem := checkToken(APNs, t); t != "" && problem != "" {
+			return problem
+		}
+	}
+	return ""
 }
 
 // unescape decodes %HH once; "+" stays as it is.

@@ -1,0 +1,149 @@
+package pnparam
+
+import "strings"
+
+// param is a Contact parameter that some client puts push data in.
+type param int
+
+// The parameters: those of RFC 8599 first, which count in the URI only, then
+// those of older dialects, which some clients put behind the URI.
+const (
+	pnProvider param = iota
+	pnParam
+	pnPrid
+	pnProduction
+	pnType
+	pnTok
+	pnApp
+	pnDevice
+	appID
+	tokenType
+	tokenApp
+	tokenID
+	paramCount
+
+	firstOld = pnType
+)
+
+// name returns the parameter's name as it is written.
+func (p param) name() string {
+	return [...]string{
+		"pn-provider", "pn-param", "pn-prid", "pn-production",
+		"pn-type", "pn-tok", "pn-app", "pn-device", "app-id",
+		"push-token-type", "push-token-app", "push-token-id",
+	}[p]
+}
+
+// paramNamed finds a parameter by its name, which is case-insensitive.
+func paramNamed(name string) (param, bool) {
+	var p param
+	if len(name) < len("pn-x") {
+		return 0, false
+	}
+	// By the first letter and the length, for nearly all names are foreign.
+	switch name[0] | 0x20 {
+	case 'p':
+		switch len(name) {
+		case len("pn-tok"):
+			p = pnTok
+			if name[3]|0x20 == 'a' {
+				p = pnApp
+			}
+		case len("pn-type"):
+			p = pnType
+			if name[3]|0x20 == 'p' {
+				p = pnPrid
+			}
+		case len("pn-param"):
+			p = pnParam
+		case len("pn-device"):
+			p = pnDevice
+		case len("pn-provider"):
+			p = pnProvider
+		case len("pn-production"):
+			p = pnProduction
+			if name[1]|0x20 == 'u' {
+				p = tokenID
+			}
+		case len("push-token-app"):
+			p = tokenApp
+		case len("push-token-type"):
+			p = tokenType
+		default:
+			return 0, false
+		}
+	case 'a':
+		p = appID
+	default:
+		return 0, false
+	}
+	return p, strings.EqualFold(name, p.name())
+}
+
+// params are the push parameters of one contact as they were sent.
+type params struct {
+	values [paramCount]string
+	// A bit a parameter.
+	seen, twice, behind, decoded uint16
+}
+
+// readURI reads the parameters of a URI.
+func (ps *params) readURI(s string) {
+	for s != "" {
+		var one string
+		one, s, _ = cut(s, ';')
+		if one == "" || one[0]|0x20 != 'p' && one[0]|0x20 != 'a' {
+			continue
+		}
+		name, value, _ := cut(one, '=')
+		if p, ok := paramNamed(name); ok {
+			ps.set(p, value)
+		}
+	}
+}
+
+// readBehind takes a parameter that stands behind the URI. Older Linphones and
+// Sylk put theirs there; one in the URI wins, and those of RFC 8599 belong there.
+func (ps *params) readBehind(name, value string) {
+	p, ok := paramNamed(name)
+	bit := uint16(1) << p
+	if !ok || p < firstOld || ps.seen&^ps.behind&bit != 0 {
+		return
+	}
+	ps.set(p, unquote(value))
+	ps.behind |= bit
+}
+
+func (ps *params) set(p param, value string) {
+	bit := uint16(1) << p
+	if ps.seen&bit != 0 {
+		ps.twice |= bit
+		return
+	}
+	ps.seen |= bit
+	ps.values[p] = value
+}
+
+// has tells whether the parameter was sent, with a value or without.
+func (ps *params) has(p param) bool { return ps.seen>>p&1 != 0 }
+
+// decode decodes the values of the parameters from first to last in place, once,
+// and returns what is wrong with one of them or "". Only a dialect that is in use
+// calls it: a stranger's parameter of the same name is no error.
+func (ps *params) decode(first, last param) (problem string) {
+	for p := first; p <= last; p++ {
+		if !ps.has(p) || ps.decoded>>p&1 != 0 {
+			continue
+		}
+		if ps.twice>>p&1 != 0 {
+			return p.name() + " occurs twice"
+		}
+		v, ok := unescape(ps.values[p])
+		if !ok {
+			return p.name() + " has a bad percent escape"
+		}
+		ps.values[p] = v
+		ps.decoded |= 1 << p
+	}
+	return ""
+}
