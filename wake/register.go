@@ -74,9 +74,11 @@ func (s *Service) Register(ctx context.Context, p RegisterParams) (RegisterResul
 			}
 		}
 	case pnparam.Unbind:
-		r.Action = Unbind
 		if err := s.findUnbound(ctx, &r); err != nil {
 			return RegisterResult{}, err
+		}
+		if r.Device != "" { // else there is none, or nobody can tell which
+			r.Action = Unbind
 		}
 	case pnparam.Query:
 		status = Queried

@@ -98,8 +98,11 @@ func (s *Service) giveUp(cl *call, after time.Duration) {
 				return
 			}
 		}
+		// The node's answer and the wake.end that it brings about overtake each other.
+		answer, stop := context.WithDeadline(s.ctx, w.Deadline)
+		defer stop()
 		last, err := s.retry(ctx, func(int) (Signal, bool, error) {
-			sig, err := cl.node.GiveUp(ctx, w)
+			sig, err := cl.node.GiveUp(answer, w)
 			s.countSignal(w, sig, err)
 			return sig, err == nil && sig != Busy, err
 		})

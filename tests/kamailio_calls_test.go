@@ -1,0 +1,454 @@
+package tests
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/apnssim"
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/phone"
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
+)
+
+// TestKamailioCalls: what becomes of a call, on one node that holds it for 30 s.
+func TestKamailioCalls(t *testing.T) {
+	k := newKamailioRig(t, rigOptions{}, stack.KamailioConfig{Hold: 30 * time.Second})
+	k.run(t, scenarios{
+		"a sleeping phone is woken over UDP":               func(s *scenario) { wakesAndTalks(s, s.iphone(answers)) },
+		"a sleeping phone is woken over TCP":               func(s *scenario) { wakesAndTalks(s, s.iphone(answers, tcp)) },
+		"a sleeping phone is woken through FCM":            func(s *scenario) { wakesAndTalks(s, s.android(answers)) },
+		"a sleeping phone is not rung before it is back":   notRungAsleep,
+		"an un-registered phone is woken":                  wokenAfterUnregister,
+		"a phone bound by X-MPUSH is woken":                wokenByMPUSH,
+		"a phone nobody knew registers meanwhile":          unknownRegisters,
+		"a live phone rings, a sleeping one is woken":      liveAndSleeping,
+		"a live phone answers, the woken one is too late":  liveAnswers,
+		"two phones are woken, one answers":                twoWoken,
+		"two phones answer at once":                        bothAnswer,
+		"one phone is busy, the next one answers":          busyThenOther,
+		"the only phone is busy":                           busy,
+		"a live phone is busy":                             liveBusy,
+		"one phone declines for all":                       declined,
+		"the caller hangs up while nobody is awake":        cancelledAsleep,
+		"the caller hangs up while the phone rings":        cancelledRinging,
+		"nobody has a phone":                               noDevices,
+		"every token is dead":                              deadTokens,
+		"one token is dead, the other phone is busy":       deadAndBusy,
+		"one token is dead, the other phone rings":         deadAndRinging,
+		"a REGISTER that ends a registration rings nobody": unregisters,
+	})
+}
+
+// TestKamailioRegistrations: how a phone comes back.
+func TestKamailioRegistrations(t *testing.T) {
+	k := newKamailioRig(t, rigOptions{}, stack.KamailioConfig{Hold: 30 * time.Second})
+	k.run(t, scenarios{
+		"many REGISTERs over UDP, one INVITE":              func(s *scenario) { registersOften(s, s.iphone(stubborn)) },
+		"many REGISTERs over TCP, one INVITE":              func(s *scenario) { registersOften(s, s.iphone(stubborn, tcp)) },
+		"many REGISTERs of a live phone, one INVITE":       liveRegistersOften,
+		"the same Contact on a new TCP connection":         staleTCP,
+		"the connection dies again after the phone woke":   staleTCPTwice,
+		"a phone that came back many times over UDP":       func(s *scenario) { cameBackOften(s, s.iphone(answers)) },
+		"a phone that came back many times over TCP":       func(s *scenario) { cameBackOften(s, s.iphone(answers, tcp)) },
+		"signals that are late or wrong":                   signals,
+		"RFC 8599 answers by Kamailio's own lists":         capabilities,
+		"a phone whose push service is not served is rung": notServed,
+	})
+}
+
+// wakesAndTalks: wake_sleeping. The whole way, with a closed socket and a new port.
+func wakesAndTalks(s *scenario, d *device) {
+	s.asleep(d)
+	before := d.LocalAddr()
+	c := s.calls()
+	c.talks(d.Phone)
+	if d.LocalAddr() == before {
+		s.t.Error("the phone woke on the port it had before")
+	}
+	s.rung(d.Phone, 1)
+	c.over("answered")
+	if n := len(find(d.Events(), phone.GotPush)); n != 1 {
+		s.t.Errorf("%d pushes", n)
+	}
+}
+
+func find(events []phone.Event, kind phone.Kind) (found []phone.Event) {
+	for _, e := range events {
+		if e.Kind == kind {
+			found = append(found, e)
+		}
+	}
+	return found
+}
+
+// notRungAsleep: wake_sleeping. The phone still hears on its old socket.
+func notRungAsleep(s *scenario) {
+	d := s.iphone(answers, stubborn)
+	s.registered(d.Phone)
+	s.forgotten(1)
+	d.SleepDeaf()
+	c := s.calls()
+	s.pushed(d)
+	s.wakes(d)
+	c.talks(d.Phone)
+	s.rung(d.Phone, 1)
+	c.over("answered")
+}
+
+func wokenAfterUnregister(s *scenario) {
+	d := s.iphone(answers)
+	s.registered(d.Phone)
+	s.forgotten(1)
+	if m := must(d.Register(s.ctx, 0))(s); m.Code() != 200 {
+		s.t.Fatalf("un-REGISTER got %d", m.Code())
+	}
+	s.falls(d)
+	c := s.calls()
+	c.talks(d.Phone)
+	s.rung(d.Phone, 1)
+	c.over("answered")
+}
+
+func wokenByMPUSH(s *scenario) {
+	token := s.newToken()
+	d := &device{s.phone(answers, header("X-MPUSH", "i:"+bundle+":"+token)), token}
+	s.deliverAPNs(d)
+	wakesAndTalks(s, d)
+	s.nextUser()
+	token = "fcm-" + s.newToken()
+	d = &device{s.phone(answers, tcp, header("X-MPUSH", "a:"+bundle+":"+token)), token}
+	s.deliverFCM(d)
+	wakesAndTalks(s, d)
+}
+
+// unknownRegisters: wake_unknown. Another phone of the user keeps the call held:
+// for a user without any, sipwake lets it end.
+func unknownRegisters(s *scenario) {
+	sleeper := s.iphone(stubborn)
+	s.asleep(sleeper)
+	c := s.calls()
+	s.pushed(sleeper)
+	d := s.iphone(answers)
+	s.registered(d.Phone)
+	c.talks(d.Phone)
+	s.rung(d.Phone, 1)
+	s.rung(sleeper.Phone, 0)
+	c.over("answered")
+}
+
+func liveAndSleeping(s *scenario) {
+	live, d := s.phone(), s.iphone(answers, stubborn)
+	s.registered(live)
+	s.asleep(d)
+	c := s.calls()
+	must(live.WaitInvite(s.ctx))(s)
+	s.pushed(d)
+	s.wakes(d)
+	c.talks(d.Phone)
+	// "Answered elsewhere": the live phone is not to show a missed call.
+	if m := must(live.WaitCancel(s.ctx))(s); !strings.Contains(strings.Join(m.Headers("Reason"), ","), "cause=200") {
+		s.t.Errorf("Reason of the CANCEL: %q", m.Headers("Reason"))
+	}
+	s.rung(live, 1)
+	s.rung(d.Phone, 1)
+	c.over("answered")
+}
+
+func liveAnswers(s *scenario) {
+	live, d := s.phone(), s.iphone(answers, stubborn)
+	s.registered(live)
+	s.asleep(d)
+	c := s.calls()
+	in := must(live.WaitInvite(s.ctx))(s)
+	s.pushed(d)
+	if err := in.Answer(200); err != nil {
+		s.t.Fatal(err)
+	}
+	c.ends(200)
+	c.over("answered")
+	then := time.Now()
+	s.wakes(d)
+	s.reported(then)
+	s.rung(d.Phone, 0)
+	s.rung(live, 1)
+}
+
+func twoWoken(s *scenario) {
+	d, e := s.iphone(), s.iphone(stubborn, answers)
+	s.asleep(d, e)
+	c := s.calls()
+	must(d.Next(s.ctx, phone.Ringing))(s)
+	s.wakes(e)
+	c.talks(e.Phone)
+	must(d.WaitCancel(s.ctx))(s)
+	s.rung(d.Phone, 1)
+	s.rung(e.Phone, 1)
+	c.over("answered")
+}
+
+func bothAnswer(s *scenario) {
+	d, e := s.iphone(), s.iphone()
+	s.asleep(d, e)
+	c := s.calls()
+	one, other := must(d.WaitInvite(s.ctx))(s), must(e.WaitInvite(s.ctx))(s)
+	answered := make(chan error)
+	go func() { answered <- one.Answer(200) }()
+	if err := other.Answer(200); err != nil && !gone(err) {
+		s.t.Error(err)
+	}
+	if err := <-answered; err != nil && !gone(err) {
+		s.t.Error(err)
+	}
+	c.ends(200)
+	// The loser was cancelled, or answered too and is hung up on.
+	for _, p := range []*device{d, e} {
+		must(p.Wait(s.ctx, func(e phone.Event) bool {
+			return e.Kind == phone.GotAck || e.Kind == phone.GotCancel || e.Kind == phone.GotBye
+		}))(s)
+		s.rung(p.Phone, 1)
+	}
+	c.over("answered")
+	if m := must(c.Bye(s.ctx))(s); m.Code() != 200 {
+		s.t.Errorf("BYE got %d", m.Code())
+	}
+}
+
+func busyThenOther(s *scenario) {
+	d, e := s.iphone(behaves(phone.Reject(486, 0))), s.iphone(stubborn, answers)
+	s.asleep(d, e)
+	c := s.calls()
+	must(d.Next(s.ctx, phone.Rejected))(s)
+	s.wakes(e)
+	c.talks(e.Phone)
+	s.rung(d.Phone, 1)
+	c.over("answered")
+}
+
+// busy: the caller hears it when every phone is back, long before the hold time.
+func busy(s *scenario) {
+	d := s.iphone(behaves(phone.Reject(486, 0)))
+	s.asleep(d)
+	c := s.calls()
+	c.happens("gave up", 1)
+	c.ends(486)
+	c.over("busy")
+	s.rung(d.Phone, 1)
+}
+
+func liveBusy(s *scenario) {
+	live := s.phone(behaves(phone.Reject(486, 0)))
+	s.registered(live)
+	s.calls().ends(486)
+	s.rung(live, 1)
+}
+
+func declined(s *scenario) {
+	d, e := s.iphone(behaves(phone.Reject(603, 0))), s.iphone(stubborn)
+	s.asleep(d, e)
+	c := s.calls()
+	c.ends(603)
+	c.over("declined")
+}
+
+func cancelledAsleep(s *scenario) {
+	d := s.iphone(stubborn)
+	s.asleep(d)
+	c := s.calls()
+	s.pushed(d)
+	c.cancels()
+	c.over("cancelled")
+	then := time.Now()
+	s.wakes(d)
+	s.reported(then)
+	s.rung(d.Phone, 0)
+}
+
+func cancelledRinging(s *scenario) {
+	d := s.iphone()
+	s.asleep(d)
+	c := s.calls()
+	must(c.Provisional(s.ctx, 180))(s)
+	c.cancels()
+	must(d.WaitCancel(s.ctx))(s)
+	must(d.Next(s.ctx, phone.Terminated))(s)
+	c.over("cancelled")
+}
+
+func noDevices(s *scenario) {
+	c := s.calls()
+	if res := c.ends(480); res.After > 15*time.Second {
+		s.t.Errorf("nobody to wake, and the caller waited %s", res.After)
+	}
+	eventually(s.t, "the outcome", func() bool { return s.timeline(c.CallID()).Outcome == "none" })
+}
+
+// dead has APNs say that the device's token is dead.
+func (s *scenario) dead(d *device) {
+	s.apns.Behave(d.token, apnssim.Behaviour{Status: 410, Reason: "Unregistered", Timestamp: time.Now().Add(time.Hour)})
+}
+
+// deadTokens: give_up. Half of the hold time would be far too long.
+func deadTokens(s *scenario) {
+	d, e := s.iphone(), s.iphone(tcp)
+	s.dead(d)
+	s.dead(e)
+	s.asleep(d, e)
+	c := s.calls()
+	c.happens("gave up", 1)
+	if res := c.ends(480); res.After > 15*time.Second {
+		s.t.Errorf("every token is dead, and the caller waited %s", res.After)
+	}
+	c.over("timeout")
+	eventually(s.t, "the dead bindings are gone", func() bool { return s.bindings(s.aor()) == 0 })
+}
+
+// deadAndBusy: give_up_busy.
+func deadAndBusy(s *scenario) {
+	d, e := s.iphone(), s.iphone(behaves(phone.Reject(486, 0)))
+	s.dead(d)
+	s.asleep(d, e)
+	c := s.calls()
+	c.happens("gave up", 1)
+	c.ends(486)
+	c.over("busy")
+}
+
+// deadAndRinging: give_up_ringing. A phone that rings goes on when the node stops
+// waiting for others.
+func deadAndRinging(s *scenario) {
+	d, e := s.iphone(), s.iphone()
+	s.dead(d)
+	s.asleep(d, e)
+	c := s.calls()
+	in := must(e.WaitInvite(s.ctx))(s)
+	c.happens("gave up", 1)
+	if err := in.Answer(200); err != nil {
+		s.t.Fatal(err)
+	}
+	c.ends(200)
+	c.over("answered")
+}
+
+// unregisters: unregister.
+func unregisters(s *scenario) {
+	sleeper, d := s.iphone(stubborn), s.iphone(answers, stubborn)
+	s.asleep(sleeper)
+	s.registered(d.Phone)
+	s.forgotten(2)
+	c := s.calls()
+	s.pushed(sleeper)
+	if m := must(d.Register(s.ctx, 0))(s); m.Code() != 200 {
+		s.t.Errorf("un-REGISTER got %d", m.Code())
+	}
+	must(d.Register(s.ctx, 0))(s) // an INVITE because of the first one has come by now
+	s.rung(d.Phone, 0)
+	s.wakes(d)
+	c.talks(d.Phone)
+	s.rung(d.Phone, 1)
+	c.over("answered")
+}
+
+// registersOften: rereg3.
+func registersOften(s *scenario, d *device) {
+	s.asleep(d)
+	c := s.calls()
+	s.pushed(d)
+	if err := d.Open(s.ctx); err != nil {
+		s.t.Fatal(err)
+	}
+	var sent []*phone.Transaction
+	for range 3 {
+		sent = append(sent, must(d.SendRegister(s.ctx, 600*time.Second))(s))
+	}
+	for _, tx := range sent {
+		// A REGISTER that a later one has overtaken may be refused.
+		if _, err := tx.Final(s.ctx); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	then := time.Now()
+	s.registered(d.Phone)
+	s.reported(then)
+	in := must(d.WaitInvite(s.ctx))(s)
+	if err := in.Answer(200); err != nil {
+		s.t.Fatal(err)
+	}
+	c.ends(200)
+	s.rung(d.Phone, 1)
+	c.over("answered")
+}
+
+// liveRegistersOften: rereg3_live.
+func liveRegistersOften(s *scenario) {
+	live, d := s.phone(), s.iphone(stubborn)
+	s.registered(live)
+	s.asleep(d)
+	c := s.calls()
+	in := must(live.WaitInvite(s.ctx))(s)
+	s.pushed(d)
+	for i := range 3 {
+		s.registered(live)
+		c.happens("signalled", i+1)
+	}
+	if err := in.Answer(200); err != nil {
+		s.t.Fatal(err)
+	}
+	c.ends(200)
+	s.rung(live, 1)
+	c.over("answered")
+}
+
+// behindNAT is a phone that always sends the same private address, whatever
+// connection it has.
+func (s *scenario) behindNAT(options ...option) *device {
+	s.t.Helper()
+	token := s.newToken()
+	same := contact("<sip:" + s.user + "@10.9.8.7:5060;transport=tcp" + apnsParams(token) + ">")
+	d := &device{s.phone(append([]option{tcp, same}, options...)...), token}
+	s.deliverAPNs(d)
+	return d
+}
+
+// staleTCP: stale_tcp.
+func staleTCP(s *scenario) {
+	d := s.behindNAT(answers)
+	s.asleep(d)
+	c := s.calls()
+	c.talks(d.Phone)
+	s.rung(d.Phone, 1)
+	c.over("answered")
+}
+
+// staleTCPTwice: stale_tcp_twice. The phone is woken, its connection dies, and it
+// comes back on another one.
+func staleTCPTwice(s *scenario) {
+	d := s.behindNAT()
+	s.asleep(d)
+	c := s.calls()
+	must(d.WaitInvite(s.ctx))(s)
+	d.Sleep()
+	d.SetBehaviour(phone.Answer(0))
+	s.wakes(d)
+	c.talks(d.Phone)
+	s.rung(d.Phone, 2) // one a connection
+	c.over("answered")
+}
+
+// notServed: its pushes cannot be sent, so it is rung like any other phone.
+func notServed(s *scenario) {
+	d := s.phone(answers, params(";pn-provider=bogus;pn-prid=x"))
+	s.registered(d)
+	s.calls().talks(d)
+	s.rung(d, 1)
+}
+
+// cameBackOften: each time the phone had another port, so another Contact, and said
+// nothing when the old one went. A call has room for 12 branches.
+func cameBackOften(s *scenario, d *device) {
+	for range 14 {
+		s.wakes(d)
+		d.Sleep()
+	}
+	s.wakes(d)
+	wakesAndTalks(s, d)
+}

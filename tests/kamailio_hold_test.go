@@ -1,0 +1,113 @@
+package tests
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/phone"
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
+)
+
+// TestKamailioHoldTime: what must see the end of the hold time, which is 2 s here.
+func TestKamailioHoldTime(t *testing.T) {
+	k := newKamailioRig(t, rigOptions{wake: "  settle: 1m"}, stack.KamailioConfig{
+		Hold: 2 * time.Second, ChatHold: 2 * time.Second, Defines: map[string]string{"SIPWAKE_555": ""},
+	})
+	k.run(t, scenarios{
+		"the phone never comes":              neverComes,
+		"the phone rings past the hold time": ringsPastHold,
+		"nobody comes for a message":         messageTimesOut,
+		"Kamailio says 555 by its own lists": func(s *scenario) { capability(s, 555, nil, params(";pn-provider=bogus;pn-prid=x")) },
+	})
+}
+
+// neverComes: timeout.
+func neverComes(s *scenario) {
+	d := s.iphone(stubborn)
+	s.registered(d.Phone)
+	s.forgotten(1)
+	d.SleepDeaf()
+	c := s.calls()
+	if res := c.ends(480); res.After < 1500*time.Millisecond {
+		s.t.Errorf("the caller waited only %s", res.After)
+	}
+	c.over("timeout")
+	s.pushed(d)
+	s.rung(d.Phone, 0)
+	// A phone that comes too late is not rung.
+	then := time.Now()
+	s.wakes(d)
+	s.reported(then)
+	s.rung(d.Phone, 0)
+}
+
+// ringsPastHold: ring_past_hold.
+func ringsPastHold(s *scenario) {
+	d := s.iphone(behaves(phone.Answer(3 * time.Second)))
+	s.asleep(d)
+	c := s.calls()
+	c.talks(d.Phone)
+	c.over("answered")
+}
+
+func messageTimesOut(s *scenario) {
+	d := s.android(stubborn)
+	s.asleep(d)
+	tx := s.texts("are you there?")
+	if m := must(tx.Final(s.ctx))(s); m.Code() != 480 {
+		s.t.Errorf("MESSAGE got %d", m.Code())
+	}
+	s.pushed(d)
+}
+
+// texts has a stranger send the user a text.
+func (s *scenario) texts(text string) *phone.Transaction {
+	s.t.Helper()
+	return must(s.caller().SendMessage(s.ctx, s.user, text, phone.MessageOptions{}))(s)
+}
+
+// TestKamailioMessages: what becomes of a MESSAGE.
+func TestKamailioMessages(t *testing.T) {
+	k := newKamailioRig(t, rigOptions{}, stack.KamailioConfig{})
+	k.run(t, scenarios{
+		"a message wakes a sleeping phone over UDP": func(s *scenario) { messageHeld(s, s.android()) },
+		"a message wakes a sleeping phone over TCP": func(s *scenario) { messageHeld(s, s.android(tcp)) },
+		"a message to a live phone":                 messageLive,
+		"a message to nobody": func(s *scenario) {
+			if m := must(s.texts("hello").Final(s.ctx))(s); m.Code() != 480 {
+				s.t.Errorf("MESSAGE got %d", m.Code())
+			}
+		},
+	})
+}
+
+// messageHeld: message_hold.
+func messageHeld(s *scenario, d *device) {
+	const text = "Ahoj \"žlutý\" kůň 🐴\r\nsecond line \\ }"
+	s.asleep(d)
+	tx := s.texts(text)
+	if m := must(tx.Final(s.ctx))(s); m.Code() != 200 {
+		s.t.Errorf("MESSAGE got %d", m.Code())
+	}
+	var data map[string]string
+	if err := json.Unmarshal(s.pushed(d), &data); err != nil || data["nmsg"] != text {
+		s.t.Errorf("the push holds %q, %v", data["nmsg"], err)
+	}
+	got := d.Requests("MESSAGE")
+	if len(got) != 1 || string(got[0].Body()) != text {
+		s.t.Errorf("%d messages reached the phone: %v", len(got), d.Events())
+	}
+	s.over(must(d.WaitMessage(s.ctx))(s).CallID(), "answered")
+}
+
+func messageLive(s *scenario) {
+	live := s.phone()
+	s.registered(live)
+	if m := must(s.texts("hello").Final(s.ctx))(s); m.Code() != 200 {
+		s.t.Errorf("MESSAGE got %d", m.Code())
+	}
+	if got := live.Requests("MESSAGE"); len(got) != 1 || string(got[0].Body()) != "hello" {
+		s.t.Errorf("%d messages reached the phone", len(got))
+	}
+}
