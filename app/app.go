@@ -29,7 +29,7 @@ type App struct {
 	reg     *prometheus.Registry
 	began   time.Time
 
-	cfg        *config.Config
+	cfg        *config.Config // as it was at the start
 	store      store
 	dispatcher *push.Dispatcher
 	service    *wake.Service
@@ -63,7 +63,7 @@ func New(cfg *config.Config, version string, log *slog.Logger) (*App, error) {
 	a.reloads = newReloadMetrics(a.reg)
 
 	if a.store, err = openStore(cfg, log, a.reg); err != nil {
-		return nil, err
+		return nil, problem(cfg, storeField(cfg), err)
 	}
 	a.onStop("store", func(context.Context) error { return a.store.Close() })
 	a.dispatcher = push.NewDispatcher(log, a.reg)
@@ -87,18 +87,20 @@ func (a *App) onStop(name string, f func(context.Context) error) {
 // Start opens the listeners and serves. It returns once requests are answered.
 func (a *App) Start() error {
 	if err := a.operations.start(a.cfg.Operations.Listen); err != nil {
-		return err
+		return problem(a.cfg, "operations.listen", err)
 	}
 	// First of the teardown's list, so last to go: a drain can be watched.
 	a.teardown = append([]step{{"operations listener", a.operations.stop}}, a.teardown...)
 	l, err := a.rpc.Listen()
 	if err != nil {
-		return err
+		return problem(a.cfg, "rpc.listen", err)
 	}
 	a.rpcListener = l
 	go func() { a.served <- a.rpc.Serve(l) }()
 	a.onStop("rpc requests", func(ctx context.Context) error {
-		return errors.Join(a.rpc.Stop(ctx), <-a.served)
+		err := a.rpc.Stop(ctx)
+		_ = l.Close() // if Serve has not begun, Stop did not know of the listener
+		return errors.Join(err, <-a.served)
 	})
 	a.operations.ready.Store(true)
 	a.log.Info("sipwake started", "version", a.version, "rpc", l.Addr().String(),
@@ -115,7 +117,8 @@ func (a *App) OperationsAddr() string { return a.operations.addr() }
 
 // Reload takes a new configuration: apps and their credentials, nodes, rules,
 // tokens, networks and certificates. If any part of it cannot be used, all stays
-// as it was. Listeners and the store need a restart; a change there is logged.
+// as it was. Listeners, the store and the log need a restart; a difference from
+// the start is logged.
 func (a *App) Reload(cfg *config.Config) error {
 	err := a.reload(cfg)
 	a.reloads.done(err)
@@ -137,7 +140,6 @@ func (a *App) reload(cfg *config.Config) error {
 		return err
 	}
 	a.service.Configure(cfg.Wake, parts.nodes)
-	a.cfg = cfg
 	a.log.Info("configuration reloaded")
 	return nil
 }

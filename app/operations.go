@@ -52,7 +52,7 @@ func newOperations(reg *prometheus.Registry, st store) *operations {
 func (o *operations) start(addr string) error {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
-		return fmt.Errorf("cannot listen for operations: %w", err)
+		return fmt.Errorf("cannot listen: %w", err)
 	}
 	o.listener = l
 	go func() { o.served <- o.server.Serve(l) }()

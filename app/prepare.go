@@ -46,6 +46,7 @@ func prepare(cfg *config.Config, log *slog.Logger) (parts, error) {
 		problems = cfg.Problems()
 	)
 	problems.Add("rpc", rpc.Check(cfg.RPC))
+	problems.Add(storeField(cfg), checkStore(cfg, log))
 	for i, n := range cfg.Nodes {
 		node, err := kamailio.New(n.ID, n.Config, log)
 		problems.Add(fmt.Sprintf("nodes[%d]", i), err)
@@ -71,19 +72,60 @@ func openStore(cfg *config.Config, log *slog.Logger, reg prometheus.Registerer) 
 	return local.New(cfg.Store.Local, log, reg)
 }
 
-// needRestart names the parts in which two configurations differ and which a
+// storeField is the part of the configuration that says how to open the store.
+func storeField(cfg *config.Config) string {
+	if cfg.Store.Type == config.StoreRedis {
+		return "store.redis"
+	}
+	return "store.local.path"
+}
+
+// checkStore reads the files that the store will read. It leaves the embedded
+// store's own file alone: a running sipwake may have it open.
+func checkStore(cfg *config.Config, log *slog.Logger) error {
+	if cfg.Store.Type != config.StoreRedis {
+		return nil
+	}
+	s, err := redis.New(cfg.Store.Redis, log, nil)
+	if err != nil {
+		return err
+	}
+	return s.Close()
+}
+
+// problem gives an error of the field its place in the configuration file.
+func problem(cfg *config.Config, field string, err error) error {
+	p := cfg.Problems()
+	p.Add(field, err)
+	return p.Err()
+}
+
+// needRestart names the settings in which two configurations differ and which a
 // reload leaves as they are.
 func needRestart(was, is *config.Config) []string {
 	var fields []string
-	for field, pair := range map[string][2]any{
-		"rpc.listen": {was.RPC.Listen, is.RPC.Listen},
-		"operations": {was.Operations, is.Operations},
-		"store":      {was.Store, is.Store},
-		"log":        {was.Log, is.Log},
-	} {
-		if !reflect.DeepEqual(pair[0], pair[1]) {
+	compare := func(field string, was, is any) {
+		if !reflect.DeepEqual(was, is) {
 			fields = append(fields, field)
 		}
 	}
+	compare("rpc.listen", was.RPC.Listen, is.RPC.Listen)
+	compare("rpc.cert_file", was.RPC.CertFile != "", is.RPC.CertFile != "") // TLS or not
+	compare("rpc.max_body", was.RPC.MaxBody, is.RPC.MaxBody)
+	compare("rpc.connections", was.RPC.Connections, is.RPC.Connections)
+	compare("operations.listen", was.Operations, is.Operations)
+	compare("log", was.Log, is.Log)
+	compare("store", ownStore(was), ownStore(is))
+	compare("wake.recent", was.Wake.Recent, is.Wake.Recent)
+	compare("wake.signals", was.Wake.Signals, is.Wake.Signals)
+	compare("wake.traces", was.Wake.Traces, is.Wake.Traces)
 	return fields
+}
+
+// ownStore is the store's part of a configuration without what it has from the
+// rules.
+func ownStore(cfg *config.Config) config.Store {
+	s := cfg.Store
+	s.Local.Recent, s.Redis.Recent = 0, 0
+	return s
 }

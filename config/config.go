@@ -32,7 +32,7 @@ type Config struct {
 	source source // of the file, for Problems
 }
 
-// Operations is the listener for metrics, health and the status page.
+// Operations is the listener for metrics and health.
 type Operations struct {
 	// Listen is the address, host:port. Default 127.0.0.1:8061.
 	Listen string `yaml:"listen"`
@@ -116,6 +116,8 @@ func (c *Config) Validate(report func(field, problem string)) {
 	c.RPC.Validate(below("rpc"))
 	if _, port, err := net.SplitHostPort(c.Operations.Listen); err != nil || port == "" {
 		report("operations.listen", "must be host:port, such as 127.0.0.1:8061")
+	} else if _, err := net.LookupPort("tcp", port); err != nil {
+		report("operations.listen", "has a port that is not between 0 and 65535")
 	} else if port != "0" && c.Operations.Listen == c.RPC.Listen {
 		report("operations.listen", "must not be that of rpc")
 	}

@@ -69,13 +69,16 @@ func New(cfg Config, service *wake.Service, info func() any, stats func() (any, 
 	return s, nil
 }
 
-// Configure takes a new configuration: tokens, networks, certificates and
-// deadline. The listening address and the limits on bodies and connections stay
-// as they were at the start.
+// Configure takes a new configuration: tokens, networks, certificates, deadline
+// and the limit on batches. The listening address, whether it speaks TLS, and the
+// limits on bodies and connections stay as they were at the start.
 func (s *Server) Configure(cfg Config) error {
 	prepared, err := prepare(cfg)
 	if err != nil {
 		return err
+	}
+	if old := s.settings.Load(); old != nil && prepared.cert == nil {
+		prepared.cert = old.cert // the listener goes on speaking TLS
 	}
 	s.settings.Store(prepared)
 	return nil
@@ -108,7 +111,7 @@ func (s *Server) Listen() (net.Listener, error) {
 	st := s.settings.Load()
 	l, err := net.Listen("tcp", st.Listen)
 	if err != nil {
-		return nil, fmt.Errorf("cannot listen for RPC: %w", err)
+		return nil, fmt.Errorf("cannot listen: %w", err)
 	}
 	if st.cert == nil {
 		return l, nil

@@ -44,7 +44,7 @@ type Service struct {
 	cancel  context.CancelFunc
 	mu      sync.Mutex // orders running.Add against Stop
 	stopped bool
-	stop    chan struct{} // closed by Stop: what need not wait goes on at once
+	stop    chan struct{}  // closed by Stop: what need not wait goes on at once
 	running sync.WaitGroup // of spawn
 }
 

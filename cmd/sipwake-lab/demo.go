@@ -200,6 +200,10 @@ func (s *stage) newPhone(ctx context.Context, sc *scene) (*phone.Phone, error) {
 		return p, err
 	}
 	if !sc.awake {
+		// The proxy reports each REGISTER by itself, and reports overtake each other.
+		if err := s.bound(ctx, sc.user, true); err != nil {
+			return p, err
+		}
 		if err := registerOK(ctx, p, 0); err != nil {
 			return p, err
 		}

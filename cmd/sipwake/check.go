@@ -8,19 +8,23 @@ import (
 )
 
 type checkCmd struct {
-	Config string `arg:"" optional:"" default:"${config}" help:"Configuration file (${default})." type:"path"`
+	File   string `arg:"" optional:"" help:"Configuration file; instead of --config." type:"path"`
+	Config string `short:"c" default:"${config}" help:"Configuration file (${default})." type:"path"`
 }
 
 // Run loads the configuration as serve does, up to but not including the store
 // and the listeners.
 func (c *checkCmd) Run() error {
-	cfg, err := config.Load(c.Config)
+	if c.File == "" {
+		c.File = c.Config
+	}
+	cfg, err := config.Load(c.File)
 	if err != nil {
 		return err
 	}
 	if err := app.Check(cfg); err != nil {
 		return err
 	}
-	fmt.Printf("%s: ok\n", c.Config)
+	fmt.Printf("%s: ok\n", c.File)
 	return nil
 }

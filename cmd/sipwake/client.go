@@ -10,7 +10,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/sipwake/sipwake/config"
@@ -20,6 +22,7 @@ import (
 // client calls the RPC interface of the sipwake that a configuration describes.
 type client struct {
 	url   string
+	where string // the server, for messages
 	token secret.Text
 	http  *http.Client
 }
@@ -31,18 +34,27 @@ func newClient(configFile string) (*client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &client{url: "http://" + cfg.RPC.Listen + "/rpc", http: &http.Client{Timeout: callPatience}}
+	c := &client{
+		url:   "http://" + cfg.RPC.Listen + "/rpc",
+		where: fmt.Sprintf("sipwake at %s (rpc.listen of %s)", cfg.RPC.Listen, configFile),
+		http:  &http.Client{Timeout: callPatience},
+	}
+	problem := func(field string, err error) error {
+		p := cfg.Problems()
+		p.Add(field, err)
+		return p.Err()
+	}
 	if cfg.RPC.CertFile != "" {
 		trust, err := trustOnly(cfg.RPC.CertFile)
 		if err != nil {
-			return nil, err
+			return nil, problem("rpc.cert_file", err)
 		}
 		c.url = "https://" + cfg.RPC.Listen + "/rpc"
 		c.http.Transport = &http.Transport{TLSClientConfig: trust}
 	}
 	if len(cfg.RPC.TokenFiles) > 0 {
 		if c.token, err = secret.ReadText(cfg.RPC.TokenFiles[0]); err != nil {
-			return nil, err
+			return nil, problem("rpc.token_files[0]", err)
 		}
 	}
 	return c, nil
@@ -56,9 +68,12 @@ func trustOnly(certFile string) (*tls.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot read certificate: %w", err)
 	}
-	block, _ := pem.Decode(text)
+	block, rest := pem.Decode(text)
+	for block != nil && block.Type != "CERTIFICATE" { // a key may be in the same file
+		block, rest = pem.Decode(rest)
+	}
 	if block == nil {
-		return nil, fmt.Errorf("cannot read certificate: %s is not PEM", certFile)
+		return nil, fmt.Errorf("cannot read certificate: %s holds no PEM certificate", certFile)
 	}
 	cert, err := x509.ParseCertificate(block.Bytes)
 	if err != nil {
@@ -70,6 +85,9 @@ func trustOnly(certFile string) (*tls.Config, error) {
 	switch {
 	case len(cert.DNSNames) > 0:
 		cfg.ServerName = cert.DNSNames[0]
+		if rest, ok := strings.CutPrefix(cfg.ServerName, "*."); ok {
+			cfg.ServerName = "sipwake." + rest // any name that the wildcard covers
+		}
 	case len(cert.IPAddresses) > 0:
 		cfg.ServerName = cert.IPAddresses[0].String()
 	}
@@ -92,21 +110,27 @@ func (c *client) call(ctx context.Context, method string, params, result any) er
 	}
 	res, err := c.http.Do(req)
 	if err != nil {
-		return fmt.Errorf("cannot reach sipwake: %w", err)
+		if e := (*url.Error)(nil); errors.As(err, &e) {
+			err = e.Err
+		}
+		return fmt.Errorf("cannot reach %s: %w", c.where, err)
 	}
 	defer res.Body.Close()
+	if res.StatusCode == http.StatusForbidden {
+		return fmt.Errorf("%s does not let this machine in: see rpc.networks", c.where)
+	}
 	var answer struct {
 		Result json.RawMessage
 		Error  *struct{ Message string }
 	}
 	if err := json.NewDecoder(res.Body).Decode(&answer); err != nil {
-		return fmt.Errorf("cannot read the answer of %s (HTTP %d): %w", method, res.StatusCode, err)
+		return fmt.Errorf("cannot read the answer of %s: HTTP %d, and no JSON-RPC: is it another program's port?", c.where, res.StatusCode)
 	}
 	if answer.Error != nil {
-		return errors.New(answer.Error.Message)
+		return fmt.Errorf("%s answered: %s", c.where, answer.Error.Message)
 	}
 	if err := json.Unmarshal(answer.Result, result); err != nil {
-		return fmt.Errorf("cannot read the answer of %s: %w", method, err)
+		return fmt.Errorf("cannot read the answer of %s: %w", c.where, err)
 	}
 	return nil
 }

@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/sipwake/sipwake/app"
 	"github.com/sipwake/sipwake/config"
 )
@@ -34,6 +36,7 @@ func (c *serveCmd) Run() error {
 		return err
 	}
 	log := newLogger(cfg.Log)
+	redis.SetLogger(redisLog{log}) // for the whole process, so it is done here
 	a, err := app.New(cfg, buildVersion(), log)
 	if err != nil {
 		return err
@@ -76,4 +79,14 @@ func newLogger(cfg config.Log) *slog.Logger {
 		return slog.New(slog.NewTextHandler(os.Stderr, opts))
 	}
 	return slog.New(slog.NewJSONHandler(os.Stderr, opts))
+}
+
+// redisLog passes go-redis' own complaints on as debug lines: what fails because
+// of them is reported where it fails. Their arguments stay out, for they may
+// quote what Redis was sent.
+type redisLog struct{ log *slog.Logger }
+
+// Printf implements the interface that redis.SetLogger wants.
+func (l redisLog) Printf(_ context.Context, format string, _ ...any) {
+	l.log.Debug("redis connection failed", "detail", format)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -47,18 +48,23 @@ func (c *traceCmd) Run() error {
 		fmt.Println("no call remembered")
 	}
 	for _, w := range res.Wakes {
-		fmt.Printf("%s  %s for %s at node %s: %s, %s  (Call-ID %s)\n", time.UnixMilli(w.StartedMS).Format(time.RFC3339),
-			w.Kind, w.AOR, w.Node, w.Outcome, orOpen(w.Reason), w.CallID)
+		fmt.Printf("%s  %s for %s at node %s: %s  (Call-ID %s)\n", time.UnixMilli(w.StartedMS).Format(time.RFC3339),
+			w.Kind, w.AOR, w.Node, standing(w.Outcome, w.Reason), w.CallID)
 		for _, e := range w.Events {
-			fmt.Printf("%8d ms  %-12s %s %s\n", e.AtMS-w.StartedMS, e.Event, e.Device, e.Detail)
+			fmt.Println(strings.TrimRight(fmt.Sprintf("%8d ms  %-12s %s %s", e.AtMS-w.StartedMS, e.Event, e.Device, e.Detail), " "))
 		}
 	}
 	return nil
 }
 
-func orOpen(reason string) string {
-	if reason == "" {
-		return "open"
+// standing says how the wake began and how it ended. One for nobody, or one that
+// was shed, is never open.
+func standing(outcome, reason string) string {
+	switch {
+	case reason != "":
+		return outcome + ", " + reason
+	case outcome == "none" || outcome == "shed":
+		return outcome
 	}
-	return reason
+	return outcome + ", open"
 }

@@ -1,0 +1,188 @@
+package main
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/apnssim"
+)
+
+// call calls a method of the service.
+func (s *service) call(method string, params, result any) {
+	s.t.Helper()
+	body, err := json.Marshal(map[string]any{"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	res, err := http.Post("http://"+s.rpc+"/rpc", "application/json", bytes.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var answer struct{ Result, Error json.RawMessage }
+	if err := json.Unmarshal(text, &answer); err != nil || answer.Error != nil {
+		s.t.Fatalf("%s: %v in %s", method, err, text)
+	}
+	if result != nil {
+		if err := json.Unmarshal(answer.Result, result); err != nil {
+			s.t.Fatalf("%s: %v in %s", method, err, text)
+		}
+	}
+}
+
+// at is the configuration of the service as its clients need it: with the port
+// that it really has.
+func (s *service) at(name string) {
+	s.t.Helper()
+	write(s.t, s.dir, name, []byte("rpc:\n  listen: "+s.rpc+"\n"))
+}
+
+// A call to a phone that sleeps, one to a user without any, and one that goes on.
+func TestTrace(t *testing.T) {
+	apns, err := apnssim.Start(apnssim.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer apns.Close()
+	node := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `{"jsonrpc":"2.0","id":1,"result":{"status":"added"}}`)
+	}))
+	defer node.Close()
+	dir := configured(t)
+	write(t, dir, "apns-ca.pem", apns.CA())
+	key, err := apns.MakeKey(dir, "ABCDE12345", "12345ABCDE")
+	if err != nil {
+		t.Fatal(err)
+	}
+	edit(t, dir, "key_file: key.p8", "key_file: "+key+"\n    endpoint: "+apns.URL()+"\n    ca_file: apns-ca.pem")
+	edit(t, dir, "http://127.0.0.1:5060", node.URL)
+	edit(t, dir, "store:", "wake:\n  recent: 10ms\nstore:")
+	s := serve(t, dir)
+	s.at("client.yml")
+
+	type obj map[string]any
+	register := obj{"node": "sip1", "aor": "bob@example.com", "call_id": "r1", "cseq": 1, "expires": 0, "source": "udp:192.0.2.7:5070",
+		"contact": fmt.Sprintf("<sip:bob@192.0.2.7;pn-provider=apns;pn-param=ABCDE12345.com.example.phone.voip;pn-prid=%064x>", 7)}
+	register["expires"] = 600
+	s.call("binding.register", register, nil)
+	register["expires"], register["cseq"] = 0, 2
+	s.call("binding.register", register, nil)
+	start := obj{"node": "sip1", "aor": "bob@example.com", "call_id": "c1", "call": "1-1", "kind": "call", "hold_s": 30}
+	var res struct{ Outcome string }
+	if s.call("wake.start", start, &res); res.Outcome != "pushing" {
+		t.Fatalf("wake.start: %s", res.Outcome)
+	}
+	trace := func(args ...string) string {
+		t.Helper()
+		stdout, stderr, status := sipwake(t, dir, append([]string{"trace", "--config", "client.yml"}, args...)...)
+		if status != 0 || stderr != "" {
+			t.Fatalf("status %d: %s", status, stderr)
+		}
+		return stdout
+	}
+	match := func(got, want string) {
+		t.Helper()
+		if !regexp.MustCompile(`\A` + want + `\z`).MatchString(got) {
+			t.Errorf("got\n%swant\n%s", got, want)
+		}
+	}
+	// until reads the trace again and again: pushes and signals end by themselves.
+	until := func(text string) string {
+		t.Helper()
+		deadline := time.Now().Add(patience)
+		for {
+			got := trace("--aor", "Bob@Example.com")
+			if strings.Contains(got, text) || time.Now().After(deadline) {
+				return got
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+	}
+	const (
+		ms     = ` +\d+ ms  `
+		device = `[0-9a-f]{20} `
+		head   = `\d{4}-\d\d-\d\dT[0-9:]{8}\S*  call for (bob|nobody)@example.com at node sip1: `
+	)
+	match(until("accepted"), head+`pushing, open  \(Call-ID c1\)\n`+
+		ms+`held          sip1\n`+ms+`pushing      `+device+`apns\n`+ms+`accepted     `+device+`apns\n`)
+	register["expires"], register["cseq"] = 600, 3
+	s.call("binding.register", register, nil)
+	until("signalled")
+	s.call("wake.end", obj{"node": "sip1", "aor": "bob@example.com", "call_id": "c1", "call": "1-1", "reason": "answered", "code": 200}, nil)
+	match(trace("--call-id", "c1"), head+`pushing, answered  \(Call-ID c1\)\n`+
+		ms+`held          sip1\n`+ms+`pushing      `+device+`apns\n`+ms+`accepted     `+device+`apns\n`+
+		ms+`registered   `+device+`udp:192.0.2.7:5070\n`+ms+`signalled    `+device+`added\n`+ms+`ended         answered\n`)
+
+	start["aor"], start["call_id"], start["call"] = "nobody@example.com", "c2", "2-2"
+	s.call("wake.start", start, nil)
+	match(trace("--aor", "nobody@example.com"), head+`none  \(Call-ID c2\)\n`+ms+`held          sip1\n`)
+	match(trace("--aor", "eve@example.com"), "no call remembered\n")
+}
+
+// A client that does not find its server says where it looked, and where that
+// comes from.
+func TestTraceWithoutServer(t *testing.T) {
+	dir := configured(t)
+	s := serve(t, dir)
+	f := func(config, want string) {
+		t.Helper()
+		write(t, dir, "client.yml", []byte(config))
+		stdout, stderr, status := sipwake(t, dir, "trace", "--config", "client.yml", "--aor", "bob@example.com")
+		if stderr != "sipwake: "+want+"\n" || stdout != "" || status != 1 {
+			t.Errorf("status %d, want %s, got\n%s%s", status, want, stdout, stderr)
+		}
+	}
+	closed := freePort(t)
+	f("rpc: {listen: \""+closed+"\"}", "cannot reach sipwake at "+closed+" (rpc.listen of client.yml): dial tcp "+closed+": connect: connection refused")
+	f("rpc: {listen: \""+s.operations+"\"}\noperations: {listen: \"127.0.0.1:1\"}",
+		"cannot read the answer of sipwake at "+s.operations+" (rpc.listen of client.yml): HTTP 404, and no JSON-RPC: is it another program's port?")
+	f("rpc:\n  listen: "+s.rpc+"\n  cert_file: key.p8\n  key_file: key.p8",
+		"client.yml:3: rpc.cert_file: cannot read certificate: key.p8 holds no PEM certificate")
+	f("rpc:\n  listen: "+s.rpc+"\n  token_files: [none]",
+		"client.yml:3: rpc.token_files[0]: cannot read secret: open none: no such file or directory")
+	f("rpc:\n  listen: "+s.rpc+"\n  cert_file: cert.pem\n  key_file: key.pem",
+		"cannot reach sipwake at "+s.rpc+" (rpc.listen of client.yml): http: server gave HTTP response to HTTPS client")
+}
+
+// With TLS and tokens, whatever name the certificate has.
+func TestTraceWithTLS(t *testing.T) {
+	for _, host := range []string{"127.0.0.1", "sip.example.com", "*.example.com"} {
+		t.Run(host, func(t *testing.T) {
+			dir := configured(t)
+			key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+			if err != nil {
+				t.Fatal(err)
+			}
+			write(t, dir, "key.pem", pkcs8(t, key))
+			write(t, dir, "cert.pem", certificate(t, key, host))
+			edit(t, dir, "listen: 127.0.0.1:0", "listen: 127.0.0.1:0\n  cert_file: cert.pem\n  key_file: key.pem\n  token_files: [rpc.token]")
+			s := serve(t, dir)
+			tls := "rpc:\n  listen: " + s.rpc + "\n  cert_file: cert.pem\n  key_file: key.pem\n"
+			write(t, dir, "client.yml", []byte(tls+"  token_files: [rpc.token]\n"))
+			stdout, stderr, status := sipwake(t, dir, "trace", "--config", "client.yml", "--aor", "bob@example.com")
+			if stdout != "no call remembered\n" || status != 0 {
+				t.Errorf("status %d: %s%s", status, stdout, stderr)
+			}
+			write(t, dir, "client.yml", []byte(tls))
+			want := "sipwake: sipwake at " + s.rpc + " (rpc.listen of client.yml) answered: not authorised\n"
+			if _, stderr, status := sipwake(t, dir, "trace", "--config", "client.yml", "--aor", "bob@example.com"); stderr != want || status != 1 {
+				t.Errorf("without a token: status %d: %s", status, stderr)
+			}
+		})
+	}
+}
