@@ -1,0 +1,180 @@
+package webpushsim
+
+import (
+	"encoding/json"
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sipwake/sipwake/secret"
+)
+
+// Behaviour is how the server answers a push that is without fault. The zero
+// Behaviour delivers it.
+type Behaviour struct {
+	// Status refuses it; one of 2xx is answered without delivery.
+	Status int
+	// Reason is the service's word in the JSON body, as Apple has it.
+	Reason string
+	// RetryAfter and Location are the headers' values.
+	RetryAfter string
+	Location   string
+	// Body replaces the JSON.
+	Body string
+	// Delay comes on top of the server's latency.
+	Delay time.Duration
+	Fault Fault
+}
+
+// Fault is a failure of the connection instead of an answer.
+type Fault int
+
+// The faults.
+const (
+	None    Fault = iota
+	Silence       // the request is never answered
+	Reset         // the stream is reset
+	Drop          // the connection is closed
+	Flood         // the answer is accepted, and its body never ends
+)
+
+// Push is one push that was accepted or refused. Its Token prints as a hash.
+type Push struct {
+	At       time.Time
+	Token    secret.Token
+	Status   int
+	Reason   string
+	Protocol string
+	Header   http.Header
+	Message  *Message // nil if it could not be read
+}
+
+// Behave sets how pushes to the URL of a subscription are answered: each takes
+// the next behaviour, and the last one stays. None means delivery.
+func (s *Server) Behave(uri string, script ...Behaviour) {
+	b := s.find(uri)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.script = script
+}
+
+func (b *browser) next() Behaviour {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.script) == 0 {
+		return Behaviour{}
+	}
+	next := b.script[0]
+	if len(b.script) > 1 {
+		b.script = b.script[1:]
+	}
+	return next
+}
+
+// OnDeliver has f called with each push that is delivered to the URL of a
+// subscription, after the answer was sent and from the push's own goroutine. nil
+// ends it.
+func (s *Server) OnDeliver(uri string, f func(*Message)) {
+	b := s.find(uri)
+	if f == nil {
+		b.onDeliver.Store(nil)
+		return
+	}
+	b.onDeliver.Store(&f)
+}
+
+// act does what b says and tells whether the push is to be delivered.
+func (s *Server) act(w http.ResponseWriter, r *http.Request, p *Push, b Behaviour) bool {
+	switch b.Fault {
+	case Silence:
+		select {
+		case <-r.Context().Done():
+		case <-s.closing:
+		}
+		return false
+	case Reset:
+		panic(http.ErrAbortHandler)
+	case Drop:
+		if c, ok := r.Context().Value(connKey{}).(net.Conn); ok {
+			_ = c.Close() // closed is closed
+		}
+		return false
+	case Flood:
+		w.WriteHeader(http.StatusCreated)
+		for block := make([]byte, 16<<10); ; {
+			if _, err := w.Write(block); err != nil {
+				return false
+			}
+		}
+	}
+	if b.Status == 0 {
+		return true
+	}
+	s.refuse(w, p, b)
+	return false
+}
+
+func (s *Server) refuse(w http.ResponseWriter, p *Push, b Behaviour) {
+	p.Status, p.Reason = b.Status, b.Reason
+	s.recorder.add(*p)
+	if b.RetryAfter != "" {
+		w.Header().Set("Retry-After", b.RetryAfter)
+	}
+	if b.Location != "" {
+		w.Header().Set("Location", b.Location)
+	}
+	body := []byte(b.Body)
+	if b.Body == "" && b.Reason != "" {
+		body, _ = json.Marshal(map[string]string{"reason": b.Reason}) // a string is always fine
+	}
+	if b.Status != http.StatusNoContent {
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	}
+	w.WriteHeader(b.Status)
+	_, _ = w.Write(body) // the client may be gone
+}
+
+// recorder keeps the last pushes and counts all.
+type recorder struct {
+	accepted, refused atomic.Uint64
+	most              int
+
+	mu   sync.Mutex
+	ring []Push
+	next int
+}
+
+func (r *recorder) add(p Push) {
+	if p.Status == http.StatusCreated {
+		r.accepted.Add(1)
+	} else {
+		r.refused.Add(1)
+	}
+	if r.most <= 0 {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.ring) < r.most {
+		r.ring = append(r.ring, p)
+		return
+	}
+	r.ring[r.next] = p
+	r.next = (r.next + 1) % r.most
+}
+
+// Pushes returns the last pushes, the oldest first.
+func (s *Server) Pushes() []Push {
+	r := &s.recorder
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append(append([]Push(nil), r.ring[r.next:]...), r.ring[:r.next]...)
+}
+
+// Counts tells how many pushes were accepted and refused since the start.
+func (s *Server) Counts() (accepted, refused uint64) {
+	return s.recorder.accepted.Load(), s.recorder.refused.Load()
+}

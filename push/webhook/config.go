@@ -1,0 +1,184 @@
+package webhook
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/push"
+	"github.com/sipwake/sipwake/secret"
+)
+
+const (
+	openTimeout = 5 * time.Second
+	idleTimeout = 90 * time.Second
+	maxHeader   = 32 << 10
+	minSecret   = 16 // bytes
+)
+
+// payload is the default template: what the body around it does not say.
+const payload = `{"to":"{TO}","from":"{FROM}","user":"{FROMUSERNAME}","display":"{FROMDISPLAYNAME}",` +
+	`"call_id":"{CALLID}","uuid":"{UUID}","media":"{MEDIA}","title":"{TITLE}","body":"{BODY}","data":{"{DATA}":null}}`
+
+// Config is one service of the operator's own.
+type Config struct {
+	// Provider is the pn-provider that the service pushes for, such as "hms".
+	Provider string `yaml:"provider"`
+	// Packages are the names by which clients call the app in pn-param. None
+	// means clients that send no pn-param.
+	Packages []string `yaml:"packages"`
+	// URL is where pushes are posted; https, or http to this machine.
+	URL string `yaml:"url"`
+	// SecretFile holds the key that pushes are signed with, at least 16 bytes
+	// without the line end.
+	SecretFile string `yaml:"secret_file"`
+	// CAFile holds PEM certificates that are trusted beside those of the system.
+	CAFile string `yaml:"ca_file"`
+
+	// Limits are for each of Packages.
+	push.Limits `yaml:",inline"`
+}
+
+// SetDefaults fills the fields that are zero.
+func (c *Config) SetDefaults() { c.Limits.SetDefaults() }
+
+// Validate reports every problem that shows without reading files. Call
+// SetDefaults first.
+func (c *Config) Validate(report func(field, problem string)) {
+	const letters = "abcdefghijklmnopqrstuvwxyz0123456789.-_"
+	switch c.Provider {
+	case "apns", "apns.dev", "apple", "ios", "fcm", "firebase", "android", "google", "webpush":
+		report("provider", fmt.Sprintf("must not be %q: sipwake pushes for it itself", c.Provider))
+	default:
+		if c.Provider == "" || len(c.Provider) > 64 || strings.Trim(c.Provider, letters) != "" {
+			report("provider", "must be a name of 1 to 64 small letters, digits, dots, hyphens and underscores")
+		}
+	}
+	for i, p := range c.Packages {
+		field := fmt.Sprintf("packages[%d]", i)
+		switch {
+		case p == "" || len(p) > 255 || !visible(p):
+			report(field, "must be 1 to 255 visible ASCII characters")
+		case slices.Contains(c.Packages[:i], p):
+			report(field, fmt.Sprintf("%q is there twice", p))
+		}
+	}
+	if problem := checkURL(c.URL); problem != "" {
+		report("url", problem)
+	}
+	if c.SecretFile == "" {
+		report("secret_file", "must be set")
+	}
+	c.Limits.Validate(report)
+}
+
+// checkURL does not quote the URL: its query may hold a key.
+func checkURL(s string) (problem string) {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil, u.Scheme != "https" && u.Scheme != "http", u.Hostname() == "", u.User != nil, u.Fragment != "":
+		return "must be an https URL without user information and fragment"
+	case u.Scheme == "http" && !loopback(u.Hostname()):
+		return "must be an https URL: http is only for this machine, such as http://127.0.0.1:8090/push"
+	}
+	return ""
+}
+
+func loopback(host string) bool {
+	if a, err := netip.ParseAddr(host); err == nil {
+		return a.Unmap().IsLoopback()
+	}
+	return host == "localhost"
+}
+
+// Apps reads the files and returns an app for each package. They do not connect,
+// and share their connections. An error begins with the yaml name of the field
+// that is wrong. Call SetDefaults and Validate first.
+func (c *Config) Apps(_ *slog.Logger) ([]push.App, error) {
+	key, err := secret.ReadText(c.SecretFile)
+	if err != nil {
+		return nil, fmt.Errorf("secret_file: %w", err)
+	}
+	if len(key.Reveal()) < minSecret {
+		return nil, fmt.Errorf("secret_file: %s must hold at least %d bytes", c.SecretFile, minSecret)
+	}
+	tlsConfig := &tls.Config{MinVersion: tls.VersionTLS12}
+	var ca []byte
+	if c.CAFile != "" {
+		if ca, err = os.ReadFile(c.CAFile); err != nil {
+			return nil, fmt.Errorf("ca_file: cannot read file: %w", err)
+		}
+		roots, err := x509.SystemCertPool()
+		if err != nil {
+			roots = x509.NewCertPool()
+		}
+		if !roots.AppendCertsFromPEM(ca) {
+			return nil, fmt.Errorf("ca_file: %s holds no PEM certificate", c.CAFile)
+		}
+		tlsConfig.RootCAs = roots
+	}
+	templates := push.DefaultTemplates(pnparam.Provider(c.Provider))
+	for _, k := range push.Kinds() {
+		if templates, err = templates.With(k, "", []byte(payload)); err != nil {
+			panic("BUG: default template: " + err.Error())
+		}
+	}
+	// All that makes a client what it is, with a mark where each part ends.
+	sum := sha256.New()
+	for _, part := range []string{fmt.Sprintf("%q %+v", c.URL, c.Limits), key.Reveal(), string(ca)} {
+		fmt.Fprintf(sum, "%d:%s,", len(part), part)
+	}
+	fingerprint := hex.EncodeToString(sum.Sum(nil))
+
+	packages := c.Packages
+	if len(packages) == 0 {
+		packages = []string{""}
+	}
+	transport := newTransport(tlsConfig, c.InFlight)
+	apps := make([]push.App, len(packages))
+	for i, name := range packages {
+		apps[i] = push.App{
+			Provider: pnparam.Provider(c.Provider),
+			Packages: []string{name},
+			Default:  true,
+			Client: &Provider{
+				provider: pnparam.Provider(c.Provider), app: name, url: c.URL, sign: signer(key), transport: transport,
+			},
+			Limits:      c.Limits,
+			Templates:   templates,
+			Fingerprint: fingerprint,
+		}
+	}
+	return apps, nil
+}
+
+// newTransport keeps connections, and has no more than one request on each: a
+// request that is never answered costs one connection and holds up no other.
+func newTransport(config *tls.Config, inFlight int) *http.Transport {
+	t := &http.Transport{
+		Proxy:                  http.ProxyFromEnvironment,
+		DialContext:            (&net.Dialer{Timeout: openTimeout}).DialContext,
+		TLSClientConfig:        config,
+		TLSHandshakeTimeout:    openTimeout,
+		DisableCompression:     true,
+		MaxIdleConns:           inFlight,
+		MaxIdleConnsPerHost:    inFlight,
+		IdleConnTimeout:        idleTimeout,
+		MaxResponseHeaderBytes: maxHeader,
+		Protocols:              new(http.Protocols),
+	}
+	t.Protocols.SetHTTP1(true)
+	return t
+}

@@ -1,0 +1,116 @@
+package webhook
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/sipwake/sipwake/push"
+)
+
+const maxID = 128 // bytes
+
+// reply translates the service's answer.
+func reply(status int, header http.Header, body []byte, token string) push.Reply {
+	var answer struct {
+		ID     string      `json:"id"`
+		Reason push.Reason `json:"reason"`
+	}
+	// What is not JSON has only its status to tell.
+	_ = json.Unmarshal(body, &answer)
+	r := push.Reply{Reason: outcome(status, answer.Reason)}
+	if r.Reason == push.Accepted {
+		if len(answer.ID) <= maxID && visible(answer.ID) && !strings.Contains(answer.ID, token) {
+			r.ID = answer.ID
+		}
+		return r
+	}
+	r.Detail = "HTTP " + strconv.Itoa(status)
+	if r.Reason == push.Throttled || r.Reason == push.Unavailable {
+		r.RetryAfter = retryAfter(header.Get("Retry-After"), time.Now())
+	}
+	return r
+}
+
+// outcome goes by the service's own word, if it is one that a service can say.
+func outcome(status int, word push.Reason) push.Reason {
+	success := status >= http.StatusOK && status < http.StatusMultipleChoices
+	switch word {
+	case push.TokenDead, push.TokenBad, push.Credential, push.BadRequest, push.Throttled, push.Unavailable:
+		return word
+	}
+	if success {
+		return push.Accepted
+	}
+	switch status {
+	case http.StatusGone:
+		return push.TokenDead
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusProxyAuthRequired:
+		return push.Credential
+	case http.StatusTooManyRequests:
+		return push.Throttled
+	case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusRequestTimeout, http.StatusTooEarly:
+		return push.Unavailable
+	}
+	if status >= http.StatusBadRequest && status < http.StatusInternalServerError {
+		return push.BadRequest
+	}
+	return push.Unavailable
+}
+
+// noAnswer explains a try that got no status. The error itself may quote the
+// URL, in which there may be a key.
+func noAnswer(ctx context.Context, err error) push.Reply {
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+		return push.Reply{Reason: push.Dropped, Detail: "cancelled"}
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return push.Reply{Reason: push.Timeout, Detail: "no answer in time"}
+	}
+	return push.Reply{Reason: push.Unavailable, Detail: problem(err)}
+}
+
+func problem(err error) string {
+	var (
+		dns         *net.DNSError
+		certificate *tls.CertificateVerificationError
+		errno       syscall.Errno
+	)
+	switch {
+	case errors.As(err, &dns):
+		return "the name in url cannot be resolved"
+	case errors.As(err, &certificate):
+		return "the certificate of url is not valid"
+	case errors.As(err, &errno):
+		return errno.Error()
+	}
+	return "the connection was lost"
+}
+
+// visible tells whether s has visible ASCII characters only.
+func visible(s string) bool {
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+// retryAfter reads a Retry-After header (RFC 9110 section 10.2.3).
+func retryAfter(v string, now time.Time) time.Duration {
+	if s, err := strconv.ParseUint(v, 10, 31); err == nil {
+		return time.Duration(s) * time.Second
+	}
+	if t, err := http.ParseTime(v); err == nil {
+		return max(0, t.Sub(now))
+	}
+	return 0
+}

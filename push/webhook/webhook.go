@@ -1,0 +1,170 @@
+// Package webhook hands pushes to a service of the operator's own, so that any
+// push service can be attached without a change to sipwake.
+//
+// Each try of a push is one POST with the headers
+//
+//	Content-Type: application/json
+//	Idempotency-Key: <id>
+//	X-Sipwake-Signature: t=<seconds since 1970>,v1=<hexadecimal>
+//
+// and a body of
+//
+//	{
+//	  "id": "…",            the same in every try of one push: push it once
+//	  "kind": "call",       or chat, cancel, custom, refresh
+//	  "provider": "hms",    the pn-provider
+//	  "app": "…",           the package: the pn-param, may be empty
+//	  "token": "…",         the pn-prid
+//	  "ttl_s": 20,          for how many seconds the push is of use
+//	  "payload": {…}        the template's, filled in
+//	}
+//
+// v1 is the HMAC-SHA256, keyed with the contents of secret_file, of the t of the
+// header, a dot and the body as it came. The receiver should compare in constant
+// time and refuse a t that is minutes away from its own clock.
+//
+// What follows from the answer's status:
+//
+//	2xx                        accepted
+//	410                        token dead: the binding is removed
+//	400, 413, 422 and so on    bad request: the payload is wrong, no other try
+//	401, 403, 407              credential: the signature was refused
+//	429                        throttled
+//	404, 405, 408, 425, 3xx    unavailable: what takes pushes is not there; a
+//	                           redirect is not followed
+//	5xx                        unavailable
+//
+// Retry-After, in seconds or as a date, says when to try again after 429 and
+// whatever is unavailable. A JSON body can be more exact than the status:
+// {"reason": "…"} with one of token_dead, token_bad, credential, bad_request,
+// throttled, unavailable, or, with 2xx, accepted. Another word is as none. With
+// an accepted push, {"id": "…"} is the push service's own name for it, up to 128
+// visible ASCII characters.
+package webhook
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/push"
+	"github.com/sipwake/sipwake/secret"
+)
+
+const (
+	signatureHeader = "X-Sipwake-Signature"
+	maxAnswer       = 64 << 10
+)
+
+// Provider pushes for one package. Safe for concurrent use.
+type Provider struct {
+	provider  pnparam.Provider
+	app       string
+	url       string
+	sign      func(now time.Time, text []byte) string // holds the key, which fmt cannot print so
+	transport *http.Transport
+
+	inFlight atomic.Int64
+	closed   atomic.Bool
+}
+
+var _ push.Provider = (*Provider)(nil)
+
+// body is what is posted.
+type body struct {
+	ID       string           `json:"id"`
+	Kind     push.Kind        `json:"kind"`
+	Provider pnparam.Provider `json:"provider"`
+	App      string           `json:"app"`
+	Token    string           `json:"token"`
+	TTL      int64            `json:"ttl_s"`
+	Payload  json.RawMessage  `json:"payload,omitempty"`
+}
+
+// Close implements push.Provider.
+func (p *Provider) Close() {
+	p.closed.Store(true)
+	if p.inFlight.Load() == 0 {
+		p.transport.CloseIdleConnections()
+	}
+}
+
+// Push implements push.Provider. It makes one request; it is sent again only if
+// an idle connection turns out to have been closed by the service.
+func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
+	p.inFlight.Add(1)
+	defer func() {
+		if p.inFlight.Add(-1) == 0 && p.closed.Load() {
+			p.transport.CloseIdleConnections()
+		}
+	}()
+	if n.Token.Empty() {
+		return push.Reply{Reason: push.NoToken, Detail: "there is no token"}
+	}
+	id := identity(n)
+	text, err := json.Marshal(body{
+		ID: id, Kind: n.Kind, Provider: p.provider, App: p.app, Token: n.Token.Reveal(),
+		TTL: secondsLeft(n, time.Now()), Payload: n.Payload,
+	})
+	if err != nil { // the error may quote the payload
+		return push.Reply{Reason: push.BadRequest, Detail: "the payload is not valid JSON"}
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url, bytes.NewReader(text))
+	if err != nil {
+		return push.Reply{Reason: push.BadRequest, Detail: "the request cannot be made"}
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("User-Agent", "sipwake")
+	req.Header.Set("Idempotency-Key", id)
+	req.Header.Set(signatureHeader, p.sign(time.Now(), text))
+	resp, err := p.transport.RoundTrip(req) // not a Client: it would follow redirects
+	if err != nil {
+		return noAnswer(ctx, err)
+	}
+	defer resp.Body.Close()
+	// A body that breaks off does not undo the status.
+	answer, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	return reply(resp.StatusCode, resp.Header, answer, n.Token.Reveal())
+}
+
+// identity names a push: the tries of one have all of this in common, and no two
+// have the same deadline to the nanosecond.
+func identity(n *push.Notification) string {
+	sum := sha256.New()
+	for _, part := range []string{
+		string(n.Kind), string(n.Service), n.Token.Reveal(), n.CollapseID, strconv.FormatInt(n.Deadline.UnixNano(), 10), string(n.Payload),
+	} {
+		fmt.Fprintf(sum, "%d:%s,", len(part), part)
+	}
+	return hex.EncodeToString(sum.Sum(nil)[:16])
+}
+
+// secondsLeft is until the deadline, rounded up.
+func secondsLeft(n *push.Notification, now time.Time) int64 {
+	if n.Deadline.IsZero() {
+		return 0
+	}
+	return int64(math.Ceil(max(0, n.Deadline.Sub(now).Seconds())))
+}
+
+// signer makes the values of the signature's header.
+func signer(key secret.Text) func(now time.Time, text []byte) string {
+	return func(now time.Time, text []byte) string {
+		t := strconv.FormatInt(now.Unix(), 10)
+		mac := hmac.New(sha256.New, []byte(key.Reveal()))
+		mac.Write([]byte(t + "."))
+		mac.Write(text)
+		return "t=" + t + ",v1=" + hex.EncodeToString(mac.Sum(nil))
+	}
+}

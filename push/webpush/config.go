@@ -1,0 +1,209 @@
+package webpush
+
+import (
+	"crypto/ecdsa"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/push"
+)
+
+// Config is the one Web Push app: RFC 8599 gives such subscriptions no name by
+// which several could be told apart.
+type Config struct {
+	// VAPIDKeyFile holds the P-256 private key in PEM, such as
+	// "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256" makes it.
+	// Subscriptions are bound to it: a new key ends them all.
+	VAPIDKeyFile string `yaml:"vapid_key_file"`
+	// Subject is where push services can reach the operator: a mailto: or https:
+	// URL. Apple insists on one that is valid.
+	Subject string `yaml:"subject"`
+	// Hosts are the push services that may be called: "name", or "*.domain" for
+	// every host below, or either with a port other than 443. Default: those of
+	// Google, Mozilla, Apple and Microsoft.
+	Hosts []string `yaml:"hosts"`
+	// CAFile holds PEM certificates that are trusted beside those of the system.
+	CAFile string `yaml:"ca_file"`
+	// AllowPrivate also lets Hosts lead to addresses that are not public, and be
+	// IP addresses. For labs only: clients can then make sipwake call any URL at
+	// these hosts. Hosts must be set.
+	AllowPrivate bool `yaml:"allow_private"`
+	// OriginInFlight bounds the requests under way at one push service; further
+	// pushes to it wait, each of them counted in InFlight. Default a quarter of
+	// InFlight.
+	OriginInFlight int `yaml:"origin_in_flight"`
+
+	// Limits are for all push services together; InFlight is 1024 by default, so
+	// that one that is slow leaves room for the others.
+	push.Limits `yaml:",inline"`
+}
+
+// SetDefaults fills the fields that are zero.
+func (c *Config) SetDefaults() {
+	if len(c.Hosts) == 0 && !c.AllowPrivate {
+		c.Hosts = []string{
+			"fcm.googleapis.com",
+			"updates.push.services.mozilla.com",
+			"*.push.apple.com",
+			"*.notify.windows.com",
+		}
+	}
+	if c.InFlight == 0 {
+		c.InFlight = 1024
+	}
+	c.Limits.SetDefaults()
+	if c.OriginInFlight == 0 {
+		c.OriginInFlight = max(1, c.InFlight/4)
+	}
+}
+
+// Validate reports every problem that shows without reading files. Call
+// SetDefaults first.
+func (c *Config) Validate(report func(field, problem string)) {
+	if c.VAPIDKeyFile == "" {
+		report("vapid_key_file", "must be set")
+	}
+	if !subject(c.Subject) {
+		report("subject", fmt.Sprintf("must be a mailto: or https: URL, such as mailto:admin@example.com, is %q", c.Subject))
+	}
+	if c.AllowPrivate && len(c.Hosts) == 0 {
+		report("allow_private", "needs hosts to be set: it is for labs only")
+	}
+	for i, h := range c.Hosts {
+		field := fmt.Sprintf("hosts[%d]", i)
+		r, problem := parseHostRule(h)
+		switch {
+		case problem != "":
+			report(field, problem)
+		case r.literal && !c.AllowPrivate:
+			report(field, "must be a host name: an IP address is for labs only, with allow_private")
+		case slices.Contains(c.Hosts[:i], h):
+			report(field, fmt.Sprintf("%q is there twice", h))
+		}
+	}
+	if c.OriginInFlight < 1 || c.OriginInFlight > c.InFlight {
+		report("origin_in_flight", fmt.Sprintf("must be between 1 and in_flight, which is %d, is %d", c.InFlight, c.OriginInFlight))
+	}
+	c.Limits.Validate(report)
+}
+
+func subject(s string) bool {
+	u, err := url.Parse(s)
+	if err != nil || !visible(s) {
+		return false
+	}
+	switch u.Scheme {
+	case "mailto":
+		user, host, ok := strings.Cut(u.Opaque, "@")
+		return ok && user != "" && host != "" && !strings.ContainsAny(s, "<>")
+	case "https":
+		return u.Hostname() != ""
+	}
+	return false
+}
+
+// Apps reads the key and returns the app. It does not connect. An error begins
+// with the yaml name of the field that is wrong. Call SetDefaults and Validate
+// first.
+func (c *Config) Apps(_ *slog.Logger) ([]push.App, error) {
+	client, fingerprint, err := c.client(nil)
+	if err != nil {
+		return nil, err
+	}
+	return []push.App{{
+		Provider:    pnparam.WebPush,
+		Default:     true,
+		Client:      client,
+		Limits:      c.Limits,
+		Templates:   push.DefaultTemplates(pnparam.WebPush),
+		Fingerprint: fingerprint,
+	}}, nil
+}
+
+// client makes the Provider; nil means the system's resolver.
+func (c *Config) client(resolver *net.Resolver) (p *Provider, fingerprint string, err error) {
+	key, contents, err := c.key()
+	if err != nil {
+		return nil, "", err
+	}
+	tlsConfig := &tls.Config{MinVersion: tls.VersionTLS12}
+	var ca []byte
+	if c.CAFile != "" {
+		if ca, err = readField("ca_file", c.CAFile); err != nil {
+			return nil, "", err
+		}
+		roots, err := x509.SystemCertPool()
+		if err != nil {
+			roots = x509.NewCertPool()
+		}
+		if !roots.AppendCertsFromPEM(ca) {
+			return nil, "", fmt.Errorf("ca_file: %s holds no PEM certificate", c.CAFile)
+		}
+		tlsConfig.RootCAs = roots
+	}
+	v, err := newVAPID(key, c.Subject)
+	if err != nil {
+		return nil, "", fmt.Errorf("vapid_key_file: %w", err)
+	}
+	p = &Provider{vapid: v, origins: newOrigins(c.OriginInFlight, func() *http.Transport {
+		return newTransport(tlsConfig, c.AllowPrivate, resolver)
+	})}
+	for i, h := range c.Hosts {
+		r, problem := parseHostRule(h)
+		if problem != "" {
+			return nil, "", fmt.Errorf("hosts[%d]: %s", i, problem)
+		}
+		p.rules = append(p.rules, r)
+	}
+	// All that makes a client what it is, with a mark where each part ends.
+	sum := sha256.New()
+	for _, part := range []string{
+		fmt.Sprintf("%q %q %v %d %+v", c.Subject, c.Hosts, c.AllowPrivate, c.OriginInFlight, c.Limits), string(contents), string(ca),
+	} {
+		fmt.Fprintf(sum, "%d:%s,", len(part), part)
+	}
+	return p, hex.EncodeToString(sum.Sum(nil)), nil
+}
+
+// PublicKey reads the key file and returns the public key: what a web app
+// subscribes with (applicationServerKey), and what a proxy announces as
+// +sip.vapid (RFC 8599). An error begins with the yaml name of the field.
+func (c *Config) PublicKey() (string, error) {
+	key, _, err := c.key()
+	if err != nil {
+		return "", err
+	}
+	return publicKey(key)
+}
+
+func (c *Config) key() (*ecdsa.PrivateKey, []byte, error) {
+	contents, err := readField("vapid_key_file", c.VAPIDKeyFile)
+	if err != nil {
+		return nil, nil, err
+	}
+	key, err := parseKey(contents)
+	if err != nil {
+		return nil, nil, fmt.Errorf("vapid_key_file: %s %w", c.VAPIDKeyFile, err)
+	}
+	return key, contents, nil
+}
+
+// readField reads a file that the configuration names.
+func readField(field, path string) ([]byte, error) {
+	contents, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("%s: cannot read file: %w", field, err)
+	}
+	return contents, nil
+}

@@ -1,0 +1,228 @@
+// Package webpush pushes through Web Push services: RFC 8030, with VAPID (RFC
+// 8292) to identify the sender.
+//
+// A push to a plain RFC 8599 subscription has no payload: it only wakes the
+// client, which then registers. When the client gave the keys of its
+// subscription, the payload is encrypted for it by RFC 8291, and the push
+// service cannot read it.
+//
+// The token of a device is a URL that a stranger wrote, and sipwake is to call
+// it. So only https is called, only hosts that the configuration allows, and
+// only public addresses, which is checked for the very address of each
+// connection; no redirect is followed and no proxy used, little of an answer is
+// read, and one push service gets only a share of the requests under way.
+//
+// The URL is the token, so nothing that leaves the package quotes any of it; nor
+// has an accepted push an ID, for what the service calls it is a URL too, with
+// which the push can be taken back.
+//
+// What follows from the answers:
+//
+//	200, 201, 202, 204      accepted
+//	404, 410                token dead (RFC 8030 section 7.3)
+//	401, 407                credential: the service did not like our signature
+//	403                     token bad, if the service has taken a push with this
+//	                        very signature: the subscription is for another key
+//	                        (RFC 8292 section 4.2); else credential
+//	406, 429                throttled (406 is Microsoft's)
+//	408, 425, 5xx           unavailable
+//	the rest, 3xx included  bad request
+//
+// A "reason" of Apple's is more exact than its status: BadJwtToken is a
+// credential, VapidPkHashMismatch a bad token.
+package webpush
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/base64"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/push"
+)
+
+const (
+	openTimeout = 5 * time.Second
+	pingAfter   = 15 * time.Second
+	pingTimeout = 5 * time.Second
+	idleTimeout = 10 * time.Minute
+	// maxConns bounds the connections to one push service; each carries about a
+	// hundred pushes at a time.
+	maxConns  = 8
+	maxAnswer = 4096
+	maxHeader = 32 << 10
+	maxTTL    = 28 * 24 * time.Hour // more than any service keeps a push
+	maxTopic  = 32                  // bytes, RFC 8030 section 5.4
+)
+
+// Provider pushes to the subscriptions of one VAPID key. Safe for concurrent use.
+type Provider struct {
+	rules   []hostRule
+	vapid   *vapid
+	origins *origins
+}
+
+var _ push.Provider = (*Provider)(nil)
+
+// newTransport makes the connections to one push service. Unless private, only
+// public addresses are connected to.
+func newTransport(config *tls.Config, private bool, resolver *net.Resolver) *http.Transport {
+	dialer := &net.Dialer{Timeout: openTimeout, KeepAlive: pingAfter, Resolver: resolver}
+	if !private {
+		dialer.ControlContext = onlyPublic
+	}
+	return &http.Transport{
+		Proxy:                  nil, // it would be the one to resolve names, and be asked for anything
+		DialContext:            dialer.DialContext,
+		TLSClientConfig:        config.Clone(),
+		TLSHandshakeTimeout:    openTimeout,
+		ForceAttemptHTTP2:      true,
+		DisableCompression:     true,
+		MaxConnsPerHost:        maxConns,
+		MaxIdleConnsPerHost:    maxConns,
+		IdleConnTimeout:        idleTimeout,
+		MaxResponseHeaderBytes: maxHeader,
+		HTTP2: &http.HTTP2Config{
+			SendPingTimeout:  pingAfter,
+			PingTimeout:      pingTimeout,
+			WriteByteTimeout: pingTimeout,
+		},
+	}
+}
+
+// Close implements push.Provider.
+func (p *Provider) Close() { p.origins.close() }
+
+// Push implements push.Provider. It makes one request, without a payload.
+func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
+	return p.PushEncrypted(ctx, n, nil)
+}
+
+// PushEncrypted is Push for a subscription whose keys are known: the payload, if
+// there is one, is encrypted with them. Without keys there is no payload.
+//
+// While its push service has its share of requests under way, the push waits: as
+// long as ctx lets it, or half a second if the service answers none of them.
+func (p *Provider) PushEncrypted(ctx context.Context, n *push.Notification, keys *pnparam.WebPushKeys) push.Reply {
+	token := n.Token.Reveal()
+	if token == "" {
+		return push.Reply{Reason: push.NoToken, Detail: "there is no token"}
+	}
+	e, ok := allow(p.rules, token)
+	if !ok {
+		return push.Reply{Reason: push.TokenBad, Detail: "the token is not an https URL of a push service that is allowed"}
+	}
+	req, err := request(ctx, e, n, keys)
+	switch {
+	case errors.Is(err, errKeys):
+		return push.Reply{Reason: push.TokenBad, Detail: err.Error()}
+	case errors.Is(err, errTooLong):
+		return push.Reply{Reason: push.BadRequest, Detail: err.Error()}
+	case err != nil: // the error may quote the URL
+		return push.Reply{Reason: push.BadRequest, Detail: "the request cannot be made"}
+	}
+	o := p.origins.enter(e.origin)
+	if o == nil {
+		return push.Reply{Reason: push.Throttled, Detail: "pushes to too many push services are under way"}
+	}
+	defer p.origins.leave(o)
+	if !o.take(ctx) {
+		return busy(ctx)
+	}
+	x := &exchange{token: token}
+	defer func() { o.give(ctx, x.status != 0) }()
+
+	text, err := o.authorize(p.vapid, time.Now())
+	if err != nil {
+		return push.Reply{Reason: push.Credential, Detail: "the VAPID token cannot be signed"}
+	}
+	req.Header.Set("Authorization", text)
+	x.err = p.origins.roundTrip(o, req, x.read)
+	if x.status == 0 {
+		return noAnswer(ctx, x.err)
+	}
+	r := x.reply(o.trusts(text))
+	if r.Reason == push.Accepted {
+		o.accepted(text)
+	}
+	return r
+}
+
+// request is the push by RFC 8030 section 5, without our signature.
+func request(ctx context.Context, e endpoint, n *push.Notification, keys *pnparam.WebPushKeys) (*http.Request, error) {
+	var body []byte
+	if keys != nil && len(n.Payload) > 0 {
+		var err error
+		if body, err = encrypt(n.Payload, keys); err != nil {
+			return nil, err
+		}
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, e.url, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	h := req.Header
+	h.Set("TTL", strconv.FormatInt(int64(timeToLive(n, time.Now())/time.Second), 10))
+	h.Set("Urgency", urgency(n.Kind))
+	h.Set("User-Agent", "sipwake")
+	if n.CollapseID != "" {
+		h.Set("Topic", topic(n.CollapseID))
+	}
+	if len(body) > 0 {
+		h.Set("Content-Encoding", "aes128gcm")
+		h.Set("Content-Type", "application/octet-stream")
+	}
+	return req, nil
+}
+
+// timeToLive is how long the service may keep the push: not at all for a call,
+// for which a late push is worse than none.
+func timeToLive(n *push.Notification, now time.Time) time.Duration {
+	if n.Kind == push.Call || n.Deadline.IsZero() {
+		return 0
+	}
+	return min(max(0, n.Deadline.Sub(now)), maxTTL)
+}
+
+// urgency is by RFC 8030 section 5.3: "high" reaches a device with a low
+// battery, "normal" one that is neither charged nor in a WLAN.
+func urgency(k push.Kind) string {
+	if k == push.Call || k == push.Cancel {
+		return "high"
+	}
+	return "normal"
+}
+
+// topic makes any string fit for the header: what does not fit is hashed.
+func topic(s string) string {
+	const allowed = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+	if len(s) <= maxTopic && strings.Trim(s, allowed) == "" {
+		return s
+	}
+	sum := sha256.Sum256([]byte(s))
+	return base64.RawURLEncoding.EncodeToString(sum[:24])
+}
+
+// exchange is the answer to a request.
+type exchange struct {
+	token  string
+	status int // 0 without an answer
+	header http.Header
+	body   []byte
+	err    error // of the network
+}
+
+func (x *exchange) read(resp *http.Response) {
+	x.status, x.header = resp.StatusCode, resp.Header
+	// A body that breaks off does not undo the status.
+	x.body, _ = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+}
