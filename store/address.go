@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
@@ -10,12 +11,17 @@ import (
 	"github.com/sipwake/sipwake/secret"
 )
 
-// Tags behind the tokens of an address.
+// Tags behind the tokens of an address. A new field has a tag here, a line in
+// AppendAddress and a case in readAddress. Equal addresses must be equal bytes:
+// write the elements of a set in one order, and nothing for what is not set.
 const (
 	tagProvider    = 1
 	tagApp         = 2
 	tagTeam        = 3
 	tagEnvironment = 4
+	tagDenied      = 5 // "c" calls, "m" messages
+	tagP256dh      = 6
+	tagAuth        = 7
 )
 
 // Forms of a token: APNs tokens are hexadecimal and take half the room.
@@ -88,7 +94,24 @@ func AppendAddress(dst []byte, a *pnparam.Address) ([]byte, error) {
 	dst = appendTag(dst, tagProvider, string(a.Provider))
 	dst = appendTag(dst, tagApp, a.App)
 	dst = appendTag(dst, tagTeam, a.Team)
-	return appendTag(dst, tagEnvironment, string(a.Environment)), nil
+	dst = appendTag(dst, tagEnvironment, string(a.Environment))
+	dst = appendTag(dst, tagDenied, deniedText(a.Denied))
+	if a.Keys != nil {
+		dst = appendTag(dst, tagP256dh, a.Keys.P256dh.Reveal())
+		dst = appendTag(dst, tagAuth, a.Keys.Auth.Reveal())
+	}
+	return dst, nil
+}
+
+func deniedText(d pnparam.Denied) string {
+	s := ""
+	if d.Calls {
+		s += "c"
+	}
+	if d.Messages {
+		s += "m"
+	}
+	return s
 }
 
 // cutToken reads the first of the tokens in b.
@@ -130,6 +153,17 @@ func readAddress(b []byte) (pnparam.Address, error) {
 			a.Team = string(s)
 		case tagEnvironment:
 			a.Environment = pnparam.Environment(s)
+		case tagDenied:
+			a.Denied = pnparam.Denied{Calls: bytes.IndexByte(s, 'c') >= 0, Messages: bytes.IndexByte(s, 'm') >= 0}
+		case tagP256dh, tagAuth:
+			if a.Keys == nil {
+				a.Keys = new(pnparam.WebPushKeys)
+			}
+			if tag == tagP256dh {
+				a.Keys.P256dh = secret.NewToken(string(s))
+			} else {
+				a.Keys.Auth = secret.NewToken(string(s))
+			}
 		}
 		return nil
 	})

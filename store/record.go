@@ -1,5 +1,5 @@
-// Package store holds what the stores share: how a binding, a registration and a
-// wake are written down. The stores themselves are the folders below.
+// Package store holds what the stores share: how a binding, a registration, a
+// wake and a message are written down. The stores themselves are the folders below.
 //
 // Every value starts with a version. Fields are added by giving them a tag of
 // their own, which older code skips and newer code may miss; only a change of
@@ -211,8 +211,8 @@ func cut16(b []byte) (s, rest []byte, ok bool) {
 }
 
 // appendTag leaves empty fields out.
-func appendTag(dst []byte, tag byte, s string) []byte {
-	if s == "" {
+func appendTag[T string | []byte](dst []byte, tag byte, s T) []byte {
+	if len(s) == 0 {
 		return dst
 	}
 	dst = binary.AppendUvarint(append(dst, tag), uint64(len(s)))

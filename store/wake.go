@@ -12,6 +12,9 @@ import (
 
 // Limits that both stores keep.
 const (
+	// MaxDevices is how many bindings an AOR may have. One more replaces that
+	// which has not registered for the longest time.
+	MaxDevices = 32
 	// MaxWakes is how many wakes may be open for one AOR: a caller who floods
 	// one user must not make his phone's REGISTER slow.
 	MaxWakes = 64

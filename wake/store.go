@@ -27,6 +27,8 @@ type Store interface {
 	// of the device is dropped and no wake is returned. Gone with Bind refreshes
 	// nothing but the order (Call-ID, CSeq) and ExpiresAt of a known binding and
 	// stores no unknown one (Status None).
+	// A store keeps a bounded number of devices of an AOR: one more replaces the
+	// one that has not registered for the longest time.
 	Register(ctx context.Context, r Registration) (Registered, error)
 
 	// Start stores the wake, then reads the AOR's bindings and recent

@@ -2,6 +2,7 @@ package wake
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/sipwake/sipwake/pnparam"
@@ -21,10 +22,16 @@ type Sweeper interface {
 	Claim(ctx context.Context, key string, ttl time.Duration) (bool, error)
 }
 
-// Outbox keeps the pushes of applications until they are done. Safe for
-// concurrent use.
+// ErrOutboxFull says that as many messages wait as the outbox holds.
+var ErrOutboxFull = errors.New("outbox full")
+
+// Outbox keeps the pushes of applications until they are done. Times are kept to
+// the microsecond. It is bounded: when it is full, done messages make room, those
+// that would end soonest first. Safe for concurrent use.
 type Outbox interface {
-	// Put stores a new message, durably, before it returns.
+	// Put stores a new message, durably, before it returns. It needs an ID and a
+	// Deadline. A message whose ID is known stays as it is, so that a Put can be
+	// repeated. The error wraps ErrOutboxFull when there is no room.
 	Put(ctx context.Context, m Message) error
 	// Update replaces the message with the same ID; one that is gone stays gone.
 	Update(ctx context.Context, m Message) error
@@ -33,7 +40,7 @@ type Outbox interface {
 	// Due returns up to limit messages that are not done and whose NextTry is at
 	// or before now, the oldest NextTry first, and sets their NextTry to
 	// now+lease in the same atomic step, so that no other instance gets them
-	// meanwhile.
+	// meanwhile. They are returned with the new NextTry.
 	Due(ctx context.Context, now time.Time, lease time.Duration, limit int) ([]Message, error)
 }
 

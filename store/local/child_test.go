@@ -35,6 +35,8 @@ func runChild(what string) {
 	switch what {
 	case "crash":
 		childCrash(s)
+	case "outbox":
+		childOutbox(s)
 	case "full":
 		err = childFull(s)
 	}
@@ -213,6 +215,12 @@ func childFull(s *local.Store) error {
 	if n, err := s.Remove(ctx, wake.Removal{AOR: un.AOR}); !errors.Is(err, wake.ErrUnavailable) {
 		return fmt.Errorf("removed on a full disk: %d, %w", n, err)
 	}
+	if err := s.Put(ctx, storetest.Message(1)); !errors.Is(err, wake.ErrUnavailable) {
+		return fmt.Errorf("put on a full disk: %w", err)
+	}
+	if ok, err := s.Claim(ctx, "key", time.Hour); !errors.Is(err, wake.ErrUnavailable) || ok {
+		return fmt.Errorf("claimed on a full disk: %t, %w", ok, err)
+	}
 	if err := s.Ping(ctx); !errors.Is(err, wake.ErrUnavailable) {
 		return fmt.Errorf("ping on a full disk: %w", err)
 	}
@@ -240,6 +248,12 @@ func childFull(s *local.Store) error {
 	}
 	if err := s.Ping(ctx); err != nil {
 		return err
+	}
+	if ok, err := s.Claim(ctx, "key", time.Hour); err != nil || !ok {
+		return fmt.Errorf("claimed again: %t, %w", ok, err)
+	}
+	if list, err := s.Due(ctx, time.Now(), time.Hour, 9); err != nil || len(list) != 0 {
+		return fmt.Errorf("due of a message that was refused: %v, %w", list, err)
 	}
 	r := known(2)
 	r.CSeq = 777

@@ -9,6 +9,8 @@ type Config struct {
 	Path string `yaml:"path"`
 	// Retention is how long a binding outlives its last REGISTER.
 	Retention time.Duration `yaml:"retention"`
+	// Outbox is how many messages of applications are kept, done ones included.
+	Outbox int `yaml:"outbox"`
 	// Recent is how long a REGISTER is remembered for a wake that comes after it.
 	// The service sets it.
 	Recent time.Duration `yaml:"-"`
@@ -22,6 +24,9 @@ func (c *Config) SetDefaults() {
 	if c.Retention == 0 {
 		c.Retention = 30 * 24 * time.Hour
 	}
+	if c.Outbox == 0 {
+		c.Outbox = 100_000
+	}
 	if c.Recent == 0 {
 		c.Recent = 5 * time.Second
 	}
@@ -32,7 +37,10 @@ func (c *Config) Validate(report func(field, problem string)) {
 	if c.Path == "" {
 		report("path", "must name a file")
 	}
-	if c.Retention < time.Minute {
-		report("retention", "must be 1m or more")
+	if c.Retention < time.Second {
+		report("retention", "must be 1s or more")
+	}
+	if c.Outbox < 1 {
+		report("outbox", "must be 1 or more")
 	}
 }

@@ -1,6 +1,9 @@
 package local
 
 import (
+	"bytes"
+	"fmt"
+	"strings"
 	"testing"
 
 	"go.etcd.io/bbolt"
@@ -28,4 +31,43 @@ func Stored(t *testing.T, s *Store) (bindings, tokens int) {
 		t.Fatal(err)
 	}
 	return bindings, tokens
+}
+
+// Keys tells how many keys the buckets of messages and claims hold, and in
+// brackets how many messages are counted.
+func Keys(t *testing.T, s *Store) string {
+	var b strings.Builder
+	err := s.db.View(func(tx *bbolt.Tx) error {
+		for _, name := range [][]byte{bucketMessages(), bucketDue(), bucketDone(), bucketClaims(), bucketClaimEnds()} {
+			fmt.Fprintf(&b, "%s %d ", name, tx.Bucket(name).Stats().KeyN)
+			if bytes.Equal(name, bucketMessages()) {
+				fmt.Fprintf(&b, "(%d) ", tx.Bucket(name).Sequence())
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(b.String())
+}
+
+// MakeOlder takes from a closed file what the first version had not.
+func MakeOlder(t *testing.T, path string) {
+	db, err := bbolt.Open(path, 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	err = db.Update(func(tx *bbolt.Tx) error {
+		for _, name := range buckets()[3:] {
+			if err := tx.DeleteBucket(name); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }

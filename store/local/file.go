@@ -15,16 +15,27 @@ import (
 	"github.com/sipwake/sipwake/wake"
 )
 
-// The file: three buckets.
+// The file. Times in keys are microseconds since 1970 in 8 bytes, big-endian.
 //
-//	bindings  2+n AOR, device  -> value of the binding (package store)
-//	tokens    16 bytes of the SHA-256 of the token's key -> AOR
-//	meta      "format" -> "1"
+//	bindings   2+n AOR, device  -> value of the binding (package store)
+//	tokens     16 bytes of the SHA-256 of the token's key -> AOR
+//	messages   ID -> value of the message (package store); its sequence is how
+//	           many there are
+//	due        next try, ID -> nothing: the messages that are not done
+//	done       end, ID -> nothing: those that are
+//	claims     key -> end
+//	claimends  end, key -> nothing
+//	meta       "format" -> "1"
 const format = "1"
 
 func bucketBindings() []byte { return []byte("bindings") }
 func bucketTokens() []byte   { return []byte("tokens") }
 func bucketMeta() []byte     { return []byte("meta") }
+
+func buckets() [][]byte {
+	return [][]byte{bucketBindings(), bucketTokens(), bucketMeta(), bucketMessages(), bucketDue(), bucketDone(),
+		bucketClaims(), bucketClaimEnds()}
+}
 
 var (
 	errInUse   = errors.New("another process has it open")
@@ -67,23 +78,28 @@ func open(path string) (db *bbolt.DB, err error) {
 	return db, nil
 }
 
-// prepare makes the buckets of a new file, and writes nothing into an old one.
+// prepare makes the buckets that are missing, in a new file or one of an older
+// sipwake, and else writes nothing.
 func prepare(db *bbolt.DB) error {
 	var found []byte
+	complete := true
 	err := db.View(func(tx *bbolt.Tx) error {
+		for _, name := range buckets() {
+			complete = complete && tx.Bucket(name) != nil
+		}
 		if meta := tx.Bucket(bucketMeta()); meta != nil {
 			found = bytes.Clone(meta.Get([]byte("format")))
 		}
 		return nil
 	})
-	if err != nil || string(found) == format {
+	if err != nil || string(found) == format && complete {
 		return err
 	}
-	if found != nil {
+	if found != nil && string(found) != format {
 		return errFormat
 	}
 	return db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range [][]byte{bucketBindings(), bucketTokens(), bucketMeta()} {
+		for _, name := range buckets() {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return err
 			}

@@ -3,8 +3,8 @@ package local
 import "github.com/prometheus/client_golang/prometheus"
 
 type metrics struct {
-	errors, swept prometheus.Counter
-	commit        prometheus.Histogram
+	errors, swept, rejected prometheus.Counter
+	commit                  prometheus.Histogram
 }
 
 func newMetrics() *metrics {
@@ -13,6 +13,8 @@ func newMetrics() *metrics {
 			Name: "sipwake_store_errors_total", Help: "Reads and writes of the store that failed."}),
 		swept: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "sipwake_store_swept_total", Help: "Bindings removed because their retention ran out."}),
+		rejected: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "sipwake_store_outbox_rejected_total", Help: "Messages refused because the outbox was full."}),
 		commit: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "sipwake_store_commit_seconds", Help: "Time of one write to the disk.",
 			Buckets: prometheus.ExponentialBuckets(.0005, 2, 13)}),
@@ -26,7 +28,13 @@ func (m *metrics) register(reg prometheus.Registerer, s *Store) {
 	size := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "sipwake_store_queue_capacity", Help: "AORs that may wait for the disk."})
 	size.Set(dirtyMax)
-	reg.MustRegister(m.errors, m.swept, m.commit, size,
+	outbox := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "sipwake_store_outbox_capacity", Help: "Messages that the outbox may hold."})
+	outbox.Set(float64(s.config.Outbox))
+	reg.MustRegister(m.errors, m.swept, m.rejected, m.commit, size, outbox,
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "sipwake_store_outbox", Help: "Messages in the outbox, done ones included."},
+			func() float64 { return float64(s.messages()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "sipwake_store_queue", Help: "AORs with refreshes that wait for the disk."},
 			func() float64 { return float64(s.writer.waiting.Load()) }),

@@ -118,6 +118,9 @@ func (s *Store) bind(sh *shard, st *state, d *device, r *wake.Registration, now 
 			replaced = true
 		}
 	}
+	if d == nil || d.gone {
+		went = append(went, st.makeRoom()...)
+	}
 	if d == nil {
 		d = &device{name: strings.Clone(r.Device)}
 		st.devices = append(st.devices, d)

@@ -118,6 +118,28 @@ func (st *state) bound() int {
 	return n
 }
 
+// makeRoom drops the oldest binding if there is no room for another one, and
+// returns the tokens that went.
+func (st *state) makeRoom() (went []tokenHash) {
+	if st.bound() < store.MaxDevices {
+		return nil
+	}
+	var oldest *device
+	var head store.Head
+	for _, d := range st.devices {
+		if d.gone {
+			continue
+		}
+		if h, err := store.ReadHead(d.value); err == nil && (oldest == nil || h.Registered.Before(head.Registered)) {
+			oldest, head = d, h
+		}
+	}
+	if oldest == nil {
+		return nil
+	}
+	return st.drop(oldest, head)
+}
+
 // remember keeps the registration in mind until the given time.
 func (st *state) remember(r *wake.Registration, now, until time.Time) error {
 	key := store.DeviceKey(r)

@@ -1,11 +1,12 @@
 // Package local keeps bindings in one file on this machine, for a single
-// sipwake: bindings are durable, wakes and what is forgotten soon anyway are in
-// memory.
+// sipwake: bindings, messages of applications and claims are durable, wakes and
+// what is forgotten soon anyway are in memory.
 //
 // A new or changed binding and a removed one are acknowledged when they are on
 // the disk; all that wait at one time share one write. A refresh of a known
 // binding is acknowledged at once and written within about a second: what a
-// crash can lose is the time of a REGISTER, never a binding.
+// crash can lose is the time of a REGISTER, never a binding. All that the outbox
+// and the claims acknowledge is on the disk.
 package local
 
 import (
@@ -25,7 +26,7 @@ import (
 	"github.com/sipwake/sipwake/wake"
 )
 
-// Store is a wake.Store in a file.
+// Store is a wake.Store, wake.Sweeper and wake.Outbox in a file.
 type Store struct {
 	config  Config
 	db      *bbolt.DB
@@ -40,7 +41,11 @@ type Store struct {
 	closed  atomic.Bool
 }
 
-var _ wake.Store = (*Store)(nil)
+var (
+	_ wake.Store   = (*Store)(nil)
+	_ wake.Sweeper = (*Store)(nil)
+	_ wake.Outbox  = (*Store)(nil)
+)
 
 var (
 	errUsage  = errors.New("AOR and device are needed")

@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 
 func open(t testing.TB, path string, o storetest.Options) *local.Store {
 	t.Helper()
-	s, err := local.New(local.Config{Path: path, Recent: o.Recent, Retention: o.Retention},
+	s, err := local.New(local.Config{Path: path, Recent: o.Recent, Retention: o.Retention, Outbox: o.Outbox},
 		slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
@@ -39,7 +39,7 @@ func open(t testing.TB, path string, o storetest.Options) *local.Store {
 }
 
 func TestContract(t *testing.T) {
-	storetest.Run(t, func(t *testing.T, o storetest.Options) wake.Store {
+	storetest.Run(t, func(t *testing.T, o storetest.Options) storetest.Store {
 		return open(t, filepath.Join(t.TempDir(), "store.db"), o)
 	})
 }
@@ -257,9 +257,9 @@ func TestConfig(t *testing.T) {
 	c.SetDefaults()
 	c.Validate(func(field, problem string) { t.Errorf("default: %s %s", field, problem) })
 	got := ""
-	bad := local.Config{Retention: time.Second}
+	bad := local.Config{Retention: time.Millisecond}
 	bad.Validate(func(field, problem string) { got += field + " " + problem + "\n" })
-	if want := "path must name a file\nretention must be 1m or more\n"; got != want {
+	if want := "path must name a file\nretention must be 1s or more\noutbox must be 1 or more\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }

@@ -107,6 +107,39 @@ func BenchmarkStored(b *testing.B) {
 	})
 }
 
+// BenchmarkScan is per binding.
+func BenchmarkScan(b *testing.B) {
+	const users = 20_000
+	s, _ := fill(b, users)
+	ctx := context.Background()
+	b.ReportAllocs()
+	b.ResetTimer()
+	for n := 0; n < b.N; n += users {
+		if err := s.Scan(ctx, func([]wake.Binding) error { return nil }); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkPut shows what the shared write does for messages.
+func BenchmarkPut(b *testing.B) {
+	s, _ := fill(b, 1)
+	var next atomic.Int64
+	b.SetParallelism(256)
+	b.ReportAllocs()
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			m := storetest.Message(int(next.Add(1)))
+			m.Targets = nil // done: it makes room
+			if err := s.Put(context.Background(), m); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
+}
+
 // BenchmarkStart is one wake, started and ended.
 func BenchmarkStart(b *testing.B) {
 	s, known := fill(b, 1000)

@@ -30,6 +30,7 @@ type writer struct {
 	states []*state      // refreshed AORs, nobody waits
 	tokens []tokenHash   // nobody waits either
 	room   chan struct{} // closed when the refreshed AORs were taken
+	closed bool          // nothing is taken any more
 
 	now, soon chan struct{} // wake the goroutine: for next, for everything
 	failure   atomic.Pointer[error]
@@ -40,9 +41,14 @@ type writer struct {
 type batch struct {
 	states []*state
 	tokens []tokenHash
+	jobs   []job
 	done   chan struct{}
 	err    error // once done
 }
+
+// job is work that reads what it changes, inside the transaction of a write. An
+// error is one of the file and fails the whole write, for all that wait for it.
+type job func(tx *bbolt.Tx) error
 
 func (w *writer) init() {
 	w.next = &batch{done: make(chan struct{})}
@@ -84,6 +90,32 @@ func (w *writer) lazy(st *state) {
 	if n >= flushAt {
 		poke(w.soon)
 	}
+}
+
+// do has the job done by the next write and returns when that is on the disk. On
+// an error the job may be running still.
+func (w *writer) do(ctx context.Context, f job) error {
+	ran := false
+	w.mu.Lock()
+	if w.closed {
+		w.mu.Unlock()
+		return fmt.Errorf("%w: %w", wake.ErrUnavailable, errClosed)
+	}
+	b := w.next
+	b.jobs = append(b.jobs, func(tx *bbolt.Tx) error {
+		if ctx.Err() != nil {
+			return nil // nobody would hear of it
+		}
+		ran = true
+		return f(tx)
+	})
+	w.mu.Unlock()
+	poke(w.now)
+	err := w.wait(ctx, b)
+	if err == nil && !ran {
+		err = fmt.Errorf("%w: %w", wake.ErrUnavailable, context.Cause(ctx))
+	}
+	return err
 }
 
 func (w *writer) lazyTokens(tokens []tokenHash) {
@@ -168,6 +200,9 @@ func (s *Store) write(ctx context.Context) {
 				s.shards[i].mu.Lock()
 				s.shards[i].mu.Unlock() //nolint:staticcheck // a barrier
 			}
+			s.writer.mu.Lock()
+			s.writer.closed = true
+			s.writer.mu.Unlock()
 			s.commit(s.writer.take(true))
 			return
 		}
@@ -187,9 +222,9 @@ type op struct {
 func (s *Store) commit(b *batch) {
 	ops := s.collect(b.states)
 	tokens := s.index.collect(b.tokens)
-	if len(ops)+len(tokens) > 0 {
+	if len(ops)+len(tokens)+len(b.jobs) > 0 {
 		began := time.Now()
-		b.err = s.db.Update(func(tx *bbolt.Tx) error { return put(tx, ops, tokens) })
+		b.err = s.db.Update(func(tx *bbolt.Tx) error { return put(tx, ops, tokens, b.jobs) })
 		s.metrics.commit.Observe(time.Since(began).Seconds())
 		s.report(b.err)
 	}
@@ -249,7 +284,7 @@ func (s *Store) collect(states []*state) []op {
 	return ops
 }
 
-func put(tx *bbolt.Tx, ops []op, tokens []tokenOp) error {
+func put(tx *bbolt.Tx, ops []op, tokens []tokenOp, jobs []job) error {
 	bindings, index := tx.Bucket(bucketBindings()), tx.Bucket(bucketTokens())
 	for _, o := range ops {
 		var err error
@@ -270,6 +305,11 @@ func put(tx *bbolt.Tx, ops []op, tokens []tokenOp) error {
 			err = index.Put(t.hash[:], []byte(t.owner.aor))
 		}
 		if err != nil {
+			return err
+		}
+	}
+	for _, f := range jobs {
+		if err := f(tx); err != nil {
 			return err
 		}
 	}

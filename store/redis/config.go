@@ -41,6 +41,8 @@ type Config struct {
 	Queue int `yaml:"queue"`
 	// Retention is how long a binding outlives its last REGISTER.
 	Retention time.Duration `yaml:"retention"`
+	// Outbox is how many messages of applications are kept, done ones included.
+	Outbox int `yaml:"outbox"`
 	// Recent is how long a REGISTER is remembered for a wake that comes after it.
 	// The service sets it.
 	Recent time.Duration `yaml:"-"`
@@ -66,6 +68,7 @@ func (c *Config) SetDefaults() {
 	setDefault(&c.Timeout, time.Second)
 	setDefault(&c.Queue, 10_000)
 	setDefault(&c.Retention, 30*24*time.Hour)
+	setDefault(&c.Outbox, 100_000)
 	setDefault(&c.Recent, 5*time.Second)
 }
 
@@ -116,6 +119,9 @@ func (c *Config) Validate(report func(field, problem string)) {
 	}
 	if c.Queue < 1 {
 		report("queue", "must be 1 or more")
+	}
+	if c.Outbox < 1 {
+		report("outbox", "must be 1 or more")
 	}
 	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
 		report("tls.cert_file", "must be given together with tls.key_file")

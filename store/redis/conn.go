@@ -29,11 +29,15 @@ type call struct {
 	args   []any
 	cmd    *goredis.Cmd
 	future goredis.AutoFuture
+	err    error // it was not sent
 }
 
 // run sends the script and does not wait. Script.Run would: on the deferred
 // pipeline its look at the error waits for the answer, whatever the context.
 func (s *Store) run(ctx context.Context, script *goredis.Script, keys []string, args ...any) call {
+	if err := ctx.Err(); err != nil {
+		return call{s: s, err: err}
+	}
 	all := make([]any, 0, 3+len(keys)+len(args))
 	all = append(all, "evalsha", script.Hash(), len(keys))
 	for _, k := range keys {
@@ -47,6 +51,9 @@ func (s *Store) run(ctx context.Context, script *goredis.Script, keys []string, 
 // wait returns the script's answer, nil for none, or an error by the time ctx
 // ends. A server that does not know the script yet is sent it.
 func (c *call) wait(ctx context.Context) (any, error) {
+	if c.err != nil {
+		return nil, c.s.unavailable(ctx, c.err)
+	}
 	err := c.future.WaitContext(ctx)
 	if noScript(err) {
 		c.cmd = c.script.Eval(ctx, c.s.client, c.keys, c.args...)
@@ -59,6 +66,14 @@ func (c *call) wait(ctx context.Context) (any, error) {
 		return nil, c.s.unavailable(ctx, err)
 	}
 	return c.cmd.Val(), nil
+}
+
+// do sends the command and waits for its answer, or until ctx ends.
+func (s *Store) do(ctx context.Context, cmd goredis.Cmder) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return s.pipe.Submit(ctx, cmd).WaitContext(ctx)
 }
 
 // unavailable makes an error that holds no argument of a command: Redis quotes

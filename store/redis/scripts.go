@@ -23,6 +23,15 @@ import goredis "github.com/redis/go-redis/v9"
 //	k:hash   string: the AOR that a token was bound to last. It may be out of date:
 //	         whoever uses it compares the token with the binding's.
 //
+// A claim has a key for itself, and so has a message of an application. The
+// sorted sets that keep the messages in order are in the same slot.
+//
+//	c:<key>          string: somebody's until it ends
+//	o:{outbox}:<id>  string: the message (package store). It lives for a day after
+//	                 its deadline
+//	o:{outbox}due    sorted set: the IDs of those that are not done, by next try
+//	o:{outbox}done   sorted set: the IDs of those that are, by their end
+//
 // Clocks: what is recent is told by Redis' clock alone, so that instances whose
 // clocks differ see the same. Deadlines are compared with the time in the RPC,
 // and stay 30 s longer than that by Redis' clock.
@@ -62,6 +71,21 @@ local function devices(s, oldest)
     if select(2, head(v)) >= oldest then list[#list + 1] = {dev, v} end
   end
   return list
+end
+local function take(list, i, went)
+  local d = table.remove(list, i)
+  went[#went + 1] = d[1]
+  went[#went + 1] = d[2]
+end
+local function bound(list, most, device, went)
+  while #list > most do
+    local oldest, since, _, r
+    for i, d in ipairs(list) do
+      _, r = head(d[2])
+      if d[1] ~= device and (not since or r < since) then oldest, since = i, r end
+    end
+    take(list, oldest, went)
+  end
 end
 local function join(list)
   local parts = {}
@@ -135,7 +159,7 @@ end
 
 // registerScript: KEYS b, t, token index keys; ARGV action, gone, device, value,
 // memory field, memory value, recent us, retention ms, address (2+n), Call-ID,
-// AOR. The value's seen is filled in here. Answers status, devices, wakes,
+// AOR, most devices. The value's seen is filled in here. Answers status, devices, wakes,
 // values that went (device, value, ...), AORs that the tokens had; of a refresh
 // the first two.
 func registerScript() *goredis.Script {
@@ -173,12 +197,9 @@ if ARGV[1] == 'bind' and not gone then
     list[#list + 1] = {device, value}
   end
   for i = #list, 1, -1 do
-    if list[i][1] ~= device and shares(select(5, head(list[i][2])), address) then
-      went[#went + 1] = list[i][1]
-      went[#went + 1] = list[i][2]
-      table.remove(list, i)
-    end
+    if list[i][1] ~= device and shares(select(5, head(list[i][2])), address) then take(list, i, went) end
   end
+  bound(list, tonumber(ARGV[12]), device, went)
   if last then redis.call('HDEL', KEYS[2], field) end
   save(KEYS[1], list, retention)
   for i = 3, #KEYS do
@@ -273,9 +294,7 @@ for i = #list, 1, -1 do
     end
   end
   if match then
-    went[#went + 1] = list[i][1]
-    went[#went + 1] = list[i][2]
-    table.remove(list, i)
+    take(list, i, went)
   end
 end
 if #went > 0 then save(KEYS[1], list) end

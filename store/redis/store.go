@@ -1,6 +1,6 @@
-// Package redis keeps bindings and wakes in Redis 7 or later (or Valkey), so
-// that any number of sipwakes can share them: one server, one behind Sentinel,
-// or a cluster. Every method is one script, and one round trip.
+// Package redis keeps bindings, wakes and messages in Redis 7 or later (or
+// Valkey), so that any number of sipwakes can share them: one server, one behind Sentinel,
+// or a cluster. Every method but Scan is one script, and one round trip.
 //
 // What Redis has acknowledged is as durable as its own configuration makes it:
 // see appendonly and the replication settings there.
@@ -27,7 +27,7 @@ import (
 	"github.com/sipwake/sipwake/wake"
 )
 
-// Store is a wake.Store in Redis.
+// Store is a wake.Store, wake.Sweeper and wake.Outbox in Redis.
 type Store struct {
 	config  Config
 	client  goredis.UniversalClient
@@ -36,9 +36,14 @@ type Store struct {
 	log     *slog.Logger
 
 	register, start, end, remove *goredis.Script
+	put, update, due             *goredis.Script
 }
 
-var _ wake.Store = (*Store)(nil)
+var (
+	_ wake.Store   = (*Store)(nil)
+	_ wake.Sweeper = (*Store)(nil)
+	_ wake.Outbox  = (*Store)(nil)
+)
 
 var errUsage = errors.New("AOR and device are needed")
 
@@ -64,8 +69,9 @@ func New(c Config, log *slog.Logger, reg prometheus.Registerer) (*Store, error) 
 		config: c, client: client, pipe: pipe, log: log,
 		register: registerScript(), start: startScript(), end: endScript(),
 		remove: removeScript(),
+		put:    putScript(), update: updateScript(), due: dueScript(),
 	}
-	s.metrics = newMetrics(reg, c.Queue, pipe.Len)
+	s.metrics = newMetrics(reg, &c, pipe.Len)
 	return s, nil
 }
 
@@ -73,7 +79,7 @@ func New(c Config, log *slog.Logger, reg prometheus.Registerer) (*Store, error) 
 func (s *Store) Ping(ctx context.Context) error {
 	// A write: a replica and a full server answer a PING, but take no binding.
 	cmd := goredis.NewStatusCmd(ctx, "set", s.config.Prefix+"ping", "1", "px", 60_000)
-	if err := s.pipe.Submit(ctx, cmd).WaitContext(ctx); err != nil {
+	if err := s.do(ctx, cmd); err != nil {
 		return fmt.Errorf("cannot reach Redis: %w", s.unavailable(ctx, err))
 	}
 	return nil
@@ -134,7 +140,7 @@ func (s *Store) Register(ctx context.Context, r wake.Registration) (wake.Registe
 	b, t := s.keys(r.AOR)
 	args := []any{action(r.Action), flag(r.Gone), packDevice(r.Device), binding,
 		"r" + store.DeviceKey(&r), value, s.config.Recent.Microseconds(), s.config.Retention.Milliseconds(),
-		address, r.CallID, r.AOR}
+		address, r.CallID, r.AOR, store.MaxDevices}
 	keys := []string{b, t}
 	if r.Action == wake.Bind && !r.Gone {
 		for _, token := range r.Address.Tokens {
@@ -161,7 +167,7 @@ func (s *Store) Register(ctx context.Context, r wake.Registration) (wake.Registe
 // to different servers. Not through the shared pipeline: that may send one after
 // the other. It returns what the script would return if it had all keys.
 func (s *Store) registerCluster(ctx context.Context, keys []string, args []any) (any, error) {
-	tokens, aor := keys[2:], args[len(args)-1]
+	tokens, aor := keys[2:], args[10]
 	p := s.client.Pipeline()
 	script := s.register.EvalSha(ctx, p, keys[:2], args...)
 	index := make([]*goredis.Cmd, len(tokens))
@@ -332,14 +338,17 @@ func (s *Store) Bindings(ctx context.Context, q wake.Query) ([]wake.Binding, err
 	aor := q.AOR
 	if aor == "" {
 		var err error
-		if aor, err = s.get(ctx, s.tokenKey(q.Token)); err != nil || aor == "" {
-			return nil, err
+		if aor, err = s.get(ctx, s.tokenKey(q.Token)); err != nil {
+			return nil, fmt.Errorf("cannot list bindings: %w", err)
+		}
+		if aor == "" {
+			return nil, nil
 		}
 	}
 	key, _ := s.keys(aor)
 	value, err := s.get(ctx, key)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("cannot list bindings: %w", err)
 	}
 	list, err := split(aor, value)
 	if err != nil {
@@ -359,12 +368,12 @@ func (s *Store) Bindings(ctx context.Context, q wake.Query) ([]wake.Binding, err
 
 func (s *Store) get(ctx context.Context, key string) (string, error) {
 	cmd := goredis.NewStringCmd(ctx, "get", key)
-	err := s.pipe.Submit(ctx, cmd).WaitContext(ctx)
+	err := s.do(ctx, cmd)
 	if errors.Is(err, goredis.Nil) {
 		return "", nil
 	}
 	if err != nil {
-		return "", fmt.Errorf("cannot list bindings: %w", s.unavailable(ctx, err))
+		return "", s.unavailable(ctx, err)
 	}
 	return cmd.Val(), nil
 }

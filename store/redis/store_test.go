@@ -41,10 +41,10 @@ func open(t testing.TB, c redis.Config) *redis.Store {
 // contract runs the suite; each of its stores has a prefix of its own.
 func contract(t *testing.T, c redis.Config) {
 	var n atomic.Int64
-	storetest.Run(t, func(t *testing.T, o storetest.Options) wake.Store {
+	storetest.Run(t, func(t *testing.T, o storetest.Options) storetest.Store {
 		c := c
 		c.Prefix = fmt.Sprintf("test%d:", n.Add(1))
-		c.Recent, c.Retention = o.Recent, o.Retention
+		c.Recent, c.Retention, c.Outbox = o.Recent, o.Retention, o.Outbox
 		// Under the race detector scripts queue up behind each other.
 		c.Timeout = 20 * time.Second
 		return open(t, c)
@@ -139,6 +139,17 @@ func TestRestart(t *testing.T) {
 			"Remove":   func(ctx context.Context) error { _, err := s.Remove(ctx, wake.Removal{AOR: "a"}); return err },
 			"Bindings": func(ctx context.Context) error { _, err := s.Bindings(ctx, wake.Query{AOR: "a"}); return err },
 			"Ping":     s.Ping,
+			"Claim":    func(ctx context.Context) error { _, err := s.Claim(ctx, "k", time.Hour); return err },
+			"Scan": func(ctx context.Context) error {
+				return s.Scan(ctx, func([]wake.Binding) error { return nil })
+			},
+			"Put":     func(ctx context.Context) error { return s.Put(ctx, storetest.Message(1)) },
+			"Update":  func(ctx context.Context) error { return s.Update(ctx, storetest.Message(1)) },
+			"Message": func(ctx context.Context) error { _, _, err := s.Message(ctx, "m"); return err },
+			"Due": func(ctx context.Context) error {
+				_, err := s.Due(ctx, time.Now(), time.Minute, 9)
+				return err
+			},
 		}
 		for method, call := range calls {
 			ctx, cancel := context.WithTimeout(context.Background(), 400*time.Millisecond)
@@ -326,7 +337,7 @@ func TestConfig(t *testing.T) {
 	got := make(map[string]bool)
 	bad.Validate(func(field, problem string) { got[field] = true })
 	for _, field := range []string{"addresses[0]", "db", "prefix", "master_name", "tls.cert_file", "tls.enabled",
-		"dial_timeout", "timeout", "retention", "pool_size", "queue"} {
+		"dial_timeout", "timeout", "retention", "pool_size", "queue", "outbox"} {
 		if !got[field] {
 			t.Errorf("nothing is said about %s", field)
 		}

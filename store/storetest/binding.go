@@ -10,6 +10,7 @@ import (
 
 	"github.com/sipwake/sipwake/pnparam"
 	"github.com/sipwake/sipwake/secret"
+	"github.com/sipwake/sipwake/store"
 	"github.com/sipwake/sipwake/wake"
 )
 
@@ -42,6 +43,10 @@ func testAddressChanged(t *testing.T, s wake.Store) {
 		"environment": func(a *pnparam.Address) { a.Environment = pnparam.Sandbox },
 		"app":         func(a *pnparam.Address) { a.App = "com.example.other" },
 		"service":     func(a *pnparam.Address) { a.Tokens = []pnparam.Token{{Service: pnparam.Remote, Value: token64(1)}} },
+		"denied":      func(a *pnparam.Address) { a.Denied = pnparam.Denied{Messages: true} },
+		"keys": func(a *pnparam.Address) {
+			a.Keys = &pnparam.WebPushKeys{P256dh: secret.NewToken("BPoint"), Auth: secret.NewToken("abcd")}
+		},
 		"second token": func(a *pnparam.Address) {
 			a.Tokens = append(a.Tokens[:1:1], pnparam.Token{Service: pnparam.Remote, Value: secret.NewToken("FCM:raw/TOKEN-é")})
 		},
@@ -304,4 +309,25 @@ func testRetention(t *testing.T, s wake.Store) {
 		f.register(Registration(fmt.Sprintf("user%d@example.com", n), 10+n))
 	}
 	f.equal(f.byToken(token64(11))[0].AOR, "user1@example.com")
+}
+
+// One device too many replaces the one that was not heard of for the longest time.
+func testDevicesBounded(t *testing.T, s wake.Store) {
+	f := fixture{t, s}
+	began := Registration(aor, 0).RegisteredAt
+	bind := func(n int, age time.Duration) wake.Registration {
+		r := Registration(aor, n)
+		r.RegisteredAt = began.Add(-age)
+		return r
+	}
+	for n := range store.MaxDevices {
+		f.status(bind(n, time.Duration(n)*time.Minute), wake.Stored, n+1)
+	}
+	oldest := store.MaxDevices - 1
+	f.status(bind(oldest, 0), wake.Refreshed, store.MaxDevices) // so another one is now
+	f.status(bind(oldest+1, time.Hour), wake.Stored, store.MaxDevices)
+	f.equal(len(f.bindings(aor)), store.MaxDevices)
+	f.equal(len(f.byToken(token64(oldest-1))), 0)
+	f.equal(len(f.byToken(token64(oldest))), 1)
+	f.equal(len(f.byToken(token64(oldest+1))), 1)
 }

@@ -1,5 +1,5 @@
-// Package storetest holds the contract suite that every wake.Store passes, and
-// starts the real Redis that tests need.
+// Package storetest holds the contract suite that every store passes, and starts
+// the real Redis that tests need.
 package storetest
 
 import (
@@ -22,13 +22,21 @@ import (
 type Options struct {
 	Recent    time.Duration // 0: the store's default, at least 2 s
 	Retention time.Duration // 0: the store's default
+	Outbox    int           // 0: the store's default, at least 2000
+}
+
+// Store is all that a store offers to the rules.
+type Store interface {
+	wake.Store
+	wake.Sweeper
+	wake.Outbox
 }
 
 // Open returns an empty store that is closed with the test.
-type Open func(t *testing.T, o Options) wake.Store
+type Open func(t *testing.T, o Options) Store
 
-// Run runs the suite: every promise of wake.Store, and the races between its
-// methods. Each subtest opens a store of its own.
+// Run runs the suite: every promise of Store, and the races between its methods.
+// Each subtest opens a store of its own.
 func Run(t *testing.T, open Open) {
 	for _, test := range []struct {
 		name string
@@ -38,6 +46,7 @@ func Run(t *testing.T, open Open) {
 		{"AddressChanged", testAddressChanged},
 		{"Devices", testDevices},
 		{"DeviceReplaced", testDeviceReplaced},
+		{"DevicesBounded", testDevicesBounded},
 		{"Unbind", testUnbind},
 		{"GoneBind", testGoneBind},
 		{"PreviousAOR", testPreviousAOR},
@@ -66,8 +75,39 @@ func Run(t *testing.T, open Open) {
 	} {
 		t.Run(test.name, func(t *testing.T) { test.f(t, open(t, Options{})) })
 	}
+	runMore(t, open)
 	t.Run("RecentEnds", func(t *testing.T) { testRecentEnds(t, open(t, Options{Recent: 50 * time.Millisecond})) })
 	t.Run("Retention", func(t *testing.T) { testRetention(t, open(t, Options{Retention: time.Hour})) })
+}
+
+// runMore runs the tests of wake.Sweeper and wake.Outbox.
+func runMore(t *testing.T, open Open) {
+	for _, test := range []struct {
+		name string
+		f    func(t *testing.T, s Store)
+		o    Options
+	}{
+		{name: "Scan", f: testScan},
+		{name: "ScanEnds", f: testScanEnds},
+		{name: "ScanStallsNobody", f: testScanStallsNobody},
+		{name: "ScanRetention", f: testScanRetention, o: Options{Retention: time.Hour}},
+		{name: "Claim", f: testClaim},
+		{name: "ClaimRace", f: func(t *testing.T, s Store) { testClaimRace(t, s) }},
+		{name: "Outbox", f: testOutbox},
+		{name: "OutboxDue", f: testDue},
+		{name: "OutboxEnd", f: testOutboxEnd},
+		{name: "OutboxUsage", f: testOutboxUsage},
+		{name: "OutboxFull", f: testOutboxFull, o: Options{Outbox: outboxSmall}},
+		{name: "OutboxDueRace", f: func(t *testing.T, s Store) { testDueRace(t, s) }},
+	} {
+		t.Run(test.name, func(t *testing.T) { test.f(t, open(t, test.o)) })
+	}
+}
+
+// RunShared runs the races between instances that share one empty store.
+func RunShared(t *testing.T, instances ...Store) {
+	t.Run("ClaimRace", func(t *testing.T) { testClaimRace(t, instances...) })
+	t.Run("OutboxDueRace", func(t *testing.T) { testDueRace(t, instances...) })
 }
 
 const aor = "alice@example.com"

@@ -1,0 +1,68 @@
+package local
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.etcd.io/bbolt"
+)
+
+func bucketClaims() []byte    { return []byte("claims") }
+func bucketClaimEnds() []byte { return []byte("claimends") }
+
+var errClaim = errors.New("a key that is not too long and a time are needed")
+
+// Claim implements wake.Sweeper. It is on the disk before it is granted.
+func (s *Store) Claim(ctx context.Context, key string, ttl time.Duration) (bool, error) {
+	granted, err := false, errClaim
+	if key != "" && len(key) <= bbolt.MaxKeySize-8 && ttl > 0 {
+		taken := false
+		err = s.view(ctx, func(tx *bbolt.Tx) error {
+			taken = claimed(tx, key, time.Now())
+			return nil
+		})
+		if err == nil && !taken { // so it looks now; the write decides
+			err = s.writer.do(ctx, func(tx *bbolt.Tx) error {
+				now := time.Now()
+				if claimed(tx, key, now) {
+					return nil
+				}
+				granted = true
+				return claim(tx, key, now, now.Add(ttl))
+			})
+		}
+	}
+	if err != nil {
+		return false, fmt.Errorf("cannot claim %q: %w", key, err)
+	}
+	return granted, nil
+}
+
+func claimed(tx *bbolt.Tx, key string, now time.Time) bool {
+	v := tx.Bucket(bucketClaims()).Get([]byte(key))
+	return len(v) == 8 && int64(binary.BigEndian.Uint64(v)) > now.UnixMicro()
+}
+
+// claim writes a claim, and removes some that have ended.
+func claim(tx *bbolt.Tx, key string, now, until time.Time) error {
+	claims, ends := tx.Bucket(bucketClaims()), tx.Bucket(bucketClaimEnds())
+	for _, k := range first(ends, now, cleanMost) {
+		if err := ends.Delete(k); err != nil {
+			return err
+		}
+		if claimed(tx, string(k[8:]), now) {
+			continue
+		}
+		if err := claims.Delete(k[8:]); err != nil {
+			return err
+		}
+	}
+	end := timeKey(until, key)
+	if err := ends.Put(end, nil); err != nil {
+		return err
+	}
+	return claims.Put([]byte(key), end[:8])
+}

@@ -1,0 +1,316 @@
+package local
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/sipwake/sipwake/store"
+	"github.com/sipwake/sipwake/wake"
+)
+
+func bucketMessages() []byte { return []byte("messages") }
+func bucketDue() []byte      { return []byte("due") }
+func bucketDone() []byte     { return []byte("done") }
+
+// cleanMost is how much that has ended one write removes in passing. More ends
+// that way than any write adds.
+const cleanMost = 16
+
+// Put implements wake.Outbox.
+func (s *Store) Put(ctx context.Context, m wake.Message) error {
+	value, err := store.AppendMessage(nil, &m)
+	full := false
+	if err == nil {
+		err = s.writer.do(ctx, func(tx *bbolt.Tx) error {
+			o, now := openOutbox(tx), time.Now()
+			if o.find(m.ID, now) != nil {
+				return nil
+			}
+			if err := o.clean(now, cleanMost); err != nil {
+				return err
+			}
+			var err error
+			if full, err = o.full(s.config.Outbox); err != nil || full {
+				return err
+			}
+			return o.store(m.ID, value)
+		})
+	}
+	if err == nil && full {
+		s.metrics.rejected.Inc()
+		err = wake.ErrOutboxFull
+	}
+	if err != nil {
+		return fmt.Errorf("cannot put message %q: %w", m.ID, err)
+	}
+	return nil
+}
+
+// Update implements wake.Outbox.
+func (s *Store) Update(ctx context.Context, m wake.Message) error {
+	value, err := store.AppendMessage(nil, &m)
+	if err == nil {
+		err = s.writer.do(ctx, func(tx *bbolt.Tx) error {
+			o := openOutbox(tx)
+			if o.find(m.ID, time.Now()) == nil {
+				return nil
+			}
+			return o.store(m.ID, value)
+		})
+	}
+	if err != nil {
+		return fmt.Errorf("cannot update message %q: %w", m.ID, err)
+	}
+	return nil
+}
+
+// Message implements wake.Outbox.
+func (s *Store) Message(ctx context.Context, id string) (wake.Message, bool, error) {
+	var value []byte
+	err := s.view(ctx, func(tx *bbolt.Tx) error {
+		o := openOutbox(tx)
+		value = bytes.Clone(o.find(id, time.Now()))
+		return nil
+	})
+	var m wake.Message
+	if err == nil && value != nil {
+		m, err = store.DecodeMessage(id, value)
+	}
+	if err != nil {
+		return wake.Message{}, false, fmt.Errorf("cannot read message %q: %w", id, err)
+	}
+	return m, value != nil, nil
+}
+
+// Due implements wake.Outbox. When there is nothing to do it writes nothing.
+func (s *Store) Due(ctx context.Context, now time.Time, lease time.Duration, limit int) ([]wake.Message, error) {
+	if limit = min(limit, store.MaxDue); limit <= 0 {
+		return nil, nil
+	}
+	idle := false
+	err := s.view(ctx, func(tx *bbolt.Tx) error {
+		o := openOutbox(tx)
+		idle = len(first(o.due, now, 1))+len(first(o.done, time.Now(), 1)) == 0
+		return nil
+	})
+	var list []wake.Message
+	unreadable := 0
+	if err == nil && !idle {
+		err = s.writer.do(ctx, func(tx *bbolt.Tx) error {
+			o := openOutbox(tx)
+			if err := o.clean(time.Now(), limit); err != nil {
+				return err
+			}
+			var err error
+			list, unreadable, err = o.lease(now, now.Add(max(lease, time.Millisecond)), limit)
+			return err
+		})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read due messages: %w", err)
+	}
+	if unreadable > 0 {
+		s.log.Error("messages cannot be read and were dropped", "count", unreadable)
+	}
+	return list, nil
+}
+
+// messages counts them.
+func (s *Store) messages() (n uint64) {
+	_ = s.view(context.Background(), func(tx *bbolt.Tx) error {
+		n = tx.Bucket(bucketMessages()).Sequence()
+		return nil
+	})
+	return n
+}
+
+// view reads the file.
+func (s *Store) view(ctx context.Context, f func(tx *bbolt.Tx) error) error {
+	err := context.Cause(ctx)
+	if err == nil {
+		if s.closed.Load() {
+			err = errClosed
+		} else if err = s.db.View(f); err != nil {
+			s.metrics.errors.Inc()
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("%w: cannot read file: %w", wake.ErrUnavailable, err)
+	}
+	return nil
+}
+
+// outbox is the three buckets within a transaction. A message has an entry in
+// one of the two indexes.
+type outbox struct{ messages, due, done *bbolt.Bucket }
+
+func openOutbox(tx *bbolt.Tx) outbox {
+	return outbox{tx.Bucket(bucketMessages()), tx.Bucket(bucketDue()), tx.Bucket(bucketDone())}
+}
+
+// find returns the value, nil when the message is gone.
+func (o *outbox) find(id string, now time.Time) []byte {
+	v := o.messages.Get([]byte(id))
+	if h, err := store.ReadMessageHead(v); err != nil || !now.Before(h.End()) {
+		return nil
+	}
+	return v
+}
+
+// entry returns where the index has the message with this head.
+func (o *outbox) entry(h store.MessageHead, id string) (*bbolt.Bucket, []byte) {
+	if h.Done {
+		return o.done, timeKey(h.End(), id)
+	}
+	return o.due, timeKey(h.NextTry, id)
+}
+
+// store puts the value in the place of the one that there was.
+func (o *outbox) store(id string, value []byte) error {
+	if err := o.remove(id); err != nil {
+		return err
+	}
+	h, err := store.ReadMessageHead(value)
+	if err != nil {
+		panic("BUG: " + err.Error())
+	}
+	index, key := o.entry(h, id)
+	if err := index.Put(key, nil); err != nil {
+		return err
+	}
+	if err := o.messages.Put([]byte(id), value); err != nil {
+		return err
+	}
+	return o.messages.SetSequence(o.messages.Sequence() + 1)
+}
+
+// remove removes the message, if there is one, from the index too.
+func (o *outbox) remove(id string) error {
+	v := o.messages.Get([]byte(id))
+	if v == nil {
+		return nil
+	}
+	if h, err := store.ReadMessageHead(v); err == nil {
+		index, key := o.entry(h, id)
+		if err := index.Delete(key); err != nil {
+			return err
+		}
+	}
+	if err := o.messages.Delete([]byte(id)); err != nil {
+		return err
+	}
+	return o.messages.SetSequence(o.messages.Sequence() - 1)
+}
+
+// clean removes some of the done messages that have ended.
+func (o *outbox) clean(now time.Time, most int) error {
+	for _, k := range first(o.done, now, most) {
+		if err := o.drop(o.done, k); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// drop removes an entry of an index, and the message that it belongs to.
+func (o *outbox) drop(index *bbolt.Bucket, k []byte) error {
+	fits := o.fits(index, k)
+	if err := index.Delete(k); err != nil || !fits {
+		return err
+	}
+	return o.remove(string(k[8:]))
+}
+
+// fits tells whether the entry is that of its message. A message that cannot be
+// read has no other entry.
+func (o *outbox) fits(index *bbolt.Bucket, k []byte) bool {
+	v := o.messages.Get(k[8:])
+	h, err := store.ReadMessageHead(v)
+	if err != nil {
+		return v != nil
+	}
+	at, key := o.entry(h, string(k[8:]))
+	return at == index && bytes.Equal(key, k)
+}
+
+// full tells whether there is no room for another message, after it has made
+// some if it can.
+func (o *outbox) full(limit int) (bool, error) {
+	for o.messages.Sequence() >= uint64(limit) {
+		oldest, _ := o.done.Cursor().First()
+		if oldest == nil {
+			return true, nil
+		}
+		if err := o.drop(o.done, bytes.Clone(oldest)); err != nil {
+			return false, err
+		}
+	}
+	return false, nil
+}
+
+// lease returns what is due at now, due again at next, which is later. What has
+// ended or cannot be read is removed; the latter is counted.
+func (o *outbox) lease(now, next time.Time, limit int) (list []wake.Message, unreadable int, err error) {
+	for len(list) < limit {
+		keys := first(o.due, now, limit-len(list))
+		if len(keys) == 0 {
+			break
+		}
+		for _, k := range keys {
+			m, err := o.leaseOne(k, next)
+			switch {
+			case err == nil && m != nil:
+				list = append(list, *m)
+			case errors.Is(err, errUnreadable):
+				unreadable++
+			case err != nil:
+				return nil, 0, err
+			}
+		}
+	}
+	return list, unreadable, nil
+}
+
+var errUnreadable = errors.New("message cannot be read")
+
+// leaseOne returns nil when there is no such message (any more). One that cannot
+// be read is removed too.
+func (o *outbox) leaseOne(k []byte, next time.Time) (*wake.Message, error) {
+	id := string(k[8:])
+	value := bytes.Clone(o.find(id, time.Now()))
+	if value == nil || !o.fits(o.due, k) {
+		return nil, o.drop(o.due, k)
+	}
+	m, err := store.DecodeMessage(id, value)
+	if err != nil {
+		if err := o.drop(o.due, k); err != nil {
+			return nil, err
+		}
+		return nil, errUnreadable
+	}
+	store.SetNextTry(value, next)
+	m.NextTry = next.UTC().Truncate(time.Microsecond)
+	return &m, o.store(id, value)
+}
+
+// timeKey is a key that sorts by time.
+func timeKey(t time.Time, name string) []byte {
+	us := uint64(max(t.UnixMicro(), 0))
+	return append(binary.BigEndian.AppendUint64(make([]byte, 0, 8+len(name)), us), name...)
+}
+
+// first returns copies of the keys at or before the time, the oldest first.
+func first(b *bbolt.Bucket, until time.Time, most int) (keys [][]byte) {
+	last := uint64(max(until.UnixMicro(), 0))
+	c := b.Cursor()
+	for k, _ := c.First(); len(k) >= 8 && len(keys) < most && binary.BigEndian.Uint64(k) <= last; k, _ = c.Next() {
+		keys = append(keys, bytes.Clone(k))
+	}
+	return keys
+}

@@ -1,0 +1,82 @@
+package redis
+
+import goredis "github.com/redis/go-redis/v9"
+
+// Numbers of microseconds are handed over as text and used as text: a script
+// would write them with an exponent. Members of the sorted sets whose message is
+// gone are removed when they are come across.
+const outboxPrelude = `
+local function live(key, ms)
+  if redis.call('PEXPIRETIME', key) < tonumber(ms) then redis.call('PEXPIREAT', key, ms) end
+end
+local function index(done, next, ends, ms, id)
+  local to, from, score = KEYS[1], KEYS[2], next
+  if done == '1' then to, from, score = KEYS[2], KEYS[1], ends end
+  redis.call('ZREM', from, id)
+  redis.call('ZADD', to, score, id)
+  live(to, ms)
+end
+local function count()
+  local t = redis.call('TIME')
+  redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', t[1] .. string.format('%06d', t[2]))
+  return redis.call('ZCARD', KEYS[1]) + redis.call('ZCARD', KEYS[2])
+end
+`
+
+// putScript: KEYS due, done, message; ARGV done, next try us, end us, end ms, ID,
+// value, capacity, prefix of messages' keys. Answers how many messages there
+// are, -1 when there is no room.
+func putScript() *goredis.Script {
+	return goredis.NewScript(outboxPrelude + `
+local n = count()
+if redis.call('EXISTS', KEYS[3]) == 1 then return n end
+while n >= tonumber(ARGV[7]) do
+  local old = redis.call('ZPOPMIN', KEYS[2])
+  if not old[1] then return -1 end
+  redis.call('DEL', ARGV[8] .. old[1])
+  n = n - 1
+end
+redis.call('SET', KEYS[3], ARGV[6], 'PXAT', ARGV[4])
+index(ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5])
+return n + 1`)
+}
+
+// updateScript: as putScript, of ARGV the first six. A message that is gone stays
+// gone.
+func updateScript() *goredis.Script {
+	return goredis.NewScript(outboxPrelude + `
+if redis.call('SET', KEYS[3], ARGV[6], 'XX', 'PXAT', ARGV[4]) then
+  index(ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5])
+end
+return 1`)
+}
+
+// dueScript: KEYS due, done; ARGV now us, next try us (later), next try as 8
+// bytes, limit, prefix of messages' keys. Answers how many messages there are,
+// then ID, value, ID, value, ... A value of a newer sipwake is left to that one.
+func dueScript() *goredis.Script {
+	return goredis.NewScript(outboxPrelude + `
+local list, want, more = {0}, tonumber(ARGV[4]), true
+while want > 0 and more do
+  local ids = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, want)
+  more = false
+  for _, id in ipairs(ids) do
+    local key = ARGV[5] .. id
+    local v = redis.call('GET', key)
+    if not v then
+      redis.call('ZREM', KEYS[1], id)
+      more = true
+    else
+      redis.call('ZADD', KEYS[1], ARGV[2], id)
+      if string.byte(v) == 1 then
+        redis.call('SETRANGE', key, 17, ARGV[3])
+        list[#list + 1] = id
+        list[#list + 1] = string.sub(v, 1, 17) .. ARGV[3] .. string.sub(v, 26)
+        want = want - 1
+      end
+    end
+  end
+end
+list[1] = count()
+return list`)
+}
