@@ -10,6 +10,7 @@ import (
 	"net"
 	"runtime"
 	"sort"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -70,7 +71,7 @@ func New(cfg *config.Config, version string, log *slog.Logger) (*App, error) {
 	if err := a.dispatcher.SetApps(parts.apps); err != nil {
 		return nil, errors.Join(err, a.Stop(context.Background()))
 	}
-	a.service = wake.NewService(cfg.Wake, parts.nodes, a.store, a.dispatcher, log, a.reg)
+	a.service = wake.NewService(cfg.Wake, parts.nodes, a.store, a.store, a.dispatcher, log, a.reg)
 	a.onStop("signals", a.service.Stop)
 	a.onStop("pushes", a.dispatcher.Stop)
 	if a.rpc, err = rpc.New(cfg.RPC, a.service, a.info, a.stats, log, a.reg); err != nil {
@@ -91,6 +92,7 @@ func (a *App) Start() error {
 	}
 	// First of the teardown's list, so last to go: a drain can be watched.
 	a.teardown = append([]step{{"operations listener", a.operations.stop}}, a.teardown...)
+	a.startLoops()
 	l, err := a.rpc.Listen()
 	if err != nil {
 		return problem(a.cfg, "rpc.listen", err)
@@ -106,6 +108,22 @@ func (a *App) Start() error {
 	a.log.Info("sipwake started", "version", a.version, "rpc", l.Addr().String(),
 		"operations", a.operations.addr(), "store", a.cfg.Store.Type)
 	return nil
+}
+
+// outboxEvery is how often the outbox is looked at for messages to try again.
+const outboxEvery = time.Second
+
+// startLoops starts what runs by itself: refresh wake-ups and the outbox.
+func (a *App) startLoops() {
+	ctx, cancel := context.WithCancel(context.Background())
+	var loops sync.WaitGroup
+	loops.Go(func() { a.service.Refresh(ctx, a.store) })
+	loops.Go(func() { a.service.Outbox(ctx, outboxEvery) })
+	a.onStop("loops", func(context.Context) error {
+		cancel()
+		loops.Wait()
+		return nil
+	})
 }
 
 // RPCAddr returns the address on which RPC is served, OperationsAddr that of the

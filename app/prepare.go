@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"reflect"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -11,6 +12,8 @@ import (
 	"github.com/sipwake/sipwake/config"
 	"github.com/sipwake/sipwake/kamailio"
 	"github.com/sipwake/sipwake/push"
+	"github.com/sipwake/sipwake/push/apns"
+	"github.com/sipwake/sipwake/push/fcm"
 	"github.com/sipwake/sipwake/rpc"
 	"github.com/sipwake/sipwake/store/local"
 	"github.com/sipwake/sipwake/store/redis"
@@ -20,6 +23,8 @@ import (
 // store is a wake.Store with what running it needs.
 type store interface {
 	wake.Store
+	wake.Sweeper
+	wake.Outbox
 	// Ping tells whether the store can be used right now.
 	Ping(ctx context.Context) error
 	Close() error
@@ -34,8 +39,15 @@ type parts struct {
 // Check does everything that New does short of opening the store and listening:
 // it reads every file that the configuration names.
 func Check(cfg *config.Config) error {
-	_, err := prepare(cfg, slog.New(slog.DiscardHandler))
+	_, err := Apps(cfg)
 	return err
+}
+
+// Apps does what Check does and returns the apps that the configuration makes.
+// They have not connected to anything and need no Close.
+func Apps(cfg *config.Config) ([]push.App, error) {
+	p, err := prepare(cfg, slog.New(slog.DiscardHandler))
+	return p.apps, err
 }
 
 // prepare builds what the configuration asks for and reports every problem, each
@@ -52,6 +64,11 @@ func prepare(cfg *config.Config, log *slog.Logger) (parts, error) {
 		problems.Add(fmt.Sprintf("nodes[%d]", i), err)
 		p.nodes[n.ID] = node
 	}
+	prepareApps(cfg, log, &p, problems)
+	return p, problems.Err()
+}
+
+func prepareApps(cfg *config.Config, log *slog.Logger, p *parts, problems *config.Problems) {
 	for i := range cfg.APNs {
 		apps, err := cfg.APNs[i].Apps(log)
 		problems.Add(fmt.Sprintf("apns[%d]", i), err)
@@ -62,7 +79,45 @@ func prepare(cfg *config.Config, log *slog.Logger) (parts, error) {
 		problems.Add(fmt.Sprintf("fcm[%d]", i), err)
 		p.apps = append(p.apps, apps...)
 	}
-	return p, problems.Err()
+	if cfg.WebPush != nil {
+		apps, err := cfg.WebPush.Apps(log)
+		problems.Add("webpush", err)
+		p.apps = append(p.apps, apps...)
+	}
+	for i := range cfg.Webhooks {
+		apps, err := cfg.Webhooks[i].Apps(log)
+		problems.Add(fmt.Sprintf("webhooks[%d]", i), err)
+		p.apps = append(p.apps, apps...)
+	}
+	p.apps = push.Found(p.apps, foundApps(cfg.CredentialsDir, log, problems))
+}
+
+// foundApps makes the apps of the credentials in dir, if there is one.
+func foundApps(dir string, log *slog.Logger, problems *config.Problems) []push.App {
+	const field = "credentials_dir"
+	if dir == "" {
+		return nil
+	}
+	if _, err := os.ReadDir(dir); err != nil { // once, and not by each provider
+		problems.Add(field, fmt.Errorf("cannot read directory: %w", err))
+		return nil
+	}
+	var found []push.App
+	add := func(apps []push.App, err error) {
+		problems.Add(field, err)
+		found = append(found, apps...)
+	}
+	iOS, err := apns.FromDir(dir)
+	problems.Add(field, err)
+	for i := range iOS {
+		add(iOS[i].Apps(log))
+	}
+	android, err := fcm.FromDir(dir)
+	problems.Add(field, err)
+	for i := range android {
+		add(android[i].Apps(log))
+	}
+	return found
 }
 
 func openStore(cfg *config.Config, log *slog.Logger, reg prometheus.Registerer) (store, error) {

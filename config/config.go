@@ -12,6 +12,8 @@ import (
 	"github.com/sipwake/sipwake/kamailio"
 	"github.com/sipwake/sipwake/push/apns"
 	"github.com/sipwake/sipwake/push/fcm"
+	"github.com/sipwake/sipwake/push/webhook"
+	"github.com/sipwake/sipwake/push/webpush"
 	"github.com/sipwake/sipwake/rpc"
 	"github.com/sipwake/sipwake/store/local"
 	"github.com/sipwake/sipwake/store/redis"
@@ -28,6 +30,12 @@ type Config struct {
 	Nodes      []Node        `yaml:"nodes"`
 	APNs       []apns.Config `yaml:"apns"`
 	FCM        []fcm.Config  `yaml:"fcm"`
+	// WebPush is the one Web Push app; nil means that there is none.
+	WebPush  *webpush.Config  `yaml:"webpush"`
+	Webhooks []webhook.Config `yaml:"webhooks"`
+	// CredentialsDir holds credentials that make an app by their names alone; see
+	// apns.FromDir and fcm.FromDir. The apps above win over them.
+	CredentialsDir string `yaml:"credentials_dir"`
 
 	source source // of the file, for Problems
 }
@@ -99,6 +107,12 @@ func (c *Config) SetDefaults() {
 	for i := range c.FCM {
 		c.FCM[i].SetDefaults()
 	}
+	if c.WebPush != nil {
+		c.WebPush.SetDefaults()
+	}
+	for i := range c.Webhooks {
+		c.Webhooks[i].SetDefaults()
+	}
 }
 
 func setDefault(field *string, value string) {
@@ -139,6 +153,12 @@ func (c *Config) Validate(report func(field, problem string)) {
 	}
 	for i := range c.FCM {
 		c.FCM[i].Validate(below(fmt.Sprintf("fcm[%d]", i)))
+	}
+	if c.WebPush != nil {
+		c.WebPush.Validate(below("webpush"))
+	}
+	for i := range c.Webhooks {
+		c.Webhooks[i].Validate(below(fmt.Sprintf("webhooks[%d]", i)))
 	}
 	c.validateApps(report)
 }

@@ -24,6 +24,8 @@ type App struct {
 	Limits Limits
 	// Templates are the payloads; nil means DefaultTemplates of the Provider.
 	Templates *Templates
+	// Policy says when the devices are pushed; its zero fields mean the default.
+	Policy Policy
 	// Fingerprint stands for the contents of the configuration and key files
 	// that Client and Limits were made from. An app that is set again with the
 	// same one keeps its queue, breaker and client. The empty fingerprint is

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/sipwake/sipwake/pnparam"
 )
@@ -14,10 +15,13 @@ type templateKey struct {
 	service pnparam.Service
 }
 
-// Templates are the payloads of an app, by Kind and Service. They never change;
-// With makes new ones.
+// Templates are the payloads of an app, by Kind and Service, with the Options for
+// sending them. They never change; With makes new ones, and so does
+// Options.Load.
 type Templates struct {
-	byKey map[templateKey]*template
+	provider pnparam.Provider
+	options  Options
+	byKey    map[templateKey]*template
 }
 
 // The parts that the default payloads share. All values are strings, as FCM
@@ -32,23 +36,25 @@ const (
 	customAlert = `{"title":"{TITLE}","body":"{BODY}"}`
 
 	apnsVoIP   = `{"aps":{},` + dataKeys + `}`
-	apnsCall   = `{"aps":{"alert":` + callAlert + `,"sound":"default"},` + dataKeys + `}`
-	apnsChat   = `{"aps":{"alert":` + chatAlert + `,"sound":"default","mutable-content":1},` + dataKeys + `}`
-	apnsCustom = `{"aps":{"alert":` + customAlert + `,"sound":"default","mutable-content":1},` + dataKeys + `}`
+	apnsCall   = `{"aps":{"alert":` + callAlert + `,"sound":"{SOUND}"},` + dataKeys + `}`
+	apnsChat   = `{"aps":{"alert":` + chatAlert + `,"sound":"{SOUND}","mutable-content":1},` + dataKeys + `}`
+	apnsCustom = `{"aps":{"alert":` + customAlert + `,"sound":"{SOUND}","mutable-content":1},` + dataKeys + `}`
 	apnsSilent = `{"aps":{"content-available":1},` + dataKeys + `}`
 
 	// The "apns" part is for an iPhone whose app uses FCM; Android never sees it.
-	fcmIOSAlert  = `"apns":{"headers":{"apns-priority":"10"},"payload":{"aps":{"alert":` + callAlert + `,"sound":"default"}}}`
-	fcmIOSSilent = `"apns":{"headers":{"apns-priority":"5"},"payload":{"aps":{"content-available":1}}}`
+	// The provider adds its headers. Where there is a notification, FCM makes the
+	// alert from that.
+	fcmIOSAlert  = `"apns":{"payload":{"aps":{"alert":` + callAlert + `,"sound":"{SOUND}"}}}`
+	fcmIOSSound  = `"apns":{"payload":{"aps":{"sound":"{SOUND}","mutable-content":1}}}`
+	fcmIOSSilent = `"apns":{"payload":{"aps":{"content-available":1}}}`
 
-	fcmCall   = `{"data":{` + dataKeys + `},"android":{"priority":"high"},` + fcmIOSAlert + `}`
-	fcmChat   = `{"data":{` + dataKeys + `},"notification":` + chatAlert + `,"android":{"priority":"high"}}`
-	fcmCustom = `{"data":{` + dataKeys + `},"notification":` + customAlert + `,"android":{"priority":"high"}}`
-	fcmCancel = `{"data":{` + dataKeys + `},"android":{"priority":"high"},` + fcmIOSSilent + `}`
-	// A device takes high priority away from an app whose pushes show nothing,
-	// and then its calls come late. A late refresh costs little: the binding
-	// outlives the registration.
-	fcmRefresh = `{"data":{` + dataKeys + `},"android":{"priority":"normal"},` + fcmIOSSilent + `}`
+	fcmSilent  = `"android":{"priority":"{PRIORITY}"}`
+	fcmVisible = `"android":{"priority":"{PRIORITY}","notification":{"sound":"{SOUND}"}}`
+
+	fcmCall   = `{"data":{` + dataKeys + `},` + fcmSilent + `,` + fcmIOSAlert + `}`
+	fcmChat   = `{"data":{` + dataKeys + `},"notification":` + chatAlert + `,` + fcmVisible + `,` + fcmIOSSound + `}`
+	fcmCustom = `{"data":{` + dataKeys + `},"notification":` + customAlert + `,` + fcmVisible + `,` + fcmIOSSound + `}`
+	fcmOther  = `{"data":{` + dataKeys + `},` + fcmSilent + `,` + fcmIOSSilent + `}`
 
 	// For a service of the operator's own, which gets all there is.
 	plain = `{"kind":"{KIND}","app":"{PACKAGE}","token":"{TOKEN}","to":"{TO}","from":"{FROM}",` +
@@ -74,36 +80,38 @@ func defaultTexts(p pnparam.Provider) map[templateKey]string {
 	case pnparam.FCM:
 		return map[templateKey]string{
 			{Call, ""}: fcmCall, {Chat, ""}: fcmChat, {Custom, ""}: fcmCustom,
-			{Cancel, ""}: fcmCancel, {Refresh, ""}: fcmRefresh,
+			{Cancel, ""}: fcmOther, {Refresh, ""}: fcmOther,
 		}
-	case pnparam.WebPush: // without a payload, as RFC 8599 has it
-		return nil
+	}
+	text := plain
+	if p == pnparam.WebPush {
+		text = "{" + dataKeys + "}"
 	}
 	texts := make(map[templateKey]string)
 	for _, k := range Kinds() {
-		texts[templateKey{k, ""}] = plain
+		texts[templateKey{k, ""}] = text
 	}
 	return texts
 }
 
-// DefaultTemplates returns the payloads that need no configuration. For WebPush
-// they are empty, for a provider that is not known one JSON object with
-// everything in it.
+// DefaultTemplates returns the payloads that need no configuration. Those of
+// WebPush are sent only to subscriptions that came with keys; for a provider that
+// is not known it is one JSON object with everything in it.
 func DefaultTemplates(p pnparam.Provider) *Templates {
-	t := &Templates{byKey: make(map[templateKey]*template)}
-	for k, text := range defaultTexts(p) {
-		parsed, err := parseTemplate([]byte(text))
-		if err != nil {
-			panic(fmt.Sprintf("BUG: default template of %s for %s: %v", p, k.kind, err))
-		}
-		t.byKey[k] = parsed
-	}
-	if p == pnparam.WebPush {
-		for _, k := range Kinds() {
-			t.byKey[templateKey{k, ""}] = &template{}
-		}
+	t, err := new(Options).Load(p, TemplateRules{})
+	if err != nil {
+		panic("BUG: templates without files have a problem: " + err.Error())
 	}
 	return t
+}
+
+// fillEmpty makes the payloads that there are none of empty.
+func (t *Templates) fillEmpty() {
+	for _, k := range Kinds() {
+		if key := (templateKey{k, ""}); t.byKey[key] == nil {
+			t.byKey[key] = &template{}
+		}
+	}
 }
 
 // With returns a copy in which text is the payload for the kind and service;
@@ -111,7 +119,8 @@ func DefaultTemplates(p pnparam.Provider) *Templates {
 // is a JSON object. Keywords in its string values are filled in: {PACKAGE},
 // {TOKEN}, {TO}, {TOUSER}, {TYPE}, {KIND}, {FROM}, {FROMUSERNAME},
 // {FROMDISPLAYNAME}, {CALLID}, {UUID}, {MEDIA}, {TITLE}, and {BODY}, {MSG} or
-// {MESSAGE}; the pair "{DATA}": null makes room for Values.Data. The error
+// {MESSAGE}, and how it is sent: {PRIORITY}, {APRIORITY}, {NPRIORITY}, {PUSHTYPE},
+// {TTLNUM}, {SOUND}; the pair "{DATA}": null makes room for Values.Data. The error
 // names the place in the text.
 func (t *Templates) With(kind Kind, service pnparam.Service, text []byte) (*Templates, error) {
 	if !slices.Contains(Kinds(), kind) {
@@ -121,9 +130,9 @@ func (t *Templates) With(kind Kind, service pnparam.Service, text []byte) (*Temp
 	if err != nil {
 		return nil, fmt.Errorf("cannot parse template for kind %q: %w", kind, err)
 	}
-	byKey := maps.Clone(t.byKey)
-	byKey[templateKey{kind, service}] = parsed
-	return &Templates{byKey}, nil
+	next := &Templates{t.provider, t.options, maps.Clone(t.byKey)}
+	next.byKey[templateKey{kind, service}] = parsed
+	return next, nil
 }
 
 // Payload appends the payload of r to dst. It is valid JSON and UTF-8 with the
@@ -131,6 +140,10 @@ func (t *Templates) With(kind Kind, service pnparam.Service, text []byte) (*Temp
 // limit bytes long: to fit, the texts (title, body, caller's name) are cut
 // between two characters. On an error dst is returned as it was.
 func (t *Templates) Payload(dst []byte, r *Request, limit int) ([]byte, error) {
+	if r.Provider == pnparam.WebPush && r.Keys == nil { // RFC 8599: no payload
+		return dst, nil
+	}
+	now := time.Now()
 	found := t.byKey[templateKey{r.Kind, r.Service}]
 	if found == nil {
 		found = t.byKey[templateKey{r.Kind, ""}]
@@ -138,17 +151,26 @@ func (t *Templates) Payload(dst []byte, r *Request, limit int) ([]byte, error) {
 	if found == nil {
 		return dst, fmt.Errorf("cannot fill template: none for kind %q", r.Kind)
 	}
-	dst, err := found.fill(dst, r, limit)
+	dst, err := found.fill(dst, &filling{r, t.options.delivery(t.provider, r, now), now}, limit)
 	if err != nil {
 		return dst, fmt.Errorf("cannot fill template for kind %q: %w", r.Kind, err)
 	}
 	return dst, nil
 }
 
+// Delivery is how r is to be sent when it is sent now.
+func (t *Templates) Delivery(r *Request) Delivery {
+	return t.options.delivery(t.provider, r, time.Now())
+}
+
 // payloadLimit is the most bytes that the services take: Apple's limits for
-// voip and other pushes, the lower of which is also FCM's.
-func payloadLimit(s pnparam.Service) int {
-	if s == pnparam.VoIP {
+// voip and other pushes, the lower of which is also FCM's and, less what
+// encryption adds, that of Web Push.
+func payloadLimit(p pnparam.Provider, s pnparam.Service) int {
+	switch {
+	case p == pnparam.WebPush:
+		return 3993
+	case s == pnparam.VoIP:
 		return 5120
 	}
 	return 4096

@@ -70,7 +70,7 @@ func NewDispatcher(log *slog.Logger, reg prometheus.Registerer) *Dispatcher {
 
 // SetApps replaces all apps at once. An app that was there with the same
 // Fingerprint goes on with its queue and client: of the new one only Packages,
-// Default and Templates are taken, and its Client is neither used nor closed.
+// Default, Templates and Policy are taken, and its Client is neither used nor closed.
 // What other old apps have queued still goes out through their old clients,
 // which are closed after that. On an error nothing changes.
 func (d *Dispatcher) SetApps(apps []App) error {
@@ -108,8 +108,10 @@ func (d *Dispatcher) queueFor(a App, old *queue) *queue {
 	if a.Templates == nil {
 		a.Templates = DefaultTemplates(a.Provider)
 	}
+	a.Policy.SetDefaults()
 	if old != nil && old.Fingerprint == a.Fingerprint && a.Fingerprint != "" {
 		old.templates.Store(a.Templates)
+		old.policy.Store(&a.Policy)
 		return old
 	}
 	a.Limits.SetDefaults()
@@ -190,6 +192,17 @@ func claimed(env pnparam.Environment) string {
 // Serves tells whether there is an app for such an address.
 func (d *Dispatcher) Serves(provider pnparam.Provider, app string, env pnparam.Environment) bool {
 	return d.table.Load().find(provider, app, env) != nil
+}
+
+// Policy is that of the app for such an address; without one it is the default.
+// It is not to be changed.
+func (d *Dispatcher) Policy(provider pnparam.Provider, app string, env pnparam.Environment) Policy {
+	if q := d.table.Load().find(provider, app, env); q != nil {
+		return *q.policy.Load()
+	}
+	var p Policy
+	p.SetDefaults()
+	return p
 }
 
 // Providers lists those that have at least one app, ordered.

@@ -4,11 +4,19 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
+
+// filling is all that a template is filled from.
+type filling struct {
+	*Request
+	Delivery
+	now time.Time
+}
 
 // keyword is a word that a template may hold.
 type keyword struct {
-	text func(r *Request) string
+	text func(r *filling) string
 	// long texts are cut when a payload is too long.
 	long bool
 }
@@ -17,40 +25,65 @@ type keyword struct {
 func findKeyword(name string) (keyword, bool) {
 	switch name {
 	case "{PACKAGE}": // the address's app, such as the bundle ID
-		return keyword{text: func(r *Request) string { return r.App }}, true
+		return keyword{text: func(r *filling) string { return r.App }}, true
 	case "{TOKEN}":
-		return keyword{text: func(r *Request) string { return r.Token.Reveal() }}, true
+		return keyword{text: func(r *filling) string { return r.Token.Reveal() }}, true
 	case "{TO}": // the AOR that is woken
-		return keyword{text: func(r *Request) string { return r.Values.AOR }}, true
+		return keyword{text: func(r *filling) string { return r.Values.AOR }}, true
 	case "{TOUSER}": // its user part
-		return keyword{text: func(r *Request) string { user, _, _ := strings.Cut(r.Values.AOR, "@"); return user }}, true
+		return keyword{text: func(r *filling) string { user, _, _ := strings.Cut(r.Values.AOR, "@"); return user }}, true
 	case "{TYPE}": // 0 call, 1 chat, 2 cancel, 3 custom, 4 refresh
-		return keyword{text: func(r *Request) string { return strconv.Itoa(slices.Index(Kinds(), r.Kind)) }}, true
+		return keyword{text: func(r *filling) string { return strconv.Itoa(slices.Index(Kinds(), r.Kind)) }}, true
 	case "{KIND}": // the same as a word
-		return keyword{text: func(r *Request) string { return string(r.Kind) }}, true
+		return keyword{text: func(r *filling) string { return string(r.Kind) }}, true
 	case "{FROM}": // the caller's URI
-		return keyword{text: func(r *Request) string { return r.Values.From }}, true
+		return keyword{text: func(r *filling) string { return r.Values.From }}, true
 	case "{FROMUSERNAME}": // its user part
-		return keyword{text: func(r *Request) string { return r.Values.User }}, true
+		return keyword{text: func(r *filling) string { return r.Values.User }}, true
 	case "{FROMDISPLAYNAME}": // how to show the caller
 		return keyword{text: callerName, long: true}, true
 	case "{CALLID}":
-		return keyword{text: func(r *Request) string { return r.Values.CallID }}, true
+		return keyword{text: func(r *filling) string { return r.Values.CallID }}, true
 	case "{UUID}":
-		return keyword{text: func(r *Request) string { return r.Values.UUID }}, true
+		return keyword{text: func(r *filling) string { return r.Values.UUID }}, true
 	case "{MEDIA}": // audio, video or nothing
-		return keyword{text: func(r *Request) string { return r.Values.Media }}, true
+		return keyword{text: func(r *filling) string { return r.Values.Media }}, true
 	case "{MSG}", "{MESSAGE}", "{BODY}": // the text of a message
-		return keyword{text: func(r *Request) string { return r.Values.Body }, long: true}, true
+		return keyword{text: func(r *filling) string { return r.Values.Body }, long: true}, true
 	case "{TITLE}": // the title of a push.send, or else the caller
 		return keyword{text: title, long: true}, true
 	}
-	return keyword{}, false
+	return deliveryKeyword(name)
+}
+
+// deliveryKeyword knows the words that tell how the push is sent.
+func deliveryKeyword(name string) (keyword, bool) {
+	var text func(r *filling) string
+	switch name {
+	case "{PRIORITY}": // high or normal
+		text = func(r *filling) string { return string(r.Priority) }
+	case "{APRIORITY}": // the same as Apple's number, 10 or 5
+		text = func(r *filling) string { return strconv.Itoa(r.ApplePriority()) }
+	case "{NPRIORITY}": // the same as Android's notification_priority
+		text = func(r *filling) string {
+			if r.Priority == Normal {
+				return "PRIORITY_DEFAULT"
+			}
+			return "PRIORITY_HIGH"
+		}
+	case "{PUSHTYPE}": // voip, alert or background
+		text = func(r *filling) string { return string(r.PushType) }
+	case "{TTLNUM}": // seconds that the service may store the push
+		text = func(r *filling) string { return strconv.FormatInt(int64(r.TTL(r.now)/time.Second), 10) }
+	case "{SOUND}":
+		text = func(r *filling) string { return r.Sound }
+	}
+	return keyword{text: text}, text != nil
 }
 
 // callerName is the display name, or what there is instead: an alert without a
 // text is not shown.
-func callerName(r *Request) string {
+func callerName(r *filling) string {
 	switch v := &r.Values; {
 	case v.Display != "":
 		return v.Display
@@ -61,7 +94,7 @@ func callerName(r *Request) string {
 	}
 }
 
-func title(r *Request) string {
+func title(r *filling) string {
 	if r.Values.Title != "" {
 		return r.Values.Title
 	}

@@ -1,8 +1,9 @@
 package push
 
 import (
-	"github.com/prometheus/client_golang/prometheus"
 	"slices"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sipwake/sipwake/pnparam"
 )

@@ -7,12 +7,12 @@ type Policy struct {
 	// Unregister is what a REGISTER that ends the registration does to the
 	// binding. Default UnregisterKeep.
 	Unregister Unregister `yaml:"unregister"`
-	// UnbindWithoutPush removes the device's binding when it registers without
-	// push data.
-	UnbindWithoutPush bool `yaml:"unbind_without_push"`
 	// When says at which load pushes of a kind are sent. Kinds that are not
 	// named are sent WhenYes.
 	When map[Kind]When `yaml:"when"`
+	// Chat says whether a MESSAGE is pushed while another device that is awake may
+	// take it. Default ChatNoAnswer.
+	Chat ChatRule `yaml:"chat"`
 	// Cancel says when a device that was pushed for a call is told that the call
 	// is over. Default CancelUnanswered.
 	Cancel CancelRule `yaml:"cancel"`
@@ -53,10 +53,20 @@ const (
 	CancelAlways     CancelRule = "always"     // every device of the user
 )
 
+// ChatRule says when a MESSAGE is pushed.
+type ChatRule string
+
+// The rules.
+const (
+	ChatNoAnswer ChatRule = "no_answer" // when no device that is awake takes it at once
+	ChatAlways   ChatRule = "always"
+)
+
 // SetDefaults fills what is not set.
 func (p *Policy) SetDefaults() {
 	setDefault(&p.Unregister, UnregisterKeep)
 	setDefault(&p.Cancel, CancelUnanswered)
+	setDefault(&p.Chat, ChatNoAnswer)
 }
 
 // Validate reports each setting that cannot work.
@@ -70,6 +80,9 @@ func (p *Policy) Validate(report func(field, problem string)) {
 	case CancelNever, CancelUnanswered, CancelPushed, CancelAlways:
 	default:
 		report("cancel", "must be never, unanswered, pushed or always")
+	}
+	if p.Chat != ChatNoAnswer && p.Chat != ChatAlways {
+		report("chat", "must be no_answer or always")
 	}
 	for k, w := range p.When {
 		if !known(k) {

@@ -35,9 +35,22 @@ type Request struct {
 	Environment pnparam.Environment
 	Service     pnparam.Service
 	Token       secret.Token
+	Keys        *pnparam.WebPushKeys // as in pnparam.Address
 	Values      Values
-	// Deadline is when the push has lost its purpose; no try starts after it.
+	// Deadline is when the push has lost its purpose: no try starts after it, and
+	// the service is told not to deliver it later.
 	Deadline time.Time
+	// TryUntil is when to stop trying although the Deadline has not come, for
+	// those who will try again themselves; zero means Deadline.
+	TryUntil time.Time
+}
+
+// lastTry is when the last try may start.
+func (r *Request) lastTry() time.Time {
+	if !r.TryUntil.IsZero() && r.TryUntil.Before(r.Deadline) {
+		return r.TryUntil
+	}
+	return r.Deadline
 }
 
 // Values fill a payload template. They come from strangers (a caller's display
@@ -86,11 +99,15 @@ type Notification struct {
 	Kind    Kind
 	Service pnparam.Service
 	Token   secret.Token
+	// Keys encrypt the payload of Web Push; nil means that there is none.
+	Keys *pnparam.WebPushKeys
 	// Payload is the filled-in template: for APNs the request's body, for FCM
 	// a Message object of the v1 API without its target, for a webhook the body.
 	Payload []byte
-	// Deadline is that of the Request: how long the service may keep the push.
+	// Deadline is that of the Request.
 	Deadline time.Time
+	// Delivery is how to send it, and until when the service may store it.
+	Delivery
 	// CollapseID groups pushes that replace each other; may be empty.
 	CollapseID string
 }
@@ -128,12 +145,13 @@ const (
 	NoApp       Reason = "no_app"       // no app is configured for this address
 	NoToken     Reason = "no_token"     // the device has no token that may be used for this kind
 	ShutDown    Reason = "shut_down"    // sipwake is stopping
+	ByPolicy    Reason = "policy"       // the app's policy or the client does not want this kind, or not at this load
 )
 
 // Reasons lists every Reason, in the order of the constants.
 func Reasons() []Reason {
 	return []Reason{Accepted, TokenDead, TokenBad, Credential, BadRequest, Throttled, Unavailable,
-		Timeout, Expired, Dropped, QueueFull, BreakerOpen, NoApp, NoToken, ShutDown}
+		Timeout, Expired, Dropped, QueueFull, BreakerOpen, NoApp, NoToken, ShutDown, ByPolicy}
 }
 
 // Retryable tells whether another try can end better.

@@ -49,6 +49,7 @@ type lane struct {
 type queue struct {
 	App
 	templates atomic.Pointer[Templates]
+	policy    atomic.Pointer[Policy]
 	base      context.Context // ends when pushes under way must be given up
 	log       *slog.Logger
 	throttle  throttle
@@ -74,6 +75,7 @@ func newQueue(base context.Context, a App, log *slog.Logger, m *providerMetrics,
 		drained:  make(chan struct{}),
 	}
 	q.templates.Store(a.Templates)
+	q.policy.Store(&a.Policy)
 	if hasBreaker(a.Provider) {
 		q.breaker = newBreaker(a.Limits, q.log)
 	}

@@ -65,7 +65,7 @@ func (q *queue) run(j *job) {
 			return
 		}
 		q.try(j, report)
-		wait, again := pause(j.r.Kind, q.Limits, j.reply, j.tries, time.Now(), j.r.Deadline)
+		wait, again := pause(j.r.Kind, q.Limits, j.reply, j.tries, time.Now(), j.r.lastTry())
 		if !again {
 			q.finish(j, j.reply.Reason)
 			return
@@ -86,19 +86,20 @@ func (q *queue) refusal(j *job) Reason {
 		return ShutDown
 	case j.ctx.Err() != nil:
 		return Dropped
-	case !time.Now().Before(j.r.Deadline):
+	case !time.Now().Before(j.r.lastTry()):
 		return Expired
 	case j.n.Payload != nil || j.tries > 0:
 		return ""
 	}
-	payload, err := q.templates.Load().Payload(nil, &j.r, payloadLimit(j.r.Service))
+	templates := q.templates.Load()
+	payload, err := templates.Payload(nil, &j.r, payloadLimit(j.r.Provider, j.r.Service))
 	if err != nil {
 		j.reply.Detail = err.Error()
 		return BadRequest
 	}
 	j.n = Notification{
-		Kind: j.r.Kind, Service: j.r.Service, Token: j.r.Token, Payload: payload,
-		Deadline: j.r.Deadline, CollapseID: collapseID(&j.r),
+		Kind: j.r.Kind, Service: j.r.Service, Token: j.r.Token, Keys: j.r.Keys, Payload: payload,
+		Deadline: j.r.Deadline, Delivery: templates.Delivery(&j.r), CollapseID: collapseID(&j.r),
 	}
 	return ""
 }
@@ -118,7 +119,7 @@ func collapseID(r *Request) string {
 // the push may be on the phone already, and whoever asked wants to know.
 func (q *queue) try(j *job, report func(error)) {
 	now := time.Now()
-	limit := budget(j.r.Kind, q.Limits, j.tries, j.r.Deadline.Sub(now))
+	limit := budget(j.r.Kind, q.Limits, j.tries, j.r.lastTry().Sub(now))
 	ctx, cancel := context.WithTimeout(q.base, limit)
 	j.tries++
 	j.sentAt = now

@@ -22,7 +22,8 @@ const dataKey = "{DATA}"
 // template. It never changes.
 type template struct {
 	segments []segment
-	size     int // of the fixed text
+	size     int    // of the fixed text
+	source   string // its file; empty for a default
 }
 
 // segment is a piece of fixed JSON, and what follows it.
@@ -40,20 +41,30 @@ type dataSlot struct {
 // parseTemplate compiles a JSON object. Keywords stand in its string values as
 // "{FROM}"; any other brace is plain text. Errors name the place.
 func parseTemplate(text []byte) (*template, error) {
+	text = bytes.TrimRight(text, " \t\r\n") // so that an early end has the last line
 	var whole json.RawMessage
 	if err := json.Unmarshal(text, &whole); err != nil {
-		return nil, fmt.Errorf("it is not JSON: %w", err)
+		offset := int64(len(text))
+		if syntax := (*json.SyntaxError)(nil); errors.As(err, &syntax) {
+			offset = syntax.Offset
+		}
+		return nil, fmt.Errorf("line %d: it is not JSON: %w", lineAt(text, offset), err)
 	}
-	p := parser{dec: json.NewDecoder(bytes.NewReader(whole))}
+	p := parser{dec: json.NewDecoder(bytes.NewReader(text))}
 	p.dec.UseNumber()
 	if p.token() != json.Delim('{') {
 		return nil, errors.New("it must be a JSON object")
 	}
 	if err := p.object(""); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("line %d: %w", lineAt(text, p.dec.InputOffset()), err)
 	}
 	p.end(segment{})
 	return &p.t, nil
+}
+
+// lineAt is the number of the line with the byte before the offset.
+func lineAt(text []byte, offset int64) int {
+	return 1 + bytes.Count(text[:min(max(0, offset-1), int64(len(text)))], []byte("\n"))
 }
 
 // parser turns the tokens of valid JSON into segments.
@@ -200,7 +211,7 @@ var errTooLong = errors.New("the payload is too long for the service, even witho
 // fill appends the payload to dst. If it is longer than limit bytes, its long
 // texts are cut, all at the same length and between two characters, so that it
 // fits. On an error dst is returned as it was.
-func (t *template) fill(dst []byte, r *Request, limit int) ([]byte, error) {
+func (t *template) fill(dst []byte, r *filling, limit int) ([]byte, error) {
 	if len(t.segments) == 0 {
 		return dst, nil
 	}
@@ -220,7 +231,7 @@ func (t *template) fill(dst []byte, r *Request, limit int) ([]byte, error) {
 }
 
 // append appends the payload with every long text cut to most bytes.
-func (t *template) append(dst []byte, r *Request, most int) []byte {
+func (t *template) append(dst []byte, r *filling, most int) []byte {
 	for i := range t.segments {
 		s := &t.segments[i]
 		dst = append(dst, s.fixed...)

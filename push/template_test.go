@@ -78,12 +78,16 @@ func TestDefaultPayloads(t *testing.T) {
 	f(pnparam.APNs, push.Custom, pnparam.Remote,
 		`{"aps":{"alert":{"title":"News","body":"Hello"},"sound":"default","mutable-content":1},`+data("3")+`}`)
 	f(pnparam.APNs, push.Refresh, pnparam.Remote, `{"aps":{"content-available":1},`+data("4")+`}`)
-	const silent = `"apns":{"headers":{"apns-priority":"5"},"payload":{"aps":{"content-available":1}}}`
-	f(pnparam.FCM, push.Call, "", `{"data":{`+data("0")+`},"android":{"priority":"high"},"apns":{"headers":{"apns-priority":"10"},`+
+	const (
+		silent  = `"apns":{"payload":{"aps":{"content-available":1}}}`
+		visible = `"android":{"priority":"high","notification":{"sound":"default"}},` +
+			`"apns":{"payload":{"aps":{"sound":"default","mutable-content":1}}}`
+	)
+	f(pnparam.FCM, push.Call, "", `{"data":{`+data("0")+`},"android":{"priority":"high"},"apns":{`+
 		`"payload":{"aps":{"alert":{"title":"Incoming call","body":`+name+`},"sound":"default"}}}}`)
-	f(pnparam.FCM, push.Chat, "", `{"data":{`+data("1")+`},"notification":{"title":`+name+`,"body":"Hello"},"android":{"priority":"high"}}`)
+	f(pnparam.FCM, push.Chat, "", `{"data":{`+data("1")+`},"notification":{"title":`+name+`,"body":"Hello"},`+visible+`}`)
 	f(pnparam.FCM, push.Cancel, "", `{"data":{`+data("2")+`},"android":{"priority":"high"},`+silent+`}`)
-	f(pnparam.FCM, push.Custom, "", `{"data":{`+data("3")+`},"notification":{"title":"News","body":"Hello"},"android":{"priority":"high"}}`)
+	f(pnparam.FCM, push.Custom, "", `{"data":{`+data("3")+`},"notification":{"title":"News","body":"Hello"},`+visible+`}`)
 	f(pnparam.FCM, push.Refresh, "", `{"data":{`+data("4")+`},"android":{"priority":"normal"},`+silent+`}`)
 	f("webhook", push.Call, "", `{"kind":"call","app":"com.example.phone","token":"a0b1c2d3e4f5","to":"bob@example.com",`+
 		`"from":"sip:alice@example.com","user":"alice","display":`+name+`,"call_id":"call-1","uuid":"uuid-1","media":"video",`+
@@ -91,7 +95,7 @@ func TestDefaultPayloads(t *testing.T) {
 
 	for _, kind := range push.Kinds() {
 		r := aCall
-		r.Kind = kind
+		r.Kind, r.Provider = kind, pnparam.WebPush
 		if b, err := push.DefaultTemplates(pnparam.WebPush).Payload(nil, &r, 4096); err != nil || len(b) != 0 {
 			t.Errorf("webpush %s: %q, %v", kind, b, err)
 		}
@@ -128,14 +132,17 @@ func TestTemplateErrors(t *testing.T) {
 			t.Errorf("%s\ngives %v\nwant  %s", text, err, want)
 		}
 	}
-	const prefix = `cannot parse template for kind "call": `
+	const prefix = `cannot parse template for kind "call": line 1: `
 	f(push.Call, `{"aps":{"alert":["{FROM}",{"body":"Hi {NAME}"}]}}`, prefix+`aps.alert[1].body: unknown keyword {NAME}`)
 	f(push.Call, `{"a":{"x{FROM}":1}}`, prefix+`a.x{FROM}: a key cannot hold the keyword {FROM}`)
 	f(push.Call, `{"a":{"b":1,"b":2}}`, prefix+`a.b: the key appears twice`)
 	f(push.Call, `{"a":{"{DATA}":1}}`, prefix+`a.{DATA}: must appear once in an object and have the value null`)
 	f(push.Call, `{"{DATA}":null,"{DATA}":null}`, prefix+`{DATA}: must appear once in an object and have the value null`)
 	f(push.Call, `{"a":"{DATA}"}`, prefix+`a: unknown keyword {DATA}`)
-	f(push.Call, `["a"]`, prefix+`it must be a JSON object`)
+	f(push.Call, `["a"]`, `cannot parse template for kind "call": it must be a JSON object`)
+	f(push.Call, "{\n\"a\":1,\n\"b\":{\"c\":\n\"{X}\"}}\n", `cannot parse template for kind "call": line 4: b.c: unknown keyword {X}`)
+	f(push.Call, "{\n\"a\":1,\n\n\n", `cannot parse template for kind "call": line 2: it is not JSON: unexpected end of JSON input`)
+	f(push.Call, "{\n\"a\":1\n\"b\":2}", `cannot parse template for kind "call": line 3: it is not JSON: invalid character '"' after object key:value pair`)
 	f(push.Call, `{"a":1`, prefix+`it is not JSON: unexpected end of JSON input`)
 	f(push.Call, `{"a":1} {}`, prefix+`it is not JSON: invalid character '{' after top-level value`)
 	f(push.Call, `{"a" "b"}`, prefix+`it is not JSON: invalid character '"' after object key`)

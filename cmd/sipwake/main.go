@@ -14,10 +14,11 @@ var version string
 
 // cli is the command line. Each command is a file of its own.
 type cli struct {
-	Serve   serveCmd         `cmd:"" help:"Run the service."`
-	Check   checkCmd         `cmd:"" help:"Read a configuration and every file it names, and say what is wrong."`
-	Trace   traceCmd         `cmd:"" help:"Show what happened to the calls of a user or of a Call-ID."`
-	Version kong.VersionFlag `help:"Print the version."`
+	Serve     serveCmd         `cmd:"" help:"Run the service."`
+	Check     checkCmd         `cmd:"" help:"Read a configuration and every file it names, and say what is wrong."`
+	Templates templatesCmd     `cmd:"" help:"Show every app's payloads, filled with sample values."`
+	Trace     traceCmd         `cmd:"" help:"Show what happened to the calls of a user or of a Call-ID."`
+	Version   kong.VersionFlag `help:"Print the version."`
 }
 
 func main() { os.Exit(run(os.Args[1:])) }

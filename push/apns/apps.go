@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -19,13 +20,19 @@ import (
 // Apps reads the key files and returns the app once for each environment that
 // its credential is good for: both with a key, those that Apple wrote into it
 // with a certificate. It does not connect. An error begins with the yaml name of
-// the field that is wrong. Call SetDefaults and Validate first.
+// the field that is wrong; several are joined. Call SetDefaults and Validate
+// first.
 func (c *Config) Apps(log *slog.Logger) ([]push.App, error) {
 	cred, err := c.credential(log)
-	if err != nil {
-		return nil, err
+	templates, templatesErr := c.Load(pnparam.APNs, push.TemplateRules{})
+	if err != nil || templatesErr != nil {
+		return nil, errors.Join(err, templatesErr)
 	}
-	if !slices.Contains(cred.environments, c.Environment) {
+	environment := c.Environment
+	if c.found && !slices.Contains(cred.environments, environment) {
+		environment = cred.environments[0]
+	}
+	if !slices.Contains(cred.environments, environment) {
 		return nil, fmt.Errorf("environment: must be %s, the only one that certificate_file %q is good for",
 			cred.environments[0], c.CertificateFile)
 	}
@@ -43,10 +50,11 @@ func (c *Config) Apps(log *slog.Logger) ([]push.App, error) {
 			Provider:         pnparam.APNs,
 			Packages:         []string{c.BundleID},
 			Environment:      env,
-			Default:          env == c.Environment,
+			Default:          env == environment,
 			Client:           newProvider(endpoint, cred.tls, c.Connections, cred.signer, c.Topic),
 			Limits:           c.Limits,
-			Templates:        push.DefaultTemplates(pnparam.APNs),
+			Templates:        templates,
+			Policy:           c.Policy,
 			Fingerprint:      cred.fingerprint,
 			CredentialExpiry: cred.expires,
 		})

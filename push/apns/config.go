@@ -42,7 +42,14 @@ type Config struct {
 	// which is also the least: a failed push is tried again on another one.
 	Connections int `yaml:"connections"`
 
-	push.Limits `yaml:",inline"`
+	push.Limits  `yaml:",inline"`
+	push.Options `yaml:",inline"`
+	// Policy says when the app's devices are pushed.
+	Policy push.Policy `yaml:"policy"`
+
+	// found: the file was found by its name, so that it alone says what it is
+	// good for.
+	found bool
 }
 
 // SetDefaults fills the fields that are zero.
@@ -63,6 +70,7 @@ func (c *Config) SetDefaults() {
 		c.Connections = 2
 	}
 	c.Limits.SetDefaults()
+	c.Policy.SetDefaults()
 }
 
 // Validate reports every problem that shows without reading files. Call
@@ -104,6 +112,8 @@ func (c *Config) Validate(report func(field, problem string)) {
 		report("connections", fmt.Sprintf("must be between 2 and 32, is %d", c.Connections))
 	}
 	c.Limits.Validate(report)
+	c.Options.Validate(pnparam.APNs, report)
+	c.Policy.Validate(func(field, problem string) { report("policy."+field, problem) })
 }
 
 func checkBundle(report func(field, problem string), field, s string) {

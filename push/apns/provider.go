@@ -117,8 +117,8 @@ func (p *Provider) outline(n *push.Notification) (*apns2.Notification, *push.Rep
 	out := &apns2.Notification{
 		DeviceToken: n.Token.Reveal(),
 		Topic:       p.topic,
-		PushType:    apns2.PushTypeAlert,
-		Priority:    apns2.PriorityHigh,
+		PushType:    apns2.EPushType(n.PushType),
+		Priority:    n.ApplePriority(),
 		CollapseID:  collapseID(n.CollapseID),
 		Payload:     n.Payload,
 	}
@@ -132,9 +132,6 @@ func (p *Provider) outline(n *push.Notification) (*apns2.Notification, *push.Rep
 		return nil, &push.Reply{Reason: push.NoToken, Detail: "a voip token is only for calls"}
 	case n.Service != pnparam.Remote && n.Service != "":
 		return nil, &push.Reply{Reason: push.NoToken, Detail: "the token's service is not known"}
-	case n.Kind == push.Refresh || n.Kind == push.Cancel:
-		out.PushType = apns2.PushTypeBackground
-		out.Priority = apns2.PriorityLow
 	}
 	// The token becomes part of a URL.
 	if !deviceToken(out.DeviceToken) {
@@ -143,14 +140,13 @@ func (p *Provider) outline(n *push.Notification) (*apns2.Notification, *push.Rep
 	return out, nil
 }
 
-// expiration is until when Apple may store the push: not at all for a call, for
-// which a late push is worse than none. Without the header it would be stored
-// for up to 30 days.
+// expiration is until when Apple may store the push. Without the header it would
+// be stored for up to 30 days.
 func expiration(n *push.Notification) string {
-	if n.Kind == push.Call || n.Deadline.IsZero() {
+	if n.Expires.IsZero() {
 		return "0"
 	}
-	return strconv.FormatInt(n.Deadline.Unix(), 10)
+	return strconv.FormatInt(n.Expires.Unix(), 10)
 }
 
 // deviceToken tells whether s can be an APNs token. Apple sends hexadecimal of

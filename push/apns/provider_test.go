@@ -86,9 +86,15 @@ func within(t testing.TB, d time.Duration) context.Context {
 }
 
 func call(n int) *push.Notification {
+	return notification(n, push.Call, pnparam.VoIP, time.Now().Add(20*time.Second))
+}
+
+// notification is what the dispatcher makes of a request for the n-th token.
+func notification(n int, kind push.Kind, service pnparam.Service, deadline time.Time) *push.Notification {
 	return &push.Notification{
-		Kind: push.Call, Service: pnparam.VoIP, Token: secret.NewToken(token(n)),
-		Payload: []byte(`{"aps":{},"from":"<sip:a&b@example.org>"}`), Deadline: time.Now().Add(20 * time.Second),
+		Kind: kind, Service: service, Token: secret.NewToken(token(n)),
+		Payload: []byte(`{"aps":{},"from":"<sip:a&b@example.org>"}`), Deadline: deadline,
+		Delivery: push.DefaultTemplates(pnparam.APNs).Delivery(&push.Request{Kind: kind, Service: service, Deadline: deadline}),
 	}
 }
 
@@ -99,8 +105,8 @@ func TestHeaders(t *testing.T) {
 	later := strconv.FormatInt(deadline.Unix(), 10)
 	f := func(kind push.Kind, service pnparam.Service, topic, pushType, priority, expiration string) {
 		t.Helper()
-		n := call(1)
-		n.Kind, n.Service, n.Deadline, n.CollapseID = kind, service, deadline, "one"
+		n := notification(1, kind, service, deadline)
+		n.CollapseID = "one"
 		r := p.Push(within(t, 10*time.Second), n)
 		if r.Reason != push.Accepted || r.ID == "" || r.Detail != "" {
 			t.Fatalf("%s to %s: %+v", kind, service, r)

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
@@ -35,7 +36,14 @@ type Config struct {
 	// CAFile holds PEM certificates that are trusted beside those of the system.
 	CAFile string `yaml:"ca_file"`
 
-	push.Limits `yaml:",inline"`
+	// Notification says which kinds show a notification without the app's help,
+	// whatever their templates say. Default NotificationAuto.
+	Notification Notification `yaml:"notification"`
+
+	push.Limits  `yaml:",inline"`
+	push.Options `yaml:",inline"`
+	// Policy says when the app's devices are pushed.
+	Policy push.Policy `yaml:"policy"`
 }
 
 // SetDefaults fills the fields that are zero.
@@ -43,7 +51,11 @@ func (c *Config) SetDefaults() {
 	if c.Endpoint == "" {
 		c.Endpoint = "https://fcm.googleapis.com"
 	}
+	if c.Notification == "" {
+		c.Notification = NotificationAuto
+	}
 	c.Limits.SetDefaults()
+	c.Policy.SetDefaults()
 }
 
 // Validate reports every problem that shows without reading files. Call
@@ -66,7 +78,12 @@ func (c *Config) Validate(report func(field, problem string)) {
 	if !endpoint(c.Endpoint) {
 		report("endpoint", fmt.Sprintf("must be an https URL of host and port only, is %q", c.Endpoint))
 	}
+	if !c.Notification.valid() {
+		report("notification", "must be auto, keep, calls or always")
+	}
 	c.Limits.Validate(report)
+	c.Options.Validate(pnparam.FCM, report)
+	c.Policy.Validate(func(field, problem string) { report("policy."+field, problem) })
 }
 
 func name(s string) bool {
@@ -81,12 +98,13 @@ func endpoint(s string) bool {
 }
 
 // Apps reads the credentials and returns the project's app. It does not connect.
-// An error begins with the yaml name of the field that is wrong. Call SetDefaults
-// and Validate first.
+// An error begins with the yaml name of the field that is wrong; several are
+// joined. Call SetDefaults and Validate first.
 func (c *Config) Apps(_ *slog.Logger) ([]push.App, error) {
 	account, err := c.account()
-	if err != nil {
-		return nil, err
+	templates, templatesErr := c.Load(pnparam.FCM, c.templateRules())
+	if err != nil || templatesErr != nil {
+		return nil, errors.Join(err, templatesErr)
 	}
 	tlsConfig := &tls.Config{MinVersion: tls.VersionTLS12}
 	var ca []byte
@@ -131,7 +149,8 @@ func (c *Config) Apps(_ *slog.Logger) ([]push.App, error) {
 		Default:     true,
 		Client:      client,
 		Limits:      c.Limits,
-		Templates:   push.DefaultTemplates(pnparam.FCM),
+		Templates:   templates,
+		Policy:      c.Policy,
 		Fingerprint: hex.EncodeToString(sum.Sum(nil)),
 	}}, nil
 }

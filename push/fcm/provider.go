@@ -10,8 +10,6 @@ package fcm
 import (
 	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -29,7 +27,6 @@ import (
 const (
 	maxToken  = 4096 // bytes; Google promises no bound, real ones have about 160
 	maxAnswer = 64 << 10
-	maxTTL    = 28 * 24 * time.Hour // by Google
 )
 
 // Provider pushes to one Firebase project. It never changes after it is made.
@@ -92,7 +89,7 @@ func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
 	case !registrationToken(token):
 		return push.Reply{Reason: push.TokenBad, Detail: "the token is not that of an FCM device"}
 	}
-	m, err := message(n)
+	m, err := message(n, time.Now())
 	if err != nil {
 		return push.Reply{Reason: push.BadRequest, Detail: clean(err.Error(), token)}
 	}
@@ -117,47 +114,6 @@ func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
 		r.Reason = push.Unavailable
 	}
 	return r
-}
-
-// message is the payload with what only the provider knows: token, time to live
-// and, where the template does not say, high priority, without which Android
-// keeps the push back while the phone dozes.
-func message(n *push.Notification) (*messaging.Message, error) {
-	m := new(messaging.Message)
-	if err := json.Unmarshal(n.Payload, m); err != nil {
-		return nil, errors.New("the payload is not a Message of the FCM v1 API: " + jsonProblem(err))
-	}
-	m.Token, m.Topic, m.Condition = n.Token.Reveal(), "", ""
-	if m.Android == nil {
-		m.Android = new(messaging.AndroidConfig)
-	}
-	if m.Android.Priority == "" {
-		m.Android.Priority = "high"
-	}
-	if n.CollapseID != "" {
-		m.Android.CollapseKey = n.CollapseID
-	}
-	ttl := timeToLive(n, time.Now())
-	m.Android.TTL = &ttl
-	return m, nil
-}
-
-// jsonProblem names the place without quoting what is there.
-func jsonProblem(err error) string {
-	var wrongType *json.UnmarshalTypeError
-	if errors.As(err, &wrongType) {
-		return fmt.Sprintf("%s must be a %s", wrongType.Field, wrongType.Type)
-	}
-	return "it is not valid JSON"
-}
-
-// timeToLive is how long FCM may store the push: not at all for a call, for which
-// a late push is worse than none.
-func timeToLive(n *push.Notification, now time.Time) time.Duration {
-	if n.Kind == push.Call || n.Deadline.IsZero() {
-		return 0
-	}
-	return min(max(0, n.Deadline.Sub(now).Truncate(time.Second)), maxTTL)
 }
 
 func registrationToken(s string) bool {

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/fcmsim"
+	"github.com/sipwake/sipwake/pnparam"
 	"github.com/sipwake/sipwake/push"
 	"github.com/sipwake/sipwake/push/fcm"
 	"github.com/sipwake/sipwake/secret"
@@ -76,10 +77,17 @@ func within(t testing.TB, d time.Duration) context.Context {
 }
 
 func call(n int) *push.Notification {
+	return notification(n, push.Call, 20*time.Second)
+}
+
+// notification is what the dispatcher makes of a request for the n-th token.
+func notification(n int, kind push.Kind, left time.Duration) *push.Notification {
+	deadline := time.Now().Add(left)
 	return &push.Notification{
-		Kind: push.Call, Token: secret.NewToken(token(n)),
+		Kind: kind, Token: secret.NewToken(token(n)),
+		Delivery: push.DefaultTemplates(pnparam.FCM).Delivery(&push.Request{Kind: kind, Deadline: deadline}),
 		Payload:  []byte(`{"data":{"ntype":"call","nfrom":"<sip:a&b@example.org>"},"android":{"direct_boot_ok":true}}`),
-		Deadline: time.Now().Add(20 * time.Second),
+		Deadline: deadline,
 	}
 }
 
@@ -88,8 +96,7 @@ func TestMessage(t *testing.T) {
 	p := client(t, c)
 	f := func(kind push.Kind, left time.Duration, payload, priority string, ttl ...string) {
 		t.Helper()
-		n := call(1)
-		n.Kind, n.Deadline = kind, time.Now().Add(left)
+		n := notification(1, kind, left)
 		if payload != "" {
 			n.Payload = []byte(payload)
 		}

@@ -49,10 +49,15 @@ type Config struct {
 
 	// Limits are for each of Packages.
 	push.Limits `yaml:",inline"`
+	// Policy says when the app's devices are pushed.
+	Policy push.Policy `yaml:"policy"`
 }
 
 // SetDefaults fills the fields that are zero.
-func (c *Config) SetDefaults() { c.Limits.SetDefaults() }
+func (c *Config) SetDefaults() {
+	c.Limits.SetDefaults()
+	c.Policy.SetDefaults()
+}
 
 // Validate reports every problem that shows without reading files. Call
 // SetDefaults first.
@@ -82,6 +87,7 @@ func (c *Config) Validate(report func(field, problem string)) {
 		report("secret_file", "must be set")
 	}
 	c.Limits.Validate(report)
+	c.Policy.Validate(func(field, problem string) { report("policy."+field, problem) })
 }
 
 // checkURL does not quote the URL: its query may hold a key.
@@ -158,6 +164,7 @@ func (c *Config) Apps(_ *slog.Logger) ([]push.App, error) {
 			},
 			Limits:      c.Limits,
 			Templates:   templates,
+			Policy:      c.Policy,
 			Fingerprint: fingerprint,
 		}
 	}

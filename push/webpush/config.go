@@ -46,7 +46,10 @@ type Config struct {
 
 	// Limits are for all push services together; InFlight is 1024 by default, so
 	// that one that is slow leaves room for the others.
-	push.Limits `yaml:",inline"`
+	push.Limits  `yaml:",inline"`
+	push.Options `yaml:",inline"`
+	// Policy says when the app's devices are pushed.
+	Policy push.Policy `yaml:"policy"`
 }
 
 // SetDefaults fills the fields that are zero.
@@ -63,6 +66,7 @@ func (c *Config) SetDefaults() {
 		c.InFlight = 1024
 	}
 	c.Limits.SetDefaults()
+	c.Policy.SetDefaults()
 	if c.OriginInFlight == 0 {
 		c.OriginInFlight = max(1, c.InFlight/4)
 	}
@@ -96,6 +100,8 @@ func (c *Config) Validate(report func(field, problem string)) {
 		report("origin_in_flight", fmt.Sprintf("must be between 1 and in_flight, which is %d, is %d", c.InFlight, c.OriginInFlight))
 	}
 	c.Limits.Validate(report)
+	c.Options.Validate(pnparam.WebPush, report)
+	c.Policy.Validate(func(field, problem string) { report("policy."+field, problem) })
 }
 
 func subject(s string) bool {
@@ -121,12 +127,17 @@ func (c *Config) Apps(_ *slog.Logger) ([]push.App, error) {
 	if err != nil {
 		return nil, err
 	}
+	templates, err := c.Load(pnparam.WebPush, push.TemplateRules{})
+	if err != nil {
+		return nil, err
+	}
 	return []push.App{{
 		Provider:    pnparam.WebPush,
 		Default:     true,
 		Client:      client,
 		Limits:      c.Limits,
-		Templates:   push.DefaultTemplates(pnparam.WebPush),
+		Templates:   templates,
+		Policy:      c.Policy,
 		Fingerprint: fingerprint,
 	}}, nil
 }

@@ -104,7 +104,7 @@ func (p *Provider) Close() { p.origins.close() }
 
 // Push implements push.Provider. It makes one request, without a payload.
 func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
-	return p.PushEncrypted(ctx, n, nil)
+	return p.PushEncrypted(ctx, n, n.Keys)
 }
 
 // PushEncrypted is Push for a subscription whose keys are known: the payload, if
@@ -185,12 +185,9 @@ func request(ctx context.Context, e endpoint, n *push.Notification, keys *pnpara
 }
 
 // timeToLive is how long the service may keep the push: not at all for a call,
-// for which a late push is worse than none.
+// for which a late push is worse than none, unless the app says otherwise.
 func timeToLive(n *push.Notification, now time.Time) time.Duration {
-	if n.Kind == push.Call || n.Deadline.IsZero() {
-		return 0
-	}
-	return min(max(0, n.Deadline.Sub(now)), maxTTL)
+	return min(max(0, n.TTL(now)), maxTTL)
 }
 
 // urgency is by RFC 8030 section 5.3: "high" reaches a device with a low

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/sipwake/sipwake/app"
+	"github.com/sipwake/sipwake/config"
+	"github.com/sipwake/sipwake/push"
+)
+
+type templatesCmd struct {
+	Config  string `short:"c" default:"${config}" help:"Configuration file (${default})." type:"path"`
+	Hostile bool   `help:"Fill in what a caller might send who tries to break the payload."`
+}
+
+// Run prints the payloads of each app as they would be sent, without what the
+// provider adds (device token, headers). Templates are filled with hostile values
+// too, shown or not.
+func (c *templatesCmd) Run() error {
+	cfg, err := config.Load(c.Config)
+	if err != nil {
+		return err
+	}
+	apps, err := app.Apps(cfg)
+	if err != nil {
+		return err
+	}
+	for i := range apps {
+		if err := c.print(os.Stdout, &apps[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *templatesCmd) print(w io.Writer, a *push.App) error {
+	name := ""
+	if len(a.Packages) > 0 {
+		name = a.Packages[0]
+	}
+	title := strings.TrimSpace(fmt.Sprintf("%s %s %s", a.Provider, strings.Join(a.Packages, ", "), a.Environment))
+	shown, err := a.Templates.Render(name, push.SampleValues())
+	if err != nil {
+		return fmt.Errorf("%s: %w", title, err)
+	}
+	hostile, err := a.Templates.Render(name, push.HostileValues())
+	if err != nil {
+		return fmt.Errorf("%s: with hostile values: %w", title, err)
+	}
+	if c.Hostile {
+		shown = hostile
+	}
+	for _, r := range shown {
+		source := r.Source
+		if source == "" {
+			source = "default"
+		}
+		fmt.Fprintf(w, "# %s: %s (%s, %d bytes)\n", title, strings.TrimSpace(fmt.Sprintf("%s %s", r.Kind, r.Service)),
+			source, len(r.Payload))
+		var out bytes.Buffer
+		if len(r.Payload) > 0 {
+			if err := json.Indent(&out, r.Payload, "", "  "); err != nil {
+				return fmt.Errorf("%s: payload for kind %q: %w", title, r.Kind, err)
+			}
+		}
+		fmt.Fprintf(w, "%s\n\n", out.Bytes())
+	}
+	return nil
+}

@@ -1,0 +1,46 @@
+package fcm
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// FromDir finds the service accounts that need no configuration, by their names:
+//
+//	fcmkey.PACKAGE.json
+//
+// Each makes one Config with the defaults, on which SetDefaults has been called,
+// and which is valid. Its app serves PACKAGE and the project's own name. Other
+// files are passed over. The error joins one for each file that cannot be used.
+// Contents are not read before Config.Apps.
+func FromDir(dir string) ([]Config, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read directory: %w", err)
+	}
+	var list []Config
+	var errs []error
+	for _, e := range entries {
+		rest, ok := strings.CutPrefix(e.Name(), "fcmkey.")
+		if !ok {
+			continue
+		}
+		path := filepath.Join(dir, e.Name())
+		pkg, ok := strings.CutSuffix(rest, ".json")
+		if !ok {
+			errs = append(errs, fmt.Errorf("%s: its name must be fcmkey.PACKAGE.json", path))
+			continue
+		}
+		c := Config{Packages: []string{pkg}, CredentialsFile: path}
+		c.SetDefaults()
+		c.Validate(func(field, problem string) { errs = append(errs, fmt.Errorf("%s: %s %s", path, field, problem)) })
+		list = append(list, c)
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	return list, nil
+}

@@ -1,0 +1,72 @@
+package push
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/sipwake/sipwake/pnparam"
+)
+
+// Found adds apps that were found, in a directory of credentials, to those that
+// were configured. A package that is configured is not taken from what was found,
+// in any environment, and a package that was found twice is the first's; an app
+// that has none left is not added.
+func Found(apps, found []App) []App {
+	type name struct {
+		provider pnparam.Provider
+		pkg      string
+	}
+	configured := make(map[name]bool)
+	for i := range apps {
+		for _, p := range apps[i].Packages {
+			configured[name{apps[i].Provider, p}] = true
+		}
+	}
+	taken := make(map[appKey]bool)
+	for _, a := range found {
+		a.Packages = slices.DeleteFunc(slices.Clone(a.Packages), func(p string) bool {
+			key := appKey{a.Provider, p, a.Environment}
+			gone := taken[key] || configured[name{a.Provider, p}]
+			taken[key] = true
+			return gone
+		})
+		if len(a.Packages) > 0 {
+			apps = append(apps, a)
+		}
+	}
+	return apps
+}
+
+// expirySoon is when an administrator wants to know that a credential ends.
+const expirySoon = 30 * 24 * time.Hour
+
+// Warnings says in plain English what an administrator should look after in apps
+// that work, each thing once: certificates that have ended or soon will.
+func Warnings(apps []App, now time.Time) []string {
+	var list []string
+	for i := range apps {
+		a := &apps[i]
+		left := a.CredentialExpiry.Sub(now)
+		if a.CredentialExpiry.IsZero() || left > expirySoon {
+			continue
+		}
+		text := fmt.Sprintf("%s app %q: the certificate ", a.Provider, cmp.Or(a.name(), "-"))
+		day := a.CredentialExpiry.UTC().Format(time.DateOnly)
+		switch days := int(left / (24 * time.Hour)); {
+		case left <= 0:
+			text += "expired on " + day
+		case days == 0:
+			text += "expires within a day, on " + day
+		case days == 1:
+			text += "expires in 1 day, on " + day
+		default:
+			text += fmt.Sprintf("expires in %d days, on %s", days, day)
+		}
+		if !slices.Contains(list, text) { // an app has it once for each environment
+			list = append(list, text)
+		}
+	}
+	return list
+}

@@ -1,0 +1,205 @@
+package push
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/sipwake/sipwake/pnparam"
+)
+
+// Options are what an app's configuration says about its payloads and how they
+// are sent, the same for every provider. They take effect with each reload.
+type Options struct {
+	// TemplatesDir holds payload templates that are named after what they are
+	// for: call.json, or call_voip.json for the tokens of one service only.
+	TemplatesDir string `yaml:"templates_dir"`
+	// Templates are files by the same names, "call" or "call_voip". They win over
+	// those in TemplatesDir.
+	Templates map[string]string `yaml:"templates"`
+	// Sounds fill {SOUND}; default "default".
+	Sounds map[Kind]string `yaml:"sounds"`
+	// TTL is how long the service may store a push, counted from when it is
+	// sent; 0s means now or never. Default: a call is not stored, anything else
+	// until the request's own deadline.
+	TTL map[Kind]time.Duration `yaml:"ttl"`
+	// Priority is High but for what the user need not see at once.
+	Priority map[Kind]Priority `yaml:"priority"`
+	// PushType is that of APNs, also for iPhones behind FCM; a voip token always
+	// has its own.
+	PushType map[Kind]Type `yaml:"push_type"`
+}
+
+// Priority is how much a push hurries.
+type Priority string
+
+// The priorities.
+const (
+	High   Priority = "high"   // wakes a dozing device
+	Normal Priority = "normal" // may wait for it
+)
+
+// Type is the apns-push-type header.
+type Type string
+
+// The push types.
+const (
+	TypeVoIP       Type = "voip"       // for the tokens of that service, and only calls
+	TypeAlert      Type = "alert"      // shows something
+	TypeBackground Type = "background" // shows nothing; Apple wants priority Normal
+)
+
+// maxTTL is FCM's limit; Apple stores no longer than that either.
+const maxTTL = 28 * 24 * time.Hour
+
+// Delivery is how one push is to be sent.
+type Delivery struct {
+	// Expires is until when the service may store the push; zero: not at all.
+	Expires  time.Time
+	Priority Priority
+	PushType Type
+	Sound    string
+}
+
+// TTL is how long the service may store the push, counted from now; zero: not at
+// all.
+func (d *Delivery) TTL(now time.Time) time.Duration {
+	if d.Expires.IsZero() {
+		return 0
+	}
+	return min(max(0, d.Expires.Sub(now)), maxTTL)
+}
+
+// ApplePriority is the apns-priority header. Apple wants 5 for what shows
+// nothing.
+func (d *Delivery) ApplePriority() int {
+	if d.Priority == Normal || d.PushType == TypeBackground {
+		return 5
+	}
+	return 10
+}
+
+// delivery decides for one push.
+func (o *Options) delivery(p pnparam.Provider, r *Request, now time.Time) Delivery {
+	d := Delivery{Sound: o.Sounds[r.Kind], Priority: o.Priority[r.Kind], PushType: o.pushType(r.Kind)}
+	if r.Service == pnparam.VoIP {
+		d.PushType = TypeVoIP
+	}
+	if d.Sound == "" {
+		d.Sound = "default"
+	}
+	if d.Priority == "" {
+		d.Priority = High
+		// A device takes high priority away from an app whose pushes show nothing,
+		// and then its calls come late. On Android a cancel stops the ringing.
+		if r.Kind == Refresh || p == pnparam.APNs && d.PushType == TypeBackground {
+			d.Priority = Normal
+		}
+	}
+	switch ttl, ok := o.TTL[r.Kind]; {
+	case ok && ttl > 0:
+		d.Expires = now.Add(ttl)
+	case !ok && r.Kind != Call: // a late call is worse than none
+		d.Expires = r.Deadline
+	}
+	return d
+}
+
+func (o *Options) pushType(k Kind) Type {
+	if t := o.PushType[k]; t != "" {
+		return t
+	}
+	if k == Cancel || k == Refresh {
+		return TypeBackground
+	}
+	return TypeAlert
+}
+
+// Validate reports each setting that cannot work with the provider.
+func (o *Options) Validate(p pnparam.Provider, report func(field, problem string)) {
+	for _, name := range sortedKeys(o.Templates) {
+		field := "templates." + name
+		if _, ok := templateName(p, name); !ok {
+			report(field, "must be one of "+templateNames(p))
+		} else if o.Templates[name] == "" {
+			report(field, "must be the name of a file")
+		}
+	}
+	eachKind("sounds", o.Sounds, report, func(_ Kind, field, sound string) {
+		if sound == "" {
+			report(field, "must be the name of a sound")
+		}
+	})
+	eachKind("ttl", o.TTL, report, func(_ Kind, field string, ttl time.Duration) {
+		validateRange(report, field, ttl, 0, maxTTL)
+	})
+	eachKind("priority", o.Priority, report, func(k Kind, field string, priority Priority) {
+		switch {
+		case priority != High && priority != Normal:
+			report(field, "must be high or normal")
+		case priority == High && p == pnparam.APNs && o.pushType(k) == TypeBackground:
+			report(field, "must be normal, because push_type is background")
+		}
+	})
+	if len(o.PushType) > 0 && p != pnparam.APNs && p != pnparam.FCM {
+		report("push_type", "is only for apns and fcm")
+		return
+	}
+	eachKind("push_type", o.PushType, report, func(_ Kind, field string, t Type) {
+		if t != TypeAlert && t != TypeBackground {
+			report(field, "must be alert or background; a voip token has its own")
+		}
+	})
+}
+
+// eachKind calls f for the settings of known kinds, and reports the others.
+func eachKind[T any](field string, settings map[Kind]T, report func(field, problem string), f func(k Kind, field string, value T)) {
+	for _, k := range sortedKeys(settings) {
+		at := field + "." + string(k)
+		if !known(k) {
+			report(at, "must be one of call, chat, cancel, custom and refresh")
+			continue
+		}
+		f(k, at, settings[k])
+	}
+}
+
+func sortedKeys[K ~string, V any](m map[K]V) []K {
+	keys := make([]K, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// services are those that may have a payload of their own.
+func services(p pnparam.Provider, k Kind) []pnparam.Service {
+	switch {
+	case p != pnparam.APNs:
+		return nil
+	case k == Call:
+		return []pnparam.Service{pnparam.VoIP, pnparam.Remote}
+	}
+	return []pnparam.Service{pnparam.Remote} // no voip token is pushed for it
+}
+
+// templateName is what a template of that name is for.
+func templateName(p pnparam.Provider, name string) (templateKey, bool) {
+	kind, service, has := strings.Cut(name, "_")
+	key := templateKey{Kind(kind), pnparam.Service(service)}
+	return key, known(key.kind) && (!has || slices.Contains(services(p, key.kind), key.service))
+}
+
+// templateNames lists the names for people.
+func templateNames(p pnparam.Provider) string {
+	var names []string
+	for _, k := range Kinds() {
+		names = append(names, string(k))
+		for _, s := range services(p, k) {
+			names = append(names, fmt.Sprintf("%s_%s", k, s))
+		}
+	}
+	return strings.Join(names[:len(names)-1], ", ") + " and " + names[len(names)-1]
+}

@@ -1,0 +1,79 @@
+package push_test
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/push"
+)
+
+func TestPolicyAllows(t *testing.T) {
+	f := func(when push.When, k push.Kind, want string) {
+		t.Helper()
+		var p push.Policy
+		if when != "" {
+			p.When = map[push.Kind]push.When{k: when}
+		}
+		p.SetDefaults()
+		p.Validate(func(field, problem string) { t.Errorf("%s: %s", field, problem) })
+		got := ""
+		for level := range 5 {
+			if p.Allows(k, level) {
+				got += string(rune('0' + level))
+			}
+		}
+		if got != want {
+			t.Errorf("%q %s is allowed at levels %q, want %q", when, k, got, want)
+		}
+	}
+	for _, k := range push.Kinds() {
+		unless := "012"
+		if k == push.Call {
+			unless = "01234" // calls go on until their queue is full
+		}
+		f("", k, unless)
+		f(push.WhenYes, k, unless)
+		f(push.WhenNever, k, "")
+		f(push.WhenLowLoad, k, "01")
+		f(push.WhenAlways, k, "01234")
+	}
+}
+
+func TestPolicyValidate(t *testing.T) {
+	f := func(p push.Policy, want ...string) {
+		t.Helper()
+		p.SetDefaults()
+		var got []string
+		p.Validate(func(field, problem string) { got = append(got, field+": "+problem) })
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+	}
+	f(push.Policy{})
+	f(push.Policy{Unregister: "no"}, "unregister: must be keep, remove or ignore")
+	f(push.Policy{Cancel: "no"}, "cancel: must be never, unanswered, pushed or always")
+	f(push.Policy{When: map[push.Kind]push.When{"call": "no"}}, "when.call: must be never, low_load, yes or always")
+	f(push.Policy{When: map[push.Kind]push.When{"ring": "yes"}}, "when: has a kind that is none of call, chat, cancel, custom and refresh")
+}
+
+func TestPolicyOfAnApp(t *testing.T) {
+	ok := answers(push.Accepted)
+	production := apnsApp(pnparam.Production, ok, "com.a", "com.b")
+	production.Default, production.Policy.Unregister = true, push.UnregisterRemove
+	sandbox := apnsApp(pnparam.Sandbox, ok, "com.a")
+	sandbox.Policy = push.Policy{Unregister: push.UnregisterIgnore, Cancel: push.CancelNever}
+	r := newRig(t, production, sandbox)
+	defer r.stop()
+	f := func(app string, env pnparam.Environment, unregister push.Unregister, cancel push.CancelRule) {
+		t.Helper()
+		if p := r.Policy(pnparam.APNs, app, env); p.Unregister != unregister || p.Cancel != cancel {
+			t.Errorf("policy of %s %s: %+v", app, env, p)
+		}
+	}
+	f("com.a", "", push.UnregisterRemove, push.CancelUnanswered)
+	f("com.b", pnparam.Production, push.UnregisterRemove, push.CancelUnanswered)
+	f("com.a", pnparam.Sandbox, push.UnregisterIgnore, push.CancelNever)
+	f("com.c", "", push.UnregisterKeep, push.CancelUnanswered)
+}

@@ -1,0 +1,31 @@
+package push
+
+import (
+	"strings"
+
+	"github.com/sipwake/sipwake/secret"
+)
+
+func sampleToken() secret.Token { return secret.NewToken("0123456789abcdef") }
+
+// SampleValues are those of an ordinary call with a message, for trying out
+// templates.
+func SampleValues() Values {
+	return Values{
+		AOR: "bob@example.com", From: "sip:alice@example.com", User: "alice", Display: "Alice Example",
+		CallID: "a84b4c76e66710@pc33.example.com", UUID: "6ba7b810-9dad-41d1-80b4-00c04fd430c8", Media: "video",
+		Title: "News", Body: "Lunch at noon?", Data: map[string]string{"key": "value"},
+	}
+}
+
+// HostileValues are those of a caller who tries to break the payload or to write
+// into it, and has much to say.
+func HostileValues() Values {
+	v := SampleValues()
+	v.Display = `","aps":{"alert":"owned"},"x":"` + "\x00\r\n\u2028\xff\xfe{TOKEN}\\"
+	v.User = `alice"}]}`
+	v.Title = v.Display
+	v.Body = strings.Repeat("😀\"\\\x01", 3000)
+	v.Data = map[string]string{`"},"aps":{`: "\xff", "aps": `{"alert":"owned"}`, "ntype": "9", "token": "{TOKEN}"}
+	return v
+}
