@@ -21,9 +21,11 @@ func (s *Server) methods() map[string]method {
 		"binding.list":     s.bindingList,
 		"binding.remove":   s.bindingRemove,
 		"wake.start":       s.wakeStart,
+		"wake.progress":    s.wakeProgress,
 		"wake.end":         s.wakeEnd,
 		"wake.trace":       s.wakeTrace,
 		"push.send":        s.pushSend,
+		"push.status":      s.pushStatus,
 		"service.load":     s.serviceLoad,
 		"service.stats":    s.serviceStats,
 		"service.info":     s.serviceInfo,
@@ -35,6 +37,7 @@ const maxHold = time.Hour // what a node may say; the rules cut it
 type registerResult struct {
 	Status      wake.Status `json:"status"`
 	Code        int         `json:"code"`
+	MinExpires  int         `json:"min_expires,omitempty"`
 	FeatureCaps []string    `json:"feature_caps"`
 	Devices     int         `json:"devices"`
 	Wakes       int         `json:"wakes"`
@@ -128,7 +131,7 @@ func (s *Server) wakeStart(ctx context.Context, p *params) (any, error) {
 	req := wake.StartParams{
 		Node: p.str("node"), AOR: p.str("aor"), CallID: p.str("call_id"), Call: p.str("call"),
 		Kind: push.Kind(p.str("kind")), From: p.str("from"), Display: p.str("display"), To: p.str("to"),
-		Media: p.str("media"), Body: p.str("body"), Hold: p.seconds("hold_s", maxHold),
+		Media: p.str("media"), Body: p.str("body"), Live: p.strings("live"), Hold: p.seconds("hold_s", maxHold),
 	}
 	if p.err != nil {
 		return nil, p.err
@@ -139,6 +142,23 @@ func (s *Server) wakeStart(ctx context.Context, p *params) (any, error) {
 	}
 	// Rounded up: a node that stops holding early loses calls.
 	return startResult{r.Outcome, r.Devices, int(math.Ceil(r.Hold.Seconds()))}, nil
+}
+
+func (s *Server) wakeProgress(ctx context.Context, p *params) (any, error) {
+	req := wake.ProgressParams{
+		Node: p.str("node"), AOR: p.str("aor"), CallID: p.str("call_id"), Call: p.str("call"),
+		Contact: p.str("contact"), Code: int(p.number("code", 0, 0, 699)),
+	}
+	if p.err != nil {
+		return nil, p.err
+	}
+	withheld, err := s.service.Progress(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		Withheld bool `json:"withheld"`
+	}{withheld}, nil
 }
 
 func (s *Server) wakeEnd(ctx context.Context, p *params) (any, error) {
@@ -168,23 +188,53 @@ func (s *Server) pushSend(ctx context.Context, p *params) (any, error) {
 	if p.err != nil {
 		return nil, p.err
 	}
-	r, err := s.service.Send(ctx, req)
+	m, err := s.service.Send(ctx, req)
 	if err != nil {
 		return nil, err
 	}
-	type device struct {
-		Device   string           `json:"device,omitempty"`
-		Provider pnparam.Provider `json:"provider"`
-		Outcome  string           `json:"outcome"`
+	return newMessage(m), nil
+}
+
+func (s *Server) pushStatus(ctx context.Context, p *params) (any, error) {
+	id := p.str("id")
+	if p.err != nil {
+		return nil, p.err
 	}
-	devices := make([]device, len(r.Devices))
-	for i, d := range r.Devices {
-		devices[i] = device(d)
+	m, ok, err := s.service.Message(ctx, id)
+	if err != nil {
+		return nil, err
 	}
-	return struct {
-		ID      string   `json:"id"`
-		Devices []device `json:"devices"`
-	}{r.ID, devices}, nil
+	if !ok {
+		return nil, &wake.ParamError{Field: "id", Problem: "is not known, or too long ago"}
+	}
+	return newMessage(m), nil
+}
+
+// message is what has become of a push of an application.
+type message struct {
+	ID       string    `json:"id"`
+	AOR      string    `json:"aor,omitempty"`
+	Kind     push.Kind `json:"kind"`
+	Created  time.Time `json:"created_at"`
+	Deadline time.Time `json:"deadline"`
+	Devices  []target  `json:"devices"`
+}
+
+type target struct {
+	Device   string           `json:"device,omitempty"`
+	Provider pnparam.Provider `json:"provider"`
+	State    wake.TargetState `json:"state"`
+	Reason   push.Reason      `json:"reason,omitempty"`
+	Detail   string           `json:"detail,omitempty"`
+	Tries    int              `json:"tries"`
+}
+
+func newMessage(m wake.Message) message {
+	targets := make([]target, len(m.Targets))
+	for i, t := range m.Targets {
+		targets[i] = target{t.Device, t.Address.Provider, t.State, t.Reason, t.Detail, t.Tries}
+	}
+	return message{m.ID, m.AOR, m.Kind, m.CreatedAt, m.Deadline, targets}
 }
 
 func (s *Server) serviceLoad(context.Context, *params) (any, error) {

@@ -107,6 +107,28 @@ func (p *params) seconds(name string, high time.Duration) time.Duration {
 	return time.Duration(f * float64(time.Second))
 }
 
+// strings returns an array of strings.
+func (p *params) strings(name string) []string {
+	v := p.get(name)
+	if v == nil {
+		return nil
+	}
+	items, err := v.Array()
+	if err != nil {
+		p.fail(name, "must be an array of strings")
+		return nil
+	}
+	list := make([]string, len(items))
+	for i, v := range items {
+		if v.Type() != fastjson.TypeString {
+			p.fail(fmt.Sprintf("%s[%d]", name, i), "must be a string")
+			return nil
+		}
+		list[i] = string(v.GetStringBytes())
+	}
+	return list
+}
+
 // stringMap returns an object whose values are all strings.
 func (p *params) stringMap(name string) map[string]string {
 	v := p.get(name)

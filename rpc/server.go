@@ -32,6 +32,7 @@ type Server struct {
 	table   map[string]method
 	http    *fasthttp.Server
 	parsers fastjson.ParserPool
+	unused  unused
 
 	settings atomic.Pointer[settings]
 }
@@ -65,6 +66,7 @@ func New(cfg Config, service *wake.Service, info func() any, stats func() (any, 
 		CloseOnShutdown:       true,
 		Logger:                quiet{log},
 		ErrorHandler:          badRequest,
+		ConnState:             s.unused.track,
 	}
 	return s, nil
 }
@@ -130,6 +132,7 @@ func (s *Server) Serve(l net.Listener) error { return s.http.Serve(l) }
 // Stop closes the listener, lets the requests under way finish until ctx ends,
 // and closes the connections.
 func (s *Server) Stop(ctx context.Context) error {
+	s.unused.close()
 	if err := s.http.ShutdownWithContext(ctx); err != nil {
 		return fmt.Errorf("cannot finish RPC requests: %w", err)
 	}
@@ -137,6 +140,9 @@ func (s *Server) Stop(ctx context.Context) error {
 }
 
 func (s *Server) handle(ctx *fasthttp.RequestCtx) {
+	if ctx.ConnRequestNum() == 1 {
+		s.unused.remove(ctx.Conn())
+	}
 	s.metrics.inFlight.Inc()
 	defer s.metrics.inFlight.Dec()
 	st := s.settings.Load()

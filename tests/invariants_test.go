@@ -127,9 +127,9 @@ func TestInvariant2OnePushADevice(t *testing.T) {
 func TestInvariant2AwakeIsNotPushed(t *testing.T) {
 	r := newRig(t, rigOptions{recent: 5 * time.Second})
 	r.register("bob@example.com", apnsContact("bob", apnsToken(1)), nil)
-	r.asleep("bob@example.com", fcmContact("bob", "fcm-token-1"))
+	r.asleep("bob@example.com", fcmContact("bob", "fcm-token-of-bob-1"))
 	delivered := make(chan struct{}, 1)
-	r.fcm.OnDeliver("fcm-token-1", func(*fcmsim.Message) { delivered <- struct{}{} })
+	r.fcm.OnDeliver("fcm-token-of-bob-1", func(*fcmsim.Message) { delivered <- struct{}{} })
 	if res := r.startWake("bob@example.com", "1-1", nil); res.Outcome != "pushing" || res.Devices != 1 {
 		t.Fatalf("wake.start: %+v", res)
 	}
@@ -251,9 +251,11 @@ func TestInvariant5VoIPTokenOnlyForCalls(t *testing.T) {
 		t.Errorf("a MESSAGE to a phone with a voip token only: %+v", res)
 	}
 	for _, kind := range []string{"custom", "chat", "refresh"} {
-		var res struct{ Devices []struct{ Outcome string } }
+		var res struct {
+			Devices []struct{ State, Reason string }
+		}
 		r.call("push.send", obj{"aor": "bob@example.com", "kind": kind, "title": "t", "body": "b"}, &res)
-		if len(res.Devices) != 1 || res.Devices[0].Outcome != "no_token" {
+		if len(res.Devices) != 1 || res.Devices[0].Reason != "no_token" {
 			t.Errorf("push.send %s: %+v", kind, res)
 		}
 	}

@@ -52,6 +52,9 @@ type rigOptions struct {
 	recent time.Duration
 	apns   apnssim.Options
 	fcm    fcmsim.Options
+
+	apnsConfig string // more lines of the APNs app
+	fcmConfig  string // more lines of the FCM app
 }
 
 // newRig starts everything and ends it with the test.
@@ -117,14 +120,16 @@ apns:
     endpoint: %s
     sandbox_endpoint: %s
     ca_file: %s
+%s
 fcm:
   - packages: [org.example.phone]
     credentials_file: %s
     endpoint: %s
     ca_file: %s
+%s
 `, o.rpc, o.store, o.recent, o.wake, nodeID, r.node.url(), r.write("node.secret", nodeSecret), bundle, team, key,
-		r.apns.URL(), r.apns.URL(), r.write("apns-ca.pem", string(r.apns.CA())), account, r.fcm.URL(),
-		r.write("fcm-ca.pem", string(r.fcm.CA())))
+		r.apns.URL(), r.apns.URL(), r.write("apns-ca.pem", string(r.apns.CA())), o.apnsConfig, account, r.fcm.URL(),
+		r.write("fcm-ca.pem", string(r.fcm.CA())), o.fcmConfig)
 	r.file = r.write("sipwake.yml", text)
 }
 
@@ -245,6 +250,7 @@ type (
 	registerResult struct {
 		Status      string
 		Code        int
+		MinExpires  int      `json:"min_expires"`
 		FeatureCaps []string `json:"feature_caps"`
 		Devices     int
 		Wakes       int

@@ -17,18 +17,28 @@ type call struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 
+	values push.Values // of its pushes
+
 	mu      sync.Mutex
 	started bool // start has queued every push
 	ended   bool
 	settled bool
-	devices map[string]deviceState
+	devices map[string]*device
 	timer   *time.Timer // at the deadline
+}
+
+// device is one device of a call.
+type device struct {
+	binding  Binding // zero for a device that cannot be pushed
+	state    deviceState
+	accepted bool        // the push service took its push
+	withheld *time.Timer // its push waits; nil when it does not
 }
 
 type deviceState int
 
 const (
-	waiting     deviceState = iota // pushed, or about to be signalled
+	waiting     deviceState = iota // pushed, about to be pushed, or about to be signalled
 	unreachable                    // its push failed for good
 	back                           // the node has added it
 )
@@ -89,8 +99,21 @@ func (cl *call) end() {
 	if cl.timer != nil {
 		cl.timer.Stop()
 	}
+	for _, d := range cl.devices {
+		d.release()
+	}
 	cl.mu.Unlock()
 	cl.cancel()
+}
+
+// release stops the timer of a withheld push; it tells whether one was waiting.
+func (d *device) release() bool {
+	if d.withheld == nil {
+		return false
+	}
+	waiting := d.withheld.Stop()
+	d.withheld = nil
+	return waiting
 }
 
 // verdict is what follows from a change of a call's devices.
@@ -102,15 +125,59 @@ const (
 	everyone           // every device that could come back has
 )
 
-// set notes a device's state and says what follows. A device that is back stays
-// so. Anything but wait is said once.
-func (cl *call) set(device string, st deviceState) verdict {
+// add notes a device that is waited for.
+func (cl *call) add(key string, b Binding) {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
-	if cl.devices[device] != back {
-		cl.devices[device] = st
+	cl.devices[key] = &device{binding: b}
+}
+
+// set notes a device's state and says what follows. A device that is back stays
+// so. Anything but wait is said once.
+func (cl *call) set(key string, st deviceState) verdict {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	d := cl.devices[key]
+	if d == nil { // one that registered for the first time meanwhile
+		d = &device{}
+		cl.devices[key] = d
+	}
+	if d.state != back {
+		d.state = st
+	}
+	if st == back {
+		d.release()
 	}
 	return cl.verdict()
+}
+
+// withhold has f called after a while, unless the device proves awake or the
+// call ends before.
+func (cl *call) withhold(key string, after time.Duration, f func()) {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	if d := cl.devices[key]; !cl.ended && d.state == waiting {
+		d.withheld = time.AfterFunc(after, f)
+	}
+}
+
+// released tells once that the device's withheld push need not be sent.
+func (cl *call) released(key string) bool {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	d := cl.devices[key]
+	return d != nil && d.release()
+}
+
+// each calls f with every device that can be pushed. The call must have ended.
+func (cl *call) each(f func(*device)) {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	for _, d := range cl.devices {
+		if d.binding.AOR != "" {
+			f(d)
+		}
+	}
 }
 
 // allQueued says that no device will be added by start any more.
@@ -126,8 +193,8 @@ func (cl *call) verdict() verdict {
 		return wait
 	}
 	v := nobodyLeft
-	for _, st := range cl.devices {
-		switch st {
+	for _, d := range cl.devices {
+		switch d.state {
 		case waiting:
 			return wait
 		case back:
@@ -139,8 +206,8 @@ func (cl *call) verdict() verdict {
 }
 
 // newCall opens a call, or returns nil if it is open here already.
-func (s *Service) newCall(w Wake, n Node) *call {
-	cl := &call{wake: w, node: n, devices: make(map[string]deviceState)}
+func (s *Service) newCall(w Wake, n Node, v push.Values) *call {
+	cl := &call{wake: w, node: n, values: v, devices: make(map[string]*device)}
 	cl.ctx, cl.cancel = context.WithCancel(s.ctx)
 	if !s.calls.add(cl) {
 		cl.cancel()
@@ -150,27 +217,44 @@ func (s *Service) newCall(w Wake, n Node) *call {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
 	if !cl.ended {
-		cl.timer = time.AfterFunc(time.Until(w.Deadline), func() { s.endCall(w.key()) })
+		cl.timer = time.AfterFunc(time.Until(w.Deadline), func() {
+			if s.endCall(w.key()) != nil {
+				s.strikeUnanswered(cl)
+			}
+		})
 	}
 	return cl
 }
 
-// endCall forgets the call and drops the pushes that wait, if it was started here.
-func (s *Service) endCall(k callKey) {
-	if s.calls.take(k) != nil {
+// endCall forgets the call and drops the pushes that wait. It returns nil if the
+// call was not started here or is over.
+func (s *Service) endCall(k callKey) *call {
+	cl := s.calls.take(k)
+	if cl != nil {
 		s.metrics.open.Dec()
 	}
+	return cl
 }
 
 // pushed takes the outcome of one device's push.
 func (s *Service) pushed(cl *call, b Binding, req push.Request, o push.Outcome) {
 	if o.Reason == push.Accepted {
 		s.traces.add(cl.wake, time.Now(), eventAccepted, b.Device, string(req.Provider))
+		cl.accepted(b.Device)
+		s.judge(b, req, o)
 		return
 	}
 	s.traces.add(cl.wake, time.Now(), eventPushFailed, b.Device, failure(o))
 	s.follow(cl, cl.set(b.Device, unreachable))
 	s.judge(b, req, o)
+}
+
+func (cl *call) accepted(key string) {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	if d := cl.devices[key]; d != nil {
+		d.accepted = true
+	}
 }
 
 func failure(o push.Outcome) string {

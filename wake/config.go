@@ -13,6 +13,20 @@ type Config struct {
 	// Settle is how long a node goes on holding once every device of the wake
 	// is back, for one whose connection dies in that moment. Default 3s.
 	Settle time.Duration `yaml:"settle"`
+	// Withhold is how long the push to a device waits that is being rung already,
+	// because a connection that looks alive may belong to a phone that sleeps.
+	// Default 1s.
+	Withhold time.Duration `yaml:"withhold"`
+	// MinExpires refuses REGISTERs with push data that ask for less with 423
+	// (RFC 8599 section 5.3); 0 accepts any.
+	MinExpires time.Duration `yaml:"min_expires"`
+	// UnbindWithoutPush removes a device's binding when it registers without push
+	// data.
+	UnbindWithoutPush bool `yaml:"unbind_without_push"`
+	// Remove says after how many failures in a row a binding goes.
+	Remove RemoveConfig `yaml:"remove"`
+	// Refresh wakes devices before their registration ends.
+	Refresh RefreshConfig `yaml:"refresh"`
 	// Reject555 answers REGISTERs whose push service or app is not served here
 	// with 555 (RFC 8599 section 8.1); else their push data is passed over.
 	Reject555 bool `yaml:"reject_555"`
@@ -25,6 +39,38 @@ type Config struct {
 	Traces int `yaml:"traces"`
 }
 
+// RemoveConfig holds the rules by which a binding goes, besides a token that the
+// push service declares dead. Each counts failures in a row as one instance sees
+// them; 0 switches the rule off.
+type RemoveConfig struct {
+	// Rejected counts answers that the token is bad. It may be the configuration
+	// that is wrong, so one is not enough. Default 2.
+	Rejected *int `yaml:"rejected"`
+	// Failed counts pushes that were not accepted though our side is in order.
+	Failed int `yaml:"failed"`
+	// NoAnswer counts calls for which the push was accepted and the device did
+	// not come back.
+	NoAnswer int `yaml:"no_answer"`
+	// RefreshUnanswered counts registrations that ended in spite of a refresh
+	// push.
+	RefreshUnanswered int `yaml:"refresh_unanswered"`
+	// CallFailed counts calls that failed though the device came back.
+	CallFailed int `yaml:"call_failed"`
+}
+
+// RefreshConfig says when devices are woken to refresh their registration.
+type RefreshConfig struct {
+	Enabled bool `yaml:"enabled"`
+	// Before is how long before the end of the registration the push is sent, at
+	// least 120s (RFC 8599 section 5.5). Default 180s.
+	Before time.Duration `yaml:"before"`
+	// Spread sends the pushes of devices that registered together over this time,
+	// earlier than Before. Default 60s.
+	Spread time.Duration `yaml:"spread"`
+	// Every is how often the bindings are looked through. Default 30s.
+	Every time.Duration `yaml:"every"`
+}
+
 // SetDefaults fills what is not set.
 func (c *Config) SetDefaults() {
 	setDefault(&c.MaxHold, 40*time.Second)
@@ -32,6 +78,14 @@ func (c *Config) SetDefaults() {
 	setDefault(&c.Settle, 3*time.Second)
 	setDefault(&c.SendTTL, time.Hour)
 	setDefault(&c.Signals, 4096)
+	setDefault(&c.Withhold, time.Second)
+	if c.Remove.Rejected == nil {
+		two := 2
+		c.Remove.Rejected = &two
+	}
+	setDefault(&c.Refresh.Before, 180*time.Second)
+	setDefault(&c.Refresh.Spread, time.Minute)
+	setDefault(&c.Refresh.Every, 30*time.Second)
 	setDefault(&c.Traces, 2048)
 }
 
@@ -53,6 +107,17 @@ func (c *Config) Validate(report func(field, problem string)) {
 	between("recent", c.Recent, 10*time.Millisecond, time.Minute)
 	between("settle", c.Settle, time.Millisecond, time.Minute)
 	between("send_ttl", c.SendTTL, time.Second, 28*24*time.Hour)
+	between("withhold", c.Withhold, time.Millisecond, 10*time.Second)
+	between("min_expires", c.MinExpires, 0, time.Hour)
+	between("refresh.before", c.Refresh.Before, 120*time.Second, time.Hour)
+	between("refresh.spread", c.Refresh.Spread, 0, time.Hour)
+	between("refresh.every", c.Refresh.Every, 10*time.Millisecond, 10*time.Minute)
+	for field, n := range map[string]int{"rejected": *c.Remove.Rejected, "failed": c.Remove.Failed, "no_answer": c.Remove.NoAnswer,
+		"refresh_unanswered": c.Remove.RefreshUnanswered, "call_failed": c.Remove.CallFailed} {
+		if n < 0 {
+			report("remove."+field, "must not be negative")
+		}
+	}
 	if c.Signals < 1 {
 		report("signals", "must be at least 1")
 	}

@@ -52,7 +52,10 @@ func (s *Service) End(ctx context.Context, p EndParams) (bool, error) {
 		return false, &ParamError{"reason", "must be answered, cancelled, timeout, busy, declined or failed"}
 	}
 	ended, err := s.store.End(ctx, aor, p.Node, p.Call)
-	s.endCall(callKey{p.Node, p.Call, aor}) // also when the store is away: no push is sent for a call that is over
+	// Also when the store is away: no push is sent for a call that is over.
+	if cl := s.endCall(callKey{p.Node, p.Call, aor}); cl != nil {
+		s.aftermath(cl, p.Reason)
+	}
 	if err != nil {
 		return false, err
 	}

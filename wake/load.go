@@ -1,13 +1,14 @@
 package wake
 
-import "github.com/sipwake/sipwake/push"
-
 // LoadLevel is how busy this instance is: 0 low, 1 moderate, 2 high, 3 very
 // high, 4 extreme. Clients and balancers choose by it.
 type LoadLevel int
 
 // loadSteps are the shares of the fullest push queue at which a level begins.
 var loadSteps = [...]float64{.25, .5, .75, .95}
+
+// overload is the level at which pushes other than calls are refused.
+const overload LoadLevel = 3
 
 // Load returns the level and the share of the fullest push queue that is in use.
 func (s *Service) Load() (LoadLevel, float64) {
@@ -19,13 +20,6 @@ func (s *Service) Load() (LoadLevel, float64) {
 		}
 	}
 	return level, share
-}
-
-// sheds tells whether a wake of this kind is turned away. Messages go first; a
-// call is only refused by a full queue itself.
-func (s *Service) sheds(k push.Kind) bool {
-	level, _ := s.Load()
-	return k != push.Call && level >= 3
 }
 
 // Traces returns what this instance saw of the wakes of an AOR or of a Call-ID.

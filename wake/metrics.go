@@ -55,7 +55,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	for _, p := range []pnparam.Provider{pnparam.APNs, pnparam.FCM, pnparam.WebPush} {
 		m.woken.WithLabelValues(string(p))
 	}
-	for _, r := range []string{removedDead, removedUnbind, removedMoved, removedOperator} {
+	for _, r := range []string{removedDead, removedUnbind, removedMoved, removedOperator, removedRejected, removedFailed,
+		removedNoAnswer, removedUnrefreshed, removedCallFailed} {
 		m.removed.WithLabelValues(r)
 	}
 	return m
@@ -67,4 +68,10 @@ const (
 	removedUnbind   = "unbind"
 	removedMoved    = "account_switched"
 	removedOperator = "operator"
+
+	removedRejected    = "rejected"
+	removedFailed      = "push_failed"
+	removedNoAnswer    = "no_answer"
+	removedUnrefreshed = "refresh_unanswered"
+	removedCallFailed  = "call_failed"
 )

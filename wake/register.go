@@ -3,9 +3,11 @@ package wake
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/push"
 	"github.com/sipwake/sipwake/secret"
 )
 
@@ -26,7 +28,8 @@ type RegisterParams struct {
 // RegisterResult is the result of binding.register.
 type RegisterResult struct {
 	Status      Status
-	Code        int      // what a node that asks first should answer: 200 or 555
+	Code        int      // what a node that asks first should answer: 200, 423 or 555
+	MinExpires  int      // with 423: the least expiry that is accepted, in seconds
 	FeatureCaps []string // values of Feature-Caps headers for the answer (RFC 8599 section 8.1)
 	Devices     int
 	Wakes       int // how many held requests are being signalled
@@ -61,28 +64,12 @@ func (s *Service) Register(ctx context.Context, p RegisterParams) (RegisterResul
 
 	r := registration(aor, p, parsed)
 	res := RegisterResult{Code: 200}
-	status := Status("") // what the push data says, if not for the store to decide
-	switch parsed.Intent {
-	case pnparam.Bind:
-		if s.pusher.Serves(r.Address.Provider, r.Address.App, r.Address.Environment) {
-			r.Action = Bind
-			res.FeatureCaps = featureCaps(r.Address.Provider)
-		} else {
-			status = Refused
-			if s.settings.Load().Reject555 && !r.Gone {
-				res.Code = 555
-			}
-		}
-	case pnparam.Unbind:
-		if err := s.findUnbound(ctx, &r); err != nil {
-			return RegisterResult{}, err
-		}
-		if r.Device != "" { // else there is none, or nobody can tell which
-			r.Action = Unbind
-		}
-	case pnparam.Query:
-		status = Queried
-		res.FeatureCaps = featureCaps(s.pusher.Providers()...)
+	status, err := s.decide(ctx, parsed, &r, &res)
+	if err != nil {
+		return RegisterResult{}, err
+	}
+	if status == ignored {
+		return RegisterResult{Status: None, Code: 200}, nil
 	}
 	stored, err := s.store.Register(ctx, r)
 	if err != nil {
@@ -96,6 +83,11 @@ func (s *Service) Register(ctx context.Context, p RegisterParams) (RegisterResul
 	if stored.Status == Removed {
 		s.metrics.removed.WithLabelValues(removedUnbind).Inc()
 	}
+	if !r.Gone {
+		for _, t := range r.Address.Tokens {
+			s.strikes.forget(t.Value, removedNoAnswer, removedUnrefreshed)
+		}
+	}
 	for _, w := range stored.Wakes {
 		s.back(w, r)
 		res.Wakes++
@@ -104,6 +96,64 @@ func (s *Service) Register(ctx context.Context, p RegisterParams) (RegisterResul
 		s.moved(ctx, stored.PreviousAOR, r)
 	}
 	return res, nil
+}
+
+// ignored is the status of an un-REGISTER that the app's policy passes over.
+const ignored Status = "ignored"
+
+// decide says what a REGISTER's push data does: it sets r's action and what the
+// client is told. The status is empty where the store decides.
+func (s *Service) decide(ctx context.Context, parsed pnparam.Parsed, r *Registration, res *RegisterResult) (Status, error) {
+	cfg := s.settings.Load()
+	switch parsed.Intent {
+	case pnparam.Query:
+		res.FeatureCaps = featureCaps(s.pusher.Providers()...)
+		return Queried, nil
+	case pnparam.Unbind:
+		if err := s.findUnbound(ctx, r, true); err != nil {
+			return "", err
+		}
+		if r.Device != "" { // else there is none, or nobody can tell which
+			r.Action = Unbind
+		}
+		return "", nil
+	case pnparam.None:
+		if cfg.UnbindWithoutPush && !r.Gone {
+			device := r.Device
+			if err := s.findUnbound(ctx, r, false); err != nil {
+				return "", err
+			}
+			if r.Action = Unbind; r.Device == "" {
+				r.Action, r.Device = Seen, device
+			}
+		}
+		return "", nil
+	}
+	if !s.pusher.Serves(r.Address.Provider, r.Address.App, r.Address.Environment) {
+		if cfg.Reject555 && !r.Gone {
+			res.Code = 555
+		}
+		return Refused, nil
+	}
+	if r.Gone {
+		switch s.pusher.Policy(r.Address.Provider, r.Address.App, r.Address.Environment).Unregister {
+		case push.UnregisterRemove:
+			r.Action = Unbind
+			return "", nil
+		case push.UnregisterIgnore:
+			return ignored, nil
+		}
+	}
+	r.Action = Bind
+	if left := r.ExpiresAt.Sub(r.RegisteredAt); !r.Gone && left < cfg.MinExpires {
+		r.Action, res.Code, res.MinExpires = Seen, 423, int(cfg.MinExpires.Seconds())
+		return Refused, nil
+	}
+	res.FeatureCaps = featureCaps(r.Address.Provider)
+	if parsed.PNSReg && cfg.Refresh.Enabled {
+		res.FeatureCaps[0] += fmt.Sprintf(`;+sip.pnsreg="%.0f"`, cfg.Refresh.Before.Seconds())
+	}
+	return "", nil
 }
 
 func registration(aor string, p RegisterParams, parsed pnparam.Parsed) Registration {
@@ -115,12 +165,16 @@ func registration(aor string, p RegisterParams, parsed pnparam.Parsed) Registrat
 		expires = defaultExpires
 	}
 	now := time.Now()
+	until := now.Add(time.Duration(expires) * time.Second)
+	if expires == 0 {
+		until = time.Time{} // not registered, as opposed to a registration that ran out
+	}
 	return Registration{
 		Binding: Binding{
 			AOR: aor, Device: parsed.Device, Address: parsed.Address, Contact: parsed.Contact,
 			CallID: p.CallID, CSeq: p.CSeq, Node: p.Node,
 			Source: p.Source[:min(len(p.Source), maxSource)], UserAgent: p.UserAgent[:min(len(p.UserAgent), maxUserAgent)],
-			RegisteredAt: now, ExpiresAt: now.Add(time.Duration(expires) * time.Second),
+			RegisteredAt: now, ExpiresAt: until,
 		},
 		Gone: expires == 0,
 	}
@@ -135,10 +189,11 @@ func featureCaps(providers ...pnparam.Provider) []string {
 	return caps
 }
 
-// findUnbound names the device that an unbinding REGISTER means. Such a REGISTER
-// carries no token, so unless its instance is known it is the device with the
-// same registration, or else the only one.
-func (s *Service) findUnbound(ctx context.Context, r *Registration) error {
+// findUnbound names the device that a REGISTER without a token means. Unless its
+// instance is known it is the device with the same registration or, if asked
+// for, the only one. The device is left as it is, or empty without onlyOne, if
+// there is none.
+func (s *Service) findUnbound(ctx context.Context, r *Registration, onlyOne bool) error {
 	bindings, err := s.store.Bindings(ctx, Query{AOR: r.AOR})
 	if err != nil {
 		return err
@@ -154,7 +209,10 @@ func (s *Service) findUnbound(ctx context.Context, r *Registration) error {
 			return nil
 		}
 	}
-	if len(bindings) == 1 {
+	switch {
+	case !onlyOne:
+		r.Device = ""
+	case len(bindings) == 1:
 		r.Device = bindings[0].Device
 	}
 	return nil

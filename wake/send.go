@@ -26,40 +26,39 @@ type SendParams struct {
 	TTL         time.Duration // how long it is worth delivering; 0: the configured time
 }
 
-// SendResult is the result of push.send.
-type SendResult struct {
-	ID      string // RFC 9562 UUID
-	Devices []SendDevice
-}
-
-// SendDevice says what became of the push to one device: Queued, or the reason
-// why it was refused at once.
-type SendDevice struct {
-	Device   string
-	Provider pnparam.Provider
-	Outcome  string
-}
-
-// Queued is the outcome of a push that is on its way.
-const Queued = "queued"
-
-// Send pushes to each device of an AOR, or to a token. It returns once the pushes
-// are queued.
-func (s *Service) Send(ctx context.Context, p SendParams) (SendResult, error) {
+// Send stores a push to each device of an AOR, or to a token, and begins to
+// deliver it. The message it returns can be asked for by its ID for a day after
+// its deadline.
+func (s *Service) Send(ctx context.Context, p SendParams) (Message, error) {
+	if p.AOR != "" {
+		var err error
+		if p.AOR, err = cleanAOR(p.AOR); err != nil {
+			return Message{}, err
+		}
+	}
 	bindings, err := s.sendTargets(ctx, p)
 	if err != nil {
-		return SendResult{}, err
+		return Message{}, err
 	}
 	if p.TTL == 0 {
 		p.TTL = s.settings.Load().SendTTL
 	}
-	res := SendResult{ID: uuid.NewString(), Devices: make([]SendDevice, 0, len(bindings))}
-	v := push.Values{AOR: p.AOR, UUID: res.ID, Title: p.Title, Body: p.Body, Data: p.Data}
-	for _, b := range bindings {
-		outcome := s.send(b, p, v)
-		res.Devices = append(res.Devices, SendDevice{b.Device, b.Address.Provider, outcome})
+	now := time.Now()
+	m := Message{ID: uuid.NewString(), AOR: p.AOR, Kind: p.Kind, Title: p.Title, Body: p.Body, Data: p.Data,
+		CreatedAt: now, Deadline: now.Add(p.TTL), NextTry: now.Add(outboxLease), Targets: make([]Target, len(bindings))}
+	for i, b := range bindings {
+		m.Targets[i] = Target{Device: b.Device, Address: b.Address, State: TargetQueued}
+		if _, token := tokenFor(b.Address, p.Kind); token.Empty() {
+			m.Targets[i].State, m.Targets[i].Reason = TargetFailed, push.NoToken
+		} else if !s.pusher.Serves(b.Address.Provider, b.Address.App, b.Address.Environment) {
+			m.Targets[i].State, m.Targets[i].Reason = TargetFailed, push.NoApp
+		}
 	}
-	return res, nil
+	if err := s.outbox.Put(ctx, m); err != nil {
+		return Message{}, err
+	}
+	s.deliver(m)
+	return m, nil
 }
 
 func (s *Service) sendTargets(ctx context.Context, p SendParams) ([]Binding, error) {
@@ -70,11 +69,7 @@ func (s *Service) sendTargets(ctx context.Context, p SendParams) ([]Binding, err
 		return nil, &ParamError{"ttl_s", "must be between 0 and 2419200"}
 	}
 	if p.AOR != "" {
-		aor, err := cleanAOR(p.AOR)
-		if err != nil {
-			return nil, err
-		}
-		return s.store.Bindings(ctx, Query{AOR: aor})
+		return s.store.Bindings(ctx, Query{AOR: p.AOR})
 	}
 	switch {
 	case p.Token.Empty():
@@ -90,46 +85,6 @@ func (s *Service) sendTargets(ctx context.Context, p SendParams) ([]Binding, err
 		a.Tokens[0].Service = pnparam.Remote // a voip token is only pushed for calls
 	}
 	return []Binding{{Address: a}}, nil
-}
-
-func (s *Service) send(b Binding, p SendParams, v push.Values) string {
-	req := push.Request{Kind: p.Kind, Provider: b.Address.Provider, App: b.Address.App,
-		Environment: b.Address.Environment, Values: v, Deadline: time.Now().Add(p.TTL)}
-	req.Service, req.Token = tokenFor(b.Address, p.Kind)
-	if req.Token.Empty() {
-		return string(push.NoToken)
-	}
-	refused := make(chan push.Reason, 1)
-	s.pusher.Push(s.ctx, req, func(o push.Outcome) {
-		refused <- o.Reason
-		s.judge(b, req, o)
-	})
-	select {
-	case r := <-refused:
-		if r != push.Accepted {
-			return string(r)
-		}
-	default:
-	}
-	return Queued
-}
-
-// judge acts on what a push's end says about its token: a dead one takes its
-// binding along. It does not wait for the store.
-func (s *Service) judge(b Binding, req push.Request, o push.Outcome) {
-	if o.Reason != push.TokenDead || b.AOR == "" {
-		return
-	}
-	ok := s.spawn(func() {
-		ctx, cancel := context.WithTimeout(s.ctx, storePatience)
-		defer cancel()
-		if _, err := s.remove(ctx, Removal{AOR: b.AOR, Device: b.Device, Token: req.Token, NotAfter: o.DeadSince}, removedDead); err != nil {
-			s.log.Warn("cannot remove binding with a dead token", "aor", b.AOR, "device", b.Device, "err", err)
-		}
-	})
-	if !ok { // the next push will find it dead again
-		s.log.Warn("cannot remove binding with a dead token", "aor", b.AOR, "device", b.Device, "err", ErrStopped)
-	}
 }
 
 // storePatience bounds what the store may take where no request waits.

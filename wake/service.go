@@ -22,6 +22,8 @@ type Pusher interface {
 	Serves(p pnparam.Provider, app string, env pnparam.Environment) bool
 	// Providers lists the providers with at least one app.
 	Providers() []pnparam.Provider
+	// Policy returns what the configuration says of the app of an address.
+	Policy(p pnparam.Provider, app string, env pnparam.Environment) push.Policy
 	// Load is the share of the fullest queue that is in use, 0 to 1.
 	Load() float64
 }
@@ -31,6 +33,7 @@ var _ Pusher = (*push.Dispatcher)(nil)
 // Service applies the rules. Safe for concurrent use.
 type Service struct {
 	store   Store
+	outbox  Outbox
 	pusher  Pusher
 	log     *slog.Logger
 	metrics *metrics
@@ -38,6 +41,7 @@ type Service struct {
 
 	settings atomic.Pointer[settings]
 	calls    calls         // wakes that this instance started
+	strikes  strikes       // failures in a row
 	slots    chan struct{} // one per goroutine of spawn
 
 	ctx     context.Context // ends when Stop's patience does
@@ -56,10 +60,10 @@ type settings struct {
 
 // NewService returns a Service with the rules of cfg. The size of the trace and
 // the bound on signals stay as they are here for the life of the Service.
-func NewService(cfg Config, nodes map[string]Node, store Store, pusher Pusher, log *slog.Logger, reg prometheus.Registerer) *Service {
+func NewService(cfg Config, nodes map[string]Node, store Store, outbox Outbox, pusher Pusher, log *slog.Logger, reg prometheus.Registerer) *Service {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Service{
-		store: store, pusher: pusher, log: log, metrics: newMetrics(reg),
+		store: store, outbox: outbox, pusher: pusher, log: log, metrics: newMetrics(reg),
 		traces: newTraces(cfg.Traces), slots: make(chan struct{}, cfg.Signals),
 		ctx: ctx, cancel: cancel, stop: make(chan struct{}),
 	}

@@ -22,8 +22,11 @@ type StartParams struct {
 	Display string // From display name
 	To      string
 	Media   string
-	Body    string        // text of a MESSAGE
-	Hold    time.Duration // how long the node can hold; 0: as long as we like
+	Body    string // text of a MESSAGE
+	// Live are the contacts being rung already, each named by the Call-ID of its
+	// registration or by its Contact URI.
+	Live []string
+	Hold time.Duration // how long the node can hold; 0: as long as we like
 }
 
 // Outcome is what wake.start answers.
@@ -61,12 +64,9 @@ func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error)
 	if err != nil {
 		return StartResult{}, err
 	}
-	if s.sheds(w.Kind) {
-		return s.answer(w, StartResult{Outcome: Shed}), nil
-	}
 	// The call is open before the store knows it: a wake.end that comes between
 	// the two must stop the pushes.
-	cl := s.newCall(w, node)
+	cl := s.newCall(w, node, values(p, w))
 	if cl == nil {
 		return s.answer(w, StartResult{Outcome: Duplicate, Hold: w.Deadline.Sub(w.StartedAt)}), nil
 	}
@@ -75,7 +75,7 @@ func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error)
 		s.endCall(w.key())
 		return StartResult{}, err
 	}
-	res := s.wakeDevices(cl, p, st)
+	res := s.wakeDevices(cl, p.Live, st)
 	if res.Outcome != Pushing && res.Outcome != Awake {
 		s.endCall(w.key())
 	}
@@ -123,7 +123,7 @@ func (s *Service) answer(w Wake, res StartResult) StartResult {
 }
 
 // wakeDevices signals the devices that have just registered and pushes the rest.
-func (s *Service) wakeDevices(cl *call, p StartParams, st Started) StartResult {
+func (s *Service) wakeDevices(cl *call, live []string, st Started) StartResult {
 	w := cl.wake
 	res := StartResult{Hold: w.Deadline.Sub(w.StartedAt)}
 	switch {
@@ -138,36 +138,87 @@ func (s *Service) wakeDevices(cl *call, p StartParams, st Started) StartResult {
 	s.traces.start(w)
 	s.traces.add(w, w.StartedAt, eventHeld, "", w.Node)
 	for _, r := range st.Recent {
-		cl.set(r.key(), waiting)
+		b := r.Binding
+		if r.Action != Bind {
+			b = Binding{}
+		}
+		cl.add(r.key(), b)
 		s.traces.add(w, r.RegisteredAt, eventAwake, r.Device, r.Source)
 	}
-	pushing := 0
+	pushing, withheld, shed := 0, 0, 0
 	for _, b := range st.Bindings {
 		if awake(st.Recent, b.Device) {
 			continue
 		}
 		res.Devices++
-		if !st.Forked && s.pushDevice(cl, b, values(p, w)) {
+		if st.Forked {
+			continue
+		}
+		cl.add(b.Device, b)
+		switch s.pushOrWithhold(cl, b, live) {
+		case sent:
 			pushing++
+		case waits:
+			withheld++
+		case refusedByLoad:
+			shed++
 		}
 	}
 	switch {
 	case pushing > 0:
 		res.Outcome = Pushing
-	case len(st.Recent) > 0:
+	case len(st.Recent)+withheld > 0:
 		res.Outcome = Awake
 	case st.Forked && res.Devices > 0:
 		res.Outcome = Duplicate
 		return res // the other branch of the fork knows when to give up
+	case shed > 0:
+		return StartResult{Outcome: Shed, Devices: res.Devices}
 	default:
-		res.Outcome, res.Hold = Nobody, 0
-		return res
+		return StartResult{Outcome: Nobody, Devices: res.Devices}
 	}
 	for _, r := range st.Recent {
 		s.signal(w, r)
 	}
 	s.follow(cl, cl.allQueued())
 	return res
+}
+
+// attempt is what became of a push at once.
+type attempt int
+
+const (
+	refused       attempt = iota
+	refusedByLoad         // it would have been sent at a lower load
+	waits                 // for the device to prove that it is awake
+	sent                  // queued
+)
+
+// pushOrWithhold queues the device's push, now or, if the device is being rung
+// or another one may take the message, in a while.
+func (s *Service) pushOrWithhold(cl *call, b Binding, live []string) attempt {
+	policy := s.pusher.Policy(b.Address.Provider, b.Address.App, b.Address.Environment)
+	chatWaits := cl.wake.Kind == push.Chat && policy.Chat == push.ChatNoAnswer && len(live) > 0
+	if !rung(live, b) && !chatWaits {
+		return s.pushDevice(cl, b, policy)
+	}
+	after := s.settings.Load().Withhold
+	s.traces.add(cl.wake, time.Now(), eventWithheld, b.Device, after.String())
+	cl.withhold(b.Device, after, func() {
+		if cl.ctx.Err() == nil {
+			s.pushDevice(cl, b, policy)
+		}
+	})
+	return waits
+}
+
+func rung(live []string, b Binding) bool {
+	for _, l := range live {
+		if l == b.CallID || l == b.Contact {
+			return true
+		}
+	}
+	return false
 }
 
 // key names the device of a registration, also of one without push.
@@ -187,25 +238,58 @@ func awake(recent []Registration, device string) bool {
 	return false
 }
 
-// pushDevice queues the device's push; false if it was refused at once.
-func (s *Service) pushDevice(cl *call, b Binding, v push.Values) bool {
-	req := push.Request{Kind: cl.wake.Kind, Provider: b.Address.Provider, App: b.Address.App,
-		Environment: b.Address.Environment, Values: v, Deadline: cl.wake.Deadline}
-	req.Service, req.Token = tokenFor(b.Address, req.Kind)
-	cl.set(b.Device, waiting)
-	s.traces.add(cl.wake, time.Now(), eventPushing, b.Device, string(req.Provider))
-	if req.Token.Empty() {
-		s.pushed(cl, b, req, push.Outcome{Reason: push.NoToken})
-		return false
+// pushDevice queues the device's push.
+func (s *Service) pushDevice(cl *call, b Binding, policy push.Policy) attempt {
+	s.traces.add(cl.wake, time.Now(), eventPushing, b.Device, string(b.Address.Provider))
+	req, reason := s.request(b, cl.wake.Kind, cl.values, cl.wake.Deadline, policy)
+	if reason != "" {
+		s.pushed(cl, b, req, push.Outcome{Reason: reason})
+		if level, _ := s.Load(); reason == push.ByPolicy && level >= overload {
+			return refusedByLoad
+		}
+		return refused
 	}
 	s.pusher.Push(cl.ctx, req, func(o push.Outcome) { s.pushed(cl, b, req, o) })
-	return cl.state(b.Device) != unreachable
+	if cl.state(b.Device) == unreachable {
+		return refused
+	}
+	return sent
 }
 
-func (cl *call) state(device string) deviceState {
+func (cl *call) state(key string) deviceState {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
-	return cl.devices[device]
+	return cl.devices[key].state
+}
+
+// request makes the push of a kind to a device. A reason says why there is none:
+// the device has no token for it, or the app's policy is against it.
+func (s *Service) request(b Binding, k push.Kind, v push.Values, deadline time.Time, policy push.Policy) (push.Request, push.Reason) {
+	req := push.Request{Kind: k, Provider: b.Address.Provider, App: b.Address.App,
+		Environment: b.Address.Environment, Values: v, Deadline: deadline}
+	req.Service, req.Token = tokenFor(b.Address, k)
+	req.Keys = b.Address.Keys
+	if req.Token.Empty() {
+		return req, push.NoToken
+	}
+	if denied(b.Address.Denied, k) {
+		return req, push.ByPolicy
+	}
+	if level, _ := s.Load(); !policy.Allows(k, int(level)) {
+		return req, push.ByPolicy
+	}
+	return req, ""
+}
+
+// denied tells whether the client does not want pushes of a kind.
+func denied(d pnparam.Denied, k push.Kind) bool {
+	switch k {
+	case push.Call, push.Cancel:
+		return d.Calls
+	case push.Chat, push.Custom:
+		return d.Messages
+	}
+	return false
 }
 
 // tokenFor picks the token of the device for a kind of push. An APNs voip token

@@ -27,6 +27,8 @@ type Event struct {
 const (
 	eventHeld       = "held"        // wake.start came
 	eventAwake      = "awake"       // device registered a moment ago: not pushed
+	eventWithheld   = "withheld"    // the device is being rung: its push waits; detail says how long
+	eventAnswering  = "answering"   // the device that is being rung answered: it is awake, no push
 	eventPushing    = "pushing"     // push queued
 	eventAccepted   = "accepted"    // the push service took it
 	eventPushFailed = "failed"      // the push ended otherwise; detail has the reason

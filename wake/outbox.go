@@ -1,0 +1,179 @@
+package wake
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/sipwake/sipwake/push"
+)
+
+// outboxLease is how long an instance has a message for itself while it tries.
+const outboxLease = time.Minute
+
+// outboxRound bounds one round of tries; it ends well within the lease.
+const outboxRound = 40 * time.Second
+
+// outboxBatch is how many messages are taken from the outbox at once.
+const outboxBatch = 100
+
+// Pauses between the rounds of a message, doubling. A round is about five tries.
+const (
+	outboxFirstPause = 5 * time.Second
+	outboxMaxPause   = 10 * time.Minute
+	outboxTries      = 5
+)
+
+// deliver tries every target of m that is not done. When all outcomes are in they
+// are written to the outbox, with the time of the next try if one is to come.
+// Should this instance die before, the lease runs out and another one tries: a
+// push may then be sent twice, but none is lost.
+func (s *Service) deliver(m Message) {
+	m.Targets = slices.Clone(m.Targets)
+	d := &delivery{service: s, message: m, until: time.Now().Add(outboxRound)}
+	var queued []int
+	for i, t := range m.Targets {
+		if t.State == TargetQueued {
+			queued = append(queued, i)
+		}
+	}
+	d.left = len(queued)
+	for _, i := range queued {
+		d.try(i, m.Targets[i])
+	}
+}
+
+// delivery is one round of tries of a message.
+type delivery struct {
+	service *Service
+	mu      sync.Mutex
+	message Message
+	left    int       // targets whose outcome is not in
+	until   time.Time // the end of the round
+}
+
+func (d *delivery) try(i int, t Target) {
+	s, m := d.service, d.message
+	b := Binding{AOR: m.AOR, Device: t.Device, Address: t.Address}
+	v := push.Values{AOR: m.AOR, UUID: m.ID, Title: m.Title, Body: m.Body, Data: m.Data}
+	policy := s.pusher.Policy(t.Address.Provider, t.Address.App, t.Address.Environment)
+	req, reason := s.request(b, m.Kind, v, m.Deadline, policy)
+	if reason != "" {
+		d.done(i, push.Outcome{Reason: reason})
+		return
+	}
+	req.TryUntil = d.until
+	s.pusher.Push(s.ctx, req, func(o push.Outcome) {
+		d.done(i, o)
+		s.judge(b, req, o)
+	})
+}
+
+func (d *delivery) done(i int, o push.Outcome) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	t := &d.message.Targets[i]
+	t.Reason, t.Detail = o.Reason, o.Detail
+	t.Tries += o.Tries
+	t.State = targetState(o.Reason)
+	if o.Reason == push.Expired && time.Now().Before(d.message.Deadline) {
+		t.State = TargetQueued // only the round is over
+	}
+	if d.left--; d.left == 0 {
+		d.message.NextTry = time.Now().Add(outboxPause(d.message))
+		d.service.saveMessage(d.message)
+	}
+}
+
+// targetState says what a push's end means for a message that is kept.
+func targetState(r push.Reason) TargetState {
+	switch r {
+	case push.Accepted:
+		return TargetSent
+	case push.Unavailable, push.Timeout, push.Throttled, push.QueueFull, push.BreakerOpen, push.ShutDown,
+		push.Dropped, push.Credential, push.ByPolicy:
+		return TargetQueued // the service's, our own or the load's fault: later
+	}
+	return TargetFailed
+}
+
+func outboxPause(m Message) time.Duration {
+	tries := 0
+	for _, t := range m.Targets {
+		if t.State == TargetQueued {
+			tries = max(tries, t.Tries)
+		}
+	}
+	pause := outboxFirstPause
+	for range min(tries/outboxTries, 10) {
+		pause *= 2
+	}
+	return min(pause, outboxMaxPause)
+}
+
+// saveMessage writes the message without making a push wait for the store. If it
+// fails, the lease runs out and the message is tried again.
+func (s *Service) saveMessage(m Message) {
+	ok := s.spawn(func() {
+		ctx, cancel := context.WithTimeout(s.ctx, storePatience)
+		defer cancel()
+		if err := s.outbox.Update(ctx, m); err != nil {
+			s.log.Warn("cannot write outbox", "message", m.ID, "err", err)
+		}
+	})
+	if !ok {
+		s.log.Warn("cannot write outbox", "message", m.ID, "err", ErrStopped)
+	}
+}
+
+// Outbox tries again what has not been delivered, whichever instance took it,
+// every so often until ctx ends.
+func (s *Service) Outbox(ctx context.Context, every time.Duration) {
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		now := time.Now()
+		due, err := s.outbox.Due(ctx, now, outboxLease, outboxBatch)
+		if err != nil {
+			if !errors.Is(err, context.Canceled) {
+				s.log.Warn("cannot read outbox", "err", err)
+			}
+			continue
+		}
+		for _, m := range due {
+			if now.After(m.Deadline) {
+				s.expire(m)
+			} else {
+				s.deliver(m)
+			}
+		}
+	}
+}
+
+func (s *Service) expire(m Message) {
+	for i := range m.Targets {
+		if m.Targets[i].State == TargetQueued {
+			m.Targets[i].State = TargetFailed
+			if m.Targets[i].Reason == "" {
+				m.Targets[i].Reason = push.Expired
+			}
+		}
+	}
+	s.saveMessage(m)
+}
+
+// Message returns a message of push.send and what has become of it; false if it
+// is not known (any more).
+func (s *Service) Message(ctx context.Context, id string) (Message, bool, error) {
+	if err := checkID("id", id); err != nil {
+		return Message{}, false, err
+	}
+	return s.outbox.Message(ctx, id)
+}

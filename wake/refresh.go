@@ -1,0 +1,98 @@
+package wake
+
+import (
+	"context"
+	"fmt"
+	"hash/fnv"
+	"time"
+
+	"github.com/sipwake/sipwake/push"
+)
+
+// Refresh wakes devices before their registration ends, so that they stay
+// reachable (RFC 8599 section 5.5). Every instance looks through all bindings
+// now and then; a claim in the store lets one of them send each push, once,
+// whoever restarts. Start it in a goroutine of its own; it returns when ctx ends.
+func (s *Service) Refresh(ctx context.Context, sweeper Sweeper) {
+	for {
+		cfg := s.settings.Load().Refresh
+		timer := time.NewTimer(cfg.Every)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
+		if !cfg.Enabled {
+			continue
+		}
+		err := sweeper.Scan(ctx, func(bindings []Binding) error {
+			for _, b := range bindings {
+				if err := s.refreshOne(ctx, sweeper, b, cfg); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil && ctx.Err() == nil {
+			s.log.Warn("cannot look through the bindings for refreshes", "err", err)
+		}
+	}
+}
+
+// lateFor is how long after its end a registration is still looked at.
+const lateFor = 10 * time.Minute
+
+func (s *Service) refreshOne(ctx context.Context, sweeper Sweeper, b Binding, cfg RefreshConfig) error {
+	if b.ExpiresAt.IsZero() { // it ended its registration itself
+		return nil
+	}
+	now := time.Now()
+	left := b.ExpiresAt.Sub(now)
+	key := fmt.Sprintf("%s %s %d", b.AOR, b.Device, b.ExpiresAt.UnixMilli())
+	switch {
+	case left > 0 && left <= cfg.Before+spread(key, cfg.Spread):
+		return s.refreshDue(ctx, sweeper, b, key, left)
+	case left <= 0 && left > -lateFor:
+		return s.refreshLate(ctx, sweeper, b, key)
+	}
+	return nil
+}
+
+// spread returns a time between 0 and most that is always the same for the key.
+func spread(key string, most time.Duration) time.Duration {
+	if most <= 0 {
+		return 0
+	}
+	h := fnv.New64a()
+	h.Write([]byte(key))
+	return time.Duration(h.Sum64() % uint64(most))
+}
+
+func (s *Service) refreshDue(ctx context.Context, sweeper Sweeper, b Binding, key string, left time.Duration) error {
+	policy := s.pusher.Policy(b.Address.Provider, b.Address.App, b.Address.Environment)
+	req, reason := s.request(b, push.Refresh, push.Values{AOR: b.AOR}, b.ExpiresAt, policy)
+	if reason != "" { // such as an iPhone with a voip token only
+		return nil
+	}
+	mine, err := sweeper.Claim(ctx, "refresh "+key, left+lateFor)
+	if err != nil || !mine {
+		return err
+	}
+	s.pusher.Push(s.ctx, req, func(o push.Outcome) { s.judge(b, req, o) })
+	return nil
+}
+
+// refreshLate counts a registration that ended although the device was pushed.
+func (s *Service) refreshLate(ctx context.Context, sweeper Sweeper, b Binding, key string) error {
+	limit := s.settings.Load().Remove.RefreshUnanswered
+	if limit == 0 {
+		return nil
+	}
+	mine, err := sweeper.Claim(ctx, "late "+key, 2*lateFor)
+	if err != nil || !mine {
+		return err
+	}
+	s.strikeBinding(b, removedUnrefreshed, limit, b.RegisteredAt)
+	return nil
+}
