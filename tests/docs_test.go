@@ -25,6 +25,8 @@ import (
 	"github.com/sipwake/sipwake/config"
 	"github.com/sipwake/sipwake/push/apns"
 	"github.com/sipwake/sipwake/push/fcm"
+	"github.com/sipwake/sipwake/push/webhook"
+	"github.com/sipwake/sipwake/push/webpush"
 	"github.com/sipwake/sipwake/secret"
 )
 
@@ -191,6 +193,9 @@ func walkSettings(v reflect.Value, path string, f func(path string, v reflect.Va
 		}
 		return
 	}
+	if v.Kind() == reflect.Pointer && v.Type().Elem().Kind() == reflect.Struct && !v.IsNil() {
+		v = v.Elem()
+	}
 	if v.Kind() != reflect.Struct || v.Type().PkgPath() == "github.com/sipwake/sipwake/secret" {
 		f(path, v)
 		return
@@ -256,7 +261,8 @@ var wholeCode = regexp.MustCompile("^`([^`]*)`$")
 
 // Every key is documented with its default, and nothing else is.
 func TestDocsConfigKeys(t *testing.T) {
-	c := &config.Config{Nodes: make([]config.Node, 1), APNs: make([]apns.Config, 1), FCM: make([]fcm.Config, 1)}
+	c := &config.Config{Nodes: make([]config.Node, 1), APNs: make([]apns.Config, 1), FCM: make([]fcm.Config, 1),
+		WebPush: &webpush.Config{}, Webhooks: make([]webhook.Config, 1)}
 	c.SetDefaults()
 	documented := docKeys(t)
 	for key, value := range settings(reflect.ValueOf(*c), "") {
@@ -293,6 +299,9 @@ func TestDocsReload(t *testing.T) {
 		c, err := config.Load(r.file)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if strings.HasPrefix(key, "web") { // which the rig has not
+			c.WebPush, c.Webhooks = &webpush.Config{}, make([]webhook.Config, 1)
 		}
 		changed := false
 		walkSettings(reflect.ValueOf(c).Elem(), "", func(path string, v reflect.Value) {
