@@ -7,9 +7,9 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/apnssim"
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/fcmsim"
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/phone"
 )
@@ -62,7 +62,8 @@ type scene struct {
 	title    string
 	expected string
 	user     string
-	params   string // push parameters of the Contact, with the token at %s
+	params   string // push parameters of the Contact, with TOKEN for the token
+	header   string // of the REGISTER, likewise
 	token    string
 	awake    bool                                     // the phone does not sleep
 	prepare  func(*stage, *scene)                     // sets the push service's behaviour
@@ -72,46 +73,6 @@ type scene struct {
 	pushes   int                                      // that the push service got
 	invites  int                                      // that the phone got
 	unbound  bool                                     // its binding is gone afterwards
-}
-
-const (
-	demoBundle  = "org.example.phone"
-	demoTeam    = "TEAM123456"
-	demoProject = "example-phone"
-	apnsParams  = ";pn-provider=apns;pn-param=" + demoTeam + "." + demoBundle + ".voip;pn-prid=%s"
-	fcmParams   = ";pn-provider=fcm;pn-param=" + demoProject + ";pn-prid=%s"
-)
-
-func demoToken(n int) string { return fmt.Sprintf("%064x", 0xabc000+n) }
-
-func scenes() []scene {
-	answers := phone.Config{Behaviour: phone.Answer(150 * time.Millisecond), WakeDelay: 120 * time.Millisecond}
-	return []scene{{
-		title: "an iPhone sleeps (APNs)", expected: "pushed, woken, answered", user: "ivan",
-		params: apnsParams, token: demoToken(1), phone: answers, code: 200, pushes: 1, invites: 1,
-	}, {
-		title: "an Android phone sleeps (FCM)", expected: "pushed, woken, answered", user: "anna",
-		params: fcmParams, token: "fcm-registration-token-of-anna", phone: answers, code: 200, pushes: 1, invites: 1,
-	}, {
-		title: "a phone that is awake", expected: "rung without a push", user: "walter",
-		params: apnsParams, token: demoToken(2), awake: true, phone: answers, code: 200, pushes: 0, invites: 1,
-	}, {
-		title: "the caller hangs up before the phone is awake", expected: "487, the phone never rings", user: "cleo",
-		params: apnsParams, token: demoToken(3),
-		phone: phone.Config{WakeOn: func([]byte) bool { return false }},
-		act: func(ctx context.Context, c *phone.Call) error {
-			_, err := c.Cancel(ctx)
-			return err
-		},
-		code: 487, pushes: 1, invites: 0,
-	}, {
-		title: "the app was deleted: its token is dead", expected: "480 at once, the binding is gone", user: "dora",
-		params: apnsParams, token: demoToken(4),
-		prepare: func(s *stage, sc *scene) {
-			s.apns.Behave(sc.token, apnssim.Behaviour{Status: 410, Reason: "Unregistered", Timestamp: time.Now().Add(time.Hour)})
-		},
-		code: 480, pushes: 1, invites: 0, unbound: true,
-	}}
 }
 
 // play makes one call and prints its timeline.
@@ -189,7 +150,11 @@ func (s *stage) judge(sc *scene, final phone.Result, callee *phone.Phone) error 
 func (s *stage) newPhone(ctx context.Context, sc *scene) (*phone.Phone, error) {
 	cfg := sc.phone
 	cfg.User, cfg.Domain, cfg.Proxy = sc.user, demoDomain, s.kamailio.SIPAddress()
-	cfg.ContactParams = fmt.Sprintf(sc.params, sc.token)
+	cfg.ContactParams = strings.ReplaceAll(sc.params, "TOKEN", sc.token)
+	if sc.header != "" {
+		name, value, _ := strings.Cut(strings.ReplaceAll(sc.header, "TOKEN", sc.token), ": ")
+		cfg.Headers = map[string]string{name: value}
+	}
 	p, err := phone.New(cfg)
 	if err != nil {
 		return nil, err
