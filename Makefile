@@ -12,7 +12,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unre
 LDFLAGS := -s -w -X main.version=$(VERSION)
 STORE ?= local
 
-.PHONY: help setup build demo test lint fuzz bench clean
+.PHONY: help setup build demo test features lint fuzz bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -29,6 +29,9 @@ demo: build ## make real calls through a real Kamailio wake simulated phones; ST
 test: build ## run every test: unit, race, real Redis, real Kamailio
 	@go vet ./...
 	@SIPWAKE_REQUIRE_ALL=1 go test -race -timeout 9m ./...
+
+features: setup ## run the tests of every feature that was asked for, one line a feature
+	@tests/setup/features.sh
 
 lint: setup ## run golangci-lint, the import rules among it
 	@tests/setup/lint.sh $(GOLANGCI_LINT)
