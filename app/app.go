@@ -71,7 +71,7 @@ func New(cfg *config.Config, version string, log *slog.Logger) (*App, error) {
 	if err := a.dispatcher.SetApps(parts.apps); err != nil {
 		return nil, errors.Join(err, a.Stop(context.Background()))
 	}
-	a.service = wake.NewService(cfg.Wake, parts.nodes, a.store, a.store, a.dispatcher, log, a.reg)
+	a.service = wake.NewService(cfg.Wake, parts.nodes, a.store, a.store, a.store, a.dispatcher, log, a.reg)
 	a.onStop("signals", a.service.Stop)
 	a.onStop("pushes", a.dispatcher.Stop)
 	if a.rpc, err = rpc.New(cfg.RPC, a.service, a.info, a.stats, log, a.reg); err != nil {

@@ -52,6 +52,8 @@ func toError(err error) *rpcError {
 		return &rpcError{codeUnknownNode, err.Error(), &errorData{"node"}}
 	case errors.Is(err, wake.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
 		return &rpcError{Code: codeNoStore, Message: "store unavailable"}
+	case errors.Is(err, wake.ErrBusy):
+		return &rpcError{Code: codeOverloaded, Message: err.Error()}
 	case errors.Is(err, wake.ErrStopped):
 		return &rpcError{Code: codeOverloaded, Message: "stopping"}
 	}

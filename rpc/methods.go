@@ -20,6 +20,8 @@ func (s *Server) methods() map[string]method {
 		"binding.register": s.bindingRegister,
 		"binding.list":     s.bindingList,
 		"binding.remove":   s.bindingRemove,
+		"binding.export":   s.bindingExport,
+		"binding.import":   s.bindingImport,
 		"wake.start":       s.wakeStart,
 		"wake.progress":    s.wakeProgress,
 		"wake.end":         s.wakeEnd,
@@ -29,6 +31,7 @@ func (s *Server) methods() map[string]method {
 		"service.load":     s.serviceLoad,
 		"service.stats":    s.serviceStats,
 		"service.info":     s.serviceInfo,
+		"rpc.discover":     s.discover,
 	}
 }
 
@@ -86,10 +89,20 @@ type token struct {
 
 func (s *Server) bindingList(ctx context.Context, p *params) (any, error) {
 	aor, tok := p.str("aor"), secret.NewToken(p.str("token"))
+	all, cursor, limit := p.boolean("all"), p.str("cursor"), int(p.number("limit", 500, 1, 1000))
 	if p.err != nil {
 		return nil, p.err
 	}
-	found, err := s.service.Bindings(ctx, aor, tok)
+	var (
+		found []wake.Binding
+		next  string
+		err   error
+	)
+	if all {
+		found, next, err = s.allBindings(ctx, cursor, limit)
+	} else {
+		found, err = s.service.Bindings(ctx, aor, tok)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +117,8 @@ func (s *Server) bindingList(ctx context.Context, p *params) (any, error) {
 	}
 	return struct {
 		Bindings []binding `json:"bindings"`
-	}{list}, nil
+		Cursor   string    `json:"cursor,omitempty"`
+	}{list, next}, nil
 }
 
 func (s *Server) bindingRemove(ctx context.Context, p *params) (any, error) {

@@ -56,6 +56,18 @@ func (p *params) str(name string) string {
 	return string(v.GetStringBytes())
 }
 
+func (p *params) boolean(name string) bool {
+	v := p.get(name)
+	if v == nil {
+		return false
+	}
+	b, err := v.Bool()
+	if err != nil {
+		p.fail(name, "must be true or false")
+	}
+	return b
+}
+
 // number returns a whole number; def if absent. A string of digits will do, for
 // OpenSIPS sends numbers so.
 func (p *params) number(name string, def, low, high int64) int64 {

@@ -165,7 +165,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 		s.refuse(ctx, &rpcError{Code: codeNotAuthorised, Message: "not authorised"})
 		return
 	}
-	s.answer(ctx, st)
+	s.answer(ctx, st, len(st.access.tokens) > 0 || peer.Unmap().IsLoopback())
 }
 
 // refuse answers a request that never got to a method.
@@ -189,7 +189,8 @@ func httpStatus(e *rpcError) int {
 	return fasthttp.StatusOK
 }
 
-func (s *Server) answer(ctx *fasthttp.RequestCtx, st *settings) {
+// answer answers a request. A trusted caller showed a token or is on this machine.
+func (s *Server) answer(ctx *fasthttp.RequestCtx, st *settings, trusted bool) {
 	body := ctx.PostBody()
 	if tooDeep(body) {
 		s.refuse(ctx, &rpcError{Code: codeInvalid, Message: fmt.Sprintf("invalid request: nested deeper than %d levels", maxDepth)})
@@ -204,7 +205,7 @@ func (s *Server) answer(ctx *fasthttp.RequestCtx, st *settings) {
 		return
 	}
 	if v.Type() != fastjson.TypeArray {
-		dst, e, reply := s.one(ctx.Response.Body()[:0], v, st)
+		dst, e, reply := s.one(ctx.Response.Body()[:0], v, st, trusted)
 		if !reply {
 			ctx.SetStatusCode(fasthttp.StatusNoContent)
 			return
@@ -213,10 +214,10 @@ func (s *Server) answer(ctx *fasthttp.RequestCtx, st *settings) {
 		ctx.Response.SetBody(dst)
 		return
 	}
-	s.batch(ctx, v.GetArray(), st)
+	s.batch(ctx, v.GetArray(), st, trusted)
 }
 
-func (s *Server) batch(ctx *fasthttp.RequestCtx, items []*fastjson.Value, st *settings) {
+func (s *Server) batch(ctx *fasthttp.RequestCtx, items []*fastjson.Value, st *settings, trusted bool) {
 	if len(items) == 0 || len(items) > st.MaxBatch {
 		s.refuse(ctx, &rpcError{Code: codeInvalid, Message: fmt.Sprintf("invalid request: a batch holds 1 to %d requests", st.MaxBatch)})
 		return
@@ -228,7 +229,7 @@ func (s *Server) batch(ctx *fasthttp.RequestCtx, items []*fastjson.Value, st *se
 			dst = append(dst, ',')
 		}
 		var reply bool
-		if dst, _, reply = s.one(dst, v, st); !reply {
+		if dst, _, reply = s.one(dst, v, st, trusted); !reply {
 			dst = dst[:before]
 		}
 	}
@@ -241,12 +242,12 @@ func (s *Server) batch(ctx *fasthttp.RequestCtx, items []*fastjson.Value, st *se
 
 // one answers one request and appends the response to dst; reply is false for a
 // notification, which gets none.
-func (s *Server) one(dst []byte, v *fastjson.Value, st *settings) (out []byte, e *rpcError, reply bool) {
+func (s *Server) one(dst []byte, v *fastjson.Value, st *settings, trusted bool) (out []byte, e *rpcError, reply bool) {
 	began := time.Now()
 	req, e := parseRequest(v)
 	var result []byte
 	if e == nil {
-		result, e = s.call(req, st.Deadline)
+		result, e = s.call(req, st.Deadline, trusted)
 	}
 	s.metrics.count(req.method, e, time.Since(began))
 	if req.id == nil && (e == nil || e.Code != codeInvalid) {
@@ -255,10 +256,13 @@ func (s *Server) one(dst []byte, v *fastjson.Value, st *settings) (out []byte, e
 	return appendResponse(dst, req.id, result, e), e, true
 }
 
-func (s *Server) call(req request, deadline time.Duration) ([]byte, *rpcError) {
+func (s *Server) call(req request, deadline time.Duration, trusted bool) ([]byte, *rpcError) {
 	m := s.table[req.method]
 	if m == nil {
 		return nil, &rpcError{Code: codeNoMethod, Message: "method not found"}
+	}
+	if !trusted && onlyTrusted(req.method) {
+		return nil, &rpcError{Code: codeNotAuthorised, Message: "not authorised: this method is for callers with a token or on this machine"}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), deadline)
 	defer cancel()

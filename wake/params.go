@@ -12,6 +12,8 @@ var (
 	ErrUnknownNode = errors.New("unknown node")
 	// ErrStopped says that the service has been stopped.
 	ErrStopped = errors.New("service stopped")
+	// ErrBusy says that too much of the kind is under way.
+	ErrBusy = errors.New("too busy")
 )
 
 // ParamError says which parameter of a request is wrong. Its text never quotes

@@ -34,6 +34,7 @@ var _ Pusher = (*push.Dispatcher)(nil)
 type Service struct {
 	store   Store
 	outbox  Outbox
+	sweeper Sweeper
 	pusher  Pusher
 	log     *slog.Logger
 	metrics *metrics
@@ -42,6 +43,7 @@ type Service struct {
 	settings atomic.Pointer[settings]
 	calls    calls         // wakes that this instance started
 	strikes  strikes       // failures in a row
+	listings listings      // lists of all bindings under way
 	slots    chan struct{} // one per goroutine of spawn
 
 	ctx     context.Context // ends when Stop's patience does
@@ -60,10 +62,10 @@ type settings struct {
 
 // NewService returns a Service with the rules of cfg. The size of the trace and
 // the bound on signals stay as they are here for the life of the Service.
-func NewService(cfg Config, nodes map[string]Node, store Store, outbox Outbox, pusher Pusher, log *slog.Logger, reg prometheus.Registerer) *Service {
+func NewService(cfg Config, nodes map[string]Node, store Store, outbox Outbox, sweeper Sweeper, pusher Pusher, log *slog.Logger, reg prometheus.Registerer) *Service {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Service{
-		store: store, outbox: outbox, pusher: pusher, log: log, metrics: newMetrics(reg),
+		store: store, outbox: outbox, sweeper: sweeper, pusher: pusher, log: log, metrics: newMetrics(reg),
 		traces: newTraces(cfg.Traces), slots: make(chan struct{}, cfg.Signals),
 		ctx: ctx, cancel: cancel, stop: make(chan struct{}),
 	}

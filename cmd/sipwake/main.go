@@ -17,6 +17,8 @@ type cli struct {
 	Serve     serveCmd         `cmd:"" help:"Run the service."`
 	Check     checkCmd         `cmd:"" help:"Read a configuration and every file it names, and say what is wrong."`
 	Templates templatesCmd     `cmd:"" help:"Show every app's payloads, filled with sample values."`
+	Bindings  bindingsCmd      `cmd:"" help:"List, show, remove, export and import bindings."`
+	Send      sendCmd          `cmd:"" help:"Send a push to a user's phones or to one token, or show what became of one."`
 	Trace     traceCmd         `cmd:"" help:"Show what happened to the calls of a user or of a Call-ID."`
 	Version   kong.VersionFlag `help:"Print the version."`
 }

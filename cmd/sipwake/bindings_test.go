@@ -1,0 +1,207 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/fcmsim"
+)
+
+// ok runs a command that must succeed and returns what it prints.
+func ok(t *testing.T, dir string, args ...string) string {
+	t.Helper()
+	stdout, stderr, status := sipwake(t, dir, args...)
+	if status != 0 || stderr != "" {
+		t.Fatalf("%v: status %d: %s%s", args, status, stdout, stderr)
+	}
+	return stdout
+}
+
+// refused runs a command that must fail with the message.
+func refused(t *testing.T, dir, want string, args ...string) {
+	t.Helper()
+	stdout, stderr, status := sipwake(t, dir, args...)
+	if status != 1 || !strings.Contains(stderr, want) {
+		t.Errorf("%v: status %d: %s%s, want %q", args, status, stdout, stderr, want)
+	}
+}
+
+func voipToken(n int) string { return fmt.Sprintf("%064x", n) }
+
+// bind registers n phones, and users as many.
+func (s *service) bind(n int) {
+	s.t.Helper()
+	for i := range n {
+		s.call("binding.register", map[string]any{"node": "sip1", "aor": fmt.Sprintf("user%d@example.com", i), "call_id": fmt.Sprint("r", i),
+			"cseq": 1, "expires": 600, "source": "udp:192.0.2.7:5070", "user_agent": "phone/1", "contact": fmt.Sprintf(
+				"<sip:user%d@192.0.2.7;pn-provider=apns;pn-param=ABCDE12345.com.example.phone.voip;pn-prid=%s>", i, voipToken(i+1))}, nil)
+	}
+}
+
+// More bindings than two pages hold, from one sipwake to another.
+func TestBindings(t *testing.T) {
+	dir := configured(t)
+	s := serve(t, dir)
+	s.at("client.yml")
+	b := func(args ...string) []string {
+		return append([]string{"bindings", "--config", "client.yml"}, args...)
+	}
+	if got := ok(t, dir, b("list", "--all")...); got != "no binding\n" {
+		t.Errorf("list of nothing: %s", got)
+	}
+	const n = 1234
+	s.bind(n)
+	all := ok(t, dir, b("list", "--all")...)
+	for i := range n {
+		if c := strings.Count(all, fmt.Sprintf("\nuser%d@example.com ", i)); c != 1 {
+			t.Fatalf("user%d is listed %d times", i, c)
+		}
+	}
+	device := `[0-9a-f]{20}`
+	one := ok(t, dir, b("list", "--aor", "User7@example.com")...)
+	m := regexp.MustCompile(`\AAOR +DEVICE +PROVIDER +APP +REGISTERED +NODE\nuser7@example.com +(` + device + `) +apns +com.example.phone +\S+ +sip1\n\z`).FindStringSubmatch(one)
+	if m == nil {
+		t.Fatalf("list of one: %s", one)
+	}
+	shown := ok(t, dir, b("show", "user7@example.com")...)
+	for _, want := range []string{"user7@example.com  " + m[1], "phone/1", "udp:192.0.2.7:5070", "token:"} {
+		if !strings.Contains(shown, want) {
+			t.Errorf("show has no %q: %s", want, shown)
+		}
+	}
+	for _, text := range []string{all, one, shown} {
+		if strings.Contains(text, voipToken(8)) {
+			t.Error("a list shows a token")
+		}
+	}
+
+	// To another sipwake and back.
+	file := filepath.Join(dir, "bindings.jsonl")
+	if got := ok(t, dir, b("export", "bindings.jsonl")...); got != fmt.Sprintf("bindings.jsonl: %d bindings\n", n) {
+		t.Errorf("export: %s", got)
+	}
+	info, err := os.Stat(file)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v: others can read the tokens: %v", info, err)
+	}
+	other := configured(t)
+	second := serve(t, other)
+	second.at("client.yml")
+	if got := ok(t, other, b("import", file)...); got != fmt.Sprintf("%s: %d bindings, %d stored, 0 known already\n", file, n, n) {
+		t.Errorf("import: %s", got)
+	}
+	if got := ok(t, other, b("import", file)...); got != fmt.Sprintf("%s: %d bindings, 0 stored, %d known already\n", file, n, n) {
+		t.Errorf("import again: %s", got)
+	}
+	ok(t, other, b("export", "again.jsonl")...)
+	if a, b := sorted(t, file), sorted(t, filepath.Join(other, "again.jsonl")); a != b {
+		t.Errorf("not the same after export, import and export:\n%.300s\n%.300s", a, b)
+	}
+	// They sleep: a call is pushed, not signalled.
+	var res struct{ Outcome string }
+	second.call("wake.start", map[string]any{"node": "sip1", "aor": "user7@example.com", "call_id": "c", "call": "c", "kind": "call"}, &res)
+	if res.Outcome != "pushing" {
+		t.Errorf("a call for an imported phone: %s", res.Outcome)
+	}
+
+	if got := ok(t, dir, b("remove", "--aor", "user7@example.com", "--device", m[1])...); got != "removed: 1\n" {
+		t.Errorf("remove: %s", got)
+	}
+	if got := ok(t, dir, b("remove", "--token", voipToken(9))...); got != "removed: 1\n" {
+		t.Errorf("remove by token: %s", got)
+	}
+	refused(t, dir, "no such binding", b("remove", "--aor", "user7@example.com")...)
+	refused(t, dir, "give --aor", b("remove")...)
+	if strings.Contains(s.said(), voipToken(8)) || strings.Contains(second.said(), voipToken(8)) {
+		t.Error("a token is in the log")
+	}
+}
+
+func sorted(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(string(text), "\n")
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}
+
+// A bad file is refused, with the place and without the contents.
+func TestBindingsImportBadFile(t *testing.T) {
+	dir := configured(t)
+	s := serve(t, dir)
+	s.at("client.yml")
+	good := `{"aor":"bob@example.com","device":"d","provider":"fcm","app":"example-phone","tokens":[{"token":"hunter2-token"}],` +
+		`"contact":"sip:bob@192.0.2.7","call_id":"c","cseq":1,"node":"sip1","registered_at":"2026-01-02T03:04:05Z"}`
+	for name, c := range map[string][2]string{
+		"not JSON":       {good + "\nhunter2-token", "cannot read line 2 of bad: it is not JSON"},
+		"no token":       {strings.Replace(good, `{"token":"hunter2-token"}`, "", 1), "cannot import lines 1 to 1 of bad: sipwake at " + s.rpc + " (rpc.listen of client.yml) answered: invalid params: bindings[0].tokens: is missing"},
+		"no aor":         {good + "\n" + strings.Replace(good, "bob@example.com", "", 1), "bindings[1].aor: is missing"},
+		"wrong type":     {strings.Replace(good, `"d"`, "5", 1), "bindings: is not a list of bindings"},
+		"another object": {`{"token":"hunter2-token"}`, "bindings[0].aor: is missing"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			write(t, dir, "bad", []byte(c[0]))
+			_, stderr, status := sipwake(t, dir, "bindings", "--config", "client.yml", "import", "bad")
+			if status != 1 || !strings.Contains(stderr, c[1]) || strings.Contains(stderr, "hunter2") {
+				t.Errorf("status %d: %s, want %s", status, stderr, c[1])
+			}
+			if got := ok(t, dir, "bindings", "--config", "client.yml", "list", "--all"); got != "no binding\n" {
+				t.Errorf("stored: %s", got)
+			}
+		})
+	}
+}
+
+func TestSend(t *testing.T) {
+	fcm, err := fcmsim.Start(fcmsim.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fcm.Close()
+	dir := configured(t)
+	account, err := fcm.MakeAccount(dir, "example-phone")
+	if err != nil {
+		t.Fatal(err)
+	}
+	edit(t, dir, "credentials_file: account.json", "credentials_file: "+account+"\n    endpoint: "+fcm.URL()+"\n    ca_file: "+write(t, dir, "fcm-ca.pem", fcm.CA()))
+	s := serve(t, dir)
+	s.at("client.yml")
+	for i := range 2 {
+		s.call("binding.register", map[string]any{"node": "sip1", "aor": "bob@example.com", "call_id": fmt.Sprint("r", i), "cseq": 1, "expires": 600,
+			"contact": fmt.Sprintf("<sip:bob@192.0.2.7;pn-provider=fcm;pn-param=example-phone;pn-prid=fcm-token-bob-%d>", i)}, nil)
+	}
+	fcm.Behave("fcm-token-bob-1", fcmsim.Unregistered())
+	send := func(args ...string) []string { return append([]string{"send", "--config", "client.yml"}, args...) }
+
+	stdout, stderr, status := sipwake(t, dir, send("--aor", "bob@example.com", "--title", "Hello", "--body", "World", "--data", "page=7")...)
+	row := regexp.MustCompile(`\A([0-9a-f-]{36})  custom bob@example.com\n(?:[0-9a-f]{20}  fcm  (?:sent    accepted|failed  token_dead) ?\S*\n){2}\z`).FindStringSubmatch(stdout)
+	if row == nil || status != 1 || stderr != "sipwake: 1 of 2 devices failed\n" {
+		t.Fatalf("status %d:\n%s%s", status, stdout, stderr)
+	}
+	again, _, status := sipwake(t, dir, send("--status", row[1])...)
+	if again != stdout || status != 1 {
+		t.Errorf("--status: %d:\n%s", status, again)
+	}
+	delivered := false
+	for _, p := range fcm.Pushes() {
+		delivered = delivered || p.Status == 200 && p.Message.Data["page"] == "7" && strings.Contains(string(p.Message.Notification), "World")
+	}
+	if !delivered {
+		t.Error("not what was asked for")
+	}
+	got := ok(t, dir, send("--token", "fcm-token-other", "--provider", "fcm", "--app", "example-phone", "--kind", "refresh")...)
+	if !strings.Contains(got, "sent  accepted") {
+		t.Errorf("to a token: %s", got)
+	}
+	refused(t, dir, "has no device that can be pushed", send("--aor", "nobody@example.com")...)
+	refused(t, dir, "id: is not known", send("--status", "none")...)
+	refused(t, dir, "give --aor, --token or --status", send()...)
+}

@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/sipwake/sipwake/secret"
+)
+
+type sendCmd struct {
+	Config   string            `short:"c" default:"${config}" help:"Configuration file of the running sipwake (${default})." type:"path"`
+	AOR      string            `xor:"to" help:"User to push: user@domain."`
+	Token    string            `xor:"to" help:"Push token, with --provider and --app; - reads it from standard input."`
+	Status   string            `xor:"to" help:"Show what has become of a push, by its id."`
+	Provider string            `help:"Push service of --token."`
+	App      string            `help:"App of --token."`
+	Kind     string            `default:"custom" enum:"custom,chat,refresh" help:"What it is: custom, chat or refresh (${default})."`
+	Title    string            `help:"Title."`
+	Body     string            `help:"Text."`
+	Data     map[string]string `help:"Data for the app: KEY=VALUE;KEY=VALUE."`
+	TTL      time.Duration     `help:"How long it is worth delivering."`
+	Wait     time.Duration     `default:"5s" help:"How long to wait for the push services (${default})."`
+}
+
+// sent is a message of push.send and push.status.
+type sent struct {
+	ID       string
+	AOR      string
+	Kind     string
+	Deadline time.Time
+	Devices  []struct {
+		Device   string
+		Provider string
+		State    string
+		Reason   string
+		Detail   string
+		Tries    int
+	}
+}
+
+func (m *sent) queued() bool {
+	for _, d := range m.Devices {
+		if d.State == "queued" {
+			return true
+		}
+	}
+	return false
+}
+
+// Run sends a push, or looks one up, and prints what has become of it for each
+// device. A push that finally failed is an error; one that is still queued is not.
+func (c *sendCmd) Run() error {
+	cl, err := newClient(c.Config)
+	if err != nil {
+		return err
+	}
+	ctx := context.Background()
+	var m sent
+	if c.Status != "" {
+		if err := cl.call(ctx, "push.status", map[string]string{"id": c.Status}, &m); err != nil {
+			return err
+		}
+		return m.print()
+	}
+	if c.AOR == "" && c.Token == "" {
+		return errors.New("give --aor, --token or --status")
+	}
+	if c.Token == "-" {
+		t, err := secret.ReadText("/dev/stdin")
+		if err != nil {
+			return err
+		}
+		c.Token = t.Reveal()
+	}
+	params := map[string]any{"aor": c.AOR, "provider": c.Provider, "app": c.App, "token": c.Token, "kind": c.Kind,
+		"title": c.Title, "body": c.Body, "ttl_s": c.TTL.Seconds()}
+	if len(c.Data) > 0 {
+		params["data"] = c.Data
+	}
+	if err := cl.call(ctx, "push.send", params, &m); err != nil {
+		return err
+	}
+	if len(m.Devices) == 0 {
+		return fmt.Errorf("%s has no device that can be pushed", c.AOR)
+	}
+	const look = 50 * time.Millisecond
+	for end := time.Now().Add(c.Wait); m.queued() && time.Now().Before(end); {
+		time.Sleep(look)
+		if err := cl.call(ctx, "push.status", map[string]string{"id": m.ID}, &m); err != nil {
+			return err
+		}
+	}
+	return m.print()
+}
+
+func (m *sent) print() error {
+	fmt.Printf("%s  %s\n", m.ID, strings.TrimSpace(m.Kind+" "+m.AOR))
+	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	failed := 0
+	for _, d := range m.Devices {
+		if d.State == "failed" {
+			failed++
+		}
+		if d.Device == "" {
+			d.Device = "-"
+		}
+		fmt.Fprintln(out, strings.TrimRight(fmt.Sprintf("%s\t%s\t%s\t%s %s", d.Device, d.Provider, d.State, d.Reason, d.Detail), " "))
+	}
+	if err := out.Flush(); err != nil {
+		return err
+	}
+	if failed > 0 {
+		return fmt.Errorf("%d of %d devices failed", failed, len(m.Devices))
+	}
+	return nil
+}
