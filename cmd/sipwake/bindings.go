@@ -207,8 +207,10 @@ func (c *exportCmd) Run(cl *client) error {
 	if err != nil {
 		return fmt.Errorf("cannot create file: %w", err)
 	}
-	defer os.Remove(f.Name()) // when all is well it has another name by then
-	defer f.Close()
+	defer func() { // when all is well it is closed, and has another name
+		_ = f.Close()
+		_ = os.Remove(f.Name())
+	}()
 	w, n := bufio.NewWriter(f), 0
 	err = pages(cl, "binding.export", map[string]any{}, "exported", func(line json.RawMessage) error {
 		n++

@@ -1,0 +1,109 @@
+package tests
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/sipwake/sipwake/app"
+	"github.com/sipwake/sipwake/config"
+)
+
+// runDoc runs every command that a document shows, against a sipwake that has a
+// phone of bob's.
+func runDoc(t *testing.T, doc string) {
+	t.Helper()
+	r := newRig(t, rigOptions{})
+	r.asleep("bob@example.com", fcmContact("bob", "fcm-token-bob-1"))
+	program := filepath.Join(r.dir, "sipwake")
+	if out, err := exec.Command("go", "build", "-o", program, "../cmd/sipwake").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	text, err := os.ReadFile(r.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const anyPort = "127.0.0.1:0"
+	file := r.write("client.yml", strings.Replace(strings.Replace(string(text), anyPort, r.app.RPCAddr(), 1), anyPort, r.app.OperationsAddr(), 1))
+	for _, m := range regexp.MustCompile("(?ms)^```json\n(.*?)^```$").FindAllStringSubmatch(readDoc(t, doc), -1) {
+		r.write("bindings.jsonl", m[1])
+	}
+	places := strings.NewReplacer("127.0.0.1:8060", r.app.RPCAddr(), "127.0.0.1:8061", r.app.OperationsAddr())
+	for _, block := range docBlocks(t, doc, "sh") {
+		for line := range strings.Lines(block) {
+			line = strings.TrimSpace(line)
+			command := places.Replace(line)
+			switch {
+			case strings.HasPrefix(line, "sipwake bindings "):
+				command = strings.Replace(command, "sipwake bindings", program+" bindings --config "+file, 1)
+			case strings.HasPrefix(line, "sipwake "):
+				command = program + strings.TrimPrefix(command, "sipwake") + " --config " + file
+			case strings.HasPrefix(line, "curl -s "):
+				command = strings.Replace(command, "curl -s", "curl -sf", 1)
+			default:
+				t.Errorf("no way to run %q", line)
+				continue
+			}
+			run := exec.Command("sh", "-c", command)
+			run.Dir = r.dir
+			out, err := run.CombinedOutput()
+			if err != nil || strings.Contains(string(out), `"error"`) {
+				t.Errorf("%s: %v: %s", line, err, out)
+			}
+		}
+	}
+}
+
+// The guide's commands work, every metric it names is there, and it has every
+// reason.
+func TestDocsTroubleshooting(t *testing.T) {
+	const doc = "docs/TROUBLESHOOTING.md"
+	runDoc(t, doc)
+	text := readDoc(t, doc)
+	r := newRig(t, rigOptions{})
+	var stats map[string]float64
+	r.call("service.stats", nil, &stats)
+	reason := regexp.MustCompile(`^sipwake_push_total\{.*reason=(\w+)`)
+	var names strings.Builder
+	for name := range stats {
+		names.WriteString(name + "\n")
+		if m := reason.FindStringSubmatch(name); m != nil && !strings.Contains(text, "\n| `"+m[1]+"` |") {
+			t.Errorf("no word about the reason %s", m[1])
+		}
+	}
+	for _, name := range regexp.MustCompile(`sipwake_\w+`).FindAllString(text, -1) {
+		if !strings.Contains(names.String(), name) && name != "sipwake_credential_expiry_timestamp_seconds" {
+			t.Errorf("there is no metric %s", name)
+		}
+	}
+}
+
+// The guide's commands and configurations work, and every key it names is there.
+func TestDocsMigrating(t *testing.T) {
+	const doc = "docs/MIGRATING.md"
+	runDoc(t, doc)
+	for _, block := range docBlocks(t, doc, "yaml") {
+		dir := t.TempDir()
+		c, err := config.Load(writeTemp(t, inTemp(t, dir, strings.Replace(block, "/etc/sipwake", dir, 1))))
+		if err == nil {
+			err = app.Check(c)
+		}
+		if err != nil {
+			t.Errorf("%v in\n%s", err, block)
+		}
+	}
+	keys := docKeys(t)
+	for _, m := range regexp.MustCompile("`((?:wake|policy)\\.[a-z_.0-9]+)").FindAllStringSubmatch(readDoc(t, doc), -1) {
+		key := strings.TrimSuffix(m[1], ".")
+		found := key == "wake.remove"
+		for k := range keys {
+			found = found || k == key || strings.HasSuffix(k, "."+key)
+		}
+		if !found {
+			t.Errorf("there is no setting %s", m[1])
+		}
+	}
+}
