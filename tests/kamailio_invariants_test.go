@@ -93,7 +93,8 @@ func TestInvariant8SIPNeverWaits(t *testing.T) {
 		})
 	}
 	t.Run("down, sleeping phones are not tried", func(t *testing.T) {
-		c := stack.KamailioConfig{URL: down, Hold: 30 * time.Second, Defines: map[string]string{"SIPWAKE_DOWN_480": ""}}
+		c := stack.KamailioConfig{URL: down, Hold: 30 * time.Second, Defines: map[string]string{
+			"SIPWAKE_DOWN_480": "", "SIPWAKE_STRICT": ""}}
 		kamailioAlone(t, c).run(t, scenarios{
 			"a call to a phone with push": func(s *scenario) {
 				d := s.iphone(answers, tcp)

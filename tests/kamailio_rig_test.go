@@ -112,6 +112,10 @@ func kamailioAlone(t *testing.T, c stack.KamailioConfig) *kamailioRig {
 func startKamailio(t *testing.T, c stack.KamailioConfig) *stack.Kamailio {
 	t.Helper()
 	c.Node, c.Secret = nodeID, nodeSecret
+	// A phone that closes its UDP socket sleeps at once, however new its registration.
+	defines := map[string]string{"SIPWAKE_AWAKE_S": "0"}
+	maps.Copy(defines, c.Defines)
+	c.Defines = defines
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	k, err := stack.StartKamailio(ctx, c)
