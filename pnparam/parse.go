@@ -203,7 +203,7 @@ func parseContact(c *contact, h *headers, p *Parsed) error {
 		*p = Parsed{Expires: p.Expires}
 	}
 	if p.Device == "" && len(p.Address.Tokens) > 0 {
-		p.Device = deviceID(p.Address)
+		p.Device = DeviceID(p.Address)
 	}
 	if p.Intent != Bind {
 		p.Address.Tokens = nil // there to find the device, not to be pushed
@@ -223,8 +223,9 @@ func (p *Parsed) rank() int {
 	return rank
 }
 
-// deviceID makes a device id for a client that sends no +sip.instance.
-func deviceID(a Address) string {
+// DeviceID makes a device id for a client that sends no +sip.instance: the same
+// for the same push address.
+func DeviceID(a Address) string {
 	buf := make([]byte, 0, 512)
 	buf = append(buf, a.Provider...)
 	buf = append(buf, 0)

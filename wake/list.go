@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/sipwake/sipwake/pnparam"
 )
 
 const (
@@ -169,11 +171,6 @@ func checkImport(b *Binding) *ParamError {
 			return p
 		}
 	}
-	for field, v := range map[string]string{"device": b.Device, "call_id": b.CallID} {
-		if err := (*ParamError)(nil); errors.As(checkID(field, v), &err) {
-			return err
-		}
-	}
 	switch {
 	case b.Address.Provider == "":
 		return &ParamError{"provider", "is missing"}
@@ -185,6 +182,14 @@ func checkImport(b *Binding) *ParamError {
 	for _, t := range b.Address.Tokens {
 		if t.Value.Empty() {
 			return &ParamError{"tokens", "has an empty token"}
+		}
+	}
+	if b.Device == "" {
+		b.Device = pnparam.DeviceID(b.Address)
+	}
+	for field, v := range map[string]string{"device": b.Device, "call_id": b.CallID} {
+		if err := (*ParamError)(nil); errors.As(checkID(field, v), &err) {
+			return err
 		}
 	}
 	return nil

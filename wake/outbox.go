@@ -19,7 +19,7 @@ const outboxRound = 40 * time.Second
 // outboxBatch is how many messages are taken from the outbox at once.
 const outboxBatch = 100
 
-// Pauses between the rounds of a message, doubling. A round is about five tries.
+// Pauses between the rounds of tries of a message, doubling.
 const (
 	outboxFirstPause = 5 * time.Second
 	outboxMaxPause   = 10 * time.Minute
@@ -99,18 +99,10 @@ func targetState(r push.Reason) TargetState {
 	return TargetFailed
 }
 
+// outboxPause is as long as the message has waited already, so that the pauses
+// double, however many tries a round had.
 func outboxPause(m Message) time.Duration {
-	tries := 0
-	for _, t := range m.Targets {
-		if t.State == TargetQueued {
-			tries = max(tries, t.Tries)
-		}
-	}
-	pause := outboxFirstPause
-	for range min(tries/outboxTries, 10) {
-		pause *= 2
-	}
-	return min(pause, outboxMaxPause)
+	return min(max(time.Since(m.CreatedAt), outboxFirstPause), outboxMaxPause)
 }
 
 // saveMessage writes the message without making a push wait for the store. If it

@@ -91,13 +91,12 @@ func (s *Service) strikeFailed(cl *call) {
 	limit := s.settings.Load().Remove.CallFailed
 	cl.each(func(d *device) {
 		if d.state == back {
-			s.strikeBinding(d.binding, removedCallFailed, limit, time.Time{}) // it has registered since
+			// It has registered since it was pushed; its token is what counts.
+			s.strikeBinding(d.binding, removedCallFailed, limit, time.Now())
 		}
 	})
 }
 
-// strikeBinding counts a failure against a binding, which goes at the limit
-// unless it was registered after notAfter.
 func (s *Service) strikeBinding(b Binding, reason string, limit int, notAfter time.Time) {
 	for _, t := range b.Address.Tokens {
 		if s.strikes.add(strike{t.Value, reason}, limit) {

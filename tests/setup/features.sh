@@ -19,7 +19,7 @@ lines | cut -f2 | grep -v '^later$' | sort -u | while read -r package; do
 	if grep -q '"Action":"fail"' "$work/run.json"; then
 		sed -n 's/.*"Action":"output".*"Output":"\(.*\)"}$/\1/p' "$work/run.json" | sed 's/\\n$//; s/\\t/\t/g; s/\\"/"/g' |
 			grep -v '^=== ' >"$work/said" || true
-		tail -n 60 "$work/said" >&2
+		grep -A 8 -e "--- FAIL" -e "panic:" "$work/said" | head -n 60 >&2 || true
 	fi
 done
 touch "$work/results"
