@@ -32,6 +32,7 @@ type device struct {
 	binding  Binding // zero for a device that cannot be pushed
 	state    deviceState
 	accepted bool        // the push service took its push
+	untried  bool        // its push was refused without a try
 	withheld *time.Timer // its push waits; nil when it does not
 }
 
@@ -245,6 +246,9 @@ func (s *Service) pushed(cl *call, b Binding, req push.Request, o push.Outcome) 
 		return
 	}
 	s.traces.add(cl.wake, time.Now(), eventPushFailed, b.Device, failure(o))
+	if o.Tries == 0 {
+		cl.untried(b.Device)
+	}
 	s.follow(cl, cl.set(b.Device, unreachable))
 	s.judge(b, req, o)
 }
@@ -254,6 +258,14 @@ func (cl *call) accepted(key string) {
 	defer cl.mu.Unlock()
 	if d := cl.devices[key]; d != nil {
 		d.accepted = true
+	}
+}
+
+func (cl *call) untried(key string) {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	if d := cl.devices[key]; d != nil {
+		d.untried = true
 	}
 }
 

@@ -250,16 +250,18 @@ func (s *Service) pushDevice(cl *call, b Binding, policy push.Policy) attempt {
 		return refused
 	}
 	s.pusher.Push(cl.ctx, req, func(o push.Outcome) { s.pushed(cl, b, req, o) })
-	if cl.state(b.Device) == unreachable {
+	if cl.wasRefused(b.Device) {
 		return refused
 	}
 	return sent
 }
 
-func (cl *call) state(key string) deviceState {
+// wasRefused tells whether the device's push was refused at once. A push that was
+// tried and failed already counts as sent: the node hears of it by a signal.
+func (cl *call) wasRefused(key string) bool {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
-	return cl.devices[key].state
+	return cl.devices[key].untried
 }
 
 // request makes the push of a kind to a device. A reason says why there is none:
