@@ -44,7 +44,7 @@ wrapper() {
 }
 
 # mirrors ETC: the Debian mirrors that the apt configuration in ETC names, the
-# likeliest first, and the one that always works last.
+# likeliest first.
 mirrors() {
 	{
 		{ cat "$1"/sources.list "$1"/sources.list.d/*.list 2>/dev/null || true; } | awk '
@@ -79,7 +79,7 @@ mirrors() {
 		seen[$1]++ { next }
 		$1 ~ /\/debian$|\/archive\/debian\// { print $1; next }
 		{ rest[++n] = $1 }
-		END { for (i = 1; i <= n; i++) print rest[i]; if (!seen["http://deb.debian.org/debian"]) print "http://deb.debian.org/debian" }'
+		END { for (i = 1; i <= n; i++) print rest[i]; }'
 }
 
 # keyring: the file with Debian's archive keys.
