@@ -36,15 +36,9 @@ type parts struct {
 	nodes map[string]wake.Node
 }
 
-// Check does everything that New does short of opening the store and listening:
-// it reads every file that the configuration names.
-func Check(cfg *config.Config) error {
-	_, err := Apps(cfg)
-	return err
-}
-
-// Apps does what Check does and returns the apps that the configuration makes.
-// They have not connected to anything and need no Close.
+// Apps does everything that New does short of opening the store and listening: it
+// reads every file that the configuration names. It returns the apps that the
+// configuration makes; they have not connected to anything and need no Close.
 func Apps(cfg *config.Config) ([]push.App, error) {
 	p, err := prepare(cfg, slog.New(slog.DiscardHandler))
 	return p.apps, err

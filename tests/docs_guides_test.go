@@ -89,7 +89,7 @@ func TestDocsMigrating(t *testing.T) {
 		dir := t.TempDir()
 		c, err := config.Load(writeTemp(t, inTemp(t, dir, strings.Replace(block, "/etc/sipwake", dir, 1))))
 		if err == nil {
-			err = app.Check(c)
+			_, err = app.Apps(c)
 		}
 		if err != nil {
 			t.Errorf("%v in\n%s", err, block)

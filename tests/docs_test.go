@@ -131,7 +131,7 @@ func TestDocsConfigurations(t *testing.T) {
 			}
 			c, err := config.Load(file)
 			if err == nil {
-				err = app.Check(c)
+				_, err = app.Apps(c)
 			}
 			if err != nil {
 				t.Errorf("block %d of %s: %v", i+1, doc, err)

@@ -56,7 +56,7 @@ func (x *exchange) reply() push.Reply {
 		}
 	}
 	if r.Reason == push.Throttled || r.Reason == push.Unavailable {
-		r.RetryAfter = retryAfter(x.header.Get("Retry-After"), time.Now())
+		r.RetryAfter = push.RetryAfter(x.header.Get("Retry-After"), time.Now())
 	}
 	if r.Reason == push.Throttled && r.RetryAfter == 0 {
 		r.RetryAfter = throttlePause
@@ -147,15 +147,4 @@ func word(s string) string {
 		return ""
 	}
 	return s
-}
-
-// retryAfter reads a Retry-After header (RFC 9110 section 10.2.3).
-func retryAfter(v string, now time.Time) time.Duration {
-	if s, err := strconv.ParseUint(v, 10, 31); err == nil {
-		return time.Duration(s) * time.Second
-	}
-	if t, err := http.ParseTime(v); err == nil {
-		return max(0, t.Sub(now))
-	}
-	return 0
 }

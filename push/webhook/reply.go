@@ -34,7 +34,7 @@ func reply(status int, header http.Header, body []byte, token string) push.Reply
 	}
 	r.Detail = "HTTP " + strconv.Itoa(status)
 	if r.Reason == push.Throttled || r.Reason == push.Unavailable {
-		r.RetryAfter = retryAfter(header.Get("Retry-After"), time.Now())
+		r.RetryAfter = push.RetryAfter(header.Get("Retry-After"), time.Now())
 	}
 	return r
 }
@@ -102,15 +102,4 @@ func visible(s string) bool {
 		}
 	}
 	return true
-}
-
-// retryAfter reads a Retry-After header (RFC 9110 section 10.2.3).
-func retryAfter(v string, now time.Time) time.Duration {
-	if s, err := strconv.ParseUint(v, 10, 31); err == nil {
-		return time.Duration(s) * time.Second
-	}
-	if t, err := http.ParseTime(v); err == nil {
-		return max(0, t.Sub(now))
-	}
-	return 0
 }

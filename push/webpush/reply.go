@@ -24,7 +24,7 @@ func (x *exchange) reply(trusted bool) push.Reply {
 	case push.Accepted:
 		return r
 	case push.Throttled, push.Unavailable:
-		r.RetryAfter = retryAfter(x.header.Get("Retry-After"), time.Now())
+		r.RetryAfter = push.RetryAfter(x.header.Get("Retry-After"), time.Now())
 	}
 	r.Detail = "HTTP " + strconv.Itoa(x.status)
 	if word != "" {
@@ -124,15 +124,4 @@ func problem(err error) string {
 		return errno.Error()
 	}
 	return "the connection was lost"
-}
-
-// retryAfter reads a Retry-After header (RFC 9110 section 10.2.3).
-func retryAfter(v string, now time.Time) time.Duration {
-	if s, err := strconv.ParseUint(v, 10, 31); err == nil {
-		return time.Duration(s) * time.Second
-	}
-	if t, err := http.ParseTime(v); err == nil {
-		return max(0, t.Sub(now))
-	}
-	return 0
 }
