@@ -253,6 +253,21 @@ func TestFeatureC3Cancel(t *testing.T) {
 	}
 }
 
+// A call may end while its push is under way: the phone wakes all the same, and
+// must hear that it is over.
+func TestFeatureC3CancelOvertakesPush(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	r.asleep("bob@example.com", fcmContact("bob", "fcm-token-bob-1"))
+	r.fcm.Behave("fcm-token-bob-1", fcmsim.Behaviour{Delay: time.Second}, fcmsim.Behaviour{})
+	r.startWake("bob@example.com", "1-1", nil)
+	eventually(t, "the push is under way", func() bool {
+		sends, _ := r.fcm.Requests()
+		return sends > 0
+	})
+	r.endWake("bob@example.com", "1-1", "cancelled")
+	eventually(t, "cancel", func() bool { return r.fcmKinds("2") == 1 })
+}
+
 func (r *rig) fcmKinds(ntype string) (n int) {
 	for _, p := range r.fcm.Pushes() {
 		if p.Message != nil && p.Message.Data["ntype"] == ntype {

@@ -26,15 +26,29 @@ func (s *Service) aftermath(cl *call, reason EndReason) {
 	if cl.wake.Kind != push.Call {
 		return
 	}
+	cl.over(reason)
 	cl.each(func(d *device) {
-		policy := s.pusher.Policy(d.binding.Address.Provider, d.binding.Address.App, d.binding.Address.Environment)
-		if tellCancel(policy.Cancel, d, reason) {
-			s.tell(cl, d.binding, push.Cancel, cl.values, cancelTTL, policy)
-		}
+		s.tellCancelled(cl, d)
+		policy := s.policy(d)
 		if policy.MissedCall && reason != Answered && reason != Declined {
 			s.tell(cl, d.binding, push.Custom, missedCall(cl.values), missedTTL, policy)
 		}
 	})
+}
+
+// tellCancelled sends the device a cancel push if its app wants one, once. The
+// caller holds the call's lock.
+func (s *Service) tellCancelled(cl *call, d *device) {
+	policy := s.policy(d)
+	if cl.wake.Kind == push.Call && !d.told && tellCancel(policy.Cancel, d, cl.reason) {
+		d.told = true
+		s.tell(cl, d.binding, push.Cancel, cl.values, cancelTTL, policy)
+	}
+}
+
+func (s *Service) policy(d *device) push.Policy {
+	a := d.binding.Address
+	return s.pusher.Policy(a.Provider, a.App, a.Environment)
 }
 
 // tellCancel tells whether the device gets a cancel push. One that is back hears

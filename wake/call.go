@@ -22,6 +22,7 @@ type call struct {
 	mu      sync.Mutex
 	started bool // start has queued every push
 	ended   bool
+	reason  EndReason // of its wake.end, once there was one
 	settled bool
 	devices map[string]*device
 	timer   *time.Timer // at the deadline
@@ -32,6 +33,7 @@ type device struct {
 	binding  Binding // zero for a device that cannot be pushed
 	state    deviceState
 	accepted bool        // the push service took its push
+	told     bool        // it was sent a cancel push
 	untried  bool        // its push was refused without a try
 	withheld *time.Timer // its push waits; nil when it does not
 }
@@ -170,6 +172,13 @@ func (cl *call) released(key string) bool {
 	return d != nil && d.release()
 }
 
+// over notes why the call ended.
+func (cl *call) over(reason EndReason) {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	cl.reason = reason
+}
+
 // each calls f with every device that can be pushed. The call must have ended.
 func (cl *call) each(f func(*device)) {
 	cl.mu.Lock()
@@ -241,7 +250,7 @@ func (s *Service) endCall(k callKey) *call {
 func (s *Service) pushed(cl *call, b Binding, req push.Request, o push.Outcome) {
 	if o.Reason == push.Accepted {
 		s.traces.add(cl.wake, time.Now(), eventAccepted, b.Device, string(req.Provider))
-		cl.accepted(b.Device)
+		cl.accepted(b.Device, func(d *device) { s.tellCancelled(cl, d) })
 		s.judge(b, req, o)
 		return
 	}
@@ -253,11 +262,18 @@ func (s *Service) pushed(cl *call, b Binding, req push.Request, o push.Outcome) 
 	s.judge(b, req, o)
 }
 
-func (cl *call) accepted(key string) {
+// accepted notes that the push service took the device's push. If the call has
+// ended while the push was under way, it calls late with the device.
+func (cl *call) accepted(key string, late func(*device)) {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
-	if d := cl.devices[key]; d != nil {
-		d.accepted = true
+	d := cl.devices[key]
+	if d == nil {
+		return
+	}
+	d.accepted = true
+	if cl.reason != "" {
+		late(d)
 	}
 }
 
