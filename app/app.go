@@ -37,6 +37,7 @@ type App struct {
 	rpc        *rpc.Server
 	operations *operations
 	reloads    reloadMetrics
+	started    chan struct{} // closed by Start
 
 	rpcListener net.Listener
 	served      chan error // the RPC server's end
@@ -58,7 +59,7 @@ func New(cfg *config.Config, version string, log *slog.Logger) (*App, error) {
 		return nil, err
 	}
 	a := &App{version: version, log: log, reg: prometheus.NewRegistry(), began: time.Now(), cfg: cfg,
-		served: make(chan error, 1)}
+		served: make(chan error, 1), started: make(chan struct{})}
 	a.reg.MustRegister(collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(version))
 	a.reloads = newReloadMetrics(a.reg)
@@ -71,8 +72,10 @@ func New(cfg *config.Config, version string, log *slog.Logger) (*App, error) {
 	if err := a.dispatcher.SetApps(parts.apps); err != nil {
 		return nil, errors.Join(err, a.Stop(context.Background()))
 	}
-	a.service = wake.NewService(cfg.Wake, parts.nodes, a.store, a.store, a.store, a.dispatcher, log, a.reg)
+	peers, _ := a.store.(wake.Peers) // the embedded store has one instance only
+	a.service = wake.NewService(cfg.Wake, parts.nodes, a.store, a.store, a.store, peers, a.dispatcher, log, a.reg)
 	a.onStop("signals", a.service.Stop)
+	a.share()
 	a.onStop("pushes", a.dispatcher.Stop)
 	if a.rpc, err = rpc.New(cfg.RPC, a.service, a.info, a.stats, log, a.reg); err != nil {
 		return nil, errors.Join(err, a.Stop(context.Background()))
@@ -93,6 +96,7 @@ func (a *App) Start() error {
 	// First of the teardown's list, so last to go: a drain can be watched.
 	a.teardown = append([]step{{"operations listener", a.operations.stop}}, a.teardown...)
 	a.startLoops()
+	close(a.started)
 	l, err := a.rpc.Listen()
 	if err != nil {
 		return problem(a.cfg, "rpc.listen", err)
@@ -108,6 +112,25 @@ func (a *App) Start() error {
 	a.log.Info("sipwake started", "version", a.version, "rpc", l.Addr().String(),
 		"operations", a.operations.addr(), "store", a.cfg.Store.Type)
 	return nil
+}
+
+// share works with other instances from Start on, until all pushes are out: only
+// then may others adopt what is open here.
+func (a *App) share() {
+	ctx, cancel := context.WithCancel(context.Background())
+	var sharing sync.WaitGroup
+	sharing.Go(func() {
+		select {
+		case <-a.started:
+			a.service.Share(ctx)
+		case <-ctx.Done():
+		}
+	})
+	a.onStop("work with other instances", func(context.Context) error {
+		cancel()
+		sharing.Wait()
+		return nil
+	})
 }
 
 // outboxEvery is how often the outbox is looked at for messages to try again.
@@ -188,10 +211,11 @@ func (a *App) info() any {
 	sort.Strings(nodes)
 	return struct {
 		Version   string         `json:"version"`
+		Instance  string         `json:"instance"`
 		GoVersion string         `json:"go_version"`
 		UptimeS   int64          `json:"uptime_s"`
 		Store     string         `json:"store"`
 		Nodes     []string       `json:"nodes"`
 		Apps      []push.AppInfo `json:"apps"`
-	}{a.version, runtime.Version(), int64(time.Since(a.began).Seconds()), a.cfg.Store.Type, nodes, a.dispatcher.Apps()}
+	}{a.version, a.service.Instance(), runtime.Version(), int64(time.Since(a.began).Seconds()), a.cfg.Store.Type, nodes, a.dispatcher.Apps()}
 }

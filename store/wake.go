@@ -39,6 +39,13 @@ const (
 	tagWakeNode = 1
 	tagWakeCall = 2
 	tagWakeKind = 3
+
+	tagWakeOwner   = 4
+	tagWakePushed  = 5 // one for each device
+	tagWakeFrom    = 6
+	tagWakeDisplay = 7
+	tagWakeMedia   = 8
+	tagWakeBody    = 9
 )
 
 const (
@@ -58,8 +65,20 @@ func AppendWake(dst []byte, w *wake.Wake) ([]byte, error) {
 	dst = append16(dst, w.ID)
 	dst = appendTag(dst, tagWakeNode, w.Node)
 	dst = appendTag(dst, tagWakeCall, w.Call)
-	return appendTag(dst, tagWakeKind, string(w.Kind)), nil
+	dst = appendTag(dst, tagWakeKind, string(w.Kind))
+	dst = appendTag(dst, tagWakeOwner, w.Owner)
+	dst = appendTag(dst, tagWakeFrom, w.From)
+	dst = appendTag(dst, tagWakeDisplay, w.Display)
+	dst = appendTag(dst, tagWakeMedia, w.Media)
+	dst = appendTag(dst, tagWakeBody, w.Body)
+	for _, device := range w.Pushed {
+		dst = AppendPushed(dst, device)
+	}
+	return dst, nil
 }
+
+// AppendPushed appends a device to the Pushed of a wake's value.
+func AppendPushed(dst []byte, device string) []byte { return appendTag(dst, tagWakePushed, device) }
 
 // DecodeWake reads a wake's value. Unknown tags are skipped.
 func DecodeWake(aor string, v []byte) (wake.Wake, error) {
@@ -84,6 +103,18 @@ func DecodeWake(aor string, v []byte) (wake.Wake, error) {
 			w.Call = string(s)
 		case tagWakeKind:
 			w.Kind = push.Kind(s)
+		case tagWakeOwner:
+			w.Owner = string(s)
+		case tagWakePushed:
+			w.Pushed = append(w.Pushed, string(s))
+		case tagWakeFrom:
+			w.From = string(s)
+		case tagWakeDisplay:
+			w.Display = string(s)
+		case tagWakeMedia:
+			w.Media = string(s)
+		case tagWakeBody:
+			w.Body = string(s)
 		}
 		return nil
 	})

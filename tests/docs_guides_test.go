@@ -3,7 +3,6 @@ package tests
 import (
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -18,10 +17,7 @@ func runDoc(t *testing.T, doc string) {
 	t.Helper()
 	r := newRig(t, rigOptions{})
 	r.asleep("bob@example.com", fcmContact("bob", "fcm-token-bob-1"))
-	program := filepath.Join(r.dir, "sipwake")
-	if out, err := exec.Command("go", "build", "-o", program, "../cmd/sipwake").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
+	program := must2(program())(t)
 	text, err := os.ReadFile(r.file)
 	if err != nil {
 		t.Fatal(err)

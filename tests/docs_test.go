@@ -143,10 +143,7 @@ func TestDocsConfigurations(t *testing.T) {
 // The README's configuration, as its reader would check it.
 func TestDocsREADMECheck(t *testing.T) {
 	dir := t.TempDir()
-	program := filepath.Join(dir, "sipwake")
-	if out, err := exec.Command("go", "build", "-o", program, "../cmd/sipwake").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
+	program := must2(program())(t)
 	file := filepath.Join(dir, "sipwake.yml")
 	if err := os.WriteFile(file, []byte(inTemp(t, dir, docBlocks(t, "README.md", "yaml")[0])), 0o600); err != nil {
 		t.Fatal(err)

@@ -328,7 +328,7 @@ func (r *rig) pushes(token string) int {
 // eventually waits for a condition on a system that gives no event to wait for.
 func eventually(t *testing.T, what string, cond func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(30 * time.Second)
 	for !cond() {
 		if time.Now().After(deadline) {
 			t.Fatalf("never: %s", what)
@@ -449,7 +449,7 @@ func (n *node) waitFor(t *testing.T, method, call string) signal {
 		}
 		select {
 		case <-n.arrived:
-		case <-time.After(10 * time.Second):
+		case <-time.After(30 * time.Second):
 			t.Fatalf("the node was never told to %s %s", method, call)
 		}
 	}

@@ -2,13 +2,15 @@ package wake
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/sipwake/sipwake/push"
 )
 
-// call is a wake that this instance started: what became of each device, so
+// call is a wake that this instance owns: what became of each device, so
 // that the node can stop holding as soon as there is nobody left to wait for.
 type call struct {
 	wake Wake
@@ -50,7 +52,7 @@ type callKey struct{ node, call, aor string }
 
 func (w Wake) key() callKey { return callKey{w.Node, w.Call, w.AOR} }
 
-// calls holds the open calls of this instance.
+// calls holds the open calls that this instance owns.
 type calls struct {
 	mu    sync.Mutex
 	byKey map[callKey]*call
@@ -84,6 +86,12 @@ func (c *calls) take(k callKey) *call {
 		cl.end()
 	}
 	return cl
+}
+
+func (c *calls) all() []*call {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Collect(maps.Values(c.byKey))
 }
 
 func (c *calls) dropAll() {
@@ -154,6 +162,13 @@ func (cl *call) set(key string, st deviceState) verdict {
 	return cl.verdict()
 }
 
+func (cl *call) isBack(key string) bool {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	d := cl.devices[key]
+	return d != nil && d.state == back
+}
+
 // withhold has f called after a while, unless the device proves awake or the
 // call ends before.
 func (cl *call) withhold(key string, after time.Duration, f func()) {
@@ -216,8 +231,8 @@ func (cl *call) verdict() verdict {
 }
 
 // newCall opens a call, or returns nil if it is open here already.
-func (s *Service) newCall(w Wake, n Node, v push.Values) *call {
-	cl := &call{wake: w, node: n, values: v, devices: make(map[string]*device)}
+func (s *Service) newCall(w Wake, n Node) *call {
+	cl := &call{wake: w, node: n, values: values(w), devices: make(map[string]*device)}
 	cl.ctx, cl.cancel = context.WithCancel(s.ctx)
 	if !s.calls.add(cl) {
 		cl.cancel()
@@ -251,10 +266,16 @@ func (s *Service) pushed(cl *call, b Binding, req push.Request, o push.Outcome) 
 	if o.Reason == push.Accepted {
 		s.traces.add(cl.wake, time.Now(), eventAccepted, b.Device, string(req.Provider))
 		cl.accepted(b.Device, func(d *device) { s.tellCancelled(cl, d) })
+		if s.peers != nil {
+			s.peers.Pushed(cl.wake, b.Device)
+		}
 		s.judge(b, req, o)
 		return
 	}
 	s.traces.add(cl.wake, time.Now(), eventPushFailed, b.Device, failure(o))
+	if o.Reason == push.ShutDown && s.peers != nil {
+		return // the instance that adopts the wake pushes
+	}
 	if o.Tries == 0 {
 		cl.untried(b.Device)
 	}
@@ -272,7 +293,7 @@ func (cl *call) accepted(key string, late func(*device)) {
 		return
 	}
 	d.accepted = true
-	if cl.reason != "" {
+	if cl.reason != "" && late != nil {
 		late(d)
 	}
 }

@@ -53,7 +53,8 @@ func (s *Service) End(ctx context.Context, p EndParams) (bool, error) {
 	}
 	ended, err := s.store.End(ctx, aor, p.Node, p.Call)
 	// Also when the store is away: no push is sent for a call that is over.
-	if cl := s.endCall(callKey{p.Node, p.Call, aor}); cl != nil {
+	cl := s.endCall(callKey{p.Node, p.Call, aor})
+	if cl != nil {
 		s.aftermath(cl, p.Reason)
 	}
 	if err != nil {
@@ -61,6 +62,9 @@ func (s *Service) End(ctx context.Context, p EndParams) (bool, error) {
 	}
 	if !ended.Known {
 		return false, nil
+	}
+	if cl == nil {
+		s.announce(ended.Wake, NewsEnded, string(p.Reason))
 	}
 	now := time.Now()
 	s.metrics.ends.WithLabelValues(string(p.Reason)).Inc()

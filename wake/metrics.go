@@ -17,6 +17,8 @@ type metrics struct {
 	signals   *prometheus.CounterVec   // by node and result
 	signal    prometheus.Histogram     // one signal with its retries
 	removed   *prometheus.CounterVec   // bindings removed, by reason
+	instances prometheus.Gauge
+	adopted   prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -28,7 +30,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		ends: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sipwake_wake_ends_total", Help: "Held requests that ended, by reason."}, []string{"reason"}),
 		open: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "sipwake_wakes_open", Help: "Wakes started by this instance that have not ended."}),
+			Name: "sipwake_wakes_open", Help: "Wakes that this instance owns and that have not ended."}),
 		woken: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "sipwake_wake_seconds", Help: "Time from wake.start to the device's REGISTER.",
 			Buckets: []float64{.05, .1, .2, .4, .7, 1, 1.5, 2, 3, 4, 6, 8, 12, 20, 40}}, []string{"provider"}),
@@ -39,8 +41,12 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Buckets: prometheus.ExponentialBuckets(.001, 2, 14)}),
 		removed: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sipwake_bindings_removed_total", Help: "Bindings removed, by reason."}, []string{"reason"}),
+		instances: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "sipwake_instances", Help: "Instances that share the store and live; 0 without a shared store."}),
+		adopted: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "sipwake_wakes_adopted_total", Help: "Wakes taken over from instances that ended."}),
 	}
-	reg.MustRegister(m.registers, m.wakes, m.ends, m.open, m.woken, m.signals, m.signal, m.removed)
+	reg.MustRegister(m.registers, m.wakes, m.ends, m.open, m.woken, m.signals, m.signal, m.removed, m.instances, m.adopted)
 	for _, s := range []Status{Stored, Refreshed, Removed, Queried, None, Refused, Stale} {
 		m.registers.WithLabelValues(string(s))
 	}

@@ -17,8 +17,8 @@ type ProgressParams struct {
 }
 
 // Progress notes that a device that was being rung is awake: its push is not
-// sent. It tells whether the push was still waiting. A wake that another
-// instance started is none of its business.
+// sent. It tells whether the push was still waiting; of a wake that another
+// instance owns it does not know.
 func (s *Service) Progress(_ context.Context, p ProgressParams) (withheld bool, err error) {
 	if _, err := s.node(p.Node); err != nil {
 		return false, err
@@ -33,17 +33,25 @@ func (s *Service) Progress(_ context.Context, p ProgressParams) (withheld bool, 
 	if p.Contact == "" {
 		return false, &ParamError{"contact", "is missing"}
 	}
-	cl := s.calls.get(Wake{Node: p.Node, Call: p.Call, AOR: aor})
+	w := Wake{Node: p.Node, Call: p.Call, AOR: aor}
+	cl := s.calls.get(w)
 	if cl == nil {
+		s.announce(w, NewsRings, p.Contact)
 		return false, nil
 	}
-	key := cl.find(p.Contact)
+	return s.rings(cl, p.Contact), nil
+}
+
+// rings drops the withheld push of the device that was named in Live. It tells
+// whether there was one.
+func (s *Service) rings(cl *call, contact string) bool {
+	key := cl.find(contact)
 	if key == "" || !cl.released(key) {
-		return false, nil
+		return false
 	}
 	s.traces.add(cl.wake, time.Now(), eventAnswering, key, "")
 	s.follow(cl, cl.set(key, back))
-	return true, nil
+	return true
 }
 
 // find returns the device that was named in Live, "" if there is none.

@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"sync"
 	"sync/atomic"
 
+	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sipwake/sipwake/pnparam"
@@ -35,13 +37,16 @@ type Service struct {
 	store   Store
 	outbox  Outbox
 	sweeper Sweeper
+	peers   Peers // nil if no other instance shares the store
 	pusher  Pusher
 	log     *slog.Logger
 	metrics *metrics
 	traces  *traces
 
+	instance string // among the peers; another one after each start
+
 	settings atomic.Pointer[settings]
-	calls    calls         // wakes that this instance started
+	calls    calls         // wakes that this instance owns
 	strikes  strikes       // failures in a row
 	listings listings      // lists of all bindings under way
 	slots    chan struct{} // one per goroutine of spawn
@@ -61,11 +66,12 @@ type settings struct {
 }
 
 // NewService returns a Service with the rules of cfg. The size of the trace and
-// the bound on signals stay as they are here for the life of the Service.
-func NewService(cfg Config, nodes map[string]Node, store Store, outbox Outbox, sweeper Sweeper, pusher Pusher, log *slog.Logger, reg prometheus.Registerer) *Service {
+// the bound on signals stay as they are here for the life of the Service. peers
+// is nil for a store that one instance has for itself.
+func NewService(cfg Config, nodes map[string]Node, store Store, outbox Outbox, sweeper Sweeper, peers Peers, pusher Pusher, log *slog.Logger, reg prometheus.Registerer) *Service {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Service{
-		store: store, outbox: outbox, sweeper: sweeper, pusher: pusher, log: log, metrics: newMetrics(reg),
+		store: store, outbox: outbox, sweeper: sweeper, peers: peers, pusher: pusher, log: log, instance: newInstance(), metrics: newMetrics(reg),
 		traces: newTraces(cfg.Traces), slots: make(chan struct{}, cfg.Signals),
 		ctx: ctx, cancel: cancel, stop: make(chan struct{}),
 	}
@@ -73,6 +79,18 @@ func NewService(cfg Config, nodes map[string]Node, store Store, outbox Outbox, s
 	s.Configure(cfg, nodes)
 	return s
 }
+
+// newInstance returns a name that no other process has or had.
+func newInstance() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "sipwake"
+	}
+	return fmt.Sprintf("%.40s-%.8s", host, uuid.NewString())
+}
+
+// Instance returns the name of this instance among those that share its store.
+func (s *Service) Instance() string { return s.instance }
 
 // Configure swaps the settings and the nodes. Wakes under way go on with the
 // node they have.

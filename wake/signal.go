@@ -43,8 +43,13 @@ func (s *Service) keepSignalling(node Node, w Wake, r Registration) {
 	}
 	s.metrics.signal.Observe(time.Since(began).Seconds())
 	s.traces.add(w, time.Now(), eventSignalled, r.Device, string(last))
-	if cl := s.calls.get(w); cl != nil && (last == Added || last == Dup) {
+	if last != Added && last != Dup {
+		return
+	}
+	if cl := s.calls.get(w); cl != nil {
 		s.follow(cl, cl.set(r.key(), back))
+	} else {
+		s.announce(w, NewsBack, r.key())
 	}
 }
 

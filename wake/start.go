@@ -66,7 +66,7 @@ func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error)
 	}
 	// The call is open before the store knows it: a wake.end that comes between
 	// the two must stop the pushes.
-	cl := s.newCall(w, node, values(p, w))
+	cl := s.newCall(w, node)
 	if cl == nil {
 		return s.answer(w, StartResult{Outcome: Duplicate, Hold: w.Deadline.Sub(w.StartedAt)}), nil
 	}
@@ -110,7 +110,8 @@ func (s *Service) newWake(p StartParams) (Wake, error) {
 	}
 	now := time.Now()
 	return Wake{ID: uuid.NewString(), AOR: aor, Node: p.Node, Call: p.Call, CallID: p.CallID, Kind: p.Kind,
-		StartedAt: now, Deadline: now.Add(hold)}, nil
+		StartedAt: now, Deadline: now.Add(hold), Owner: s.instance,
+		From: p.From, Display: p.Display, Media: p.Media, Body: p.Body}, nil
 }
 
 func (s *Service) answer(w Wake, res StartResult) StartResult {
@@ -138,11 +139,7 @@ func (s *Service) wakeDevices(cl *call, live []string, st Started) StartResult {
 	s.traces.start(w)
 	s.traces.add(w, w.StartedAt, eventHeld, "", w.Node)
 	for _, r := range st.Recent {
-		b := r.Binding
-		if r.Action != Bind {
-			b = Binding{}
-		}
-		cl.add(r.key(), b)
+		cl.add(r.key(), bindingOf(r))
 		s.traces.add(w, r.RegisteredAt, eventAwake, r.Device, r.Source)
 	}
 	pushing, withheld, shed := 0, 0, 0
@@ -229,6 +226,14 @@ func (r Registration) key() string {
 	return r.Contact
 }
 
+// bindingOf returns the binding that a registration left, zero if it left none.
+func bindingOf(r Registration) Binding {
+	if r.Action != Bind {
+		return Binding{}
+	}
+	return r.Binding
+}
+
 func awake(recent []Registration, device string) bool {
 	for _, r := range recent {
 		if r.Device == device {
@@ -313,7 +318,7 @@ func tokenFor(a pnparam.Address, k push.Kind) (pnparam.Service, secret.Token) {
 	return "", secret.Token{}
 }
 
-func values(p StartParams, w Wake) push.Values {
-	return push.Values{AOR: w.AOR, From: p.From, User: userPart(p.From), Display: p.Display,
-		CallID: w.CallID, UUID: w.ID, Media: p.Media, Body: p.Body}
+func values(w Wake) push.Values {
+	return push.Values{AOR: w.AOR, From: w.From, User: userPart(w.From), Display: w.Display,
+		CallID: w.CallID, UUID: w.ID, Media: w.Media, Body: w.Body}
 }

@@ -36,6 +36,7 @@ const (
 	eventSignalled  = "signalled"   // the node answered; detail has its answer
 	eventLost       = "unsignalled" // the node could not be told
 	eventGaveUp     = "gave up"     // the node was told to stop waiting
+	eventAdopted    = "adopted"     // this instance goes on with the wake of one that ended
 	eventEnded      = "ended"       // wake.end came; detail has the reason
 )
 
@@ -63,6 +64,7 @@ func (t *traces) start(w Wake) {
 		t.ring[t.oldest] = w.ID
 		t.oldest = (t.oldest + 1) % len(t.ring)
 	}
+	w.Body = "" // nobody asks for it here
 	t.byID[w.ID] = &Timeline{Wake: w}
 }
 

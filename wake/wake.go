@@ -25,6 +25,17 @@ type Wake struct {
 	// StartedAt is when wake.start came, Deadline when the node stops holding.
 	StartedAt time.Time
 	Deadline  time.Time
+	// Owner is the instance that pushes and gives up.
+	Owner string
+	// Pushed are the devices whose push is known to be accepted, as far as it was
+	// noted for an instance that adopts the wake.
+	Pushed []string
+
+	// What its pushes say.
+	From    string // URI
+	Display string
+	Media   string
+	Body    string
 }
 
 // Signal is a node's answer.

@@ -23,6 +23,14 @@ import goredis "github.com/redis/go-redis/v9"
 //	k:hash   string: the AOR that a token was bound to last. It may be out of date:
 //	         whoever uses it compares the token with the binding's.
 //
+// Several instances know of each other by
+//
+//	p:alive          sorted set: instances, by the time when they count as dead
+//	                 (milliseconds, Redis' clock); 0 for one that has left
+//	p:w:<instance>   sorted set: the wakes that it owns, by deadline (milliseconds).
+//	                 Each is <node>NUL<call>NUL<aor>. One that has ended may be in it
+//	p:news           channel
+//
 // A claim has a key for itself, and so has a message of an application. The
 // sorted sets that keep the messages in order are in the same slot.
 //

@@ -27,7 +27,7 @@ import (
 	"github.com/sipwake/sipwake/wake"
 )
 
-// Store is a wake.Store, wake.Sweeper and wake.Outbox in Redis.
+// Store is a wake.Store, wake.Sweeper, wake.Outbox and wake.Peers in Redis.
 type Store struct {
 	config  Config
 	client  goredis.UniversalClient
@@ -37,12 +37,14 @@ type Store struct {
 
 	register, start, end, remove *goredis.Script
 	put, update, due             *goredis.Script
+	beat, retake                 *goredis.Script
 }
 
 var (
 	_ wake.Store   = (*Store)(nil)
 	_ wake.Sweeper = (*Store)(nil)
 	_ wake.Outbox  = (*Store)(nil)
+	_ wake.Peers   = (*Store)(nil)
 )
 
 var errUsage = errors.New("AOR and device are needed")
@@ -70,6 +72,7 @@ func New(c Config, log *slog.Logger, reg prometheus.Registerer) (*Store, error) 
 		register: registerScript(), start: startScript(), end: endScript(),
 		remove: removeScript(),
 		put:    putScript(), update: updateScript(), due: dueScript(),
+		beat: beatScript(), retake: retakeScript(),
 	}
 	s.metrics = newMetrics(reg, &c, pipe.Len)
 	return s, nil
@@ -268,6 +271,7 @@ func (s *Store) Start(ctx context.Context, w wake.Wake) (wake.Started, error) {
 		return wake.Started{}, fmt.Errorf("cannot start wake for %q: %w", w.AOR, err)
 	}
 	b, t := s.keys(w.AOR)
+	s.own(ctx, &w) // before the wake is there: never is one without an owner to adopt it from
 	c := s.run(ctx, s.start, []string{b, t}, wakeField(w.Node, w.Call), value, store.Keep(&w).Microseconds(),
 		w.CallID, w.ID, s.config.Recent.Microseconds(), s.config.Retention.Milliseconds(), store.MaxWakes)
 	answer, err := c.wait(ctx)

@@ -98,6 +98,10 @@ func TestContractCluster(t *testing.T) {
 		}
 	}
 	contract(t, redis.Config{Addresses: []string{a.Addr, b.Addr}})
+	t.Run("Peers", func(t *testing.T) {
+		c := redis.Config{Addresses: []string{a.Addr, b.Addr}, Prefix: "peers:"}
+		storetest.RunPeers(t, open(t, c), open(t, c))
+	})
 	if ca.DBSize(ctx).Val() == 0 || cb.DBSize(ctx).Val() == 0 {
 		t.Error("only one server was used")
 	}
