@@ -10,6 +10,7 @@ export PATH := $(SIPWAKE_CACHE)/bin:$(SIPWAKE_CACHE)/go/bin:$(PATH)
 GOLANGCI_LINT := v2.15.0
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unreleased)
 LDFLAGS := -s -w -X main.version=$(VERSION)
+PROXY ?= kamailio
 STORE ?= local
 
 .PHONY: help setup build demo test features lint fuzz bench clean
@@ -23,8 +24,8 @@ setup: ## set up what is missing to build and test (Go, Kamailio, Redis)
 build: setup ## build bin/sipwake and bin/sipwake-lab
 	@CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/sipwake ./cmd/sipwake-lab
 
-demo: build ## make real calls through a real Kamailio wake simulated phones; STORE=redis for a real Redis
-	@bin/sipwake-lab demo --sipwake bin/sipwake --store $(STORE)
+demo: build ## make real calls through a real proxy (PROXY) wake simulated phones; STORE=redis for a real Redis
+	@bin/sipwake-lab demo --sipwake bin/sipwake --proxy $(PROXY) --store $(STORE)
 
 test: build ## run every test: unit, race, real Redis, real Kamailio
 	@go vet ./...

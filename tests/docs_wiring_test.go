@@ -42,22 +42,10 @@ func asREADMESays(t *testing.T, script string) string {
 	return script
 }
 
-func needRealKamailio(t *testing.T) (program string) {
-	t.Helper()
-	program, err := stack.Find("kamailio")
-	if err != nil {
-		if os.Getenv("SIPWAKE_REQUIRE_ALL") != "" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
-	return program
-}
-
 // The README's lines make a script of a kamailio.cfg that knows nothing of
 // sipwake: of one of ours, and of the one that comes with Kamailio, where it is.
 func TestDocsWiringParses(t *testing.T) {
-	program := needRealKamailio(t)
+	program := needProgram(t, "kamailio")
 	scripts := map[string]string{"ours": readDoc(t, "tests/testdata/existing-kamailio.cfg")}
 	cache, err := stack.Cache()
 	if err != nil {
@@ -97,7 +85,7 @@ func TestDocsWiringParses(t *testing.T) {
 // A call through such a proxy, one that rewrites Contacts for NAT, wakes a phone,
 // and no user sees the push token of another.
 func TestDocsWiringWorks(t *testing.T) {
-	needRealKamailio(t)
+	needProgram(t, "kamailio")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	r := newRig(t, rigOptions{})

@@ -1,6 +1,7 @@
 // Package tests holds the end-to-end tests: whole sipwakes against real servers.
 // rig_test.go starts a sipwake beside a simulated APNs, a simulated FCM and a
-// recorded SIP node; the tests with a real Kamailio are in kamailio_*_test.go.
+// recorded SIP node. proxy_*_test.go holds what runs on any real SIP proxy, and
+// kamailio_*_test.go what is Kamailio's alone.
 package tests
 
 import (

@@ -16,6 +16,7 @@ import (
 
 type demoCmd struct {
 	Sipwake string `default:"bin/sipwake" help:"The sipwake to run (${default})." type:"path"`
+	Proxy   string `default:"kamailio" help:"The SIP proxy to call through (${default})."`
 	Store   string `default:"local" enum:"local,redis" help:"Where it keeps bindings: local or redis (${default})."`
 }
 
@@ -25,6 +26,10 @@ const demoPatience = 2 * time.Minute
 // Run starts everything, makes the calls, prints their timelines and stops
 // everything. It fails unless each call went as expected.
 func (c *demoCmd) Run(ctx context.Context) error {
+	kind, err := proxyNamed(c.Proxy)
+	if err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, demoPatience)
 	defer cancel()
 	dir, err := os.MkdirTemp("", "sipwake-demo-")
@@ -32,12 +37,12 @@ func (c *demoCmd) Run(ctx context.Context) error {
 		return fmt.Errorf("cannot make a directory: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	s := &stage{dir: dir, sipwake: c.Sipwake, store: c.Store}
+	s := &stage{dir: dir, sipwake: c.Sipwake, store: c.Store, kind: kind}
 	defer s.stop()
 	if err := s.start(ctx); err != nil {
 		return err
 	}
-	fmt.Printf("demo: Kamailio, sipwake (%s store), simulated APNs and FCM are up\n", c.Store)
+	fmt.Printf("demo: %s, sipwake (%s store), simulated APNs and FCM are up\n", kind.title, c.Store)
 	failed := 0
 	for i, sc := range scenes() {
 		fmt.Printf("\n%d. %s\n", i+1, sc.title)
@@ -87,7 +92,7 @@ func (s *stage) play(ctx context.Context, sc scene) error {
 		return err
 	}
 	defer callee.Close()
-	caller, err := phone.New(phone.Config{User: "alice", Domain: demoDomain, Proxy: s.kamailio.SIPAddress()})
+	caller, err := phone.New(phone.Config{User: "alice", Domain: demoDomain, Proxy: s.proxy.SIPAddress()})
 	if err != nil {
 		return err
 	}
@@ -149,7 +154,7 @@ func (s *stage) judge(sc *scene, final phone.Result, callee *phone.Phone) error 
 // asleep: it ends its registration, closes its socket, and only a push wakes it.
 func (s *stage) newPhone(ctx context.Context, sc *scene) (*phone.Phone, error) {
 	cfg := sc.phone
-	cfg.User, cfg.Domain, cfg.Proxy = sc.user, demoDomain, s.kamailio.SIPAddress()
+	cfg.User, cfg.Domain, cfg.Proxy = sc.user, demoDomain, s.proxy.SIPAddress()
 	cfg.ContactParams = strings.ReplaceAll(sc.params, "TOKEN", sc.token)
 	if sc.header != "" {
 		name, value, _ := strings.Cut(strings.ReplaceAll(sc.header, "TOKEN", sc.token), ": ")

@@ -14,7 +14,7 @@ import (
 )
 
 type cli struct {
-	Demo demoCmd `cmd:"" help:"Make calls through a real Kamailio to phones that sleep, and print what happens."`
+	Demo demoCmd `cmd:"" help:"Make calls through a real SIP proxy to phones that sleep, and print what happens."`
 }
 
 func main() { os.Exit(run(os.Args[1:])) }

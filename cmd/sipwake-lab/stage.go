@@ -16,7 +16,7 @@ import (
 
 const (
 	demoDomain = "example.com"
-	demoNode   = "kamailio"
+	demoNode   = "sip1"
 	demoSecret = "demo-secret"
 )
 
@@ -25,16 +25,23 @@ type stage struct {
 	dir     string
 	sipwake string // program
 	store   string
+	kind    proxyKind
 
 	apns     *apnssim.Server
 	fcm      *fcmsim.Server
-	kamailio *stack.Kamailio
+	proxy    proxy
 	rpc      string // URL
 	children stack.Group
-	logs     []*stack.Process
+	logs     []logged
 }
 
-// start starts the simulators, Redis if wanted, Kamailio and sipwake.
+// logged is what has left a log.
+type logged interface {
+	Log() string // file
+	LogTail() string
+}
+
+// start starts the simulators, Redis if wanted, the SIP proxy and sipwake.
 func (s *stage) start(ctx context.Context) (err error) {
 	if s.apns, err = apnssim.Start(apnssim.Options{}); err != nil {
 		return err
@@ -47,12 +54,11 @@ func (s *stage) start(ctx context.Context) (err error) {
 		return err
 	}
 	s.rpc = fmt.Sprintf("http://127.0.0.1:%d/rpc", rpcPort)
-	s.kamailio, err = stack.StartKamailio(ctx, stack.KamailioConfig{Node: demoNode, URL: s.rpc, Secret: demoSecret, Hold: 10 * time.Second})
-	if err != nil {
+	if s.proxy, err = s.kind.start(ctx, s.rpc); err != nil {
 		return err
 	}
-	s.children.Add(s.kamailio)
-	s.logs = append(s.logs, s.kamailio.Process)
+	s.children.Add(s.proxy)
+	s.logs = append(s.logs, s.proxy)
 	store := "  type: local\n  local:\n    path: " + s.dir + "/bindings.db"
 	if s.store == "redis" {
 		r, err := stack.StartRedis(ctx, stack.RedisConfig{})
@@ -98,6 +104,7 @@ store:
 %s
 nodes:
   - id: %s
+    type: %s
     url: %s
     secret_file: %s
 apns:
@@ -111,7 +118,7 @@ fcm:
   - credentials_file: %s
     endpoint: %s
     ca_file: %s
-`, rpcPort, opsPort, store, demoNode, s.kamailio.SignalURL(), secret, demoBundle, demoTeam, key,
+`, rpcPort, opsPort, store, demoNode, s.kind.node, s.proxy.SignalURL(), secret, demoBundle, demoTeam, key,
 		s.apns.URL(), apnsCA, account, s.fcm.URL(), fcmCA))
 	if err != nil {
 		return err
@@ -122,7 +129,7 @@ fcm:
 		return err
 	}
 	s.children.Add(child)
-	s.logs = append(s.logs, child.Process)
+	s.logs = append(s.logs, child)
 	return nil
 }
 

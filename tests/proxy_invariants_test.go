@@ -1,23 +1,25 @@
 package tests
 
 import (
+	"encoding/json"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/phone"
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
 )
 
 // Invariant 7: no push parameter reaches another SIP user, nor comes back to anyone
 // in the list of a user's phones.
 func TestInvariant7NothingLeaksThroughSIP(t *testing.T) {
-	k := newKamailioRig(t, rigOptions{}, stack.KamailioConfig{Hold: 30 * time.Second})
-	k.run(t, scenarios{
+	onEveryProxy(t, table{name: "nothing leaks", proxy: proxyConfig{Hold: 30 * time.Second}, scenarios: scenarios{
 		"UDP": func(s *scenario) { noPushParameters(s) },
 		"TCP": func(s *scenario) { noPushParameters(s, tcp) },
-	})
+	}})
 }
 
 // noPushParameters: strip. Everyone in the call has push parameters of his own.
@@ -29,8 +31,9 @@ func noPushParameters(s *scenario, transport ...option) {
 	caller := s.caller(append(transport, params(apnsParams(token)+";own=kept"))...)
 	c := s.callsFrom(caller, phone.InviteOptions{})
 	c.talks(d.Phone)
-	if m := must(caller.SendMessage(s.ctx, s.user, "hello", phone.MessageOptions{}))(s); m != nil {
-		must(m.Final(s.ctx))(s)
+	tx := must(caller.SendMessage(s.ctx, s.user, "hello", phone.MessageOptions{}))(s)
+	if m := must(tx.Final(s.ctx))(s); m.Code() != 200 {
+		s.t.Errorf("MESSAGE got %d", m.Code())
 	}
 	s.wakes(other) // the answer lists every phone of the user
 	c = s.callsFrom(caller, phone.InviteOptions{})
@@ -78,76 +81,73 @@ func TestInvariant8SIPNeverWaits(t *testing.T) {
 	}
 	down := "http://" + l.Addr().String() + "/rpc"
 	l.Close()
-	for name, c := range map[string]stack.KamailioConfig{
-		"down":       {URL: down, Hold: 30 * time.Second},
-		"down, asks": {URL: down, Hold: 30 * time.Second, Defines: map[string]string{"SIPWAKE_ASK": ""}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			kamailioAlone(t, c).run(t, scenarios{
-				"registrations and calls":     func(s *scenario) { asIfNotThere(s, apnsParams(s.newToken())) },
-				"registrations, calls, TCP":   func(s *scenario) { asIfNotThere(s, apnsParams(s.newToken()), tcp) },
-				"a call to nobody":            func(s *scenario) { notHeld(s) },
-				"a message to nobody":         messageNotHeld,
-				"a call to a phone with push": pushPhoneRung,
-			})
-		})
+	const hold = 30 * time.Second
+	withoutIt := scenarios{
+		"registrations and calls":     func(s *scenario) { asIfNotThere(s, apnsParams(s.newToken())) },
+		"registrations, calls, TCP":   func(s *scenario) { asIfNotThere(s, apnsParams(s.newToken()), tcp) },
+		"a call to nobody":            notHeld,
+		"a message to nobody":         messageNotHeld,
+		"a call to a phone with push": pushPhoneRung,
 	}
-	t.Run("down, sleeping phones are not tried", func(t *testing.T) {
-		c := stack.KamailioConfig{URL: down, Hold: 30 * time.Second, Defines: map[string]string{
-			"SIPWAKE_DOWN_480": "", "SIPWAKE_STRICT": ""}}
-		kamailioAlone(t, c).run(t, scenarios{
-			"a call to a phone with push": func(s *scenario) {
-				d := s.iphone(answers, tcp)
-				s.registered(d.Phone)
-				// Kamailio is done with the REGISTER when it answers what comes after it on
-				// the connection; until then a call would reach the phone because of it.
-				must(d.Message(s.ctx, "nobody", "hello"))(s)
-				notHeld(s)
-				s.rung(d.Phone, 0)
-			},
-		})
-	})
-	for name, defines := range map[string]map[string]string{
-		"slow":       {"SIPWAKE_RPC_MS": "500"},
-		"slow, asks": {"SIPWAKE_RPC_MS": "500", "SIPWAKE_ASK": ""},
-	} {
-		t.Run(name, func(t *testing.T) {
-			c := stack.KamailioConfig{URL: silent(t), Hold: 30 * time.Second, Defines: defines}
-			kamailioAlone(t, c).run(t, scenarios{
-				"registrations and calls": func(s *scenario) { asIfNotThere(s, apnsParams(s.newToken())) },
-				"slow is not down":        heldThoughSlow,
-				"cancelled while it asks": cancelledWhileAsking,
-			})
-		})
+	slow := func(name string, asks bool) table {
+		l := newSilent(t)
+		c := proxyConfig{URL: l.url, Hold: hold, Patience: 500 * time.Millisecond, Ask: asks}
+		return table{name: name, proxy: c, scenarios: scenarios{
+			"registrations and calls": func(s *scenario) { asIfNotThere(s, apnsParams(s.newToken())) },
+			"slow is not down":        func(s *scenario) { heldThoughSlow(s, l) },
+			"cancelled while it asks": func(s *scenario) { cancelledWhileAsking(s, l) },
+		}}
 	}
+	onEveryProxy(t,
+		table{name: "down", proxy: proxyConfig{URL: down, Hold: hold}, scenarios: withoutIt},
+		table{name: "down, asks", proxy: proxyConfig{URL: down, Hold: hold, Ask: true}, scenarios: withoutIt},
+		table{
+			name: "down, sleeping phones are not tried", proxy: proxyConfig{URL: down, Hold: hold, Down480: true, Strict: true},
+			scenarios: scenarios{"a call to a phone with push": notTried},
+		},
+		slow("slow", false), slow("slow, asks", true),
+	)
 }
 
-// silent is a server that takes connections and never says a word.
-func silent(t *testing.T) (url string) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		var open []net.Conn
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				break
-			}
-			open = append(open, c)
+// silent is a sipwake that hears what it is asked and never says a word.
+type silent struct {
+	url string
+
+	mu    sync.Mutex
+	asked map[string]bool // to wake the phones of an AOR
+}
+
+func newSilent(t *testing.T) *silent {
+	s := &silent{asked: make(map[string]bool)}
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) {
+		var q struct {
+			Method string
+			Params struct{ AOR string }
 		}
-		for _, c := range open {
-			c.Close()
+		if json.NewDecoder(req.Body).Decode(&q) == nil && q.Method == "wake.start" {
+			s.mu.Lock()
+			s.asked[q.Params.AOR] = true
+			s.mu.Unlock()
 		}
-	}()
+		<-req.Context().Done()
+	}))
+	// Whoever asks may be about to go, but need not be gone.
 	t.Cleanup(func() {
-		l.Close()
-		<-done
+		server.CloseClientConnections()
+		server.Close()
 	})
-	return "http://" + l.Addr().String() + "/rpc"
+	s.url = server.URL + "/rpc"
+	return s
+}
+
+// hasAsked waits until the proxy has asked to wake the user's phones.
+func (l *silent) hasAsked(s *scenario) {
+	s.t.Helper()
+	eventually(s.t, "asked to wake phones", func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.asked[s.aor()]
+	})
 }
 
 // asIfNotThere: backend_down and backend_slow. Phones with and without push register,
@@ -184,22 +184,29 @@ func pushPhoneRung(s *scenario) {
 	s.rung(d.Phone, 1)
 }
 
+// notTried: where the proxy is told not to ring phones that may sleep.
+func notTried(s *scenario) {
+	d := s.iphone(answers, tcp)
+	s.registered(d.Phone)
+	// The proxy is done with the REGISTER when it answers what comes after it on the
+	// connection; until then a call would reach the phone because of it.
+	must(d.Message(s.ctx, "nobody", "hello"))(s)
+	notHeld(s)
+	s.rung(d.Phone, 0)
+}
+
 // heldThoughSlow: the phones may have been pushed, so the call stays held.
-func heldThoughSlow(s *scenario) {
+func heldThoughSlow(s *scenario, slow *silent) {
 	c := s.calls()
-	eventually(s.t, "held", func() bool {
-		return strings.Contains(must(s.kamailio.Command(s.ctx, "htable.dump", "sipwake"))(s), s.aor())
-	})
+	slow.hasAsked(s)
 	d := s.iphone(answers)
 	s.registered(d.Phone)
 	c.talks(d.Phone)
 	s.rung(d.Phone, 1)
 }
 
-func cancelledWhileAsking(s *scenario) {
+func cancelledWhileAsking(s *scenario, slow *silent) {
 	c := s.calls()
-	eventually(s.t, "held", func() bool {
-		return strings.Contains(must(s.kamailio.Command(s.ctx, "htable.dump", "sipwake"))(s), s.aor())
-	})
+	slow.hasAsked(s)
 	c.cancels()
 }

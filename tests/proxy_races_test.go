@@ -9,15 +9,14 @@ import (
 	"time"
 
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/phone"
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
 )
 
-// TestKamailioRaces: registrations and CANCELs at random moments of many calls. Each
-// call ends once, for the caller, for the phone and for sipwake.
-func TestKamailioRaces(t *testing.T) {
-	k := newKamailioRig(t, rigOptions{}, stack.KamailioConfig{Hold: 30 * time.Second})
+// races: registrations and CANCELs at random moments of many calls. Each call ends
+// once, for the caller, for the phone and for sipwake.
+func races(t *testing.T, kind proxyKind) {
+	p := table{name: "races", proxy: proxyConfig{Hold: 30 * time.Second}}.start(t, kind)
 	const rounds, atOnce = 90, 15
-	s := k.scenario(t)
+	s := p.scenario(t)
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, atOnce)
 	results := make(chan string, rounds)
@@ -48,12 +47,12 @@ func TestKamailioRaces(t *testing.T) {
 		bothAnswer(s)
 	}
 	const all = rounds + both
-	eventually(t, "one wake.end a call", func() bool { return k.requests("wake.end", "") >= all })
-	if n := k.requests("wake.end", ""); n != all {
+	eventually(t, "one wake.end a call", func() bool { return p.requests("wake.end", "") >= all })
+	if n := p.requests("wake.end", ""); n != all {
 		t.Errorf("%d calls, %d times wake.end", all, n)
 	}
 	eventually(t, "no wake is open", func() bool {
-		_, metrics := k.get("/metrics")
+		_, metrics := p.get("/metrics")
 		return strings.Contains(metrics, "\nsipwake_wakes_open 0\n")
 	})
 }
@@ -119,7 +118,7 @@ func (s *scenario) knows(n int) bool {
 	return false
 }
 
-// endOf waits for the end of a wake. A call that is over before Kamailio has asked
+// endOf waits for the end of a wake. A call that is over before the proxy has asked
 // sipwake to wake anyone leaves no timeline, or an empty one: it is "unheld".
 func (s *scenario) endOf(callID string) (reason string, ends int) {
 	for range 400 {
@@ -135,23 +134,23 @@ func (s *scenario) endOf(callID string) (reason string, ends int) {
 	return "unheld", 0
 }
 
-// TestKamailioSurvivesRestart: a call that is held goes on without sipwake, and
-// after sipwake is back nothing needs repair.
-func TestKamailioSurvivesRestart(t *testing.T) {
-	k := newKamailioRig(t, rigOptions{}, stack.KamailioConfig{Hold: 30 * time.Second})
-	k.edit("rpc:\n  listen: 127.0.0.1:0", "rpc:\n  listen: "+k.app.RPCAddr())
-	s := k.scenario(t)
+// survivesRestart: a call that is held goes on without sipwake, and after sipwake is
+// back nothing needs repair.
+func survivesRestart(t *testing.T, kind proxyKind) {
+	p := table{name: "restart", proxy: proxyConfig{Hold: 30 * time.Second}}.start(t, kind)
+	p.edit("rpc:\n  listen: 127.0.0.1:0", "rpc:\n  listen: "+p.app.RPCAddr())
+	s := p.scenario(t)
 	d := s.iphone(answers, stubborn)
 	s.asleep(d)
 	c := s.calls()
 	s.pushed(d)
-	stop(t, k.app)
+	stop(t, p.app)
 	s.wakes(d)
 	c.talks(d.Phone)
 	s.rung(d.Phone, 1)
 
-	k.start()
-	s.app, s.url = k.app, k.url
+	p.start()
+	s.app, s.url = p.app, p.url
 	d.Sleep() // its binding is from before, and so is what the store has seen of it
 	c = s.calls()
 	s.pushed(d)

@@ -2,18 +2,15 @@ package tests
 
 import (
 	"strings"
-	"testing"
 	"time"
 
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/apnssim"
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/phone"
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
 )
 
-// TestKamailioCalls: what becomes of a call, on one node that holds it for 30 s.
-func TestKamailioCalls(t *testing.T) {
-	k := newKamailioRig(t, rigOptions{}, stack.KamailioConfig{Hold: 30 * time.Second})
-	k.run(t, scenarios{
+// callTable: what becomes of a call, on one node that holds it for 30 s.
+func callTable() table {
+	return table{name: "calls", proxy: proxyConfig{Hold: 30 * time.Second}, scenarios: scenarios{
 		"a sleeping phone is woken over UDP":               func(s *scenario) { wakesAndTalks(s, s.iphone(answers)) },
 		"a sleeping phone is woken over TCP":               func(s *scenario) { wakesAndTalks(s, s.iphone(answers, tcp)) },
 		"a sleeping phone is woken through FCM":            func(s *scenario) { wakesAndTalks(s, s.android(answers)) },
@@ -36,24 +33,7 @@ func TestKamailioCalls(t *testing.T) {
 		"one token is dead, the other phone is busy":       deadAndBusy,
 		"one token is dead, the other phone rings":         deadAndRinging,
 		"a REGISTER that ends a registration rings nobody": unregisters,
-	})
-}
-
-// TestKamailioRegistrations: how a phone comes back.
-func TestKamailioRegistrations(t *testing.T) {
-	k := newKamailioRig(t, rigOptions{}, stack.KamailioConfig{Hold: 30 * time.Second})
-	k.run(t, scenarios{
-		"many REGISTERs over UDP, one INVITE":              func(s *scenario) { registersOften(s, s.iphone(stubborn)) },
-		"many REGISTERs over TCP, one INVITE":              func(s *scenario) { registersOften(s, s.iphone(stubborn, tcp)) },
-		"many REGISTERs of a live phone, one INVITE":       liveRegistersOften,
-		"the same Contact on a new TCP connection":         staleTCP,
-		"the connection dies again after the phone woke":   staleTCPTwice,
-		"a phone that came back many times over UDP":       func(s *scenario) { cameBackOften(s, s.iphone(answers)) },
-		"a phone that came back many times over TCP":       func(s *scenario) { cameBackOften(s, s.iphone(answers, tcp)) },
-		"signals that are late or wrong":                   signals,
-		"RFC 8599 answers by Kamailio's own lists":         capabilities,
-		"a phone whose push service is not served is rung": notServed,
-	})
+	}}
 }
 
 // wakesAndTalks: wake_sleeping. The whole way, with a closed socket and a new port.
@@ -346,109 +326,4 @@ func unregisters(s *scenario) {
 	c.talks(d.Phone)
 	s.rung(d.Phone, 1)
 	c.over("answered")
-}
-
-// registersOften: rereg3.
-func registersOften(s *scenario, d *device) {
-	s.asleep(d)
-	c := s.calls()
-	s.pushed(d)
-	if err := d.Open(s.ctx); err != nil {
-		s.t.Fatal(err)
-	}
-	var sent []*phone.Transaction
-	for range 3 {
-		sent = append(sent, must(d.SendRegister(s.ctx, 600*time.Second))(s))
-	}
-	for _, tx := range sent {
-		// A REGISTER that a later one has overtaken may be refused.
-		if _, err := tx.Final(s.ctx); err != nil {
-			s.t.Fatal(err)
-		}
-	}
-	then := time.Now()
-	s.registered(d.Phone)
-	s.reported(then)
-	in := must(d.WaitInvite(s.ctx))(s)
-	if err := in.Answer(200); err != nil {
-		s.t.Fatal(err)
-	}
-	c.ends(200)
-	s.rung(d.Phone, 1)
-	c.over("answered")
-}
-
-// liveRegistersOften: rereg3_live.
-func liveRegistersOften(s *scenario) {
-	live, d := s.phone(), s.iphone(stubborn)
-	s.registered(live)
-	s.asleep(d)
-	c := s.calls()
-	in := must(live.WaitInvite(s.ctx))(s)
-	s.pushed(d)
-	for i := range 3 {
-		s.registered(live)
-		c.happens("signalled", i+1)
-	}
-	if err := in.Answer(200); err != nil {
-		s.t.Fatal(err)
-	}
-	c.ends(200)
-	s.rung(live, 1)
-	c.over("answered")
-}
-
-// behindNAT is a phone that always sends the same private address, whatever
-// connection it has.
-func (s *scenario) behindNAT(options ...option) *device {
-	s.t.Helper()
-	token := s.newToken()
-	same := contact("<sip:" + s.user + "@10.9.8.7:5060;transport=tcp" + apnsParams(token) + ">")
-	d := &device{s.phone(append([]option{tcp, same}, options...)...), token}
-	s.deliverAPNs(d)
-	return d
-}
-
-// staleTCP: stale_tcp.
-func staleTCP(s *scenario) {
-	d := s.behindNAT(answers)
-	s.asleep(d)
-	c := s.calls()
-	c.talks(d.Phone)
-	s.rung(d.Phone, 1)
-	c.over("answered")
-}
-
-// staleTCPTwice: stale_tcp_twice. The phone is woken, its connection dies, and it
-// comes back on another one.
-func staleTCPTwice(s *scenario) {
-	d := s.behindNAT()
-	s.asleep(d)
-	c := s.calls()
-	must(d.WaitInvite(s.ctx))(s)
-	d.Sleep()
-	d.SetBehaviour(phone.Answer(0))
-	s.wakes(d)
-	c.talks(d.Phone)
-	s.rung(d.Phone, 2) // one a connection
-	c.over("answered")
-}
-
-// notServed: its pushes cannot be sent, so it is rung like any other phone.
-func notServed(s *scenario) {
-	d := s.phone(answers, params(";pn-provider=bogus;pn-prid=x"))
-	s.registered(d)
-	s.calls().talks(d)
-	s.rung(d, 1)
-}
-
-// cameBackOften: each time the phone had another port, so another Contact, and said
-// nothing when the old one went. A call has room for 12 branches.
-func cameBackOften(s *scenario, d *device) {
-	for range 14 {
-		s.wakes(d)
-		d.Sleep()
-	}
-	s.wakes(d)
-	wakesAndTalks(s, d)
 }

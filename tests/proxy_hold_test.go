@@ -2,24 +2,20 @@ package tests
 
 import (
 	"encoding/json"
-	"testing"
 	"time"
 
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/phone"
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
 )
 
-// TestKamailioHoldTime: what must see the end of the hold time, which is 2 s here.
-func TestKamailioHoldTime(t *testing.T) {
-	k := newKamailioRig(t, rigOptions{wake: "  settle: 1m"}, stack.KamailioConfig{
-		Hold: 2 * time.Second, ChatHold: 2 * time.Second, Defines: map[string]string{"SIPWAKE_555": ""},
-	})
-	k.run(t, scenarios{
+// holdTimeTable: what must see the end of the hold time, which is 2 s here.
+func holdTimeTable() table {
+	c := proxyConfig{Hold: 2 * time.Second, ChatHold: 2 * time.Second, Refuse555: true}
+	return table{name: "hold time", sipwake: rigOptions{wake: "  settle: 1m"}, proxy: c, scenarios: scenarios{
 		"the phone never comes":              neverComes,
 		"the phone rings past the hold time": ringsPastHold,
 		"nobody comes for a message":         messageTimesOut,
-		"Kamailio says 555 by its own lists": func(s *scenario) { capability(s, 555, nil, params(";pn-provider=bogus;pn-prid=x")) },
-	})
+		"555 by the proxy's own lists":       func(s *scenario) { capability(s, 555, nil, params(";pn-provider=bogus;pn-prid=x")) },
+	}}
 }
 
 // neverComes: timeout.
@@ -67,10 +63,9 @@ func (s *scenario) texts(text string) *phone.Transaction {
 	return must(s.caller().SendMessage(s.ctx, s.user, text, phone.MessageOptions{}))(s)
 }
 
-// TestKamailioMessages: what becomes of a MESSAGE.
-func TestKamailioMessages(t *testing.T) {
-	k := newKamailioRig(t, rigOptions{}, stack.KamailioConfig{})
-	k.run(t, scenarios{
+// messageTable: what becomes of a MESSAGE.
+func messageTable() table {
+	return table{name: "messages", scenarios: scenarios{
 		"a message wakes a sleeping phone over UDP": func(s *scenario) { messageHeld(s, s.android()) },
 		"a message wakes a sleeping phone over TCP": func(s *scenario) { messageHeld(s, s.android(tcp)) },
 		"a message to a live phone":                 messageLive,
@@ -79,7 +74,7 @@ func TestKamailioMessages(t *testing.T) {
 				s.t.Errorf("MESSAGE got %d", m.Code())
 			}
 		},
-	})
+	}}
 }
 
 // messageHeld: message_hold.

@@ -10,20 +10,20 @@ import (
 	"unicode/utf8"
 
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/phone"
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
 )
 
-// TestKamailioHostile: what strangers put into their headers breaks neither Kamailio
-// nor the JSON that goes to sipwake, nor that of the push.
-func TestKamailioHostile(t *testing.T) {
-	k := newKamailioRig(t, rigOptions{}, stack.KamailioConfig{Hold: 30 * time.Second})
-	t.Run("strangers", func(t *testing.T) {
-		k.run(t, scenarios{"hostile callers": hostileCallers, "hostile REGISTERs": hostileRegisters})
-	})
+// hostile: what strangers put into their headers breaks neither the proxy nor the
+// JSON that goes to sipwake, nor that of the push.
+func hostile(t *testing.T, kind proxyKind) {
+	all := table{name: "hostile", proxy: proxyConfig{Hold: 30 * time.Second}, scenarios: scenarios{
+		"hostile callers": hostileCallers, "hostile REGISTERs": hostileRegisters,
+	}}
+	p := all.start(t, kind)
+	t.Run("strangers", func(t *testing.T) { all.play(t, p) })
 	for _, code := range []string{"-32700", "-32600", "-32603", "-32601"} {
-		if n := k.requests("", code); n != 0 {
+		if n := p.requests("", code); n != 0 {
 			t.Errorf("%d requests were answered with %s", n, code)
-			for line := range strings.Lines(k.logs.String()) {
+			for line := range strings.Lines(p.logs.String()) {
 				if strings.Contains(line, "ERROR") {
 					t.Log(line)
 				}

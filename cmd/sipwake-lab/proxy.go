@@ -1,0 +1,53 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
+)
+
+// demoHold is how long the demo's proxy holds a call.
+const demoHold = 10 * time.Second
+
+// proxy is a running SIP proxy.
+type proxy interface {
+	logged
+	stack.Stopper
+	SIPAddress() string // host:port for SIP over UDP and TCP
+	SignalURL() string  // where it takes sipwake's signals
+}
+
+// proxyKind is a kind of SIP proxy that the demo can run on.
+type proxyKind struct {
+	node  string // --proxy, and the type of a node in sipwake's configuration
+	title string
+	// start starts one as demoNode that asks the sipwake at rpc and takes signals that
+	// show demoSecret.
+	start func(ctx context.Context, rpc string) (proxy, error)
+}
+
+func proxyKinds() []proxyKind {
+	return []proxyKind{{"kamailio", "Kamailio", startKamailio}}
+}
+
+func proxyNamed(name string) (proxyKind, error) {
+	var known []string
+	for _, kind := range proxyKinds() {
+		if kind.node == name {
+			return kind, nil
+		}
+		known = append(known, kind.node)
+	}
+	return proxyKind{}, fmt.Errorf("no SIP proxy %q, there is: %s", name, strings.Join(known, ", "))
+}
+
+func startKamailio(ctx context.Context, rpc string) (proxy, error) {
+	k, err := stack.StartKamailio(ctx, stack.KamailioConfig{Node: demoNode, URL: rpc, Secret: demoSecret, Hold: demoHold})
+	if err != nil {
+		return nil, err // not k: a nil of its type is a proxy
+	}
+	return k, nil
+}

@@ -1,0 +1,59 @@
+package tests
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
+)
+
+// What any proxy does, on a real Kamailio.
+
+func TestKamailioCalls(t *testing.T)           { callTable().run(t, kamailio()) }
+func TestKamailioRegistrations(t *testing.T)   { registrationTable().run(t, kamailio()) }
+func TestKamailioAsksFirst(t *testing.T)       { askFirstTable().run(t, kamailio()) }
+func TestKamailioHoldTime(t *testing.T)        { holdTimeTable().run(t, kamailio()) }
+func TestKamailioMessages(t *testing.T)        { messageTable().run(t, kamailio()) }
+func TestKamailioHostile(t *testing.T)         { hostile(t, kamailio()) }
+func TestKamailioRaces(t *testing.T)           { races(t, kamailio()) }
+func TestKamailioSurvivesRestart(t *testing.T) { survivesRestart(t, kamailio()) }
+
+func kamailio() proxyKind {
+	return proxyKind{name: "Kamailio", program: "kamailio", node: "kamailio", start: startKamailio}
+}
+
+// kamailioNode is a Kamailio as the scenarios see it.
+type kamailioNode struct{ *stack.Kamailio }
+
+var _ proxy = kamailioNode{}
+
+func startKamailio(ctx context.Context, c proxyConfig) (proxy, error) {
+	defines := map[string]string{"SIPWAKE_AWAKE_S": strconv.Itoa(int(c.Awake / time.Second))}
+	for name, d := range map[string]time.Duration{"SIPWAKE_FR_MS": c.Silence, "SIPWAKE_RPC_MS": c.Patience} {
+		if d != 0 {
+			defines[name] = strconv.FormatInt(d.Milliseconds(), 10)
+		}
+	}
+	for name, on := range map[string]bool{
+		"SIPWAKE_STRICT": c.Strict, "SIPWAKE_ASK": c.Ask, "SIPWAKE_555": c.Refuse555, "SIPWAKE_DOWN_480": c.Down480,
+	} {
+		if on {
+			defines[name] = ""
+		}
+	}
+	k, err := stack.StartKamailio(ctx, stack.KamailioConfig{
+		Node: nodeID, Secret: nodeSecret, URL: c.URL, Hold: c.Hold, ChatHold: c.ChatHold, Defines: defines,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return kamailioNode{k}, nil
+}
+
+func (k kamailioNode) tries(ctx context.Context, user string) (bool, error) {
+	text, err := k.Command(ctx, "htable.dump", "sipwaken")
+	return strings.Contains(text, "::sip:"+user+"@"), err
+}

@@ -1,0 +1,273 @@
+package tests
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
+)
+
+// The tests with a real SIP proxy of any kind: the sipwake of a rig, and phones on
+// real sockets that the simulated APNs and FCM deliver to. A call goes INVITE, held,
+// push, simulator, phone, REGISTER, INVITE, 200, ACK, BYE.
+//
+// The scenarios are in tables, which know nothing of the kind of proxy. What a kind
+// is, and its tests, are in a file of its own, such as kamailio_test.go.
+//
+// Where each scenario of the prototype of Kamailio's script is:
+//
+//	wake_sleeping     wakesAndTalks, notRungAsleep, wokenAfterUnregister, wokenByMPUSH
+//	wake_unknown      unknownRegisters
+//	live_and_sleeping liveAndSleeping      live_answers     liveAnswers
+//	two_woken         twoWoken             both_answer      bothAnswer
+//	busy_then_other   busyThenOther, busy, liveBusy
+//	cancel_hold       cancelledAsleep      cancel_ringing   cancelledRinging
+//	timeout           neverComes           ring_past_hold   ringsPastHold
+//	give_up           deadTokens           give_up_busy     deadAndBusy
+//	give_up_ringing   deadAndRinging       no_devices       noDevices
+//	decline_603       declined             unregister       unregisters
+//	rereg3            registersOften       rereg3_live      liveRegistersOften
+//	stale_tcp         staleTCP             stale_tcp_twice  staleTCPTwice
+//	message_hold      messageHeld          message_timeout  messageTimesOut
+//	message_live      messageLive          register_caps    capabilities, askedCapabilities
+//	ask_wake          askFirstTable
+//	backend_down      TestInvariant8SIPNeverWaits, survivesRestart
+//	backend_slow      TestInvariant8SIPNeverWaits
+//	strip             TestInvariant7NothingLeaksThroughSIP
+//	hostile_json      hostile
+//	races             races
+//	dmq_gone          kamailioSignals (what of it needs one node only)
+
+const (
+	domain   = "example.com"
+	patience = 60 * time.Second // until a scenario counts as stuck
+	aged     = 250 * time.Millisecond
+)
+
+// proxyKind is a kind of SIP proxy.
+type proxyKind struct {
+	name    string // Kamailio
+	program string // what stack.Find looks for
+	node    string // type of a node in sipwake's configuration
+	// start starts a proxy as node nodeID, which takes signals that show nodeSecret,
+	// and returns when it answers SIP and takes signals.
+	start func(context.Context, proxyConfig) (proxy, error)
+	// cannot is what makes no sense on this kind, and why: by the name of a table, or
+	// "table: scenario". It is skipped.
+	cannot map[string]string
+}
+
+// proxyKinds are the kinds that every test runs on whose name says nothing of one.
+func proxyKinds() []proxyKind { return []proxyKind{kamailio()} }
+
+// proxyConfig says how to run a proxy; what is not set is its script's default, if
+// nothing else is said.
+type proxyConfig struct {
+	URL            string // of sipwake's RPC interface; default that of the rig
+	Hold, ChatHold time.Duration
+	// Awake is for how long a phone behind UDP that has registered is taken for awake,
+	// in whole seconds. Default 0: who closes its UDP socket sleeps at once.
+	Awake time.Duration
+	// Silence is how long a phone may say nothing at all to an INVITE.
+	Silence time.Duration
+	// Patience is how long sipwake may take to answer.
+	Patience  time.Duration
+	Strict    bool // RFC 8599: no phone with push is rung before it registers again
+	Ask       bool // sipwake decides on each REGISTER with push data
+	Refuse555 bool // REGISTERs with push services that are not served
+	Down480   bool // phones that sleep are not tried while sipwake is down
+}
+
+// proxy is one that runs.
+type proxy interface {
+	SIPAddress() string // host:port for SIP over UDP and TCP
+	SignalURL() string  // where it takes sipwake's signals
+	// tries tells whether an INVITE to one of the user's phones waits for an answer, so
+	// that the phone is not sent another one on the connection that it has.
+	tries(ctx context.Context, user string) (bool, error)
+
+	Exited() <-chan struct{}
+	Log() string // a file
+	Stop()
+}
+
+// table is scenarios that share a sipwake and a proxy, each with users of its own.
+type table struct {
+	name      string
+	sipwake   rigOptions
+	proxy     proxyConfig
+	scenarios scenarios
+}
+
+type scenarios map[string]func(*scenario)
+
+// run starts what the table needs and runs its scenarios side by side.
+func (tb table) run(t *testing.T, kind proxyKind) { tb.play(t, tb.start(t, kind)) }
+
+// onEveryProxy runs tables on each kind of proxy.
+func onEveryProxy(t *testing.T, tables ...table) {
+	for _, kind := range proxyKinds() {
+		t.Run(kind.name, func(t *testing.T) {
+			for _, tb := range tables {
+				t.Run(tb.name, func(t *testing.T) { tb.run(t, kind) })
+			}
+		})
+	}
+}
+
+// play runs the scenarios on a rig.
+func (tb table) play(t *testing.T, p *proxyRig) {
+	for what := range p.kind.cannot {
+		if name, ok := strings.CutPrefix(what, tb.name+": "); ok && tb.scenarios[name] == nil {
+			t.Errorf("%s cannot %q, which is no scenario", p.kind.name, what)
+		}
+	}
+	for name, f := range tb.scenarios {
+		t.Run(name, func(t *testing.T) {
+			p.kind.needs(t, tb.name+": "+name)
+			t.Parallel()
+			f(p.scenario(t))
+		})
+	}
+}
+
+// needs skips the test if this kind cannot do something.
+func (kind proxyKind) needs(t *testing.T, what string) {
+	t.Helper()
+	if why, ok := kind.cannot[what]; ok {
+		t.Skipf("%s cannot: %s", kind.name, why)
+	}
+}
+
+// proxyRig is a rig whose node is a real proxy.
+type proxyRig struct {
+	*rig
+	kind   proxyKind
+	proxy  proxy
+	users  *atomic.Int64
+	tokens *atomic.Int64
+}
+
+// start starts a sipwake and a proxy that know each other; a proxy alone, if the
+// table gives the URL of another sipwake. Unless the table says so, the parked leg
+// outlives the last phone's return by a second. Both are patient with each other and
+// with the push services: a slow machine decides nothing.
+func (tb table) start(t *testing.T, kind proxyKind) *proxyRig {
+	t.Helper()
+	kind.needs(t, tb.name)
+	needProgram(t, kind.program)
+	p := &proxyRig{rig: &rig{t: t}, kind: kind, users: new(atomic.Int64), tokens: new(atomic.Int64)}
+	o, c := tb.sipwake, tb.proxy
+	if c.URL != "" {
+		p.proxy = kind.run(t, c)
+		return p
+	}
+	if o.wake == "" {
+		o.wake = "  settle: 1s"
+	}
+	o.rpc = "  deadline: 10s"
+	p.rig = newRig(t, o)
+	c.URL = p.url
+	if c.Patience == 0 {
+		c.Patience = 10 * time.Second
+	}
+	p.proxy = kind.run(t, c)
+	// Before the proxy ends: a signal under way is repeated until it is taken.
+	t.Cleanup(func() { stop(t, p.app) })
+	p.edit("    team_id:", "    timeout: 15s\n    call_timeout: 15s\n    team_id:")
+	p.edit("    credentials_file:", "    timeout: 15s\n    call_timeout: 15s\n    credentials_file:")
+	// Each needs the other's address first; the node comes by reload.
+	p.edit("    url: "+p.node.url(), "    type: "+kind.node+"\n    url: "+p.proxy.SignalURL())
+	p.reload()
+	return p
+}
+
+// needProgram finds a program of a SIP proxy. It skips the test if there is none,
+// unless everything is required.
+func needProgram(t *testing.T, name string) (path string) {
+	t.Helper()
+	path, err := stack.Find(name)
+	if err != nil {
+		if os.Getenv("SIPWAKE_REQUIRE_ALL") != "" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	return path
+}
+
+// run starts a proxy and, at its end, sees that it lived and never complained of a
+// bug of its own.
+func (kind proxyKind) run(t *testing.T, c proxyConfig) proxy {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	p, err := kind.start(ctx, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		select {
+		case <-p.Exited():
+			t.Errorf("%s ended by itself", kind.name)
+		default:
+		}
+		log, err := os.ReadFile(p.Log())
+		if err != nil {
+			t.Error(err)
+		}
+		for line := range strings.Lines(string(log)) {
+			for _, bad := range []string{"CRITICAL", "BUG", "by a signal", "no memory", "can't alloc"} {
+				if strings.Contains(line, bad) {
+					t.Errorf("%s: %s", kind.name, line)
+				}
+			}
+		}
+		if t.Failed() {
+			t.Logf("the end of the log of %s:\n%s", kind.name, log[max(0, len(log)-2000):])
+		}
+		p.Stop()
+	})
+	return p
+}
+
+// edit replaces a text in sipwake's configuration file.
+func (p *proxyRig) edit(from, to string) {
+	p.t.Helper()
+	text, err := os.ReadFile(p.file)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if !strings.Contains(string(text), from) {
+		p.t.Fatalf("no %q in the configuration", from)
+	}
+	p.write("sipwake.yml", strings.ReplaceAll(string(text), from, to))
+}
+
+// requests returns how many RPC requests there were, by method and error code; ""
+// stands for any.
+func (r *rig) requests(method, code string) int {
+	r.t.Helper()
+	_, text := r.get("/metrics")
+	total := 0
+	for line := range strings.Lines(text) {
+		if !strings.HasPrefix(line, "sipwake_rpc_requests_total{") ||
+			method != "" && !strings.Contains(line, fmt.Sprintf("method=%q", method)) ||
+			code != "" && !strings.Contains(line, fmt.Sprintf("code=%q", code)) {
+			continue
+		}
+		_, value, _ := strings.Cut(line, "} ")
+		n, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		total += int(n)
+	}
+	return total
+}

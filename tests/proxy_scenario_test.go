@@ -1,0 +1,229 @@
+package tests
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/fcmsim"
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/phone"
+)
+
+// scenario is one user with phones, and one who calls.
+type scenario struct {
+	*proxyRig
+	t    *testing.T
+	ctx  context.Context
+	user string
+}
+
+func (p *proxyRig) scenario(t *testing.T) *scenario {
+	own := *p.rig
+	own.t = t
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	s := &scenario{t: t, ctx: ctx}
+	s.proxyRig = &proxyRig{&own, p.kind, p.proxy, p.users, p.tokens}
+	s.nextUser()
+	return s
+}
+
+// nextUser goes on with another user.
+func (s *scenario) nextUser() { s.user = fmt.Sprintf("user%d", s.users.Add(1)) }
+
+func (s *scenario) aor() string { return s.user + "@" + domain }
+
+// must returns a result without an error.
+func must[T any](v T, err error) func(*scenario) T {
+	return func(s *scenario) T {
+		s.t.Helper()
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		return v
+	}
+}
+
+// device is a phone with a push address.
+type device struct {
+	*phone.Phone
+	token string
+}
+
+type option func(*phone.Config)
+
+func tcp(c *phone.Config)     { c.Transport = phone.TCP }
+func answers(c *phone.Config) { c.Behaviour = phone.Answer(0) }
+
+// stubborn is a phone that pushes do not wake.
+func stubborn(c *phone.Config) { c.WakeOn = func([]byte) bool { return false } }
+
+func behaves(b phone.Behaviour) option { return func(c *phone.Config) { c.Behaviour = b } }
+func params(text string) option        { return func(c *phone.Config) { c.ContactParams += text } }
+func contact(value string) option      { return func(c *phone.Config) { c.Contact = value } }
+func header(name, value string) option {
+	return func(c *phone.Config) { c.Headers = map[string]string{name: value} }
+}
+
+// phone makes a phone of the scenario's user without push. Unless an option says so
+// it rings and is not answered.
+func (s *scenario) phone(options ...option) *phone.Phone {
+	s.t.Helper()
+	return s.phoneOf(s.user, options...)
+}
+
+func (s *scenario) phoneOf(user string, options ...option) *phone.Phone {
+	s.t.Helper()
+	c := phone.Config{User: user, Domain: domain, Proxy: s.proxy.SIPAddress()}
+	for _, set := range options {
+		set(&c)
+	}
+	p := must(phone.New(c))(s)
+	s.t.Cleanup(p.Close)
+	return p
+}
+
+func (p *proxyRig) newToken() string { return apnsToken(0x70000000 + int(p.tokens.Add(1))) }
+
+// apnsParams are the parameters of an iPhone's Contact URI (RFC 8599).
+func apnsParams(token string) string {
+	return fmt.Sprintf(";pn-provider=apns;pn-param=%s.%s.voip;pn-prid=%s", team, bundle, token)
+}
+
+// iphone makes a phone that APNs reaches; it has not registered yet.
+func (s *scenario) iphone(options ...option) *device {
+	s.t.Helper()
+	token := s.newToken()
+	d := &device{s.phone(append([]option{params(apnsParams(token))}, options...)...), token}
+	s.deliverAPNs(d)
+	return d
+}
+
+// deliverAPNs has pushes to the device's token delivered, if there is an APNs.
+func (s *scenario) deliverAPNs(d *device) {
+	if s.apns != nil {
+		s.apns.OnDeliver(d.token, func(payload []byte, _ http.Header) { d.OnPush(payload) })
+	}
+}
+
+// android makes a phone that FCM reaches; its pushes are the data of the message.
+func (s *scenario) android(options ...option) *device {
+	s.t.Helper()
+	token := "fcm-" + s.newToken()
+	text := fmt.Sprintf(";pn-provider=fcm;pn-param=%s;pn-prid=%s", project, token)
+	d := &device{s.phone(append([]option{params(text)}, options...)...), token}
+	s.deliverFCM(d)
+	return d
+}
+
+func (s *scenario) deliverFCM(d *device) {
+	s.fcm.OnDeliver(d.token, func(m *fcmsim.Message) {
+		data, err := json.Marshal(m.Data)
+		if err != nil {
+			data = nil
+		}
+		d.OnPush(data)
+	})
+}
+
+// registered registers the phone.
+func (s *scenario) registered(p *phone.Phone) {
+	s.t.Helper()
+	if m := must(p.Register(s.ctx, 600*time.Second))(s); m.Code() != 200 {
+		s.t.Fatalf("REGISTER got %d", m.Code())
+	}
+}
+
+// wakes registers the phone again on the flow it has, or on a new one if it slept.
+func (s *scenario) wakes(d *device) {
+	s.t.Helper()
+	if m := must(d.Wake(s.ctx))(s); m.Code() != 200 {
+		s.t.Fatalf("REGISTER got %d", m.Code())
+	}
+}
+
+// falls lets registered devices fall asleep: their sockets are closed without a
+// word, and sipwake takes none of them for awake.
+func (s *scenario) falls(devices ...*device) {
+	s.t.Helper()
+	s.forgotten(len(devices))
+	for _, d := range devices {
+		d.Sleep()
+	}
+}
+
+// asleep registers devices and lets them fall asleep.
+func (s *scenario) asleep(devices ...*device) {
+	s.t.Helper()
+	for _, d := range devices {
+		s.registered(d.Phone)
+	}
+	s.falls(devices...)
+}
+
+// forgotten waits until sipwake knows n devices of the user and takes none for
+// awake any more.
+func (s *scenario) forgotten(n int) {
+	s.t.Helper()
+	eventually(s.t, "bindings that are old enough", func() bool {
+		at := s.bindingTimes()
+		for _, a := range at {
+			if time.Since(a) < aged {
+				return false
+			}
+		}
+		return len(at) >= n
+	})
+}
+
+// reported waits until sipwake has been told of a REGISTER since then: the proxy
+// has rung by then whom it wanted to ring because of it.
+func (s *scenario) reported(then time.Time) {
+	s.t.Helper()
+	eventually(s.t, "sipwake heard of the REGISTER", func() bool {
+		for _, at := range s.bindingTimes() {
+			if at.After(then) {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+func (s *scenario) bindingTimes() []time.Time {
+	s.t.Helper()
+	var res struct {
+		Bindings []struct {
+			Registered time.Time `json:"registered_at"`
+		}
+	}
+	s.call("binding.list", obj{"aor": s.aor()}, &res)
+	var at []time.Time
+	for _, b := range res.Bindings {
+		at = append(at, b.Registered)
+	}
+	return at
+}
+
+// pushed waits until a push has reached the device.
+func (s *scenario) pushed(d *device) []byte {
+	s.t.Helper()
+	return must(d.Next(s.ctx, phone.GotPush))(s).Payload
+}
+
+// rung tells how many INVITEs reached a phone; it fails the test if it is another
+// number.
+func (s *scenario) rung(p *phone.Phone, n int) {
+	s.t.Helper()
+	if got := len(p.Requests("INVITE")); got != n {
+		s.t.Errorf("%d INVITEs reached the phone, want %d: %v", got, n, p.Events())
+	}
+	for _, e := range p.Events() {
+		if e.Kind == phone.GotInvite && e.Deaf {
+			s.t.Error("the phone was rung while it slept")
+		}
+	}
+}
