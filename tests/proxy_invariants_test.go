@@ -113,40 +113,49 @@ func TestInvariant8SIPNeverWaits(t *testing.T) {
 type silent struct {
 	url string
 
-	mu    sync.Mutex
-	asked map[string]bool // to wake the phones of an AOR
+	mu     sync.Mutex
+	asked  map[string]bool // to wake the phones of an AOR
+	closed map[string]bool // and nobody waits for the answer any more
 }
 
 func newSilent(t *testing.T) *silent {
-	s := &silent{asked: make(map[string]bool)}
+	l := &silent{asked: make(map[string]bool), closed: make(map[string]bool)}
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) {
 		var q struct {
 			Method string
 			Params struct{ AOR string }
 		}
-		if json.NewDecoder(req.Body).Decode(&q) == nil && q.Method == "wake.start" {
-			s.mu.Lock()
-			s.asked[q.Params.AOR] = true
-			s.mu.Unlock()
+		starts := json.NewDecoder(req.Body).Decode(&q) == nil && q.Method == "wake.start"
+		if starts {
+			l.note(l.asked, q.Params.AOR)
 		}
 		<-req.Context().Done()
+		if starts {
+			l.note(l.closed, q.Params.AOR)
+		}
 	}))
-	// Whoever asks may be about to go, but need not be gone.
+	// Whoever asks need not be gone yet.
 	t.Cleanup(func() {
 		server.CloseClientConnections()
 		server.Close()
 	})
-	s.url = server.URL + "/rpc"
-	return s
+	l.url = server.URL + "/rpc"
+	return l
 }
 
-// hasAsked waits until the proxy has asked to wake the user's phones.
-func (l *silent) hasAsked(s *scenario) {
+func (l *silent) note(what map[string]bool, aor string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	what[aor] = true
+}
+
+// waitFor waits until the user is noted.
+func (l *silent) waitFor(s *scenario, what map[string]bool) {
 	s.t.Helper()
-	eventually(s.t, "asked to wake phones", func() bool {
+	eventually(s.t, "asked to wake phones, and left", func() bool {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		return l.asked[s.aor()]
+		return what[s.aor()]
 	})
 }
 
@@ -195,10 +204,11 @@ func notTried(s *scenario) {
 	s.rung(d.Phone, 0)
 }
 
-// heldThoughSlow: the phones may have been pushed, so the call stays held.
+// heldThoughSlow: the phones may have been pushed, so the call stays held when the
+// proxy waits for no answer any more.
 func heldThoughSlow(s *scenario, slow *silent) {
 	c := s.calls()
-	slow.hasAsked(s)
+	slow.waitFor(s, slow.closed)
 	d := s.iphone(answers)
 	s.registered(d.Phone)
 	c.talks(d.Phone)
@@ -207,6 +217,6 @@ func heldThoughSlow(s *scenario, slow *silent) {
 
 func cancelledWhileAsking(s *scenario, slow *silent) {
 	c := s.calls()
-	slow.hasAsked(s)
+	slow.waitFor(s, slow.asked)
 	c.cancels()
 }
