@@ -24,8 +24,8 @@ func TestInvariant7NothingLeaksThroughSIP(t *testing.T) {
 
 // noPushParameters: strip. Everyone in the call has push parameters of his own.
 func noPushParameters(s *scenario, transport ...option) {
-	other := s.android(append(transport, stubborn)...)
-	d := s.iphone(append(transport, answers, params(";foo=bar"))...)
+	other := s.iphone(append(transport, stubborn)...)
+	d := s.android(append(transport, answers, params(";foo=bar"))...) // a text can wake it
 	s.asleep(other, d)
 	token := s.newToken()
 	caller := s.caller(append(transport, params(apnsParams(token)+";own=kept"))...)
