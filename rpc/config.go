@@ -32,6 +32,9 @@ type Config struct {
 	MaxBatch int `yaml:"max_batch"`
 	// Connections bounds the open connections. Default 8192.
 	Connections int `yaml:"connections"`
+	// InFlight bounds the requests that are worked on at once: those of calls,
+	// and as many others. Default 512.
+	InFlight int `yaml:"in_flight"`
 }
 
 // SetDefaults fills what is not set.
@@ -50,6 +53,9 @@ func (c *Config) SetDefaults() {
 	}
 	if c.Connections == 0 {
 		c.Connections = 8192
+	}
+	if c.InFlight == 0 {
+		c.InFlight = 512
 	}
 }
 
@@ -76,6 +82,9 @@ func (c *Config) Validate(report func(field, problem string)) {
 	}
 	if c.MaxBatch < 1 {
 		report("max_batch", "must be at least 1")
+	}
+	if c.InFlight < 1 {
+		report("in_flight", "must be at least 1")
 	}
 	if c.Connections < 1 {
 		report("connections", "must be at least 1")

@@ -252,11 +252,15 @@ func newMessage(m wake.Message) message {
 }
 
 func (s *Server) serviceLoad(context.Context, *params) (any, error) {
-	level, share := s.service.Load()
+	level, reasons := s.service.Load()
+	list := make([]loadReason, len(reasons))
+	for i, r := range reasons {
+		list[i] = loadReason{r.Name, math.Round(r.Share*1000) / 1000}
+	}
 	return struct {
 		Load    wake.LoadLevel `json:"load"`
 		Reasons []loadReason   `json:"reasons"`
-	}{level, []loadReason{{"push_queue", math.Round(share*1000) / 1000}}}, nil
+	}{level, list}, nil
 }
 
 type loadReason struct {

@@ -33,6 +33,7 @@ type Server struct {
 	http    *fasthttp.Server
 	parsers fastjson.ParserPool
 	unused  unused
+	gate    gate
 
 	settings atomic.Pointer[settings]
 }
@@ -53,6 +54,8 @@ func New(cfg Config, service *wake.Service, info func() any, stats func() (any, 
 		return nil, err
 	}
 	s.table = s.methods()
+	s.gate.most = int64(cfg.InFlight)
+	service.AddLoad("rpc", s.gate.load)
 	s.metrics = newMetrics(s.table, reg)
 	s.http = &fasthttp.Server{
 		Handler:               s.handle,
@@ -264,6 +267,10 @@ func (s *Server) call(req request, deadline time.Duration, trusted bool) ([]byte
 	if !trusted && onlyTrusted(req.method) {
 		return nil, &rpcError{Code: codeNotAuthorised, Message: "not authorised: this method is for callers with a token or on this machine"}
 	}
+	if !s.gate.enter(req.method) {
+		return nil, &rpcError{Code: codeOverloaded, Message: "overloaded: too many requests are being worked on"}
+	}
+	defer s.gate.leave(req.method)
 	ctx, cancel := context.WithTimeout(context.Background(), deadline)
 	defer cancel()
 	res, err := m(ctx, newParams(req.params))

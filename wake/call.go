@@ -36,7 +36,7 @@ type device struct {
 	state    deviceState
 	accepted bool        // the push service took its push
 	told     bool        // it was sent a cancel push
-	untried  bool        // its push was refused without a try
+	refusal  push.Reason // why its push was refused without a try
 	withheld *time.Timer // its push waits; nil when it does not
 }
 
@@ -277,7 +277,7 @@ func (s *Service) pushed(cl *call, b Binding, req push.Request, o push.Outcome) 
 		return // the instance that adopts the wake pushes
 	}
 	if o.Tries == 0 {
-		cl.untried(b.Device)
+		cl.refused(b.Device, o.Reason)
 	}
 	s.follow(cl, cl.set(b.Device, unreachable))
 	s.judge(b, req, o)
@@ -298,11 +298,11 @@ func (cl *call) accepted(key string, late func(*device)) {
 	}
 }
 
-func (cl *call) untried(key string) {
+func (cl *call) refused(key string, reason push.Reason) {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
 	if d := cl.devices[key]; d != nil {
-		d.untried = true
+		d.refusal = reason
 	}
 }
 

@@ -1,25 +1,88 @@
 package wake
 
+import (
+	"sync/atomic"
+	"time"
+)
+
 // LoadLevel is how busy this instance is: 0 low, 1 moderate, 2 high, 3 very
 // high, 4 extreme. Clients and balancers choose by it.
 type LoadLevel int
 
-// loadSteps are the shares of the fullest push queue at which a level begins.
+// loadSteps are the shares of a capacity at which a level begins.
 var loadSteps = [...]float64{.25, .5, .75, .95}
 
 // overload is the level at which pushes other than calls are refused.
 const overload LoadLevel = 3
 
-// Load returns the level and the share of the fullest push queue that is in use.
-func (s *Service) Load() (LoadLevel, float64) {
-	share := s.pusher.Load()
+// LoadReason is one thing that can be short: the share of it that is in use, 0
+// to 1.
+type LoadReason struct {
+	Name  string
+	Share float64
+}
+
+// AddLoad has Load look at something else that can be short. To be called before
+// the first request.
+func (s *Service) AddLoad(name string, share func() float64) {
+	s.sources = append(s.sources, loadSource{name, share})
+}
+
+type loadSource struct {
+	name  string
+	share func() float64
+}
+
+// Load returns the level, which the fullest decides, and the share of each.
+func (s *Service) Load() (LoadLevel, []LoadReason) {
+	reasons := make([]LoadReason, len(s.sources))
+	for i, src := range s.sources {
+		reasons[i] = LoadReason{src.name, src.share()}
+	}
+	return s.level(), reasons
+}
+
+func (s *Service) level() LoadLevel {
+	fullest := 0.0
+	for _, src := range s.sources {
+		fullest = max(fullest, src.share())
+	}
 	level := LoadLevel(0)
 	for _, step := range loadSteps {
-		if share >= step {
+		if fullest >= step {
 			level++
 		}
 	}
-	return level, share
+	return level
+}
+
+// pace follows how long the store takes for a REGISTER or a wake: the mean of the
+// last ones, of which each counts an eighth. Safe for concurrent use.
+type pace struct {
+	mean atomic.Int64 // nanoseconds
+	at   atomic.Int64 // of the last answer, Unix nanoseconds
+}
+
+const (
+	// slowest is the pace that counts as no capacity left: proxies wait a little
+	// longer than this for an answer.
+	slowest = 300 * time.Millisecond
+	// paceFor is how long a pace tells something when nothing is asked any more.
+	paceFor = 2 * time.Second
+)
+
+func (p *pace) observe(began time.Time) {
+	now := time.Now()
+	mean := p.mean.Load()
+	p.mean.Store(mean + (int64(now.Sub(began))-mean)/8) // one that gets lost in a race does no harm
+	p.at.Store(now.UnixNano())
+}
+
+func (p *pace) share() float64 {
+	if time.Since(time.Unix(0, p.at.Load())) > paceFor {
+		return 0
+	}
+	return min(float64(p.mean.Load())/float64(slowest), 1)
 }
 
 // Traces returns what this instance saw of the wakes of an AOR or of a Call-ID.

@@ -71,7 +71,9 @@ func (s *Service) Register(ctx context.Context, p RegisterParams) (RegisterResul
 	if status == ignored {
 		return RegisterResult{Status: None, Code: 200}, nil
 	}
+	began := time.Now()
 	stored, err := s.store.Register(ctx, r)
+	s.pace.observe(began)
 	if err != nil {
 		return RegisterResult{}, err
 	}

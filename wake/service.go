@@ -48,6 +48,8 @@ type Service struct {
 	settings atomic.Pointer[settings]
 	calls    calls         // wakes that this instance owns
 	strikes  strikes       // failures in a row
+	pace     pace          // of the store
+	sources  []loadSource  // of the load
 	listings listings      // lists of all bindings under way
 	slots    chan struct{} // one per goroutine of spawn
 
@@ -76,6 +78,11 @@ func NewService(cfg Config, nodes map[string]Node, store Store, outbox Outbox, s
 		ctx: ctx, cancel: cancel, stop: make(chan struct{}),
 	}
 	s.calls.byKey = make(map[callKey]*call)
+	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "sipwake_load_level", Help: "How busy this instance is, 0 to 4, as service.load says."},
+		func() float64 { return float64(s.level()) }))
+	s.AddLoad("push_queue", pusher.Load)
+	s.AddLoad("store", s.pace.share)
 	s.Configure(cfg, nodes)
 	return s
 }

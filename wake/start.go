@@ -70,7 +70,9 @@ func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error)
 	if cl == nil {
 		return s.answer(w, StartResult{Outcome: Duplicate, Hold: w.Deadline.Sub(w.StartedAt)}), nil
 	}
+	began := time.Now()
 	st, err := s.store.Start(ctx, w)
+	s.pace.observe(began)
 	if err != nil {
 		s.endCall(w.key())
 		return StartResult{}, err
@@ -249,24 +251,28 @@ func (s *Service) pushDevice(cl *call, b Binding, policy push.Policy) attempt {
 	req, reason := s.request(b, cl.wake.Kind, cl.values, cl.wake.Deadline, policy)
 	if reason != "" {
 		s.pushed(cl, b, req, push.Outcome{Reason: reason})
-		if level, _ := s.Load(); reason == push.ByPolicy && level >= overload {
+		if reason == push.ByPolicy && s.level() >= overload {
 			return refusedByLoad
 		}
 		return refused
 	}
 	s.pusher.Push(cl.ctx, req, func(o push.Outcome) { s.pushed(cl, b, req, o) })
-	if cl.wasRefused(b.Device) {
-		return refused
+	switch cl.refusal(b.Device) {
+	case "":
+		return sent
+	case push.QueueFull:
+		return refusedByLoad
 	}
-	return sent
+	return refused
 }
 
-// wasRefused tells whether the device's push was refused at once. A push that was
-// tried and failed already counts as sent: the node hears of it by a signal.
-func (cl *call) wasRefused(key string) bool {
+// refusal is why the device's push was refused at once, empty if it was not. A
+// push that was tried and failed already counts as sent: the node hears of it by
+// a signal.
+func (cl *call) refusal(key string) push.Reason {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
-	return cl.devices[key].untried
+	return cl.devices[key].refusal
 }
 
 // request makes the push of a kind to a device. A reason says why there is none:
@@ -282,7 +288,7 @@ func (s *Service) request(b Binding, k push.Kind, v push.Values, deadline time.T
 	if denied(b.Address.Denied, k) {
 		return req, push.ByPolicy
 	}
-	if level, _ := s.Load(); !policy.Allows(k, int(level)) {
+	if !policy.Allows(k, int(s.level())) {
 		return req, push.ByPolicy
 	}
 	return req, ""
