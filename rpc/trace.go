@@ -27,12 +27,12 @@ type event struct {
 	Detail string `json:"detail,omitempty"`
 }
 
-func (s *Server) wakeTrace(_ context.Context, p *params) (any, error) {
+func (s *Server) wakeTrace(ctx context.Context, p *params) (any, error) {
 	aor, callID := p.str("aor"), p.str("call_id")
 	if p.err != nil {
 		return nil, p.err
 	}
-	found, err := s.service.Traces(aor, callID)
+	found, err := s.service.Traces(ctx, aor, callID)
 	if err != nil {
 		return nil, err
 	}

@@ -237,6 +237,21 @@ func TestInstancesNews(t *testing.T) {
 		other.register("eve@example.com", fcmContact("eve", "fcm-token-eve-1"), obj{"call_id": "back", "cseq": 2})
 		r.node.waitFor(t, "wake", "3-3")
 		r.node.waitFor(t, "give_up", "3-3")
+		if !other.endWake("eve@example.com", "3-3", "answered") {
+			t.Error("the wake is not known")
+		}
+		// Whichever is asked tells all.
+		for _, one := range []*rig{r.rig, other} {
+			eventually(t, "the whole story", func() bool {
+				story, events, _ := strings.Cut(one.trace("eve@example.com"), " answered ")
+				for _, event := range []string{"held", "pushing", "accepted", "registered", "signalled", "gave up", "ended"} {
+					if strings.Count(events, "{"+event+" ") != 1 {
+						return false
+					}
+				}
+				return story == "{[{pushing"
+			})
+		}
 	})
 }
 

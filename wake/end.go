@@ -68,6 +68,7 @@ func (s *Service) End(ctx context.Context, p EndParams) (bool, error) {
 	}
 	now := time.Now()
 	s.metrics.ends.WithLabelValues(string(p.Reason)).Inc()
+	s.traces.start(ended.Wake) // of another instance's wake this is its own part
 	s.traces.add(ended.Wake, now, eventEnded, "", string(p.Reason))
 	s.traces.setReason(ended.Wake, p.Reason)
 	s.log.Info("wake ended", "aor", aor, "call_id", ended.Wake.CallID, "node", p.Node, "kind", ended.Wake.Kind,

@@ -84,17 +84,3 @@ func (p *pace) share() float64 {
 	}
 	return min(float64(p.mean.Load())/float64(slowest), 1)
 }
-
-// Traces returns what this instance saw of the wakes of an AOR or of a Call-ID.
-func (s *Service) Traces(aor, callID string) ([]Timeline, error) {
-	if aor == "" && callID == "" {
-		return nil, &ParamError{"aor", "is missing; give aor or call_id"}
-	}
-	if aor != "" {
-		var err error
-		if aor, err = cleanAOR(aor); err != nil {
-			return nil, err
-		}
-	}
-	return s.traces.find(aor, callID), nil
-}

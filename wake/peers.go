@@ -46,6 +46,8 @@ type News struct {
 	// Device that is back, with NewsBack; the contact that rings, with
 	// NewsRings; the reason, with NewsEnded.
 	Detail string
+	// Timelines answer a question for traces.
+	Timelines []Timeline `json:",omitempty"`
 }
 
 // NewsName says what happened.
@@ -56,6 +58,9 @@ const (
 	NewsEnded NewsName = "ended"
 	NewsRings NewsName = "rings"
 	NewsBack  NewsName = "back"
+
+	newsAsk   NewsName = "ask" // for the timelines of AOR, or of the Call-ID in Call
+	newsTrace NewsName = "trace"
 )
 
 const (
@@ -113,6 +118,7 @@ func (s *Service) beat(ctx context.Context, known []string) []string {
 		return known
 	}
 	s.metrics.instances.Set(float64(len(living)))
+	s.others.Store(int64(len(living) - 1))
 	if slices.ContainsFunc(known, func(id string) bool { return !slices.Contains(living, id) }) {
 		s.reread(ctx)
 	}
@@ -226,7 +232,6 @@ func (s *Service) hear(n News) {
 	switch n.Name {
 	case NewsEnded:
 		if cl := s.endCall(w.key()); cl != nil {
-			s.traces.add(cl.wake, time.Now(), eventEnded, "", n.Detail)
 			s.traces.setReason(cl.wake, EndReason(n.Detail))
 			s.aftermath(cl, EndReason(n.Detail))
 		}
@@ -234,6 +239,12 @@ func (s *Service) hear(n News) {
 		if cl := s.calls.get(w); cl != nil {
 			s.rings(cl, n.Detail)
 		}
+	case newsAsk:
+		if !s.questions.own(n.Detail) {
+			s.peers.Tell(News{Name: newsTrace, Detail: n.Detail, Timelines: s.traces.find(n.AOR, n.Call)})
+		}
+	case newsTrace:
+		s.questions.answer(n.Detail, n.Timelines)
 	case NewsBack:
 		if cl := s.calls.get(w); cl != nil {
 			s.follow(cl, cl.set(n.Detail, back))

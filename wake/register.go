@@ -222,6 +222,7 @@ func (s *Service) findUnbound(ctx context.Context, r *Registration, onlyOne bool
 
 // back acts on a device that registered while w is held.
 func (s *Service) back(w Wake, r Registration) {
+	s.traces.start(w) // of another instance's wake this is its own part
 	s.traces.add(w, r.RegisteredAt, eventRegistered, r.Device, r.Source)
 	if r.Action == Bind {
 		s.metrics.woken.WithLabelValues(string(r.Address.Provider)).Observe(r.RegisteredAt.Sub(w.StartedAt).Seconds())

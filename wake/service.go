@@ -45,13 +45,15 @@ type Service struct {
 
 	instance string // among the peers; another one after each start
 
-	settings atomic.Pointer[settings]
-	calls    calls         // wakes that this instance owns
-	strikes  strikes       // failures in a row
-	pace     pace          // of the store
-	sources  []loadSource  // of the load
-	listings listings      // lists of all bindings under way
-	slots    chan struct{} // one per goroutine of spawn
+	settings  atomic.Pointer[settings]
+	calls     calls         // wakes that this instance owns
+	strikes   strikes       // failures in a row
+	questions questions     // to other instances
+	others    atomic.Int64  // instances that live, this one aside
+	pace      pace          // of the store
+	sources   []loadSource  // of the load
+	listings  listings      // lists of all bindings under way
+	slots     chan struct{} // one per goroutine of spawn
 
 	ctx     context.Context // ends when Stop's patience does
 	cancel  context.CancelFunc

@@ -207,8 +207,8 @@ func testNews(t *testing.T, one, two PeerStore) {
 		one.Tell(want) // until it listens
 		select {
 		case n := <-news:
-			if n != want {
-				t.Errorf("got %+v, want %+v", n, want)
+			if diff := cmp.Diff(want, n); diff != "" {
+				t.Errorf("news (-want +got):\n%s", diff)
 			}
 			heard = true
 		case <-time.After(10 * time.Millisecond):
