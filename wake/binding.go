@@ -47,6 +47,11 @@ type Registration struct {
 	// Gone says that the REGISTER ended the registration (expires 0): the
 	// device is not reachable by SIP now, and wakes nobody.
 	Gone bool
+	// Late says that the REGISTER came some time ago, at RegisteredAt. It is Stale
+	// as well if the device has registered since, under whatever Call-ID, and
+	// it is no sign of life now: the device counts as asleep, and only wakes are
+	// returned that had started when it came and are not past their deadline.
+	Late bool
 }
 
 // Status is what became of a REGISTER's push data.

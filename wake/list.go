@@ -205,12 +205,7 @@ func (s *Service) importOne(ctx context.Context, b Binding) (stored bool, err er
 			return false, nil
 		}
 	}
-	r := Registration{Binding: b, Action: Bind}
-	if _, err := s.store.Register(ctx, r); err != nil {
-		return false, err
-	}
 	// It has not registered just now: it is asleep, and to be pushed.
-	r.Gone = true
-	_, err = s.store.Register(ctx, r)
-	return err == nil, err
+	res, err := s.store.Register(ctx, Registration{Binding: b, Action: Bind, Late: true})
+	return err == nil && res.Status != Stale, err
 }

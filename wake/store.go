@@ -29,6 +29,8 @@ type Store interface {
 	// stores no unknown one (Status None).
 	// A store keeps a bounded number of devices of an AOR: one more replaces the
 	// one that has not registered for the longest time.
+	// With an error that wraps ErrUnavailable, the wakes that are known on this
+	// machine are returned nevertheless.
 	Register(ctx context.Context, r Registration) (Registered, error)
 
 	// Start stores the wake, then reads the AOR's bindings and recent
@@ -70,7 +72,9 @@ type Started struct {
 	Forked bool
 	// Full: as many wakes are open for the AOR as the store keeps. Nothing was
 	// stored and nothing is returned.
-	Full     bool
+	Full bool
+	// Cached: the store is away; this is what was remembered on this machine.
+	Cached   bool
 	Bindings []Binding
 	// Recent are the registrations of the last seconds, one per device, that
 	// were not Gone; devices without push among them.

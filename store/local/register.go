@@ -51,6 +51,9 @@ func (s *Store) apply(ctx context.Context, r *wake.Registration) (wake.Registere
 	s.expireDevices(st, now)
 	d := st.device(r.Device)
 	stale, err := st.newer(r, d)
+	if err == nil && !stale && r.Late {
+		stale, err = st.later(r, d)
+	}
 	if err != nil {
 		return wake.Registered{}, nil, err
 	}
@@ -68,14 +71,18 @@ func (s *Store) apply(ctx context.Context, r *wake.Registration) (wake.Registere
 	case r.Action == wake.Unbind:
 		wait, err = s.unbind(st, d, &res)
 	}
-	if err == nil && (r.Action != wake.Bind || r.Gone) {
+	if err == nil && !r.Late && (r.Action != wake.Bind || r.Gone) {
 		err = st.remember(r, now, now.Add(s.config.Recent))
 	}
 	if err != nil {
 		return wake.Registered{}, nil, err
 	}
 	res.Devices = st.bound()
-	if !r.Gone {
+	switch {
+	case r.Gone:
+	case r.Late:
+		res.Wakes = st.openBack(r.RegisteredAt, now)
+	default:
 		res.Wakes = st.open(r.RegisteredAt)
 	}
 	return res, wait, nil
@@ -127,9 +134,11 @@ func (s *Store) bind(sh *shard, st *state, d *device, r *wake.Registration, now 
 	}
 	refresh := same && d.durable()
 	d.value = append(d.value[:0], value...)
-	d.seen, d.gone = now, false
+	if d.gone = false; !r.Late {
+		d.seen = now
+	}
 	d.change(refresh)
-	if len(st.memory) > 0 {
+	if len(st.memory) > 0 && !r.Late {
 		st.forget(store.DeviceKey(r))
 	}
 	if refresh && !replaced {

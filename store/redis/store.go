@@ -35,9 +35,9 @@ type Store struct {
 	metrics *metrics
 	log     *slog.Logger
 
-	register, start, end, remove *goredis.Script
-	put, update, due             *goredis.Script
-	beat, retake                 *goredis.Script
+	register, late, start, end, remove *goredis.Script
+	put, update, due                   *goredis.Script
+	beat, retake                       *goredis.Script
 }
 
 var (
@@ -69,7 +69,7 @@ func New(c Config, log *slog.Logger, reg prometheus.Registerer) (*Store, error) 
 	}
 	s := &Store{
 		config: c, client: client, pipe: pipe, log: log,
-		register: registerScript(), start: startScript(), end: endScript(),
+		register: registerScript(), late: lateScript(), start: startScript(), end: endScript(),
 		remove: removeScript(),
 		put:    putScript(), update: updateScript(), due: dueScript(),
 		beat: beatScript(), retake: retakeScript(),
@@ -151,10 +151,14 @@ func (s *Store) Register(ctx context.Context, r wake.Registration) (wake.Registe
 		}
 	}
 	var answer any
+	script := s.register
+	if r.Late {
+		script = s.late
+	}
 	if s.config.isCluster() {
-		answer, err = s.registerCluster(ctx, keys, args)
+		answer, err = s.registerCluster(ctx, script, keys, args)
 	} else {
-		c := s.run(ctx, s.register, keys, args...)
+		c := s.run(ctx, script, keys, args...)
 		answer, err = c.wait(ctx)
 	}
 	if err == nil {
@@ -169,17 +173,21 @@ func (s *Store) Register(ctx context.Context, r wake.Registration) (wake.Registe
 // registerCluster sends the script and the entries of the token index at once,
 // to different servers. Not through the shared pipeline: that may send one after
 // the other. It returns what the script would return if it had all keys.
-func (s *Store) registerCluster(ctx context.Context, keys []string, args []any) (any, error) {
+func (s *Store) registerCluster(ctx context.Context, register *goredis.Script, keys []string, args []any) (any, error) {
 	tokens, aor := keys[2:], args[10]
 	p := s.client.Pipeline()
-	script := s.register.EvalSha(ctx, p, keys[:2], args...)
+	script := register.EvalSha(ctx, p, keys[:2], args...)
 	index := make([]*goredis.Cmd, len(tokens))
 	for i, key := range tokens {
-		index[i] = p.Do(ctx, "set", key, aor, "px", s.config.Retention.Milliseconds(), "get")
+		set := []any{"set", key, aor, "px", s.config.Retention.Milliseconds(), "get"}
+		if register == s.late {
+			set = append(set, "nx")
+		}
+		index[i] = p.Do(ctx, set...)
 	}
 	_, _ = p.Exec(ctx) // every command has its own error
 	if noScript(script.Err()) {
-		script = s.register.Eval(ctx, s.client, keys[:2], args...)
+		script = register.Eval(ctx, s.client, keys[:2], args...)
 	}
 	if err := script.Err(); err != nil {
 		return nil, s.unavailable(ctx, err)
@@ -224,6 +232,9 @@ func (s *Store) registered(ctx context.Context, r *wake.Registration, answer any
 		w, err := store.DecodeWake(r.AOR, []byte(value))
 		if err != nil {
 			return wake.Registered{}, err
+		}
+		if r.Late && !w.Deadline.After(time.Now()) {
+			continue
 		}
 		res.Wakes = append(res.Wakes, w)
 	}

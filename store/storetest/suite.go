@@ -69,6 +69,8 @@ func Run(t *testing.T, open Open) {
 		{"Invariant1OlderCSeqNeverWins", testCSeqRace},
 		{"Invariant1NoLostWakeRace", testNoLostWake},
 		{"Invariant1NoLostWakeRandom", testRandom},
+		{"LateOrder", testLateOrder},
+		{"LateWakes", testLateWakes},
 		{"Invariant2OneStartWins", testStartRace},
 		{"Invariant4RemoveSparesNewToken", testRemoveRace},
 		{"Invariant4NoBindingLost", testBindRace},

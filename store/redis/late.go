@@ -1,0 +1,90 @@
+package redis
+
+import goredis "github.com/redis/go-redis/v9"
+
+// lateScript: KEYS and ARGV as registerScript has them, and the same answer. It
+// applies a REGISTER that came some time ago: whatever the device has done since
+// wins, by Call-ID and CSeq or by the time of the REGISTER, and it is no sign of
+// life: its seen is 0 and it is not remembered. The wakes that are returned are
+// those that were open when it came. An entry of the token index stays as it is:
+// it may be that of a later REGISTER of another AOR.
+func lateScript() *goredis.Script {
+	return goredis.NewScript(prelude + `
+local now, retention = clock(), tonumber(ARGV[8])
+local device, value, field, gone = ARGV[3], ARGV[4], ARGV[5], ARGV[2] == '1'
+local _, registered, cseq, callid, address = head(value)
+local list = devices(redis.call('GET', KEYS[1]), now - retention * 1000)
+local mem = memory(KEYS[2], redis.call('HGETALL', KEYS[2]), now)
+
+local known
+for i, d in ipairs(list) do
+  if d[1] == device then known = i end
+end
+local function newer(v)
+  local _, r, c, id = head(v)
+  if id == callid and c ~= cseq then return c > cseq end
+  return r > registered
+end
+local last = mem[field] and string.sub(mem[field], 4 + struct.unpack('>I2', mem[field], 2))
+if known and newer(list[known][2]) or last and newer(last) then
+  return {'stale', #list, {}, {}, {}}
+end
+
+local status, went, previous, rest = 'none', {}, {}, {}
+if ARGV[1] == 'bind' and not gone then
+  for _, d in ipairs(list) do
+    local _, r, _, _, other = head(d[2])
+    if d[1] == device or not shares(other, address) then
+      rest[#rest + 1] = d
+    elseif r > registered then
+      return {'stale', #list, {}, {}, {}}
+    else
+      went[#went + 1] = d[1]
+      went[#went + 1] = d[2]
+    end
+  end
+  status = 'stored'
+  if known then
+    local old = list[known][2]
+    value = string.sub(value, 1, 17) .. string.sub(old, 18, 25) .. string.sub(value, 26)
+    if select(5, head(old)) == address then
+      status = 'refreshed'
+      value = string.sub(value, 1, 1) .. string.sub(old, 2, 9) .. string.sub(value, 10)
+    else
+      went[#went + 1] = device
+      went[#went + 1] = old
+    end
+    list[known][2] = value
+  else
+    rest[#rest + 1] = {device, value}
+  end
+  list = rest
+  bound(list, tonumber(ARGV[12]), '', went)
+  save(KEYS[1], list, retention)
+  for i = 3, #KEYS do
+    previous[i - 2] = redis.call('SET', KEYS[i], ARGV[11], 'NX', 'GET', 'PX', retention) or ''
+  end
+elseif ARGV[1] == 'bind' and known then
+  local old = list[known][2]
+  local function orderEnd(s) return 39 + struct.unpack('>I2', s, 38) end
+  list[known][2] = string.sub(old, 1, 25) .. string.sub(value, 26, orderEnd(value)) .. string.sub(old, orderEnd(old) + 1)
+  save(KEYS[1], list)
+  status = 'refreshed'
+elseif ARGV[1] == 'unbind' and known then
+  went = {device, list[known][2]}
+  table.remove(list, known)
+  save(KEYS[1], list)
+  status = 'removed'
+end
+
+local wakes = {}
+if not gone then
+  for f, v in pairs(mem) do
+    if string.byte(f) == 119 then
+      local from, to = struct.unpack('>I8I8', v, 2)
+      if from <= registered and to >= registered then wakes[#wakes + 1] = v end
+    end
+  end
+end
+return {status, #list, wakes, went, previous}`)
+}
