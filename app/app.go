@@ -19,6 +19,7 @@ import (
 	"github.com/sipwake/sipwake/config"
 	"github.com/sipwake/sipwake/push"
 	"github.com/sipwake/sipwake/rpc"
+	"github.com/sipwake/sipwake/store/fallback"
 	"github.com/sipwake/sipwake/wake"
 )
 
@@ -32,6 +33,7 @@ type App struct {
 
 	cfg        *config.Config // as it was at the start
 	store      store
+	fallback   *fallback.Store // nil if the store never goes away, or by configuration
 	dispatcher *push.Dispatcher
 	service    *wake.Service
 	rpc        *rpc.Server
@@ -68,12 +70,16 @@ func New(cfg *config.Config, version string, log *slog.Logger) (*App, error) {
 		return nil, problem(cfg, storeField(cfg), err)
 	}
 	a.onStop("store", func(context.Context) error { return a.store.Close() })
+	rules, err := a.openFallback(log)
+	if err != nil {
+		return nil, errors.Join(err, a.Stop(context.Background()))
+	}
 	a.dispatcher = push.NewDispatcher(log, a.reg)
 	if err := a.dispatcher.SetApps(parts.apps); err != nil {
 		return nil, errors.Join(err, a.Stop(context.Background()))
 	}
 	peers, _ := a.store.(wake.Peers) // the embedded store has one instance only
-	a.service = wake.NewService(cfg.Wake, parts.nodes, a.store, a.store, a.store, peers, a.dispatcher, log, a.reg)
+	a.service = wake.NewService(cfg.Wake, parts.nodes, rules, a.store, a.store, peers, a.dispatcher, log, a.reg)
 	a.onStop("signals", a.service.Stop)
 	a.share()
 	a.onStop("pushes", a.dispatcher.Stop)
@@ -142,6 +148,9 @@ func (a *App) startLoops() {
 	var loops sync.WaitGroup
 	loops.Go(func() { a.service.Refresh(ctx, a.store) })
 	loops.Go(func() { a.service.Outbox(ctx, outboxEvery) })
+	if a.fallback != nil {
+		loops.Go(func() { a.fallback.Run(ctx, a.service.Replayed) })
+	}
 	a.onStop("loops", func(context.Context) error {
 		cancel()
 		loops.Wait()

@@ -177,5 +177,6 @@ func needRestart(was, is *config.Config) []string {
 func ownStore(cfg *config.Config) config.Store {
 	s := cfg.Store
 	s.Local.Recent, s.Redis.Recent = 0, 0
+	s.Fallback.Recent, s.Fallback.Retention = 0, 0
 	return s
 }

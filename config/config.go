@@ -15,6 +15,7 @@ import (
 	"github.com/sipwake/sipwake/push/webhook"
 	"github.com/sipwake/sipwake/push/webpush"
 	"github.com/sipwake/sipwake/rpc"
+	"github.com/sipwake/sipwake/store/fallback"
 	"github.com/sipwake/sipwake/store/local"
 	"github.com/sipwake/sipwake/store/redis"
 	"github.com/sipwake/sipwake/wake"
@@ -66,6 +67,8 @@ type Store struct {
 	Type  string       `yaml:"type"`
 	Local local.Config `yaml:"local"`
 	Redis redis.Config `yaml:"redis"`
+	// Fallback is what is done while Redis is away.
+	Fallback fallback.Config `yaml:"fallback"`
 }
 
 // The values of Store.Type.
@@ -97,6 +100,8 @@ func (c *Config) SetDefaults() {
 	c.Store.Local.Recent, c.Store.Redis.Recent = c.Wake.Recent, c.Wake.Recent
 	c.Store.Local.SetDefaults()
 	c.Store.Redis.SetDefaults()
+	c.Store.Fallback.Recent, c.Store.Fallback.Retention = c.Wake.Recent, c.Store.Redis.Retention
+	c.Store.Fallback.SetDefaults()
 	for i := range c.Nodes {
 		setDefault(&c.Nodes[i].Type, NodeKamailio)
 		c.Nodes[i].SetDefaults()
@@ -143,6 +148,7 @@ func (c *Config) Validate(report func(field, problem string)) {
 		c.Store.Local.Validate(below("store.local"))
 	case StoreRedis:
 		c.Store.Redis.Validate(below("store.redis"))
+		c.Store.Fallback.Validate(below("store.fallback"))
 	default:
 		report("store.type", "must be local or redis")
 	}

@@ -139,6 +139,7 @@ type startResult struct {
 	Outcome wake.Outcome `json:"outcome"`
 	Devices int          `json:"devices"`
 	HoldS   int          `json:"hold_s"`
+	Cached  bool         `json:"cached,omitempty"`
 }
 
 func (s *Server) wakeStart(ctx context.Context, p *params) (any, error) {
@@ -155,7 +156,7 @@ func (s *Server) wakeStart(ctx context.Context, p *params) (any, error) {
 		return nil, err
 	}
 	// Rounded up: a node that stops holding early loses calls.
-	return startResult{r.Outcome, r.Devices, int(math.Ceil(r.Hold.Seconds()))}, nil
+	return startResult{r.Outcome, r.Devices, int(math.Ceil(r.Hold.Seconds())), r.Cached}, nil
 }
 
 func (s *Server) wakeProgress(ctx context.Context, p *params) (any, error) {

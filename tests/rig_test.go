@@ -93,6 +93,9 @@ func (r *rig) writeConfig(o rigOptions) {
 	if o.store == "" {
 		o.store = "  type: local\n  local:\n    path: " + filepath.Join(r.dir, "bindings.db")
 	}
+	if strings.Contains(o.store, "type: redis") && !strings.Contains(o.store, "fallback:") {
+		o.store += "\n  fallback:\n    spool: " + filepath.Join(r.dir, "spool")
+	}
 	if o.recent == 0 {
 		o.recent = 50 * time.Millisecond
 	}

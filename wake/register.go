@@ -75,6 +75,7 @@ func (s *Service) Register(ctx context.Context, p RegisterParams) (RegisterResul
 	stored, err := s.store.Register(ctx, r)
 	s.pace.observe(began)
 	if err != nil {
+		s.registerBack(stored.Wakes, r) // those known here while the store is away
 		return RegisterResult{}, err
 	}
 	res.Status, res.Devices = stored.Status, stored.Devices
@@ -197,6 +198,9 @@ func featureCaps(providers ...pnparam.Provider) []string {
 // there is none.
 func (s *Service) findUnbound(ctx context.Context, r *Registration, onlyOne bool) error {
 	bindings, err := s.store.Bindings(ctx, Query{AOR: r.AOR})
+	if errors.Is(err, ErrUnavailable) && r.Device != "" {
+		return nil // Register fails too, but the REGISTER is kept for later
+	}
 	if err != nil {
 		return err
 	}

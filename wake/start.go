@@ -51,6 +51,7 @@ type StartResult struct {
 	Outcome Outcome
 	Devices int           // that can be pushed
 	Hold    time.Duration // how long to hold; 0: do not wait
+	Cached  bool          // the store is away: these are the devices known here
 }
 
 // Start wakes the sleeping devices of an AOR for a held request. It returns once
@@ -78,6 +79,7 @@ func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error)
 		return StartResult{}, err
 	}
 	res := s.wakeDevices(cl, p.Live, st)
+	res.Cached = st.Cached
 	if res.Outcome != Pushing && res.Outcome != Awake {
 		s.endCall(w.key())
 	}
@@ -140,6 +142,9 @@ func (s *Service) wakeDevices(cl *call, live []string, st Started) StartResult {
 	}
 	s.traces.start(w)
 	s.traces.add(w, w.StartedAt, eventHeld, "", w.Node)
+	if st.Cached {
+		s.traces.add(w, w.StartedAt, eventCached, "", "the store is away")
+	}
 	for _, r := range st.Recent {
 		cl.add(r.key(), bindingOf(r))
 		s.traces.add(w, r.RegisteredAt, eventAwake, r.Device, r.Source)

@@ -31,6 +31,7 @@ type Event struct {
 // The names of events.
 const (
 	eventHeld       = "held"        // wake.start came
+	eventCached     = "cached"      // the store is away: the devices are those known here
 	eventAwake      = "awake"       // device registered a moment ago: not pushed
 	eventWithheld   = "withheld"    // the device is being rung: its push waits; detail says how long
 	eventAnswering  = "answering"   // the device that is being rung answered: it is awake, no push

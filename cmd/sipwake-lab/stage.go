@@ -66,7 +66,7 @@ func (s *stage) start(ctx context.Context) (err error) {
 			return err
 		}
 		s.children.Add(r)
-		store = "  type: redis\n  redis:\n    addresses: [\"" + r.Address() + "\"]"
+		store = "  type: redis\n  redis:\n    addresses: [\"" + r.Address() + "\"]\n  fallback:\n    spool: " + s.dir + "/spool"
 	}
 	return s.startSipwake(ctx, rpcPort, store)
 }

@@ -249,7 +249,7 @@ func TestServeTwiceOnOneStore(t *testing.T) {
 // error has the log's lines and no others.
 func TestServeLogsOnlyItsOwnFormat(t *testing.T) {
 	dir := configured(t)
-	edit(t, dir, "store:", "log:\n  level: debug\nstore:\n  type: redis\n  redis:\n    addresses: [\""+freePort(t)+"\"]")
+	edit(t, dir, "store:", "log:\n  level: debug\nstore:\n  type: redis\n  redis:\n    addresses: [\""+freePort(t)+"\"]\n  fallback:\n    spool: "+dir+"/spool")
 	s := serve(t, dir)
 	res, err := http.Get("http://" + s.operations + "/readyz")
 	if err != nil {

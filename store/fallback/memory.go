@@ -1,0 +1,300 @@
+package fallback
+
+import (
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sipwake/sipwake/store"
+	"github.com/sipwake/sipwake/wake"
+)
+
+// memory remembers bounded many AORs, those that were used last.
+type memory struct {
+	size              int
+	recent, retention time.Duration
+
+	mu   sync.Mutex
+	aors map[string]*entry
+	ring entry               // next: used last, prev: used first
+	held map[string]struct{} // AORs with a wake that the store does not know
+}
+
+func newMemory(c Config) *memory {
+	m := &memory{size: c.Cache, recent: c.Recent, retention: c.Retention,
+		aors: make(map[string]*entry), held: make(map[string]struct{})}
+	m.ring.next, m.ring.prev = &m.ring, &m.ring
+	return m
+}
+
+func (m *memory) len() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.aors)
+}
+
+// get returns the AOR's entry, used last from now on; nil if there is none.
+func (m *memory) get(aor string) *entry {
+	e := m.aors[aor]
+	if e != nil && m.ring.next != e {
+		e.unlink()
+		m.link(e)
+	}
+	return e
+}
+
+// make returns the AOR's entry, a new one if there is none.
+func (m *memory) make(aor string) *entry {
+	if e := m.get(aor); e != nil {
+		return e
+	}
+	e := &entry{aor: strings.Clone(aor)} // the caller's may be part of a long text
+	m.aors[e.aor] = e
+	m.link(e)
+	if len(m.aors) > m.size {
+		m.drop(m.ring.prev)
+	}
+	return e
+}
+
+func (m *memory) link(e *entry) {
+	e.prev, e.next = &m.ring, m.ring.next
+	e.prev.next, e.next.prev = e, e
+}
+
+func (e *entry) unlink() { e.prev.next, e.next.prev = e.next, e.prev }
+
+func (m *memory) drop(e *entry) {
+	e.unlink()
+	delete(m.aors, e.aor)
+	delete(m.held, e.aor)
+}
+
+// tidy forgets an AOR of which nothing is known.
+func (m *memory) tidy(e *entry) {
+	if len(e.devices)+len(e.wakes)+len(e.tombs)+len(e.signs) == 0 {
+		m.drop(e)
+	}
+}
+
+// registered notes what the store has taken, and adds the wakes that it does not
+// know.
+func (m *memory) registered(r *wake.Registration, res *wake.Registered) {
+	if r.Late || res.Status == wake.Stale {
+		return
+	}
+	var room [512]byte
+	value, err := store.AppendBinding(room[:0], &r.Binding, time.Time{})
+	if err != nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e := m.get(r.AOR)
+	if e == nil {
+		if r.Action != wake.Bind || r.Gone {
+			return
+		}
+		e = m.make(r.AOR)
+	}
+	e.apply(r, value, time.Now())
+	if len(e.devices) > res.Devices { // some were removed by other instances
+		e.keepOnly(r.Device)
+	}
+	if len(e.wakes) > 0 && !r.Gone {
+		for _, w := range e.open(r.RegisteredAt) {
+			if w.held && !hasWake(res.Wakes, w.ID) {
+				res.Wakes = append(res.Wakes, w.Wake)
+			}
+		}
+	}
+	m.tidy(e)
+}
+
+func hasWake(list []wake.Wake, id string) bool {
+	for _, w := range list {
+		if w.ID == id {
+			return true
+		}
+	}
+	return false
+}
+
+// registerAway notes what the store could not take, and returns the open wakes. A
+// stale registration changes nothing.
+func (m *memory) registerAway(r *wake.Registration) (wakes []wake.Wake, stale bool) {
+	var room [512]byte
+	value, err := store.AppendBinding(room[:0], &r.Binding, time.Time{})
+	if err != nil {
+		return nil, true
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	e := m.make(r.AOR)
+	e.expire(now, m)
+	if e.stale(r) {
+		m.tidy(e)
+		return nil, true
+	}
+	e.apply(r, value, now)
+	if !r.Gone {
+		for _, w := range e.open(r.RegisteredAt) {
+			wakes = append(wakes, w.Wake)
+		}
+	}
+	m.tidy(e)
+	return wakes, false
+}
+
+// started notes a wake that the store has taken, and the bindings it knows.
+func (m *memory) started(w *wake.Wake, res *wake.Started) {
+	if res.Ended || res.Full || res.Duplicate {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(res.Bindings) == 0 && m.aors[w.AOR] == nil {
+		return
+	}
+	e := m.make(w.AOR)
+	e.expire(time.Now(), m)
+	e.learn(res.Bindings, w.StartedAt)
+	e.hold(w, false)
+}
+
+// startAway starts a wake without the store. It reports false if nothing is known
+// of the AOR.
+func (m *memory) startAway(w *wake.Wake) (wake.Started, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e := m.get(w.AOR)
+	if e == nil {
+		return wake.Started{}, false
+	}
+	now := time.Now()
+	e.expire(now, m)
+	res := wake.Started{Cached: true}
+	for _, t := range e.tombs {
+		if t.node == w.Node && t.call == w.Call {
+			return wake.Started{Ended: true, Cached: true}, true
+		}
+	}
+	others := 0
+	for _, o := range e.wakes {
+		switch past := w.StartedAt.After(o.Deadline); {
+		case past:
+		case o.Node == w.Node && o.Call == w.Call:
+			if o.ID != w.ID {
+				return wake.Started{Duplicate: true, Cached: true}, true
+			}
+		default:
+			others++
+			res.Forked = res.Forked || o.CallID == w.CallID
+		}
+	}
+	if others >= store.MaxWakes {
+		return wake.Started{Full: true, Cached: true}, true
+	}
+	res.Bindings, res.Recent = e.known(now.Add(-m.recent), now.Add(-m.retention))
+	if len(res.Bindings)+len(res.Recent) == 0 {
+		m.tidy(e)
+		return wake.Started{}, false
+	}
+	e.hold(w, true)
+	m.held[e.aor] = struct{}{}
+	return res, true
+}
+
+// end forgets the wake. If it is not known and the store is away, a Start that
+// comes later finds a tombstone.
+func (m *memory) end(aor, node, call string, away bool) (wake.Wake, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e := m.get(aor)
+	if e == nil {
+		if !away {
+			return wake.Wake{}, false
+		}
+		e = m.make(aor)
+	}
+	defer m.tidy(e)
+	for i, w := range e.wakes {
+		if w.Node == node && w.Call == call {
+			e.wakes = append(e.wakes[:i], e.wakes[i+1:]...)
+			return w.Wake, true
+		}
+	}
+	if now := time.Now(); away {
+		e.expire(now, m)
+		if len(e.tombs) < store.MaxWakes {
+			e.tombs = append(e.tombs, tomb{node, call, now.Add(store.Tombstone)})
+		}
+	}
+	return wake.Wake{}, false
+}
+
+func (m *memory) remove(r *wake.Removal) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if e := m.aors[r.AOR]; e != nil {
+		e.remove(r)
+		m.tidy(e)
+	}
+}
+
+// learn replaces what is known of the AOR's bindings by what the store had when
+// it was asked.
+func (m *memory) learn(aor string, list []wake.Binding, asked time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(list) == 0 && m.aors[aor] == nil {
+		return
+	}
+	e := m.make(aor)
+	e.learn(list, asked)
+	m.tidy(e)
+}
+
+// heldWakes returns the open wakes that the store does not know.
+func (m *memory) heldWakes() []wake.Wake {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var list []wake.Wake
+	now := time.Now()
+	for aor := range m.held {
+		e := m.aors[aor]
+		e.expire(now, m)
+		before := len(list)
+		for _, w := range e.wakes {
+			if w.held && w.Deadline.After(now) {
+				list = append(list, w.Wake)
+			}
+		}
+		if len(list) == before {
+			delete(m.held, aor)
+		}
+		m.tidy(e)
+	}
+	return list
+}
+
+// stored notes that the store knows the wake.
+func (m *memory) stored(w *wake.Wake) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if e := m.aors[w.AOR]; e != nil {
+		for i := range e.wakes {
+			if e.wakes[i].ID == w.ID {
+				e.wakes[i].held = false
+			}
+		}
+	}
+}
+
+// holds tells whether there are wakes that the store may not know.
+func (m *memory) holds() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.held) > 0
+}
