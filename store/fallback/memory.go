@@ -15,6 +15,7 @@ type memory struct {
 	recent, retention time.Duration
 
 	mu   sync.Mutex
+	room []byte // a value being written
 	aors map[string]*entry
 	ring entry               // next: used last, prev: used first
 	held map[string]struct{} // AORs with a wake that the store does not know
@@ -77,19 +78,27 @@ func (m *memory) tidy(e *entry) {
 	}
 }
 
+// encode writes the binding's value. It is good until the lock is given back.
+func (m *memory) encode(b *wake.Binding) ([]byte, error) {
+	value, err := store.AppendBinding(m.room[:0], b, time.Time{})
+	if err == nil {
+		m.room = value
+	}
+	return value, err
+}
+
 // registered notes what the store has taken, and adds the wakes that it does not
 // know.
 func (m *memory) registered(r *wake.Registration, res *wake.Registered) {
 	if r.Late || res.Status == wake.Stale {
 		return
 	}
-	var room [512]byte
-	value, err := store.AppendBinding(room[:0], &r.Binding, time.Time{})
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	value, err := m.encode(&r.Binding)
 	if err != nil {
 		return
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	e := m.get(r.AOR)
 	if e == nil {
 		if r.Action != wake.Bind || r.Gone {
@@ -123,13 +132,12 @@ func hasWake(list []wake.Wake, id string) bool {
 // registerAway notes what the store could not take, and returns the open wakes. A
 // stale registration changes nothing.
 func (m *memory) registerAway(r *wake.Registration) (wakes []wake.Wake, stale bool) {
-	var room [512]byte
-	value, err := store.AppendBinding(room[:0], &r.Binding, time.Time{})
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	value, err := m.encode(&r.Binding)
 	if err != nil {
 		return nil, true
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	now := time.Now()
 	e := m.make(r.AOR)
 	e.expire(now, m)

@@ -344,7 +344,9 @@ func TestSpoolIsOlder(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		r.store.Run(ctx, func(_ context.Context, reg wake.Registration, res wake.Registered) { t.Errorf("replayed %v %v", reg, res) })
+		r.store.Run(ctx, func(_ context.Context, reg wake.Registration, res wake.Registered) {
+			t.Errorf("replayed %v %v", reg, res)
+		})
 	}()
 	eventually(t, "the spool is empty", func() bool { return r.metric("sipwake_store_spool") == 0 })
 	cancel()

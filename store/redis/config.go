@@ -37,6 +37,9 @@ type Config struct {
 	// Timeout is how long one answer of Redis may take. An RPC ends at its own
 	// deadline anyway; this frees the connection.
 	Timeout time.Duration `yaml:"timeout"`
+	// WaitReplicas is how many replicas must have a write before it counts; 0 takes
+	// the master's word.
+	WaitReplicas int `yaml:"wait_replicas"`
 	// Queue is how many commands may wait for their answers, over all RPCs.
 	Queue int `yaml:"queue"`
 	// Retention is how long a binding outlives its last REGISTER.
@@ -117,6 +120,9 @@ func (c *Config) Validate(report func(field, problem string)) {
 	if c.PoolSize < 1 {
 		report("pool_size", "must be 1 or more")
 	}
+	if c.WaitReplicas < 0 {
+		report("wait_replicas", "must be 0 or more")
+	}
 	if c.Queue < 1 {
 		report("queue", "must be 1 or more")
 	}
@@ -162,19 +168,29 @@ func (c *Config) options() (*goredis.UniversalOptions, error) {
 			MaxQueuedCommands: c.Queue,
 		},
 	}
-	for file, to := range map[string]*string{c.PasswordFile: &o.Password, c.SentinelPasswordFile: &o.SentinelPassword} {
-		if file == "" {
+	var problems []error
+	for _, f := range []struct {
+		field, file string
+		to          *string
+	}{
+		{"password_file", c.PasswordFile, &o.Password},
+		{"sentinel_password_file", c.SentinelPasswordFile, &o.SentinelPassword},
+	} {
+		if f.file == "" {
 			continue
 		}
-		text, err := secret.ReadText(file)
+		text, err := secret.ReadText(f.file)
 		if err != nil {
-			return nil, fmt.Errorf("cannot read Redis password: %w", err)
+			problems = append(problems, fmt.Errorf("%s: %w", f.field, err))
+			continue
 		}
-		*to = text.Reveal()
+		*f.to = text.Reveal()
 	}
 	var err error
-	o.TLSConfig, err = c.TLS.load()
-	return o, err
+	if o.TLSConfig, err = c.TLS.load(); err != nil {
+		problems = append(problems, err)
+	}
+	return o, errors.Join(problems...)
 }
 
 func (c *TLSConfig) load() (*tls.Config, error) {
@@ -182,22 +198,26 @@ func (c *TLSConfig) load() (*tls.Config, error) {
 		return nil, nil
 	}
 	t := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: c.ServerName}
+	var problems []error
 	if c.CAFile != "" {
 		pem, err := os.ReadFile(c.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("cannot read CA of Redis: %w", err)
-		}
 		t.RootCAs = x509.NewCertPool()
-		if !t.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("cannot read CA of Redis %q: %w", c.CAFile, errNoCertificate)
+		switch {
+		case err != nil:
+			problems = append(problems, fmt.Errorf("tls.ca_file: cannot read file: %w", err))
+		case !t.RootCAs.AppendCertsFromPEM(pem):
+			problems = append(problems, fmt.Errorf("tls.ca_file: %s: %w", c.CAFile, errNoCertificate))
 		}
 	}
 	if c.CertFile != "" {
 		cert, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
 		if err != nil {
-			return nil, fmt.Errorf("cannot read certificate for Redis: %w", err)
+			problems = append(problems, fmt.Errorf("tls.cert_file: cannot read certificate and key: %w", err))
 		}
 		t.Certificates = []tls.Certificate{cert}
+	}
+	if len(problems) > 0 {
+		return nil, errors.Join(problems...)
 	}
 	return t, nil
 }

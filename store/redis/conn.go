@@ -21,6 +21,13 @@ type piper interface {
 	AsyncAutoPipeline() (*goredis.AutoPipeliner, error)
 }
 
+// silent keeps go-redis from writing to standard error, past the log. What it has
+// to say is in the errors of its commands.
+type silent struct{}
+
+// Printf does nothing.
+func (silent) Printf(context.Context, string, ...any) {}
+
 // call is a script on its way.
 type call struct {
 	s      *Store
@@ -90,6 +97,8 @@ func (s *Store) unavailable(ctx context.Context, err error) error {
 		return fmt.Errorf("%w: too many commands wait for Redis", wake.ErrUnavailable)
 	case errors.Is(err, goredis.ErrClosed):
 		return fmt.Errorf("%w: the store is closed", wake.ErrUnavailable)
+	case errors.Is(err, errReplicas):
+		return fmt.Errorf("%w: %w", wake.ErrUnavailable, err)
 	case errors.As(err, &netErr), errors.As(err, &certErr),
 		errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return fmt.Errorf("%w: %w", wake.ErrUnavailable, err)

@@ -57,7 +57,11 @@ func New(c Config, log *slog.Logger, reg prometheus.Registerer) (*Store, error) 
 	if err != nil {
 		return nil, err
 	}
+	goredis.SetLogger(silent{})
 	client := goredis.NewUniversalClient(o)
+	if c.WaitReplicas > 0 {
+		waitForReplicas(client, c.WaitReplicas)
+	}
 	p, ok := client.(piper)
 	if !ok {
 		panic("BUG: a go-redis client without pipeline")

@@ -346,14 +346,16 @@ func TestConfig(t *testing.T) {
 			t.Errorf("nothing is said about %s", field)
 		}
 	}
-	for name, c := range map[string]redis.Config{
-		"password": {PasswordFile: "/nonexistent"}, "sentinel": {MasterName: "m", SentinelPasswordFile: "/nonexistent"},
-		"ca": {TLS: redis.TLSConfig{Enabled: true, CAFile: "/nonexistent"}}, "not pem": {TLS: redis.TLSConfig{Enabled: true, CAFile: os.Args[0]}},
-		"cert": {TLS: redis.TLSConfig{Enabled: true, CertFile: "/nonexistent", KeyFile: "/nonexistent"}},
+	for field, c := range map[string]redis.Config{
+		"password_file": {PasswordFile: "/nonexistent"}, "sentinel_password_file": {MasterName: "m", SentinelPasswordFile: "/nonexistent"},
+		"tls.ca_file": {TLS: redis.TLSConfig{Enabled: true, CAFile: "/nonexistent"}}, "tls.ca_file: " + os.Args[0]: {TLS: redis.TLSConfig{Enabled: true, CAFile: os.Args[0]}},
+		"tls.cert_file": {TLS: redis.TLSConfig{Enabled: true, CertFile: "/nonexistent", KeyFile: "/nonexistent"}},
 	} {
 		if s, err := redis.New(c, slog.New(slog.DiscardHandler), nil); err == nil {
 			_ = s.Close()
-			t.Errorf("%s: no error", name)
+			t.Errorf("%s: no error", field)
+		} else if !strings.HasPrefix(err.Error(), field+": ") {
+			t.Errorf("%s: %v", field, err)
 		}
 	}
 }
