@@ -16,8 +16,16 @@ import (
 
 // Every method that an RPC waits for is one write and one answer.
 func TestOneRoundTrip(t *testing.T) {
-	proxy := newProxy(t, storetest.StartRedis(t))
-	s := open(t, redis.Config{Addresses: []string{proxy.addr}})
+	t.Run("alone", func(t *testing.T) { testOneRoundTrip(t, storetest.StartRedis(t), 0) })
+	t.Run("confirmed by a replica", func(t *testing.T) {
+		master, _ := replicated(t, 1)
+		testOneRoundTrip(t, master.Addr, 1)
+	})
+}
+
+func testOneRoundTrip(t *testing.T, addr string, replicas int) {
+	proxy := newProxy(t, addr)
+	s := open(t, redis.Config{Addresses: []string{proxy.addr}, WaitReplicas: replicas})
 	ctx := context.Background()
 	r := storetest.Registration("alice@example.com", 1)
 	w := wake.Wake{ID: "1", AOR: r.AOR, Node: "n", Call: "c", StartedAt: time.Now(), Deadline: time.Now().Add(time.Minute)}

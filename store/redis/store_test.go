@@ -73,40 +73,6 @@ func register(t testing.TB, s wake.Store, r wake.Registration) wake.Registered {
 	return got
 }
 
-// A cluster of two servers that share the slots.
-func TestContractCluster(t *testing.T) {
-	a, b := storetest.NewRedis(t, "--cluster-enabled", "yes"), storetest.NewRedis(t, "--cluster-enabled", "yes")
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
-	defer cancel()
-	ca, cb := client(t, a.Addr), client(t, b.Addr)
-	host, port, _ := strings.Cut(b.Addr, ":")
-	for _, err := range []error{
-		ca.ClusterAddSlotsRange(ctx, 0, 8191).Err(), cb.ClusterAddSlotsRange(ctx, 8192, 16383).Err(),
-		ca.Do(ctx, "cluster", "set-config-epoch", 1).Err(), cb.Do(ctx, "cluster", "set-config-epoch", 2).Err(),
-		ca.ClusterMeet(ctx, host, port).Err(),
-	} {
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, c := range []*goredis.Client{ca, cb} {
-		for !strings.Contains(c.ClusterInfo(ctx).Val(), "cluster_state:ok") {
-			if ctx.Err() != nil {
-				t.Fatal("the cluster does not come up")
-			}
-			time.Sleep(20 * time.Millisecond)
-		}
-	}
-	contract(t, redis.Config{Addresses: []string{a.Addr, b.Addr}})
-	t.Run("Peers", func(t *testing.T) {
-		c := redis.Config{Addresses: []string{a.Addr, b.Addr}, Prefix: "peers:"}
-		storetest.RunPeers(t, open(t, c), open(t, c))
-	})
-	if ca.DBSize(ctx).Val() == 0 || cb.DBSize(ctx).Val() == 0 {
-		t.Error("only one server was used")
-	}
-}
-
 func TestSentinel(t *testing.T) {
 	master := storetest.NewRedis(t, "--requirepass", "hunter2")
 	host, port, _ := strings.Cut(master.Addr, ":")
