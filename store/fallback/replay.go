@@ -14,6 +14,9 @@ const (
 	runMaxPause = 10 * time.Second       // between tries to empty the spool
 	patience    = 2 * time.Second        // with one request
 	replayBatch = 256
+	// clockSkew is how far the clocks of instances may differ. A device that
+	// registered so long before a wake may be signalled for it twice.
+	clockSkew = time.Second
 )
 
 // Replayed is told of a REGISTER that the store has taken late, and of what the
@@ -105,13 +108,11 @@ func (s *Store) restart(ctx context.Context, w wake.Wake, replayed Replayed) boo
 	}
 	back := res.Recent
 	for _, b := range res.Bindings {
-		if b.RegisteredAt.After(w.StartedAt) {
-			back = append(back, wake.Registration{Binding: b, Action: wake.Bind})
-		}
+		back = append(back, wake.Registration{Binding: b, Action: wake.Bind})
 	}
-	told := make(map[string]bool)
+	told, since := make(map[string]bool), w.StartedAt.Add(-clockSkew)
 	for _, r := range back {
-		if key := r.Device + " " + r.Contact; !told[key] && r.RegisteredAt.After(w.StartedAt) {
+		if key := r.Device + " " + r.Contact; !told[key] && r.RegisteredAt.After(since) {
 			told[key] = true
 			replayed(ctx, r, wake.Registered{Status: wake.Refreshed, Wakes: []wake.Wake{w}})
 		}

@@ -83,7 +83,7 @@ func TestLeastRights(t *testing.T) {
 		if strings.HasPrefix(word, ">") {
 			word = ">hunter2"
 		}
-		args = append(args, strings.ReplaceAll(word, "~sw:*", "~test*"))
+		args = append(args, strings.ReplaceAll(word, "sw:", "test"))
 	}
 	if err := admin.Do(ctx, args...).Err(); err != nil {
 		t.Fatal(err)
@@ -107,6 +107,8 @@ func TestLeastRights(t *testing.T) {
 		TLS: redis.TLSConfig{Enabled: true, CAFile: ca, CertFile: cert, KeyFile: key}}
 
 	contract(t, config)
+	config.Prefix = "test-peers:"
+	t.Run("Peers", func(t *testing.T) { storetest.RunPeers(t, open(t, config), open(t, config)) })
 	config.Prefix = "test:"
 	s := open(t, config)
 	if err := s.Ping(ctx); err != nil {

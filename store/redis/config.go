@@ -163,6 +163,7 @@ func (c *Config) options() (*goredis.UniversalOptions, error) {
 		MaintNotificationsConfig: &maintnotifications.Config{
 			Mode: maintnotifications.ModeDisabled,
 		},
+		DisableIdentity: true, // a right more, for nothing
 		AutoPipelineOptions: &goredis.AutoPipelineOptions{
 			MaxBatchSize:      300,
 			MaxQueuedCommands: c.Queue,
