@@ -70,6 +70,9 @@ func TestDocsTroubleshooting(t *testing.T) {
 			t.Errorf("no word about the reason %s", m[1])
 		}
 	}
+	shared, _ := redisRig(t)
+	_, metrics := shared.get("/metrics")
+	names.WriteString(metrics)
 	for _, name := range regexp.MustCompile(`sipwake_\w+`).FindAllString(text, -1) {
 		if !strings.Contains(names.String(), name) && name != "sipwake_credential_expiry_timestamp_seconds" {
 			t.Errorf("there is no metric %s", name)

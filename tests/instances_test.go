@@ -162,7 +162,7 @@ func TestInstancesKilledWhileSignalling(t *testing.T) {
 	r.startWake("bob@example.com", "1-1", nil)
 	eventually(t, "push", func() bool { return r.fcmPushes("fcm-token-bob-1") == 1 })
 	victim.register("bob@example.com", fcmContact("bob", "fcm-token-bob-1"), obj{"call_id": "back", "cseq": 2})
-	r.node.waitFor(t, "wake", "1-1")
+	eventually(t, "the node is told, in vain", func() bool { return len(r.node.seen("wake", "1-1")) > 0 })
 	process.Kill()
 	r.node.mu.Lock()
 	r.node.answer = nil

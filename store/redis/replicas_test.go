@@ -131,7 +131,15 @@ func BenchmarkWaitReplicas(b *testing.B) {
 	master, _ := replicated(b, 1)
 	for _, want := range []int{0, 1} {
 		s := open(b, redis.Config{Addresses: []string{master.Addr}, WaitReplicas: want})
-		b.Run(fmt.Sprintf("wait_replicas=%d", want), func(b *testing.B) {
+		b.Run(fmt.Sprintf("alone/wait_replicas=%d", want), func(b *testing.B) {
+			r := storetest.Registration("alice@example.com", 1)
+			for b.Loop() {
+				if _, err := s.Register(context.Background(), r); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run(fmt.Sprintf("load/wait_replicas=%d", want), func(b *testing.B) {
 			b.SetParallelism(64)
 			b.RunParallel(func(pb *testing.PB) {
 				for n := 0; pb.Next(); n++ {
