@@ -21,13 +21,6 @@ type piper interface {
 	AsyncAutoPipeline() (*goredis.AutoPipeliner, error)
 }
 
-// silent keeps go-redis from writing to standard error, past the log. What it has
-// to say is in the errors of its commands.
-type silent struct{}
-
-// Printf does nothing.
-func (silent) Printf(context.Context, string, ...any) {}
-
 // call is a script on its way.
 type call struct {
 	s      *Store

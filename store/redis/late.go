@@ -8,8 +8,9 @@ import goredis "github.com/redis/go-redis/v9"
 // life: its seen is 0 and it is not remembered. The wakes that are returned are
 // those that were open when it came. An entry of the token index stays as it is:
 // it may be that of a later REGISTER of another AOR.
-func lateScript() *goredis.Script {
-	return goredis.NewScript(prelude + `
+func lateScript() *goredis.Script { return goredis.NewScript(prelude + lateBody) }
+
+const lateBody = `
 local now, retention = clock(), tonumber(ARGV[8])
 local device, value, field, gone = ARGV[3], ARGV[4], ARGV[5], ARGV[2] == '1'
 local _, registered, cseq, callid, address = head(value)
@@ -86,5 +87,4 @@ if not gone then
     end
   end
 end
-return {status, #list, wakes, went, previous}`)
-}
+return {status, #list, wakes, went, previous}`

@@ -57,7 +57,6 @@ func New(c Config, log *slog.Logger, reg prometheus.Registerer) (*Store, error) 
 	if err != nil {
 		return nil, err
 	}
-	goredis.SetLogger(silent{})
 	client := goredis.NewUniversalClient(o)
 	if c.WaitReplicas > 0 {
 		waitForReplicas(client, c.WaitReplicas)
