@@ -11,6 +11,7 @@ import (
 
 	"github.com/sipwake/sipwake/config"
 	"github.com/sipwake/sipwake/kamailio"
+	"github.com/sipwake/sipwake/opensips"
 	"github.com/sipwake/sipwake/push"
 	"github.com/sipwake/sipwake/push/apns"
 	"github.com/sipwake/sipwake/push/fcm"
@@ -53,13 +54,26 @@ func prepare(cfg *config.Config, log *slog.Logger) (parts, error) {
 	)
 	problems.Add("rpc", rpc.Check(cfg.RPC))
 	problems.Add(storeField(cfg), checkStore(cfg, log))
-	for i, n := range cfg.Nodes {
-		node, err := kamailio.New(n.ID, n.Config, log)
+	edges := map[string]string{}
+	for _, n := range cfg.Nodes {
+		if n.SIP != "" {
+			edges[n.ID] = n.SIP
+		}
+	}
+	for i := range cfg.Nodes {
+		node, err := newNode(&cfg.Nodes[i], edges, log)
 		problems.Add(fmt.Sprintf("nodes[%d]", i), err)
-		p.nodes[n.ID] = node
+		p.nodes[cfg.Nodes[i].ID] = node
 	}
 	prepareApps(cfg, log, &p, problems)
 	return p, problems.Err()
+}
+
+func newNode(n *config.Node, edges map[string]string, log *slog.Logger) (wake.Node, error) {
+	if n.Type == config.NodeOpenSIPS {
+		return opensips.New(n.ID, n.OpenSIPS(), edges, log)
+	}
+	return kamailio.New(n.ID, n.Config, log)
 }
 
 func prepareApps(cfg *config.Config, log *slog.Logger, p *parts, problems *config.Problems) {

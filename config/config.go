@@ -10,6 +10,7 @@ import (
 	"regexp"
 
 	"github.com/sipwake/sipwake/kamailio"
+	"github.com/sipwake/sipwake/opensips"
 	"github.com/sipwake/sipwake/push/apns"
 	"github.com/sipwake/sipwake/push/fcm"
 	"github.com/sipwake/sipwake/push/webhook"
@@ -81,14 +82,24 @@ const (
 type Node struct {
 	// ID is how the node names itself in its requests.
 	ID string `yaml:"id"`
-	// Type is NodeKamailio, the default.
+	// Type is NodeKamailio, the default, or NodeOpenSIPS.
 	Type string `yaml:"type"`
+	// SIP is the SIP URI by which other nodes, those of type NodeOpenSIPS, reach
+	// this one to ring the phones that are connected to it. Optional.
+	SIP string `yaml:"sip"`
 
+	// Both types have these settings; OpenSIPS returns them for the other one.
 	kamailio.Config `yaml:",inline"`
 }
 
-// NodeKamailio is the only value of Node.Type.
-const NodeKamailio = "kamailio"
+// The values of Node.Type.
+const (
+	NodeKamailio = "kamailio"
+	NodeOpenSIPS = "opensips"
+)
+
+// OpenSIPS returns the settings of a node of type NodeOpenSIPS.
+func (n *Node) OpenSIPS() opensips.Config { return opensips.Config(n.Config) }
 
 // SetDefaults fills what is not set.
 func (c *Config) SetDefaults() {
@@ -172,6 +183,9 @@ func (c *Config) Validate(report func(field, problem string)) {
 // nodeID is what a node id looks like: it is a metric label and part of keys.
 var nodeID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
+// sipURI is a node's own address: it stands in a Path header.
+var sipURI = regexp.MustCompile(`^sips?:([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(;transport=[a-z]+)?$`)
+
 func (c *Config) validateNodes(below func(string) func(field, problem string)) {
 	first := map[string]int{}
 	for i := range c.Nodes {
@@ -184,10 +198,19 @@ func (c *Config) validateNodes(below func(string) func(field, problem string)) {
 		} else {
 			first[n.ID] = i
 		}
-		if n.Type != NodeKamailio {
-			report("type", "must be kamailio")
+		if n.SIP != "" && !sipURI.MatchString(n.SIP) {
+			report("sip", "must be sip: and a host, port and transport if need be, such as sip:192.0.2.1:5060;transport=tcp")
 		}
-		n.Validate(report)
+		switch n.Type {
+		case NodeKamailio:
+			n.Validate(report)
+		case NodeOpenSIPS:
+			cfg := n.OpenSIPS()
+			cfg.Validate(report)
+		default:
+			report("type", "must be kamailio or opensips")
+			n.Validate(report)
+		}
 	}
 }
 

@@ -1,0 +1,228 @@
+// Package opensips signals an OpenSIPS that runs sipwake.cfg, through its
+// management interface MI: JSON-RPC 2.0 over HTTP. The script itself is in the
+// folder cfg.
+package opensips
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/sipwake/sipwake/secret"
+	"github.com/sipwake/sipwake/wake"
+)
+
+// Node is one OpenSIPS. Safe for concurrent use.
+type Node struct {
+	id      string
+	url     string
+	timeout time.Duration
+	client  *http.Client
+	edges   map[string]string
+	log     *slog.Logger
+
+	Secret secret.Text // exported only so that fmt prints it as a secret
+}
+
+var _ wake.Node = (*Node)(nil)
+
+// New returns the node with that id. Edges are the SIP URIs by which it reaches
+// the other nodes, by their ids; those of nodes without one are missing. It reads
+// the secret's file and does not connect before the first signal. Errors begin
+// with the yaml name of the field that is wrong.
+func New(id string, cfg Config, edges map[string]string, log *slog.Logger) (*Node, error) {
+	cfg.SetDefaults()
+	var problems []error
+	cfg.Validate(func(field, problem string) { problems = append(problems, fmt.Errorf("%s: %s", field, problem)) })
+	if len(problems) > 0 {
+		return nil, errors.Join(problems...)
+	}
+	s, err := cfg.readSecret()
+	if err != nil {
+		return nil, fmt.Errorf("secret_file: %w", err)
+	}
+	u, _ := parseURL(cfg.URL)
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.Proxy = nil
+	t.MaxConnsPerHost = cfg.Connections
+	t.MaxIdleConnsPerHost = cfg.Connections
+	t.MaxIdleConns = cfg.Connections
+	t.IdleConnTimeout = 30 * time.Second
+	return &Node{
+		id: id, url: u.String(), Secret: s, timeout: cfg.Timeout, edges: edges, log: log,
+		client: &http.Client{
+			Transport: t,
+			// A redirect would carry the secret elsewhere.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+	}, nil
+}
+
+// Close drops the idle connections. Signals under way end normally.
+func (n *Node) Close() { n.client.CloseIdleConnections() }
+
+// callKey is what sipwake.cfg names a held request: the ids of its transaction
+// and of that of its parked leg.
+var callKey = regexp.MustCompile(`^([0-9a-f]{1,16}\.[0-9a-f]{1,16})-([0-9a-f]{1,16}\.[0-9a-f]{1,16})$`)
+
+func splitCall(call string) (request, leg string, ok bool) {
+	m := callKey.FindStringSubmatch(call)
+	if m == nil {
+		return "", "", false
+	}
+	return m[1], m[2], true
+}
+
+// wakeEvent are the parameters of the event that adds a phone: the six that a
+// branch is made of, and those of sipwake.cfg. OpenSIPS tells numbers from texts.
+type wakeEvent struct {
+	Call     string `json:"call"`
+	Op       string `json:"op"`
+	Attr     string `json:"attr"`
+	URI      string `json:"uri"`
+	Received string `json:"received"`
+	Path     string `json:"path"`
+	QVal     int    `json:"qval"`
+	Socket   string `json:"socket"`
+	BFlags   int    `json:"bflags"`
+}
+
+// Wake implements wake.Node. OpenSIPS is told all that it needs to reach the
+// phone, so it need not have the registration: the answer is never NoContact, and
+// force changes nothing.
+func (n *Node) Wake(ctx context.Context, w wake.Wake, r wake.Registration, _ bool) (wake.Signal, error) {
+	ctx, cancel := context.WithTimeout(ctx, n.timeout)
+	defer cancel()
+	request, _, ok := splitCall(w.Call)
+	if !ok {
+		return n.answer(ctx, w, "wake", wake.Gone, nil) // no request of sipwake.cfg's
+	}
+	e, err := n.event(w, r)
+	if err != nil {
+		return n.answer(ctx, w, "wake", "", err)
+	}
+	e.Call, e.Op = request, rand.Text()
+	params, err := json.Marshal(e)
+	if err == nil {
+		err = n.command(ctx, "raise_event", map[string]string{"event": "E_SIPWAKE_WAKE", "params": string(params)}, nil)
+	}
+	if err != nil {
+		return n.answer(ctx, w, "wake", "", err)
+	}
+	s, err := n.outcome(ctx, e)
+	return n.answer(ctx, w, "wake", s, err)
+}
+
+// event says how the node of w reaches the device of r.
+func (n *Node) event(w wake.Wake, r wake.Registration) (wakeEvent, error) {
+	transport, address, ok := strings.Cut(r.Source, ":")
+	if !ok || strings.ContainsAny(r.Source, ";?<>, \t\r\n\"") || strings.ContainsAny(r.Contact, "<> \t\r\n\"") {
+		return wakeEvent{}, errors.New("the registration's flow or contact is not a plain one")
+	}
+	flow := "sip:" + address + ";transport=" + transport
+	e := wakeEvent{URI: withoutPush(r.Contact), QVal: -1, Received: flow,
+		Attr: "1 " + r.Source + " 0 " + r.CallID}
+	if r.Node != w.Node {
+		edge := n.edges[r.Node]
+		if edge == "" {
+			return wakeEvent{}, fmt.Errorf("the phone is at node %q, whose sip is not set", r.Node)
+		}
+		e.Path = "<" + edge + ";lr;received=" + strings.NewReplacer(";", "%3B", "=", "%3D").Replace(flow) + ">"
+		e.Received = ""
+	}
+	return e, nil
+}
+
+var pushParam = regexp.MustCompile(`(?i);(pn|push-token)-[a-z-]+(=[^;?>, ]*)?`)
+
+func withoutPush(uri string) string { return pushParam.ReplaceAllString(uri, "") }
+
+const (
+	firstPause = time.Millisecond // between looks for the outcome, doubling
+	maxPause   = 50 * time.Millisecond
+)
+
+// outcome waits until sipwake.cfg has noted what became of the event: MI itself
+// only says that it was raised. Where the request is no longer held, nobody hears
+// the event.
+func (n *Node) outcome(ctx context.Context, e wakeEvent) (wake.Signal, error) {
+	for pause := firstPause; ; pause = min(2*pause, maxPause) {
+		s, err := n.fetch(ctx, "sipwake_op_"+e.Op)
+		switch {
+		case err != nil:
+			return "", err
+		case s == string(wake.Added), s == string(wake.Dup), s == string(wake.Gone):
+			return wake.Signal(s), nil
+		case s != "":
+			return "", fmt.Errorf("it noted the unknown outcome %.40q", s)
+		}
+		held, err := n.fetch(ctx, "sipwake_held_"+e.Call)
+		if err != nil {
+			return "", err
+		}
+		if held == "" {
+			return wake.Gone, nil
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return "", fmt.Errorf("it took the signal and noted no outcome: %w", ctx.Err())
+		}
+	}
+}
+
+// fetch returns a note of sipwake.cfg, or "".
+func (n *Node) fetch(ctx context.Context, key string) (string, error) {
+	var res struct {
+		Value string `json:"value"`
+	}
+	err := n.command(ctx, "cache_fetch", map[string]string{"system": "local", "attr": key}, &res)
+	if e := (*miError)(nil); errors.As(err, &e) && e.Code == 400 {
+		return "", nil
+	}
+	return res.Value, err
+}
+
+type replyParams struct {
+	Code    int    `json:"code"`
+	Reason  string `json:"reason"`
+	TransID string `json:"trans_id"`
+	ToTag   string `json:"to_tag"`
+}
+
+// GiveUp implements wake.Node: it ends the parked leg.
+func (n *Node) GiveUp(ctx context.Context, w wake.Wake) (wake.Signal, error) {
+	ctx, cancel := context.WithTimeout(ctx, n.timeout)
+	defer cancel()
+	_, leg, ok := splitCall(w.Call)
+	if !ok {
+		return n.answer(ctx, w, "give_up", wake.Gone, nil)
+	}
+	err := n.command(ctx, "t_reply", replyParams{599, "Nobody To Wait For", leg, "sipwake"}, nil)
+	if e := (*miError)(nil); errors.As(err, &e) && (e.Code == 404 || e.Code == 500) {
+		return n.answer(ctx, w, "give_up", wake.Gone, nil) // over, or just about to be
+	}
+	return n.answer(ctx, w, "give_up", wake.OK, err)
+}
+
+func (n *Node) answer(ctx context.Context, w wake.Wake, method string, s wake.Signal, err error) (wake.Signal, error) {
+	if err != nil {
+		if e := (*url.Error)(nil); errors.As(err, &e) {
+			err = e.Err // without the address
+		}
+		return "", fmt.Errorf("cannot signal node %q: %w", n.id, err)
+	}
+	n.log.LogAttrs(ctx, slog.LevelDebug, "node signalled", slog.String("node", n.id), slog.String("method", method),
+		slog.String("status", string(s)), slog.String("aor", w.AOR), slog.String("call_id", w.CallID))
+	return s, nil
+}

@@ -1,0 +1,266 @@
+package tests
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/apnssim"
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/phone"
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
+)
+
+// opensipsRig is a sipwake and a real OpenSIPS that know each other.
+type opensipsRig struct {
+	*rig
+	opensips *stack.OpenSIPS
+	users    atomic.Int64
+}
+
+func startOpenSIPS(t *testing.T, c stack.OpenSIPSConfig) *stack.OpenSIPS {
+	t.Helper()
+	c.Node = nodeID
+	settings := map[string]string{"sipwake_awake_s": "i:0"} // a phone that closes its UDP socket sleeps at once
+	for name, value := range c.Settings {
+		settings[name] = value
+	}
+	c.Settings = settings
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	o, err := stack.StartOpenSIPS(ctx, c)
+	if errors.Is(err, stack.ErrMissing) && os.Getenv("SIPWAKE_REQUIRE_ALL") == "" {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		select {
+		case <-o.Exited():
+			t.Error("OpenSIPS ended by itself")
+		default:
+		}
+		log, err := os.ReadFile(o.Log())
+		if err != nil {
+			t.Error(err)
+		}
+		for line := range strings.Lines(string(log)) {
+			for _, bad := range []string{"CRITICAL", "BUG", "by a signal", "no memory", "no more memory"} {
+				if strings.Contains(line, bad) {
+					t.Errorf("OpenSIPS: %s", line)
+				}
+			}
+		}
+		if t.Failed() {
+			t.Logf("the end of OpenSIPS' log:\n%s", o.LogTail())
+		}
+		o.Stop()
+	})
+	return o
+}
+
+func newOpenSIPSRig(t *testing.T, o rigOptions, c stack.OpenSIPSConfig) *opensipsRig {
+	t.Helper()
+	if _, _, err := stack.FindOpenSIPS(); err != nil && os.Getenv("SIPWAKE_REQUIRE_ALL") == "" {
+		t.Skip(err)
+	}
+	if o.wake == "" {
+		o.wake = "  settle: 1s"
+	}
+	o.rpc = "  deadline: 10s"
+	r := newRig(t, o)
+	c.URL = r.url
+	k := &opensipsRig{rig: r, opensips: startOpenSIPS(t, c)}
+	t.Cleanup(func() { stop(t, r.app) })
+	text, err := os.ReadFile(r.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.write("sipwake.yml", strings.NewReplacer(
+		"    url: "+r.node.url(), "    type: opensips\n    timeout: 10s\n    url: "+k.opensips.SignalURL(),
+		"    team_id:", "    timeout: 15s\n    call_timeout: 15s\n    team_id:").Replace(string(text)))
+	r.reload()
+	return k
+}
+
+// party is one user with phones, and one who calls.
+type party struct {
+	*opensipsRig
+	t    *testing.T
+	ctx  context.Context
+	user string
+}
+
+func (k *opensipsRig) party(t *testing.T) *party {
+	own := *k.rig
+	own.t = t
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	p := &party{t: t, ctx: ctx, user: fmt.Sprintf("user%d", k.users.Add(1))}
+	p.opensipsRig = &opensipsRig{rig: &own, opensips: k.opensips}
+	return p
+}
+
+func (p *party) phoneOf(user string, options ...option) *phone.Phone {
+	p.t.Helper()
+	c := phone.Config{User: user, Domain: domain, Proxy: p.opensips.SIPAddress()}
+	for _, set := range options {
+		set(&c)
+	}
+	ph, err := phone.New(c)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(ph.Close)
+	return ph
+}
+
+func (p *party) iphone(options ...option) *device {
+	p.t.Helper()
+	token := apnsToken(0x71000000 + int(time.Now().UnixNano()%0xffffff))
+	d := &device{p.phoneOf(p.user, append([]option{params(apnsParams(token))}, options...)...), token}
+	if p.apns != nil {
+		p.apns.OnDeliver(token, func(payload []byte, _ http.Header) { d.OnPush(payload) })
+	}
+	return d
+}
+
+func (p *party) registered(ph *phone.Phone) {
+	p.t.Helper()
+	m, err := ph.Register(p.ctx, 600*time.Second)
+	if err != nil || m.Code() != 200 {
+		p.t.Fatalf("REGISTER: %v, %v", m, err)
+	}
+}
+
+func (p *party) asleep(devices ...*device) {
+	p.t.Helper()
+	for _, d := range devices {
+		p.registered(d.Phone)
+	}
+	aor := p.user + "@" + domain
+	eventually(p.t, "bindings", func() bool { return p.bindings(aor) >= len(devices) })
+	time.Sleep(aged) // sipwake takes a device that has just registered for awake
+	for _, d := range devices {
+		d.Sleep()
+	}
+}
+
+func (p *party) calls() *phone.Call {
+	p.t.Helper()
+	c, err := p.phoneOf("caller"+p.user).Invite(p.ctx, p.user, phone.InviteOptions{})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return c
+}
+
+func (p *party) ends(c *phone.Call, code int, reason string) phone.Result {
+	p.t.Helper()
+	res, err := c.Final(p.ctx)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	var l struct{ Wakes []timeline }
+	if res.Code != code {
+		p.call("wake.trace", obj{"call_id": c.CallID()}, &l)
+		p.t.Fatalf("the caller got %d, want %d, after %s: %+v", res.Code, code, res.After, l.Wakes)
+	}
+	if reason != "" {
+		eventually(p.t, "told of the end", func() bool {
+			p.call("wake.trace", obj{"call_id": c.CallID()}, &l)
+			return len(l.Wakes) == 1 && l.Wakes[0].Reason != ""
+		})
+		if l.Wakes[0].Reason != reason {
+			p.t.Errorf("ended as %q, want %q", l.Wakes[0].Reason, reason)
+		}
+	}
+	return res
+}
+
+func (p *party) talks(c *phone.Call, callee *phone.Phone) {
+	p.t.Helper()
+	p.ends(c, 200, "answered")
+	in, err := callee.WaitInvite(p.ctx)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if err := in.Acked(p.ctx); err != nil {
+		p.t.Fatal(err)
+	}
+	if m, err := c.Bye(p.ctx); err != nil || m.Code() != 200 {
+		p.t.Errorf("BYE: %v, %v", m, err)
+	}
+}
+
+func (p *party) rung(ph *phone.Phone, n int) {
+	p.t.Helper()
+	if got := len(ph.Requests("INVITE")); got != n {
+		p.t.Errorf("%d INVITEs reached the phone, want %d: %v", got, n, ph.Events())
+	}
+}
+
+func TestOpenSIPSCalls(t *testing.T) {
+	k := newOpenSIPSRig(t, rigOptions{}, stack.OpenSIPSConfig{Hold: 30 * time.Second})
+	for name, f := range map[string]func(*party){
+		"a sleeping phone is woken over UDP": func(p *party) {
+			d := p.iphone(answers)
+			p.asleep(d)
+			p.talks(p.calls(), d.Phone)
+			p.rung(d.Phone, 1)
+		},
+		"a sleeping phone is woken over TCP": func(p *party) {
+			d := p.iphone(answers, tcp)
+			p.asleep(d)
+			p.talks(p.calls(), d.Phone)
+			p.rung(d.Phone, 1)
+		},
+		"a live phone rings, a sleeping one is woken": func(p *party) {
+			live, d := p.phoneOf(p.user), p.iphone(answers, stubborn)
+			p.registered(live)
+			p.asleep(d)
+			c := p.calls()
+			if _, err := live.WaitInvite(p.ctx); err != nil {
+				p.t.Fatal(err)
+			}
+			if _, err := d.Wake(p.ctx); err != nil {
+				p.t.Fatal(err)
+			}
+			p.talks(c, d.Phone)
+			if _, err := live.WaitCancel(p.ctx); err != nil {
+				p.t.Fatal(err)
+			}
+			p.rung(live, 1)
+			p.rung(d.Phone, 1)
+		},
+		"the caller hangs up while nobody is awake": func(p *party) {
+			d := p.iphone(stubborn)
+			p.asleep(d)
+			c := p.calls()
+			eventually(p.t, "pushed", func() bool { return p.pushes(d.token) > 0 })
+			if m, err := c.Cancel(p.ctx); err != nil || m.Code() != 200 {
+				p.t.Errorf("CANCEL: %v, %v", m, err)
+			}
+			p.ends(c, 487, "cancelled")
+		},
+		"every token is dead": func(p *party) {
+			d := p.iphone()
+			p.asleep(d)
+			p.apns.Behave(d.token, apnssim.Behaviour{Status: 410, Reason: "Unregistered", Timestamp: time.Now().Add(time.Hour)})
+			if res := p.ends(p.calls(), 480, ""); res.After > 10*time.Second {
+				p.t.Errorf("the caller waited %s", res.After)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f(k.party(t))
+		})
+	}
+}
