@@ -236,13 +236,19 @@ func settings(c OpenSIPSConfig) string {
 	return b.String()
 }
 
-// ready tells whether both ends work, SIP over UDP and MI.
+// ready tells whether all ends work: SIP over UDP and TCP, and MI.
 func (o *OpenSIPS) ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	if err := pingSIP(ctx, o.SIPAddress()); err != nil {
 		return err
 	}
-	_, err := o.Command(ctx, "version")
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "tcp", o.SIPAddress())
+	if err != nil {
+		return err
+	}
+	conn.Close()
+	_, err = o.Command(ctx, "version")
 	return err
 }
