@@ -69,17 +69,9 @@ func New(id string, cfg Config, edges map[string]string, log *slog.Logger) (*Nod
 // Close drops the idle connections. Signals under way end normally.
 func (n *Node) Close() { n.client.CloseIdleConnections() }
 
-// callKey is what sipwake.cfg names a held request: the ids of its transaction
-// and of that of its parked leg.
-var callKey = regexp.MustCompile(`^([0-9a-f]{1,16}\.[0-9a-f]{1,16})-([0-9a-f]{1,16}\.[0-9a-f]{1,16})$`)
-
-func splitCall(call string) (request, leg string, ok bool) {
-	m := callKey.FindStringSubmatch(call)
-	if m == nil {
-		return "", "", false
-	}
-	return m[1], m[2], true
-}
+// callKey is what sipwake.cfg names a held request: the id of its transaction,
+// which is a plain text for OpenSIPS' filter of events too.
+var callKey = regexp.MustCompile(`^[0-9a-f]{1,16}\.[0-9a-f]{1,16}$`)
 
 // wakeEvent are the parameters of the event that adds a phone: the six that a
 // branch is made of, and those of sipwake.cfg. OpenSIPS tells numbers from texts.
@@ -101,15 +93,14 @@ type wakeEvent struct {
 func (n *Node) Wake(ctx context.Context, w wake.Wake, r wake.Registration, _ bool) (wake.Signal, error) {
 	ctx, cancel := context.WithTimeout(ctx, n.timeout)
 	defer cancel()
-	request, _, ok := splitCall(w.Call)
-	if !ok {
+	if !callKey.MatchString(w.Call) {
 		return n.answer(ctx, w, "wake", wake.Gone, nil) // no request of sipwake.cfg's
 	}
 	e, err := n.event(w, r)
 	if err != nil {
 		return n.answer(ctx, w, "wake", "", err)
 	}
-	e.Call, e.Op = request, rand.Text()
+	e.Call, e.Op = w.Call, rand.Text()
 	params, err := json.Marshal(e)
 	if err == nil {
 		err = n.command(ctx, "raise_event", map[string]string{"event": "E_SIPWAKE_WAKE", "params": string(params)}, nil)
@@ -200,15 +191,18 @@ type replyParams struct {
 	ToTag   string `json:"to_tag"`
 }
 
-// GiveUp implements wake.Node: it ends the parked leg.
+// GiveUp implements wake.Node: it ends the parked leg of the request.
 func (n *Node) GiveUp(ctx context.Context, w wake.Wake) (wake.Signal, error) {
 	ctx, cancel := context.WithTimeout(ctx, n.timeout)
 	defer cancel()
-	_, leg, ok := splitCall(w.Call)
-	if !ok {
+	if !callKey.MatchString(w.Call) {
 		return n.answer(ctx, w, "give_up", wake.Gone, nil)
 	}
-	err := n.command(ctx, "t_reply", replyParams{599, "Nobody To Wait For", leg, "sipwake"}, nil)
+	leg, err := n.fetch(ctx, "sipwake_leg_"+w.Call)
+	if err != nil || leg == "" {
+		return n.answer(ctx, w, "give_up", wake.Gone, err)
+	}
+	err = n.command(ctx, "t_reply", replyParams{599, "Nobody To Wait For", leg, "sipwake"}, nil)
 	if e := (*miError)(nil); errors.As(err, &e) && (e.Code == 404 || e.Code == 500) {
 		return n.answer(ctx, w, "give_up", wake.Gone, nil) // over, or just about to be
 	}
