@@ -22,7 +22,9 @@ type miError struct {
 	Message string `json:"message"`
 }
 
-func (e *miError) Error() string { return fmt.Sprintf("it answered error %d: %.80q", e.Code, e.Message) }
+func (e *miError) Error() string {
+	return fmt.Sprintf("it answered error %d: %.80q", e.Code, e.Message)
+}
 
 type request struct {
 	Version string `json:"jsonrpc"`

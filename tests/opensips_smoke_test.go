@@ -14,6 +14,7 @@ import (
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/apnssim"
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/phone"
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
+	"github.com/sipwake/sipwake/opensips/cfg"
 )
 
 // opensipsRig is a sipwake and a real OpenSIPS that know each other.
@@ -25,7 +26,9 @@ type opensipsRig struct {
 
 func startOpenSIPS(t *testing.T, c stack.OpenSIPSConfig) *stack.OpenSIPS {
 	t.Helper()
-	c.Node = nodeID
+	if c.Node == "" {
+		c.Node = nodeID
+	}
 	settings := map[string]string{"sipwake_awake_s": "i:0"} // a phone that closes its UDP socket sleeps at once
 	for name, value := range c.Settings {
 		settings[name] = value
@@ -89,9 +92,11 @@ func newOpenSIPSRig(t *testing.T, o rigOptions, c stack.OpenSIPSConfig) *opensip
 	return k
 }
 
-// party is one user with phones, and one who calls.
+// party is one user with phones, and one who calls. Its phones are at one node, who
+// calls may be at another.
 type party struct {
 	*opensipsRig
+	phones *stack.OpenSIPS
 	t    *testing.T
 	ctx  context.Context
 	user string
@@ -102,14 +107,19 @@ func (k *opensipsRig) party(t *testing.T) *party {
 	own.t = t
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
-	p := &party{t: t, ctx: ctx, user: fmt.Sprintf("user%d", k.users.Add(1))}
+	p := &party{phones: k.opensips, t: t, ctx: ctx, user: fmt.Sprintf("user%d", k.users.Add(1))}
 	p.opensipsRig = &opensipsRig{rig: &own, opensips: k.opensips}
 	return p
 }
 
 func (p *party) phoneOf(user string, options ...option) *phone.Phone {
 	p.t.Helper()
-	c := phone.Config{User: user, Domain: domain, Proxy: p.opensips.SIPAddress()}
+	return p.phoneAt(p.phones, user, options...)
+}
+
+func (p *party) phoneAt(at *stack.OpenSIPS, user string, options ...option) *phone.Phone {
+	p.t.Helper()
+	c := phone.Config{User: user, Domain: domain, Proxy: at.SIPAddress()}
 	for _, set := range options {
 		set(&c)
 	}
@@ -154,7 +164,7 @@ func (p *party) asleep(devices ...*device) {
 
 func (p *party) calls() *phone.Call {
 	p.t.Helper()
-	c, err := p.phoneOf("caller"+p.user).Invite(p.ctx, p.user, phone.InviteOptions{})
+	c, err := p.phoneAt(p.opensips, "caller"+p.user).Invite(p.ctx, p.user, phone.InviteOptions{})
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -207,7 +217,7 @@ func (p *party) rung(ph *phone.Phone, n int) {
 }
 
 func TestOpenSIPSCalls(t *testing.T) {
-	k := newOpenSIPSRig(t, rigOptions{}, stack.OpenSIPSConfig{Hold: 30 * time.Second})
+	k := newOpenSIPSRig(t, rigOptions{}, stack.OpenSIPSConfig{Hold: 6 * time.Second})
 	for name, f := range map[string]func(*party){
 		"a sleeping phone is woken over UDP": func(p *party) {
 			d := p.iphone(answers)
@@ -249,6 +259,40 @@ func TestOpenSIPSCalls(t *testing.T) {
 			}
 			p.ends(c, 487, "cancelled")
 		},
+		"nobody comes back": func(p *party) {
+			p.asleep(p.iphone(stubborn))
+			if res := p.ends(p.calls(), 480, "timeout"); res.After < 5*time.Second {
+				p.t.Errorf("after %s", res.After)
+			}
+		},
+		"the same Contact on a new TCP connection": func(p *party) {
+			same := contact("<sip:" + p.user + "@10.9.8.7:5060;transport=tcp" + apnsParams(apnsToken(int(time.Now().UnixNano()))) + ">")
+			d := p.iphone(answers, tcp, stubborn, same)
+			p.asleep(d)
+			c := p.calls()
+			for range 3 {
+				if _, err := d.Wake(p.ctx); err != nil {
+					p.t.Fatal(err)
+				}
+			}
+			p.talks(c, d.Phone)
+			p.rung(d.Phone, 1)
+		},
+		"patterns for a user": func(p *party) {
+			d := p.iphone(stubborn)
+			p.asleep(d)
+			for _, user := range []string{"*", "user?", "[a-z]*", "us[e]r1", "\\user1"} {
+				c, err := p.phoneAt(p.opensips, "eve").Invite(p.ctx, user, phone.InviteOptions{})
+				if err != nil {
+					p.t.Fatal(err)
+				}
+				if res, err := c.Final(p.ctx); err != nil || res.Code < 400 || res.Code >= 500 || res.After > 4*time.Second {
+					p.t.Errorf("%q: %d after %s, %v", user, res.Code, res.After, err)
+				}
+			}
+			p.registered(d.Phone)
+			p.rung(d.Phone, 0)
+		},
 		"every token is dead": func(p *party) {
 			d := p.iphone()
 			p.asleep(d)
@@ -262,5 +306,72 @@ func TestOpenSIPSCalls(t *testing.T) {
 			t.Parallel()
 			f(k.party(t))
 		})
+	}
+}
+
+// Without a sipwake registrations are stored and phones are rung, those that sleep
+// too.
+func TestOpenSIPSBackendDown(t *testing.T) {
+	k := &opensipsRig{rig: &rig{t: t}, opensips: startOpenSIPS(t, stack.OpenSIPSConfig{URL: "http://127.0.0.1:1/rpc"})}
+	for name, transport := range map[string]option{"UDP": func(*phone.Config) {}, "TCP": tcp} {
+		t.Run(name, func(t *testing.T) {
+			p := k.party(t)
+			live, d := p.phoneOf(p.user), p.iphone(answers, transport)
+			p.registered(live)
+			p.registered(d.Phone)
+			c := p.calls()
+			p.ends(c, 200, "")
+			if _, err := live.WaitInvite(p.ctx); err != nil {
+				t.Error(err)
+			}
+			p.rung(d.Phone, 1)
+		})
+	}
+}
+
+// A phone registers at one node, the call is held at another; they share nothing.
+func TestOpenSIPSTwoNodes(t *testing.T) {
+	// A peer is known by its address.
+	k := newOpenSIPSRig(t, rigOptions{}, stack.OpenSIPSConfig{Hold: 30 * time.Second})
+	edge := startOpenSIPS(t, stack.OpenSIPSConfig{Node: "edge2", URL: k.url, Address: "127.0.0.2",
+		Settings: map[string]string{"sip_peer": "s:127.0.0.1"}})
+	text, err := os.ReadFile(k.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.write("sipwake.yml", strings.Replace(string(text), "apns:\n", fmt.Sprintf(
+		"  - {id: edge2, type: opensips, url: %q, sip: \"sip:%s\"}\napns:\n", edge.SignalURL(), edge.SIPAddress()), 1))
+	k.reload()
+	for name, transport := range map[string]option{"UDP": func(*phone.Config) {}, "TCP": tcp} {
+		t.Run(name, func(t *testing.T) {
+			p := k.party(t)
+			p.phones = edge
+			d := p.iphone(answers, transport)
+			p.asleep(d)
+			p.talks(p.calls(), d.Phone)
+			p.rung(d.Phone, 1)
+		})
+	}
+}
+
+// OpenSIPS holds the call by itself (pn_enable), sipwake pushes.
+func TestOpenSIPSOwnPush(t *testing.T) {
+	script, err := cfg.Files.ReadFile("pn_enable.cfg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := newOpenSIPSRig(t, rigOptions{}, stack.OpenSIPSConfig{Script: string(script), Settings: map[string]string{"sipwake_domain": "s:" + domain}})
+	p := k.party(t)
+	d := p.iphone(stubborn, answers)
+	p.asleep(d)
+	c := p.calls()
+	eventually(t, "pushed", func() bool { return p.pushes(d.token) == 1 })
+	if m, err := d.Wake(p.ctx); err != nil || m.Code() != 200 {
+		t.Fatalf("REGISTER: %v, %v", m, err)
+	}
+	p.talks(c, d.Phone)
+	p.rung(d.Phone, 1)
+	if got := d.Requests("INVITE")[0].Raw; strings.Contains(got, "pn-") {
+		t.Errorf("push parameters in\n%s", got)
 	}
 }
