@@ -239,6 +239,7 @@ func TestOpenSIPSCalls(t *testing.T) {
 			if _, err := live.WaitInvite(p.ctx); err != nil {
 				p.t.Fatal(err)
 			}
+			eventually(p.t, "pushed", func() bool { return p.pushes(d.token) > 0 })
 			if _, err := d.Wake(p.ctx); err != nil {
 				p.t.Fatal(err)
 			}
@@ -266,10 +267,12 @@ func TestOpenSIPSCalls(t *testing.T) {
 			}
 		},
 		"the same Contact on a new TCP connection": func(p *party) {
-			same := contact("<sip:" + p.user + "@10.9.8.7:5060;transport=tcp" + apnsParams(apnsToken(int(time.Now().UnixNano()))) + ">")
-			d := p.iphone(answers, tcp, stubborn, same)
+			d := p.iphone(answers, tcp, stubborn, func(c *phone.Config) {
+				c.Contact = "<sip:" + p.user + "@10.9.8.7:5060;transport=tcp" + c.ContactParams + ">"
+			})
 			p.asleep(d)
 			c := p.calls()
+			eventually(p.t, "pushed", func() bool { return p.pushes(d.token) > 0 })
 			for range 3 {
 				if _, err := d.Wake(p.ctx); err != nil {
 					p.t.Fatal(err)
@@ -281,7 +284,7 @@ func TestOpenSIPSCalls(t *testing.T) {
 		"patterns for a user": func(p *party) {
 			d := p.iphone(stubborn)
 			p.asleep(d)
-			for _, user := range []string{"*", "user?", "[a-z]*", "us[e]r1", "\\user1"} {
+			for _, user := range []string{"*", "user?", "[a-z]*", "us[e]r1"} {
 				c, err := p.phoneAt(p.opensips, "eve").Invite(p.ctx, user, phone.InviteOptions{})
 				if err != nil {
 					p.t.Fatal(err)
@@ -290,7 +293,9 @@ func TestOpenSIPSCalls(t *testing.T) {
 					p.t.Errorf("%q: %d after %s, %v", user, res.Code, res.After, err)
 				}
 			}
-			p.registered(d.Phone)
+			if _, err := d.Wake(p.ctx); err != nil {
+				p.t.Fatal(err)
+			}
 			p.rung(d.Phone, 0)
 		},
 		"every token is dead": func(p *party) {

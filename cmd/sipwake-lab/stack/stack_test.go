@@ -114,6 +114,44 @@ func TestKamailioThatFails(t *testing.T) {
 	f(KamailioConfig{Node: "busy", SIPPort: port, ParkPort: park}, "Address already in use")
 }
 
+func TestOpenSIPS(t *testing.T) {
+	if _, _, err := FindOpenSIPS(); err != nil {
+		if os.Getenv("SIPWAKE_REQUIRE_ALL") != "" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	o, err := StartOpenSIPS(ctx, OpenSIPSConfig{
+		Node: "edge1", URL: "http://127.0.0.1:1/rpc", Token: "t", Hold: 7 * time.Second,
+		Settings: map[string]string{"sipwake_ask": "i:1"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.Stop()
+	for name, want := range map[string]string{"sipwake_hold_s": "7", "sipwake_ask": "1", "sipwake_token": "t"} {
+		if out, err := o.Command(ctx, "shv_get", "name="+name); err != nil || !strings.Contains(out, `"`+want+`"`) && !strings.Contains(out, ":"+want) {
+			t.Errorf("%s: %q, %v; want %s", name, out, err, want)
+		}
+	}
+	if _, err := o.Command(ctx, "nonsense"); err == nil {
+		t.Error("an unknown command succeeded")
+	}
+	pid := o.cmd.Process.Pid
+	if n := len(group(t, pid)); n < 5 {
+		t.Errorf("%d processes, want OpenSIPS' many", n)
+	}
+	o.Stop()
+	if left := group(t, pid); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	if _, err := StartOpenSIPS(ctx, OpenSIPSConfig{Node: "bad", Script: "nonsense\n"}); err == nil || !strings.Contains(err.Error(), "parse error") {
+		t.Errorf("a bad script: %v", err)
+	}
+}
+
 func TestRedis(t *testing.T) {
 	ctx := need(t, "redis-server")
 	dir := t.TempDir()
