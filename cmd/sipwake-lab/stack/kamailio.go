@@ -222,10 +222,13 @@ func (k *Kamailio) ready(ctx context.Context) error {
 	return nil
 }
 
-// pingSIP sends OPTIONS and waits for any answer.
-func pingSIP(ctx context.Context, address string) error {
+// pingSIP sends OPTIONS over UDP and waits for any answer.
+func pingSIP(ctx context.Context, address string) error { return pingSIPOver(ctx, "udp", address) }
+
+// pingSIPOver is pingSIP over "udp" or "tcp".
+func pingSIPOver(ctx context.Context, network, address string) error {
 	var d net.Dialer
-	c, err := d.DialContext(ctx, "udp", address)
+	c, err := d.DialContext(ctx, network, address)
 	if err != nil {
 		return err
 	}
@@ -234,9 +237,9 @@ func pingSIP(ctx context.Context, address string) error {
 	_ = c.SetDeadline(time.Now().Add(200 * time.Millisecond))
 	local := c.LocalAddr().String()
 	id := strconv.FormatInt(time.Now().UnixNano(), 36)
-	_, err = fmt.Fprintf(c, "OPTIONS sip:%[1]s SIP/2.0\r\nVia: SIP/2.0/UDP %[2]s;branch=z9hG4bK%[3]s;rport\r\nMax-Forwards: 5\r\n"+
+	_, err = fmt.Fprintf(c, "OPTIONS sip:%[1]s SIP/2.0\r\nVia: SIP/2.0/%[4]s %[2]s;branch=z9hG4bK%[3]s;rport\r\nMax-Forwards: 5\r\n"+
 		"From: <sip:ready@%[2]s>;tag=%[3]s\r\nTo: <sip:%[1]s>\r\nCall-ID: %[3]s\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n",
-		address, local, id)
+		address, local, id, strings.ToUpper(network))
 	if err != nil {
 		return err
 	}

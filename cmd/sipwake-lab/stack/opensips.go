@@ -243,12 +243,10 @@ func (o *OpenSIPS) ready(ctx context.Context) error {
 	if err := pingSIP(ctx, o.SIPAddress()); err != nil {
 		return err
 	}
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "tcp", o.SIPAddress())
-	if err != nil {
+	// OpenSIPS listens on TCP last. Whoever else has the port answers no SIP.
+	if err := pingSIPOver(ctx, "tcp", o.SIPAddress()); err != nil {
 		return err
 	}
-	conn.Close()
-	_, err = o.Command(ctx, "version")
+	_, err := o.Command(ctx, "version")
 	return err
 }
