@@ -284,14 +284,13 @@ func TestOpenSIPSCalls(t *testing.T) {
 		"patterns for a user": func(p *party) {
 			d := p.iphone(stubborn)
 			p.asleep(d)
-			for _, user := range []string{"*", "user?", "[a-z]*", "us[e]r1"} {
+			// 404 is sipwake.cfg's word; OpenSIPS itself takes none with brackets.
+			for user, code := range map[string]int{"*": 404, "user?": 404, "[a-z]*": 405, "us[e]r1": 405} {
 				c, err := p.phoneAt(p.opensips, "eve").Invite(p.ctx, user, phone.InviteOptions{})
 				if err != nil {
 					p.t.Fatal(err)
 				}
-				if res, err := c.Final(p.ctx); err != nil || res.Code < 400 || res.Code >= 500 || res.After > 4*time.Second {
-					p.t.Errorf("%q: %d after %s, %v", user, res.Code, res.After, err)
-				}
+				p.ends(c, code, "")
 			}
 			if _, err := d.Wake(p.ctx); err != nil {
 				p.t.Fatal(err)
