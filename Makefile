@@ -13,10 +13,10 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 PROXY ?= kamailio
 STORE ?= local
 
-.PHONY: help setup build demo test features lint fuzz bench clean
+.PHONY: help setup build demo test test-opensips features lint fuzz bench clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 setup: ## set up what is missing to build and test (Go, Kamailio, Redis)
 	@tests/setup/setup.sh
@@ -30,6 +30,13 @@ demo: build ## make real calls through a real proxy (PROXY) wake simulated phone
 test: build ## run every test: unit, race, real Redis, real Kamailio
 	@go vet ./...
 	@SIPWAKE_REQUIRE_ALL=1 go test -race -timeout 9m ./...
+
+# What runs on every kind of proxy has a subtest of its name.
+OPENSIPS_TESTS := TestOpenSIPS|TestFeatureP3.*/OpenSIPS|TestInvariant7NothingLeaksThroughSIP/OpenSIPS|TestInvariant8SIPNeverWaits/OpenSIPS
+
+test-opensips: setup ## run the tests with a real OpenSIPS 3.6, which must be on PATH
+	@SIPWAKE_REQUIRE_OPENSIPS=1 go test -race -timeout 9m ./opensips/...
+	@SIPWAKE_REQUIRE_OPENSIPS=1 go test -race -timeout 9m -run '$(OPENSIPS_TESTS)' ./tests
 
 features: setup ## run the tests of every feature that was asked for, one line a feature
 	@tests/setup/features.sh

@@ -45,7 +45,8 @@ func asREADMESays(t *testing.T, script string) string {
 // The README's lines make a script of a kamailio.cfg that knows nothing of
 // sipwake: of one of ours, and of the one that comes with Kamailio, where it is.
 func TestDocsWiringParses(t *testing.T) {
-	program := needProgram(t, "kamailio")
+	kamailio().found(t)
+	program := must2(stack.Find("kamailio"))(t)
 	scripts := map[string]string{"ours": readDoc(t, "tests/testdata/existing-kamailio.cfg")}
 	cache, err := stack.Cache()
 	if err != nil {
@@ -85,7 +86,7 @@ func TestDocsWiringParses(t *testing.T) {
 // A call through such a proxy, one that rewrites Contacts for NAT, wakes a phone,
 // and no user sees the push token of another.
 func TestDocsWiringWorks(t *testing.T) {
-	needProgram(t, "kamailio")
+	kamailio().found(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	r := newRig(t, rigOptions{})

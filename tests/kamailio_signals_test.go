@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
 )
 
 // TestKamailioSignals: the single-node part of dmq_gone. A node takes signals from
@@ -50,7 +52,7 @@ func kamailioSignals(s *scenario) {
 // heldKey is Kamailio's own key of the call that is held for the user.
 func (s *scenario) heldKey() string {
 	s.t.Helper()
-	text := must(s.proxy.(kamailioNode).Command(s.ctx, "htable.dump", "sipwake"))(s)
+	text := must(s.proxy.(*stack.Kamailio).Command(s.ctx, "htable.dump", "sipwake"))(s)
 	entry := regexp.MustCompile(`name: (\d+-\d+)\s+value: ` + regexp.QuoteMeta(s.aor()) + `\s`)
 	found := entry.FindStringSubmatch(text)
 	if found == nil {

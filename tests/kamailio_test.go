@@ -3,7 +3,6 @@ package tests
 import (
 	"context"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -22,13 +21,9 @@ func TestKamailioRaces(t *testing.T)           { races(t, kamailio()) }
 func TestKamailioSurvivesRestart(t *testing.T) { survivesRestart(t, kamailio()) }
 
 func kamailio() proxyKind {
-	return proxyKind{name: "Kamailio", program: "kamailio", node: "kamailio", start: startKamailio}
+	find := func() error { _, err := stack.Find("kamailio"); return err }
+	return proxyKind{name: "Kamailio", find: find, required: "SIPWAKE_REQUIRE_ALL", node: "kamailio", start: startKamailio}
 }
-
-// kamailioNode is a Kamailio as the scenarios see it.
-type kamailioNode struct{ *stack.Kamailio }
-
-var _ proxy = kamailioNode{}
 
 func startKamailio(ctx context.Context, c proxyConfig) (proxy, error) {
 	defines := map[string]string{"SIPWAKE_AWAKE_S": strconv.Itoa(int(c.Awake / time.Second))}
@@ -50,10 +45,5 @@ func startKamailio(ctx context.Context, c proxyConfig) (proxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	return kamailioNode{k}, nil
-}
-
-func (k kamailioNode) tries(ctx context.Context, user string) (bool, error) {
-	text, err := k.Command(ctx, "htable.dump", "sipwaken")
-	return strings.Contains(text, "::sip:"+user+"@"), err
+	return k, nil
 }

@@ -25,7 +25,8 @@ func neverComes(s *scenario) {
 	s.forgotten(1)
 	d.SleepDeaf()
 	c := s.calls()
-	if res := c.ends(480); res.After < 1500*time.Millisecond {
+	// OpenSIPS counts whole seconds, of which the first may be short.
+	if res := c.ends(480); res.After < time.Second {
 		s.t.Errorf("the caller waited only %s", res.After)
 	}
 	c.over("timeout")

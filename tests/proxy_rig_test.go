@@ -9,8 +9,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
 )
 
 // The tests with a real SIP proxy of any kind: the sipwake of a rig, and phones on
@@ -52,9 +50,14 @@ const (
 
 // proxyKind is a kind of SIP proxy.
 type proxyKind struct {
-	name    string // Kamailio
-	program string // what stack.Find looks for
-	node    string // type of a node in sipwake's configuration
+	name string // Kamailio
+	node string // type of a node in sipwake's configuration
+	// find tells whether there is one on this machine. If not, the test is skipped,
+	// unless the environment variable required is set.
+	find     func() error
+	required string
+	// ownContact: its answer to a REGISTER has the phone's own Contact as it came.
+	ownContact bool
 	// start starts a proxy as node nodeID, which takes signals that show nodeSecret,
 	// and returns when it answers SIP and takes signals.
 	start func(context.Context, proxyConfig) (proxy, error)
@@ -64,7 +67,7 @@ type proxyKind struct {
 }
 
 // proxyKinds are the kinds that every test runs on whose name says nothing of one.
-func proxyKinds() []proxyKind { return []proxyKind{kamailio()} }
+func proxyKinds() []proxyKind { return []proxyKind{kamailio(), openSIPS()} }
 
 // proxyConfig says how to run a proxy; what is not set is its script's default, if
 // nothing else is said.
@@ -88,10 +91,6 @@ type proxyConfig struct {
 type proxy interface {
 	SIPAddress() string // host:port for SIP over UDP and TCP
 	SignalURL() string  // where it takes sipwake's signals
-	// tries tells whether an INVITE to one of the user's phones waits for an answer, so
-	// that the phone is not sent another one on the connection that it has.
-	tries(ctx context.Context, user string) (bool, error)
-
 	Exited() <-chan struct{}
 	Log() string // a file
 	Stop()
@@ -161,7 +160,7 @@ type proxyRig struct {
 func (tb table) start(t *testing.T, kind proxyKind) *proxyRig {
 	t.Helper()
 	kind.needs(t, tb.name)
-	needProgram(t, kind.program)
+	kind.found(t)
 	p := &proxyRig{rig: &rig{t: t}, kind: kind, users: new(atomic.Int64), tokens: new(atomic.Int64)}
 	o, c := tb.sipwake, tb.proxy
 	if c.URL != "" {
@@ -188,18 +187,15 @@ func (tb table) start(t *testing.T, kind proxyKind) *proxyRig {
 	return p
 }
 
-// needProgram finds a program of a SIP proxy. It skips the test if there is none,
-// unless everything is required.
-func needProgram(t *testing.T, name string) (path string) {
+// found skips the test if there is no proxy of the kind, unless there must be.
+func (kind proxyKind) found(t *testing.T) {
 	t.Helper()
-	path, err := stack.Find(name)
-	if err != nil {
-		if os.Getenv("SIPWAKE_REQUIRE_ALL") != "" {
+	if err := kind.find(); err != nil {
+		if os.Getenv(kind.required) != "" {
 			t.Fatal(err)
 		}
 		t.Skip(err)
 	}
-	return path
 }
 
 // run starts a proxy and, at its end, sees that it lived and never complained of a

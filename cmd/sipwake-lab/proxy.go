@@ -30,7 +30,7 @@ type proxyKind struct {
 }
 
 func proxyKinds() []proxyKind {
-	return []proxyKind{{"kamailio", "Kamailio", startKamailio}}
+	return []proxyKind{{"kamailio", "Kamailio", startKamailio}, {"opensips", "OpenSIPS", startOpenSIPS}}
 }
 
 func proxyNamed(name string) (proxyKind, error) {
@@ -50,4 +50,12 @@ func startKamailio(ctx context.Context, rpc string) (proxy, error) {
 		return nil, err // not k: a nil of its type is a proxy
 	}
 	return k, nil
+}
+
+func startOpenSIPS(ctx context.Context, rpc string) (proxy, error) {
+	o, err := stack.StartOpenSIPS(ctx, stack.OpenSIPSConfig{Node: demoNode, URL: rpc, Hold: demoHold})
+	if err != nil {
+		return nil, err
+	}
+	return o, nil
 }

@@ -1,0 +1,118 @@
+package tests
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/phone"
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
+	"github.com/sipwake/sipwake/opensips/cfg"
+)
+
+// What any proxy does, on a real OpenSIPS.
+
+func TestOpenSIPSCalls(t *testing.T)           { callTable().run(t, openSIPS()) }
+func TestOpenSIPSRegistrations(t *testing.T)   { registrationTable().run(t, openSIPS()) }
+func TestOpenSIPSAsksFirst(t *testing.T)       { askFirstTable().run(t, openSIPS()) }
+func TestOpenSIPSHoldTime(t *testing.T)        { holdTimeTable().run(t, openSIPS()) }
+func TestOpenSIPSMessages(t *testing.T)        { messageTable().run(t, openSIPS()) }
+func TestOpenSIPSHostile(t *testing.T)         { hostile(t, openSIPS()) }
+func TestOpenSIPSRaces(t *testing.T)           { races(t, openSIPS()) }
+func TestOpenSIPSSurvivesRestart(t *testing.T) { survivesRestart(t, openSIPS()) }
+
+func openSIPS() proxyKind {
+	find := func() error { _, _, err := stack.FindOpenSIPS(); return err }
+	return proxyKind{name: "OpenSIPS", find: find, required: "SIPWAKE_REQUIRE_OPENSIPS", node: "opensips",
+		start: startOpenSIPS, ownContact: true}
+}
+
+func startOpenSIPS(ctx context.Context, c proxyConfig) (proxy, error) {
+	return openSIPSNode(ctx, c, stack.OpenSIPSConfig{})
+}
+
+// openSIPSNode starts one with what o says besides.
+func openSIPSNode(ctx context.Context, c proxyConfig, o stack.OpenSIPSConfig) (proxy, error) {
+	settings := map[string]string{"sipwake_awake_s": fmt.Sprintf("i:%d", c.Awake/time.Second)}
+	if c.Silence != 0 {
+		settings["sipwake_fr_s"] = fmt.Sprintf("i:%d", c.Silence/time.Second)
+	}
+	for name, on := range map[string]bool{
+		"sipwake_strict": c.Strict, "sipwake_ask": c.Ask, "sipwake_555": c.Refuse555, "sipwake_down_480": c.Down480,
+	} {
+		if on {
+			settings[name] = "i:1"
+		}
+	}
+	for name, value := range o.Settings {
+		settings[name] = value
+	}
+	if o.Node == "" {
+		o.Node = nodeID
+	}
+	o.URL, o.Hold, o.ChatHold, o.Settings = c.URL, c.Hold, c.ChatHold, settings
+	node, err := stack.StartOpenSIPS(ctx, o)
+	if err != nil {
+		return nil, err // not node: a nil of its type is a proxy
+	}
+	return node, nil
+}
+
+// A user that is a pattern would be delivered to whoever registers next, if it got
+// so far as to be waited for.
+func TestOpenSIPSPatterns(t *testing.T) {
+	tb := table{name: "patterns", proxy: proxyConfig{Hold: 30 * time.Second}}
+	s := tb.start(t, openSIPS()).scenario(t)
+	d := s.iphone(stubborn)
+	s.asleep(d)
+	// 404 is sipwake.cfg's word; OpenSIPS itself takes none with brackets.
+	for user, code := range map[string]int{"*": 404, "user?": 404, "[a-z]*": 405, "us[e]r1": 405} {
+		c := &call{must(s.caller().Invite(s.ctx, user, phone.InviteOptions{}))(s), s, nil}
+		c.ends(code)
+	}
+	s.wakes(d)
+	s.rung(d.Phone, 0)
+}
+
+// at has a phone register at another proxy than that of the rig.
+func at(p proxy) option { return func(c *phone.Config) { c.Proxy = p.SIPAddress() } }
+
+// A phone registers at one node, the call is held at another; they share nothing.
+func TestOpenSIPSTwoNodes(t *testing.T) {
+	p := table{proxy: proxyConfig{Hold: 30 * time.Second}}.start(t, openSIPS())
+	edge := proxyKind{name: "OpenSIPS", start: func(ctx context.Context, c proxyConfig) (proxy, error) {
+		// A peer is known by its address.
+		return openSIPSNode(ctx, c, stack.OpenSIPSConfig{Node: "edge2", Address: "127.0.0.2", Settings: map[string]string{"sip_peer": "s:127.0.0.1"}})
+	}}.run(t, proxyConfig{URL: p.url})
+	p.edit("apns:\n", fmt.Sprintf("  - {id: edge2, type: opensips, url: %q, sip: \"sip:%s\"}\napns:\n", edge.SignalURL(), edge.SIPAddress()))
+	p.reload()
+	table{scenarios: scenarios{
+		"UDP": func(s *scenario) { wakesAndTalks(s, s.iphone(answers, at(edge))) },
+		"TCP": func(s *scenario) { wakesAndTalks(s, s.iphone(answers, at(edge), tcp)) },
+	}}.play(t, p)
+}
+
+// OpenSIPS holds the call by itself (pn_enable), sipwake pushes.
+func TestOpenSIPSOwnPush(t *testing.T) {
+	script, err := cfg.Files.ReadFile("pn_enable.cfg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	kind := openSIPS()
+	kind.start = func(ctx context.Context, c proxyConfig) (proxy, error) {
+		return openSIPSNode(ctx, c, stack.OpenSIPSConfig{Script: string(script), Settings: map[string]string{"sipwake_domain": "s:" + domain}})
+	}
+	s := table{}.start(t, kind).scenario(t)
+	d := s.iphone(stubborn, answers)
+	s.asleep(d)
+	c := s.calls()
+	s.pushed(d)
+	s.wakes(d)
+	c.talks(d.Phone)
+	s.rung(d.Phone, 1)
+	if got := d.Requests("INVITE")[0].Raw; strings.Contains(got, "pn-") {
+		t.Errorf("push parameters in\n%s", got)
+	}
+}
