@@ -302,6 +302,7 @@ func TestSpool(t *testing.T) {
 	r = newRig(t, server.Addr, fallback.Config{Spool: dir}, true)
 	late := storetest.Registration(user(4), 4)
 	r.registerAway(late)
+	r.registerAway(older) // memory has forgotten the later one, the spool has not
 	server.Start()
 	eventually(t, "the spool is empty", func() bool { return r.metric("sipwake_store_spool") == 0 })
 	check := func(n int, want ...wake.Binding) {
