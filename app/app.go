@@ -151,12 +151,14 @@ func (a *App) reload(cfg *config.Config) error {
 	for _, field := range needRestart(a.cfg, cfg) {
 		a.log.Warn("configuration change needs a restart", "field", field)
 	}
+	applyRPC, err := a.rpc.Prepare(cfg.RPC)
+	if err != nil {
+		return problem(cfg, "rpc", err)
+	}
 	if err := a.dispatcher.SetApps(parts.apps); err != nil {
 		return err
 	}
-	if err := a.rpc.Configure(cfg.RPC); err != nil {
-		return err
-	}
+	applyRPC()
 	a.service.Configure(cfg.Wake, parts.nodes)
 	a.log.Info("configuration reloaded")
 	return nil

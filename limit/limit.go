@@ -3,6 +3,7 @@
 package limit
 
 import (
+	"math"
 	"sync"
 	"time"
 )
@@ -42,10 +43,20 @@ func New[K comparable](keys int) *Buckets[K] {
 // sweepEvery bounds how often all keys are looked through.
 const sweepEvery = time.Second
 
-// Take takes n tokens of the key's bucket and tells whether at least one was
-// there; if not it takes none. What n takes beyond that is owed. The rate may
-// change from call to call.
-func (b *Buckets[K]) Take(key K, n int, r Rate, now time.Time) bool {
+// Take takes a token of the key's bucket and tells whether there was one. The
+// rate may change from call to call.
+func (b *Buckets[K]) Take(key K, r Rate, now time.Time) bool {
+	return b.take(key, 1, r, now, r.Every*time.Duration(r.Burst-1))
+}
+
+// Owe takes n tokens, whether or not they are there: what is missing has to be
+// made up for before there is one to Take.
+func (b *Buckets[K]) Owe(key K, n int, r Rate, now time.Time) {
+	b.take(key, n, r, now, math.MaxInt64)
+}
+
+// take takes n tokens of a bucket that lacks at most so much.
+func (b *Buckets[K]) take(key K, n int, r Rate, now time.Time, lacks time.Duration) bool {
 	if r.Every <= 0 {
 		return true
 	}
@@ -59,8 +70,7 @@ func (b *Buckets[K]) Take(key K, n int, r Rate, now time.Time) bool {
 	if full.Before(now) {
 		full = now
 	}
-	// The bucket lacks (full-now)/Every tokens; one must be left.
-	if full.Sub(now) > r.Every*time.Duration(r.Burst-1) {
+	if full.Sub(now) > lacks {
 		return false
 	}
 	full = full.Add(r.Every * time.Duration(n))

@@ -10,7 +10,7 @@ var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 // count takes until the bucket is empty.
 func count(b *Buckets[string], key string, r Rate, now time.Time) int {
 	for n := 0; ; n++ {
-		if n > 10_000 || !b.Take(key, 1, r, now) {
+		if n > 10_000 || !b.Take(key, r, now) {
 			return n
 		}
 	}
@@ -33,15 +33,13 @@ func TestTake(t *testing.T) {
 	f("a", time.Second, 0) // a clock that goes back gives nothing
 }
 
-// What is taken beyond the burst is owed.
-func TestTakeMany(t *testing.T) {
+func TestOwe(t *testing.T) {
 	r := Per(time.Second, 10)
 	for after, want := range map[time.Duration]bool{8 * time.Second: false, 9 * time.Second: false, 9100 * time.Millisecond: true} {
 		b := New[string](10)
-		if !b.Take("a", 100, r, start) {
-			t.Fatal("a full bucket refuses")
-		}
-		if b.Take("a", 1, r, start.Add(after)) != want {
+		b.Owe("a", 50, r, start)
+		b.Owe("a", 50, r, start)
+		if b.Take("a", r, start.Add(after)) != want {
 			t.Errorf("%s after 100 of 10 a second: %v", after, !want)
 		}
 	}
@@ -61,19 +59,19 @@ func TestMemoryIsBounded(t *testing.T) {
 	b, r := New[int](100), Per(time.Minute, 5)
 	passed := 0
 	for k := range 100_000 {
-		if b.Take(k, 1, r, start) {
+		if b.Take(k, r, start) {
 			passed++
 		}
 	}
 	if b.Len() != 100 || passed != 105 {
 		t.Errorf("%d keys have a bucket, %d passed", b.Len(), passed)
 	}
-	if !b.Take(1, 1, r, start) {
+	if !b.Take(1, r, start) {
 		t.Error("a key that was there before the flood is refused")
 	}
 	// Once the buckets are full again, others get their place.
 	later := start.Add(time.Minute)
-	if !b.Take(200_000, 1, r, later) || b.Len() != 1 {
+	if !b.Take(200_000, r, later) || b.Len() != 1 {
 		t.Errorf("%d keys have a bucket a minute later", b.Len())
 	}
 }
@@ -83,7 +81,7 @@ func BenchmarkTake(b *testing.B) {
 	b.ReportAllocs()
 	b.RunParallel(func(p *testing.PB) {
 		for p.Next() {
-			l.Take("192.0.2.1", 1, r, time.Now())
+			l.Take("192.0.2.1", r, time.Now())
 		}
 	})
 }

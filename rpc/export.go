@@ -12,7 +12,7 @@ import (
 )
 
 // onlyTrusted tells whether a method is kept from callers that merely come from
-// the right network: binding.export is the one place that shows push tokens.
+// the right network, and show neither token nor certificate: binding.export is the one place that shows push tokens.
 func onlyTrusted(method string) bool { return method == "binding.export" || method == "binding.import" }
 
 // exported is a binding as binding.export shows it and binding.import takes it,
