@@ -175,11 +175,7 @@ func TestClientCertificatesReload(t *testing.T) {
 	}
 	edit := func(from, to string) {
 		t.Helper()
-		text, err := os.ReadFile(r.file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.write("sipwake.yml", strings.Replace(string(text), from, to, 1))
+		r.edit(from, to)
 		r.reload()
 	}
 	edit("client_names: [edge1]", "client_names: [edge2]")
@@ -235,11 +231,7 @@ func TestClientCertificatesAndTokens(t *testing.T) {
 	}
 
 	plain := newRig(t, rigOptions{})
-	text, err := os.ReadFile(plain.file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	plain.write("sipwake.yml", strings.Replace(string(text), "rpc:\n", "rpc:\n"+ours.rpc("")+"\n", 1))
+	plain.edit("rpc:\n", "rpc:\n"+ours.rpc("")+"\n")
 	cfg, err := config.Load(plain.file)
 	if err != nil {
 		t.Fatal(err)
@@ -316,16 +308,12 @@ func TestRateLimit(t *testing.T) {
 	}
 	eventually(t, "the client may go on", func() bool { status, _ := r.post(load); return status == 200 })
 
-	text, err := os.ReadFile(r.file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.write("sipwake.yml", strings.Replace(string(text), "rate_limit: 20", "rate_limit: 0", 1))
+	r.edit("rate_limit: 20", "rate_limit: 0")
 	r.reload()
 	if n := flood(load); n != 100 {
 		t.Errorf("%d of 100 requests passed without a limit", n)
 	}
-	r.write("sipwake.yml", strings.Replace(string(text), "rate_limit: 20", "rate_limit: 50", 1))
+	r.edit("rate_limit: 0", "rate_limit: 50")
 	r.reload()
 	began = time.Now()
 	n = flood("[" + load + strings.Repeat(","+load, 49) + "]")

@@ -147,19 +147,6 @@ func startKamailio(t *testing.T, c stack.KamailioConfig) *stack.Kamailio {
 	return k
 }
 
-// edit replaces a text in sipwake's configuration file.
-func (k *kamailioRig) edit(from, to string) {
-	k.t.Helper()
-	text, err := os.ReadFile(k.file)
-	if err != nil {
-		k.t.Fatal(err)
-	}
-	if !strings.Contains(string(text), from) {
-		k.t.Fatalf("no %q in the configuration", from)
-	}
-	k.write("sipwake.yml", strings.ReplaceAll(string(text), from, to))
-}
-
 // scenario is one user with phones, and one who calls.
 type scenario struct {
 	*kamailioRig

@@ -43,6 +43,7 @@ type Service struct {
 	settings atomic.Pointer[settings]
 	calls    calls         // wakes that this instance started
 	strikes  strikes       // failures in a row
+	storms   storms        // pushes that callers cause
 	listings listings      // lists of all bindings under way
 	slots    chan struct{} // one per goroutine of spawn
 
@@ -66,7 +67,7 @@ func NewService(cfg Config, nodes map[string]Node, store Store, outbox Outbox, s
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Service{
 		store: store, outbox: outbox, sweeper: sweeper, pusher: pusher, log: log, metrics: newMetrics(reg),
-		traces: newTraces(cfg.Traces), slots: make(chan struct{}, cfg.Signals),
+		traces: newTraces(cfg.Traces), slots: make(chan struct{}, cfg.Signals), storms: newStorms(),
 		ctx: ctx, cancel: cancel, stop: make(chan struct{}),
 	}
 	s.calls.byKey = make(map[callKey]*call)

@@ -2,6 +2,7 @@ package wake
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -79,9 +80,9 @@ func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error)
 	if res.Outcome != Pushing && res.Outcome != Awake {
 		s.endCall(w.key())
 	}
-	if res.Outcome == Nobody && !st.Ended {
+	if (res.Outcome == Nobody || res.Outcome == Shed) && !st.Ended && !st.Full {
 		if _, err := s.store.End(ctx, w.AOR, w.Node, w.Call); err != nil {
-			s.log.Warn("cannot end a wake for nobody", "aor", w.AOR, "call_id", w.CallID, "err", err)
+			s.log.Warn("cannot end a wake that is not held", "aor", w.AOR, "call_id", w.CallID, "err", err)
 		}
 	}
 	return s.answer(w, res), nil
@@ -146,12 +147,18 @@ func (s *Service) wakeDevices(cl *call, live []string, st Started) StartResult {
 		s.traces.add(w, r.RegisteredAt, eventAwake, r.Device, r.Source)
 	}
 	pushing, withheld, shed := 0, 0, 0
+	sleeping := !st.Forked && slices.ContainsFunc(st.Bindings, func(b Binding) bool { return !awake(st.Recent, b.Device) })
+	stormy := sleeping && s.stormy(w, cl.values.From)
 	for _, b := range st.Bindings {
 		if awake(st.Recent, b.Device) {
 			continue
 		}
 		res.Devices++
 		if st.Forked {
+			continue
+		}
+		if stormy {
+			shed++
 			continue
 		}
 		cl.add(b.Device, b)

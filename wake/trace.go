@@ -27,6 +27,7 @@ type Event struct {
 const (
 	eventHeld       = "held"        // wake.start came
 	eventAwake      = "awake"       // device registered a moment ago: not pushed
+	eventLimited    = "limited"     // one too many for a limit: no push; detail says which
 	eventWithheld   = "withheld"    // the device is being rung: its push waits; detail says how long
 	eventAnswering  = "answering"   // the device that is being rung answered: it is awake, no push
 	eventPushing    = "pushing"     // push queued
@@ -56,6 +57,9 @@ func newTraces(size int) *traces {
 func (t *traces) start(w Wake) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.byID[w.ID] != nil {
+		return
+	}
 	if len(t.ring) < cap(t.ring) {
 		t.ring = append(t.ring, w.ID)
 	} else {
