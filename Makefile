@@ -28,7 +28,8 @@ demo: build ## make real calls through a real Kamailio wake simulated phones; ST
 
 test: build ## run every test: unit, race, real Redis, real Kamailio
 	@go vet ./...
-	@SIPWAKE_REQUIRE_ALL=1 go test -race -timeout 9m ./...
+	@logs=$$(mktemp -d) && trap 'rm -rf "$$logs"' EXIT && \
+		SIPWAKE_TEST_LOGS=$$logs SIPWAKE_REQUIRE_ALL=1 go test -race -timeout 9m ./... && bin/sipwake-lab leaks "$$logs"
 
 features: setup ## run the tests of every feature that was asked for, one line a feature
 	@tests/setup/features.sh

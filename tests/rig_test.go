@@ -6,8 +6,10 @@ package tests
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -21,6 +23,7 @@ import (
 	"github.com/sipwake/sipwake/app"
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/apnssim"
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/fcmsim"
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/leak"
 	"github.com/sipwake/sipwake/config"
 )
 
@@ -39,6 +42,7 @@ type rig struct {
 	node *node
 	app  *app.App
 	logs *lockedBuffer
+	said *said
 	dir  string
 	file string // configuration
 	url  string // RPC
@@ -60,7 +64,8 @@ type rigOptions struct {
 // newRig starts everything and ends it with the test.
 func newRig(t *testing.T, o rigOptions) *rig {
 	t.Helper()
-	r := &rig{t: t, dir: t.TempDir(), logs: &lockedBuffer{}, node: newNode(t)}
+	leak.Secret(nodeSecret)
+	r := &rig{t: t, dir: t.TempDir(), logs: &lockedBuffer{}, said: newSaid(t), node: newNode(t)}
 	r.startProviders(o)
 	r.writeConfig(o)
 	r.start()
@@ -150,7 +155,7 @@ func (r *rig) start() {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	a, err := app.New(cfg, "test", slog.New(slog.NewJSONHandler(r.logs, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	a, err := app.New(cfg, "test", slog.New(slog.NewJSONHandler(io.MultiWriter(r.logs, r.said), &slog.HandlerOptions{Level: slog.LevelDebug})))
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -160,6 +165,7 @@ func (r *rig) start() {
 		r.t.Fatal(err)
 	}
 	r.url = "http://" + a.RPCAddr() + "/rpc"
+	r.t.Cleanup(func() { r.said.last(a, r.auth) })
 }
 
 func stop(t *testing.T, a *app.App) {
@@ -215,7 +221,9 @@ func (r *rig) post(body string) (status int, answer []byte) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	leak.Body(body)
 	if r.auth != "" {
+		leak.Secret(r.auth)
 		req.Header.Set("Authorization", "Bearer "+r.auth)
 	}
 	res, err := http.DefaultClient.Do(req)
@@ -227,6 +235,7 @@ func (r *rig) post(body string) (status int, answer []byte) {
 	if _, err := b.ReadFrom(res.Body); err != nil {
 		r.t.Fatal(err)
 	}
+	r.said.answer(body, b.Bytes())
 	return res.StatusCode, b.Bytes()
 }
 
@@ -312,7 +321,11 @@ func fcmContact(user, token string) string {
 }
 
 // apnsToken returns a device token of 32 bytes, different for each n.
-func apnsToken(n int) string { return fmt.Sprintf("%064x", n) }
+func apnsToken(n int) string {
+	token := fmt.Sprintf("%x", sha256.Sum256([]byte(fmt.Sprint("apns", n))))
+	leak.Secret(token)
+	return token
+}
 
 // pushes counts the pushes that the simulated APNs saw for a token.
 func (r *rig) pushes(token string) int {
@@ -355,7 +368,7 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-const nodeSecret = "node-secret-5f1c"
+const nodeSecret = "5f1c93-of-the-node"
 
 // signal is one request that a node got.
 type signal struct {

@@ -87,6 +87,8 @@ apns:
     key_file: key.p8
 fcm:
   - credentials_file: account.json
+log:
+  level: debug
 `
 }
 
@@ -143,8 +145,8 @@ func TestCheckOpenSecrets(t *testing.T) {
 	check(warning(4, "rpc.key_file", "read", "key.pem") + warning(6, "rpc.token_files[0]", "read", "node.secret") +
 		warning(6, "rpc.token_files[1]", "read", "rpc.token") + warning(15, "nodes[0].secret_file", "read", "node.secret") +
 		warning(20, "apns[0].key_file", "read", "key.p8") + warning(22, "fcm[0].credentials_file", "read", "account.json") +
-		warning(26, "webhooks[0].secret_file", "change", "long.secret") +
-		warning(27, "credentials_dir", "read", "found/fcmkey.com.example.other.json"))
+		warning(28, "webhooks[0].secret_file", "change", "long.secret") +
+		warning(29, "credentials_dir", "read", "found/fcmkey.com.example.other.json"))
 	chmod(0o600, "key.pem", "rpc.token", "node.secret", "key.p8", "account.json", "found/fcmkey.com.example.other.json", "long.secret")
 	check("")
 	edit(t, dir, "secret_file: node.secret", "secret: in-the-file-itself")

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/apnssim"
+
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/leak"
 )
 
 // call calls a method of the service.
@@ -25,6 +27,7 @@ func (s *service) call(method string, params, result any) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	leak.Body(string(body))
 	res, err := http.Post("http://"+s.rpc+"/rpc", "application/json", bytes.NewReader(body))
 	if err != nil {
 		s.t.Fatal(err)

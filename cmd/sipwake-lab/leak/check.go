@@ -111,6 +111,12 @@ func forms(s string) map[string]string {
 	if len(s) >= part+4 {
 		head, tail = s[:part], s[len(s)-part:]
 	}
+	if plain(head) {
+		head = s
+	}
+	if plain(tail) {
+		tail = s
+	}
 	quoted, err := json.Marshal(s)
 	if err != nil {
 		panic("BUG: cannot marshal a string: " + err.Error())
@@ -144,6 +150,16 @@ func forms(s string) map[string]string {
 		}
 	}
 	return f
+}
+
+// plain tells whether a part of a secret is so plain, zeros mostly, that it may
+// be in other text too.
+func plain(s string) bool {
+	seen := map[rune]bool{}
+	for _, c := range s {
+		seen[c] = true
+	}
+	return len(seen) < 4
 }
 
 func percent(s, format string) string {

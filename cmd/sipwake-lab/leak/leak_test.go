@@ -5,9 +5,11 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -111,6 +113,30 @@ func TestProvesNothing(t *testing.T) {
 	}
 	Secret("short")
 	f("a secret of 5 bytes is too short")
+}
+
+// The tokens of a request, in whatever dialect.
+func TestBody(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv(Dir, dir)
+	for _, body := range []string{
+		`{"contact":"<sip:b@h;pn-provider=apns;pn-prid=aaaa1111bbbb:remote&cccc2222dddd:voip>;q=1"}`,
+		`{"contact":"<sip:b@h;pn-prid=https%3A%2F%2Fpush.example.com%2Fx%2Feeee3333ffff;pn-provider=webpush>"}`,
+		`{"headers":{"X-MPUSH":"a:org.example.phone:gggg4444:hhhh5555"}}`,
+		`{"headers":{"X-Push":"device-os=ios;device-uid=\"iiii6666jjjj\";app-id=x"}}`,
+		`{"token":"kkkk7777llll","auth":"mmmm8888nnnn"}`,
+		`{"contact":"<sip:b@h;pn-prid=short;pn-tok=` + strings.Repeat("x", 5000) + `>"}`,
+	} {
+		Body(body)
+	}
+	got, err := readLedger(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"aaaa1111bbbb", "cccc2222dddd", "eeee3333ffff", "gggg4444:hhhh5555", "iiii6666jjjj", "kkkk7777llll", "mmmm8888nnnn"}
+	if secrets := slices.Sorted(maps.Keys(got)); !slices.Equal(secrets, want) {
+		t.Errorf("got %q, want %q", secrets, want)
+	}
 }
 
 func TestCopy(t *testing.T) {

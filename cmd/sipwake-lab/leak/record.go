@@ -10,8 +10,10 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 )
 
@@ -44,6 +46,44 @@ func Secret(values ...string) {
 		_ = f.Close()
 	}
 	must(err)
+}
+
+// Tokens notes what may be push tokens. Strangers send anything: what has less than
+// 12 bytes, or more than sipwake ever stores, is passed over.
+func Tokens(values ...string) {
+	for _, v := range values {
+		if len(v) >= part && len(v) <= maxToken {
+			Secret(v)
+		}
+	}
+}
+
+const maxToken = 4096
+
+// pushValues are the values of push tokens in a body sent to sipwake: in the
+// parameters of a Contact, in X-MPUSH, and as JSON members.
+var pushValues = regexp.MustCompile(`(?i)(?:pn-prid|pn-tok|push-token-id|device-uid)=\\*"?([^;>,\\" ]+)|` +
+	`"X-MPUSH":"[a-z]:[^:"]*:([^"]+)"|"(?:token|p256dh|auth)":"([^"]+)"`)
+
+// Body notes the push tokens that a JSON-RPC request holds.
+func Body(body string) {
+	if os.Getenv(Dir) == "" {
+		return
+	}
+	for _, m := range pushValues.FindAllStringSubmatch(body, -1) {
+		v := m[1] + m[2] + m[3]
+		if u, err := url.PathUnescape(v); err == nil {
+			v = u
+		}
+		if strings.HasPrefix(v, "https://") {
+			Tokens(v)
+			continue
+		}
+		for t := range strings.SplitSeq(v, "&") { // TOKEN:voip&TOKEN:remote
+			t = strings.TrimSuffix(strings.TrimSuffix(t, ":voip"), ":remote")
+			Tokens(t)
+		}
+	}
 }
 
 func split(v string) []string {
