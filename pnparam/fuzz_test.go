@@ -35,6 +35,18 @@ func FuzzXPush(f *testing.F) {
 	fuzzHeader(f, "X-Push", `device-os="a\"b";device-uid="\"x\"";app-id=a\b`, ";=;", "device-uid")
 }
 
+func FuzzXPPush(f *testing.F) {
+	fuzzHeader(f, "X-P-Push", "device-os=android;device-uid=a%zz;app-id=;allow-call-push=x", "device-os=ios;device-os=ios")
+}
+
+func FuzzPortsipPush(f *testing.F) {
+	fuzzHeader(f, "Portsip-Push", "device-os=windows;device-uid=x;allow-message-push=false;allow-call-push=false")
+}
+
+func FuzzFeatureCaps(f *testing.F) {
+	fuzzHeader(f, "Feature-Caps", `*;+sip.pns="apns";+sip.pnsreg="121"`, "+sip.pns", `*;+sip.pns="`)
+}
+
 // fuzzHeader fuzzes a header made for push, beginning with what clients send.
 func fuzzHeader(f *testing.F, name string, seeds ...string) {
 	for _, s := range seeds {

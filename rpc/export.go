@@ -110,7 +110,7 @@ func (s *Server) bindingImport(ctx context.Context, p *params) (any, error) {
 		return nil, p.err
 	case v == nil:
 		p.fail("bindings", "is missing")
-	case json.Unmarshal(v.MarshalTo(nil), &list) != nil: // its error may quote a token
+	case json.Unmarshal(appendValue(nil, v), &list) != nil: // its error may quote a token
 		p.fail("bindings", "is not a list of bindings as binding.export returns them")
 	case len(list) > maxImport:
 		p.fail("bindings", "holds more than 100")
