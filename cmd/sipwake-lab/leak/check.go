@@ -59,8 +59,8 @@ func Check(dir string) (Result, error) {
 		if len(s) < minSecret {
 			return r, fmt.Errorf("a secret of %d bytes is too short to be told from other text: use longer ones in tests", len(s))
 		}
-		for form, text := range forms(s) {
-			ix.add(text, form, secret.NewToken(s).String())
+		for _, f := range forms(s) {
+			ix.add(f.text, f.name, secret.NewToken(s).String())
 		}
 	}
 	r.Secrets = len(secrets)
@@ -104,9 +104,11 @@ func readLedger(dir string) (map[string]bool, error) {
 	return secrets, nil
 }
 
-// forms returns the texts that would give a secret away, by what they are. What
-// begins like one of them is found with it.
-func forms(s string) map[string]string {
+// form is a text that would give a secret away.
+type form struct{ name, text string }
+
+// forms returns those of a secret. What begins like one of them is found with it.
+func forms(s string) []form {
 	head, tail := s, s
 	if len(s) >= part+4 {
 		head, tail = s[:part], s[len(s)-part:]
@@ -121,23 +123,23 @@ func forms(s string) map[string]string {
 	if err != nil {
 		panic("BUG: cannot marshal a string: " + err.Error())
 	}
-	f := map[string]string{
-		"its beginning":                  head,
-		"its beginning in capitals":      strings.ToUpper(head),
-		"its beginning in small letters": strings.ToLower(head),
-		"its end":                        tail,
-		"its end in capitals":            strings.ToUpper(tail),
-		"its end in small letters":       strings.ToLower(tail),
-		"for a query":                    url.QueryEscape(s),
-		"for a path":                     url.PathEscape(s),
-		"percent-encoded":                percent(head, "%%%02X"),
-		"percent-encoded small":          percent(head, "%%%02x"),
-		"as JSON":                        string(quoted[1 : len(quoted)-1]),
-		"in hexadecimal":                 hex.EncodeToString([]byte(head)),
+	f := []form{
+		{"its beginning", head},
+		{"its beginning in capitals", strings.ToUpper(head)},
+		{"its beginning in small letters", strings.ToLower(head)},
+		{"its end", tail},
+		{"its end in capitals", strings.ToUpper(tail)},
+		{"its end in small letters", strings.ToLower(tail)},
+		{"for a query", url.QueryEscape(s)},
+		{"for a path", url.PathEscape(s)},
+		{"percent-encoded", percent(head, "%%%02X")},
+		{"percent-encoded small", percent(head, "%%%02x")},
+		{"as JSON", string(quoted[1 : len(quoted)-1])},
+		{"in hexadecimal", hex.EncodeToString([]byte(head))},
 	}
 	for shift := range 3 {
 		// What stands before and after it decides on the characters at the edges.
-		for name, enc := range map[string]*base64.Encoding{"base64": base64.RawStdEncoding, "base64url": base64.RawURLEncoding} {
+		for _, enc := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
 			text := enc.EncodeToString(append(make([]byte, shift), s...))
 			text = text[(shift*8+5)/6:]
 			text = text[:len(text)-1]
@@ -145,7 +147,7 @@ func forms(s string) map[string]string {
 				text = text[:2*part]
 			}
 			if len(text) >= part {
-				f[fmt.Sprintf("in %s, shifted by %d", name, shift)] = text
+				f = append(f, form{fmt.Sprintf("in base64, shifted by %d", shift), text})
 			}
 		}
 	}
