@@ -113,7 +113,6 @@ func checkAnswer(t *testing.T, text []byte) {
 	for _, one := range list {
 		var r struct {
 			JSONRPC string
-			ID      any
 			Result  json.RawMessage
 			Error   *rpcError
 		}
