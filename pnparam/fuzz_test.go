@@ -132,7 +132,7 @@ func checkInside(t *testing.T, p Parsed, input string) {
 	bare := strings.ReplaceAll(decoded, `\`, "")
 	inside := func(what, s string) {
 		t.Helper()
-		if !strings.Contains(input, s) && !strings.Contains(decoded, s) &&
+		if !strings.Contains(strings.ReplaceAll(input, `\`, ""), strings.ReplaceAll(s, `\`, "")) && !strings.Contains(decoded, s) &&
 			!strings.Contains(bare, decodeAll(strings.ReplaceAll(s, `\`, ""))) {
 			t.Fatalf("%s %q is not in the input", what, s)
 		}

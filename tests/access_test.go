@@ -284,7 +284,7 @@ func TestKamailioClientCertificate(t *testing.T) {
 
 // One client cannot keep sipwake from the others, batch or not.
 func TestRateLimit(t *testing.T) {
-	r := newRig(t, rigOptions{rpc: "  rate_limit: 20"})
+	r := newRig(t, rigOptions{rpc: patient + "\n  rate_limit: 20"})
 	load := `{"jsonrpc":"2.0","id":1,"method":"service.load"}`
 	flood := func(body string) (passed int) {
 		for range 100 {

@@ -2,7 +2,6 @@ package wake
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -147,18 +146,13 @@ func (s *Service) wakeDevices(cl *call, live []string, st Started) StartResult {
 		s.traces.add(w, r.RegisteredAt, eventAwake, r.Device, r.Source)
 	}
 	pushing, withheld, shed := 0, 0, 0
-	sleeping := !st.Forked && slices.ContainsFunc(st.Bindings, func(b Binding) bool { return !awake(st.Recent, b.Device) })
-	stormy := sleeping && s.stormy(w, cl.values.From)
+	stormy := s.stormy(cl, st)
 	for _, b := range st.Bindings {
 		if awake(st.Recent, b.Device) {
 			continue
 		}
 		res.Devices++
-		if st.Forked {
-			continue
-		}
-		if stormy {
-			shed++
+		if st.Forked || stormy {
 			continue
 		}
 		cl.add(b.Device, b)
@@ -179,7 +173,7 @@ func (s *Service) wakeDevices(cl *call, live []string, st Started) StartResult {
 	case st.Forked && res.Devices > 0:
 		res.Outcome = Duplicate
 		return res // the other branch of the fork knows when to give up
-	case shed > 0:
+	case shed > 0 || stormy:
 		return StartResult{Outcome: Shed, Devices: res.Devices}
 	default:
 		return StartResult{Outcome: Nobody, Devices: res.Devices}

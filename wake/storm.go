@@ -1,6 +1,7 @@
 package wake
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -60,12 +61,16 @@ func newStorms() storms {
 	return storms{limit.New[stormPair](maxLimited), limit.New[string](maxLimited), limit.New[string](maxLimited)}
 }
 
-// stormy counts a wake that is about to push and tells whether it must not,
-// because it is one too many for a limit. The narrow limit comes first: what it
-// stops does not count against the others.
-func (s *Service) stormy(w Wake, from string) bool {
-	cfg, now, who := &s.settings.Load().Limits, time.Now(), caller(from)
-	over := ""
+// stormy tells whether a wake must not push, because it is one too many for a
+// limit; if it is not, it counts. One that has nobody to push costs nothing. The
+// narrow limit comes first: what it stops does not count against the others.
+func (s *Service) stormy(cl *call, st Started) bool {
+	w := cl.wake
+	if st.Forked || !slices.ContainsFunc(st.Bindings, func(b Binding) bool { return !awake(st.Recent, b.Device) }) {
+		return false
+	}
+	cfg, now, who := &s.settings.Load().Limits, time.Now(), caller(cl.values.From)
+	var over string
 	switch {
 	case !s.storms.pairs.Take(stormPair{who, w.AOR}, limit.Per(time.Minute, *cfg.Pair), now):
 		over = limitPair
