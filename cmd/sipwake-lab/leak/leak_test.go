@@ -122,7 +122,7 @@ func TestBody(t *testing.T) {
 	for _, body := range []string{
 		`{"contact":"<sip:b@h;pn-provider=apns;pn-prid=aaaa1111bbbb:remote&cccc2222dddd:voip>;q=1"}`,
 		`{"contact":"<sip:b@h;pn-prid=https%3A%2F%2Fpush.example.com%2Fx%2Feeee3333ffff;pn-provider=webpush>"}`,
-		`{"headers":{"X-MPUSH":"a:org.example.phone:gggg4444:hhhh5555"}}`,
+		`{"headers":{"X-MPUSH":"s:a:org.example.phone:gggg4444hhhh"}}`,
 		`{"headers":{"X-Push":"device-os=ios;device-uid=\"iiii6666jjjj\";app-id=x"}}`,
 		`{"token":"kkkk7777llll","auth":"mmmm8888nnnn"}`,
 		`{"contact":"<sip:b@h;pn-prid=short;pn-tok=` + strings.Repeat("x", 5000) + `>"}`,
@@ -133,7 +133,7 @@ func TestBody(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"aaaa1111bbbb", "cccc2222dddd", "eeee3333ffff", "gggg4444:hhhh5555", "iiii6666jjjj", "kkkk7777llll", "mmmm8888nnnn"}
+	want := []string{"aaaa1111bbbb", "cccc2222dddd", "eeee3333ffff", "gggg4444hhhh", "iiii6666jjjj", "kkkk7777llll", "mmmm8888nnnn"}
 	if secrets := slices.Sorted(maps.Keys(got)); !slices.Equal(secrets, want) {
 		t.Errorf("got %q, want %q", secrets, want)
 	}

@@ -63,7 +63,7 @@ const maxToken = 4096
 // pushValues are the values of push tokens in a body sent to sipwake: in the
 // parameters of a Contact, in X-MPUSH, and as JSON members.
 var pushValues = regexp.MustCompile(`(?i)(?:pn-prid|pn-tok|push-token-id|device-uid)=\\*"?([^;>,\\" ]+)|` +
-	`"X-MPUSH":"[a-z]:[^:"]*:([^"]+)"|"(?:token|p256dh|auth)":"([^"]+)"`)
+	`"X-MPUSH":"[^"]*:([^":]+)"|"(?:token|p256dh|auth)":"([^"]+)"`)
 
 // Body notes the push tokens that a JSON-RPC request holds.
 func Body(body string) {
