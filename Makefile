@@ -29,7 +29,8 @@ demo: build ## make real calls through a real proxy (PROXY) wake simulated phone
 
 test: build ## run every test: unit, race, real Redis, real Kamailio
 	@go vet ./...
-	@SIPWAKE_REQUIRE_ALL=1 go test -race -timeout 9m ./...
+	@logs=$$(mktemp -d) && trap 'rm -rf "$$logs"' EXIT && \
+		SIPWAKE_TEST_LOGS=$$logs SIPWAKE_REQUIRE_ALL=1 go test -race -timeout 9m ./... && bin/sipwake-lab leaks "$$logs"
 
 # What runs on every kind of proxy has a subtest of its name.
 OPENSIPS_TESTS := TestOpenSIPS|TestFeatureP3.*/OpenSIPS|TestInvariant7NothingLeaksThroughSIP/OpenSIPS|TestInvariant8SIPNeverWaits/OpenSIPS

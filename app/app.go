@@ -86,6 +86,7 @@ func New(cfg *config.Config, version string, log *slog.Logger) (*App, error) {
 	if a.rpc, err = rpc.New(cfg.RPC, a.service, a.info, a.stats, log, a.reg); err != nil {
 		return nil, errors.Join(err, a.Stop(context.Background()))
 	}
+	a.service.AddLoad("rpc", a.rpc.Load)
 	a.operations = newOperations(a.reg, a.store)
 	return a, nil
 }
@@ -183,12 +184,14 @@ func (a *App) reload(cfg *config.Config) error {
 	for _, field := range needRestart(a.cfg, cfg) {
 		a.log.Warn("configuration change needs a restart", "field", field)
 	}
+	applyRPC, err := a.rpc.Prepare(cfg.RPC)
+	if err != nil {
+		return problem(cfg, "rpc", err)
+	}
 	if err := a.dispatcher.SetApps(parts.apps); err != nil {
 		return err
 	}
-	if err := a.rpc.Configure(cfg.RPC); err != nil {
-		return err
-	}
+	applyRPC()
 	a.service.Configure(cfg.Wake, parts.nodes)
 	a.log.Info("configuration reloaded")
 	return nil

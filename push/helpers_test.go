@@ -3,6 +3,7 @@ package push_test
 import (
 	"bytes"
 	"context"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -16,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.uber.org/goleak"
 
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/leak"
 	"github.com/sipwake/sipwake/pnparam"
 	"github.com/sipwake/sipwake/push"
 	"github.com/sipwake/sipwake/secret"
@@ -88,7 +90,9 @@ type rig struct {
 func newRig(t *testing.T, apps ...push.App) *rig {
 	t.Helper()
 	r := &rig{t: t, reg: prometheus.NewRegistry(), log: &buffer{}}
-	log := slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	said := leak.Record("push")
+	t.Cleanup(func() { said.Close() })
+	log := slog.New(slog.NewTextHandler(io.MultiWriter(r.log, said), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	r.Dispatcher = push.NewDispatcher(log, r.reg)
 	if err := r.SetApps(apps); err != nil {
 		t.Fatal(err)

@@ -94,28 +94,77 @@ type request struct {
 }
 
 func parseRequest(v *fastjson.Value) (request, *rpcError) {
+	var req request
 	invalid := func(msg string) (request, *rpcError) {
-		return request{id: v.Get("id")}, &rpcError{Code: codeInvalid, Message: "invalid request: " + msg}
+		return req, &rpcError{Code: codeInvalid, Message: "invalid request: " + msg}
 	}
 	if v.Type() != fastjson.TypeObject {
 		return invalid("must be an object")
 	}
+	id := v.Get("id")
+	if id != nil && !isID(id) {
+		return invalid("id must be a string, a number or null")
+	}
+	req.id = id
 	if string(v.GetStringBytes("jsonrpc")) != "2.0" {
 		return invalid(`jsonrpc must be "2.0"`)
-	}
-	id := v.Get("id")
-	if id != nil {
-		switch id.Type() {
-		case fastjson.TypeString, fastjson.TypeNumber, fastjson.TypeNull:
-		default:
-			return request{}, &rpcError{Code: codeInvalid, Message: "invalid request: id must be a string, a number or null"}
-		}
 	}
 	m := v.Get("method")
 	if m == nil || m.Type() != fastjson.TypeString {
 		return invalid("method must be a string")
 	}
-	return request{id: id, method: string(m.GetStringBytes()), params: v.Get("params")}, nil
+	req.method, req.params = string(m.GetStringBytes()), v.Get("params")
+	return req, nil
+}
+
+func isID(v *fastjson.Value) bool {
+	switch v.Type() {
+	case fastjson.TypeString, fastjson.TypeNull:
+		return true
+	case fastjson.TypeNumber:
+		return json.Valid(v.MarshalTo(nil)) // the parser takes NaN and the like
+	}
+	return false
+}
+
+// appendValue appends v as JSON. The parser's own writer quotes strings as Go does,
+// which is not JSON for control characters.
+func appendValue(dst []byte, v *fastjson.Value) []byte {
+	text := func(s []byte) {
+		b, err := json.Marshal(string(s))
+		if err != nil {
+			panic("BUG: cannot marshal a string: " + err.Error())
+		}
+		dst = append(dst, b...)
+	}
+	switch v.Type() {
+	case fastjson.TypeString:
+		text(v.GetStringBytes())
+	case fastjson.TypeArray:
+		dst = append(dst, '[')
+		for i, item := range v.GetArray() {
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			dst = appendValue(dst, item)
+		}
+		dst = append(dst, ']')
+	case fastjson.TypeObject:
+		dst = append(dst, '{')
+		first := true
+		v.GetObject().Visit(func(key []byte, item *fastjson.Value) {
+			if !first {
+				dst = append(dst, ',')
+			}
+			first = false
+			text(key)
+			dst = appendValue(append(dst, ':'), item)
+		})
+		dst = append(dst, '}')
+	default:
+		dst = v.MarshalTo(dst)
+	}
+	return dst
 }
 
 // appendResponse appends a response object. A nil id is written as null.
@@ -124,7 +173,7 @@ func appendResponse(dst []byte, id *fastjson.Value, result []byte, e *rpcError) 
 	if id == nil {
 		dst = append(dst, "null"...)
 	} else {
-		dst = id.MarshalTo(dst)
+		dst = appendValue(dst, id)
 	}
 	if e == nil {
 		dst = append(dst, `,"result":`...)

@@ -5,24 +5,32 @@ import (
 	"net"
 	"net/netip"
 	"time"
-
-	"github.com/sipwake/sipwake/secret"
 )
 
 // Config holds the settings of the RPC server.
 type Config struct {
 	// Listen is the address, host:port. Default 127.0.0.1:8060. An address that
-	// is not loopback needs tokens or networks.
+	// is not loopback needs tokens, client certificates or networks.
 	Listen string `yaml:"listen"`
 	// TokenFiles are files with one bearer token each; any of them opens the
 	// door. More than one lets tokens be rotated.
 	TokenFiles []string `yaml:"token_files"`
 	// Networks are the CIDR ranges that may connect; empty allows all. With
-	// tokens, both must hold.
+	// tokens or client certificates, all must hold.
 	Networks []string `yaml:"networks"`
 	// CertFile and KeyFile switch TLS on.
 	CertFile string `yaml:"cert_file"`
 	KeyFile  string `yaml:"key_file"`
+	// ClientCAFile holds the CAs, in PEM, of which clients must show a
+	// certificate. Empty: none is asked for.
+	ClientCAFile string `yaml:"client_ca_file"`
+	// ClientNames are the only clients that may call: the common name of the
+	// certificate or one of its alternative names. Empty allows all of the CAs.
+	ClientNames []string `yaml:"client_names"`
+	// RateLimit is how many requests a second one client may send, an IPv4
+	// address or an IPv6 network of 64 bits. Default 0, no limit: clients are SIP
+	// proxies of our own.
+	RateLimit int `yaml:"rate_limit"`
 	// Deadline bounds each method. It must be below the proxies' own patience.
 	// Default 400ms.
 	Deadline time.Duration `yaml:"deadline"`
@@ -63,8 +71,8 @@ func (c *Config) SetDefaults() {
 func (c *Config) Validate(report func(field, problem string)) {
 	if problem := checkListen(c.Listen); problem != "" {
 		report("listen", problem)
-	} else if !loopback(c.Listen) && len(c.TokenFiles) == 0 && len(c.Networks) == 0 {
-		report("listen", "is not a loopback address, so token_files or networks must be set")
+	} else if !loopback(c.Listen) && len(c.TokenFiles) == 0 && len(c.Networks) == 0 && c.ClientCAFile == "" {
+		report("listen", "is not a loopback address, so token_files, client_ca_file or networks must be set")
 	}
 	for i, n := range c.Networks {
 		if _, err := netip.ParsePrefix(n); err != nil {
@@ -73,6 +81,20 @@ func (c *Config) Validate(report func(field, problem string)) {
 	}
 	if (c.CertFile == "") != (c.KeyFile == "") {
 		report("cert_file", "cert_file and key_file go together")
+	}
+	if c.ClientCAFile != "" && c.CertFile == "" {
+		report("client_ca_file", "needs TLS: cert_file and key_file")
+	}
+	if len(c.ClientNames) > 0 && c.ClientCAFile == "" {
+		report("client_names", "needs client_ca_file")
+	}
+	for i, n := range c.ClientNames {
+		if n == "" {
+			report(fmt.Sprintf("client_names[%d]", i), "is empty")
+		}
+	}
+	if c.RateLimit < 0 {
+		report("rate_limit", "must not be negative")
 	}
 	if c.Deadline < time.Millisecond || c.Deadline > 30*time.Second {
 		report("deadline", "must be between 1ms and 30s")
@@ -112,60 +134,4 @@ func loopback(addr string) bool {
 	}
 	ip, err := netip.ParseAddr(host)
 	return err == nil && ip.IsLoopback()
-}
-
-// access says who may call. It is swapped whole by a reload.
-type access struct {
-	tokens   []secret.Text
-	networks []netip.Prefix
-}
-
-func newAccess(c Config) (*access, error) {
-	a := &access{}
-	for i, f := range c.TokenFiles {
-		t, err := secret.ReadText(f)
-		if err != nil {
-			return nil, fmt.Errorf("token_files[%d]: %w", i, err)
-		}
-		a.tokens = append(a.tokens, t)
-	}
-	for i, n := range c.Networks {
-		p, err := netip.ParsePrefix(n)
-		if err != nil {
-			return nil, fmt.Errorf("networks[%d]: %w", i, err)
-		}
-		a.networks = append(a.networks, p)
-	}
-	return a, nil
-}
-
-// fromNetwork tells whether the peer's address may connect.
-func (a *access) fromNetwork(peer netip.Addr) bool {
-	if len(a.networks) == 0 {
-		return true
-	}
-	peer = peer.Unmap()
-	for _, n := range a.networks {
-		if n.Contains(peer) {
-			return true
-		}
-	}
-	return false
-}
-
-// hasToken tells whether the Authorization header value carries one of the
-// tokens. Every token is compared, each in constant time.
-func (a *access) hasToken(authorization string) bool {
-	if len(a.tokens) == 0 {
-		return true
-	}
-	const scheme = "Bearer "
-	if len(authorization) < len(scheme) || authorization[:len(scheme)] != scheme {
-		return false
-	}
-	found := false
-	for _, t := range a.tokens {
-		found = t.Equal(authorization[len(scheme):]) || found
-	}
-	return found
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // onlyTrusted tells whether a method is kept from callers that merely come from
-// the right network: binding.export is the one place that shows push tokens.
+// the right network, and show neither token nor certificate: binding.export is the one place that shows push tokens.
 func onlyTrusted(method string) bool { return method == "binding.export" || method == "binding.import" }
 
 // exported is a binding as binding.export shows it and binding.import takes it,
@@ -110,7 +110,7 @@ func (s *Server) bindingImport(ctx context.Context, p *params) (any, error) {
 		return nil, p.err
 	case v == nil:
 		p.fail("bindings", "is missing")
-	case json.Unmarshal(v.MarshalTo(nil), &list) != nil: // its error may quote a token
+	case json.Unmarshal(appendValue(nil, v), &list) != nil: // its error may quote a token
 		p.fail("bindings", "is not a list of bindings as binding.export returns them")
 	case len(list) > maxImport:
 		p.fail("bindings", "holds more than 100")

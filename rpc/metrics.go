@@ -17,6 +17,7 @@ type metrics struct {
 	requests map[string]map[int]prometheus.Counter // by method and code
 	seconds  map[string]prometheus.Observer
 	inFlight prometheus.Gauge
+	limited  prometheus.Counter
 }
 
 func newMetrics(methods map[string]method, reg prometheus.Registerer) *metrics {
@@ -30,8 +31,10 @@ func newMetrics(methods map[string]method, reg prometheus.Registerer) *metrics {
 		seconds:  make(map[string]prometheus.Observer),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "sipwake_rpc_in_flight", Help: "HTTP requests being answered."}),
+		limited: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "sipwake_rpc_limited_total", Help: "HTTP requests refused because their client sent too many a second."}),
 	}
-	reg.MustRegister(requests, seconds, m.inFlight)
+	reg.MustRegister(requests, seconds, m.inFlight, m.limited)
 	add := func(name string) {
 		m.requests[name] = make(map[int]prometheus.Counter, len(codes))
 		for _, c := range codes {

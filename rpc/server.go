@@ -19,6 +19,7 @@ import (
 	"github.com/valyala/fasthttp"
 	"github.com/valyala/fastjson"
 
+	"github.com/sipwake/sipwake/limit"
 	"github.com/sipwake/sipwake/wake"
 )
 
@@ -34,6 +35,7 @@ type Server struct {
 	parsers fastjson.ParserPool
 	unused  unused
 	gate    gate
+	rates   *limit.Buckets[netip.Addr] // of the clients
 
 	settings atomic.Pointer[settings]
 }
@@ -42,20 +44,25 @@ type Server struct {
 type settings struct {
 	Config
 	access *access
-	cert   *tls.Certificate // nil without TLS
+	tls    *tls.Config // nil without TLS
+	rate   limit.Rate  // of one client
 }
+
+// maxClients is how many clients have a rate of their own; further ones share one.
+const maxClients = 4096
 
 // New returns a Server that does not listen yet. info and stats make the results
 // of service.info and service.stats.
 func New(cfg Config, service *wake.Service, info func() any, stats func() (any, error),
 	log *slog.Logger, reg prometheus.Registerer) (*Server, error) {
-	s := &Server{service: service, info: info, stats: stats, log: log}
-	if err := s.Configure(cfg); err != nil {
+	s := &Server{service: service, info: info, stats: stats, log: log, rates: limit.New[netip.Addr](maxClients)}
+	apply, err := s.Prepare(cfg)
+	if err != nil {
 		return nil, err
 	}
+	apply()
 	s.table = s.methods()
 	s.gate.most = int64(cfg.InFlight)
-	service.AddLoad("rpc", s.gate.load)
 	s.metrics = newMetrics(s.table, reg)
 	s.http = &fasthttp.Server{
 		Handler:               s.handle,
@@ -74,19 +81,24 @@ func New(cfg Config, service *wake.Service, info func() any, stats func() (any, 
 	return s, nil
 }
 
-// Configure takes a new configuration: tokens, networks, certificates, deadline
-// and the limit on batches. The listening address, whether it speaks TLS, and the
-// limits on bodies and connections stay as they were at the start.
-func (s *Server) Configure(cfg Config) error {
+// Prepare reads a new configuration, which apply then takes: tokens, networks,
+// certificates, deadline, rate and the limit on batches. The listening address,
+// whether it speaks TLS, and the limits on bodies and connections stay as they
+// were at the start.
+func (s *Server) Prepare(cfg Config) (apply func(), err error) {
 	prepared, err := prepare(cfg)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if old := s.settings.Load(); old != nil && prepared.cert == nil {
-		prepared.cert = old.cert // the listener goes on speaking TLS
+	if old := s.settings.Load(); old != nil {
+		if old.tls == nil && prepared.access.cas != nil {
+			return nil, errors.New("client_ca_file: the listener speaks no TLS until a restart")
+		}
+		if prepared.tls == nil {
+			prepared.tls = old.tls // the listener goes on speaking TLS
+		}
 	}
-	s.settings.Store(prepared)
-	return nil
+	return func() { s.settings.Store(prepared) }, nil
 }
 
 // Check reads the files that cfg names and tells what is wrong with them.
@@ -100,16 +112,19 @@ func prepare(cfg Config) (*settings, error) {
 	if err != nil {
 		return nil, err
 	}
-	st := &settings{Config: cfg, access: a}
+	st := &settings{Config: cfg, access: a, rate: limit.Per(time.Second, cfg.RateLimit)}
 	if cfg.CertFile != "" {
 		cert, err := tls.LoadX509KeyPair(cfg.CertFile, cfg.KeyFile)
 		if err != nil {
 			return nil, fmt.Errorf("cert_file: cannot load certificate and key: %w", err)
 		}
-		st.cert = &cert
+		st.tls = a.tlsConfig(cert)
 	}
 	return st, nil
 }
+
+// Load is how full the places for requests are, from 0 to 1.
+func (s *Server) Load() float64 { return s.gate.load() }
 
 // Listen opens the configured address.
 func (s *Server) Listen() (net.Listener, error) {
@@ -118,14 +133,12 @@ func (s *Server) Listen() (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen: %w", err)
 	}
-	if st.cert == nil {
+	if st.tls == nil {
 		return l, nil
 	}
 	return tls.NewListener(l, &tls.Config{
-		MinVersion: tls.VersionTLS12,
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-			return s.settings.Load().cert, nil
-		},
+		MinVersion:         tls.VersionTLS12,
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return s.settings.Load().tls, nil },
 	}), nil
 }
 
@@ -150,9 +163,11 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	defer s.metrics.inFlight.Dec()
 	st := s.settings.Load()
 	peer, _ := netip.AddrFromSlice(ctx.RemoteIP())
+	peer = peer.Unmap()
 	switch {
 	case !st.access.fromNetwork(peer):
 		ctx.SetStatusCode(fasthttp.StatusForbidden)
+		ctx.SetConnectionClose()
 		return
 	case string(ctx.Path()) != "/rpc":
 		ctx.SetStatusCode(fasthttp.StatusNotFound)
@@ -163,12 +178,20 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 		return
 	}
 	ctx.SetContentType("application/json")
-	if !st.access.hasToken(string(ctx.Request.Header.Peek("Authorization"))) {
+	if !s.rates.Take(client(peer), st.rate, time.Now()) { // before the token: it is not to be guessed fast
+		s.metrics.limited.Inc()
+		s.log.Debug("request refused", "err", "too many requests", "peer", peer.String())
+		ctx.Response.Header.Set("Retry-After", "1")
+		s.refuse(ctx, &rpcError{Code: codeOverloaded, Message: "too many requests"})
+		return
+	}
+	if !st.access.allows(ctx) {
+		s.log.Debug("request refused", "err", "not authorised", "peer", peer.String())
 		ctx.Response.Header.Set("WWW-Authenticate", "Bearer")
 		s.refuse(ctx, &rpcError{Code: codeNotAuthorised, Message: "not authorised"})
 		return
 	}
-	s.answer(ctx, st, len(st.access.tokens) > 0 || peer.Unmap().IsLoopback())
+	s.answer(ctx, st, peer)
 }
 
 // refuse answers a request that never got to a method.
@@ -192,8 +215,8 @@ func httpStatus(e *rpcError) int {
 	return fasthttp.StatusOK
 }
 
-// answer answers a request. A trusted caller showed a token or is on this machine.
-func (s *Server) answer(ctx *fasthttp.RequestCtx, st *settings, trusted bool) {
+func (s *Server) answer(ctx *fasthttp.RequestCtx, st *settings, peer netip.Addr) {
+	trusted := st.access.proves() || peer.IsLoopback()
 	body := ctx.PostBody()
 	if tooDeep(body) {
 		s.refuse(ctx, &rpcError{Code: codeInvalid, Message: fmt.Sprintf("invalid request: nested deeper than %d levels", maxDepth)})
@@ -217,7 +240,11 @@ func (s *Server) answer(ctx *fasthttp.RequestCtx, st *settings, trusted bool) {
 		ctx.Response.SetBody(dst)
 		return
 	}
-	s.batch(ctx, v.GetArray(), st, trusted)
+	items := v.GetArray()
+	if len(items) > 1 {
+		s.rates.Owe(client(peer), min(len(items), st.MaxBatch)-1, st.rate, time.Now())
+	}
+	s.batch(ctx, items, st, trusted)
 }
 
 func (s *Server) batch(ctx *fasthttp.RequestCtx, items []*fastjson.Value, st *settings, trusted bool) {
@@ -265,7 +292,7 @@ func (s *Server) call(req request, deadline time.Duration, trusted bool) ([]byte
 		return nil, &rpcError{Code: codeNoMethod, Message: "method not found"}
 	}
 	if !trusted && onlyTrusted(req.method) {
-		return nil, &rpcError{Code: codeNotAuthorised, Message: "not authorised: this method is for callers with a token or on this machine"}
+		return nil, &rpcError{Code: codeNotAuthorised, Message: "not authorised: this method is for callers with a token or a client certificate, or on this machine"}
 	}
 	if !s.gate.enter(req.method) {
 		return nil, &rpcError{Code: codeOverloaded, Message: "overloaded: too many requests are being worked on"}

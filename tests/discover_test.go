@@ -122,14 +122,14 @@ func TestRPCDiscover(t *testing.T) {
 
 // binding.export is only for callers that showed a token or are on this machine.
 func TestRPCExportIsGuarded(t *testing.T) {
-	r := newRig(t, rigOptions{rpc: "  token_files: [" + writeTemp(t, "s3cr3t") + "]"})
+	r := newRig(t, rigOptions{rpc: "  token_files: [" + writeTemp(t, "c093-bearer-token") + "]"})
 	for _, method := range []string{"binding.export", "binding.import"} {
 		r.auth = ""
 		if status, _ := r.post(`{"jsonrpc":"2.0","id":1,"method":"` + method + `"}`); status != 401 {
 			t.Errorf("%s without a token: %d", method, status)
 		}
 	}
-	r.auth = "s3cr3t"
+	r.auth = "c093-bearer-token"
 	contact := apnsContact("bob", apnsToken(1))
 	r.register("bob@example.com", contact, nil)
 	if _, answer := r.post(`{"jsonrpc":"2.0","id":1,"method":"binding.export"}`); !strings.Contains(string(answer), apnsToken(1)) {

@@ -210,7 +210,7 @@ func TestFeatureP1Kinds(t *testing.T) {
 	r := newRig(t, rigOptions{})
 	r.asleep("bob@example.com", fcmContact("bob", "fcm-token-bob-1"))
 	r.startWake("bob@example.com", "1-1", nil)
-	eventually(t, "call", func() bool { return r.fcmKinds("0") == 1 })
+	eventually(t, "call", func() bool { return r.fcmKinds("0") == 1 && strings.Contains(r.trace("bob@example.com"), "accepted") })
 	r.endWake("bob@example.com", "1-1", "cancelled")
 	eventually(t, "cancel", func() bool { return r.fcmKinds("2") == 1 })
 	r.startWake("bob@example.com", "2-2", obj{"kind": "chat", "body": "hello"})

@@ -13,7 +13,7 @@ import (
 
 // Invariant 1: wake.start and binding.register that race each other always meet.
 func TestInvariant1NoLostWake(t *testing.T) {
-	r := newRig(t, rigOptions{recent: 5 * time.Second})
+	r := newRig(t, rigOptions{recent: 5 * time.Second, wake: "  limits: {caller: 0}"})
 	const rounds = 300
 	for i := range rounds { // somebody sleeps, so the request is held
 		r.asleep(fmt.Sprintf("u%d@example.com", i), fcmContact("u", fmt.Sprintf("fcm-token-%d", i)))

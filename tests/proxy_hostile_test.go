@@ -82,7 +82,7 @@ func hostileRegisters(s *scenario) {
 		`"unterminated ` + uri + `;pn-provider=apns;pn-prid=1>`,
 		uri + `;pn-provider=apns;pn-prid=1`,
 		uri + `;pn-provider=` + strings.Repeat("apns,", 200) + `;pn-prid=1>`,
-		uri + `;pn-prid=` + strings.Repeat("ab", 4000) + `;pn-provider=apns>`,
+		uri + `;pn-prid=` + strings.Repeat("fe", 4000) + `;pn-provider=apns>`,
 		uri + ";pn-provider=\xff\xfe;pn-prid=\x01\x02>",
 		uri + `;pn-provider=apns;pn-prid=a/b/../c;pn-param=&&&:::>`,
 		uri + `;pn-provider=fcm;pn-param=$(ci)$rU%s;pn-prid=\1\2>`,

@@ -233,19 +233,6 @@ func (kind proxyKind) run(t *testing.T, c proxyConfig) proxy {
 	return p
 }
 
-// edit replaces a text in sipwake's configuration file.
-func (p *proxyRig) edit(from, to string) {
-	p.t.Helper()
-	text, err := os.ReadFile(p.file)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	if !strings.Contains(string(text), from) {
-		p.t.Fatalf("no %q in the configuration", from)
-	}
-	p.write("sipwake.yml", strings.ReplaceAll(string(text), from, to))
-}
-
 // requests returns how many RPC requests there were, by method and error code; ""
 // stands for any.
 func (r *rig) requests(method, code string) int {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/fcmsim"
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/leak"
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/phone"
 )
 
@@ -113,6 +114,7 @@ func (s *scenario) deliverAPNs(d *device) {
 func (s *scenario) android(options ...option) *device {
 	s.t.Helper()
 	token := "fcm-" + s.newToken()
+	leak.Secret(token)
 	text := fmt.Sprintf(";pn-provider=fcm;pn-param=%s;pn-prid=%s", project, token)
 	d := &device{s.phone(append([]option{params(text)}, options...)...), token}
 	s.deliverFCM(d)

@@ -7,8 +7,10 @@ package tests
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -22,6 +24,7 @@ import (
 	"github.com/sipwake/sipwake/app"
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/apnssim"
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/fcmsim"
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/leak"
 	"github.com/sipwake/sipwake/config"
 )
 
@@ -40,6 +43,7 @@ type rig struct {
 	node *node
 	app  *app.App
 	logs *lockedBuffer
+	said *said
 	dir  string
 	file string // configuration
 	url  string // RPC
@@ -61,7 +65,8 @@ type rigOptions struct {
 // newRig starts everything and ends it with the test.
 func newRig(t *testing.T, o rigOptions) *rig {
 	t.Helper()
-	r := &rig{t: t, dir: t.TempDir(), logs: &lockedBuffer{}, node: newNode(t)}
+	leak.Secret(nodeSecret)
+	r := &rig{t: t, dir: t.TempDir(), logs: &lockedBuffer{}, said: newSaid(t), node: newNode(t)}
 	r.startProviders(o)
 	r.writeConfig(o)
 	r.start()
@@ -154,7 +159,7 @@ func (r *rig) start() {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	a, err := app.New(cfg, "test", slog.New(slog.NewJSONHandler(r.logs, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	a, err := app.New(cfg, "test", slog.New(slog.NewJSONHandler(io.MultiWriter(r.logs, r.said), &slog.HandlerOptions{Level: slog.LevelDebug})))
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -164,6 +169,7 @@ func (r *rig) start() {
 		r.t.Fatal(err)
 	}
 	r.url = "http://" + a.RPCAddr() + "/rpc"
+	r.t.Cleanup(func() { r.said.last(a, r.auth) })
 }
 
 func stop(t *testing.T, a *app.App) {
@@ -219,7 +225,9 @@ func (r *rig) post(body string) (status int, answer []byte) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	leak.Body(body)
 	if r.auth != "" {
+		leak.Secret(r.auth)
 		req.Header.Set("Authorization", "Bearer "+r.auth)
 	}
 	res, err := http.DefaultClient.Do(req)
@@ -231,6 +239,7 @@ func (r *rig) post(body string) (status int, answer []byte) {
 	if _, err := b.ReadFrom(res.Body); err != nil {
 		r.t.Fatal(err)
 	}
+	r.said.answer(body, b.Bytes())
 	return res.StatusCode, b.Bytes()
 }
 
@@ -316,7 +325,11 @@ func fcmContact(user, token string) string {
 }
 
 // apnsToken returns a device token of 32 bytes, different for each n.
-func apnsToken(n int) string { return fmt.Sprintf("%064x", n) }
+func apnsToken(n int) string {
+	token := fmt.Sprintf("%x", sha256.Sum256([]byte(fmt.Sprint("apns", n))))
+	leak.Secret(token)
+	return token
+}
 
 // pushes counts the pushes that the simulated APNs saw for a token.
 func (r *rig) pushes(token string) int {
@@ -359,7 +372,7 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-const nodeSecret = "node-secret-5f1c"
+const nodeSecret = "5f1c93-of-the-node"
 
 // signal is one request that a node got.
 type signal struct {

@@ -140,9 +140,9 @@ func TestRPCBadParams(t *testing.T) {
 }
 
 func TestRPCAuthentication(t *testing.T) {
-	r := newRig(t, rigOptions{rpc: "  token_files: [" + writeTemp(t, "s3cr3t-token\n") + ", " + writeTemp(t, "second-token") + "]\n" +
+	r := newRig(t, rigOptions{rpc: "  token_files: [" + writeTemp(t, "81d0-first-token\n") + ", " + writeTemp(t, "52fa-second-token") + "]\n" +
 		"  networks: [127.0.0.0/8]"})
-	for token, want := range map[string]int{"": 401, "wrong": 401, "s3cr3t-toke": 401, "s3cr3t-token": 200, "second-token": 200} {
+	for token, want := range map[string]int{"": 401, "a-wrong-token": 401, "81d0-first-toke": 401, "81d0-first-token": 200, "52fa-second-token": 200} {
 		r.auth = token
 		if status, answer := r.post(`{"jsonrpc":"2.0","id":1,"method":"service.load"}`); status != want {
 			t.Errorf("token %q: %d %s", token, status, answer)

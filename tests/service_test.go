@@ -109,6 +109,19 @@ func TestReload(t *testing.T) {
 	r.startWake("bob@example.com", "2-2", obj{"node": "edge2"}) // all is as before
 }
 
+// edit replaces a text in sipwake's configuration file.
+func (r *rig) edit(from, to string) {
+	r.t.Helper()
+	text, err := os.ReadFile(r.file)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if !strings.Contains(string(text), from) {
+		r.t.Fatalf("no %q in the configuration", from)
+	}
+	r.write("sipwake.yml", strings.ReplaceAll(string(text), from, to))
+}
+
 func (r *rig) reload() {
 	r.t.Helper()
 	cfg, err := config.Load(r.file)

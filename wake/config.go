@@ -27,6 +27,8 @@ type Config struct {
 	Remove RemoveConfig `yaml:"remove"`
 	// Refresh wakes devices before their registration ends.
 	Refresh RefreshConfig `yaml:"refresh"`
+	// Limits bounds the pushes that callers can cause.
+	Limits LimitsConfig `yaml:"limits"`
 	// Reject555 answers REGISTERs whose push service or app is not served here
 	// with 555 (RFC 8599 section 8.1); else their push data is passed over.
 	Reject555 bool `yaml:"reject_555"`
@@ -83,6 +85,7 @@ func (c *Config) SetDefaults() {
 		two := 2
 		c.Remove.Rejected = &two
 	}
+	c.Limits.setDefaults()
 	setDefault(&c.Refresh.Before, 180*time.Second)
 	setDefault(&c.Refresh.Spread, time.Minute)
 	setDefault(&c.Refresh.Every, 30*time.Second)
@@ -118,6 +121,7 @@ func (c *Config) Validate(report func(field, problem string)) {
 			report("remove."+field, "must not be negative")
 		}
 	}
+	c.Limits.validate(report)
 	if c.Signals < 1 {
 		report("signals", "must be at least 1")
 	}

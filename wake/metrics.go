@@ -11,6 +11,7 @@ import (
 type metrics struct {
 	registers *prometheus.CounterVec   // by status
 	wakes     *prometheus.CounterVec   // by kind and outcome
+	limited   *prometheus.CounterVec   // by limit
 	ends      *prometheus.CounterVec   // by reason
 	open      prometheus.Gauge         // wakes this instance started
 	woken     *prometheus.HistogramVec // push to REGISTER, by provider
@@ -27,6 +28,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "sipwake_registers_total", Help: "REGISTERs seen, by what became of their push data."}, []string{"status"}),
 		wakes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sipwake_wakes_total", Help: "Held requests, by what wake.start answered."}, []string{"kind", "outcome"}),
+		limited: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "sipwake_wakes_limited_total", Help: "Held requests that led to no push because of a limit."}, []string{"limit"}),
 		ends: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sipwake_wake_ends_total", Help: "Held requests that ended, by reason."}, []string{"reason"}),
 		open: prometheus.NewGauge(prometheus.GaugeOpts{
@@ -46,7 +49,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		adopted: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "sipwake_wakes_adopted_total", Help: "Wakes taken over from instances that ended."}),
 	}
-	reg.MustRegister(m.registers, m.wakes, m.ends, m.open, m.woken, m.signals, m.signal, m.removed, m.instances, m.adopted)
+	reg.MustRegister(m.registers, m.wakes, m.limited, m.ends, m.open, m.woken, m.signals, m.signal, m.removed, m.instances, m.adopted)
 	for _, s := range []Status{Stored, Refreshed, Removed, Queried, None, Refused, Stale} {
 		m.registers.WithLabelValues(string(s))
 	}
@@ -54,6 +57,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		for _, o := range outcomes {
 			m.wakes.WithLabelValues(string(k), string(o))
 		}
+	}
+	for _, l := range []string{limitPair, limitCaller, limitAOR} {
+		m.limited.WithLabelValues(l)
 	}
 	for _, r := range reasons {
 		m.ends.WithLabelValues(string(r))

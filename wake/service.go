@@ -48,6 +48,7 @@ type Service struct {
 	settings  atomic.Pointer[settings]
 	calls     calls         // wakes that this instance owns
 	strikes   strikes       // failures in a row
+	storms    storms        // pushes that callers cause
 	questions questions     // to other instances
 	others    atomic.Int64  // instances that live, this one aside
 	pace      pace          // of the store
@@ -76,7 +77,7 @@ func NewService(cfg Config, nodes map[string]Node, store Store, outbox Outbox, s
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Service{
 		store: store, outbox: outbox, sweeper: sweeper, peers: peers, pusher: pusher, log: log, instance: newInstance(), metrics: newMetrics(reg),
-		traces: newTraces(cfg.Traces), slots: make(chan struct{}, cfg.Signals),
+		traces: newTraces(cfg.Traces), slots: make(chan struct{}, cfg.Signals), storms: newStorms(),
 		ctx: ctx, cancel: cancel, stop: make(chan struct{}),
 	}
 	s.calls.byKey = make(map[callKey]*call)

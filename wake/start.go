@@ -83,9 +83,9 @@ func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error)
 	if res.Outcome != Pushing && res.Outcome != Awake {
 		s.endCall(w.key())
 	}
-	if res.Outcome == Nobody && !st.Ended {
+	if (res.Outcome == Nobody || res.Outcome == Shed) && !st.Ended && !st.Full {
 		if _, err := s.store.End(ctx, w.AOR, w.Node, w.Call); err != nil {
-			s.log.Warn("cannot end a wake for nobody", "aor", w.AOR, "call_id", w.CallID, "err", err)
+			s.log.Warn("cannot end a wake that is not held", "aor", w.AOR, "call_id", w.CallID, "err", err)
 		}
 	}
 	return s.answer(w, res), nil
@@ -150,12 +150,13 @@ func (s *Service) wakeDevices(cl *call, live []string, st Started) StartResult {
 		s.traces.add(w, r.RegisteredAt, eventAwake, r.Device, r.Source)
 	}
 	pushing, withheld, shed := 0, 0, 0
+	stormy := s.stormy(cl, st)
 	for _, b := range st.Bindings {
 		if awake(st.Recent, b.Device) {
 			continue
 		}
 		res.Devices++
-		if st.Forked {
+		if st.Forked || stormy {
 			continue
 		}
 		cl.add(b.Device, b)
@@ -176,7 +177,7 @@ func (s *Service) wakeDevices(cl *call, live []string, st Started) StartResult {
 	case st.Forked && res.Devices > 0:
 		res.Outcome = Duplicate
 		return res // the other branch of the fork knows when to give up
-	case shed > 0:
+	case shed > 0 || stormy:
 		return StartResult{Outcome: Shed, Devices: res.Devices}
 	default:
 		return StartResult{Outcome: Nobody, Devices: res.Devices}

@@ -33,6 +33,7 @@ const (
 	eventHeld       = "held"        // wake.start came
 	eventCached     = "cached"      // the store is away: the devices are those known here
 	eventAwake      = "awake"       // device registered a moment ago: not pushed
+	eventLimited    = "limited"     // one too many for a limit: no push; detail says which
 	eventWithheld   = "withheld"    // the device is being rung: its push waits; detail says how long
 	eventAnswering  = "answering"   // the device that is being rung answered: it is awake, no push
 	eventPushing    = "pushing"     // push queued

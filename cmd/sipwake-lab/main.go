@@ -14,7 +14,8 @@ import (
 )
 
 type cli struct {
-	Demo demoCmd `cmd:"" help:"Make calls through a real SIP proxy to phones that sleep, and print what happens."`
+	Demo  demoCmd  `cmd:"" help:"Make calls through a real SIP proxy to phones that sleep, and print what happens."`
+	Leaks leaksCmd `cmd:"" help:"Look for secrets in what a test run has said."`
 }
 
 func main() { os.Exit(run(os.Args[1:])) }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"time"
 
@@ -17,7 +18,7 @@ const (
 	fcmParams   = ";pn-provider=fcm;pn-param=" + demoProject + ";pn-prid=TOKEN"
 )
 
-func demoToken(n int) string { return fmt.Sprintf("%064x", 0xabc000+n) }
+func demoToken(n int) string { return fmt.Sprintf("%x", sha256.Sum256([]byte{byte(n)})) }
 
 // scenes are the calls of the demo.
 func scenes() []scene {

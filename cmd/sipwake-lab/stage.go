@@ -11,13 +11,14 @@ import (
 
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/apnssim"
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/fcmsim"
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/leak"
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
 )
 
 const (
 	demoDomain = "example.com"
 	demoNode   = "sip1"
-	demoSecret = "demo-secret"
+	demoSecret = "5e0c71-of-the-demo"
 )
 
 // stage is everything that a demo runs on.
@@ -76,6 +77,7 @@ func (s *stage) startSipwake(ctx context.Context, rpcPort int, store string) err
 	if err != nil {
 		return err
 	}
+	leak.Secret(demoSecret)
 	secret, err := s.writeFile("node.secret", []byte(demoSecret))
 	if err != nil {
 		return err
@@ -100,6 +102,8 @@ func (s *stage) startSipwake(ctx context.Context, rpcPort int, store string) err
   listen: 127.0.0.1:%d
 operations:
   listen: 127.0.0.1:%d
+log:
+  level: debug
 store:
 %s
 nodes:

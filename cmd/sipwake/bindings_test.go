@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -34,7 +35,7 @@ func refused(t *testing.T, dir, want string, args ...string) {
 	}
 }
 
-func voipToken(n int) string { return fmt.Sprintf("%064x", n) }
+func voipToken(n int) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(fmt.Sprint("voip", n)))) }
 
 // bind registers n phones, and users as many.
 func (s *service) bind(n int) {

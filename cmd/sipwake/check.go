@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/sipwake/sipwake/app"
@@ -44,6 +45,11 @@ func (c *checkCmd) Run() error {
 	}
 	for _, w := range push.Warnings(apps, time.Now()) {
 		fmt.Fprintln(os.Stderr, "warning:", w)
+	}
+	if err := cfg.OpenSecrets(); err != nil {
+		for line := range strings.Lines(err.Error()) {
+			fmt.Fprintln(os.Stderr, "warning:", strings.TrimSuffix(line, "\n"))
+		}
 	}
 	fmt.Printf("%s: ok\n", c.File)
 	return nil

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -86,6 +87,8 @@ apns:
     key_file: key.p8
 fcm:
   - credentials_file: account.json
+log:
+  level: debug
 `
 }
 
@@ -101,4 +104,52 @@ func TestUsage(t *testing.T) {
 	f("unexpected argument", "dance")
 	f("--aor=STRING or --call-id=STRING", "trace")
 	f("--drain", "serve", "--drain", "soon")
+}
+
+// Secrets that others can read are a warning, each with its place; what is public
+// is none.
+func TestCheckOpenSecrets(t *testing.T) {
+	dir := t.TempDir()
+	keys(t, dir)
+	if err := os.Mkdir(filepath.Join(dir, "found"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(t, dir, "found/fcmkey.com.example.other.json", serviceAccount(t))
+	write(t, dir, "sipwake.yml", []byte(strings.Replace(good("127.0.0.1:8060", "127.0.0.1:8061"), "operations:",
+		"  cert_file: cert.pem\n  key_file: key.pem\n  client_ca_file: cert.pem\n  token_files: [node.secret, rpc.token]\noperations:", 1)+
+		"webhooks:\n  - provider: hms\n    url: http://127.0.0.1/\n    secret_file: long.secret\ncredentials_dir: found\n"))
+	write(t, dir, "long.secret", []byte("a-secret-of-a-webhook"))
+	check := func(want string) {
+		t.Helper()
+		stdout, stderr, status := sipwake(t, dir, "check", "sipwake.yml")
+		if stdout != "sipwake.yml: ok\n" || stderr != want || status != 0 {
+			t.Errorf("status %d: %s\nwant %s, got\n%s", status, stdout, want, stderr)
+		}
+	}
+	chmod := func(mode os.FileMode, names ...string) {
+		t.Helper()
+		for _, name := range names {
+			if err := os.Chmod(filepath.Join(dir, name), mode); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	chmod(0o644, "sipwake.yml", "cert.pem")
+	chmod(0o640, "key.pem", "node.secret")
+	check("")
+	chmod(0o644, "key.pem", "rpc.token", "node.secret", "key.p8", "account.json", "found/fcmkey.com.example.other.json")
+	chmod(0o602, "long.secret")
+	warning := func(line int, field, can, file string) string {
+		return fmt.Sprintf("warning: sipwake.yml:%d: %s: every user of this machine can %s %s: chmod o= %s\n", line, field, can, file, file)
+	}
+	check(warning(4, "rpc.key_file", "read", "key.pem") + warning(6, "rpc.token_files[0]", "read", "node.secret") +
+		warning(6, "rpc.token_files[1]", "read", "rpc.token") + warning(15, "nodes[0].secret_file", "read", "node.secret") +
+		warning(20, "apns[0].key_file", "read", "key.p8") + warning(22, "fcm[0].credentials_file", "read", "account.json") +
+		warning(28, "webhooks[0].secret_file", "change", "long.secret") +
+		warning(29, "credentials_dir", "read", "found/fcmkey.com.example.other.json"))
+	chmod(0o600, "key.pem", "rpc.token", "node.secret", "key.p8", "account.json", "found/fcmkey.com.example.other.json", "long.secret")
+	check("")
+	edit(t, dir, "secret_file: node.secret", "secret: in-the-file-itself")
+	chmod(0o644, "sipwake.yml")
+	check(warning(15, "nodes[0].secret", "read", "sipwake.yml"))
 }

@@ -49,6 +49,13 @@ func newClient(configFile string) (*client, error) {
 		if err != nil {
 			return nil, problem("rpc.cert_file", err)
 		}
+		if cfg.RPC.ClientCAFile != "" { // sipwake's own certificate is that of its commands too
+			own, err := tls.LoadX509KeyPair(cfg.RPC.CertFile, cfg.RPC.KeyFile)
+			if err != nil {
+				return nil, problem("rpc.cert_file", fmt.Errorf("cannot load certificate and key: %w", err))
+			}
+			trust.Certificates = []tls.Certificate{own}
+		}
 		c.url = "https://" + cfg.RPC.Listen + "/rpc"
 		c.http.Transport = &http.Transport{TLSClientConfig: trust}
 	}

@@ -12,6 +12,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"math/big"
 	"net"
 	"os"
@@ -20,6 +21,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/leak"
 )
 
 // asSipwake makes this test binary the program itself, so that the tests see it
@@ -55,6 +58,9 @@ func sipwake(t *testing.T, dir string, args ...string) (stdout, stderr string, s
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err := cmd.Run()
+	said := leak.Record("command")
+	fmt.Fprintf(said, "%s\n%s\n", out.String(), errs.String())
+	said.Close()
 	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
 		t.Fatal(err)
 	}
@@ -105,8 +111,9 @@ func keys(t *testing.T, dir string) {
 	write(t, dir, "sandbox.pem", append(certificateWith(t, key, "127.0.0.1", sandbox), pkcs8(t, key)...))
 	write(t, dir, "account.json", serviceAccount(t))
 	write(t, dir, "broken.json", []byte(`{"type": "service_account", hunter2`))
-	write(t, dir, "node.secret", []byte("a-shared-secret\n"))
-	write(t, dir, "rpc.token", []byte("a-bearer-token\n"))
+	write(t, dir, "node.secret", []byte("7be2-shared-secret\n"))
+	write(t, dir, "rpc.token", []byte("04d9-bearer-token\n"))
+	leak.Secret("7be2-shared-secret", "04d9-bearer-token")
 	write(t, dir, "empty", nil)
 	if err := os.Mkdir(filepath.Join(dir, "directory"), 0o700); err != nil {
 		t.Fatal(err)
@@ -119,7 +126,9 @@ func pkcs8(t *testing.T, key any) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+	text := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+	leak.Secret(string(text))
+	return text
 }
 
 func certificate(t *testing.T, key *ecdsa.PrivateKey, host string) []byte {

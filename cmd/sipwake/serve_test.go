@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -18,6 +19,7 @@ import (
 	"time"
 
 	"github.com/sipwake/sipwake/app"
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/leak"
 	"github.com/sipwake/sipwake/config"
 )
 
@@ -57,13 +59,16 @@ func launch(t *testing.T, dir string) *service {
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	said := leak.Record("serve")
 	read := make(chan struct{})
 	go func() {
 		defer close(read)
+		defer said.Close()
 		defer close(s.lines)
 		for lines := bufio.NewScanner(errs); lines.Scan(); {
 			s.mu.Lock()
 			s.log = append(s.log, lines.Text())
+			fmt.Fprintln(said, lines.Text())
 			s.mu.Unlock()
 			s.lines <- lines.Text()
 		}
@@ -249,7 +254,7 @@ func TestServeTwiceOnOneStore(t *testing.T) {
 // error has the log's lines and no others.
 func TestServeLogsOnlyItsOwnFormat(t *testing.T) {
 	dir := configured(t)
-	edit(t, dir, "store:", "log:\n  level: debug\nstore:\n  type: redis\n  redis:\n    addresses: [\""+freePort(t)+"\"]\n  fallback:\n    spool: "+dir+"/spool")
+	edit(t, dir, "store:", "store:\n  type: redis\n  redis:\n    addresses: [\""+freePort(t)+"\"]\n  fallback:\n    spool: "+dir+"/spool")
 	s := serve(t, dir)
 	res, err := http.Get("http://" + s.operations + "/readyz")
 	if err != nil {

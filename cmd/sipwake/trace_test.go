@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/apnssim"
+
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/leak"
 )
 
 // call calls a method of the service.
@@ -25,6 +27,7 @@ func (s *service) call(method string, params, result any) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	leak.Body(string(body))
 	res, err := http.Post("http://"+s.rpc+"/rpc", "application/json", bytes.NewReader(body))
 	if err != nil {
 		s.t.Fatal(err)
@@ -184,5 +187,23 @@ func TestTraceWithTLS(t *testing.T) {
 				t.Errorf("without a token: status %d: %s", status, stderr)
 			}
 		})
+	}
+}
+
+// Where clients must show a certificate, a command shows sipwake's own.
+func TestTraceWithClientCertificate(t *testing.T) {
+	dir := configured(t)
+	edit(t, dir, "listen: 127.0.0.1:0", "listen: 127.0.0.1:0\n  cert_file: cert.pem\n  key_file: key.pem\n  client_ca_file: cert.pem")
+	s := serve(t, dir)
+	tls := "rpc:\n  listen: " + s.rpc + "\n  cert_file: cert.pem\n  key_file: key.pem\n"
+	write(t, dir, "client.yml", []byte(tls+"  client_ca_file: cert.pem\n"))
+	stdout, stderr, status := sipwake(t, dir, "trace", "--config", "client.yml", "--aor", "bob@example.com")
+	if stdout != "no call remembered\n" || status != 0 {
+		t.Errorf("status %d: %s%s", status, stdout, stderr)
+	}
+	write(t, dir, "client.yml", []byte(tls))
+	want := "sipwake: cannot reach sipwake at " + s.rpc + " (rpc.listen of client.yml): remote error: tls: certificate required\n"
+	if _, stderr, status := sipwake(t, dir, "trace", "--config", "client.yml", "--aor", "bob@example.com"); stderr != want || status != 1 {
+		t.Errorf("without a certificate: status %d: %s", status, stderr)
 	}
 }

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	pkcs12 "software.sslmate.com/src/go-pkcs12"
+
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/leak"
 )
 
 // uidOID is the userid attribute (RFC 4519 section 2.39). It is only read.
@@ -74,6 +76,7 @@ func (s *Server) MakeCertificate(dir string, c Certificate) (p12, pemFile string
 	if err != nil {
 		return "", "", err
 	}
+	leak.Tokens(c.Password)
 	pfx, err := pkcs12.Modern.Encode(private, cert, nil, c.Password)
 	if err != nil {
 		return "", "", fmt.Errorf("cannot encode certificate %q: %w", c.BundleID, err)
@@ -102,6 +105,7 @@ func writePEM(file string, blocks ...*pem.Block) error {
 	for _, b := range blocks {
 		out = append(out, pem.EncodeToMemory(b)...)
 	}
+	leak.Secret(string(out))
 	if err := os.WriteFile(file, out, 0o600); err != nil {
 		return fmt.Errorf("cannot write key: %w", err)
 	}

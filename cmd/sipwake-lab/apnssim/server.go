@@ -22,6 +22,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/apnssim/labca"
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/leak"
 	"github.com/sipwake/sipwake/secret"
 )
 
@@ -223,6 +224,7 @@ func (c *conn) goAway() {
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c, _ := r.Context().Value(connKey{}).(*conn)
 	token, ok := strings.CutPrefix(r.URL.Path, "/3/device/")
+	leak.Tokens(token, strings.TrimPrefix(r.Header.Get("Authorization"), "bearer "))
 	p := Push{
 		At: time.Now(), Token: secret.NewToken(token), Connection: c.id,
 		Topic: r.Header.Get("apns-topic"), PushType: r.Header.Get("apns-push-type"),

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v4"
+
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/leak"
 )
 
 const (
@@ -41,11 +43,13 @@ func (s *Server) MakeAccount(dir, project string) (file string, err error) {
 	}
 	email := "push-" + randomHex(4) + "@" + project + ".iam.example.com"
 	s.accounts.Store(email, account{project, &private.PublicKey})
+	key := string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+	leak.Secret(key)
 	contents, err := json.MarshalIndent(map[string]string{
 		"type":           "service_account",
 		"project_id":     project,
 		"private_key_id": randomHex(20),
-		"private_key":    string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})),
+		"private_key":    key,
 		"client_email":   email,
 		"client_id":      "100000000000000000001",
 		"token_uri":      s.tokenURI(),
@@ -87,6 +91,7 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) {
 	}
 	s.grants.Add(1)
 	text := "ya29." + randomHex(32)
+	leak.Secret(text, r.PostFormValue("assertion"))
 	s.access.Store(text, grant{project, time.Now().Add(s.options.TokenLifetime)})
 	writeJSON(w, http.StatusOK, map[string]any{
 		"access_token": text, "token_type": "Bearer", "expires_in": int(s.options.TokenLifetime / time.Second),

@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/apnssim/labca"
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/leak"
 	"github.com/sipwake/sipwake/secret"
 )
 
@@ -203,6 +204,7 @@ func (s *Server) send(w http.ResponseWriter, r *http.Request) {
 	m, b := parse(body)
 	if m != nil {
 		p.Token, p.Message = secret.NewToken(m.Token), m
+		leak.Tokens(m.Token)
 	}
 	if b.Status != 0 {
 		s.refuse(w, &p, b)

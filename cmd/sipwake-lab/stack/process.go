@@ -17,6 +17,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/leak"
 )
 
 const (
@@ -166,6 +168,7 @@ func (p *Process) end(s syscall.Signal) {
 		// Even if it has ended: it may have left children behind.
 		p.killGroup()
 		<-p.exited
+		leak.Copy(p.name, p.log)
 		if p.dir != "" {
 			_ = os.RemoveAll(p.dir)
 		}

@@ -22,6 +22,8 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v4"
+
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/leak"
 )
 
 // Subscription is what a browser's PushSubscription tells its web app.
@@ -70,11 +72,13 @@ func (s *Server) MakeSubscriptionAt(host, vapid string) (Subscription, error) {
 	b := &browser{url: "https://" + host + path, key: key, auth: make([]byte, 16), vapid: vapid}
 	_, _ = rand.Read(b.auth) // never fails
 	s.browsers.Store(path, b)
-	return Subscription{
+	sub := Subscription{
 		URL:    b.url,
 		P256dh: base64.RawURLEncoding.EncodeToString(key.PublicKey().Bytes()),
 		Auth:   base64.RawURLEncoding.EncodeToString(b.auth),
-	}, nil
+	}
+	leak.Secret(sub.URL, sub.P256dh, sub.Auth)
+	return sub, nil
 }
 
 // find returns the browser with the push URI.
@@ -146,6 +150,7 @@ func (b *browser) authorize(header, origin string) (*jwt.RegisteredClaims, Behav
 			key = value
 		}
 	}
+	leak.Tokens(token)
 	bad := func(reason string) (*jwt.RegisteredClaims, Behaviour) {
 		return nil, Behaviour{Status: http.StatusForbidden, Reason: reason}
 	}

@@ -1,0 +1,51 @@
+package kamailio
+
+import (
+	"bytes"
+	"io"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/sipwake/sipwake/secret"
+	"github.com/sipwake/sipwake/wake"
+)
+
+// says is a node's answer to everything.
+type says struct {
+	status int
+	body   []byte
+}
+
+func (s says) RoundTrip(req *http.Request) (*http.Response, error) {
+	return &http.Response{StatusCode: s.status, Body: io.NopCloser(bytes.NewReader(s.body)), Request: req}, nil
+}
+
+// Whatever a node answers is a signal that we know, or an error that names neither
+// the secret nor what a phone sent.
+func FuzzAnswer(f *testing.F) {
+	f.Add(200, []byte(`{"jsonrpc":"2.0","id":1,"result":{"status":"added"}}`))
+	f.Add(200, []byte(`{"jsonrpc":"2.0","id":1,"error":{"code":-32603,"message":"no\u0000such"}}`))
+	f.Add(200, []byte(`{"result":{"status":"ok"},"error":null}`))
+	f.Add(403, []byte("Forbidden"))
+	n, err := New("edge1", Config{URL: "http://192.0.2.1", Secret: secret.NewText(password)}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, status int, body []byte) {
+		n.client.Transport = says{status, body}
+		w, err1 := n.Wake(t.Context(), held, back, true)
+		g, err2 := n.GiveUp(t.Context(), held)
+		if err1 == nil && !slices.Contains([]wake.Signal{wake.Added, wake.Dup, wake.Gone, wake.NoContact}, w) ||
+			err2 == nil && !slices.Contains([]wake.Signal{wake.OK, wake.Gone, wake.Busy}, g) {
+			t.Fatalf("%q, %q", w, g)
+		}
+		for _, err := range []error{err1, err2} {
+			if err != nil && (strings.Contains(err.Error(), password) || strings.Contains(err.Error(), "pn-prid") && !bytes.Contains(body, []byte("pn-prid"))) {
+				t.Fatal(err)
+			}
+		}
+	})
+}
