@@ -18,7 +18,10 @@ import (
 // decoder fills a Go value from a YAML tree. go-yaml's own decoder stops at the
 // first problem, names no path, quotes values, and turns 1.5 into the integer 1
 // and the text 12345E6 into "+Inf".
-type decoder struct{ *Problems }
+type decoder struct {
+	*Problems
+	credentials string // the directory of systemd's credentials, "" if there is none
+}
 
 // root decodes the document into the struct that into points to.
 func (d decoder) root(n ast.Node, into any) {
@@ -59,10 +62,32 @@ func (d decoder) value(n ast.Node, v reflect.Value, field string) {
 	case reflect.Interface:
 		d.foreign(n, v, field)
 	default:
-		if problem := scalar(n, v); problem != "" {
+		problem := scalar(n, v)
+		if problem == "" && v.Kind() == reflect.String {
+			problem = d.credential(v)
+		}
+		if problem != "" {
 			d.wrong(n, field, problem)
 		}
 	}
+}
+
+// credentialsDirectory is how a file name in the configuration says that systemd
+// brings the file: LoadCredential= of the unit.
+const credentialsDirectory = "${CREDENTIALS_DIRECTORY}"
+
+// credential puts the directory of the credentials into a value that begins with
+// its name. Nothing else is expanded, anywhere.
+func (d decoder) credential(v reflect.Value) (problem string) {
+	rest, ok := strings.CutPrefix(v.String(), credentialsDirectory)
+	switch {
+	case !ok || rest != "" && rest[0] != '/':
+		return ""
+	case d.credentials == "":
+		return "names a credential of systemd, and there are none: is sipwake.service running? Else set CREDENTIALS_DIRECTORY"
+	}
+	v.SetString(d.credentials + rest)
+	return ""
 }
 
 // special decodes into the types that have a syntax of their own.

@@ -36,7 +36,7 @@ ratio: 2
 text: |
   two
   lines
-`), "x.yml", &got)
+`), "x.yml", "", &got)
 	if err := p.Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +67,7 @@ ratio: x
 Hidden: x
 Nameless: x
 text: {}
-`), "x.yml", new(kinds))
+`), "x.yml", "", new(kinds))
 	want := `x.yml:1: map.c: must be text
 x.yml:2: nested.x.y: must be a whole number
 x.yml:3: pointer: must be a section with keys of its own

@@ -16,13 +16,18 @@ import (
 // validates it. Unknown keys and keys set twice are errors. If the file can be
 // read at all, the error is a *Problems that holds every problem found, none of
 // which quotes a value of the file.
-func Load(path string) (*Config, error) {
+func Load(path string) (*Config, error) { return LoadWithCredentials(path, "") }
+
+// LoadWithCredentials is Load for a service that systemd gave credentials: dir is
+// the directory that a value means which begins with ${CREDENTIALS_DIRECTORY}.
+// With an empty dir such a value is a problem.
+func LoadWithCredentials(path, dir string) (*Config, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read configuration: %w", err)
 	}
 	c := new(Config)
-	p := decode(data, path, c)
+	p := decode(data, path, dir, c)
 	c.source = p.source
 	c.SetDefaults()
 	c.Validate(p.report)
@@ -34,15 +39,15 @@ func Load(path string) (*Config, error) {
 
 // decode fills into, a pointer to a struct with yaml tags, from the YAML document
 // in data. What cannot be decoded is reported and left at zero. The name is that
-// of the file.
-func decode(data []byte, name string, into any) *Problems {
+// of the file, credentials the directory of systemd's credentials, if there is one.
+func decode(data []byte, name, credentials string, into any) *Problems {
 	p := &Problems{source: source{name: name, lines: map[string]int{}}}
 	root := p.parse(data)
 	if root == nil {
 		p.failed = append(p.failed, "") // everything
 		return p
 	}
-	decoder{p}.root(root, into)
+	decoder{p, credentials}.root(root, into)
 	return p
 }
 

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -135,7 +136,7 @@ func TestErrorsHideSecrets(t *testing.T) {
 			if at > pos && at < pos+len(secret) {
 				continue // that would split the secret itself
 			}
-			p := decode([]byte(text[:at]+broken+text[at:]), "x.yml", new(Config))
+			p := decode([]byte(text[:at]+broken+text[at:]), "x.yml", "", new(Config))
 			if err := p.Err(); err != nil {
 				failed++
 				if strings.Contains(err.Error(), secret) {
@@ -163,7 +164,7 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c := new(Config)
-		p := decode(data, "x.yml", c)
+		p := decode(data, "x.yml", "", c)
 		c.SetDefaults()
 		c.Validate(p.report)
 		lines := strings.Count(string(data), "\n") + strings.Count(string(data), "\r") + 1
@@ -173,4 +174,34 @@ func FuzzDecode(f *testing.F) {
 			}
 		}
 	})
+}
+
+// Only what begins with the word is a credential, in lists and sections too.
+func TestLoadWithCredentials(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "sipwake.yml")
+	text := `rpc:
+  token_files: ["${CREDENTIALS_DIRECTORY}/a", "x${CREDENTIALS_DIRECTORY}/b", "${CREDENTIALS_DIRECTORY}b", $HOME/c]
+apns:
+  - bundle_id: com.a
+    certificate_file: ${CREDENTIALS_DIRECTORY}/voip.pem
+    templates: {call: "${CREDENTIALS_DIRECTORY}/call.json"}
+credentials_dir: ${CREDENTIALS_DIRECTORY}
+`
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := LoadWithCredentials(file, "/run/credentials/x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var call string
+	for _, name := range c.APNs[0].Templates {
+		call = name
+	}
+	got := append(slices.Clone(c.RPC.TokenFiles), c.APNs[0].CertificateFile, call, c.CredentialsDir)
+	want := []string{"/run/credentials/x/a", "x${CREDENTIALS_DIRECTORY}/b", "${CREDENTIALS_DIRECTORY}b", "$HOME/c",
+		"/run/credentials/x/voip.pem", "/run/credentials/x/call.json", "/run/credentials/x"}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("want -, got +:\n%s", d)
+	}
 }

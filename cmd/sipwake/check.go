@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/sipwake/sipwake/app"
-	"github.com/sipwake/sipwake/config"
 	"github.com/sipwake/sipwake/push"
 )
 
@@ -26,7 +25,7 @@ func (c *checkCmd) Run() error {
 	if c.File == "" {
 		c.File = c.Config
 	}
-	cfg, err := config.Load(c.File)
+	cfg, err := loadConfig(c.File)
 	if err != nil {
 		return err
 	}

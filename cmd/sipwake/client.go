@@ -15,7 +15,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sipwake/sipwake/config"
 	"github.com/sipwake/sipwake/secret"
 )
 
@@ -30,7 +29,7 @@ type client struct {
 const callPatience = 10 * time.Second
 
 func newClient(configFile string) (*client, error) {
-	cfg, err := config.Load(configFile)
+	cfg, err := loadConfig(configFile)
 	if err != nil {
 		return nil, err
 	}

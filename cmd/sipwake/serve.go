@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"time"
 
@@ -31,7 +32,7 @@ func (c *serveCmd) Run() error {
 	signal.Notify(stop, syscall.SIGTERM, os.Interrupt)
 	defer signal.Stop(stop)
 
-	cfg, err := config.Load(c.Config)
+	cfg, err := loadConfig(c.Config)
 	if err != nil {
 		return err
 	}
@@ -44,19 +45,46 @@ func (c *serveCmd) Run() error {
 	if err := a.Start(); err != nil {
 		return errors.Join(err, c.stop(a))
 	}
+	systemd := newNotifier(log)
+	defer systemd.close()
+	systemd.ready("Serving") // whether the store is there or not: it may come back
+	stopWatchdog := startWatchdog(systemd, a)
 	for {
 		select {
 		case <-reload:
-			c.reload(a, log)
+			systemd.reloading()
+			systemd.ready(c.reload(a, log))
 		case s := <-stop:
 			log.Info("stopping", "signal", s.String())
+			systemd.stopping() // from here on systemd has no watchdog
+			stopWatchdog()
 			return c.stop(a)
 		}
 	}
 }
 
-func (c *serveCmd) reload(a *app.App, log *slog.Logger) {
-	cfg, err := config.Load(c.Config)
+// startWatchdog proves to systemd, if it wants to know, that the service lives.
+// The function it returns ends that.
+func startWatchdog(systemd *notifier, a *app.App) (stop func()) {
+	interval, err := watchdogInterval()
+	if err != nil {
+		systemd.log.Warn("no watchdog", "err", err)
+	}
+	if interval == 0 {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var watching sync.WaitGroup
+	watching.Go(func() { systemd.watch(ctx, interval, a.Alive) })
+	return func() {
+		cancel()
+		watching.Wait()
+	}
+}
+
+// reload returns a line for `systemctl status`.
+func (c *serveCmd) reload(a *app.App, log *slog.Logger) (status string) {
+	cfg, err := loadConfig(c.Config)
 	if err != nil {
 		a.ReloadFailed(err)
 	} else {
@@ -64,7 +92,9 @@ func (c *serveCmd) reload(a *app.App, log *slog.Logger) {
 	}
 	if err != nil {
 		log.Error("cannot reload configuration, the old one stays", "err", err)
+		return "Serving with the old configuration: the new one has errors"
 	}
+	return "Serving"
 }
 
 func (c *serveCmd) stop(a *app.App) error {

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/sipwake/sipwake/app"
-	"github.com/sipwake/sipwake/config"
 	"github.com/sipwake/sipwake/push"
 )
 
@@ -22,7 +21,7 @@ type templatesCmd struct {
 // provider adds (device token, headers). Templates are filled with hostile values
 // too, shown or not.
 func (c *templatesCmd) Run() error {
-	cfg, err := config.Load(c.Config)
+	cfg, err := loadConfig(c.Config)
 	if err != nil {
 		return err
 	}

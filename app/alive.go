@@ -1,0 +1,46 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+)
+
+// Alive connects to both listeners, as a client would, and returns nil once each
+// has reacted before ctx ends. Any answer will do, 503 too: a service whose store
+// is away, or that is overloaded, must not be restarted for it. After Start; safe
+// to call beside the other methods.
+func (a *App) Alive(ctx context.Context) error {
+	// /readyz asks the store, and so finds one that never comes back.
+	if err := reacts(ctx, a.OperationsAddr(), "/readyz"); err != nil {
+		return fmt.Errorf("cannot reach the operations listener: %w", err)
+	}
+	if err := reacts(ctx, a.RPCAddr(), "/"); err != nil {
+		return fmt.Errorf("cannot reach the RPC listener: %w", err)
+	}
+	return nil
+}
+
+// reacts sends an HTTP request and waits for the first byte or the end of the
+// connection, which is how a listener with TLS takes plain HTTP.
+func reacts(ctx context.Context, addr, path string) error {
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if deadline, ok := ctx.Deadline(); ok {
+		if err := conn.SetDeadline(deadline); err != nil {
+			return err
+		}
+	}
+	if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.0\r\n\r\n", path); err != nil {
+		return err
+	}
+	if _, err := conn.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sipwake/sipwake/config"
+)
+
+// notifier tells systemd how the service is doing: sd_notify(3). Without a
+// NOTIFY_SOCKET it does nothing. Safe for concurrent use.
+type notifier struct {
+	conn net.Conn // nil: nobody wants to know
+	log  *slog.Logger
+}
+
+// newNotifier opens the socket that systemd names. One that cannot be opened is
+// logged: whoever inherited the variable by mistake can run all the same.
+func newNotifier(log *slog.Logger) *notifier {
+	n := &notifier{log: log}
+	socket := os.Getenv("NOTIFY_SOCKET")
+	if socket == "" {
+		return n
+	}
+	conn, err := net.Dial("unixgram", socket)
+	if err != nil {
+		log.Warn("cannot open systemd's socket", "err", err)
+		return n
+	}
+	n.conn = conn
+	return n
+}
+
+func (n *notifier) close() {
+	if n.conn != nil {
+		n.conn.Close()
+	}
+}
+
+// send sends variable assignments, one a line.
+func (n *notifier) send(state string) {
+	if n.conn == nil {
+		return
+	}
+	if _, err := n.conn.Write([]byte(state)); err != nil {
+		n.log.Warn("cannot notify systemd", "err", err)
+	}
+}
+
+func (n *notifier) ready(status string) { n.send("READY=1\nSTATUS=" + status) }
+
+// reloading says that a reload has begun; ready ends it.
+func (n *notifier) reloading() {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+		panic("BUG: " + err.Error()) // every Unix has this clock
+	}
+	n.send(fmt.Sprintf("RELOADING=1\nMONOTONIC_USEC=%d\nSTATUS=Reloading the configuration", now.Nano()/1000))
+}
+
+func (n *notifier) stopping() { n.send("STOPPING=1\nSTATUS=Finishing what is queued") }
+
+// watchdogInterval is how long systemd waits for a sign of life; 0 if it does
+// not.
+func watchdogInterval() (time.Duration, error) {
+	usec, pid := os.Getenv("WATCHDOG_USEC"), os.Getenv("WATCHDOG_PID")
+	if usec == "" || pid != "" && pid != strconv.Itoa(os.Getpid()) {
+		return 0, nil
+	}
+	n, err := strconv.ParseInt(usec, 10, 64)
+	if err != nil || n <= 0 {
+		return 0, errors.New("cannot use WATCHDOG_USEC: it must be a number of microseconds above 0")
+	}
+	return time.Duration(n) * time.Microsecond, nil
+}
+
+// watch lets systemd know, three times in each interval, that alive returned nil,
+// until ctx ends. It is silent while alive fails: so the service is restarted.
+func (n *notifier) watch(ctx context.Context, interval time.Duration, alive func(context.Context) error) {
+	pause := interval / 3
+	tick := time.NewTicker(pause)
+	defer tick.Stop()
+	for {
+		patience, cancel := context.WithTimeout(ctx, pause)
+		err := alive(patience)
+		cancel()
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			n.log.Error("the service does not answer, systemd will restart it", "err", err)
+		default:
+			n.send("WATCHDOG=1")
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// unitCredentials is where systemd keeps the credentials of the packaged unit
+// while it runs: so that root's `sipwake check` and `sipwake trace` find them.
+const unitCredentials = "/run/credentials/sipwake.service"
+
+// loadConfig loads the configuration of the service, with the credentials that
+// systemd has for it.
+func loadConfig(path string) (*config.Config, error) {
+	dir := os.Getenv("CREDENTIALS_DIRECTORY")
+	if dir == "" {
+		if info, err := os.Stat(unitCredentials); err == nil && info.IsDir() {
+			dir = unitCredentials
+		}
+	}
+	return config.LoadWithCredentials(path, dir)
+}
