@@ -12,8 +12,9 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unre
 LDFLAGS := -s -w -X main.version=$(VERSION)
 PROXY ?= kamailio
 STORE ?= local
+ARCH ?= $(shell go env GOARCH 2>/dev/null)
 
-.PHONY: help setup build demo test test-opensips features lint fuzz bench clean
+.PHONY: help setup build deb demo test test-opensips features lint fuzz bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -24,10 +25,18 @@ setup: ## set up what is missing to build and test (Go, Kamailio, Redis)
 build: setup ## build bin/sipwake and bin/sipwake-lab
 	@CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/sipwake ./cmd/sipwake-lab
 
+deb: setup ## build dist/sipwake_VERSION_ARCH.deb, a Debian package; ARCH=arm64 for another machine
+	@tests/setup/nfpm.sh
+	@CGO_ENABLED=0 GOOS=linux GOARCH=$(ARCH) go build -trimpath -ldflags '$(LDFLAGS)' -o dist/$(ARCH)/ ./cmd/sipwake
+	@export SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null || date +%s); \
+		version=$$(deploy/deb/version.sh '$(VERSION)' "$$(date -u -d "@$$SOURCE_DATE_EPOCH" +%Y%m%d%H%M)"); \
+		deploy/deb/build.sh dist/$(ARCH)/sipwake "$$version" $(ARCH) dist
+
 demo: build ## make real calls through a real proxy (PROXY) wake simulated phones; STORE=redis for a real Redis
 	@bin/sipwake-lab demo --sipwake bin/sipwake --proxy $(PROXY) --store $(STORE)
 
 test: build ## run every test: unit, race, real Redis, real Kamailio
+	@tests/setup/nfpm.sh
 	@go vet ./...
 	@logs=$$(mktemp -d) && trap 'rm -rf "$$logs"' EXIT && \
 		SIPWAKE_TEST_LOGS=$$logs SIPWAKE_REQUIRE_ALL=1 go test -race -timeout 9m ./... && bin/sipwake-lab leaks "$$logs"
@@ -52,4 +61,4 @@ bench: build ## run the benchmarks, as ratios in one run
 	@go test -run '^$$' -bench . -benchmem ./...
 
 clean: ## remove what was built; the cache outside the checkout stays
-	@rm -rf bin
+	@rm -rf bin dist

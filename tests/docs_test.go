@@ -120,7 +120,7 @@ func TestDocsConfigurations(t *testing.T) {
 	shown := map[string][]string{
 		"README.md":          docBlocks(t, "README.md", "yaml"),
 		"docs/CONFIG.md":     docBlocks(t, "docs/CONFIG.md", "yaml"),
-		"deploy/sipwake.yml": {readDoc(t, "deploy/sipwake.yml")},
+		"deploy/sipwake.yml": {uncommented(t, readDoc(t, "deploy/sipwake.yml"))},
 	}
 	for doc, blocks := range shown {
 		for i, text := range blocks {
@@ -154,24 +154,36 @@ func TestDocsREADMECheck(t *testing.T) {
 	}
 }
 
-// What deploy/sipwake.yml has commented out is the default.
+// uncommented takes away the # of what would be configuration without it.
+func uncommented(t *testing.T, text string) string {
+	t.Helper()
+	all := regexp.MustCompile(`(?m)^#(\S|  )`).ReplaceAllString(text, "$1")
+	if all == text {
+		t.Fatal("nothing is commented out")
+	}
+	return all
+}
+
+// deploy/sipwake.yml runs as it is, with the defaults, and they are what it shows.
 func TestDocsDeployShowsDefaults(t *testing.T) {
 	text := readDoc(t, "deploy/sipwake.yml")
 	load := func(text string) map[string]string {
 		t.Helper()
-		file := writeTemp(t, text)
-		c, err := config.Load(file)
+		c, err := config.Load(writeTemp(t, text))
 		if err != nil {
 			t.Fatal(err)
 		}
 		return settings(reflect.ValueOf(*c), "")
 	}
-	all := regexp.MustCompile(`(?m)^#(\S|  )`).ReplaceAllString(text, "$1")
-	if all == text {
-		t.Fatal("nothing is commented out")
+	defaults, _, ok := strings.Cut(text, "# ---- yours")
+	if !ok {
+		t.Fatal("no heading over what is to be filled in")
 	}
-	if d := cmp.Diff(load(text), load(all)); d != "" {
-		t.Errorf("default -, shown +:\n%s", d)
+	want := load("log: {level: info}")
+	for _, shown := range []string{text, uncommented(t, defaults)} {
+		if d := cmp.Diff(want, load(shown)); d != "" {
+			t.Errorf("default -, shown +:\n%s", d)
+		}
 	}
 }
 

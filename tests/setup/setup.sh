@@ -25,6 +25,9 @@ install() {
 "$here/go.sh"
 "$here/fetch.sh"
 
+# make test installs the Debian package in a copy of this system
+command -v systemd-analyze >/dev/null || install "make test (the Debian package's unit)" systemd
+
 # go test -race links C
 compiles() { printf '#include <stdlib.h>\nint main(void) { return 0; }\n' | "$1" -x c - -o /dev/null 2>/dev/null; }
 if compiles gcc; then

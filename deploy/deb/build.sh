@@ -1,0 +1,53 @@
+#!/bin/bash
+# build.sh PROGRAM VERSION ARCH DIR - builds DIR/sipwake_VERSION_ARCH.deb around the PROGRAM and prints
+# its name. VERSION is a Debian version, ARCH one of Go's. nfpm must be in PATH.
+set -euo pipefail
+program=$(realpath "${1:?the program}") version=${2:?the version} arch=${3:?the architecture}
+mkdir -p "${4:?the directory}"
+dir=$(realpath "$4")
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+root=$work/root
+doc=$root/usr/share/doc/sipwake
+umask 022
+
+install -D -m 755 "$program" "$root/usr/bin/sipwake"
+install -D -m 644 deploy/sipwake.service "$root/usr/lib/systemd/system/sipwake.service"
+install -D -m 644 deploy/sysusers.conf "$root/usr/lib/sysusers.d/sipwake.conf"
+for proxy in kamailio opensips; do
+	[ -d "$proxy/cfg" ] || continue
+	install -d "$root/usr/share/sipwake/$proxy"
+	install -m 644 "$proxy"/cfg/*.cfg "$root/usr/share/sipwake/$proxy/"
+done
+install -d "$doc/docs"
+install -m 644 README.md CHANGELOG.md "$doc/"
+install -m 644 docs/*.md "$doc/docs/"
+
+# The program holds these modules, and their licences ask to be told of.
+CGO_ENABLED=0 GOOS=linux GOARCH=$arch go list -deps -f '{{with .Module}}{{if .Version}}{{.Path}} {{.Version}} {{.Dir}}{{end}}{{end}}' ./cmd/sipwake |
+	sort -u | while read -r module at folder; do
+	find "$folder" -maxdepth 1 -type f \( -iname 'licen[sc]e*' -o -iname 'copying*' -o -iname 'notice*' \) | sort |
+		while read -r file; do
+			printf '==== %s %s: %s\n\n' "$module" "$at" "$(basename "$file")"
+			cat "$file"
+			echo
+		done
+done >"$work/modules"
+gzip -9n <"$work/modules" >"$doc/modules.copyright.gz"
+{
+	cat LICENSE
+	printf '\nThe licences of the Go modules in /usr/bin/sipwake are in modules.copyright.gz.\n'
+} >"$doc/copyright"
+
+install -m 640 deploy/sipwake.yml "$work/sipwake.yml"
+install -m 755 deploy/deb/{postinst,prerm,postrm} "$work/"
+# Built again from one commit, it is the same package.
+if [ -n "${SOURCE_DATE_EPOCH:-}" ]; then
+	find "$work" -exec touch --no-dereference --date "@$SOURCE_DATE_EPOCH" {} +
+fi
+cd "$work"
+VERSION=$version ARCH=$arch nfpm package --config "$OLDPWD/deploy/deb/nfpm.yaml" --packager deb --target "$dir/" >"$work/log" 2>&1 ||
+	{ cat "$work/log" >&2; exit 1; }
+sed -n 's/^created package: //p' "$work/log"
