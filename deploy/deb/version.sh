@@ -1,7 +1,7 @@
 #!/bin/bash
 # version.sh DESCRIBE [DATE] - the Debian version of what `git describe --tags --always --dirty` prints
 #
-# v1.2.0-rc.1 sorts before v1.2.0, and that before any commit after it. A commit that no tag
+# v1.2.0-rc.1 sorts before v1.2.0, and that before any commit or change after it. A commit that no tag
 # leads to sorts before every release, by its DATE, digits only.
 set -euo pipefail
 describe=${1:?what git describe says}
@@ -9,12 +9,12 @@ date=${2:-0}
 
 suffix=
 if [[ $describe == *-dirty ]]; then
-	suffix=+dirty
+	suffix=+0.dirty # before any commit
 	describe=${describe%-dirty}
 fi
 if [[ $describe =~ ^(.+)-([0-9]+)-g([0-9a-f]+)$ ]]; then
 	describe=${BASH_REMATCH[1]}
-	suffix=+${BASH_REMATCH[2]}.g${BASH_REMATCH[3]}$suffix
+	suffix=+${BASH_REMATCH[2]}.g${BASH_REMATCH[3]}${suffix:+.dirty}
 fi
 if [[ $describe =~ ^v?([0-9]+(\.[0-9]+)*)(-([A-Za-z0-9.-]+))?$ && ($describe == v* || $describe == *.*) ]]; then
 	version=${BASH_REMATCH[1]}${BASH_REMATCH[4]:+"~${BASH_REMATCH[4]//-/.}"}
