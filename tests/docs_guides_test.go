@@ -106,3 +106,30 @@ func TestDocsMigrating(t *testing.T) {
 		}
 	}
 }
+
+// The guide's commands work that need no systemd, its configurations too, and the
+// settings and metrics it names are there.
+func TestDocsOperations(t *testing.T) {
+	const doc = "docs/OPERATIONS.md"
+	runDoc(t, doc)
+	for _, block := range docBlocks(t, doc, "yaml") {
+		dir := t.TempDir()
+		text := strings.ReplaceAll(inTemp(t, dir, block), "${CREDENTIALS_DIRECTORY}/", "/etc/sipwake/")
+		c, err := config.Load(writeTemp(t, inTemp(t, dir, text)))
+		if err == nil {
+			_, err = app.Apps(c)
+		}
+		if err != nil {
+			t.Errorf("%v in\n%s", err, block)
+		}
+	}
+	known := readDoc(t, "docs/METRICS.md") + readDoc(t, "docs/CONFIG.md")
+	for _, m := range regexp.MustCompile("`(sipwake_\\w+|[a-z]+\\.[a-z_]+)[`{]").FindAllStringSubmatch(readDoc(t, doc), -1) {
+		name := m[1]
+		section, key, _ := strings.Cut(name, ".")
+		if !strings.Contains(known, "`"+name) && !(strings.Contains(known, "`"+section+"`") && strings.Contains(known, "`"+key+"`")) &&
+			!strings.HasPrefix(name, "sipwake.") {
+			t.Errorf("there is no %s", name)
+		}
+	}
+}
