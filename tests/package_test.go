@@ -182,13 +182,8 @@ func newCopyOfHost(t *testing.T) *copyOfHost {
 			missing(t, err)
 		}
 	}
-	// Short, for a socket's path; and so that other users can go in.
-	shared, err := os.MkdirTemp("", "sipwake-deb-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(shared) })
-	if err := os.Chmod(shared, 0o755); err != nil {
+	shared := t.TempDir()
+	if err := os.Chmod(shared, 0o755); err != nil { // other users go in, through /mnt
 		t.Fatal(err)
 	}
 	holder := exec.Command("unshare", "--mount", "--net", "--propagation", "private", "sh", "-c", hold, "hold", t.TempDir(), shared)

@@ -24,12 +24,7 @@ type manager struct {
 // listenAsSystemd opens a socket and has what is started from now on notify it.
 func listenAsSystemd(t *testing.T) *manager {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "sipwake-notify-") // the test's own may be too long for a socket
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	path := filepath.Join(dir, "notify")
+	path := filepath.Join(t.TempDir(), "notify")
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)
