@@ -107,8 +107,7 @@ func kamailioAlone(t *testing.T, c stack.KamailioConfig) *kamailioRig {
 	return &kamailioRig{rig: &rig{t: t}, kamailio: startKamailio(t, c), users: new(atomic.Int64), tokens: new(atomic.Int64)}
 }
 
-// startKamailio starts a node and, at its end, sees that it lived and never
-// complained of a bug of its own.
+// startKamailio starts the node of a rig. See watchKamailio.
 func startKamailio(t *testing.T, c stack.KamailioConfig) *stack.Kamailio {
 	t.Helper()
 	c.Node, c.Secret = nodeID, nodeSecret
@@ -122,6 +121,13 @@ func startKamailio(t *testing.T, c stack.KamailioConfig) *stack.Kamailio {
 	if err != nil {
 		t.Fatal(err)
 	}
+	watchKamailio(t, k)
+	return k
+}
+
+// watchKamailio ends a node with the test, and sees then that it lived and never
+// complained of a bug of its own. A node that the test has killed has said nothing.
+func watchKamailio(t *testing.T, k *stack.Kamailio) {
 	t.Cleanup(func() {
 		select {
 		case <-k.Exited():
@@ -144,7 +150,6 @@ func startKamailio(t *testing.T, c stack.KamailioConfig) *stack.Kamailio {
 		}
 		k.Stop()
 	})
-	return k
 }
 
 // edit replaces a text in sipwake's configuration file.
@@ -166,6 +171,8 @@ type scenario struct {
 	t    *testing.T
 	ctx  context.Context
 	user string
+	// callAt is the proxy of callers, if it is another one than that of the phones.
+	callAt string
 }
 
 type scenarios map[string]func(*scenario)
@@ -378,6 +385,9 @@ type call struct {
 // caller makes the phone of a stranger who calls.
 func (s *scenario) caller(options ...option) *phone.Phone {
 	s.t.Helper()
+	if s.callAt != "" {
+		options = append([]option{func(c *phone.Config) { c.Proxy = s.callAt }}, options...)
+	}
 	return s.phoneOf(fmt.Sprintf("caller%d", s.users.Add(1)), options...)
 }
 

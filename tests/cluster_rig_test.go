@@ -1,0 +1,194 @@
+package tests
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/phone"
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
+	"github.com/sipwake/sipwake/store/storetest"
+)
+
+// The tests with several Kamailio nodes, and with one sipwake or several.
+
+// cluster is two Kamailio nodes, each with the sipwake that it talks to, which may be
+// the same one. Every node has a secret of its own.
+type cluster struct {
+	a, b   *kamailioRig
+	mortal bool // the test kills nodes
+}
+
+type clusterOptions struct {
+	rig rigOptions
+	// sipwakes: each node has its own, over one Redis.
+	sipwakes bool
+	// mortal: the test kills nodes.
+	mortal bool
+	// apart: the nodes do not share their registrations.
+	apart bool
+	// nodes are further lines of each node in sipwake's configuration, for its
+	// SIP address.
+	nodes func(address string) string
+	hold  time.Duration
+	// defines are further settings of the script.
+	defines map[string]string
+}
+
+// newCluster starts the nodes and what belongs to them.
+func newCluster(t *testing.T, o clusterOptions) *cluster {
+	t.Helper()
+	needKamailio(t)
+	if o.rig.wake == "" {
+		o.rig.wake = "  settle: 1s"
+	}
+	o.rig.rpc = "  deadline: 10s"
+	if o.sipwakes {
+		o.rig.store = fmt.Sprintf("  type: redis\n  redis:\n    addresses: [%q]\n    timeout: 10s", storetest.StartRedis(t))
+	}
+	rigs := [2]*rig{newRig(t, o.rig)}
+	rigs[1] = rigs[0]
+	if o.sipwakes {
+		rigs[1] = rigs[0].another()
+	}
+	c := &cluster{mortal: o.mortal}
+	nodes := c.start(t, o, rigs)
+	users, tokens := new(atomic.Int64), new(atomic.Int64)
+	c.a = &kamailioRig{rigs[0], nodes[0], users, tokens}
+	c.b = &kamailioRig{rigs[1], nodes[1], users, tokens}
+	// Before the nodes end: a signal under way is repeated until it is taken.
+	for _, r := range rigs {
+		t.Cleanup(func() { stop(t, r.app) })
+	}
+	c.a.edit("    team_id:", "    timeout: 15s\n    call_timeout: 15s\n    team_id:")
+	c.a.edit("    credentials_file:", "    timeout: 15s\n    call_timeout: 15s\n    credentials_file:")
+	c.introduce(o)
+	return c
+}
+
+// another starts one more sipwake with the same configuration file.
+func (r *rig) another() *rig {
+	r.t.Helper()
+	other := *r
+	other.logs = &lockedBuffer{}
+	other.start()
+	return &other
+}
+
+// clusterNodes are the ids of the nodes; the secret of each is made of its id.
+var clusterNodes = [2]string{nodeID, "edge2"}
+
+func secretOf(node string) string { return nodeSecret + "-of-" + node }
+
+func (c *cluster) start(t *testing.T, o clusterOptions, rigs [2]*rig) []*stack.Kamailio {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	var configs []stack.KamailioConfig
+	for i, id := range clusterNodes {
+		defines := map[string]string{"SIPWAKE_RPC_MS": "10000", "SIPWAKE_AWAKE_S": "0"}
+		maps.Copy(defines, o.defines)
+		configs = append(configs, stack.KamailioConfig{Node: id, URL: rigs[i].url, Secret: secretOf(id),
+			Hold: cmp.Or(o.hold, 30*time.Second), Defines: defines})
+	}
+	if !o.apart {
+		nodes, err := stack.StartCluster(ctx, configs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, k := range nodes {
+			c.watch(t, k)
+		}
+		return nodes
+	}
+	var nodes []*stack.Kamailio
+	for _, config := range stack.WithPeers(configs) {
+		k, err := stack.StartKamailio(ctx, config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.watch(t, k)
+		nodes = append(nodes, k)
+	}
+	return nodes
+}
+
+// watch is watchKamailio, unless the test is one that kills nodes.
+func (c *cluster) watch(t *testing.T, k *stack.Kamailio) {
+	if c.mortal {
+		t.Cleanup(k.Stop)
+		return
+	}
+	watchKamailio(t, k)
+}
+
+// introduce tells every sipwake of the nodes.
+func (c *cluster) introduce(o clusterOptions) {
+	var list strings.Builder
+	for i, k := range []*kamailioRig{c.a, c.b} {
+		fmt.Fprintf(&list, "  - id: %s\n    url: %s\n    secret_file: %s\n", clusterNodes[i], k.kamailio.SignalURL(),
+			c.a.write(clusterNodes[i]+".secret", secretOf(clusterNodes[i])))
+		if o.nodes != nil {
+			list.WriteString(o.nodes(k.kamailio.SIPAddress()))
+		}
+	}
+	text, err := os.ReadFile(c.a.file)
+	if err != nil {
+		c.a.t.Fatal(err)
+	}
+	before, rest, _ := strings.Cut(string(text), "nodes:\n")
+	_, after, _ := strings.Cut(rest, "apns:\n")
+	c.a.write("sipwake.yml", before+"nodes:\n"+list.String()+"apns:\n"+after)
+	c.a.reload()
+	if c.b.rig != c.a.rig {
+		c.b.reload()
+	}
+}
+
+// run runs scenarios side by side: phones are at node b, callers at node a, and so is
+// the sipwake that the scenario asks.
+func (c *cluster) run(t *testing.T, all scenarios) {
+	for name, f := range all {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f(c.scenario(t))
+		})
+	}
+}
+
+func (c *cluster) scenario(t *testing.T) *scenario {
+	s := c.a.scenario(t)
+	s.callAt = c.a.kamailio.SIPAddress()
+	s.kamailio = c.b.kamailio
+	return s
+}
+
+// at returns the scenario with phones at another node.
+func (s *scenario) at(k *kamailioRig) *scenario {
+	there := *s
+	there.kamailioRig = &kamailioRig{s.rig, k.kamailio, s.users, s.tokens}
+	return &there
+}
+
+// uses has a phone go to the node of s from now on.
+func (s *scenario) uses(p *phone.Phone) {
+	s.t.Helper()
+	if err := p.SetProxy(s.kamailio.SIPAddress()); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// located waits until the node has n contacts of the user.
+func (s *scenario) located(k *kamailioRig, n int) {
+	s.t.Helper()
+	eventually(s.t, "the registration is known at the node", func() bool {
+		text, err := k.kamailio.Command(s.ctx, "ul.lookup", "location", s.aor())
+		return err == nil && strings.Count(text, "Address:") == n
+	})
+}
