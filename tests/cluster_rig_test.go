@@ -33,9 +33,8 @@ type clusterOptions struct {
 	mortal bool
 	// apart: the nodes do not share their registrations.
 	apart bool
-	// nodes are further lines of each node in sipwake's configuration, for its
-	// SIP address.
-	nodes func(address string) string
+	// nodes are further lines of each node in sipwake's configuration.
+	nodes []string
 	hold  time.Duration
 	// defines are further settings of the script.
 	defines map[string]string
@@ -130,25 +129,33 @@ func (c *cluster) watch(t *testing.T, k *stack.Kamailio) {
 
 // introduce tells every sipwake of the nodes.
 func (c *cluster) introduce(o clusterOptions) {
-	var list strings.Builder
-	for i, k := range []*kamailioRig{c.a, c.b} {
-		fmt.Fprintf(&list, "  - id: %s\n    url: %s\n    secret_file: %s\n", clusterNodes[i], k.kamailio.SignalURL(),
-			c.a.write(clusterNodes[i]+".secret", secretOf(clusterNodes[i])))
-		if o.nodes != nil {
-			list.WriteString(o.nodes(k.kamailio.SIPAddress()))
-		}
-	}
-	text, err := os.ReadFile(c.a.file)
-	if err != nil {
-		c.a.t.Fatal(err)
-	}
-	before, rest, _ := strings.Cut(string(text), "nodes:\n")
-	_, after, _ := strings.Cut(rest, "apns:\n")
-	c.a.write("sipwake.yml", before+"nodes:\n"+list.String()+"apns:\n"+after)
+	c.a.t.Helper()
+	c.a.setNodes([]string{c.a.kamailio.SignalURL(), c.b.kamailio.SignalURL()}, o.nodes...)
 	c.a.reload()
 	if c.b.rig != c.a.rig {
 		c.b.reload()
 	}
+}
+
+// setNodes writes the nodes of a cluster into the configuration file: their URLs, and
+// further lines of each.
+func (r *rig) setNodes(urls []string, more ...string) {
+	r.t.Helper()
+	var list strings.Builder
+	for i, url := range urls {
+		fmt.Fprintf(&list, "  - id: %s\n    url: %s\n    secret_file: %s\n", clusterNodes[i], url,
+			r.write(clusterNodes[i]+".secret", secretOf(clusterNodes[i])))
+		if len(more) > 0 {
+			list.WriteString(more[i%len(more)])
+		}
+	}
+	text, err := os.ReadFile(r.file)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	before, rest, _ := strings.Cut(string(text), "\nnodes:\n")
+	_, after, _ := strings.Cut(rest, "\napns:\n")
+	r.write("sipwake.yml", before+"\nnodes:\n"+list.String()+"apns:\n"+after)
 }
 
 // run runs scenarios side by side: phones are at node b, callers at node a, and so is
