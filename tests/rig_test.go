@@ -38,7 +38,7 @@ type rig struct {
 	fcm  *fcmsim.Server
 	node *node
 	app  *app.App
-	logs *lockedBuffer
+	logs *lockedBuffer // nil: nothing is logged
 	dir  string
 	file string // configuration
 	url  string // RPC
@@ -150,7 +150,11 @@ func (r *rig) start() {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	a, err := app.New(cfg, "test", slog.New(slog.NewJSONHandler(r.logs, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	log := slog.DiscardHandler
+	if r.logs != nil {
+		log = slog.NewJSONHandler(r.logs, &slog.HandlerOptions{Level: slog.LevelDebug})
+	}
+	a, err := app.New(cfg, "test", slog.New(log))
 	if err != nil {
 		r.t.Fatal(err)
 	}
