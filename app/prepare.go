@@ -53,8 +53,14 @@ func prepare(cfg *config.Config, log *slog.Logger) (parts, error) {
 	)
 	problems.Add("rpc", rpc.Check(cfg.RPC))
 	problems.Add(storeField(cfg), checkStore(cfg, log))
+	edges := map[string]string{}
+	for _, n := range cfg.Nodes {
+		if n.SIP != "" {
+			edges[n.ID] = n.SIP
+		}
+	}
 	for i, n := range cfg.Nodes {
-		node, err := kamailio.New(n.ID, n.Config, log)
+		node, err := kamailio.New(n.ID, n.Config, edges, log)
 		problems.Add(fmt.Sprintf("nodes[%d]", i), err)
 		p.nodes[n.ID] = node
 	}

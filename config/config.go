@@ -80,6 +80,9 @@ type Node struct {
 	ID string `yaml:"id"`
 	// Type is NodeKamailio, the default.
 	Type string `yaml:"type"`
+	// SIP is the SIP URI by which other nodes reach phones that registered here.
+	// Optional: only for nodes that do not share their registrations.
+	SIP string `yaml:"sip"`
 
 	kamailio.Config `yaml:",inline"`
 }
@@ -166,6 +169,9 @@ func (c *Config) Validate(report func(field, problem string)) {
 // nodeID is what a node id looks like: it is a metric label and part of keys.
 var nodeID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
+// sipURI is a node's own address: it stands in a Path header.
+var sipURI = regexp.MustCompile(`^sips?:([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(;transport=[a-z]+)?$`)
+
 func (c *Config) validateNodes(below func(string) func(field, problem string)) {
 	first := map[string]int{}
 	for i := range c.Nodes {
@@ -177,6 +183,9 @@ func (c *Config) validateNodes(below func(string) func(field, problem string)) {
 			report("id", fmt.Sprintf("is the id of nodes[%d] too", j))
 		} else {
 			first[n.ID] = i
+		}
+		if n.SIP != "" && !sipURI.MatchString(n.SIP) {
+			report("sip", "must be sip: and a host, port and transport if need be, such as sip:192.0.2.1:5060;transport=tcp")
 		}
 		if n.Type != NodeKamailio {
 			report("type", "must be kamailio")

@@ -31,10 +31,9 @@ type clusterOptions struct {
 	sipwakes bool
 	// mortal: the test kills nodes.
 	mortal bool
-	// apart: the nodes do not share their registrations.
+	// apart: the nodes do not share their registrations, but sipwake knows where each
+	// takes SIP.
 	apart bool
-	// nodes are further lines of each node in sipwake's configuration.
-	nodes []string
 	hold  time.Duration
 	// defines are further settings of the script.
 	defines map[string]string
@@ -130,7 +129,11 @@ func (c *cluster) watch(t *testing.T, k *stack.Kamailio) {
 // introduce tells every sipwake of the nodes.
 func (c *cluster) introduce(o clusterOptions) {
 	c.a.t.Helper()
-	c.a.setNodes([]string{c.a.kamailio.SignalURL(), c.b.kamailio.SignalURL()}, o.nodes...)
+	var sip []string
+	if o.apart {
+		sip = []string{"    sip: sip:" + c.a.kamailio.SIPAddress() + "\n", "    sip: sip:" + c.b.kamailio.SIPAddress() + "\n"}
+	}
+	c.a.setNodes([]string{c.a.kamailio.SignalURL(), c.b.kamailio.SignalURL()}, sip...)
 	c.a.reload()
 	if c.b.rig != c.a.rig {
 		c.b.reload()

@@ -1,6 +1,7 @@
 package tests
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -220,4 +221,47 @@ func (c *cluster) alternatingTCP(s *scenario) {
 	call.ends(200)
 	s.rung(d.Phone, 4)
 	call.over("answered")
+}
+
+// TestClusterApart: nodes that do not share their registrations, as when one of them is
+// another kind of proxy. The signal says where the phone is.
+func TestClusterApart(t *testing.T) {
+	c := newCluster(t, clusterOptions{apart: true, defines: map[string]string{"SIPWAKE_FAR": ""}})
+	all := c.crossing()
+	for _, name := range []string{
+		// The call's node does not know the phones of the other one before they wake.
+		"a live phone is rung over UDP", "a live phone is rung over TCP", "an awake phone is rung by its own node",
+		"a live phone rings, a sleeping one is woken", "a live phone answers, the woken one comes late",
+		"a phone moves to the other node over UDP", "a phone moves to the other node over TCP", "a phone behind NAT moves",
+	} {
+		if all[name] == nil {
+			t.Errorf("there is no %q", name)
+		}
+		delete(all, name)
+	}
+	all["the only phone is busy"] = busy
+	all["one token is dead, the other phone rings"] = deadAndRinging
+	all["a phone registered at the call's node, too"] = c.farAndNear
+	c.run(t, all)
+}
+
+// farAndNear: what a phone has registered at the node of the call stays as it is when
+// it wakes at the other one, with the same Contact.
+func (c *cluster) farAndNear(s *scenario) {
+	near, d := s.at(c.a).behindNAT(stubborn), s.behindNAT(answers, stubborn)
+	d.SetContact("<sip:" + s.user + "@10.9.8.7:5060;transport=tcp" + apnsParams(near.token) + ">")
+	s.asleep(near)
+	before := must(c.a.kamailio.Command(s.ctx, "ul.lookup", "location", s.aor()))(s)
+	call := s.calls()
+	s.pushed(near)
+	s.wakes(d)
+	call.talks(d.Phone)
+	s.rung(d.Phone, 1)
+	s.rung(near.Phone, 0)
+	call.over("answered")
+	after := must(c.a.kamailio.Command(s.ctx, "ul.lookup", "location", s.aor()))(s)
+	first, _, _ := strings.Cut(before, "Expires:")
+	if !strings.Contains(after, first[strings.Index(first, "Address:"):]+"Expires:") || !strings.Contains(after, ";swfar") {
+		s.t.Errorf("the location was\n%s and is\n%s", before, after)
+	}
 }
