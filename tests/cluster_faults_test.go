@@ -57,7 +57,7 @@ func (s *scenario) meet() string {
 		if m, err := d.Register(s.ctx, expires); err != nil || m.Code() != 200 {
 			return fmt.Sprintf("REGISTER: %v", err)
 		}
-		if !s.knowsPhone(expires > 0) {
+		if !s.knowsPhone(s.aor(), expires > 0) {
 			return "sipwake does not know the phone"
 		}
 	}
@@ -96,15 +96,15 @@ func (s *scenario) meet() string {
 	return "woken, call first"
 }
 
-// knowsPhone waits until sipwake has the user's phone, registered or not any more.
-func (s *scenario) knowsPhone(registered bool) bool {
+// knowsPhone waits until sipwake has the user's only phone, registered or not any more.
+func (r *rig) knowsPhone(aor string, registered bool) bool {
 	for range 2000 {
 		var res struct {
 			Bindings []struct {
 				Expires time.Time `json:"expires_at"`
 			}
 		}
-		s.call("binding.list", obj{"aor": s.aor()}, &res)
+		r.call("binding.list", obj{"aor": aor}, &res)
 		if len(res.Bindings) == 1 && res.Bindings[0].Expires.After(time.Now()) == registered {
 			return true
 		}

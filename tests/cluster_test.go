@@ -51,6 +51,7 @@ func (c *cluster) crossing() scenarios {
 
 		"a live phone is rung over UDP":                   func(s *scenario) { c.liveAcross(s) },
 		"a live phone is rung over TCP":                   func(s *scenario) { c.liveAcross(s, tcp) },
+		"a live phone that sends a Path of its own":       func(s *scenario) { c.liveAcross(s, header("Path", "<sip:192.0.2.66;lr>")) },
 		"a live phone is rung by its own node":            func(s *scenario) { c.liveAtHome(s) },
 		"an awake phone is rung by its own node":          c.awakeAtHome,
 		"a phone moves to the other node over UDP":        func(s *scenario) { c.moved(s, s.at(c.a).iphone(answers)) },
@@ -99,7 +100,7 @@ func (c *cluster) liveAcross(s *scenario, options ...option) {
 
 // liveAtHome: a node's own Path must not lead it to itself.
 func (c *cluster) liveAtHome(s *scenario) {
-	for _, options := range [][]option{{answers}, {answers, tcp}} {
+	for _, options := range [][]option{{answers}, {answers, tcp}, {answers, header("Path", "<sip:127.0.0.1:9;lr>")}} {
 		s.nextUser()
 		live := s.phone(options...)
 		s.registered(live)
@@ -230,7 +231,7 @@ func TestClusterApart(t *testing.T) {
 	all := c.crossing()
 	for _, name := range []string{
 		// The call's node does not know the phones of the other one before they wake.
-		"a live phone is rung over UDP", "a live phone is rung over TCP", "an awake phone is rung by its own node",
+		"a live phone is rung over UDP", "a live phone is rung over TCP", "a live phone that sends a Path of its own", "an awake phone is rung by its own node",
 		"a live phone rings, a sleeping one is woken", "a live phone answers, the woken one comes late",
 		"a phone moves to the other node over UDP", "a phone moves to the other node over TCP", "a phone behind NAT moves",
 	} {
