@@ -56,33 +56,38 @@ func TestDocsCluster(t *testing.T) {
 	r.setNodes(urls)
 	r.reload()
 	for i, transport := range []string{phone.UDP, phone.TCP} {
-		token := apnsToken(i + 1)
-		sleeper := need1(phone.New(phone.Config{User: fmt.Sprintf("bob%d", i), Domain: domain, Proxy: nodes[1].SIPAddress(),
-			Transport: transport, Behaviour: phone.Answer(0), ContactParams: apnsParams(token),
-			Headers: map[string]string{"Path": "<sip:192.0.2.66;lr>"}}))(t)
-		defer sleeper.Close()
-		r.apns.OnDeliver(token, func(payload []byte, _ http.Header) { sleeper.OnPush(payload) })
-		for _, expires := range []time.Duration{10 * time.Minute, 0} {
-			if m := need1(sleeper.Register(ctx, expires))(t); m.Code() != 200 {
-				t.Fatalf("REGISTER got %d", m.Code())
-			}
-			if !r.knowsPhone(fmt.Sprintf("bob%d@%s", i, domain), expires > 0) {
-				t.Fatal("sipwake does not know the phone")
-			}
+		r.wokenAcross(ctx, fmt.Sprintf("bob%d", i), apnsToken(i+1), transport, nodes)
+	}
+}
+
+// wokenAcross has a phone that registers at the second node called through the first.
+func (r *rig) wokenAcross(ctx context.Context, user, token, transport string, nodes []*stack.Kamailio) {
+	t := r.t
+	sleeper := need1(phone.New(phone.Config{User: user, Domain: domain, Proxy: nodes[1].SIPAddress(),
+		Transport: transport, Behaviour: phone.Answer(0), ContactParams: apnsParams(token),
+		Headers: map[string]string{"Path": "<sip:192.0.2.66;lr>"}}))(t)
+	defer sleeper.Close()
+	r.apns.OnDeliver(token, func(payload []byte, _ http.Header) { sleeper.OnPush(payload) })
+	for _, expires := range []time.Duration{10 * time.Minute, 0} {
+		if m := need1(sleeper.Register(ctx, expires))(t); m.Code() != 200 {
+			t.Fatalf("REGISTER got %d", m.Code())
 		}
-		sleeper.Sleep()
-		caller := need1(phone.New(phone.Config{User: "alice", Domain: domain, Proxy: nodes[0].SIPAddress()}))(t)
-		defer caller.Close()
-		call := need1(caller.Invite(ctx, fmt.Sprintf("bob%d", i), phone.InviteOptions{}))(t)
-		if final := need1(call.Final(ctx))(t); final.Code != 200 || r.pushes(token) != 1 {
-			t.Fatalf("%s: the caller got %d after %d pushes", transport, final.Code, r.pushes(token))
+		if !r.knowsPhone(user+"@"+domain, expires > 0) {
+			t.Fatal("sipwake does not know the phone")
 		}
-		if n := hops(need1(sleeper.WaitInvite(ctx))(t).Request); n != 2 {
-			t.Errorf("%s: the INVITE came over %d proxies, want both nodes", transport, n)
-		}
-		if m := need1(call.Bye(ctx))(t); m.Code() != 200 {
-			t.Errorf("%s: BYE got %d", transport, m.Code())
-		}
+	}
+	sleeper.Sleep()
+	caller := need1(phone.New(phone.Config{User: "alice", Domain: domain, Proxy: nodes[0].SIPAddress()}))(t)
+	defer caller.Close()
+	call := need1(caller.Invite(ctx, user, phone.InviteOptions{}))(t)
+	if final := need1(call.Final(ctx))(t); final.Code != 200 || r.pushes(token) != 1 {
+		t.Fatalf("%s: the caller got %d after %d pushes", transport, final.Code, r.pushes(token))
+	}
+	if n := hops(need1(sleeper.WaitInvite(ctx))(t).Request); n != 2 {
+		t.Errorf("%s: the INVITE came over %d proxies, want both nodes", transport, n)
+	}
+	if m := need1(call.Bye(ctx))(t); m.Code() != 200 {
+		t.Errorf("%s: BYE got %d", transport, m.Code())
 	}
 }
 
