@@ -73,7 +73,7 @@ func newNode(n *config.Node, edges map[string]string, log *slog.Logger) (wake.No
 	if n.Type == config.NodeOpenSIPS {
 		return opensips.New(n.ID, n.OpenSIPS(), edges, log)
 	}
-	return kamailio.New(n.ID, n.Config, log)
+	return kamailio.New(n.ID, n.Config, edges, log)
 }
 
 func prepareApps(cfg *config.Config, log *slog.Logger, p *parts, problems *config.Problems) {

@@ -84,8 +84,8 @@ type Node struct {
 	ID string `yaml:"id"`
 	// Type is NodeKamailio, the default, or NodeOpenSIPS.
 	Type string `yaml:"type"`
-	// SIP is the SIP URI by which other nodes, those of type NodeOpenSIPS, reach
-	// this one to ring the phones that are connected to it. Optional.
+	// SIP is the SIP URI by which other nodes reach phones that registered here.
+	// Optional: only for nodes that do not share their registrations.
 	SIP string `yaml:"sip"`
 
 	// Both types have these settings; OpenSIPS returns them for the other one.

@@ -30,7 +30,7 @@ func FuzzAnswer(f *testing.F) {
 	f.Add(200, []byte(`{"jsonrpc":"2.0","id":1,"error":{"code":-32603,"message":"no\u0000such"}}`))
 	f.Add(200, []byte(`{"result":{"status":"ok"},"error":null}`))
 	f.Add(403, []byte("Forbidden"))
-	n, err := New("edge1", Config{URL: "http://192.0.2.1", Secret: secret.NewText(password)}, slog.New(slog.DiscardHandler))
+	n, err := New("edge1", Config{URL: "http://192.0.2.1", Secret: secret.NewText(password)}, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -12,7 +12,9 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sipwake/sipwake/secret"
@@ -29,6 +31,7 @@ const maxAnswer = 16 << 10
 type Node struct {
 	id      string
 	url     string
+	edges   map[string]string // SIP URIs of the nodes, by id
 	timeout time.Duration
 	client  *http.Client
 	log     *slog.Logger
@@ -38,10 +41,12 @@ type Node struct {
 
 var _ wake.Node = (*Node)(nil)
 
-// New returns the node with that id. It reads the secret's file and does not
-// connect before the first signal. Errors begin with the yaml name of the field
+// New returns the node with that id. Edges are the SIP URIs by which it reaches
+// phones that registered at other nodes, by node id; a node that is not there
+// shares its registrations. New reads the secret's file and does not connect
+// before the first signal. Errors begin with the yaml name of the field
 // that is wrong.
-func New(id string, cfg Config, log *slog.Logger) (*Node, error) {
+func New(id string, cfg Config, edges map[string]string, log *slog.Logger) (*Node, error) {
 	cfg.SetDefaults()
 	var problems []error
 	cfg.Validate(func(field, problem string) { problems = append(problems, fmt.Errorf("%s: %s", field, problem)) })
@@ -60,7 +65,7 @@ func New(id string, cfg Config, log *slog.Logger) (*Node, error) {
 	t.MaxIdleConns = cfg.Connections
 	t.IdleConnTimeout = 90 * time.Second // well below Kamailio's tcp_connection_lifetime
 	return &Node{
-		id: id, url: u.String(), Secret: s, timeout: cfg.Timeout, log: log,
+		id: id, edges: edges, url: u.String(), Secret: s, timeout: cfg.Timeout, log: log,
 		client: &http.Client{
 			Transport: t,
 			// A redirect would carry the secret elsewhere.
@@ -79,16 +84,36 @@ type wakeParams struct {
 	CallID  string `json:"call_id"`
 	CSeq    uint32 `json:"cseq"`
 	Source  string `json:"source"`
+	Path    string `json:"path,omitempty"`
 	Force   int    `json:"force,omitempty"`
 }
 
 // Wake implements wake.Node.
 func (n *Node) Wake(ctx context.Context, w wake.Wake, r wake.Registration, force bool) (wake.Signal, error) {
 	p := wakeParams{Call: w.Call, AOR: w.AOR, Contact: r.Contact, CallID: r.CallID, CSeq: r.CSeq, Source: r.Source}
+	if r.Node != w.Node {
+		p.Path = path(n.edges[r.Node], r.Source)
+	}
 	if force {
 		p.Force = 1
 	}
 	return n.signal(ctx, w, "wake", p, wake.Added, wake.Dup, wake.Gone, wake.NoContact)
+}
+
+var plainFlow = regexp.MustCompile(`^(udp|tcp|tls|sctp|wss?):([0-9.]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})$`)
+
+// path is the Path (RFC 3327) to a phone's flow through the node that it is
+// connected to; empty if that one has no SIP URI.
+func path(edge, flow string) string {
+	f := plainFlow.FindStringSubmatch(flow)
+	if edge == "" || f == nil {
+		return ""
+	}
+	transport := strings.TrimSuffix(f[1], "s") // in SIP, a wss connection is ws
+	if f[1] == "tls" {
+		transport = f[1]
+	}
+	return fmt.Sprintf("<%s;lr;received=sip:%s:%s%%3Btransport%%3D%s>", edge, f[2], f[3], transport)
 }
 
 type giveUpParams struct {

@@ -32,10 +32,12 @@ const password = "s3cret-of-the-node"
 var (
 	held = wake.Wake{AOR: "alice@example.com", Node: "edge1", Call: "4711-99", CallID: "call@host"}
 	back = wake.Registration{Binding: wake.Binding{
-		AOR: "alice@example.com", Contact: "sip:alice@192.0.2.7;pn-provider=apns;pn-prid=A%3AB",
+		AOR: "alice@example.com", Node: "edge1", Contact: "sip:alice@192.0.2.7;pn-provider=apns;pn-prid=A%3AB",
 		CallID: "reg@host", CSeq: 4294967295, Source: "tls:192.0.2.7:5061",
 	}}
 )
+
+var edges = map[string]string{"edge1": "sip:192.0.2.1", "edge2": "sip:192.0.2.2:5060;transport=tcp"}
 
 // serve starts a server and a node that signals it.
 func serve(t *testing.T, h http.HandlerFunc, change ...func(*Config)) *Node {
@@ -46,7 +48,7 @@ func serve(t *testing.T, h http.HandlerFunc, change ...func(*Config)) *Node {
 	for _, f := range change {
 		f(&cfg)
 	}
-	n, err := New("edge1", cfg, slog.New(slog.DiscardHandler))
+	n, err := New("edge1", cfg, edges, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,6 +105,21 @@ func TestWhatIsSent(t *testing.T) {
 	forced["force"] = 1.0
 	f("forced", func() (wake.Signal, error) { return n.Wake(t.Context(), held, back, true) }, wake.Added,
 		map[string]any{"method": "wake", "params": forced})
+	for flow, want := range map[string]string{
+		"tls:192.0.2.7:5061":     "<sip:192.0.2.2:5060;transport=tcp;lr;received=sip:192.0.2.7:5061%3Btransport%3Dtls>",
+		"wss:[2001:db8::7]:5061": "<sip:192.0.2.2:5060;transport=tcp;lr;received=sip:[2001:db8::7]:5061%3Btransport%3Dws>",
+		"udp:192.0.2.7:5061":     "<sip:192.0.2.2:5060;transport=tcp;lr;received=sip:192.0.2.7:5061%3Btransport%3Dudp>",
+		"udp:x>;<sip:evil":       "",
+		"":                       "",
+	} {
+		elsewhere, sent := back, params()
+		elsewhere.Node, elsewhere.Source, sent["source"] = "edge2", flow, flow
+		if want != "" {
+			sent["path"] = want
+		}
+		f("from another node", func() (wake.Signal, error) { return n.Wake(t.Context(), held, elsewhere, false) }, wake.Added,
+			map[string]any{"method": "wake", "params": sent})
+	}
 	f("give up", func() (wake.Signal, error) { return n.GiveUp(t.Context(), held) }, wake.OK,
 		map[string]any{"method": "give_up", "params": map[string]any{"call": "4711-99"}})
 }
@@ -264,7 +281,7 @@ func TestConfig(t *testing.T) {
 		t.Helper()
 		c := base()
 		change(&c)
-		n, err := New("edge1", c, slog.New(slog.DiscardHandler))
+		n, err := New("edge1", c, nil, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Errorf("%s: %v", url, err)
 		} else if n.url != url || !n.Secret.Equal(password) {
@@ -275,7 +292,7 @@ func TestConfig(t *testing.T) {
 		t.Helper()
 		c := base()
 		change(&c)
-		_, err := New("edge1", c, slog.New(slog.DiscardHandler))
+		_, err := New("edge1", c, nil, slog.New(slog.DiscardHandler))
 		if err == nil || err.Error() != want {
 			t.Errorf("got  %v\nwant %s", err, want)
 		}

@@ -120,6 +120,7 @@ func TestDocsConfigurations(t *testing.T) {
 	shown := map[string][]string{
 		"README.md":          docBlocks(t, "README.md", "yaml"),
 		"docs/CONFIG.md":     docBlocks(t, "docs/CONFIG.md", "yaml"),
+		"docs/CLUSTER.md":    docBlocks(t, "docs/CLUSTER.md", "yaml"),
 		"deploy/sipwake.yml": {uncommented(t, readDoc(t, "deploy/sipwake.yml"))},
 	}
 	for doc, blocks := range shown {

@@ -20,11 +20,16 @@ import (
 
 // The README's lines for kamailio.cfg, put into one and run.
 
-// asREADMESays puts the README's lines into a kamailio.cfg, as its reader would:
-// each block has lines to find, to take out and to put in.
 func asREADMESays(t *testing.T, script string) string {
 	t.Helper()
-	for i, block := range docBlocks(t, "README.md", "diff") {
+	return asDocSays(t, "README.md", script)
+}
+
+// asDocSays puts a document's lines into a kamailio.cfg, as its reader would:
+// each block has lines to find, to take out and to put in.
+func asDocSays(t *testing.T, doc, script string) string {
+	t.Helper()
+	for i, block := range docBlocks(t, doc, "diff") {
 		var from, to strings.Builder
 		for line := range strings.Lines(block) {
 			if line[0] != '+' {
@@ -35,7 +40,7 @@ func asREADMESays(t *testing.T, script string) string {
 			}
 		}
 		if n := strings.Count(script, "\n"+from.String()); n != 1 {
-			t.Fatalf("block %d of the README fits in %d places", i+1, n)
+			t.Fatalf("block %d of %s fits in %d places", i+1, doc, n)
 		}
 		script = strings.Replace(script, "\n"+from.String(), "\n"+to.String(), 1)
 	}
@@ -73,12 +78,15 @@ func TestDocsWiringParses(t *testing.T) {
 			t.Fatal(err)
 		}
 		file := filepath.Join(dir, "kamailio.cfg")
-		if err := os.WriteFile(file, []byte(asREADMESays(t, script)), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		out, err := exec.Command(program, "-c", "-f", file, "-Y", dir).CombinedOutput()
-		if err != nil || !bytes.Contains(out, []byte("config file ok")) {
-			t.Errorf("%s: %v\n%s", name, err, out)
+		one := asREADMESays(t, script)
+		for nodes, script := range map[string]string{"one node": one, "several nodes": asDocSays(t, "docs/CLUSTER.md", one)} {
+			if err := os.WriteFile(file, []byte(script), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			out, err := exec.Command(program, "-c", "-f", file, "-Y", dir).CombinedOutput()
+			if err != nil || !bytes.Contains(out, []byte("config file ok")) {
+				t.Errorf("%s, %s: %v\n%s", name, nodes, err, out)
+			}
 		}
 	}
 }

@@ -45,23 +45,14 @@ func newSharedRig(t *testing.T, o rigOptions) *sharedRig {
 	return &sharedRig{newRig(t, o), addr}
 }
 
-// another starts a second sipwake in this process, with the same configuration.
-func (r *sharedRig) another() *rig {
-	r.t.Helper()
-	other := *r.rig
-	other.logs = &lockedBuffer{}
-	other.start()
-	return &other
-}
-
 // listening waits until n instances hear each other's news.
-func (r *sharedRig) listening(n int64) {
-	r.t.Helper()
-	client := goredis.NewClient(&goredis.Options{Addr: r.redis})
+func listening(t *testing.T, redis string, n int64) {
+	t.Helper()
+	client := goredis.NewClient(&goredis.Options{Addr: redis})
 	defer client.Close()
 	const channel = "sw:p:news"
-	eventually(r.t, "instances listen", func() bool {
-		heard, err := client.PubSubNumSub(r.t.Context(), channel).Result()
+	eventually(t, "instances listen", func() bool {
+		heard, err := client.PubSubNumSub(t.Context(), channel).Result()
 		return err == nil && heard[channel] == n
 	})
 }
@@ -208,7 +199,7 @@ func TestInstancesRestart(t *testing.T) {
 func TestInstancesNews(t *testing.T) {
 	r := newSharedRig(t, rigOptions{wake: "  withhold: 10s"})
 	other := r.another()
-	r.listening(2)
+	listening(t, r.redis, 2)
 	t.Run("a phone that rings is not pushed", func(t *testing.T) {
 		contact := fcmContact("ann", "fcm-token-ann-1")
 		registration := "sleep-" + contact[:12]

@@ -17,6 +17,9 @@ type call struct {
 // caller makes the phone of a stranger who calls.
 func (s *scenario) caller(options ...option) *phone.Phone {
 	s.t.Helper()
+	if s.callAt != "" {
+		options = append([]option{func(c *phone.Config) { c.Proxy = s.callAt }}, options...)
+	}
 	return s.phoneOf(fmt.Sprintf("caller%d", s.users.Add(1)), options...)
 }
 

@@ -198,8 +198,7 @@ func (kind proxyKind) found(t *testing.T) {
 	}
 }
 
-// run starts a proxy and, at its end, sees that it lived and never complained of a
-// bug of its own.
+// run starts a proxy that is watched.
 func (kind proxyKind) run(t *testing.T, c proxyConfig) proxy {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -208,6 +207,13 @@ func (kind proxyKind) run(t *testing.T, c proxyConfig) proxy {
 	if err != nil {
 		t.Fatal(err)
 	}
+	kind.watch(t, p)
+	return p
+}
+
+// watch ends a proxy with the test, and sees then that it lived and never complained
+// of a bug of its own.
+func (kind proxyKind) watch(t *testing.T, p proxy) {
 	t.Cleanup(func() {
 		select {
 		case <-p.Exited():
@@ -230,7 +236,6 @@ func (kind proxyKind) run(t *testing.T, c proxyConfig) proxy {
 		}
 		p.Stop()
 	})
-	return p
 }
 
 // requests returns how many RPC requests there were, by method and error code; ""

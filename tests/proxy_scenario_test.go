@@ -19,6 +19,8 @@ type scenario struct {
 	t    *testing.T
 	ctx  context.Context
 	user string
+	// callAt is the proxy of callers, if it is another one than that of the phones.
+	callAt string
 }
 
 func (p *proxyRig) scenario(t *testing.T) *scenario {

@@ -42,7 +42,7 @@ type rig struct {
 	fcm  *fcmsim.Server
 	node *node
 	app  *app.App
-	logs *lockedBuffer
+	logs *lockedBuffer // nil: nothing is logged
 	said *said
 	dir  string
 	file string // configuration
@@ -159,7 +159,11 @@ func (r *rig) start() {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	a, err := app.New(cfg, "test", slog.New(slog.NewJSONHandler(io.MultiWriter(r.logs, r.said), &slog.HandlerOptions{Level: slog.LevelDebug})))
+	log := slog.DiscardHandler
+	if r.logs != nil {
+		log = slog.NewJSONHandler(io.MultiWriter(r.logs, r.said), &slog.HandlerOptions{Level: slog.LevelDebug})
+	}
+	a, err := app.New(cfg, "test", slog.New(log))
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -80,7 +80,7 @@ func (p *Phone) Invite(ctx context.Context, target string, o InviteOptions) (*Ca
 	}
 	req := p.newRequest("INVITE", target, o.Display)
 	req.contact, req.headers, req.body = p.ownContact(f), withType(o.Headers, "application/sdp"), o.SDP
-	c := &Call{p: p, sentAt: time.Now(), t: p.newTransaction(f, req, f.proxy)}
+	c := &Call{p: p, sentAt: time.Now(), t: p.newTransaction(f, req, *f.proxy.Load())}
 	c.t.on = c.hear
 	if err := c.t.start(); err != nil {
 		return nil, err

@@ -180,7 +180,7 @@ func (p *Phone) SendRegister(ctx context.Context, expires time.Duration) (*Trans
 	req := request{method: "REGISTER", uri: "sip:" + p.cfg.Domain, branch: sip.GenerateBranch(),
 		from: "<" + p.AOR() + ">;tag=" + p.regTag, to: "<" + p.AOR() + ">", callID: p.regID, cseq: cseq, contact: contact,
 		headers: append(lines(p.cfg.Headers), fmt.Sprintf("Expires: %d", int64(expires/time.Second)))}
-	return p.send(f, req, f.proxy, func(m *Message) {
+	return p.send(f, req, *f.proxy.Load(), func(m *Message) {
 		if m.Code() >= 200 {
 			p.log.add(Event{Kind: Registered, Code: m.Code(), Message: m})
 		}
@@ -211,7 +211,7 @@ func (p *Phone) SendMessage(ctx context.Context, target, text string, o MessageO
 	}
 	req := p.newRequest("MESSAGE", target, o.Display)
 	req.headers, req.body = withType(o.Headers, "text/plain"), []byte(text)
-	return p.send(f, req, f.proxy, nil)
+	return p.send(f, req, *f.proxy.Load(), nil)
 }
 
 // newRequest is a request outside of any dialog.

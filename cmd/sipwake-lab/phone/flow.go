@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
@@ -29,7 +30,7 @@ type flow struct {
 	udp   *net.UDPConn // one of the two is nil
 	tcp   net.Conn
 	local netip.AddrPort
-	proxy netip.AddrPort
+	proxy atomic.Pointer[netip.AddrPort] // changes over UDP only
 
 	done chan struct{} // closed by close
 	once sync.Once
@@ -53,7 +54,9 @@ func openFlow(ctx context.Context, transport, host, proxy string) (*flow, error)
 	if err != nil {
 		return nil, fmt.Errorf("cannot reach proxy %q: %w", proxy, err)
 	}
-	f := &flow{done: make(chan struct{}), local: addrPort(conn.LocalAddr()), proxy: addrPort(conn.RemoteAddr())}
+	f := &flow{done: make(chan struct{}), local: addrPort(conn.LocalAddr())}
+	remote := addrPort(conn.RemoteAddr())
+	f.proxy.Store(&remote)
 	if transport == TCP {
 		f.tcp = conn
 		return f, nil
@@ -134,11 +137,11 @@ func (f *flow) hop(target string, routes []string) netip.AddrPort {
 	}
 	var uri sip.Uri
 	if err := sip.ParseUri(target, &uri); err != nil {
-		return f.proxy
+		return *f.proxy.Load()
 	}
 	addr, err := netip.ParseAddr(strings.Trim(uri.Host, "[]"))
 	if err != nil {
-		return f.proxy
+		return *f.proxy.Load()
 	}
 	port := uri.Port
 	if port == 0 {
@@ -189,13 +192,13 @@ func (f *flow) readStream(hear func([]byte, netip.AddrPort, error)) error {
 		for {
 			raw, err := stream.next()
 			if err != nil {
-				hear(stream.buf, f.proxy, err)
+				hear(stream.buf, *f.proxy.Load(), err)
 				return err
 			}
 			if raw == nil {
 				break
 			}
-			hear(raw, f.proxy, nil)
+			hear(raw, *f.proxy.Load(), nil)
 		}
 		if err := stream.fill(f.tcp); err != nil {
 			return fmt.Errorf("cannot read connection: %w", err)

@@ -12,6 +12,7 @@ package phone
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
 	"sync"
@@ -49,6 +50,7 @@ type Phone struct {
 	waking    bool
 	closed    bool
 	contact   string // Contact override
+	proxy     string // host:port
 	behaviour Behaviour
 	regCSeq   uint32
 	client    table[*Transaction]
@@ -63,7 +65,7 @@ func New(cfg Config) (*Phone, error) {
 	if err := cfg.complete(); err != nil {
 		return nil, err
 	}
-	p := &Phone{cfg: cfg, contact: cfg.Contact, behaviour: cfg.Behaviour,
+	p := &Phone{cfg: cfg, contact: cfg.Contact, proxy: cfg.Proxy, behaviour: cfg.Behaviour,
 		regID: uuid.NewString(), regTag: newTag(), dialogs: make(map[string]*dialog),
 		client: newTable[*Transaction](64 * cfg.T1), server: newTable[*serverTx](64 * cfg.T1)}
 	p.log = eventLog{keep: cfg.Keep, hook: cfg.OnEvent, next: make(map[Kind]int)}
@@ -101,6 +103,24 @@ func (p *Phone) SetContact(value string) {
 	p.contact = value
 }
 
+// SetProxy has the phone use another proxy, address:port: over UDP from now on, with
+// the socket that it has, over TCP from its next connection on.
+func (p *Phone) SetProxy(address string) error {
+	to, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return fmt.Errorf("cannot use proxy %q: %w", address, err)
+	}
+	p.opening.Lock()
+	defer p.opening.Unlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.proxy = address
+	if p.flow != nil && p.flow.udp != nil {
+		p.flow.proxy.Store(&to)
+	}
+	return nil
+}
+
 // Open opens the socket or connection if none is open, also that of a phone
 // that sleeps. It sends nothing.
 func (p *Phone) Open(ctx context.Context) error {
@@ -113,7 +133,7 @@ func (p *Phone) open(ctx context.Context, wake bool) (*flow, error) {
 	p.opening.Lock()
 	defer p.opening.Unlock()
 	p.mu.Lock()
-	f, asleep, closed := p.flow, p.asleep, p.closed
+	f, asleep, closed, proxy := p.flow, p.asleep, p.closed, p.proxy
 	p.mu.Unlock()
 	switch {
 	case closed:
@@ -123,7 +143,7 @@ func (p *Phone) open(ctx context.Context, wake bool) (*flow, error) {
 	case f != nil && !f.closed():
 		return f, nil
 	}
-	f, err := openFlow(ctx, p.cfg.Transport, p.cfg.Host, p.cfg.Proxy)
+	f, err := openFlow(ctx, p.cfg.Transport, p.cfg.Host, proxy)
 	if err != nil {
 		return nil, err
 	}
@@ -281,7 +301,7 @@ func (p *Phone) SendRaw(ctx context.Context, b []byte) error {
 	if err != nil {
 		return err
 	}
-	return f.send(b, f.proxy)
+	return f.send(b, *f.proxy.Load())
 }
 
 // Close ends everything and waits for it. It sends nothing. Idempotent.

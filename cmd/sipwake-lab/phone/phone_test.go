@@ -174,6 +174,40 @@ func TestWakeComesBackOnANewFlow(t *testing.T) {
 	})
 }
 
+// Over UDP the same socket goes to another proxy at once, over TCP the next
+// connection does.
+func TestSetProxy(t *testing.T) {
+	f := func(transport string, same bool) {
+		t.Helper()
+		one, other := newRelay(t), newRelay(t)
+		p := newPhone(t, one, "alice", func(c *phone.Config) { c.Transport = transport })
+		register(t, p)
+		before := p.LocalAddr()
+		if err := p.SetProxy(other.addr); err != nil {
+			t.Fatal(err)
+		}
+		if !same {
+			p.Sleep()
+			must(p.Wake(bound(t)))(t)
+		}
+		register(t, p)
+		one.mu.Lock()
+		first := len(one.registers)
+		one.mu.Unlock()
+		other.mu.Lock()
+		second := len(other.registers)
+		other.mu.Unlock()
+		if first != 1 || second == 0 || (p.LocalAddr() == before) != same {
+			t.Errorf("%s: %d REGISTERs at the first proxy, %d at the other; %s and %s", transport, first, second, before, p.LocalAddr())
+		}
+		if err := p.SetProxy("nowhere"); err == nil {
+			t.Error("nowhere is taken for a proxy")
+		}
+	}
+	f(phone.UDP, true)
+	f(phone.TCP, false)
+}
+
 func TestLostConnectionIsSeenAndReplaced(t *testing.T) {
 	ctx, r := bound(t), newRelay(t)
 	p := newPhone(t, r, "bob", func(c *phone.Config) { c.Transport = phone.TCP })
