@@ -195,6 +195,38 @@ func TestInstancesRestart(t *testing.T) {
 	r.node.waitFor(t, "give_up", "1-1")
 }
 
+// Redis has taken a wake, but its answer comes too late: the node asks another
+// instance, which is told that the wake is under way. So it must be.
+func TestInstancesUnsure(t *testing.T) {
+	r := newSharedRig(t, rigOptions{})
+	r.asleep("bob@example.com", fcmContact("bob", "fcm-token-bob-1"))
+	unsure := r.another()
+	unsure.startWake("eve@example.com", "0-0", nil) // Redis has the script
+	client := goredis.NewClient(&goredis.Options{Addr: r.redis})
+	defer client.Close()
+	if err := client.Do(t.Context(), "client", "pause", 1500, "all").Err(); err != nil {
+		t.Fatal(err)
+	}
+	err := unsure.try("wake.start", obj{"node": nodeID, "aor": "bob@example.com", "call_id": "call-1-1", "call": "1-1",
+		"kind": "call", "hold_s": 30}, nil)
+	if err == nil {
+		t.Skip("Redis has answered in time") // a machine that slow shows nothing
+	}
+	eventually(t, "Redis has it", func() bool {
+		memory, err := client.HKeys(t.Context(), "sw:t:{bob@example.com}").Result()
+		return err == nil && strings.Contains(strings.Join(memory, " "), "w"+nodeID)
+	})
+	if res := r.startWake("bob@example.com", "1-1", nil); res.Outcome != "duplicate" && res.Outcome != "pushing" {
+		t.Fatalf("%+v", res)
+	}
+	eventually(t, "push", func() bool { return r.fcmPushes("fcm-token-bob-1") > 0 })
+	r.register("bob@example.com", fcmContact("bob", "fcm-token-bob-1"), obj{"call_id": "back", "cseq": 2})
+	r.node.waitFor(t, "wake", "1-1")
+	if n := r.fcmPushes("fcm-token-bob-1"); n != 1 {
+		t.Errorf("%d pushes", n)
+	}
+}
+
 // Events of a wake that reach an instance which does not own it.
 func TestInstancesNews(t *testing.T) {
 	r := newSharedRig(t, rigOptions{wake: "  withhold: 10s"})

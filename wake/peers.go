@@ -24,7 +24,8 @@ type Peers interface {
 	// with each, from the caller's goroutine. Of several callers one gets it.
 	Adopt(ctx context.Context, dead, owner string, f func(Wake, Started)) error
 	// Reread returns what Start would return now for a wake that was started: its
-	// AOR's bindings and recent registrations, or Ended.
+	// AOR's bindings and recent registrations. Ended says that it is not open any
+	// more, or has another owner than w has.
 	Reread(ctx context.Context, w Wake) (Started, error)
 	// Pushed notes in the wake that the device's push was accepted, so that
 	// an instance that adopts it does not push again. It does not wait.
@@ -72,6 +73,9 @@ const (
 	clockSkew = time.Second
 	// adoptPatience bounds one look after the wakes of others.
 	adoptPatience = 10 * time.Second
+	// A write that got no answer may be carried out after a read that came later,
+	// by so much at most: a server that was halted works off what has queued up.
+	lateWrite = time.Second
 )
 
 // Share lets the instances that share the store work as one: it says that this
@@ -138,17 +142,18 @@ func (s *Service) beat(ctx context.Context, known []string) []string {
 	return living
 }
 
-// adopt goes on with a wake that another instance started: devices that have come
-// back since are signalled, those whose push is not known to be accepted are pushed.
-func (s *Service) adopt(w Wake, st Started) {
+// adopt goes on with a wake that another instance started, or whose Start got no
+// answer: devices that have come back since are signalled, those whose push is not
+// known to be accepted are pushed. It tells whether the wake was not open here yet.
+func (s *Service) adopt(w Wake, st Started) bool {
 	node, err := s.node(w.Node)
 	if err != nil {
 		s.log.Error("cannot adopt wake", "aor", w.AOR, "call_id", w.CallID, "node", w.Node, "err", err)
-		return
+		return true
 	}
 	cl := s.newCall(w, node)
 	if cl == nil {
-		return
+		return false
 	}
 	s.metrics.adopted.Inc()
 	s.traces.start(w)
@@ -172,6 +177,39 @@ func (s *Service) adopt(w Wake, st Started) {
 		s.signal(w, r)
 	}
 	s.follow(cl, cl.allQueued())
+	return true
+}
+
+// lookAfter goes on with a wake whose Start got no answer, if the store has it all
+// the same: the node may have asked another instance meanwhile, and that one was
+// told that the wake is under way.
+func (s *Service) lookAfter(w Wake) {
+	if s.peers == nil {
+		return
+	}
+	s.spawn(func() { // without a slot the wake is lost, as it is for the node
+		ctx, cancel := context.WithDeadline(s.ctx, w.Deadline)
+		defer cancel()
+		var absent time.Time
+		_, _ = s.retry(ctx, func(int) (Signal, bool, error) {
+			select {
+			case <-s.stop:
+				return "", true, nil // it is this instance's: the next one adopts it
+			default:
+			}
+			st, err := s.peers.Reread(ctx, w)
+			switch {
+			case err != nil:
+				return "", false, err
+			case !st.Ended:
+				// A repeated wake.start may be open here for a moment.
+				return "", s.adopt(w, st), nil
+			case absent.IsZero():
+				absent = time.Now()
+			}
+			return "", time.Since(absent) > lateWrite, nil
+		})
+	})
 }
 
 // cameBack returns the devices that have registered since the wake was started,

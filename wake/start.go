@@ -2,6 +2,7 @@ package wake
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/google/uuid"
@@ -76,6 +77,9 @@ func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error)
 	s.pace.observe(began)
 	if err != nil {
 		s.endCall(w.key())
+		if errors.Is(err, ErrUnavailable) {
+			s.lookAfter(w)
+		}
 		return StartResult{}, err
 	}
 	res := s.wakeDevices(cl, p.Live, st)

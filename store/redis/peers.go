@@ -184,6 +184,9 @@ func (s *Store) Reread(ctx context.Context, w wake.Wake) (wake.Started, error) {
 		return wake.Started{}, fmt.Errorf("cannot read wake of %q: %w", w.AOR, s.unavailable(ctx, err))
 	}
 	value := openValue(cmd.Val())
+	if now, err := store.DecodeWake(w.AOR, value); err == nil && (now.ID != w.ID || now.Owner != w.Owner) {
+		return wake.Started{Ended: true}, nil
+	}
 	st, err := s.retaken(ctx, w, value, value)
 	if err != nil {
 		return wake.Started{}, fmt.Errorf("cannot read wake of %q: %w", w.AOR, err)
