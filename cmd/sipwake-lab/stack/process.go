@@ -146,6 +146,19 @@ func (p *Process) Signal(s syscall.Signal) error {
 	}
 }
 
+// PID is the id of the child and of its process group.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// SignalAll sends a signal to the child and to its own children.
+func (p *Process) SignalAll(s syscall.Signal) error {
+	select {
+	case <-p.exited:
+		return os.ErrProcessDone
+	default:
+		return syscall.Kill(-p.cmd.Process.Pid, s)
+	}
+}
+
 // Stop asks the child to end, kills it and all its own children if it does not
 // within some seconds, and returns when it is gone. Only the first call does
 // anything; later ones wait for it.

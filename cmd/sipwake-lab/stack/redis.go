@@ -14,8 +14,18 @@ import (
 
 // RedisConfig says how to run one Redis server.
 type RedisConfig struct {
-	// Port is on 127.0.0.1. 0 picks a free one.
+	// Address is the IPv4 address to listen on. Default 127.0.0.1.
+	Address string
+	// Port is on Address. 0 picks a free one.
 	Port int
+	// Namespace is the network namespace to run in, as "ip netns" names it. Address is
+	// one of its own then, and Port must be given.
+	Namespace string
+	// Sentinel runs a sentinel instead of a server. It needs File, with what it monitors.
+	Sentinel bool
+	// File is a configuration file. The server rewrites it when a sentinel gives it
+	// another role, so that it still has that role after a restart.
+	File string
 	// Dir holds the log and what Redis stores. Default a temporary directory that
 	// Stop removes.
 	Dir string
@@ -49,8 +59,11 @@ func StartRedis(ctx context.Context, c RedisConfig) (*Redis, error) {
 }
 
 func startRedis(ctx context.Context, path string, c RedisConfig) (*Redis, error) {
+	if c.Address == "" {
+		c.Address = "127.0.0.1"
+	}
 	if c.Port == 0 {
-		port, err := FreePort("127.0.0.1")
+		port, err := FreePort(c.Address)
 		if err != nil {
 			return nil, err
 		}
@@ -61,21 +74,35 @@ func startRedis(ctx context.Context, path string, c RedisConfig) (*Redis, error)
 		return nil, fmt.Errorf("cannot start redis: %w", err)
 	}
 	port := strconv.Itoa(c.Port)
-	args := append([]string{"--port", port, "--bind", "127.0.0.1", "--dir", dir, "--save", "", "--appendonly", "no"}, c.Options...)
-	p, err := start(command{
-		name: "redis-" + port, path: path, args: args, dir: dir, remove: temporary, orphan: syscall.SIGKILL,
-	})
+	run := command{name: "redis-" + port, path: path, args: c.arguments(dir), dir: dir, remove: temporary, orphan: syscall.SIGKILL}
+	if c.Namespace != "" {
+		// It becomes the server: the process that is started stays the one that is ended.
+		run.path, run.args = "nsenter", append([]string{"--net=/run/netns/" + c.Namespace, path}, run.args...)
+	}
+	p, err := start(run)
 	if err != nil {
 		if temporary {
 			_ = os.RemoveAll(dir)
 		}
 		return nil, err
 	}
-	r := &Redis{Process: p, address: net.JoinHostPort("127.0.0.1", port)}
+	r := &Redis{Process: p, address: net.JoinHostPort(c.Address, port)}
 	if err := r.waitReady(ctx, r.ready); err != nil {
 		return nil, err
 	}
 	return r, nil
+}
+
+func (c *RedisConfig) arguments(dir string) []string {
+	var args []string
+	if c.File != "" {
+		args = append(args, c.File)
+	}
+	args = append(args, "--port", strconv.Itoa(c.Port), "--bind", c.Address, "--dir", dir)
+	if c.Sentinel {
+		return append(append(args, "--sentinel"), c.Options...)
+	}
+	return append(append(args, "--save", "", "--appendonly", "no"), c.Options...)
 }
 
 // ready sends PING. A server with a password is up when it asks for it.
@@ -94,7 +121,8 @@ func (r *Redis) ready(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if answer != "+PONG\r\n" && !strings.HasPrefix(answer, "-NOAUTH") {
+	// A replica may not have reached its master yet.
+	if answer != "+PONG\r\n" && !strings.HasPrefix(answer, "-NOAUTH") && !strings.HasPrefix(answer, "-MASTERDOWN") {
 		return fmt.Errorf("PING got %.40q", answer)
 	}
 	return nil
