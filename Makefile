@@ -14,7 +14,7 @@ PROXY ?= kamailio
 STORE ?= local
 ARCH ?= $(shell go env GOARCH 2>/dev/null)
 
-.PHONY: help setup build deb demo test test-opensips features lint fuzz bench clean
+.PHONY: help setup build deb demo chaos test test-opensips features lint fuzz bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ deb: setup ## build dist/sipwake_VERSION_ARCH.deb, a Debian package; ARCH=arm64 
 
 demo: build ## make real calls through a real proxy (PROXY) wake simulated phones; STORE=redis for a real Redis
 	@bin/sipwake-lab demo --sipwake bin/sipwake --proxy $(PROXY) --store $(STORE)
+
+chaos: build ## break part after part while calls flow, and count what is lost (about 5 minutes; SEED=n repeats a run)
+	@bin/sipwake-lab chaos --sipwake bin/sipwake --seed $(or $(SEED),0)
 
 test: build ## run every test: unit, race, real Redis, real Kamailio
 	@tests/setup/nfpm.sh

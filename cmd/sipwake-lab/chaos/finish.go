@@ -1,0 +1,148 @@
+package chaos
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// conclude checks that nothing is left and counts.
+func (w *world) conclude(ctx context.Context, wr *writer, faults int, lasted time.Duration) (Result, error) {
+	w.say("%s the load has ended; waiting for what is still open", w.ledger.at(time.Now()))
+	patience, cancel := context.WithTimeout(ctx, quiet)
+	defer cancel()
+	var left []string
+	_ = poll(patience, "the end of everything", func() bool { left = w.leftovers(patience); return len(left) == 0 })
+	if ctx.Err() != nil {
+		return Result{}, ctx.Err()
+	}
+	for _, l := range left {
+		w.verdicts.found(isStuck)
+		w.say("FINDING stuck: %s", l)
+	}
+	lost, err := wr.lost(ctx)
+	if err != nil {
+		return Result{}, err
+	}
+	for i, l := range lost {
+		if i < maxStories {
+			w.say("FINDING binding lost: %s", l)
+		}
+	}
+	v := w.verdicts
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	w.say("calls: %d answered, %d cancelled, %d rang and failed; excused:%s", v.answered, v.ended, v.failed, counts(v.excused))
+	acked, refused, _, _ := wr.look()
+	w.say("REGISTERs: %d stored, %d refused", acked, refused)
+	res := Result{Faults: faults, Calls: v.calls, Bindings: len(lost), Wakes: v.lost, Stuck: v.stuck}
+	w.say("chaos: %d faults, %d calls, %d bindings lost, %d wakes lost, %d stuck", res.Faults, res.Calls, res.Bindings, res.Wakes, res.Stuck)
+	if res.Bindings+res.Wakes+res.Stuck > 0 {
+		return res, fmt.Errorf("%w: seed %d, logs in %s", ErrFindings, w.config.Seed, w.dir)
+	}
+	// A run in which hardly a call was made, or in which hardly one came through, shows nothing.
+	least := int(lasted.Seconds() * w.config.Calls / 4)
+	if v.answered < least || acked < int(lasted.Seconds()*w.config.Registers/4) {
+		return res, fmt.Errorf("%w: only %d calls answered, less than %d, or too few REGISTERs stored", ErrFindings, v.answered, least)
+	}
+	return res, nil
+}
+
+// openWork are the gauges of a sipwake that must be 0 in the end: wakes that are open,
+// and REGISTERs that wait for Redis.
+var openWork = regexp.MustCompile(`(?m)^(sipwake_wakes_open|sipwake_store_spool) (\S+)`)
+
+// leftovers says what has not ended.
+func (w *world) leftovers(ctx context.Context) (left []string) {
+	if m := w.ready(ctx); m != "" {
+		left = append(left, m+" does not work")
+	}
+	for _, s := range w.sipwakes {
+		text, err := get(ctx, "http://"+s.operations+"/metrics")
+		gauges := openWork.FindAllStringSubmatch(text, -1)
+		if err != nil || len(gauges) != 2 {
+			left = append(left, fmt.Sprintf("%s: no metrics: %v", s.name, err))
+		}
+		for _, g := range gauges {
+			if g[2] != "0" {
+				left = append(left, s.name+": "+g[0])
+			}
+		}
+	}
+	for _, n := range w.nodes {
+		text, err := n.command(ctx, "tm.stats")
+		if err != nil {
+			left = append(left, fmt.Sprintf("%s: no statistics: %v", n.name, err))
+			continue
+		}
+		for line := range strings.Lines(text) {
+			if name, value, _ := strings.Cut(strings.TrimSpace(line), ":"); name == "current" && strings.TrimSpace(value) != "0" {
+				left = append(left, n.name+": transactions"+value)
+			}
+		}
+	}
+	return left
+}
+
+func get(ctx context.Context, url string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return "", err
+	}
+	req.Close = true
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	return string(b), err
+}
+
+func counts(m map[string]int) string {
+	if len(m) == 0 {
+		return " none"
+	}
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		fmt.Fprintf(&b, " %d %s,", m[name], name)
+	}
+	return strings.TrimSuffix(b.String(), ",")
+}
+
+func (v *verdicts) found(kind verdict) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if kind == isStuck {
+		v.stuck++
+	}
+}
+
+// snapshot is what was counted so far, and since what came on top.
+func (v *verdicts) snapshot() map[string]int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	m := map[string]int{"answered": v.answered, "cancelled": v.ended, "failed": v.failed, "LOST": v.lost, "STUCK": v.stuck}
+	for why, n := range v.excused {
+		m["("+why+")"] = n
+	}
+	return m
+}
+
+func (v *verdicts) since(before map[string]int) string {
+	now := v.snapshot()
+	for name := range now {
+		if now[name] -= before[name]; now[name] == 0 {
+			delete(now, name)
+		}
+	}
+	return counts(now)
+}

@@ -1,0 +1,201 @@
+package chaos
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+)
+
+const (
+	// recovery is how long everything that a wake needs must have worked without a
+	// break before its push is owed, though the sipwake that began it died: three
+	// seconds until it counts as dead, one until the others look, and as much again
+	// for a slow machine.
+	recovery = 8 * time.Second
+	// margin is how much later than the phone's REGISTER a call must have ended for
+	// the two not to have crossed each other.
+	margin = 500 * time.Millisecond
+)
+
+// verdicts judges calls. The rules, each for a call whose node lived through it:
+//
+//   - stuck: the caller had no final answer within hold + ring + slack.
+//   - rang not: the phone's REGISTER got 200 while the caller still waited (margin),
+//     and no INVITE reached the phone.
+//   - not pushed: wake.start was acknowledged with a time to hold, and the phone was
+//     not pushed, although for recovery without a break, while the caller waited, its
+//     provider, Redis and at least one sipwake worked.
+//   - given up: wake.start was acknowledged, no push was delivered, and the call ended
+//     well before the hold was over, though the provider worked all the time.
+//   - ended early: the push was delivered and the phone's REGISTER got 200 well inside
+//     the hold, but the call had ended before, though the provider worked all the time.
+//   - nobody: sipwake said that there is nobody to wake, though the provider worked;
+//     every phone's binding was acknowledged before the first fault.
+//   - not asked: no sipwake acknowledged wake.start, or the node never asked, though
+//     Redis, at least one sipwake and the node worked from some seconds before on.
+//
+// All but the first are lost wakes. A call that the caller cancelled is only owed its
+// end. What was never acknowledged in a time when it could not be is excused, and
+// counted by what was away.
+type verdicts struct {
+	w *world
+
+	mu       sync.Mutex
+	calls    int
+	answered int
+	ended    int // cancelled, and got its end
+	failed   int // the phone rang, but the call was not answered
+	excused  map[string]int
+	lost     int
+	stuck    int
+}
+
+// judge counts the call and tells the whole story of one that is a finding.
+func (v *verdicts) judge(ctx context.Context, c *call) {
+	defer v.w.ledger.forget(c.id)
+	if ctx.Err() != nil {
+		return // the run was interrupted
+	}
+	kind, why := v.verdict(c)
+	v.mu.Lock()
+	v.calls++
+	switch kind {
+	case isAnswered:
+		v.answered++
+	case isCancelled:
+		v.ended++
+	case hasFailed:
+		v.failed++
+	case isExcused:
+		v.excused[why]++
+	case isLost:
+		v.lost++
+	case isStuck:
+		v.stuck++
+	}
+	v.mu.Unlock()
+	if kind == isLost || kind == isStuck || kind == isExcused {
+		v.w.tell(ctx, c, kind, why)
+	}
+}
+
+type verdict string
+
+const (
+	isAnswered  verdict = "answered"
+	isCancelled verdict = "cancelled"
+	hasFailed   verdict = "failed"
+	isExcused   verdict = "excused"
+	isLost      verdict = "wake lost"
+	isStuck     verdict = "stuck"
+)
+
+func (v *verdicts) verdict(c *call) (kind verdict, why string) {
+	t := v.w.times
+	switch {
+	case c.code == 200:
+		return isAnswered, ""
+	case c.nodeDied:
+		return isExcused, "node killed"
+	case c.final.IsZero() && t.bad(partHarness, c.began, time.Now()):
+		return isExcused, "machine too slow"
+	case c.final.IsZero():
+		return isStuck, fmt.Sprintf("no final answer: %v", c.err)
+	case len(c.invites) > 0 && c.cancelled.IsZero():
+		return hasFailed, ""
+	case !c.cancelled.IsZero():
+		return isCancelled, ""
+	}
+	if why := v.lostWake(c); why != "" {
+		return isLost, why
+	}
+	parts := []string{c.sleeper.node.name, partRedis, c.sleeper.provider}
+	if c.asked.hold > 0 { // what came after counts first
+		parts = []string{c.sleeper.node.name, c.sleeper.provider, partRedis}
+	}
+	for _, part := range parts {
+		if t.bad(part, c.began.Add(-time.Second), c.final) {
+			return isExcused, part + " away"
+		}
+	}
+	if !v.someSipwake(c.began, c.final) {
+		return isExcused, "sipwake away"
+	}
+	return isExcused, "time"
+}
+
+// lostWake says by which rule a call that was not answered and not cancelled is a
+// lost wake, or nothing.
+func (v *verdicts) lostWake(c *call) string {
+	t := v.w.times
+	nodeBad := t.bad(c.sleeper.node.name, c.began, c.final)
+	slow := t.bad(partHarness, c.began, c.final)
+	space := margin
+	if nodeBad || slow {
+		space += 3 * time.Second // what had queued up comes all at once
+	}
+	for _, at := range c.back {
+		if at.Add(space).Before(c.final) {
+			return "rang not: the phone was back and no INVITE reached it"
+		}
+	}
+	if slow {
+		return ""
+	}
+	if !c.known || c.asked.instance < 0 {
+		return v.notAsked(c)
+	}
+	providerBad := t.bad(c.sleeper.provider, c.began, c.final)
+	if c.asked.hold == 0 {
+		if c.asked.outcome == "none" && !providerBad {
+			return "nobody: sipwake knew no device"
+		}
+		return "" // told at once: the breaker is open, or too much to do
+	}
+	ends := c.began.Add(hold)
+	early := c.final.Before(ends.Add(-2*time.Second)) && !nodeBad && !providerBad
+	switch {
+	case len(c.pushes) == 0 && early:
+		return "given up: no push was delivered and the hold ended early"
+	case len(c.pushes) == 0 && v.owed(c):
+		return "not pushed"
+	case len(c.pushes) > 0 && early && len(c.back) > 0 && c.back[0].Before(ends.Add(-time.Second)):
+		return "ended early: the phone was on its way"
+	}
+	return ""
+}
+
+// owed tells whether everything that a push needs worked long enough.
+func (v *verdicts) owed(c *call) bool {
+	t := v.w.times
+	return calm(c.asked.ackedAt, c.final, func(from, to time.Time) bool {
+		return !t.bad(c.sleeper.provider, from, to) && !t.bad(partRedis, from, to) && v.someSipwake(from, to)
+	}) >= recovery
+}
+
+func (v *verdicts) notAsked(c *call) string {
+	t := v.w.times
+	at := c.began
+	if c.known {
+		at = c.asked.at
+	}
+	from, to := at.Add(-4*time.Second), at.Add(2500*time.Millisecond)
+	if t.bad(c.sleeper.node.name, from, to) || t.bad(partRedis, from, to) || !v.someSipwake(from, to) {
+		return ""
+	}
+	if !c.known {
+		return "not asked: the node never called wake.start"
+	}
+	return "not asked: no sipwake took wake.start: " + fmt.Sprint(c.asked.err)
+}
+
+// someSipwake tells whether one of the sipwakes worked all the time.
+func (v *verdicts) someSipwake(from, to time.Time) bool {
+	for _, s := range v.w.sipwakes {
+		if !v.w.times.bad(s.name, from, to) {
+			return true
+		}
+	}
+	return false
+}
