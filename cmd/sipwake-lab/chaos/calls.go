@@ -22,6 +22,8 @@ const (
 type call struct {
 	id        string
 	sleeper   *sleeper
+	through   *node  // that held it
+	back      *node  // at which the phone was to come back
 	transport string // of the caller
 	began     time.Time
 	cancelled time.Time // CANCEL was sent
@@ -32,7 +34,7 @@ type call struct {
 	asked     asked
 	known     bool // the node has asked
 	pushes    []time.Time
-	back      []time.Time // REGISTERs answered 200
+	returned  []time.Time // REGISTERs answered 200
 	invites   []time.Time // that reached the phone
 	events    []phone.Event
 }
@@ -49,19 +51,18 @@ type traffic struct {
 func (t *traffic) run(ctx, life context.Context) {
 	for ctx.Err() == nil {
 		if s := t.pick(); s != nil {
-			plan := callPlan{transport: phone.UDP, goodbye: t.rand.IntN(2) == 0}
+			plan := callPlan{transport: phone.UDP, goodbye: t.rand.IntN(2) == 0,
+				through: t.w.nodes[t.rand.IntN(2)], back: t.w.nodes[t.rand.IntN(2)]}
 			if t.rand.IntN(2) == 0 {
 				plan.transport = phone.TCP
 			}
 			if t.rand.IntN(10) == 0 {
 				plan.cancel = time.Duration(200+t.rand.IntN(2500)) * time.Millisecond
 			}
-			t.work.Add(1)
-			go func() {
-				defer t.work.Done()
+			t.work.Go(func() {
 				defer s.release()
 				t.w.verdicts.judge(life, t.w.call(life, s, plan))
-			}()
+			})
 		}
 		sleep(ctx, time.Duration((0.5+t.rand.Float64())/t.rate*float64(time.Second)))
 	}
@@ -78,6 +79,8 @@ func (t *traffic) pick() *sleeper {
 }
 
 type callPlan struct {
+	through   *node // the node that the caller uses
+	back      *node // the node at which the phone comes back
 	transport string
 	cancel    time.Duration // after which the caller hangs up; 0: never
 	goodbye   bool          // the phone unregisters before it sleeps again
@@ -86,11 +89,11 @@ type callPlan struct {
 // call calls a phone that sleeps and returns when the call is over and the phone
 // sleeps again.
 func (w *world) call(ctx context.Context, s *sleeper, plan callPlan) *call {
-	c := &call{sleeper: s, transport: plan.transport, began: time.Now()}
+	c := &call{sleeper: s, through: plan.through, back: plan.back, transport: plan.transport, began: time.Now()}
 	ctx, cancel := context.WithTimeout(ctx, hold+ring+slack)
 	defer cancel()
 	// A caller whose node has died waits a moment longer, and no more.
-	died := s.node.died()
+	died, gone := c.through.died(), c.back.died()
 	watched, end := context.WithCancel(ctx)
 	var work sync.WaitGroup
 	work.Go(func() {
@@ -103,7 +106,10 @@ func (w *world) call(ctx context.Context, s *sleeper, plan callPlan) *call {
 	})
 	defer work.Wait()
 	defer end()
-	caller, err := phone.New(phone.Config{User: "alice", Domain: domain, Proxy: s.node.address, Transport: plan.transport, Keep: 64})
+	if err := s.phone.SetProxy(c.back.address); err != nil {
+		panic("BUG: " + err.Error())
+	}
+	caller, err := phone.New(phone.Config{User: "alice", Domain: domain, Proxy: c.through.address, Transport: plan.transport, Keep: 64})
 	if err != nil {
 		c.err = err
 		return c
@@ -111,10 +117,12 @@ func (w *world) call(ctx context.Context, s *sleeper, plan callPlan) *call {
 	defer caller.Close()
 	c.err = c.make(watched, caller, plan)
 	c.linger(watched)
-	select {
-	case <-died:
-		c.nodeDied = true
-	default:
+	for _, node := range []<-chan struct{}{died, gone} {
+		select {
+		case <-node:
+			c.nodeDied = true
+		default:
+		}
 	}
 	for _, e := range s.phone.Events() {
 		c.read(e)
@@ -149,7 +157,7 @@ func (c *call) read(e phone.Event) {
 	c.events = append(c.events, e)
 	switch {
 	case e.Kind == phone.Registered && e.Code == 200:
-		c.back = append(c.back, e.At)
+		c.returned = append(c.returned, e.At)
 	case e.Kind == phone.GotInvite && e.CallID == c.id:
 		c.invites = append(c.invites, e.At)
 	}

@@ -36,8 +36,8 @@ func (w *world) story(ctx context.Context, c *call) string {
 	var b strings.Builder
 	say := func(format string, args ...any) { fmt.Fprintf(&b, "  "+format+"\n", args...) }
 	at := w.ledger.at
-	say("%s call %s from %s to %s (%s, %s) through %s", at(c.began), c.id, c.transport, c.sleeper.aor(), c.sleeper.provider,
-		c.sleeper.transport, c.sleeper.node.name)
+	say("%s call %s from %s to %s (%s, %s) through %s, back at %s", at(c.began), c.id, c.transport, c.sleeper.aor(), c.sleeper.provider,
+		c.sleeper.transport, c.through.name, c.back.name)
 	if c.known {
 		say("%s wake.start, tried %v, answered by %d after %s: %q, hold %s, error %v", at(c.asked.at), c.asked.tries, c.asked.instance,
 			c.asked.ackedAt.Sub(c.asked.at).Round(time.Millisecond), c.asked.outcome, c.asked.hold, c.asked.err)

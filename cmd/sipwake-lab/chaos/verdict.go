@@ -22,7 +22,8 @@ const (
 //
 //   - stuck: the caller had no final answer within hold + ring + slack.
 //   - rang not: the phone's REGISTER got 200 while the caller still waited (margin),
-//     and no INVITE reached the phone.
+//     and no INVITE reached the phone. If it came back at the other node, Redis and a
+//     sipwake must have worked, for they tell the node that holds the call.
 //   - not pushed: wake.start was acknowledged with a time to hold, and the phone was
 //     not pushed, although for recovery without a break, while the caller waited, its
 //     provider, Redis and at least one sipwake worked.
@@ -110,9 +111,9 @@ func (v *verdicts) verdict(c *call) (kind verdict, why string) {
 	if why := v.lostWake(c); why != "" {
 		return isLost, why
 	}
-	parts := []string{c.sleeper.node.name, partRedis, c.sleeper.provider}
+	parts := []string{c.through.name, partRedis, c.sleeper.provider}
 	if c.asked.hold > 0 { // what came after counts first
-		parts = []string{c.sleeper.node.name, c.sleeper.provider, partRedis}
+		parts = []string{c.through.name, c.sleeper.provider, partRedis}
 	}
 	for _, part := range parts {
 		if t.bad(part, c.began.Add(-time.Second), c.final) {
@@ -129,14 +130,14 @@ func (v *verdicts) verdict(c *call) (kind verdict, why string) {
 // lost wake, or nothing.
 func (v *verdicts) lostWake(c *call) string {
 	t := v.w.times
-	nodeBad := t.bad(c.sleeper.node.name, c.began, c.final)
+	nodeBad := t.bad(c.through.name, c.began, c.final) || t.bad(c.back.name, c.began, c.final)
 	slow := t.bad(partHarness, c.began, c.final)
 	space := margin
 	if nodeBad || slow {
 		space += 3 * time.Second // what had queued up comes all at once
 	}
-	for _, at := range c.back {
-		if at.Add(space).Before(c.final) {
+	for _, at := range c.returned {
+		if at.Add(space).Before(c.final) && v.told(c, at) {
 			return "rang not: the phone was back and no INVITE reached it"
 		}
 	}
@@ -160,10 +161,24 @@ func (v *verdicts) lostWake(c *call) string {
 		return "given up: no push was delivered and the hold ended early"
 	case len(c.pushes) == 0 && v.owed(c):
 		return "not pushed"
-	case len(c.pushes) > 0 && early && len(c.back) > 0 && c.back[0].Before(ends.Add(-time.Second)):
+	case len(c.pushes) > 0 && early && len(c.returned) > 0 && c.returned[0].Before(ends.Add(-time.Second)):
 		return "ended early: the phone was on its way"
 	}
 	return ""
+}
+
+// told tells whether the node that holds the call must have heard of a phone that came
+// back at the time: it has seen the REGISTER itself, or sipwake could tell it.
+func (v *verdicts) told(c *call, at time.Time) bool {
+	if c.through == c.back {
+		return true
+	}
+	until := at.Add(recovery)
+	if c.final.Before(until) {
+		until = c.final
+	}
+	return !v.w.times.bad(partRedis, c.began, until) && !v.w.times.bad(c.back.name, at.Add(-time.Second), until) &&
+		v.someSipwake(at.Add(-time.Second), until)
 }
 
 // owed tells whether everything that a push needs worked long enough.
@@ -181,7 +196,7 @@ func (v *verdicts) notAsked(c *call) string {
 		at = c.asked.at
 	}
 	from, to := at.Add(-4*time.Second), at.Add(2500*time.Millisecond)
-	if t.bad(c.sleeper.node.name, from, to) || t.bad(partRedis, from, to) || !v.someSipwake(from, to) {
+	if t.bad(c.through.name, from, to) || t.bad(partRedis, from, to) || !v.someSipwake(from, to) {
 		return ""
 	}
 	if !c.known {

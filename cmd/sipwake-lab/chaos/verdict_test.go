@@ -9,6 +9,7 @@ import (
 func TestVerdict(t *testing.T) {
 	began := time.Now()
 	at := func(s float64) time.Time { return began.Add(time.Duration(s * float64(time.Second))) }
+	one, other := &node{server: &server{name: "node0"}}, &node{server: &server{name: "node1"}}
 	type away map[string][2]float64
 	f := func(what string, want verdict, away away, change func(*call)) {
 		t.Helper()
@@ -20,7 +21,7 @@ func TestVerdict(t *testing.T) {
 			w.times.add(part, at(s[0]), at(s[1]))
 		}
 		// Acknowledged, never pushed, and the caller waited for the whole hold.
-		c := &call{sleeper: &sleeper{node: &node{server: &server{name: "node0"}}, provider: apns}, began: began, code: 480,
+		c := &call{sleeper: &sleeper{provider: apns}, through: one, back: one, began: began, code: 480,
 			final: at(15), known: true, asked: asked{at: at(0.1), ackedAt: at(0.2), outcome: "pushing", hold: hold}}
 		change(c)
 		if kind, why := (&verdicts{w: w}).verdict(c); kind != want {
@@ -44,12 +45,16 @@ func TestVerdict(t *testing.T) {
 	f("no answer at all", isStuck, nil, func(c *call) { c.final, c.code = time.Time{}, 0 })
 	f("no answer though Redis was away", isStuck, away{partRedis: {0, 15}}, func(c *call) { c.final, c.code = time.Time{}, 0 })
 	f("rang and failed", hasFailed, nil, func(c *call) { c.invites = []time.Time{at(1)} })
-	f("back, and no INVITE", isLost, away{partRedis: {0, 15}}, func(c *call) { c.back = []time.Time{at(3)} })
-	f("back when it was over", isExcused, away{partRedis: {0, 15}}, func(c *call) { c.back = []time.Time{at(14.9)} })
+	f("back, and no INVITE", isLost, away{partRedis: {0, 15}}, func(c *call) { c.returned = []time.Time{at(3)} })
+	elsewhere := func(c *call) { c.back, c.returned = other, []time.Time{at(3)} }
+	f("back at the other node, and no INVITE", isLost, away{"sipwake0": {0, 15}}, elsewhere)
+	f("back at the other node, but Redis was away", isExcused, away{partRedis: {0, 15}}, elsewhere)
+	f("back at the other node, but no sipwake was there", isExcused, all([2]float64{0, 9}), elsewhere)
+	f("back when it was over", isExcused, away{partRedis: {0, 15}}, func(c *call) { c.returned = []time.Time{at(14.9)} })
 	f("given up without a reason", isLost, nil, func(c *call) { c.final = at(1) })
 	f("given up because of the provider", isExcused, away{apns: {0, 5}}, func(c *call) { c.final = at(1) })
 	f("ended though the push had arrived", isLost, nil, func(c *call) {
-		c.final, c.pushes, c.back = at(1), []time.Time{at(0.5)}, []time.Time{at(1.2)}
+		c.final, c.pushes, c.returned = at(1), []time.Time{at(0.5)}, []time.Time{at(1.2)}
 	})
 	nobody := func(c *call) { c.final, c.asked.outcome, c.asked.hold = at(0.3), "none", 0 }
 	f("nobody to wake", isLost, nil, nobody)

@@ -23,7 +23,9 @@ const (
 	// pushLatency is how long a push service takes: time for a sipwake to die with a
 	// push under way.
 	pushLatency = 150 * time.Millisecond
-	spoolSize   = 4 // of a spool's disk, in MB
+	// nodeGrace is how long after a node is back the other may take until it knows.
+	nodeGrace = 2 * time.Second
+	spoolSize = 4 // of a spool's disk, in MB
 	// providerGrace is how long after a provider works again a push may still fail:
 	// a try that began before (4s), and the pause of the breaker (2s).
 	providerGrace = 7 * time.Second
@@ -67,6 +69,7 @@ type instance struct {
 type node struct {
 	*server
 	address string // host:port for SIP
+	dmq     string // host:port where the other node tells of registrations
 	config  stack.KamailioConfig
 	command func(ctx context.Context, args ...string) (string, error)
 }
@@ -186,44 +189,77 @@ func (w *world) planSipwakes() error {
 	return nil
 }
 
+// startNodes starts two nodes that share their registrations.
 func (w *world) startNodes(ctx context.Context) error {
+	var configs []stack.KamailioConfig
 	for i := range 2 {
 		f, err := startFront(w.calls, i, w.ledger)
 		if err != nil {
 			return err
 		}
 		w.fronts = append(w.fronts, f)
-		name, address := "node"+strconv.Itoa(i), "127.0.0."+strconv.Itoa(2+i)
-		sip, err := quietPort(address)
-		if err != nil {
-			return err
-		}
-		park, err := quietPort("127.0.0.1")
-		if err != nil {
-			return err
-		}
-		n := &node{address: fmt.Sprintf("%s:%d", address, sip), config: stack.KamailioConfig{
-			Node: name, URL: f.url(), Secret: secret, Address: address, SIPPort: sip, ParkPort: park, Hold: hold,
-			Dir: filepath.Join(w.dir, name), Defines: map[string]string{
+		name := "node" + strconv.Itoa(i)
+		configs = append(configs, stack.KamailioConfig{
+			Node: name, URL: f.url(), Secret: secret, Hold: hold, Dir: filepath.Join(w.dir, name),
+			Defines: map[string]string{
 				"SIPWAKE_RING_MS": strconv.FormatInt(ring.Milliseconds(), 10),
 				// Longer than the load balancer tries one sipwake after the other.
 				"SIPWAKE_RPC_MS": "2800",
-			}}}
-		n.server = &server{name: name, times: w.times, grace: time.Second, start: func(ctx context.Context) (*stack.Process, error) {
-			k, err := stack.StartKamailio(ctx, n.config)
-			if err != nil {
-				return nil, err
-			}
-			n.command = k.Command
-			return k.Process, nil
-		}}
+			}})
+	}
+	configs = stack.WithPeers(configs)
+	for i := range configs {
+		n, err := w.newNode(configs, i)
+		if err != nil {
+			return err
+		}
 		w.nodes = append(w.nodes, n)
 		w.servers = append(w.servers, n.server)
+	}
+	for i, n := range w.nodes {
+		n.config.Defines["DMQ_PEER"] = stack.Quote("sip:" + w.nodes[1-i].dmq)
 		if err := n.run(ctx); err != nil {
 			return err
 		}
 	}
-	return nil
+	return poll(ctx, "that the nodes know each other", func() bool { return w.nodes[0].knows(ctx, w.nodes[1]) && w.nodes[1].knows(ctx, w.nodes[0]) })
+}
+
+func (w *world) newNode(configs []stack.KamailioConfig, i int) (*node, error) {
+	c := configs[i]
+	var ports []int
+	for _, address := range []string{c.Address, "127.0.0.1", c.Address} {
+		port, err := quietPort(address)
+		if err != nil {
+			return nil, err
+		}
+		ports = append(ports, port)
+	}
+	c.SIPPort, c.ParkPort = ports[0], ports[1]
+	n := &node{address: fmt.Sprintf("%s:%d", c.Address, ports[0]), dmq: fmt.Sprintf("%s:%d", c.Address, ports[2])}
+	c.Defines["WITH_DMQ"], c.Defines["DMQ_PORT"], c.Defines["DMQ_SELF"] = "", strconv.Itoa(ports[2]), stack.Quote("sip:"+n.dmq)
+	n.config = c
+	n.server = &server{name: c.Node, times: w.times, grace: nodeGrace, start: func(ctx context.Context) (*stack.Process, error) {
+		k, err := stack.StartKamailio(ctx, n.config)
+		if err != nil {
+			return nil, err
+		}
+		n.command = k.Command
+		return k.Process, nil
+	}}
+	return n, nil
+}
+
+// knows tells whether the node takes the other one for active.
+func (n *node) knows(ctx context.Context, other *node) bool {
+	list, err := n.command(ctx, "dmq.list_nodes")
+	host, port, _ := strings.Cut(other.dmq, ":")
+	for entry := range strings.SplitSeq(list, "}") {
+		if err == nil && strings.Contains(entry, "host: "+host+"\n") && strings.Contains(entry, "port: "+port+"\n") {
+			return strings.Contains(entry, "status: active")
+		}
+	}
+	return false
 }
 
 func (w *world) startSipwakes(ctx context.Context) error {
@@ -290,9 +326,9 @@ func (w *world) ready(ctx context.Context) string {
 	if !w.redis.whole(ctx) {
 		return "Redis"
 	}
-	for _, n := range w.nodes {
-		if _, err := n.command(ctx, "core.uptime"); err != nil {
-			return n.name
+	for i, n := range w.nodes {
+		if other := w.nodes[1-i]; !n.knows(ctx, other) {
+			return n.name + " with " + other.name
 		}
 	}
 	for _, s := range w.sipwakes {
