@@ -234,14 +234,13 @@ func TestClusterApart(t *testing.T) {
 		"a live phone is rung over UDP", "a live phone is rung over TCP", "a live phone that sends a Path of its own", "an awake phone is rung by its own node",
 		"a live phone rings, a sleeping one is woken", "a live phone answers, the woken one comes late",
 		"a phone moves to the other node over UDP", "a phone moves to the other node over TCP", "a phone behind NAT moves",
+		"many REGISTERs of a live phone, one INVITE",
 	} {
 		if all[name] == nil {
 			t.Errorf("there is no %q", name)
 		}
 		delete(all, name)
 	}
-	all["the only phone is busy"] = busy
-	all["one token is dead, the other phone rings"] = deadAndRinging
 	all["a phone registered at the call's node, too"] = c.farAndNear
 	c.run(t, all)
 }

@@ -79,7 +79,7 @@ func newWakeRace(t *testing.T, rounds int) *wakeRace {
 		t.Cleanup(r.nodes[i].Close)
 		nodes[i] = r.nodes[i].URL
 	}
-	r.rigs[0] = newRig(t, rigOptions{recent: 10 * time.Second, rpc: "  deadline: 30s", wake: "  limits: {pair: 0, caller: 0, aor: 0}",
+	r.rigs[0] = newRig(t, rigOptions{recent: 10 * time.Second, rpc: "  deadline: 30s", wake: noLimits,
 		store: fmt.Sprintf("  type: redis\n  redis:\n    addresses: [%q]\n    timeout: 30s", storetest.StartRedis(t))})
 	first := r.rigs[0]
 	first.setNodes(nodes, "    timeout: 30s\n")

@@ -16,7 +16,7 @@ import (
 // A flood of REGISTERs, from many more connections than are worked on at once: part
 // of it is refused at once, every call goes through, and it recovers alone.
 func TestOverloadFlood(t *testing.T) {
-	r := newRig(t, rigOptions{rpc: "  in_flight: 4\n  deadline: 10s"})
+	r := newRig(t, rigOptions{rpc: "  in_flight: 4\n  deadline: 10s", wake: noLimits})
 	r.asleep("bob@example.com", fcmContact("bob", "fcm-token-bob-1"))
 	var taken, refused, strange atomic.Int64
 	stopFlood := r.flood(64, &taken, &refused, &strange)
@@ -112,7 +112,7 @@ func (r *rig) load() (res loadResult) {
 // A push service that does not answer: messages are shed before calls, calls when
 // their queue is full, and both say so.
 func TestOverloadPushService(t *testing.T) {
-	r := newRig(t, rigOptions{fcmConfig: "    queue: 8\n    in_flight: 2\n    timeout: 60s\n    call_timeout: 60s"})
+	r := newRig(t, rigOptions{wake: noLimits, fcmConfig: "    queue: 8\n    in_flight: 2\n    timeout: 60s\n    call_timeout: 60s"})
 	r.asleep("bob@example.com", fcmContact("bob", "fcm-token-bob-1"))
 	r.fcm.Behave("fcm-token-bob-1", fcmsim.Behaviour{Fault: fcmsim.Silence})
 	outcome := func(n int, kind string) string {

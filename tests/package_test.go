@@ -168,6 +168,7 @@ mount -t overlay -o lowerdir=/,upperdir="$1/upper",workdir="$1/work" overlay "$1
 for d in run tmp; do mount -t tmpfs sipwake "$1/root/$d"; done
 for d in proc dev; do mount --rbind /$d "$1/root/$d"; done
 mount --bind "$2" "$1/root/mnt"
+rm -rf "$1/root/etc/sipwake" "$1/root/var/lib/sipwake"
 ip link set lo up
 echo made
 cat >/dev/null`
@@ -198,13 +199,13 @@ func newCopyOfHost(t *testing.T) *copyOfHost {
 		t.Fatal(err)
 	}
 	if err := holder.Start(); err != nil {
-		missing(t, err)
+		t.Fatal(err)
 	}
 	line, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil {
 		in.Close()
 		_ = holder.Wait()
-		missing(t, fmt.Errorf("cannot make a copy of this system: %s", said))
+		t.Skipf("root may not make a copy of this system here: %s", said) // in a container, say
 	}
 	t.Cleanup(func() {
 		in.Close()

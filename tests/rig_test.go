@@ -62,6 +62,9 @@ type rigOptions struct {
 	fcmConfig  string // more lines of the FCM app
 }
 
+// noLimits lets a few callers call without end.
+const noLimits = "  limits: {pair: 0, caller: 0, aor: 0}"
+
 // newRig starts everything and ends it with the test.
 func newRig(t *testing.T, o rigOptions) *rig {
 	t.Helper()

@@ -154,7 +154,7 @@ func TestNotifyWithoutStore(t *testing.T) {
 	m := listenAsSystemd(t)
 	t.Setenv("WATCHDOG_USEC", "6000000")
 	dir := configured(t)
-	edit(t, dir, "store:", "store:\n  type: redis\n  redis:\n    addresses: [\""+freePort(t)+"\"]")
+	edit(t, dir, "store:", "store:\n  type: redis\n  redis:\n    addresses: [\""+freePort(t)+"\"]\n  fallback:\n    spool: "+dir+"/spool")
 	s := serve(t, dir)
 	m.expect("READY=1\n.*", "WATCHDOG=1", "WATCHDOG=1")
 	res, err := http.Get("http://" + s.operations + "/readyz")

@@ -15,7 +15,7 @@ import (
 func TestScriptsParse(t *testing.T) {
 	program, modules, err := stack.FindOpenSIPS()
 	if err != nil {
-		if os.Getenv("SIPWAKE_REQUIRE_ALL") != "" {
+		if os.Getenv("SIPWAKE_REQUIRE_OPENSIPS") != "" {
 			t.Fatal(err)
 		}
 		t.Skip(err)

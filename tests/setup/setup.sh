@@ -26,6 +26,7 @@ install() {
 "$here/fetch.sh"
 
 # make test installs the Debian package in a copy of this system
+command -v ip >/dev/null || install "make test (the Debian package in a network of its own)" iproute2
 command -v systemd-analyze >/dev/null || install "make test (the Debian package's unit)" systemd
 
 # go test -race links C

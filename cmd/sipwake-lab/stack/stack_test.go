@@ -116,7 +116,7 @@ func TestKamailioThatFails(t *testing.T) {
 
 func TestOpenSIPS(t *testing.T) {
 	if _, _, err := FindOpenSIPS(); err != nil {
-		if os.Getenv("SIPWAKE_REQUIRE_ALL") != "" {
+		if os.Getenv("SIPWAKE_REQUIRE_OPENSIPS") != "" {
 			t.Fatal(err)
 		}
 		t.Skip(err)
