@@ -60,7 +60,8 @@ lint: setup ## run golangci-lint, the import rules among it
 fuzz: setup ## run each fuzz target for FUZZTIME (default 30s)
 	@tests/setup/fuzz.sh $(or $(FUZZTIME),30s)
 
-bench: build ## run the benchmarks, as ratios in one run
+bench: build ## measure sipwake under load, as ratios in one run, beside the budgets; then each part
+	@bin/sipwake-lab bench --sipwake bin/sipwake
 	@go test -run '^$$' -bench . -benchmem ./...
 
 clean: ## remove what was built; the cache outside the checkout stays

@@ -17,6 +17,8 @@ type cli struct {
 	Demo  demoCmd  `cmd:"" help:"Make calls through a real SIP proxy to phones that sleep, and print what happens."`
 	Leaks leaksCmd `cmd:"" help:"Look for secrets in what a test run has said."`
 	Chaos chaosCmd `cmd:"" help:"Break part after part of a whole installation while calls flow, and count what is lost."`
+	Bench benchCmd `cmd:"" help:"Measure sipwake under load, beside what it is built on."`
+	Echo  echoCmd  `cmd:"" hidden:""`
 }
 
 func main() { os.Exit(run(os.Args[1:])) }

@@ -1,0 +1,117 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/valyala/fasthttp"
+)
+
+// target is a server that takes JSON by POST.
+type target struct {
+	url    string
+	client *fasthttp.Client
+}
+
+func newTarget(url string) *target {
+	return &target{url, &fasthttp.Client{MaxConnsPerHost: 1024, ReadTimeout: 30 * time.Second, WriteTimeout: 30 * time.Second}}
+}
+
+// post sends a body and returns the answer's, which is good until the next call with
+// the same request and response.
+func (t *target) post(req *fasthttp.Request, res *fasthttp.Response, body []byte) ([]byte, error) {
+	req.Header.SetMethod(fasthttp.MethodPost)
+	req.SetRequestURI(t.url)
+	req.Header.SetContentType("application/json")
+	req.SetBodyRaw(body)
+	if err := t.client.Do(req, res); err != nil {
+		return nil, err
+	}
+	if res.StatusCode() != fasthttp.StatusOK {
+		return nil, fmt.Errorf("HTTP %d: %.200s", res.StatusCode(), res.Body())
+	}
+	return res.Body(), nil
+}
+
+// flatOut posts bodies from n connections for a while and returns how many were
+// answered a second. body makes the i-th; check looks at an answer.
+func (t *target) flatOut(ctx context.Context, n int, d time.Duration, body func(i int) []byte, check func([]byte) error) (float64, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, d, nil)
+	defer cancel()
+	var next, done atomic.Int64
+	var once sync.Once
+	var failed error
+	var wg sync.WaitGroup
+	began := time.Now()
+	for range n {
+		wg.Go(func() {
+			var req fasthttp.Request
+			var res fasthttp.Response
+			for ctx.Err() == nil {
+				answer, err := t.post(&req, &res, body(int(next.Add(1))))
+				if err == nil {
+					err = check(answer)
+				}
+				if err != nil {
+					once.Do(func() { failed = err })
+					cancel()
+					return
+				}
+				done.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	return float64(done.Load()) / time.Since(began).Seconds(), failed
+}
+
+// paced posts at a rate and returns how long each took, in order of size.
+func (t *target) paced(ctx context.Context, rate float64, d time.Duration, body func(i int) []byte, check func([]byte) error) ([]time.Duration, error) {
+	var mu sync.Mutex
+	var took []time.Duration
+	var failed error
+	var wg sync.WaitGroup
+	began := time.Now()
+	for i := 0; ctx.Err() == nil; i++ {
+		due := began.Add(time.Duration(float64(i) / rate * float64(time.Second)))
+		if due.Sub(began) > d {
+			break
+		}
+		time.Sleep(time.Until(due))
+		wg.Go(func() {
+			var req fasthttp.Request
+			var res fasthttp.Response
+			// From when it was due: a server that stalls is not let off.
+			answer, err := t.post(&req, &res, body(i))
+			if err == nil {
+				err = check(answer)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			took = append(took, time.Since(due))
+			if err != nil {
+				failed = err
+			}
+		})
+	}
+	wg.Wait()
+	slices.Sort(took)
+	return took, failed
+}
+
+func quantile(sorted []time.Duration, q float64) time.Duration {
+	if len(sorted) == 0 {
+		return 0
+	}
+	return sorted[min(int(q*float64(len(sorted))), len(sorted)-1)]
+}
+
+func median(list []float64) float64 {
+	list = slices.Clone(list)
+	slices.Sort(list)
+	return list[len(list)/2]
+}

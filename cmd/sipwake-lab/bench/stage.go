@@ -1,0 +1,141 @@
+package bench
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/apnssim"
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
+)
+
+const (
+	bundle = "org.example.phone"
+	team   = "TEAM123456"
+	keyID  = "BENCHKEY12"
+	node   = "edge1"
+)
+
+// stage is what the figures are taken on.
+type stage struct {
+	program  string
+	dir      string
+	apns     *apnssim.Server
+	apnsYAML string // the app, as the configuration has it
+	signals  *httptest.Server
+	redis    *stack.Redis
+	children stack.Group
+}
+
+func newStage(ctx context.Context, program string) (*stage, error) {
+	s := &stage{program: program}
+	var err error
+	if s.dir, err = os.MkdirTemp("", "sipwake-bench-"); err != nil {
+		return nil, err
+	}
+	if err := s.open(ctx); err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *stage) open(ctx context.Context) (err error) {
+	if s.apns, err = apnssim.Start(apnssim.Options{MaxStreams: 1000}); err != nil {
+		return err
+	}
+	key, err := s.apns.MakeKey(s.dir, team, keyID)
+	if err != nil {
+		return err
+	}
+	ca := filepath.Join(s.dir, "ca.pem")
+	if err := os.WriteFile(ca, s.apns.CA(), 0o600); err != nil {
+		return err
+	}
+	s.apnsYAML = fmt.Sprintf("  - {bundle_id: %s, team_id: %s, key_id: %s, key_file: %s, endpoint: %q, ca_file: %s, queue: 100000}\n",
+		bundle, team, keyID, key, s.apns.URL(), ca)
+	s.signals = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `{"jsonrpc":"2.0","id":1,"result":{"status":"gone"}}`)
+	}))
+	if s.redis, err = stack.StartRedis(ctx, stack.RedisConfig{Dir: s.dir}); err != nil {
+		return err
+	}
+	s.children.Add(s.redis)
+	return nil
+}
+
+func (s *stage) close() {
+	s.children.Stop()
+	if s.apns != nil {
+		s.apns.Close()
+	}
+	if s.signals != nil {
+		s.signals.Close()
+	}
+	_ = os.RemoveAll(s.dir)
+}
+
+// server is a running sipwake.
+type server struct {
+	*target
+	name       string
+	operations string
+}
+
+// sipwake starts one with a store.
+func (s *stage) sipwake(ctx context.Context, name, store string) (*server, error) {
+	rpc, err := stack.FreePort("127.0.0.1")
+	if err != nil {
+		return nil, err
+	}
+	ops, err := stack.FreePort("127.0.0.1")
+	if err != nil {
+		return nil, err
+	}
+	file := filepath.Join(s.dir, name+".yml")
+	text := fmt.Sprintf("rpc: {listen: \"127.0.0.1:%d\", deadline: 10s}\noperations: {listen: \"127.0.0.1:%d\"}\nlog: {level: error}\n"+
+		"wake: {recent: 10ms, limits: {pair: 0, caller: 0, aor: 0}}\nstore:\n%s\nnodes:\n  - {id: %s, url: %q, secret: bench}\napns:\n%s",
+		rpc, ops, store, node, s.signals.URL, s.apnsYAML)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		return nil, err
+	}
+	child, err := stack.StartSipwake(ctx, stack.SipwakeConfig{Program: s.program, Config: file, Name: name,
+		Operations: fmt.Sprintf("127.0.0.1:%d", ops), Dir: s.dir})
+	if err != nil {
+		return nil, err
+	}
+	s.children.Add(child)
+	return &server{newTarget(fmt.Sprintf("http://127.0.0.1:%d/rpc", rpc)), name, fmt.Sprintf("127.0.0.1:%d", ops)}, nil
+}
+
+func (s *stage) localStore() string {
+	return fmt.Sprintf("  type: local\n  local: {path: %s}", filepath.Join(s.dir, "bindings.db"))
+}
+
+func (s *stage) redisStore() string {
+	return fmt.Sprintf("  type: redis\n  redis: {addresses: [%q]}\n  fallback: {spool: %s}", s.redis.Address(), filepath.Join(s.dir, "spool"))
+}
+
+// resident is the resident memory, in bytes, of the sipwake whose operations listener
+// is there.
+func resident(operations string) (float64, error) {
+	res, err := http.Get("http://" + operations + "/metrics")
+	if err != nil {
+		return 0, err
+	}
+	defer res.Body.Close()
+	lines := bufio.NewScanner(res.Body)
+	for lines.Scan() {
+		if value, ok := strings.CutPrefix(lines.Text(), "process_resident_memory_bytes "); ok {
+			return strconv.ParseFloat(value, 64)
+		}
+	}
+	return 0, errors.Join(errors.New("no memory figure in /metrics"), lines.Err())
+}
