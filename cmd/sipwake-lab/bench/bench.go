@@ -235,7 +235,12 @@ func (b *bench) wakes(ctx context.Context) (float64, error) {
 	for i := range callers {
 		delivered := make(chan struct{}, 1)
 		for n := range callees {
-			b.apns.OnDeliver(token(i*callees+n), func([]byte, http.Header) { delivered <- struct{}{} })
+			b.apns.OnDeliver(token(i*callees+n), func([]byte, http.Header) {
+				select {
+				case delivered <- struct{}{}:
+				default: // the round is over
+				}
+			})
 		}
 		wg.Go(func() {
 			var req fasthttp.Request
