@@ -11,6 +11,10 @@ import (
 	"github.com/sipwake/sipwake/wake"
 )
 
+// bulkDeadline is the least time for the methods of onlyTrusted: they move many
+// bindings at once, and no proxy waits for them.
+const bulkDeadline = 8 * time.Second
+
 // onlyTrusted tells whether a method is kept from callers that merely come from
 // the right network, and show neither token nor certificate: binding.export is the one place that shows push tokens.
 func onlyTrusted(method string) bool { return method == "binding.export" || method == "binding.import" }

@@ -298,6 +298,9 @@ func (s *Server) call(req request, deadline time.Duration, trusted bool) ([]byte
 		return nil, &rpcError{Code: codeOverloaded, Message: "overloaded: too many requests are being worked on"}
 	}
 	defer s.gate.leave(req.method)
+	if onlyTrusted(req.method) {
+		deadline = max(deadline, bulkDeadline)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), deadline)
 	defer cancel()
 	res, err := m(ctx, newParams(req.params))
