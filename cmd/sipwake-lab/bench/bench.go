@@ -126,9 +126,9 @@ func (b *bench) registers(ctx context.Context) error {
 	var bare, viaRedis, viaFile, redisRatio, fileRatio []float64
 	body := b.register(users)
 	for range b.Rounds {
-		e, err1 := echo.flatOut(ctx, connections, b.Round, body, echoed)
-		r, err2 := b.redisServer.flatOut(ctx, connections, b.Round, body, accepted)
-		f, err3 := b.localServer.flatOut(ctx, connections, b.Round, body, accepted)
+		e, err1 := echo.flatOut(ctx, b.Round, body, echoed)
+		r, err2 := b.redisServer.flatOut(ctx, b.Round, body, accepted)
+		f, err3 := b.localServer.flatOut(ctx, b.Round, body, accepted)
 		if err := errors.Join(err1, err2, err3); err != nil {
 			return err
 		}
@@ -282,7 +282,7 @@ func (b *bench) latency(ctx context.Context) error {
 		return start(n%callers, n/callers)
 	}
 	for _, s := range []*server{b.redisServer, b.localServer} {
-		peak, err := s.flatOut(ctx, connections, b.Round, body, accepted)
+		peak, err := s.flatOut(ctx, b.Round, body, accepted)
 		if err != nil {
 			return err
 		}
@@ -310,8 +310,8 @@ func (b *bench) many(ctx context.Context) error {
 		}
 		var ratios []float64
 		for range b.Rounds {
-			f, err1 := s.flatOut(ctx, connections, b.Round, few, accepted)
-			m, err2 := s.flatOut(ctx, connections, b.Round, all, accepted)
+			f, err1 := s.flatOut(ctx, b.Round, few, accepted)
+			m, err2 := s.flatOut(ctx, b.Round, all, accepted)
 			if err := errors.Join(err1, err2); err != nil {
 				return err
 			}
@@ -358,7 +358,7 @@ func (b *bench) fill(ctx context.Context, s *server, users int) error {
 
 func (b *bench) redisMemory(ctx context.Context) (float64, error) {
 	client := goredis.NewClient(&goredis.Options{Addr: b.redis.Address()})
-	defer client.Close()
+	defer func() { _ = client.Close() }()
 	text, err := client.Info(ctx, "memory").Result()
 	if err != nil {
 		return 0, err

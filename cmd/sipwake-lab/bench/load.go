@@ -37,9 +37,9 @@ func (t *target) post(req *fasthttp.Request, res *fasthttp.Response, body []byte
 	return res.Body(), nil
 }
 
-// flatOut posts bodies from n connections for a while and returns how many were
+// flatOut posts bodies from all connections for a while and returns how many were
 // answered a second. body makes the i-th; check looks at an answer.
-func (t *target) flatOut(ctx context.Context, n int, d time.Duration, body func(i int) []byte, check func([]byte) error) (float64, error) {
+func (t *target) flatOut(ctx context.Context, d time.Duration, body func(i int) []byte, check func([]byte) error) (float64, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, d, nil)
 	defer cancel()
 	var next, done atomic.Int64
@@ -47,7 +47,7 @@ func (t *target) flatOut(ctx context.Context, n int, d time.Duration, body func(
 	var failed error
 	var wg sync.WaitGroup
 	began := time.Now()
-	for range n {
+	for range connections {
 		wg.Go(func() {
 			var req fasthttp.Request
 			var res fasthttp.Response

@@ -62,7 +62,7 @@ func (s *stage) open(ctx context.Context) (err error) {
 	s.apnsYAML = fmt.Sprintf("  - {bundle_id: %s, team_id: %s, key_id: %s, key_file: %s, endpoint: %q, ca_file: %s, queue: 100000}\n",
 		bundle, team, keyID, key, s.apns.URL(), ca)
 	s.signals = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprint(w, `{"jsonrpc":"2.0","id":1,"result":{"status":"gone"}}`)
+		fmt.Fprintln(w, `{"jsonrpc":"2.0","id":1,"result":{"status":"gone"}}`)
 	}))
 	if s.redis, err = stack.StartRedis(ctx, stack.RedisConfig{Dir: s.dir}); err != nil {
 		return err
