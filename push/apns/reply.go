@@ -2,7 +2,6 @@ package apns
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -64,12 +63,10 @@ func (a answer) outcome(status int) push.Reason {
 // noAnswer explains a try that got no status. The error of net/http quotes the
 // URL, which holds the token, so only the transport's own error is looked at.
 func (p *Provider) noAnswer(ctx context.Context, x *exchange, err error, token string) push.Reply {
-	switch {
-	case errors.Is(ctx.Err(), context.Canceled):
-		return push.Reply{Reason: push.Dropped, Detail: "cancelled"}
-	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return push.Reply{Reason: push.Timeout, Detail: "no answer in time"}
-	case x.err == nil && err != nil:
+	if reply, ended := push.Ended(ctx); ended {
+		return reply
+	}
+	if x.err == nil && err != nil {
 		// The request never got as far as the transport.
 		return push.Reply{Reason: push.BadRequest, Detail: "the payload is not valid JSON"}
 	}

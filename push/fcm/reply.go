@@ -3,7 +3,6 @@ package fcm
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -111,12 +110,10 @@ func outcome(status int, code string, namesToken bool) push.Reason {
 
 // noAnswer explains a try that got no status.
 func noAnswer(ctx context.Context, x *exchange, token string) push.Reply {
-	switch {
-	case errors.Is(ctx.Err(), context.Canceled):
-		return push.Reply{Reason: push.Dropped, Detail: "cancelled"}
-	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return push.Reply{Reason: push.Timeout, Detail: "no answer in time"}
-	case x.err == nil:
+	if reply, ended := push.Ended(ctx); ended {
+		return reply
+	}
+	if x.err == nil {
 		return push.Reply{Reason: push.Unavailable, Detail: "no answer"}
 	}
 	return push.Reply{Reason: push.Unavailable, Detail: clean(x.err.Error(), token)}

@@ -68,11 +68,8 @@ func outcome(status int, word push.Reason) push.Reason {
 // noAnswer explains a try that got no status. The error itself may quote the
 // URL, in which there may be a key.
 func noAnswer(ctx context.Context, err error) push.Reply {
-	switch {
-	case errors.Is(ctx.Err(), context.Canceled):
-		return push.Reply{Reason: push.Dropped, Detail: "cancelled"}
-	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return push.Reply{Reason: push.Timeout, Detail: "no answer in time"}
+	if reply, ended := push.Ended(ctx); ended {
+		return reply
 	}
 	return push.Reply{Reason: push.Unavailable, Detail: problem(err)}
 }

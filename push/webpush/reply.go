@@ -97,11 +97,8 @@ func busy(ctx context.Context) push.Reply {
 // noAnswer explains a try that got no status. The error itself may name the
 // host, which is part of the token.
 func noAnswer(ctx context.Context, err error) push.Reply {
-	switch {
-	case errors.Is(ctx.Err(), context.Canceled):
-		return push.Reply{Reason: push.Dropped, Detail: "cancelled"}
-	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return push.Reply{Reason: push.Timeout, Detail: "no answer in time"}
+	if reply, ended := push.Ended(ctx); ended {
+		return reply
 	}
 	return push.Reply{Reason: push.Unavailable, Detail: problem(err)}
 }

@@ -23,6 +23,7 @@ import (
 
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/apnssim/labca"
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/leak"
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/recorder"
 	"github.com/sipwake/sipwake/secret"
 )
 
@@ -59,7 +60,7 @@ type Server struct {
 	stop     func()
 	keys     keyring
 	devices  sync.Map // token → *device
-	recorder recorder
+	recorder recorder.Recorder[Push]
 
 	mu    sync.Mutex
 	conns map[*conn]struct{}
@@ -97,7 +98,7 @@ func Start(o Options) (*Server, error) {
 	s := &Server{
 		options: o, ca: o.CA, url: "https://" + listener.Addr().String(),
 		served: make(chan struct{}), closing: make(chan struct{}),
-		recorder: recorder{most: o.Record}, conns: make(map[*conn]struct{}),
+		recorder: recorder.Recorder[Push]{Most: o.Record}, conns: make(map[*conn]struct{}),
 	}
 	s.stop = sync.OnceFunc(func() { close(s.closing) })
 	s.serve(listener, cert)
@@ -258,7 +259,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	p.Status = http.StatusOK
-	s.recorder.add(p)
+	s.record(p)
 	w.Header().Set("apns-id", uuid.NewString())
 	w.WriteHeader(http.StatusOK)
 	if f := d.onDeliver.Load(); f != nil {

@@ -25,6 +25,7 @@ import (
 
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/apnssim/labca"
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/leak"
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/recorder"
 	"github.com/sipwake/sipwake/secret"
 )
 
@@ -60,7 +61,7 @@ type Server struct {
 	access   sync.Map // access token → grant
 	devices  sync.Map // registration token → *device
 	oauth    device
-	recorder recorder
+	recorder recorder.Recorder[Push]
 
 	requests, grants atomic.Uint64
 	mu               sync.Mutex
@@ -106,7 +107,7 @@ func Start(o Options) (*Server, error) {
 	s := &Server{
 		options: o, ca: o.CA, url: "https://" + listener.Addr().String(),
 		served: make(chan struct{}), closing: make(chan struct{}),
-		recorder: recorder{most: o.Record}, conns: make(map[net.Conn]struct{}),
+		recorder: recorder.Recorder[Push]{Most: o.Record}, conns: make(map[net.Conn]struct{}),
 	}
 	s.stop = sync.OnceFunc(func() { close(s.closing) })
 	s.serve(listener, cert)
@@ -220,7 +221,7 @@ func (s *Server) send(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	p.Status = http.StatusOK
-	s.recorder.add(p)
+	s.record(p)
 	writeJSON(w, http.StatusOK, map[string]string{
 		"name": "projects/" + r.PathValue("project") + "/messages/0:" + randomHex(8),
 	})

@@ -5,8 +5,6 @@ import (
 	"net"
 	"net/http"
 	"strconv"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/sipwake/sipwake/secret"
@@ -119,7 +117,7 @@ func (s *Server) act(w http.ResponseWriter, r *http.Request, p *Push, b Behaviou
 
 func (s *Server) refuse(w http.ResponseWriter, p *Push, b Behaviour) {
 	p.Status, p.Reason = b.Status, b.Reason
-	s.recorder.add(*p)
+	s.record(*p)
 	if b.RetryAfter != "" {
 		w.Header().Set("Retry-After", b.RetryAfter)
 	}
@@ -137,44 +135,11 @@ func (s *Server) refuse(w http.ResponseWriter, p *Push, b Behaviour) {
 	_, _ = w.Write(body) // the client may be gone
 }
 
-// recorder keeps the last pushes and counts all.
-type recorder struct {
-	accepted, refused atomic.Uint64
-	most              int
-
-	mu   sync.Mutex
-	ring []Push
-	next int
-}
-
-func (r *recorder) add(p Push) {
-	if p.Status == http.StatusCreated {
-		r.accepted.Add(1)
-	} else {
-		r.refused.Add(1)
-	}
-	if r.most <= 0 {
-		return
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(r.ring) < r.most {
-		r.ring = append(r.ring, p)
-		return
-	}
-	r.ring[r.next] = p
-	r.next = (r.next + 1) % r.most
-}
+// record notes a push that was answered.
+func (s *Server) record(p Push) { s.recorder.Add(p, p.Status == http.StatusCreated) }
 
 // Pushes returns the last pushes, the oldest first.
-func (s *Server) Pushes() []Push {
-	r := &s.recorder
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return append(append([]Push(nil), r.ring[r.next:]...), r.ring[:r.next]...)
-}
+func (s *Server) Pushes() []Push { return s.recorder.Last() }
 
 // Counts tells how many pushes were accepted and refused since the start.
-func (s *Server) Counts() (accepted, refused uint64) {
-	return s.recorder.accepted.Load(), s.recorder.refused.Load()
-}
+func (s *Server) Counts() (accepted, refused uint64) { return s.recorder.Counts() }

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/apnssim/labca"
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/recorder"
 	"github.com/sipwake/sipwake/secret"
 )
 
@@ -49,7 +50,7 @@ type Server struct {
 	closing  chan struct{}
 	stop     func()
 	browsers sync.Map // path → *browser
-	recorder recorder
+	recorder recorder.Recorder[Push]
 
 	requests atomic.Uint64
 	mu       sync.Mutex
@@ -85,7 +86,7 @@ func Start(o Options) (*Server, error) {
 	s := &Server{
 		options: o, ca: o.CA, host: listener.Addr().String(),
 		served: make(chan struct{}), closing: make(chan struct{}),
-		recorder: recorder{most: o.Record}, conns: make(map[net.Conn]struct{}),
+		recorder: recorder.Recorder[Push]{Most: o.Record}, conns: make(map[net.Conn]struct{}),
 	}
 	s.stop = sync.OnceFunc(func() { close(s.closing) })
 	s.serve(listener, cert)
@@ -189,7 +190,7 @@ func (s *Server) push(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	p.Status = http.StatusCreated
-	s.recorder.add(p)
+	s.record(p)
 	w.Header().Set("Location", "https://"+s.host+"/message/"+random(16))
 	w.Header().Set("TTL", strconv.Itoa(m.TTL))
 	w.WriteHeader(http.StatusCreated)
