@@ -16,10 +16,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/sipwake/sipwake/cluster"
 	"github.com/sipwake/sipwake/config"
+	"github.com/sipwake/sipwake/outbox"
 	"github.com/sipwake/sipwake/push"
 	"github.com/sipwake/sipwake/rpc"
 	"github.com/sipwake/sipwake/store/fallback"
+	"github.com/sipwake/sipwake/trace"
 	"github.com/sipwake/sipwake/wake"
 )
 
@@ -36,6 +39,8 @@ type App struct {
 	fallback   *fallback.Store // nil if the store never goes away, or by configuration
 	dispatcher *push.Dispatcher
 	service    *wake.Service
+	outbox     *outbox.Service
+	traces     func(ctx context.Context, aor, callID string) []trace.Timeline
 	rpc        *rpc.Server
 	operations *operations
 	reloads    reloadMetrics
@@ -78,17 +83,36 @@ func New(cfg *config.Config, version string, log *slog.Logger) (*App, error) {
 	if err := a.dispatcher.SetApps(parts.apps); err != nil {
 		return nil, errors.Join(err, a.Stop(context.Background()))
 	}
-	peers, _ := a.store.(wake.Peers) // the embedded store has one instance only
-	a.service = wake.NewService(cfg.Wake, parts.nodes, rules, a.store, a.store, peers, a.dispatcher, log, a.reg)
-	a.onStop("signals", a.service.Stop)
-	a.share()
+	a.newService(parts, rules)
 	a.onStop("pushes", a.dispatcher.Stop)
-	if a.rpc, err = rpc.New(cfg.RPC, a.service, a.info, a.stats, log, a.reg); err != nil {
+	backend := rpc.Backend{Wakes: a.service, Outbox: a.outbox, Traces: a.traces, Info: a.info, Stats: a.stats}
+	if a.rpc, err = rpc.New(cfg.RPC, backend, log, a.reg); err != nil {
 		return nil, errors.Join(err, a.Stop(context.Background()))
 	}
 	a.service.AddLoad("rpc", a.rpc.Load)
 	a.operations = newOperations(a.reg, a.store)
 	return a, nil
+}
+
+// newService builds the rules and what works with them.
+func (a *App) newService(p parts, rules wake.Store) {
+	timelines := trace.NewLog(a.cfg.Wake.Traces)
+	a.traces = func(_ context.Context, aor, callID string) []trace.Timeline { return timelines.Find(aor, callID) }
+	deps := wake.Deps{Store: rules, Sweeper: a.store, Pusher: a.dispatcher, Traces: timelines, Log: a.log, Metrics: a.reg}
+	shared, ok := a.store.(cluster.Store)
+	if !ok { // one instance has the embedded store for itself
+		a.service = wake.New(a.cfg.Wake, p.nodes, deps)
+		a.onStop("signals", a.service.Stop)
+	} else {
+		others := cluster.New(shared, timelines, a.log, a.reg)
+		deps.Others = others
+		a.service = wake.New(a.cfg.Wake, p.nodes, deps)
+		others.SetService(a.service)
+		a.traces = others.Traces
+		a.onStop("signals", a.service.Stop)
+		a.share(others)
+	}
+	a.outbox = outbox.New(a.store, a.service, a.service.SendTTL, a.log)
 }
 
 func (a *App) onStop(name string, f func(context.Context) error) {
@@ -123,13 +147,13 @@ func (a *App) Start() error {
 
 // share works with other instances from Start on, until all pushes are out: only
 // then may others adopt what is open here.
-func (a *App) share() {
+func (a *App) share(others *cluster.Cluster) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var sharing sync.WaitGroup
 	sharing.Go(func() {
 		select {
 		case <-a.started:
-			a.service.Share(ctx)
+			others.Run(ctx)
 		case <-ctx.Done():
 		}
 	})
@@ -147,8 +171,8 @@ const outboxEvery = time.Second
 func (a *App) startLoops() {
 	ctx, cancel := context.WithCancel(context.Background())
 	var loops sync.WaitGroup
-	loops.Go(func() { a.service.Refresh(ctx, a.store) })
-	loops.Go(func() { a.service.Outbox(ctx, outboxEvery) })
+	loops.Go(func() { a.service.Refresh(ctx) })
+	loops.Go(func() { a.outbox.Run(ctx, outboxEvery) })
 	if a.fallback != nil {
 		loops.Go(func() { a.fallback.Run(ctx, a.service.Replayed) })
 	}

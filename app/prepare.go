@@ -12,6 +12,7 @@ import (
 	"github.com/sipwake/sipwake/config"
 	"github.com/sipwake/sipwake/kamailio"
 	"github.com/sipwake/sipwake/opensips"
+	"github.com/sipwake/sipwake/outbox"
 	"github.com/sipwake/sipwake/push"
 	"github.com/sipwake/sipwake/push/apns"
 	"github.com/sipwake/sipwake/push/fcm"
@@ -25,7 +26,7 @@ import (
 type store interface {
 	wake.Store
 	wake.Sweeper
-	wake.Outbox
+	outbox.Store
 	// Ping tells whether the store can be used right now.
 	Ping(ctx context.Context) error
 	Close() error
@@ -52,6 +53,9 @@ func prepare(cfg *config.Config, log *slog.Logger) (parts, error) {
 		p        = parts{nodes: make(map[string]wake.Node, len(cfg.Nodes))}
 		problems = cfg.Problems()
 	)
+	for _, line := range cfg.Renamed() {
+		log.Warn("configuration key has another name now", "key", line)
+	}
 	problems.Add("rpc", rpc.Check(cfg.RPC))
 	problems.Add(storeField(cfg), checkStore(cfg, log))
 	edges := map[string]string{}
@@ -181,7 +185,7 @@ func needRestart(was, is *config.Config) []string {
 	compare("log", was.Log, is.Log)
 	compare("store", ownStore(was), ownStore(is))
 	compare("wake.recent", was.Wake.Recent, is.Wake.Recent)
-	compare("wake.signals", was.Wake.Signals, is.Wake.Signals)
+	compare("wake.signals_per_node", was.Wake.SignalsPerNode, is.Wake.SignalsPerNode)
 	compare("wake.traces", was.Wake.Traces, is.Wake.Traces)
 	return fields
 }

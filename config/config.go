@@ -42,6 +42,10 @@ type Config struct {
 	source source // of the file, for Problems
 }
 
+// Renamed returns a line for each key of the file that has another name now, with
+// its place and the new name. The old one is still read.
+func (c *Config) Renamed() []string { return c.source.renamed }
+
 // Operations is the listener for metrics and health.
 type Operations struct {
 	// Listen is the address, host:port. Default 127.0.0.1:8061.

@@ -173,30 +173,47 @@ func (d decoder) mapping(n ast.Node, field, wanted string, entry func(key string
 }
 
 func (d decoder) structField(v reflect.Value, outer string) func(string, ast.Node, string) bool {
-	fields := map[string]reflect.Value{}
-	collect(v, fields)
+	fields, renamed := map[string]reflect.Value{}, map[string]string{}
+	collect(v, fields, renamed)
 	for key := range fields { // one that is not in the file has the line of its section
 		d.lines[join(outer, key)] = d.lines[outer]
 	}
+	set := map[string]string{} // by the new name: the name it was set by
 	return func(key string, value ast.Node, field string) bool {
-		f, ok := fields[key]
-		if ok {
-			d.value(value, f, field)
+		name := key
+		if now := renamed[key]; now != "" {
+			name = now
+			d.renamed = append(d.renamed, fmt.Sprintf("%s:%d: %s: is called %s now", d.name, d.lines[field], field, join(outer, now)))
 		}
-		return ok
+		f, ok := fields[name]
+		if !ok {
+			return false
+		}
+		if other := set[name]; other != "" {
+			d.wrong(value, field, "is set by two names, "+other+" and "+key)
+			return true
+		}
+		set[name] = key
+		d.value(value, f, field)
+		d.lines[join(outer, name)] = d.lines[field]
+		return true
 	}
 }
 
-// collect finds the fields of a struct by key, those of inlined structs too.
-func collect(v reflect.Value, fields map[string]reflect.Value) {
+// collect finds the fields of a struct by key, those of inlined structs too, and
+// the new names of keys that were called otherwise before: their tag is "was".
+func collect(v reflect.Value, fields map[string]reflect.Value, renamed map[string]string) {
 	for i := range v.NumField() {
 		f := v.Type().Field(i)
 		name, options, _ := strings.Cut(f.Tag.Get("yaml"), ",")
 		switch {
 		case options == "inline":
-			collect(v.Field(i), fields)
+			collect(v.Field(i), fields, renamed)
 		case f.IsExported() && name != "" && name != "-":
 			fields[name] = v.Field(i)
+			if was := f.Tag.Get("was"); was != "" {
+				renamed[was] = name
+			}
 		}
 	}
 }

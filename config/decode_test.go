@@ -2,6 +2,7 @@ package config
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -84,4 +85,29 @@ x.yml:10: text: must be text`
 	if d := cmp.Diff(want, p.Err().Error()); d != "" {
 		t.Errorf("want -, got +:\n%s", d)
 	}
+}
+
+// A key that was called otherwise before is read, and told.
+func TestDecodeRenamed(t *testing.T) {
+	type section struct {
+		Linger int `yaml:"linger" was:"settle"`
+	}
+	f := func(yaml string, want int, renamed, problem string) {
+		t.Helper()
+		var got struct {
+			Wake section `yaml:"wake"`
+		}
+		p := decode([]byte(yaml), "x.yml", "", &got)
+		text := ""
+		if err := p.Err(); err != nil {
+			text = err.Error()
+		}
+		if got.Wake.Linger != want || strings.Join(p.renamed, ";") != renamed || text != problem {
+			t.Errorf("%q: %d, %q, %q", yaml, got.Wake.Linger, p.renamed, text)
+		}
+	}
+	f("wake:\n  linger: 3\n", 3, "", "")
+	f("wake:\n  settle: 3\n", 3, "x.yml:2: wake.settle: is called wake.linger now", "")
+	f("wake:\n  settle: 3\n  linger: 4\n", 3, "x.yml:2: wake.settle: is called wake.linger now",
+		"x.yml:3: wake.linger: is set by two names, settle and linger")
 }

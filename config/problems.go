@@ -23,8 +23,9 @@ type problem struct {
 
 // source tells where in its file a configuration sets what.
 type source struct {
-	name  string
-	lines map[string]int // by field path, such as "apns[0].key_file"
+	name    string
+	lines   map[string]int // by field path, such as "apns[0].key_file"
+	renamed []string       // keys that are called otherwise now, each as a problem is written
 }
 
 // lineOf returns the line of the field or, if the file does not have it, of the

@@ -49,6 +49,20 @@ func (b *Buckets[K]) Take(key K, r Rate, now time.Time) bool {
 	return b.take(key, 1, r, now, r.Every*time.Duration(r.Burst-1))
 }
 
+// Has reports whether Take would find a token, without taking it.
+func (b *Buckets[K]) Has(key K, r Rate, now time.Time) bool {
+	if r.Every <= 0 {
+		return true
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	full, known := b.full[key]
+	if !known && !b.room(now) {
+		full = b.rest
+	}
+	return full.Sub(now) <= r.Every*time.Duration(r.Burst-1)
+}
+
 // Owe takes n tokens, whether or not they are there: what is missing has to be
 // made up for before there is one to Take.
 func (b *Buckets[K]) Owe(key K, n int, r Rate, now time.Time) {

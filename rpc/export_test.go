@@ -15,7 +15,7 @@ import (
 func TestExportFromAnotherMachine(t *testing.T) {
 	cfg := Config{Networks: []string{"192.0.2.0/24", "127.0.0.0/8"}}
 	cfg.SetDefaults()
-	s, err := New(cfg, nil, nil, nil, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	s, err := New(cfg, Backend{}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/sipwake/sipwake/outbox"
 	"github.com/sipwake/sipwake/pnparam"
 	"github.com/sipwake/sipwake/push"
 	"github.com/sipwake/sipwake/secret"
@@ -145,7 +146,7 @@ type startResult struct {
 func (s *Server) wakeStart(ctx context.Context, p *params) (any, error) {
 	req := wake.StartParams{
 		Node: p.str("node"), AOR: p.str("aor"), CallID: p.str("call_id"), Call: p.str("call"),
-		Kind: push.Kind(p.str("kind")), From: p.str("from"), Display: p.str("display"), To: p.str("to"),
+		Kind: push.Kind(p.str("kind")), From: p.str("from"), Display: p.str("display"),
 		Media: p.str("media"), Body: p.str("body"), Live: p.strings("live"), Hold: p.seconds("hold_s", maxHold),
 	}
 	if p.err != nil {
@@ -161,8 +162,7 @@ func (s *Server) wakeStart(ctx context.Context, p *params) (any, error) {
 
 func (s *Server) wakeProgress(ctx context.Context, p *params) (any, error) {
 	req := wake.ProgressParams{
-		Node: p.str("node"), AOR: p.str("aor"), CallID: p.str("call_id"), Call: p.str("call"),
-		Contact: p.str("contact"), Code: int(p.number("code", 0, 0, 699)),
+		Node: p.str("node"), AOR: p.str("aor"), Call: p.str("call"), Contact: p.str("contact"),
 	}
 	if p.err != nil {
 		return nil, p.err
@@ -178,7 +178,7 @@ func (s *Server) wakeProgress(ctx context.Context, p *params) (any, error) {
 
 func (s *Server) wakeEnd(ctx context.Context, p *params) (any, error) {
 	req := wake.EndParams{
-		Node: p.str("node"), AOR: p.str("aor"), CallID: p.str("call_id"), Call: p.str("call"),
+		Node: p.str("node"), AOR: p.str("aor"), Call: p.str("call"),
 		Reason: wake.EndReason(p.str("reason")), Code: int(p.number("code", 0, 0, 699)),
 	}
 	if p.err != nil {
@@ -194,7 +194,7 @@ func (s *Server) wakeEnd(ctx context.Context, p *params) (any, error) {
 }
 
 func (s *Server) pushSend(ctx context.Context, p *params) (any, error) {
-	req := wake.SendParams{
+	req := outbox.SendParams{
 		AOR: p.str("aor"), Provider: pnparam.Provider(p.str("provider")), App: p.str("app"),
 		Environment: pnparam.Environment(p.str("environment")), Token: secret.NewToken(p.str("token")),
 		Kind: push.Kind(p.str("kind")), Title: p.str("title"), Body: p.str("body"), Data: p.stringMap("data"),
@@ -203,7 +203,7 @@ func (s *Server) pushSend(ctx context.Context, p *params) (any, error) {
 	if p.err != nil {
 		return nil, p.err
 	}
-	m, err := s.service.Send(ctx, req)
+	m, err := s.outbox.Send(ctx, req)
 	if err != nil {
 		return nil, err
 	}
@@ -215,7 +215,7 @@ func (s *Server) pushStatus(ctx context.Context, p *params) (any, error) {
 	if p.err != nil {
 		return nil, p.err
 	}
-	m, ok, err := s.service.Message(ctx, id)
+	m, ok, err := s.outbox.Message(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -236,15 +236,15 @@ type message struct {
 }
 
 type target struct {
-	Device   string           `json:"device,omitempty"`
-	Provider pnparam.Provider `json:"provider"`
-	State    wake.TargetState `json:"state"`
-	Reason   push.Reason      `json:"reason,omitempty"`
-	Detail   string           `json:"detail,omitempty"`
-	Tries    int              `json:"tries"`
+	Device   string             `json:"device,omitempty"`
+	Provider pnparam.Provider   `json:"provider"`
+	State    outbox.TargetState `json:"state"`
+	Reason   push.Reason        `json:"reason,omitempty"`
+	Detail   string             `json:"detail,omitempty"`
+	Tries    int                `json:"tries"`
 }
 
-func newMessage(m wake.Message) message {
+func newMessage(m outbox.Message) message {
 	targets := make([]target, len(m.Targets))
 	for i, t := range m.Targets {
 		targets[i] = target{t.Device, t.Address.Provider, t.State, t.Reason, t.Detail, t.Tries}

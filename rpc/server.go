@@ -20,12 +20,16 @@ import (
 	"github.com/valyala/fastjson"
 
 	"github.com/sipwake/sipwake/limit"
+	"github.com/sipwake/sipwake/outbox"
+	"github.com/sipwake/sipwake/trace"
 	"github.com/sipwake/sipwake/wake"
 )
 
 // Server answers JSON-RPC requests. Safe for concurrent use.
 type Server struct {
 	service *wake.Service
+	outbox  *outbox.Service
+	traces  func(ctx context.Context, aor, callID string) []trace.Timeline
 	info    func() any
 	stats   func() (any, error)
 	log     *slog.Logger
@@ -51,11 +55,20 @@ type settings struct {
 // maxClients is how many clients have a rate of their own; further ones share one.
 const maxClients = 4096
 
-// New returns a Server that does not listen yet. info and stats make the results
-// of service.info and service.stats.
-func New(cfg Config, service *wake.Service, info func() any, stats func() (any, error),
-	log *slog.Logger, reg prometheus.Registerer) (*Server, error) {
-	s := &Server{service: service, info: info, stats: stats, log: log, rates: limit.New[netip.Addr](maxClients)}
+// Backend is what the methods work with. All of it is required.
+type Backend struct {
+	Wakes  *wake.Service
+	Outbox *outbox.Service
+	// Traces returns the timelines of an AOR or of a Call-ID, oldest first.
+	Traces func(ctx context.Context, aor, callID string) []trace.Timeline
+	// Info and Stats make the results of service.info and service.stats.
+	Info  func() any
+	Stats func() (any, error)
+}
+
+// New returns a Server that does not listen yet.
+func New(cfg Config, b Backend, log *slog.Logger, reg prometheus.Registerer) (*Server, error) {
+	s := &Server{service: b.Wakes, outbox: b.Outbox, traces: b.Traces, info: b.Info, stats: b.Stats, log: log, rates: limit.New[netip.Addr](maxClients)}
 	apply, err := s.Prepare(cfg)
 	if err != nil {
 		return nil, err

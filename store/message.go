@@ -8,8 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sipwake/sipwake/outbox"
 	"github.com/sipwake/sipwake/push"
-	"github.com/sipwake/sipwake/wake"
 )
 
 const (
@@ -85,7 +85,7 @@ func SetNextTry(v []byte, t time.Time) { appendTime(v[:atMessageNext], t) }
 
 // AppendMessage appends the value of m, all but its ID. The error is that of a
 // message without deadline or ID, or of a field that is too long.
-func AppendMessage(dst []byte, m *wake.Message) ([]byte, error) {
+func AppendMessage(dst []byte, m *outbox.Message) ([]byte, error) {
 	if m.ID == "" || len(m.ID) > MaxMessageID || m.Deadline.UnixMicro() <= 0 {
 		return nil, errMessage
 	}
@@ -118,7 +118,7 @@ func AppendMessage(dst []byte, m *wake.Message) ([]byte, error) {
 	return dst, nil
 }
 
-func appendTarget(dst []byte, t *wake.Target) ([]byte, error) {
+func appendTarget(dst []byte, t *outbox.Target) ([]byte, error) {
 	address, err := AppendAddress(nil, &t.Address)
 	if err != nil {
 		return nil, err
@@ -135,12 +135,12 @@ func appendTarget(dst []byte, t *wake.Target) ([]byte, error) {
 }
 
 // DecodeMessage reads a message's value. Unknown tags are skipped.
-func DecodeMessage(id string, v []byte) (wake.Message, error) {
+func DecodeMessage(id string, v []byte) (outbox.Message, error) {
 	h, err := ReadMessageHead(v)
 	if err != nil {
-		return wake.Message{}, err
+		return outbox.Message{}, err
 	}
-	m := wake.Message{ID: id, CreatedAt: readTime(v[1:]), Deadline: h.Deadline, NextTry: h.NextTry}
+	m := outbox.Message{ID: id, CreatedAt: readTime(v[1:]), Deadline: h.Deadline, NextTry: h.NextTry}
 	err = eachTag(v[messageHead:], func(tag byte, s []byte) error {
 		switch tag {
 		case tagMessageAOR:
@@ -168,13 +168,13 @@ func DecodeMessage(id string, v []byte) (wake.Message, error) {
 		return nil
 	})
 	if err != nil {
-		return wake.Message{}, fmt.Errorf("cannot read message: %w", err)
+		return outbox.Message{}, fmt.Errorf("cannot read message: %w", err)
 	}
 	return m, nil
 }
 
-func readTarget(b []byte) (wake.Target, error) {
-	var t wake.Target
+func readTarget(b []byte) (outbox.Target, error) {
+	var t outbox.Target
 	err := eachTag(b, func(tag byte, s []byte) error {
 		switch tag {
 		case tagTargetDevice:
@@ -184,7 +184,7 @@ func readTarget(b []byte) (wake.Target, error) {
 			t.Address, err = readAddress(s)
 			return err
 		case tagTargetState:
-			t.State = wake.TargetState(s)
+			t.State = outbox.TargetState(s)
 		case tagTargetReason:
 			t.Reason = push.Reason(s)
 		case tagTargetDetail:

@@ -10,27 +10,27 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/sipwake/sipwake/outbox"
 	"github.com/sipwake/sipwake/pnparam"
 	"github.com/sipwake/sipwake/push"
 	"github.com/sipwake/sipwake/secret"
 	"github.com/sipwake/sipwake/store"
-	"github.com/sipwake/sipwake/wake"
 )
 
 // What sipwake wrote with version 1, and every later one must read.
 const goldenMessage = "AQAGR172V081AAZHX8zq8zUABkde9uWJwAABEWFsaWNlQGV4YW1wbGUuY29tAgRjaGF0AwNCb2IECEhpLCBab8OrBQIAeAUGBWVtcHR5BQYEcm9vbTcGxAEBLzx1cm46dXVpZDpmODFkNGZhZS03ZGVjLTExZDAtYTc2NS0wMGEwYzkxZTZiZjY+Am4CAA5yUmF3OlRPS0VOXzEteAZyZW1vdGUAIWgBI0VniavN7wEjRWeJq83vASNFZ4mrze8BI0VniavN7wR2b2lwAQRhcG5zAhFjb20uZXhhbXBsZS5waG9uZQMKQUJDREUxMjM0NQQHc2FuZGJveAMGcXVldWVkBAt1bmF2YWlsYWJsZQUIU2h1dGRvd24GAqwCBi4BA3R3bwIhAQACclQAAQd3ZWJwdXNoBQJjbQYGQlBvaW50BwRhYmNkAwRzZW50"
 
-func message() wake.Message {
-	return wake.Message{
+func message() outbox.Message {
+	return outbox.Message{
 		ID: "0193e1c4-0000-7000-8000-000000000002", AOR: "alice@example.com", Kind: push.Chat, Title: "Bob", Body: "Hi, Zoë",
 		Data:      map[string]string{"room": "7", "": "x", "empty": ""},
 		CreatedAt: at("2026-01-02T03:04:05.678901Z"), Deadline: at("2026-01-02T04:04:05.678901Z"), NextTry: at("2026-01-02T03:04:15Z"),
-		Targets: []wake.Target{
-			{Device: binding().Device, Address: binding().Address, State: wake.TargetQueued, Reason: push.Unavailable, Detail: "Shutdown", Tries: 300},
+		Targets: []outbox.Target{
+			{Device: binding().Device, Address: binding().Address, State: outbox.TargetQueued, Reason: push.Unavailable, Detail: "Shutdown", Tries: 300},
 			{Device: "two", Address: pnparam.Address{Provider: pnparam.WebPush, Tokens: []pnparam.Token{{Value: secret.NewToken("T")}},
 				Denied: pnparam.Denied{Calls: true, Messages: true},
 				Keys:   &pnparam.WebPushKeys{P256dh: secret.NewToken("BPoint"), Auth: secret.NewToken("abcd")}},
-				State: wake.TargetSent},
+				State: outbox.TargetSent},
 		},
 	}
 }

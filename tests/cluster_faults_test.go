@@ -215,7 +215,7 @@ func TestClusterNodeDies(t *testing.T) {
 // TestClusterCallNodeDies: the node that holds the call dies with it. sipwake stops
 // telling it when the hold time is over, and everything else goes on.
 func TestClusterCallNodeDies(t *testing.T) {
-	c := newCluster(t, clusterOptions{mortal: true, rig: rigOptions{wake: "  settle: 1s\n  max_hold: 4s"}})
+	c := newCluster(t, clusterOptions{mortal: true, rig: rigOptions{wake: "  linger: 1s\n  max_hold: 4s"}})
 	s := c.scenario(t)
 	d := s.iphone(tcp, stubborn, answers)
 	s.asleep(d)
@@ -328,7 +328,7 @@ func (c *cluster) strangersRoute(s *scenario) {
 // TestClusterWrongSecret: sipwake shows a node another secret than that one wants. It
 // says so, and the next call is woken once the secret is right.
 func TestClusterWrongSecret(t *testing.T) {
-	c := newCluster(t, clusterOptions{rig: rigOptions{wake: "  settle: 1s\n  max_hold: 4s"}})
+	c := newCluster(t, clusterOptions{rig: rigOptions{wake: "  linger: 1s\n  max_hold: 4s"}})
 	s := c.scenario(t)
 	right := secretOf(clusterNodes[0])
 	c.a.write(clusterNodes[0]+".secret", secretOf(clusterNodes[1]))

@@ -50,7 +50,7 @@ func newCluster(t *testing.T, o clusterOptions) *cluster {
 	t.Helper()
 	kamailio().found(t)
 	if o.rig.wake == "" {
-		o.rig.wake = "  settle: 1s"
+		o.rig.wake = "  linger: 1s"
 	}
 	o.rig.rpc = "  deadline: 10s"
 	redis := ""

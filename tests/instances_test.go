@@ -229,7 +229,7 @@ func TestInstancesUnsure(t *testing.T) {
 
 // Events of a wake that reach an instance which does not own it.
 func TestInstancesNews(t *testing.T) {
-	r := newSharedRig(t, rigOptions{wake: "  withhold: 10s"})
+	r := newSharedRig(t, rigOptions{wake: "  push_delay: 10s"})
 	other := r.another()
 	listening(t, r.redis, 2)
 	t.Run("a phone that rings is not pushed", func(t *testing.T) {

@@ -303,7 +303,7 @@ func TestInvariant6DeadFast(t *testing.T) {
 // Invariant 6: a call to a phone that declines must not wait for the hold time:
 // once every device is back the node stops holding.
 func TestInvariant6NoWaitWhenEveryoneIsBack(t *testing.T) {
-	r := newRig(t, rigOptions{wake: "  settle: 1ms"})
+	r := newRig(t, rigOptions{wake: "  linger: 1ms"})
 	r.asleep("bob@example.com", apnsContact("bob", apnsToken(1)))
 	r.startWake("bob@example.com", "1-1", nil)
 	r.register("bob@example.com", apnsContact("bob", apnsToken(1)), obj{"call_id": "reg2"})

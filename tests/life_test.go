@@ -145,7 +145,7 @@ func TestFeatureP13Refresh(t *testing.T) {
 
 // P3: a device that is being rung is pushed only if it does not answer soon.
 func TestFeatureP3LiveDevices(t *testing.T) {
-	r := newRig(t, rigOptions{wake: "  withhold: 300ms"})
+	r := newRig(t, rigOptions{wake: "  push_delay: 300ms"})
 	r.asleep("bob@example.com", apnsContact("bob", apnsToken(1)))
 	r.register("bob@example.com", fcmContact("bob", "fcm-token-bob-1"), obj{"call_id": "live"})
 	r.register("bob@example.com", fcmContact("bob", "fcm-token-bob-1"), obj{"call_id": "live", "cseq": 2, "expires": 0})
@@ -202,7 +202,7 @@ func TestFeatureP2When(t *testing.T) {
 	})
 	t.Run("chat", func(t *testing.T) {
 		for rule, pushed := range map[string]bool{"no_answer": false, "always": true} {
-			r := newRig(t, rigOptions{fcmConfig: "    policy: {chat: " + rule + "}", wake: "  withhold: 10s"})
+			r := newRig(t, rigOptions{fcmConfig: "    policy: {chat: " + rule + "}", wake: "  push_delay: 10s"})
 			r.asleep("bob@example.com", fcmContact("bob", "fcm-token-bob-1"))
 			res := r.startWake("bob@example.com", "1-1", obj{"kind": "chat", "body": "hi", "live": []string{"a desk phone"}})
 			if got := res.Outcome == "pushing"; got != pushed {

@@ -15,7 +15,7 @@ func TestOpenSIPSMixed(t *testing.T) {
 	kamailio().found(t)
 	openSIPS().found(t)
 	const here, there = "127.0.0.2", "127.0.0.3"
-	r := newRig(t, rigOptions{wake: "  settle: 1s", rpc: "  deadline: 10s"})
+	r := newRig(t, rigOptions{wake: "  linger: 1s", rpc: "  deadline: 10s"})
 	asKamailio, asOpenSIPS := kamailio(), openSIPS()
 	asKamailio.start = func(ctx context.Context, c proxyConfig) (proxy, error) {
 		return stack.StartKamailio(ctx, stack.KamailioConfig{Node: clusterNodes[0], Secret: secretOf(clusterNodes[0]), URL: c.URL, Address: here,

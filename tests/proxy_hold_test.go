@@ -10,7 +10,7 @@ import (
 // holdTimeTable: what must see the end of the hold time, which is 2 s here.
 func holdTimeTable() table {
 	c := proxyConfig{Hold: 2 * time.Second, ChatHold: 2 * time.Second, Refuse555: true}
-	return table{name: "hold time", sipwake: rigOptions{wake: "  settle: 1m"}, proxy: c, scenarios: scenarios{
+	return table{name: "hold time", sipwake: rigOptions{wake: "  linger: 1m"}, proxy: c, scenarios: scenarios{
 		"the phone never comes":              neverComes,
 		"the phone rings past the hold time": ringsPastHold,
 		"nobody comes for a message":         messageTimesOut,

@@ -26,7 +26,7 @@ func TestFeatureP3AwakePhones(t *testing.T) {
 		"a phone whose connection was closed is only woken": func(s *scenario) { wakesAndTalks(s, s.iphone(tcp, answers)) },
 	}}, table{
 		// The branch on which it was silent counts as the phone being back.
-		name: "silent", proxy: c, sipwake: rigOptions{wake: "  settle: 30s"}, scenarios: scenarios{
+		name: "silent", proxy: c, sipwake: rigOptions{wake: "  linger: 30s"}, scenarios: scenarios{
 			"a silent phone registers on its connection": silentSameConnection,
 		},
 	})

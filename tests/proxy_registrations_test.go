@@ -25,7 +25,7 @@ func registrationTable() table {
 // askFirstTable: sipwake decides on each REGISTER with push data before it is
 // answered.
 func askFirstTable() table {
-	return table{name: "asks first", sipwake: rigOptions{wake: "  settle: 1s\n  reject_555: true"},
+	return table{name: "asks first", sipwake: rigOptions{wake: "  linger: 1s\n  reject_555: true"},
 		proxy: proxyConfig{Hold: 30 * time.Second, Ask: true}, scenarios: scenarios{
 			"a sleeping phone is woken over UDP":          func(s *scenario) { wakesAndTalks(s, s.iphone(answers)) },
 			"a sleeping phone is woken over TCP":          func(s *scenario) { wakesAndTalks(s, s.iphone(answers, tcp)) },

@@ -168,7 +168,7 @@ func (tb table) start(t *testing.T, kind proxyKind) *proxyRig {
 		return p
 	}
 	if o.wake == "" {
-		o.wake = "  settle: 1s"
+		o.wake = "  linger: 1s"
 	}
 	o.rpc = "  deadline: 10s"
 	p.rig = newRig(t, o)

@@ -33,14 +33,14 @@ type Action int
 
 // The actions.
 const (
-	Seen   Action = iota // no push data: a sign of life, nothing is stored but the sign
-	Bind                 // store or refresh the binding
-	Unbind               // remove the device's binding
+	ActionSeen   Action = iota // no push data: a sign of life, nothing is stored but the sign
+	ActionBind                 // store or refresh the binding
+	ActionUnbind               // remove the device's binding
 )
 
 // Registration is one REGISTER that a node has accepted.
 type Registration struct {
-	// Binding holds what is stored; for Seen only AOR, Device, Contact, CallID,
+	// Binding holds what is stored; for ActionSeen only AOR, Device, Contact, CallID,
 	// CSeq, Node, Source, RegisteredAt and ExpiresAt count.
 	Binding
 	Action Action
@@ -59,11 +59,11 @@ type Status string
 
 // The statuses of binding.register.
 const (
-	Stored    Status = "stored"    // new device, or its push address changed
-	Refreshed Status = "refreshed" // known device, same push address
-	Removed   Status = "removed"   // the binding is gone
-	Queried   Status = "queried"   // capability query, RFC 8599 section 4.1.1
-	None      Status = "none"      // no push data, nothing to store
-	Refused   Status = "refused"   // the provider or app is not served here
-	Stale     Status = "stale"     // a newer REGISTER of the same Call-ID was seen
+	StatusStored    Status = "stored"    // new device, or its push address changed
+	StatusRefreshed Status = "refreshed" // known device, same push address
+	StatusRemoved   Status = "removed"   // the binding is gone
+	StatusQueried   Status = "queried"   // capability query, RFC 8599 section 4.1.1
+	StatusNone      Status = "none"      // no push data, nothing to store
+	StatusRefused   Status = "refused"   // the provider or app is not served here
+	StatusStale     Status = "stale"     // a newer REGISTER of the same Call-ID was seen
 )

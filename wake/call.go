@@ -8,57 +8,72 @@ import (
 	"time"
 
 	"github.com/sipwake/sipwake/push"
+	"github.com/sipwake/sipwake/trace"
 )
 
-// call is a wake that this instance owns: what became of each device, so
-// that the node can stop holding as soon as there is nobody left to wait for.
-type call struct {
-	wake Wake
-	node Node
-	// ctx ends with the wake; queued pushes are dropped then.
-	ctx    context.Context
-	cancel context.CancelFunc
+// MaxRing is how long a request may go on after its hold time, unless its wake.end
+// comes: phones that have come back ring. It is longer than timer C of a proxy
+// (RFC 3261 section 16.6).
+const MaxRing = 5 * time.Minute
 
+// call is a wake that this instance owns, from wake.start to wake.end, and what
+// has become of each device.
+//
+// Its context ends with the hold time: then nobody is pushed or signalled any more,
+// but phones may ring, and the call is known until it has ended.
+type call struct {
+	wake   Wake
+	node   Node
 	values push.Values // of its pushes
+	traces *trace.Log
+
+	ctx  context.Context
+	stop context.CancelFunc
 
 	mu      sync.Mutex
-	started bool // start has queued every push
-	ended   bool
-	reason  EndReason // of its wake.end, once there was one
-	settled bool
+	queued  bool // every device of wake.start has been added
+	settled bool // the node has been told to stop holding
+	counted bool // devices that did not answer have been counted
+	closed  bool // it is no longer among the calls
+	reason  EndReason
 	devices map[string]*device
-	timer   *time.Timer // at the deadline
+	timer   *time.Timer // at the end of the hold time, then at that of MaxRing
 }
 
 // device is one device of a call.
 type device struct {
-	binding  Binding // zero for a device that cannot be pushed
-	state    deviceState
-	accepted bool        // the push service took its push
-	told     bool        // it was sent a cancel push
-	refusal  push.Reason // why its push was refused without a try
-	withheld *time.Timer // its push waits; nil when it does not
+	binding   Binding // zero for a device that cannot be pushed
+	state     deviceState
+	accepted  bool        // the push service took its push
+	cancelled bool        // it was sent a cancel push
+	refusal   push.Reason // why its push was refused without a try
+	delayed   *time.Timer // its push waits; nil when it does not
+	pushNow   func()      // sends the push that waits
 }
 
 type deviceState int
 
 const (
-	waiting     deviceState = iota // pushed, about to be pushed, or about to be signalled
-	unreachable                    // its push failed for good
-	back                           // the node has added it
+	deviceWaiting     deviceState = iota // pushed, about to be pushed, or about to be signalled
+	deviceUnreachable                    // its push failed for good
+	deviceBack                           // it has registered, and the node has added it
 )
 
 type callKey struct{ node, call, aor string }
 
 func (w Wake) key() callKey { return callKey{w.Node, w.Call, w.AOR} }
 
-// calls holds the open calls that this instance owns.
+func (w Wake) head() trace.Head {
+	return trace.Head{ID: w.ID, AOR: w.AOR, Node: w.Node, CallID: w.CallID, Kind: string(w.Kind), StartedAt: w.StartedAt}
+}
+
+// calls holds the calls that this instance owns.
 type calls struct {
 	mu    sync.Mutex
 	byKey map[callKey]*call
 }
 
-// add reports false if the call is open already.
+// add reports false if the call is known already.
 func (c *calls) add(cl *call) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -69,22 +84,22 @@ func (c *calls) add(cl *call) bool {
 	return true
 }
 
-func (c *calls) get(w Wake) *call {
+func (c *calls) get(k callKey) *call {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.byKey[w.key()]
+	return c.byKey[k]
 }
 
-// take removes the call and ends its context. It returns nil if the call was
-// not started here or has been taken.
-func (c *calls) take(k callKey) *call {
+// take removes the call; with one given, only if it is that one. It returns nil
+// if there is none.
+func (c *calls) take(k callKey, one *call) *call {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	cl := c.byKey[k]
-	delete(c.byKey, k)
-	c.mu.Unlock()
-	if cl != nil {
-		cl.end()
+	if one != nil && cl != one {
+		return nil
 	}
+	delete(c.byKey, k)
 	return cl
 }
 
@@ -100,205 +115,237 @@ func (c *calls) dropAll() {
 	c.byKey = make(map[callKey]*call)
 	c.mu.Unlock()
 	for _, cl := range all {
-		cl.end()
+		cl.stopHolding()
+		cl.timer.Stop()
 	}
 }
 
-func (cl *call) end() {
-	cl.mu.Lock()
-	cl.ended = true
-	if cl.timer != nil {
-		cl.timer.Stop()
+// open makes the wake a call of this instance, or returns nil if it is one already.
+func (s *Service) open(w Wake, n Node) *call {
+	cl := &call{wake: w, node: n, values: valuesOf(w), traces: s.traces, devices: make(map[string]*device)}
+	cl.ctx, cl.stop = context.WithCancel(s.ctx)
+	left := time.Until(w.Deadline)
+	if left <= 0 {
+		cl.stop() // adopted after its hold time
 	}
+	cl.mu.Lock() // the timer may fire before it is stored
+	defer cl.mu.Unlock()
+	if !s.calls.add(cl) {
+		cl.stop()
+		return nil
+	}
+	s.metrics.open.Inc()
+	cl.timer = time.AfterFunc(left, func() { s.holdOver(cl) })
+	return cl
+}
+
+// holdOver ends the hold time of the call. Phones that came back may go on ringing.
+func (s *Service) holdOver(cl *call) {
+	cl.stopHolding()
+	cl.event(trace.HoldOver, "", "")
+	s.countUnanswered(cl)
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	if !cl.closed {
+		cl.timer = time.AfterFunc(time.Until(cl.wake.Deadline.Add(MaxRing)), func() { s.forget(cl) })
+	}
+}
+
+// forget drops a call whose wake.end never came: its node died, or cannot reach
+// sipwake.
+func (s *Service) forget(cl *call) {
+	if s.calls.take(cl.wake.key(), cl) != nil {
+		s.metrics.open.Dec()
+	}
+}
+
+// close removes the call and ends its hold time. It returns nil if this instance
+// does not own it, or has closed it already.
+func (s *Service) close(k callKey) *call {
+	cl := s.calls.take(k, nil)
+	if cl == nil {
+		return nil
+	}
+	cl.stopHolding()
+	cl.mu.Lock()
+	cl.closed = true
+	cl.timer.Stop()
+	cl.mu.Unlock()
+	s.signals.drop(k)
+	s.metrics.open.Dec()
+	return cl
+}
+
+// stopHolding drops the pushes that wait.
+func (cl *call) stopHolding() {
+	cl.mu.Lock()
 	for _, d := range cl.devices {
 		d.release()
 	}
 	cl.mu.Unlock()
-	cl.cancel()
+	cl.stop()
 }
 
-// release stops the timer of a withheld push; it tells whether one was waiting.
-func (d *device) release() bool {
-	if d.withheld == nil {
-		return false
+// event adds a step to the call's timeline.
+func (cl *call) event(name trace.EventName, device, detail string) {
+	cl.traces.Add(cl.wake.ID, trace.Event{At: time.Now(), Name: name, Device: device, Detail: detail})
+}
+
+// release stops the timer of a push that waits, and returns what sends it; nil if
+// none waits.
+func (d *device) release() func() {
+	if d.delayed == nil || !d.delayed.Stop() {
+		return nil
 	}
-	waiting := d.withheld.Stop()
-	d.withheld = nil
-	return waiting
+	d.delayed = nil
+	return d.pushNow
 }
 
-// verdict is what follows from a change of a call's devices.
-type verdict int
+// decision is what follows from a change of a call's devices.
+type decision int
 
 const (
-	wait       verdict = iota
-	nobodyLeft         // every device is unreachable: dead fast
-	everyone           // every device that could come back has
+	goOn         decision = iota
+	nobodyLeft            // every device is unreachable: dead fast
+	everyoneBack          // every device that could come back has
 )
 
-// add notes a device that is waited for.
-func (cl *call) add(key string, b Binding) {
-	cl.mu.Lock()
-	defer cl.mu.Unlock()
-	cl.devices[key] = &device{binding: b}
-}
-
-// set notes a device's state and says what follows. A device that is back stays
-// so. Anything but wait is said once.
-func (cl *call) set(key string, st deviceState) verdict {
+// add notes a device that is waited for. One that came back before it was added
+// stays so: add reports false then.
+func (cl *call) add(key string, b Binding) bool {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
 	d := cl.devices[key]
-	if d == nil { // one that registered for the first time meanwhile
+	if d == nil {
 		d = &device{}
 		cl.devices[key] = d
 	}
-	if d.state != back {
-		d.state = st
+	if b.AOR != "" {
+		d.binding = b
 	}
-	if st == back {
-		d.release()
+	return d.state != deviceBack
+}
+
+// setBack notes that the device came back and was added to the call. One that was
+// not known has registered for the first time. Anything but goOn is said once.
+func (cl *call) setBack(key string) decision {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	d := cl.devices[key]
+	if d == nil {
+		d = &device{}
+		cl.devices[key] = d
 	}
-	return cl.verdict()
+	d.state = deviceBack
+	d.release()
+	return cl.decide()
+}
+
+// setUnreachable notes that the device's push failed for good. A device that is
+// back stays so.
+func (cl *call) setUnreachable(key string) decision {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	if d := cl.devices[key]; d != nil && d.state == deviceWaiting {
+		d.state = deviceUnreachable
+	}
+	return cl.decide()
+}
+
+// allQueued says that no device will be added by wake.start any more.
+func (cl *call) allQueued() decision {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	cl.queued = true
+	return cl.decide()
+}
+
+func (cl *call) decide() decision {
+	if !cl.queued || cl.settled || cl.ctx.Err() != nil {
+		return goOn
+	}
+	next := nobodyLeft
+	for _, d := range cl.devices {
+		switch d.state {
+		case deviceWaiting:
+			return goOn
+		case deviceBack:
+			next = everyoneBack
+		}
+	}
+	cl.settled = true
+	return next
 }
 
 func (cl *call) isBack(key string) bool {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
 	d := cl.devices[key]
-	return d != nil && d.state == back
+	return d != nil && d.state == deviceBack
 }
 
-// withhold has f called after a while, unless the device proves awake or the
-// call ends before.
-func (cl *call) withhold(key string, after time.Duration, f func()) {
+// delay has f called after a while, unless the device proves to be awake or the
+// hold time ends before.
+func (cl *call) delay(key string, after time.Duration, f func()) {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
-	if d := cl.devices[key]; !cl.ended && d.state == waiting {
-		d.withheld = time.AfterFunc(after, f)
+	if d := cl.devices[key]; cl.ctx.Err() == nil && d.state == deviceWaiting {
+		d.pushNow = f
+		d.delayed = time.AfterFunc(after, f)
 	}
 }
 
-// released tells once that the device's withheld push need not be sent.
-func (cl *call) released(key string) bool {
+// hurry sends the device's push now, if it waits.
+func (cl *call) hurry(key string) {
 	cl.mu.Lock()
-	defer cl.mu.Unlock()
-	d := cl.devices[key]
-	return d != nil && d.release()
-}
-
-// over notes why the call ended.
-func (cl *call) over(reason EndReason) {
-	cl.mu.Lock()
-	defer cl.mu.Unlock()
-	cl.reason = reason
-}
-
-// each calls f with every device that can be pushed. The call must have ended.
-func (cl *call) each(f func(*device)) {
-	cl.mu.Lock()
-	defer cl.mu.Unlock()
-	for _, d := range cl.devices {
-		if d.binding.AOR != "" {
-			f(d)
-		}
+	var push func()
+	if d := cl.devices[key]; d != nil {
+		push = d.release()
+	}
+	cl.mu.Unlock()
+	if push != nil {
+		push()
 	}
 }
 
-// allQueued says that no device will be added by start any more.
-func (cl *call) allQueued() verdict {
-	cl.mu.Lock()
-	defer cl.mu.Unlock()
-	cl.started = true
-	return cl.verdict()
-}
-
-func (cl *call) verdict() verdict {
-	if !cl.started || cl.ended || cl.settled {
-		return wait
-	}
-	v := nobodyLeft
-	for _, d := range cl.devices {
-		switch d.state {
-		case waiting:
-			return wait
-		case back:
-			v = everyone
-		}
-	}
-	cl.settled = true
-	return v
-}
-
-// newCall opens a call, or returns nil if it is open here already.
-func (s *Service) newCall(w Wake, n Node) *call {
-	cl := &call{wake: w, node: n, values: values(w), devices: make(map[string]*device)}
-	cl.ctx, cl.cancel = context.WithCancel(s.ctx)
-	if !s.calls.add(cl) {
-		cl.cancel()
-		return nil
-	}
-	s.metrics.open.Inc()
-	cl.mu.Lock()
-	defer cl.mu.Unlock()
-	if !cl.ended {
-		cl.timer = time.AfterFunc(time.Until(w.Deadline), func() {
-			if s.endCall(w.key()) != nil {
-				s.strikeUnanswered(cl)
-			}
-		})
-	}
-	return cl
-}
-
-// endCall forgets the call and drops the pushes that wait. It returns nil if the
-// call was not started here or is over.
-func (s *Service) endCall(k callKey) *call {
-	cl := s.calls.take(k)
-	if cl != nil {
-		s.metrics.open.Dec()
-	}
-	return cl
-}
-
-// pushed takes the outcome of one device's push.
-func (s *Service) pushed(cl *call, b Binding, req push.Request, o push.Outcome) {
-	if o.Reason == push.Accepted {
-		s.traces.add(cl.wake, time.Now(), eventAccepted, b.Device, string(req.Provider))
-		cl.accepted(b.Device, func(d *device) { s.tellCancelled(cl, d) })
-		if s.peers != nil {
-			s.peers.Pushed(cl.wake, b.Device)
-		}
-		s.judge(b, req, o)
-		return
-	}
-	s.traces.add(cl.wake, time.Now(), eventPushFailed, b.Device, failure(o))
-	if o.Reason == push.ShutDown && s.peers != nil {
-		return // the instance that adopts the wake pushes
-	}
-	if o.Tries == 0 {
-		cl.refused(b.Device, o.Reason)
-	}
-	s.follow(cl, cl.set(b.Device, unreachable))
-	s.judge(b, req, o)
-}
-
-// accepted notes that the push service took the device's push. If the call has
-// ended while the push was under way, it calls late with the device.
-func (cl *call) accepted(key string, late func(*device)) {
+// awake notes that the device is awake: it answers the request that it was rung
+// for. It reports whether its push was still waiting.
+func (cl *call) awake(key string) (waited bool, next decision) {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
 	d := cl.devices[key]
-	if d == nil {
-		return
+	if d == nil || d.release() == nil {
+		return false, goOn
 	}
-	d.accepted = true
-	if cl.reason != "" && late != nil {
-		late(d)
-	}
+	d.state = deviceBack
+	return true, cl.decide()
 }
 
-func (cl *call) refused(key string, reason push.Reason) {
+// named returns the device that a node names by the Call-ID of its registration,
+// or by its Contact URI; "" if there is none.
+func (cl *call) named(name string) string {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	for key, d := range cl.devices {
+		if d.binding.named(name) {
+			return key
+		}
+	}
+	return ""
+}
+
+// accept notes that the push service took the device's push. It reports whether
+// the call had ended by then.
+func (cl *call) accept(key string) (ended bool) {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	if d := cl.devices[key]; d != nil {
+		d.accepted = true
+	}
+	return cl.reason != ""
+}
+
+func (cl *call) refuse(key string, reason push.Reason) {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
 	if d := cl.devices[key]; d != nil {
@@ -306,19 +353,49 @@ func (cl *call) refused(key string, reason push.Reason) {
 	}
 }
 
-func failure(o push.Outcome) string {
-	if o.Detail == "" {
-		return string(o.Reason)
-	}
-	return string(o.Reason) + ": " + o.Detail
+// refusal is why the device's push was refused at once, empty if it was not. A
+// push that was tried and failed already counts as sent: the node hears of it by
+// a signal.
+func (cl *call) refusal(key string) push.Reason {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	return cl.devices[key].refusal
 }
 
-// follow tells the node to stop holding when there is nobody left to wait for.
-func (s *Service) follow(cl *call, v verdict) {
-	switch v {
-	case nobodyLeft:
-		s.giveUp(cl, 0)
-	case everyone:
-		s.giveUp(cl, s.settings.Load().Settle)
+// end notes why the call ended.
+func (cl *call) end(reason EndReason) {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	cl.reason = reason
+}
+
+// outcome is what has become of a device, as the end of its call finds it.
+type outcome struct {
+	binding  Binding
+	accepted bool // the push service took its push
+	back     bool
+}
+
+// outcomes returns what has become of each device that can be pushed.
+func (cl *call) outcomes() []outcome {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	list := make([]outcome, 0, len(cl.devices))
+	for _, d := range cl.devices {
+		if d.binding.AOR != "" {
+			list = append(list, outcome{d.binding, d.accepted, d.state == deviceBack})
+		}
 	}
+	return list
+}
+
+// countOnce reports whether the devices that did not answer are to be counted now.
+func (cl *call) countOnce() bool {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	if cl.counted {
+		return false
+	}
+	cl.counted = true
+	return true
 }

@@ -1,22 +1,26 @@
 package wake
 
-import "time"
+import (
+	"time"
+
+	"github.com/sipwake/sipwake/limit"
+)
 
 // Config holds the rules' settings.
 type Config struct {
 	// MaxHold is the longest time a node is told to hold a request, and what a
 	// wake.start that names no time gets. Default 40s.
 	MaxHold time.Duration `yaml:"max_hold"`
-	// Recent is how long a device counts as awake after its REGISTER: it is
-	// signalled, not pushed. Default 3s.
+	// Recent is how long a device may count as awake after its REGISTER: it is
+	// signalled at once, and pushed after PushDelay if it says nothing. Default 3s.
 	Recent time.Duration `yaml:"recent"`
-	// Settle is how long a node goes on holding once every device of the wake
-	// is back, for one whose connection dies in that moment. Default 3s.
-	Settle time.Duration `yaml:"settle"`
-	// Withhold is how long the push to a device waits that is being rung already,
-	// because a connection that looks alive may belong to a phone that sleeps.
+	// Linger is how long a node goes on holding once every device of the wake is
+	// back, for one whose connection dies in that moment. Default 3s.
+	Linger time.Duration `yaml:"linger" was:"settle"`
+	// PushDelay is how long the push to a device waits that is being rung, or that
+	// registered within Recent: it may be awake, and is pushed if it says nothing.
 	// Default 1s.
-	Withhold time.Duration `yaml:"withhold"`
+	PushDelay time.Duration `yaml:"push_delay" was:"withhold"`
 	// MinExpires refuses REGISTERs with push data that ask for less with 423
 	// (RFC 8599 section 5.3); 0 accepts any.
 	MinExpires time.Duration `yaml:"min_expires"`
@@ -28,15 +32,16 @@ type Config struct {
 	// Refresh wakes devices before their registration ends.
 	Refresh RefreshConfig `yaml:"refresh"`
 	// Limits bounds the pushes that callers can cause.
-	Limits LimitsConfig `yaml:"limits"`
+	Limits limit.CallsConfig `yaml:"limits"`
 	// Reject555 answers REGISTERs whose push service or app is not served here
 	// with 555 (RFC 8599 section 8.1); else their push data is passed over.
 	Reject555 bool `yaml:"reject_555"`
 	// SendTTL is how long a push of push.send is worth delivering, unless the
 	// request says. Default 1h.
 	SendTTL time.Duration `yaml:"send_ttl"`
-	// Signals bounds how many signals to nodes are under way. Default 4096.
-	Signals int `yaml:"signals"`
+	// SignalsPerNode bounds the signals to one node that are under way at once;
+	// further ones wait. More than the node's connections is of no use. Default 64.
+	SignalsPerNode int `yaml:"signals_per_node" was:"signals"`
 	// Traces is how many wakes are remembered for wake.trace. Default 2048.
 	Traces int `yaml:"traces"`
 }
@@ -77,15 +82,15 @@ type RefreshConfig struct {
 func (c *Config) SetDefaults() {
 	setDefault(&c.MaxHold, 40*time.Second)
 	setDefault(&c.Recent, 3*time.Second)
-	setDefault(&c.Settle, 3*time.Second)
+	setDefault(&c.Linger, 3*time.Second)
 	setDefault(&c.SendTTL, time.Hour)
-	setDefault(&c.Signals, 4096)
-	setDefault(&c.Withhold, time.Second)
+	setDefault(&c.SignalsPerNode, 64)
+	setDefault(&c.PushDelay, time.Second)
 	if c.Remove.Rejected == nil {
 		two := 2
 		c.Remove.Rejected = &two
 	}
-	c.Limits.setDefaults()
+	c.Limits.SetDefaults()
 	setDefault(&c.Refresh.Before, 180*time.Second)
 	setDefault(&c.Refresh.Spread, time.Minute)
 	setDefault(&c.Refresh.Every, 30*time.Second)
@@ -108,9 +113,9 @@ func (c *Config) Validate(report func(field, problem string)) {
 	}
 	between("max_hold", c.MaxHold, time.Second, 3*time.Minute)
 	between("recent", c.Recent, 10*time.Millisecond, time.Minute)
-	between("settle", c.Settle, time.Millisecond, time.Minute)
+	between("linger", c.Linger, time.Millisecond, time.Minute)
 	between("send_ttl", c.SendTTL, time.Second, 28*24*time.Hour)
-	between("withhold", c.Withhold, time.Millisecond, 10*time.Second)
+	between("push_delay", c.PushDelay, time.Millisecond, 10*time.Second)
 	between("min_expires", c.MinExpires, 0, time.Hour)
 	between("refresh.before", c.Refresh.Before, 120*time.Second, time.Hour)
 	between("refresh.spread", c.Refresh.Spread, 0, time.Hour)
@@ -121,9 +126,9 @@ func (c *Config) Validate(report func(field, problem string)) {
 			report("remove."+field, "must not be negative")
 		}
 	}
-	c.Limits.validate(report)
-	if c.Signals < 1 {
-		report("signals", "must be at least 1")
+	c.Limits.Validate(func(field, problem string) { report("limits."+field, problem) })
+	if c.SignalsPerNode < 1 || c.SignalsPerNode > 10_000 {
+		report("signals_per_node", "must be from 1 to 10000")
 	}
 	if c.Traces < 1 {
 		report("traces", "must be at least 1")

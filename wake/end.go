@@ -2,8 +2,12 @@ package wake
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/sipwake/sipwake/push"
+	"github.com/sipwake/sipwake/trace"
 )
 
 // EndReason is why a held request ended.
@@ -11,51 +15,51 @@ type EndReason string
 
 // The reasons of wake.end.
 const (
-	Answered  EndReason = "answered"
-	Cancelled EndReason = "cancelled"
-	TimedOut  EndReason = "timeout"
-	UserBusy  EndReason = "busy"
-	Declined  EndReason = "declined"
-	Failed    EndReason = "failed"
+	EndAnswered  EndReason = "answered"
+	EndCancelled EndReason = "cancelled"
+	EndTimeout   EndReason = "timeout"
+	EndBusy      EndReason = "busy"
+	EndDeclined  EndReason = "declined"
+	EndFailed    EndReason = "failed"
 )
 
-var reasons = []EndReason{Answered, Cancelled, TimedOut, UserBusy, Declined, Failed}
+var endReasons = []EndReason{EndAnswered, EndCancelled, EndTimeout, EndBusy, EndDeclined, EndFailed}
 
 // EndParams are the parameters of wake.end: a held request has ended.
 type EndParams struct {
 	Node   string
 	AOR    string
-	CallID string
 	Call   string
 	Reason EndReason
 	Code   int // final SIP status, 0 if unknown
 }
 
-// End ends a wake: pushes that wait are dropped, and no device is signalled for
-// it any more. It may come before its Start. It tells whether the wake was open.
+// End ends a wake: pushes that wait are dropped, no device is signalled for it any
+// more, and devices that were pushed are told what they need to know. It may come
+// before its Start, and long after the hold time. It reports whether the wake was
+// known.
 func (s *Service) End(ctx context.Context, p EndParams) (bool, error) {
 	if _, err := s.node(p.Node); err != nil {
 		return false, err
 	}
-	aor, err := cleanAOR(p.AOR)
+	aor, err := CleanAOR(p.AOR)
 	if err != nil {
 		return false, err
 	}
-	if err := checkID("call", p.Call); err != nil {
+	if err := CheckID("call", p.Call); err != nil {
 		return false, err
 	}
-	known := false
-	for _, r := range reasons {
-		known = known || r == p.Reason
-	}
-	if !known {
+	if !slices.Contains(endReasons, p.Reason) {
 		return false, &ParamError{"reason", "must be answered, cancelled, timeout, busy, declined or failed"}
 	}
+	key := callKey{p.Node, p.Call, aor}
 	ended, err := s.store.End(ctx, aor, p.Node, p.Call)
 	// Also when the store is away: no push is sent for a call that is over.
-	cl := s.endCall(callKey{p.Node, p.Call, aor})
-	if cl != nil {
-		s.aftermath(cl, p.Reason)
+	cl := s.close(key)
+	s.signals.drop(key)
+	owner := cl != nil && (!ended.Known || ended.Wake.Owner == s.instance)
+	if owner {
+		s.afterEnd(cl, p.Reason)
 	}
 	if err != nil {
 		return false, err
@@ -63,17 +67,150 @@ func (s *Service) End(ctx context.Context, p EndParams) (bool, error) {
 	if !ended.Known {
 		return false, nil
 	}
-	if cl == nil {
-		s.announce(ended.Wake, NewsEnded, string(p.Reason))
+	w := ended.Wake
+	if !owner {
+		s.publish(w, EventEnded, string(p.Reason))
 	}
-	now := time.Now()
 	s.metrics.ends.WithLabelValues(string(p.Reason)).Inc()
-	s.traces.start(ended.Wake) // of another instance's wake this is its own part
-	s.traces.add(ended.Wake, now, eventEnded, "", string(p.Reason))
-	s.traces.setReason(ended.Wake, p.Reason)
-	s.log.Info("wake ended", "aor", aor, "call_id", ended.Wake.CallID, "node", p.Node, "kind", ended.Wake.Kind,
-		"reason", p.Reason, "code", p.Code, "seconds", now.Sub(ended.Wake.StartedAt).Seconds())
+	s.traces.Begin(w.head()) // of another instance's wake this is its own part
+	s.event(w, trace.Ended, "", string(p.Reason))
+	s.traces.SetReason(w.ID, string(p.Reason))
+	s.log.Info("wake ended", "aor", aor, "call_id", w.CallID, "node", p.Node, "kind", w.Kind,
+		"reason", p.Reason, "code", p.Code, "seconds", time.Since(w.StartedAt).Seconds())
 	return true, nil
+}
+
+const (
+	// cancelTTL is how long it is worth telling a device that the call is over.
+	cancelTTL = 30 * time.Second
+	// missedTTL is how long it is worth telling of a missed call.
+	missedTTL = 24 * time.Hour
+)
+
+// afterEnd tells devices that were woken for nothing, and counts failures against
+// bindings.
+func (s *Service) afterEnd(cl *call, reason EndReason) {
+	if reason == EndFailed {
+		s.countFailed(cl)
+	}
+	if reason != EndAnswered {
+		s.countUnanswered(cl)
+	}
+	if cl.wake.Kind != push.Call {
+		return
+	}
+	cl.end(reason)
+	for _, o := range cl.outcomes() {
+		s.tellOver(cl, o.binding.Device)
+		if s.policy(&o.binding).MissedCall && reason != EndAnswered && reason != EndDeclined {
+			s.tell(cl, o.binding, push.Custom, missedCall(cl.values), missedTTL)
+		}
+	}
+}
+
+// tellOver sends the device a cancel push, once, if its app wants one.
+func (s *Service) tellOver(cl *call, device string) {
+	if b, ok := cl.takeCancel(device, func(b *Binding) push.CancelRule { return s.policy(b).Cancel }); ok {
+		s.tell(cl, b, push.Cancel, cl.values, cancelTTL)
+	}
+}
+
+// takeCancel reports whether the device is to be told that the call is over. One
+// that is back hears it from SIP. It says so once.
+func (cl *call) takeCancel(key string, rule func(*Binding) push.CancelRule) (Binding, bool) {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	d := cl.devices[key]
+	if d == nil || d.cancelled || cl.wake.Kind != push.Call {
+		return Binding{}, false
+	}
+	pushed := d.accepted && d.state != deviceBack
+	switch rule(&d.binding) {
+	case push.CancelUnanswered:
+		d.cancelled = pushed && cl.reason != EndAnswered
+	case push.CancelPushed:
+		d.cancelled = pushed
+	case push.CancelAlways:
+		d.cancelled = true
+	}
+	return d.binding, d.cancelled
+}
+
+func missedCall(v push.Values) push.Values {
+	who := v.Display
+	if who == "" {
+		who = v.User
+	}
+	v.Title, v.Body = "Missed call", who
+	return v
+}
+
+// tell sends a push about a call that is over. A device without a token for it (an
+// iPhone with a voip token only) learns it from SIP.
+func (s *Service) tell(cl *call, b Binding, k push.Kind, v push.Values, ttl time.Duration) {
+	p := DevicePush{Binding: b, Kind: k, Values: v, Deadline: time.Now().Add(ttl)}
+	req, reason := s.request(&p)
+	if reason != "" {
+		return
+	}
+	cl.event(trace.Pushing, b.Device, string(k))
+	s.send(s.ctx, &p, req, func(o push.Outcome) {
+		if o.Reason == push.Accepted {
+			cl.event(trace.Accepted, b.Device, string(k))
+		} else {
+			cl.event(trace.Failed, b.Device, failure(o))
+		}
+	})
+}
+
+// ProgressParams are the parameters of wake.progress: the first provisional
+// answer of a contact that was rung.
+type ProgressParams struct {
+	Node    string
+	AOR     string
+	Call    string
+	Contact string // as it was named in Live
+}
+
+// Progress notes that a device that was being rung is awake: its push is not
+// sent. It reports whether the push was still waiting; of a wake that another
+// instance owns it does not know.
+func (s *Service) Progress(_ context.Context, p ProgressParams) (withheld bool, err error) {
+	if _, err := s.node(p.Node); err != nil {
+		return false, err
+	}
+	aor, err := CleanAOR(p.AOR)
+	if err != nil {
+		return false, err
+	}
+	if err := CheckID("call", p.Call); err != nil {
+		return false, err
+	}
+	if p.Contact == "" {
+		return false, &ParamError{"contact", "is missing"}
+	}
+	w := Wake{Node: p.Node, Call: p.Call, AOR: aor}
+	cl := s.calls.get(w.key())
+	if cl == nil {
+		s.publish(w, EventRings, p.Contact)
+		return false, nil
+	}
+	return s.rings(cl, p.Contact), nil
+}
+
+// rings drops the push of the device that a node names, if it waits. It reports
+// whether it did.
+func (s *Service) rings(cl *call, name string) bool {
+	key := cl.named(name)
+	if key == "" {
+		return false
+	}
+	waited, next := cl.awake(key)
+	if waited {
+		cl.event(trace.Answering, key, "")
+		s.follow(cl, next)
+	}
+	return waited
 }
 
 // userPart returns the user part of a SIP URI, or the whole without its scheme.

@@ -56,31 +56,31 @@ func (s *Service) level() LoadLevel {
 	return level
 }
 
-// pace follows how long the store takes for a REGISTER or a wake: the mean of the
-// last ones, of which each counts an eighth. Safe for concurrent use.
-type pace struct {
+// latency follows how long the store takes for a REGISTER or a wake: the mean of
+// the last ones, of which each counts an eighth. Safe for concurrent use.
+type latency struct {
 	mean atomic.Int64 // nanoseconds
 	at   atomic.Int64 // of the last answer, Unix nanoseconds
 }
 
 const (
-	// slowest is the pace that counts as no capacity left: proxies wait a little
-	// longer than this for an answer.
-	slowest = 300 * time.Millisecond
-	// paceFor is how long a pace tells something when nothing is asked any more.
-	paceFor = 2 * time.Second
+	// maxLatency is the latency that counts as no capacity left: proxies wait a
+	// little longer than this for an answer.
+	maxLatency = 300 * time.Millisecond
+	// latencyTTL is how long the mean counts when no request comes.
+	latencyTTL = 2 * time.Second
 )
 
-func (p *pace) observe(began time.Time) {
+func (l *latency) observe(began time.Time) {
 	now := time.Now()
-	mean := p.mean.Load()
-	p.mean.Store(mean + (int64(now.Sub(began))-mean)/8) // one that gets lost in a race does no harm
-	p.at.Store(now.UnixNano())
+	mean := l.mean.Load()
+	l.mean.Store(mean + (int64(now.Sub(began))-mean)/8) // one that gets lost in a race does no harm
+	l.at.Store(now.UnixNano())
 }
 
-func (p *pace) share() float64 {
-	if time.Since(time.Unix(0, p.at.Load())) > paceFor {
+func (l *latency) share() float64 {
+	if time.Since(time.Unix(0, l.at.Load())) > latencyTTL {
 		return 0
 	}
-	return min(float64(p.mean.Load())/float64(slowest), 1)
+	return min(float64(l.mean.Load())/float64(maxLatency), 1)
 }

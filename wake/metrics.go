@@ -3,6 +3,7 @@ package wake
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/sipwake/sipwake/limit"
 	"github.com/sipwake/sipwake/pnparam"
 )
 
@@ -14,11 +15,10 @@ type metrics struct {
 	limited   *prometheus.CounterVec   // by limit
 	ends      *prometheus.CounterVec   // by reason
 	open      prometheus.Gauge         // wakes this instance started
-	woken     *prometheus.HistogramVec // push to REGISTER, by provider
+	woken     *prometheus.HistogramVec // wake.start to REGISTER, by provider
 	signals   *prometheus.CounterVec   // by node and result
 	signal    prometheus.Histogram     // one signal with its retries
 	removed   *prometheus.CounterVec   // bindings removed, by reason
-	instances prometheus.Gauge
 	adopted   prometheus.Counter
 }
 
@@ -33,7 +33,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		ends: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sipwake_wake_ends_total", Help: "Held requests that ended, by reason."}, []string{"reason"}),
 		open: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "sipwake_wakes_open", Help: "Wakes that this instance owns and that have not ended."}),
+			Name: "sipwake_wakes_open", Help: "Wakes that this instance owns and whose wake.end has not come."}),
 		woken: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "sipwake_wake_seconds", Help: "Time from wake.start to the device's REGISTER.",
 			Buckets: []float64{.05, .1, .2, .4, .7, 1, 1.5, 2, 3, 4, 6, 8, 12, 20, 40}}, []string{"provider"}),
@@ -44,13 +44,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Buckets: prometheus.ExponentialBuckets(.001, 2, 14)}),
 		removed: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sipwake_bindings_removed_total", Help: "Bindings removed, by reason."}, []string{"reason"}),
-		instances: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "sipwake_instances", Help: "Instances that share the store and live; 0 without a shared store."}),
 		adopted: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "sipwake_wakes_adopted_total", Help: "Wakes taken over from instances that ended."}),
 	}
-	reg.MustRegister(m.registers, m.wakes, m.limited, m.ends, m.open, m.woken, m.signals, m.signal, m.removed, m.instances, m.adopted)
-	for _, s := range []Status{Stored, Refreshed, Removed, Queried, None, Refused, Stale} {
+	reg.MustRegister(m.registers, m.wakes, m.limited, m.ends, m.open, m.woken, m.signals, m.signal, m.removed, m.adopted)
+	for _, s := range []Status{StatusStored, StatusRefreshed, StatusRemoved, StatusQueried, StatusNone, StatusRefused, StatusStale} {
 		m.registers.WithLabelValues(string(s))
 	}
 	for _, k := range startKinds {
@@ -58,10 +56,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			m.wakes.WithLabelValues(string(k), string(o))
 		}
 	}
-	for _, l := range []string{limitPair, limitCaller, limitAOR} {
-		m.limited.WithLabelValues(l)
+	for _, l := range limit.CallLimits() {
+		m.limited.WithLabelValues(string(l))
 	}
-	for _, r := range reasons {
+	for _, r := range endReasons {
 		m.ends.WithLabelValues(string(r))
 	}
 	for _, p := range []pnparam.Provider{pnparam.APNs, pnparam.FCM, pnparam.WebPush} {
@@ -72,6 +70,23 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		m.removed.WithLabelValues(r)
 	}
 	return m
+}
+
+// addNode creates the series of a node.
+func (m *metrics) addNode(id string) {
+	for _, a := range []Signal{SignalAdded, SignalDuplicate, SignalUnsent, SignalGone, SignalNoContact, SignalBusy, SignalOK, signalError} {
+		m.signals.WithLabelValues(id, string(a))
+	}
+}
+
+// signalError counts tries without an answer.
+const signalError Signal = "error"
+
+func (m *metrics) countSignal(node string, answer Signal, err error) {
+	if err != nil {
+		answer = signalError
+	}
+	m.signals.WithLabelValues(node, string(answer)).Inc()
 }
 
 // Why bindings are removed: a metric label.

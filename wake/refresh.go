@@ -13,7 +13,7 @@ import (
 // reachable (RFC 8599 section 5.5). Every instance looks through all bindings
 // now and then; a claim in the store lets one of them send each push, once,
 // whoever restarts. Start it in a goroutine of its own; it returns when ctx ends.
-func (s *Service) Refresh(ctx context.Context, sweeper Sweeper) {
+func (s *Service) Refresh(ctx context.Context) {
 	for {
 		cfg := s.settings.Load().Refresh
 		timer := time.NewTimer(cfg.Every)
@@ -26,9 +26,9 @@ func (s *Service) Refresh(ctx context.Context, sweeper Sweeper) {
 		if !cfg.Enabled {
 			continue
 		}
-		err := sweeper.Scan(ctx, func(bindings []Binding) error {
+		err := s.sweeper.Scan(ctx, func(bindings []Binding) error {
 			for _, b := range bindings {
-				if err := s.refreshOne(ctx, sweeper, b, cfg); err != nil {
+				if err := s.refreshOne(ctx, b, cfg); err != nil {
 					return err
 				}
 			}
@@ -43,7 +43,7 @@ func (s *Service) Refresh(ctx context.Context, sweeper Sweeper) {
 // lateFor is how long after its end a registration is still looked at.
 const lateFor = 10 * time.Minute
 
-func (s *Service) refreshOne(ctx context.Context, sweeper Sweeper, b Binding, cfg RefreshConfig) error {
+func (s *Service) refreshOne(ctx context.Context, b Binding, cfg RefreshConfig) error {
 	if b.ExpiresAt.IsZero() { // it ended its registration itself
 		return nil
 	}
@@ -52,9 +52,9 @@ func (s *Service) refreshOne(ctx context.Context, sweeper Sweeper, b Binding, cf
 	key := fmt.Sprintf("%s %s %d", b.AOR, b.Device, b.ExpiresAt.UnixMilli())
 	switch {
 	case left > 0 && left <= cfg.Before+spread(key, cfg.Spread):
-		return s.refreshDue(ctx, sweeper, b, key, left)
+		return s.refreshDue(ctx, b, key, left)
 	case left <= 0 && left > -lateFor:
-		return s.refreshLate(ctx, sweeper, b, key)
+		return s.refreshLate(ctx, b, key)
 	}
 	return nil
 }
@@ -69,30 +69,30 @@ func spread(key string, most time.Duration) time.Duration {
 	return time.Duration(h.Sum64() % uint64(most))
 }
 
-func (s *Service) refreshDue(ctx context.Context, sweeper Sweeper, b Binding, key string, left time.Duration) error {
-	policy := s.pusher.Policy(b.Address.Provider, b.Address.App, b.Address.Environment)
-	req, reason := s.request(b, push.Refresh, push.Values{AOR: b.AOR}, b.ExpiresAt, policy)
+func (s *Service) refreshDue(ctx context.Context, b Binding, key string, left time.Duration) error {
+	p := DevicePush{Binding: b, Kind: push.Refresh, Values: push.Values{AOR: b.AOR}, Deadline: b.ExpiresAt}
+	req, reason := s.request(&p)
 	if reason != "" { // such as an iPhone with a voip token only
 		return nil
 	}
-	mine, err := sweeper.Claim(ctx, "refresh "+key, left+lateFor)
+	mine, err := s.sweeper.Claim(ctx, "refresh "+key, left+lateFor)
 	if err != nil || !mine {
 		return err
 	}
-	s.pusher.Push(s.ctx, req, func(o push.Outcome) { s.judge(b, req, o) })
+	s.send(s.ctx, &p, req, func(push.Outcome) {})
 	return nil
 }
 
 // refreshLate counts a registration that ended although the device was pushed.
-func (s *Service) refreshLate(ctx context.Context, sweeper Sweeper, b Binding, key string) error {
+func (s *Service) refreshLate(ctx context.Context, b Binding, key string) error {
 	limit := s.settings.Load().Remove.RefreshUnanswered
 	if limit == 0 {
 		return nil
 	}
-	mine, err := sweeper.Claim(ctx, "late "+key, 2*lateFor)
+	mine, err := s.sweeper.Claim(ctx, "late "+key, 2*lateFor)
 	if err != nil || !mine {
 		return err
 	}
-	s.strikeBinding(b, removedUnrefreshed, limit, b.RegisteredAt)
+	s.countFailure(&b, removedUnrefreshed, limit, b.RegisteredAt)
 	return nil
 }

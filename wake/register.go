@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/sipwake/sipwake/pnparam"
 	"github.com/sipwake/sipwake/push"
 	"github.com/sipwake/sipwake/secret"
+	"github.com/sipwake/sipwake/trace"
 )
 
 // RegisterParams are the parameters of binding.register: one REGISTER that a
@@ -47,11 +49,11 @@ func (s *Service) Register(ctx context.Context, p RegisterParams) (RegisterResul
 	if _, err := s.node(p.Node); err != nil {
 		return RegisterResult{}, err
 	}
-	aor, err := cleanAOR(p.AOR)
+	aor, err := CleanAOR(p.AOR)
 	if err != nil {
 		return RegisterResult{}, err
 	}
-	if err := checkID("call_id", p.CallID); err != nil {
+	if err := CheckID("call_id", p.CallID); err != nil {
 		return RegisterResult{}, err
 	}
 	parsed, err := pnparam.Parse(pnparam.Register{Contact: p.Contact, Headers: p.Headers})
@@ -69,32 +71,30 @@ func (s *Service) Register(ctx context.Context, p RegisterParams) (RegisterResul
 		return RegisterResult{}, err
 	}
 	if status == ignored {
-		return RegisterResult{Status: None, Code: 200}, nil
+		return RegisterResult{Status: StatusNone, Code: 200}, nil
 	}
 	began := time.Now()
 	stored, err := s.store.Register(ctx, r)
-	s.pace.observe(began)
+	s.latency.observe(began)
 	if err != nil {
 		s.registerBack(stored.Wakes, r) // those known here while the store is away
 		return RegisterResult{}, err
 	}
 	res.Status, res.Devices = stored.Status, stored.Devices
-	if status != "" && stored.Status != Stale {
+	if status != "" && stored.Status != StatusStale {
 		res.Status = status
 	}
 	s.metrics.registers.WithLabelValues(string(res.Status)).Inc()
-	if stored.Status == Removed {
+	if stored.Status == StatusRemoved {
 		s.metrics.removed.WithLabelValues(removedUnbind).Inc()
 	}
 	if !r.Gone {
 		for _, t := range r.Address.Tokens {
-			s.strikes.forget(t.Value, removedNoAnswer, removedUnrefreshed)
+			s.failures.Forget(tokenFailure{t.Value, removedNoAnswer}, tokenFailure{t.Value, removedUnrefreshed})
 		}
 	}
-	for _, w := range stored.Wakes {
-		s.back(w, r)
-		res.Wakes++
-	}
+	s.registerBack(stored.Wakes, r)
+	res.Wakes = len(stored.Wakes)
 	if stored.PreviousAOR != "" {
 		s.moved(ctx, stored.PreviousAOR, r)
 	}
@@ -111,13 +111,13 @@ func (s *Service) decide(ctx context.Context, parsed pnparam.Parsed, r *Registra
 	switch parsed.Intent {
 	case pnparam.Query:
 		res.FeatureCaps = featureCaps(s.pusher.Providers()...)
-		return Queried, nil
+		return StatusQueried, nil
 	case pnparam.Unbind:
 		if err := s.findUnbound(ctx, r, true); err != nil {
 			return "", err
 		}
 		if r.Device != "" { // else there is none, or nobody can tell which
-			r.Action = Unbind
+			r.Action = ActionUnbind
 		}
 		return "", nil
 	case pnparam.None:
@@ -126,8 +126,8 @@ func (s *Service) decide(ctx context.Context, parsed pnparam.Parsed, r *Registra
 			if err := s.findUnbound(ctx, r, false); err != nil {
 				return "", err
 			}
-			if r.Action = Unbind; r.Device == "" {
-				r.Action, r.Device = Seen, device
+			if r.Action = ActionUnbind; r.Device == "" {
+				r.Action, r.Device = ActionSeen, device
 			}
 		}
 		return "", nil
@@ -136,21 +136,21 @@ func (s *Service) decide(ctx context.Context, parsed pnparam.Parsed, r *Registra
 		if cfg.Reject555 && !r.Gone {
 			res.Code = 555
 		}
-		return Refused, nil
+		return StatusRefused, nil
 	}
 	if r.Gone {
 		switch s.pusher.Policy(r.Address.Provider, r.Address.App, r.Address.Environment).Unregister {
 		case push.UnregisterRemove:
-			r.Action = Unbind
+			r.Action = ActionUnbind
 			return "", nil
 		case push.UnregisterIgnore:
 			return ignored, nil
 		}
 	}
-	r.Action = Bind
+	r.Action = ActionBind
 	if left := r.ExpiresAt.Sub(r.RegisteredAt); !r.Gone && left < cfg.MinExpires {
-		r.Action, res.Code, res.MinExpires = Seen, 423, int(cfg.MinExpires.Seconds())
-		return Refused, nil
+		r.Action, res.Code, res.MinExpires = ActionSeen, 423, int(cfg.MinExpires.Seconds())
+		return StatusRefused, nil
 	}
 	res.FeatureCaps = featureCaps(r.Address.Provider)
 	if parsed.PNSReg && cfg.Refresh.Enabled {
@@ -226,12 +226,12 @@ func (s *Service) findUnbound(ctx context.Context, r *Registration, onlyOne bool
 
 // back acts on a device that registered while w is held.
 func (s *Service) back(w Wake, r Registration) {
-	s.traces.start(w) // of another instance's wake this is its own part
-	s.traces.add(w, r.RegisteredAt, eventRegistered, r.Device, r.Source)
-	if r.Action == Bind {
+	s.traces.Begin(w.head()) // of another instance's wake this is its own part
+	s.traces.Add(w.ID, trace.Event{At: r.RegisteredAt, Name: trace.Registered, Device: r.Device, Detail: r.Source})
+	if r.Action == ActionBind {
 		s.metrics.woken.WithLabelValues(string(r.Address.Provider)).Observe(r.RegisteredAt.Sub(w.StartedAt).Seconds())
 	}
-	s.signal(w, r)
+	s.signal(w, r, true)
 }
 
 // moved removes the bindings that r's tokens had under another AOR: the app has
@@ -245,52 +245,43 @@ func (s *Service) moved(ctx context.Context, previous string, r Registration) {
 	}
 }
 
-func (s *Service) remove(ctx context.Context, r Removal, reason string) (int, error) {
-	n, err := s.store.Remove(ctx, r)
-	if err != nil {
-		return 0, err
+// Replayed acts on a REGISTER that the store has taken late. Nodes hear of it that
+// have held a request since before it came.
+func (s *Service) Replayed(ctx context.Context, r Registration, stored Registered) {
+	s.registerBack(stored.Wakes, r)
+	if stored.Status == StatusRemoved {
+		s.metrics.removed.WithLabelValues(removedUnbind).Inc()
 	}
-	if n > 0 {
-		s.metrics.removed.WithLabelValues(reason).Add(float64(n))
-		s.log.Info("binding removed", "aor", r.AOR, "device", r.Device, "token", r.Token, "reason", reason, "bindings", n)
+	if stored.PreviousAOR == "" {
+		return
 	}
-	return n, nil
+	// The phone may have gone from this account to that one since.
+	for _, t := range r.Address.Tokens {
+		list, err := s.store.Bindings(ctx, Query{AOR: stored.PreviousAOR})
+		if err != nil {
+			s.log.Warn("cannot read bindings of the other account", "aor", stored.PreviousAOR, "err", err)
+			return
+		}
+		for _, b := range list {
+			if !b.RegisteredAt.After(r.RegisteredAt) || !b.has(t.Value) {
+				continue
+			}
+			if _, err := s.remove(ctx, Removal{AOR: r.AOR, Token: t.Value, NotAfter: r.RegisteredAt}, removedMoved); err != nil {
+				s.log.Warn("cannot remove binding of the previous account", "aor", r.AOR, "err", err)
+			}
+			return
+		}
+	}
+	s.moved(ctx, stored.PreviousAOR, r)
 }
 
-// Bindings returns the bindings of an AOR, or the one with the token; exactly
-// one of the two is given.
-func (s *Service) Bindings(ctx context.Context, aor string, token secret.Token) ([]Binding, error) {
-	if aor == "" && !token.Empty() {
-		return s.store.Bindings(ctx, Query{Token: token})
+// registerBack signals every node that holds one of the wakes.
+func (s *Service) registerBack(wakes []Wake, r Registration) {
+	for _, w := range wakes {
+		s.back(w, r)
 	}
-	aor, err := cleanAOR(aor)
-	if err != nil {
-		return nil, err
-	}
-	return s.store.Bindings(ctx, Query{AOR: aor})
 }
 
-// RemoveBindings removes bindings on an operator's word: those of an AOR,
-// limited to a device or a token if given, or those with the token anywhere.
-func (s *Service) RemoveBindings(ctx context.Context, aor, device string, token secret.Token) (int, error) {
-	if aor != "" || token.Empty() {
-		aor, err := cleanAOR(aor)
-		if err != nil {
-			return 0, err
-		}
-		return s.remove(ctx, Removal{AOR: aor, Device: device, Token: token}, removedOperator)
-	}
-	bindings, err := s.store.Bindings(ctx, Query{Token: token})
-	if err != nil {
-		return 0, err
-	}
-	total := 0
-	for _, b := range bindings {
-		n, err := s.remove(ctx, Removal{AOR: b.AOR, Device: b.Device, Token: token}, removedOperator)
-		if err != nil {
-			return total, err
-		}
-		total += n
-	}
-	return total, nil
+func (b Binding) has(token secret.Token) bool {
+	return slices.ContainsFunc(b.Address.Tokens, func(t pnparam.Token) bool { return t.Value == token })
 }

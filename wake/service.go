@@ -2,6 +2,7 @@ package wake
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -11,8 +12,20 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/sipwake/sipwake/limit"
 	"github.com/sipwake/sipwake/pnparam"
 	"github.com/sipwake/sipwake/push"
+	"github.com/sipwake/sipwake/trace"
+)
+
+// Errors of the Service besides ParamError and ErrUnavailable.
+var (
+	// ErrUnknownNode says that the request names a node that is not configured.
+	ErrUnknownNode = errors.New("unknown node")
+	// ErrStopped says that the service has been stopped.
+	ErrStopped = errors.New("service stopped")
+	// ErrBusy says that too much of the kind is under way.
+	ErrBusy = errors.New("too busy")
 )
 
 // Pusher sends pushes; push.Dispatcher is one.
@@ -20,7 +33,7 @@ type Pusher interface {
 	// Push never blocks. done is called once, from any goroutine, also from the
 	// caller's. A push whose ctx has ended before a try is dropped.
 	Push(ctx context.Context, r push.Request, done func(push.Outcome))
-	// Serves tells whether an app is configured for the address.
+	// Serves reports whether an app is configured for the address.
 	Serves(p pnparam.Provider, app string, env pnparam.Environment) bool
 	// Providers lists the providers with at least one app.
 	Providers() []pnparam.Provider
@@ -32,35 +45,45 @@ type Pusher interface {
 
 var _ Pusher = (*push.Dispatcher)(nil)
 
+// Deps are the parts that a Service works with. All but Others are required.
+type Deps struct {
+	Store   Store
+	Sweeper Sweeper
+	Pusher  Pusher
+	Traces  *trace.Log
+	Log     *slog.Logger
+	Metrics prometheus.Registerer
+	// Others is nil for a store that one instance has for itself.
+	Others Others
+}
+
 // Service applies the rules. Safe for concurrent use.
 type Service struct {
 	store   Store
-	outbox  Outbox
 	sweeper Sweeper
-	peers   Peers // nil if no other instance shares the store
+	others  Others
 	pusher  Pusher
+	traces  *trace.Log
 	log     *slog.Logger
 	metrics *metrics
-	traces  *traces
 
-	instance string // among the peers; another one after each start
+	instance string // among those that share the store; another one after each start
 
-	settings  atomic.Pointer[settings]
-	calls     calls         // wakes that this instance owns
-	strikes   strikes       // failures in a row
-	storms    storms        // pushes that callers cause
-	questions questions     // to other instances
-	others    atomic.Int64  // instances that live, this one aside
-	pace      pace          // of the store
-	sources   []loadSource  // of the load
-	listings  listings      // lists of all bindings under way
-	slots     chan struct{} // one per goroutine of spawn
+	settings atomic.Pointer[settings]
+	calls    calls                        // that this instance owns
+	signals  *signaller                   // to nodes
+	limits   *limit.Calls                 // of calls that lead to pushes
+	failures limit.Failures[tokenFailure] // in a row
+	latency  latency                      // of the store
+	sources  []loadSource                 // of the load
+	listings listings                     // of all bindings, under way
 
-	ctx     context.Context // ends when Stop's patience does
+	ctx     context.Context // ends when the timeout of Stop does
 	cancel  context.CancelFunc
-	mu      sync.Mutex // orders running.Add against Stop
+	slots   chan struct{} // one for each goroutine of spawn
+	mu      sync.Mutex    // orders running.Add against Stop
 	stopped bool
-	stop    chan struct{}  // closed by Stop: what need not wait goes on at once
+	stop    chan struct{}  // closed by Stop
 	running sync.WaitGroup // of spawn
 }
 
@@ -70,22 +93,27 @@ type settings struct {
 	nodes map[string]Node
 }
 
-// NewService returns a Service with the rules of cfg. The size of the trace and
-// the bound on signals stay as they are here for the life of the Service. peers
-// is nil for a store that one instance has for itself.
-func NewService(cfg Config, nodes map[string]Node, store Store, outbox Outbox, sweeper Sweeper, peers Peers, pusher Pusher, log *slog.Logger, reg prometheus.Registerer) *Service {
+// maxTasks bounds the work on the store that no request waits for: removals, lists
+// and what Go runs.
+const maxTasks = 1024
+
+// New returns a Service with the rules of cfg. SignalsPerNode stays as it is here
+// for the life of the Service. It starts no goroutine. Stop must be called.
+func New(cfg Config, nodes map[string]Node, d Deps) *Service {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Service{
-		store: store, outbox: outbox, sweeper: sweeper, peers: peers, pusher: pusher, log: log, instance: newInstance(), metrics: newMetrics(reg),
-		traces: newTraces(cfg.Traces), slots: make(chan struct{}, cfg.Signals), storms: newStorms(),
-		ctx: ctx, cancel: cancel, stop: make(chan struct{}),
+		store: d.Store, sweeper: d.Sweeper, others: d.Others, pusher: d.Pusher, traces: d.Traces, log: d.Log,
+		metrics: newMetrics(d.Metrics), instance: newInstance(), limits: limit.NewCalls(),
+		ctx: ctx, cancel: cancel, slots: make(chan struct{}, maxTasks), stop: make(chan struct{}),
 	}
 	s.calls.byKey = make(map[callKey]*call)
-	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+	s.signals = newSignaller(ctx, cfg.SignalsPerNode, s.deliver, s.unsignalled)
+	d.Metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "sipwake_load_level", Help: "How busy this instance is, 0 to 4, as service.load says."},
 		func() float64 { return float64(s.level()) }))
-	s.AddLoad("push_queue", pusher.Load)
-	s.AddLoad("store", s.pace.share)
+	s.AddLoad("push_queue", d.Pusher.Load)
+	s.AddLoad("store", s.latency.share)
+	s.AddLoad("signals", s.signals.load)
 	s.Configure(cfg, nodes)
 	return s
 }
@@ -102,14 +130,11 @@ func newInstance() string {
 // Instance returns the name of this instance among those that share its store.
 func (s *Service) Instance() string { return s.instance }
 
-// Configure swaps the settings and the nodes. Wakes under way go on with the
-// node they have.
+// Configure swaps the settings and the nodes.
 func (s *Service) Configure(cfg Config, nodes map[string]Node) {
 	s.settings.Store(&settings{cfg, nodes})
 	for id := range nodes {
-		for _, sig := range []Signal{Added, Dup, Gone, NoContact, Busy, OK, "error"} {
-			s.metrics.signals.WithLabelValues(id, string(sig))
-		}
+		s.metrics.addNode(id)
 	}
 }
 
@@ -123,52 +148,6 @@ func (s *Service) Nodes() []string {
 	return ids
 }
 
-// Stop waits for the signals under way until ctx ends, then cuts them off.
-// Nothing may be called afterwards.
-func (s *Service) Stop(ctx context.Context) error {
-	s.mu.Lock()
-	if !s.stopped {
-		s.stopped = true
-		close(s.stop)
-	}
-	s.mu.Unlock()
-	done := make(chan struct{})
-	go func() {
-		s.running.Wait()
-		close(done)
-	}()
-	var err error
-	select {
-	case <-done:
-	case <-ctx.Done():
-		err = fmt.Errorf("cannot finish signals to nodes: %w", ctx.Err())
-	}
-	s.cancel()
-	<-done
-	s.calls.dropAll()
-	return err
-}
-
-// spawn runs f in a goroutine that Stop waits for, unless too many run already.
-func (s *Service) spawn(f func()) bool {
-	select {
-	case s.slots <- struct{}{}:
-	default:
-		return false
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.stopped {
-		<-s.slots
-		return false
-	}
-	s.running.Go(func() {
-		defer func() { <-s.slots }()
-		f()
-	})
-	return true
-}
-
 func (s *Service) node(id string) (Node, error) {
 	if id == "" {
 		return nil, &ParamError{"node", "is missing"}
@@ -178,4 +157,68 @@ func (s *Service) node(id string) (Node, error) {
 		return nil, fmt.Errorf("%w %q", ErrUnknownNode, id)
 	}
 	return n, nil
+}
+
+// Stop waits for the signals and the work on the store under way until ctx ends,
+// then cuts them off. Nothing may be called afterwards.
+func (s *Service) Stop(ctx context.Context) error {
+	s.mu.Lock()
+	if !s.stopped {
+		s.stopped = true
+		close(s.stop)
+	}
+	s.mu.Unlock()
+	signals := s.signals.drain()
+	done := make(chan struct{})
+	go func() {
+		s.running.Wait()
+		<-signals
+		close(done)
+	}()
+	var err error
+	select {
+	case <-done:
+	case <-ctx.Done():
+		if n := len(s.slots) + s.signals.waiting(); n > 0 {
+			err = fmt.Errorf("cannot finish %d signals to nodes and changes of the store: %w", n, ctx.Err())
+		}
+	}
+	s.cancel()
+	s.signals.close()
+	<-done
+	s.calls.dropAll()
+	return err
+}
+
+// Go runs f in a goroutine that Stop waits for. The context ends when Stop waits
+// no longer. It returns ErrBusy when too much runs already, or ErrStopped; then f
+// is not run.
+func (s *Service) Go(f func(ctx context.Context)) error {
+	select {
+	case s.slots <- struct{}{}:
+	default:
+		return ErrBusy
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped {
+		<-s.slots
+		return ErrStopped
+	}
+	s.running.Go(func() {
+		defer func() { <-s.slots }()
+		f(s.ctx)
+	})
+	return nil
+}
+
+// Stopping reports whether Stop has been called: what is left is for another
+// instance.
+func (s *Service) Stopping() bool {
+	select {
+	case <-s.stop:
+		return true
+	default:
+		return false
+	}
 }

@@ -2,124 +2,103 @@ package wake
 
 import (
 	"context"
-	"math/rand/v2"
 	"time"
+
+	"github.com/sipwake/sipwake/trace"
 )
 
-const (
-	firstPause = 10 * time.Millisecond // between tries, doubling
-	maxPause   = time.Second
-	// A node checks that it has the very registration it is told of. Replication
-	// between nodes can reorder for good, so after this many tries (630 ms) it is
-	// told to take what it has.
-	exactTries = 6
-)
+// exactTries is how often a node is asked for the very registration that it is
+// told of. Replication between nodes can reorder for good, so after that many tries
+// (630 ms) it is told to take what it has.
+const exactTries = 6
 
-// signal tells the node of w that r's device is reachable, again and again until
-// the node has taken it, the request is gone, or the hold time is over.
-func (s *Service) signal(w Wake, r Registration) {
+// signal tells the node of w that r's device is reachable. fresh says that the
+// device registered after the request had come: it is back then.
+func (s *Service) signal(w Wake, r Registration, fresh bool) {
 	node, err := s.node(w.Node)
+	sig := &signal{wake: w, node: node, device: r.key(), registration: r, fresh: fresh}
+	if err == nil {
+		err = s.signals.add(sig, 0)
+	}
 	if err != nil {
-		s.unsignalled(w, r, err)
-		return
+		s.unsignalled(sig, err)
 	}
-	if !s.spawn(func() { s.keepSignalling(node, w, r) }) {
-		s.unsignalled(w, r, ErrStopped)
-	}
-}
-
-func (s *Service) keepSignalling(node Node, w Wake, r Registration) {
-	ctx, cancel := context.WithDeadline(s.ctx, w.Deadline)
-	defer cancel()
-	began := time.Now()
-	last, err := s.retry(ctx, func(try int) (Signal, bool, error) {
-		sig, err := node.Wake(ctx, w, r, try >= exactTries)
-		s.countSignal(w, sig, err)
-		return sig, err == nil && sig != NoContact, err
-	})
-	if err != nil {
-		s.unsignalled(w, r, err)
-		return
-	}
-	s.metrics.signal.Observe(time.Since(began).Seconds())
-	s.traces.add(w, time.Now(), eventSignalled, r.Device, string(last))
-	if last != Added && last != Dup {
-		return
-	}
-	if cl := s.calls.get(w); cl != nil {
-		s.follow(cl, cl.set(r.key(), back))
-	} else {
-		s.announce(w, NewsBack, r.key())
-	}
-}
-
-// retry calls f until it says done or ctx ends, with growing pauses.
-func (s *Service) retry(ctx context.Context, f func(try int) (sig Signal, done bool, err error)) (Signal, error) {
-	pause := firstPause
-	for try := 0; ; try++ {
-		sig, done, err := f(try)
-		if done {
-			return sig, nil
-		}
-		if err == nil {
-			err = context.DeadlineExceeded
-		}
-		timer := time.NewTimer(pause + rand.N(pause/4))
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return sig, err
-		}
-		pause = min(2*pause, maxPause)
-	}
-}
-
-func (s *Service) countSignal(w Wake, sig Signal, err error) {
-	if err != nil {
-		sig = "error"
-	}
-	s.metrics.signals.WithLabelValues(w.Node, string(sig)).Inc()
-}
-
-func (s *Service) unsignalled(w Wake, r Registration, err error) {
-	s.traces.add(w, time.Now(), eventLost, r.Device, w.Node)
-	s.log.Error("cannot signal node", "node", w.Node, "aor", w.AOR, "call_id", w.CallID, "err", err)
 }
 
 // giveUp tells the node to stop holding, after a pause. Branches that ring go on.
 func (s *Service) giveUp(cl *call, after time.Duration) {
-	w := cl.wake
-	ok := s.spawn(func() {
-		ctx, cancel := context.WithDeadline(cl.ctx, w.Deadline)
-		defer cancel()
-		if after > 0 {
-			timer := time.NewTimer(after)
-			defer timer.Stop()
-			select {
-			case <-timer.C:
-			case <-s.stop:
-			case <-ctx.Done():
-				return
-			}
-		}
-		// The node's answer and the wake.end that it brings about overtake each other.
-		answer, stop := context.WithDeadline(s.ctx, w.Deadline)
-		defer stop()
-		last, err := s.retry(ctx, func(int) (Signal, bool, error) {
-			sig, err := cl.node.GiveUp(answer, w)
-			s.countSignal(w, sig, err)
-			return sig, err == nil && sig != Busy, err
-		})
-		if err != nil {
-			if cl.ctx.Err() == nil {
-				s.log.Warn("cannot tell node to stop holding", "node", w.Node, "aor", w.AOR, "call_id", w.CallID, "err", err)
-			}
-			return
-		}
-		s.traces.add(w, time.Now(), eventGaveUp, "", string(last))
-	})
-	if !ok {
-		s.log.Warn("cannot tell node to stop holding", "node", w.Node, "aor", w.AOR, "call_id", w.CallID, "err", ErrStopped)
+	sig := &signal{wake: cl.wake, node: cl.node, giveUp: true}
+	if err := s.signals.add(sig, after); err != nil {
+		s.unsignalled(sig, err)
 	}
+}
+
+// follow tells the node to stop holding when there is nobody left to wait for.
+func (s *Service) follow(cl *call, d decision) {
+	switch d {
+	case nobodyLeft:
+		s.giveUp(cl, 0)
+	case everyoneBack:
+		s.giveUp(cl, s.settings.Load().Linger)
+	}
+}
+
+// deliver makes one try to tell a node.
+func (s *Service) deliver(ctx context.Context, sig *signal, n int) (done bool, err error) {
+	node := sig.node
+	if now, err := s.node(sig.wake.Node); err == nil {
+		node = now
+	}
+	if sig.giveUp {
+		return s.deliverGiveUp(ctx, node, sig)
+	}
+	answer, err := node.Wake(ctx, sig.wake, sig.registration, n >= exactTries)
+	s.metrics.countSignal(sig.wake.Node, answer, err)
+	if err != nil || answer == SignalNoContact {
+		return false, err
+	}
+	s.metrics.signal.Observe(time.Since(sig.began).Seconds())
+	s.event(sig.wake, trace.Signalled, sig.registration.Device, string(answer))
+	cl := s.calls.get(sig.wake.key())
+	switch {
+	case answer == SignalUnsent:
+		if cl != nil {
+			cl.hurry(sig.device)
+		}
+	case answer != SignalAdded && answer != SignalDuplicate:
+	case !sig.fresh && sig.registration.Action == ActionBind:
+		// A REGISTER from before the request: only the phone itself can prove
+		// that it is awake.
+	case cl != nil:
+		s.follow(cl, cl.setBack(sig.device))
+	default:
+		s.publish(sig.wake, EventBack, sig.device)
+	}
+	return true, nil
+}
+
+func (s *Service) deliverGiveUp(ctx context.Context, node Node, sig *signal) (done bool, err error) {
+	answer, err := node.GiveUp(ctx, sig.wake)
+	s.metrics.countSignal(sig.wake.Node, answer, err)
+	if err != nil || answer == SignalBusy {
+		return false, err
+	}
+	s.event(sig.wake, trace.GaveUp, "", string(answer))
+	return true, nil
+}
+
+// unsignalled notes that a node could not be told.
+func (s *Service) unsignalled(sig *signal, err error) {
+	w := sig.wake
+	if sig.giveUp {
+		s.log.Warn("cannot tell node to stop holding", "node", w.Node, "aor", w.AOR, "call_id", w.CallID, "err", err)
+		return
+	}
+	s.event(w, trace.Lost, sig.registration.Device, w.Node)
+	s.log.Error("cannot signal node", "node", w.Node, "aor", w.AOR, "call_id", w.CallID, "err", err)
+}
+
+// event adds a step to the timeline of a wake, whoever owns it.
+func (s *Service) event(w Wake, name trace.EventName, device, detail string) {
+	s.traces.Add(w.ID, trace.Event{At: time.Now(), Name: name, Device: device, Detail: detail})
 }

@@ -53,7 +53,7 @@ type Store interface {
 
 // Registered is the result of Store.Register.
 type Registered struct {
-	Status  Status // Stored, Refreshed, Removed, None or Stale
+	Status  Status // of the rules: Stored, Refreshed, Removed, None or Stale
 	Devices int    // bindings of the AOR afterwards
 	Wakes   []Wake // open and not past their deadline, oldest first
 	// PreviousAOR is the AOR under which one of the tokens was bound before, if
@@ -96,6 +96,9 @@ type Removal struct {
 	Token secret.Token
 	// NotAfter limits it to bindings whose RegisteredAt is at or before it.
 	NotAfter time.Time
+	// TokenOnly takes only Token out of the bindings' addresses; a binding goes
+	// with its last token.
+	TokenOnly bool
 }
 
 // Query says which bindings to return: those of an AOR, or the one that has a
@@ -103,4 +106,17 @@ type Removal struct {
 type Query struct {
 	AOR   string
 	Token secret.Token
+}
+
+// Sweeper is what a store offers for work on all bindings: refresh wake-ups and
+// lists. Safe for concurrent use.
+type Sweeper interface {
+	// Scan calls f with every binding, some at a time, until all were seen, f
+	// fails or ctx ends. A binding that changes meanwhile is seen as it was or
+	// as it is; one may be seen twice. The slice is f's to keep.
+	Scan(ctx context.Context, f func([]Binding) error) error
+	// Claim tells one caller, of all that share the store, that the key is its
+	// own until ttl has passed; a restart of the caller or the store does not
+	// give it to another.
+	Claim(ctx context.Context, key string, ttl time.Duration) (bool, error)
 }

@@ -43,12 +43,13 @@ type Signal string
 
 // The answers of a node.
 const (
-	Added     Signal = "added"     // the device has a branch now
-	Dup       Signal = "dup"       // the device had one already
-	Gone      Signal = "gone"      // the request is no longer held
-	NoContact Signal = "nocontact" // that registration has not reached the node's location yet: try again
-	Busy      Signal = "busy"      // cannot be done this moment: try again
-	OK        Signal = "ok"        // the node gave up
+	SignalAdded     Signal = "added"     // the device has a branch now
+	SignalDuplicate Signal = "dup"       // the device had one already
+	SignalGone      Signal = "gone"      // the request is no longer held
+	SignalNoContact Signal = "nocontact" // that registration has not reached the node's location yet: try again
+	SignalUnsent    Signal = "unsent"    // the device got a branch, but the node cannot reach it: push it
+	SignalBusy      Signal = "busy"      // cannot be done this moment: try again
+	SignalOK        Signal = "ok"        // the node gave up
 )
 
 // Node is one SIP proxy that holds requests. Safe for concurrent use. Every
@@ -56,10 +57,11 @@ const (
 type Node interface {
 	// Wake tells the node that the device of r is reachable: add it to the held
 	// request of w. With force the node takes whatever registration of that
-	// contact it has, else only this very one. Answers Added, Dup, Gone or
-	// NoContact.
+	// contact it has, else only this very one. Answers SignalAdded,
+	// SignalDuplicate, SignalUnsent, SignalGone or SignalNoContact.
 	Wake(ctx context.Context, w Wake, r Registration, force bool) (Signal, error)
 	// GiveUp tells the node that nobody can be woken for w: stop waiting.
-	// Branches that ring go on. Answers OK, Gone or Busy.
+	// Branches that ring go on. Answers SignalOK, SignalGone or
+	// SignalBusy.
 	GiveUp(ctx context.Context, w Wake) (Signal, error)
 }

@@ -42,6 +42,9 @@ func (c *checkCmd) Run() error {
 			return err
 		}
 	}
+	for _, line := range cfg.Renamed() {
+		fmt.Fprintln(os.Stderr, "warning:", line)
+	}
 	for _, w := range push.Warnings(apps, time.Now()) {
 		fmt.Fprintln(os.Stderr, "warning:", w)
 	}

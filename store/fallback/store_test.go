@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
+	"github.com/sipwake/sipwake/outbox"
 	"github.com/sipwake/sipwake/pnparam"
 	"github.com/sipwake/sipwake/store/fallback"
 	"github.com/sipwake/sipwake/store/redis"
@@ -173,8 +174,10 @@ var same = cmp.Comparer(func(a, b pnparam.Address) bool { return fmt.Sprint(a) =
 type whole struct {
 	*fallback.Store
 	wake.Sweeper
-	wake.Outbox
+	messages
 }
+
+type messages = outbox.Store
 
 // A store that answers is the same store with it.
 func TestContract(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 
 	"go.etcd.io/bbolt"
 
+	"github.com/sipwake/sipwake/outbox"
 	"github.com/sipwake/sipwake/store"
 	"github.com/sipwake/sipwake/wake"
 )
@@ -22,8 +23,8 @@ func bucketDone() []byte     { return []byte("done") }
 // that way than any write adds.
 const cleanMost = 16
 
-// Put implements wake.Outbox.
-func (s *Store) Put(ctx context.Context, m wake.Message) error {
+// Put implements outbox.Store.
+func (s *Store) Put(ctx context.Context, m outbox.Message) error {
 	value, err := store.AppendMessage(nil, &m)
 	full := false
 	if err == nil {
@@ -44,7 +45,7 @@ func (s *Store) Put(ctx context.Context, m wake.Message) error {
 	}
 	if err == nil && full {
 		s.metrics.rejected.Inc()
-		err = wake.ErrOutboxFull
+		err = outbox.ErrFull
 	}
 	if err != nil {
 		return fmt.Errorf("cannot put message %q: %w", m.ID, err)
@@ -52,8 +53,8 @@ func (s *Store) Put(ctx context.Context, m wake.Message) error {
 	return nil
 }
 
-// Update implements wake.Outbox.
-func (s *Store) Update(ctx context.Context, m wake.Message) error {
+// Update implements outbox.Store.
+func (s *Store) Update(ctx context.Context, m outbox.Message) error {
 	value, err := store.AppendMessage(nil, &m)
 	if err == nil {
 		err = s.writer.do(ctx, func(tx *bbolt.Tx) error {
@@ -70,26 +71,26 @@ func (s *Store) Update(ctx context.Context, m wake.Message) error {
 	return nil
 }
 
-// Message implements wake.Outbox.
-func (s *Store) Message(ctx context.Context, id string) (wake.Message, bool, error) {
+// Message implements outbox.Store.
+func (s *Store) Message(ctx context.Context, id string) (outbox.Message, bool, error) {
 	var value []byte
 	err := s.view(ctx, func(tx *bbolt.Tx) error {
 		o := openOutbox(tx)
 		value = bytes.Clone(o.find(id, time.Now()))
 		return nil
 	})
-	var m wake.Message
+	var m outbox.Message
 	if err == nil && value != nil {
 		m, err = store.DecodeMessage(id, value)
 	}
 	if err != nil {
-		return wake.Message{}, false, fmt.Errorf("cannot read message %q: %w", id, err)
+		return outbox.Message{}, false, fmt.Errorf("cannot read message %q: %w", id, err)
 	}
 	return m, value != nil, nil
 }
 
-// Due implements wake.Outbox. When there is nothing to do it writes nothing.
-func (s *Store) Due(ctx context.Context, now time.Time, lease time.Duration, limit int) ([]wake.Message, error) {
+// Due implements outbox.Store. When there is nothing to do it writes nothing.
+func (s *Store) Due(ctx context.Context, now time.Time, lease time.Duration, limit int) ([]outbox.Message, error) {
 	if limit = min(limit, store.MaxDue); limit <= 0 {
 		return nil, nil
 	}
@@ -99,7 +100,7 @@ func (s *Store) Due(ctx context.Context, now time.Time, lease time.Duration, lim
 		idle = len(first(o.due, now, 1))+len(first(o.done, time.Now(), 1)) == 0
 		return nil
 	})
-	var list []wake.Message
+	var list []outbox.Message
 	unreadable := 0
 	if err == nil && !idle {
 		err = s.writer.do(ctx, func(tx *bbolt.Tx) error {
@@ -146,16 +147,16 @@ func (s *Store) view(ctx context.Context, f func(tx *bbolt.Tx) error) error {
 	return nil
 }
 
-// outbox is the three buckets within a transaction. A message has an entry in
+// messageBuckets are the three buckets within a transaction. A message has an entry in
 // one of the two indexes.
-type outbox struct{ messages, due, done *bbolt.Bucket }
+type messageBuckets struct{ messages, due, done *bbolt.Bucket }
 
-func openOutbox(tx *bbolt.Tx) outbox {
-	return outbox{tx.Bucket(bucketMessages()), tx.Bucket(bucketDue()), tx.Bucket(bucketDone())}
+func openOutbox(tx *bbolt.Tx) messageBuckets {
+	return messageBuckets{tx.Bucket(bucketMessages()), tx.Bucket(bucketDue()), tx.Bucket(bucketDone())}
 }
 
 // find returns the value, nil when the message is gone.
-func (o *outbox) find(id string, now time.Time) []byte {
+func (o *messageBuckets) find(id string, now time.Time) []byte {
 	v := o.messages.Get([]byte(id))
 	if h, err := store.ReadMessageHead(v); err != nil || !now.Before(h.End()) {
 		return nil
@@ -164,7 +165,7 @@ func (o *outbox) find(id string, now time.Time) []byte {
 }
 
 // entry returns where the index has the message with this head.
-func (o *outbox) entry(h store.MessageHead, id string) (*bbolt.Bucket, []byte) {
+func (o *messageBuckets) entry(h store.MessageHead, id string) (*bbolt.Bucket, []byte) {
 	if h.Done {
 		return o.done, timeKey(h.End(), id)
 	}
@@ -172,7 +173,7 @@ func (o *outbox) entry(h store.MessageHead, id string) (*bbolt.Bucket, []byte) {
 }
 
 // store puts the value in the place of the one that there was.
-func (o *outbox) store(id string, value []byte) error {
+func (o *messageBuckets) store(id string, value []byte) error {
 	if err := o.remove(id); err != nil {
 		return err
 	}
@@ -191,7 +192,7 @@ func (o *outbox) store(id string, value []byte) error {
 }
 
 // remove removes the message, if there is one, from the index too.
-func (o *outbox) remove(id string) error {
+func (o *messageBuckets) remove(id string) error {
 	v := o.messages.Get([]byte(id))
 	if v == nil {
 		return nil
@@ -209,7 +210,7 @@ func (o *outbox) remove(id string) error {
 }
 
 // clean removes some of the done messages that have ended.
-func (o *outbox) clean(now time.Time, most int) error {
+func (o *messageBuckets) clean(now time.Time, most int) error {
 	for _, k := range first(o.done, now, most) {
 		if err := o.drop(o.done, k); err != nil {
 			return err
@@ -219,7 +220,7 @@ func (o *outbox) clean(now time.Time, most int) error {
 }
 
 // drop removes an entry of an index, and the message that it belongs to.
-func (o *outbox) drop(index *bbolt.Bucket, k []byte) error {
+func (o *messageBuckets) drop(index *bbolt.Bucket, k []byte) error {
 	fits := o.fits(index, k)
 	if err := index.Delete(k); err != nil || !fits {
 		return err
@@ -229,7 +230,7 @@ func (o *outbox) drop(index *bbolt.Bucket, k []byte) error {
 
 // fits tells whether the entry is that of its message. A message that cannot be
 // read has no other entry.
-func (o *outbox) fits(index *bbolt.Bucket, k []byte) bool {
+func (o *messageBuckets) fits(index *bbolt.Bucket, k []byte) bool {
 	v := o.messages.Get(k[8:])
 	h, err := store.ReadMessageHead(v)
 	if err != nil {
@@ -241,7 +242,7 @@ func (o *outbox) fits(index *bbolt.Bucket, k []byte) bool {
 
 // full tells whether there is no room for another message, after it has made
 // some if it can.
-func (o *outbox) full(limit int) (bool, error) {
+func (o *messageBuckets) full(limit int) (bool, error) {
 	for o.messages.Sequence() >= uint64(limit) {
 		oldest, _ := o.done.Cursor().First()
 		if oldest == nil {
@@ -256,7 +257,7 @@ func (o *outbox) full(limit int) (bool, error) {
 
 // lease returns what is due at now, due again at next, which is later. What has
 // ended or cannot be read is removed; the latter is counted.
-func (o *outbox) lease(now, next time.Time, limit int) (list []wake.Message, unreadable int, err error) {
+func (o *messageBuckets) lease(now, next time.Time, limit int) (list []outbox.Message, unreadable int, err error) {
 	for len(list) < limit {
 		keys := first(o.due, now, limit-len(list))
 		if len(keys) == 0 {
@@ -281,7 +282,7 @@ var errUnreadable = errors.New("message cannot be read")
 
 // leaseOne returns nil when there is no such message (any more). One that cannot
 // be read is removed too.
-func (o *outbox) leaseOne(k []byte, next time.Time) (*wake.Message, error) {
+func (o *messageBuckets) leaseOne(k []byte, next time.Time) (*outbox.Message, error) {
 	id := string(k[8:])
 	value := bytes.Clone(o.find(id, time.Now()))
 	if value == nil || !o.fits(o.due, k) {

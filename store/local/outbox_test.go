@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sipwake/sipwake/outbox"
 	"github.com/sipwake/sipwake/push"
 	"github.com/sipwake/sipwake/store/local"
 	"github.com/sipwake/sipwake/store/storetest"
@@ -32,7 +33,7 @@ func childOutbox(s *local.Store) {
 				err := s.Put(ctx, m)
 				if err == nil && n%2 == 0 {
 					word = "sent"
-					m.Targets[0].State, m.Targets[0].Reason = wake.TargetSent, push.Accepted
+					m.Targets[0].State, m.Targets[0].Reason = outbox.TargetSent, push.Accepted
 					if err = s.Update(ctx, m); err == nil {
 						_, err = s.Claim(ctx, m.ID, time.Hour)
 					}
@@ -133,7 +134,7 @@ func TestOutboxReopen(t *testing.T) {
 		t.Errorf("Due after Close: %v", err)
 	}
 	s = open(t, path, o)
-	if err := s.Put(ctx, storetest.Message(9)); !errors.Is(err, wake.ErrOutboxFull) {
+	if err := s.Put(ctx, storetest.Message(9)); !errors.Is(err, outbox.ErrFull) {
 		t.Errorf("Put into the full outbox: %v", err)
 	}
 	list, err := s.Due(ctx, now.Add(time.Minute), time.Hour, 9)

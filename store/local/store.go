@@ -22,11 +22,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.etcd.io/bbolt"
 
+	"github.com/sipwake/sipwake/outbox"
 	"github.com/sipwake/sipwake/store"
 	"github.com/sipwake/sipwake/wake"
 )
 
-// Store is a wake.Store, wake.Sweeper and wake.Outbox in a file.
+// Store is a wake.Store, wake.Sweeper and outbox.Store in a file.
 type Store struct {
 	config  Config
 	db      *bbolt.DB
@@ -44,7 +45,7 @@ type Store struct {
 var (
 	_ wake.Store   = (*Store)(nil)
 	_ wake.Sweeper = (*Store)(nil)
-	_ wake.Outbox  = (*Store)(nil)
+	_ outbox.Store = (*Store)(nil)
 )
 
 var (

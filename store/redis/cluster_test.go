@@ -11,6 +11,7 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 
+	"github.com/sipwake/sipwake/outbox"
 	"github.com/sipwake/sipwake/store/redis"
 	"github.com/sipwake/sipwake/store/storetest"
 	"github.com/sipwake/sipwake/wake"
@@ -137,7 +138,7 @@ func TestOneSlot(t *testing.T) {
 	}
 	done := storetest.Message(1)
 	done.Targets = nil
-	for _, m := range []wake.Message{storetest.Message(2), done} {
+	for _, m := range []outbox.Message{storetest.Message(2), done} {
 		if err := s.Put(ctx, m); err != nil {
 			t.Fatal(err)
 		}

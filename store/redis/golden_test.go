@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	goredis "github.com/redis/go-redis/v9"
 
+	"github.com/sipwake/sipwake/outbox"
 	"github.com/sipwake/sipwake/secret"
 	"github.com/sipwake/sipwake/store/redis"
 	"github.com/sipwake/sipwake/store/storetest"
@@ -41,7 +42,7 @@ func goldenWake() wake.Wake {
 		StartedAt: at, Deadline: at.Add(30 * time.Second)}
 }
 
-func goldenMessage() wake.Message {
+func goldenMessage() outbox.Message {
 	m := storetest.Message(1)
 	m.CreatedAt = time.Date(2035, 1, 2, 3, 4, 5, 0, time.UTC)
 	m.NextTry, m.Deadline = m.CreatedAt, m.CreatedAt.Add(time.Hour)

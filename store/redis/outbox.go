@@ -8,8 +8,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/sipwake/sipwake/outbox"
 	"github.com/sipwake/sipwake/store"
-	"github.com/sipwake/sipwake/wake"
 )
 
 // outboxKey returns a key of the outbox. They are all in one slot, so that one
@@ -17,7 +17,7 @@ import (
 func (s *Store) outboxKey(name string) string { return s.config.Prefix + "o:{outbox}" + name }
 
 // outboxArgs returns what the scripts for one message take.
-func (s *Store) outboxArgs(m *wake.Message) (keys []string, args []any, err error) {
+func (s *Store) outboxArgs(m *outbox.Message) (keys []string, args []any, err error) {
 	value, err := store.AppendMessage(nil, m)
 	if err != nil {
 		return nil, nil, err
@@ -33,8 +33,8 @@ func (s *Store) outboxArgs(m *wake.Message) (keys []string, args []any, err erro
 // micros writes the time as a score, 0 for none.
 func micros(t time.Time) string { return strconv.FormatInt(max(t.UnixMicro(), 0), 10) }
 
-// Put implements wake.Outbox.
-func (s *Store) Put(ctx context.Context, m wake.Message) error {
+// Put implements outbox.Store.
+func (s *Store) Put(ctx context.Context, m outbox.Message) error {
 	keys, args, err := s.outboxArgs(&m)
 	var answer any
 	if err == nil {
@@ -47,7 +47,7 @@ func (s *Store) Put(ctx context.Context, m wake.Message) error {
 			err = errAnswer
 		case n < 0:
 			s.metrics.rejected.Inc()
-			err = wake.ErrOutboxFull
+			err = outbox.ErrFull
 		default:
 			s.metrics.outbox.Store(n)
 		}
@@ -58,8 +58,8 @@ func (s *Store) Put(ctx context.Context, m wake.Message) error {
 	return nil
 }
 
-// Update implements wake.Outbox.
-func (s *Store) Update(ctx context.Context, m wake.Message) error {
+// Update implements outbox.Store.
+func (s *Store) Update(ctx context.Context, m outbox.Message) error {
 	keys, args, err := s.outboxArgs(&m)
 	if err == nil {
 		c := s.run(ctx, s.update, keys, args...)
@@ -71,21 +71,21 @@ func (s *Store) Update(ctx context.Context, m wake.Message) error {
 	return nil
 }
 
-// Message implements wake.Outbox.
-func (s *Store) Message(ctx context.Context, id string) (wake.Message, bool, error) {
+// Message implements outbox.Store.
+func (s *Store) Message(ctx context.Context, id string) (outbox.Message, bool, error) {
 	value, err := s.get(ctx, s.outboxKey(":"+id))
-	var m wake.Message
+	var m outbox.Message
 	if err == nil && value != "" {
 		m, err = store.DecodeMessage(id, []byte(value))
 	}
 	if err != nil {
-		return wake.Message{}, false, fmt.Errorf("cannot read message %q: %w", id, err)
+		return outbox.Message{}, false, fmt.Errorf("cannot read message %q: %w", id, err)
 	}
 	return m, value != "", nil
 }
 
-// Due implements wake.Outbox.
-func (s *Store) Due(ctx context.Context, now time.Time, lease time.Duration, limit int) ([]wake.Message, error) {
+// Due implements outbox.Store.
+func (s *Store) Due(ctx context.Context, now time.Time, lease time.Duration, limit int) ([]outbox.Message, error) {
 	if limit = min(limit, store.MaxDue); limit <= 0 {
 		return nil, nil
 	}
@@ -104,7 +104,7 @@ func (s *Store) Due(ctx context.Context, now time.Time, lease time.Duration, lim
 	if n, ok := a[0].(int64); ok {
 		s.metrics.outbox.Store(n)
 	}
-	var list []wake.Message
+	var list []outbox.Message
 	var unreadable error
 	for i := 1; i < len(a); i += 2 {
 		id, _ := a[i].(string)

@@ -11,6 +11,7 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 
+	"github.com/sipwake/sipwake/cluster"
 	"github.com/sipwake/sipwake/store"
 	"github.com/sipwake/sipwake/wake"
 )
@@ -35,7 +36,7 @@ func (s *Store) own(ctx context.Context, w *wake.Wake) {
 
 func packOwned(w *wake.Wake) string { return wakeField(w.Node, w.Call) + "\x00" + w.AOR }
 
-// Beat implements wake.Peers.
+// Beat implements cluster.Store.
 func (s *Store) Beat(ctx context.Context, instance string, ttl time.Duration) (living, dead []string, err error) {
 	c := s.run(ctx, s.beat, []string{s.aliveKey()}, instance, ttl.Milliseconds())
 	answer, err := c.wait(ctx)
@@ -63,7 +64,7 @@ func texts(answer any) []string {
 	return list
 }
 
-// Leave implements wake.Peers.
+// Leave implements cluster.Store.
 func (s *Store) Leave(ctx context.Context, instance string) error {
 	if err := s.do(ctx, goredis.NewCmd(ctx, "zadd", s.aliveKey(), 0, instance)); err != nil {
 		return fmt.Errorf("cannot leave: %w", s.unavailable(ctx, err))
@@ -71,7 +72,7 @@ func (s *Store) Leave(ctx context.Context, instance string) error {
 	return nil
 }
 
-// Adopt implements wake.Peers. A wake is listed as its new owner's before it is so.
+// Adopt implements cluster.Store. A wake is listed as its new owner's before it is so.
 func (s *Store) Adopt(ctx context.Context, dead, owner string, f func(wake.Wake, wake.Started)) error {
 	from := s.ownedKey(dead)
 	for {
@@ -172,7 +173,7 @@ func (s *Store) retaken(ctx context.Context, w wake.Wake, was, is []byte) (wake.
 	return started(w.AOR, answer)
 }
 
-// Reread implements wake.Peers.
+// Reread implements cluster.Store.
 func (s *Store) Reread(ctx context.Context, w wake.Wake) (wake.Started, error) {
 	_, t := s.keys(w.AOR)
 	cmd := goredis.NewStringCmd(ctx, "hget", t, "w"+wakeField(w.Node, w.Call))
@@ -194,7 +195,7 @@ func (s *Store) Reread(ctx context.Context, w wake.Wake) (wake.Started, error) {
 	return st, nil
 }
 
-// Pushed implements wake.Peers.
+// Pushed implements cluster.Store.
 func (s *Store) Pushed(w wake.Wake, device string) {
 	ctx := context.Background()
 	_, t := s.keys(w.AOR)
@@ -202,8 +203,8 @@ func (s *Store) Pushed(w wake.Wake, device string) {
 	s.pipe.Submit(ctx, goredis.NewCmd(ctx, "eval", pushedScript, strconv.Itoa(1), t, wakeField(w.Node, w.Call), store.AppendPushed(nil, device)))
 }
 
-// Tell implements wake.Peers.
-func (s *Store) Tell(n wake.News) {
+// Publish implements cluster.Store.
+func (s *Store) Publish(n cluster.Message) {
 	text, err := json.Marshal(n)
 	if err != nil {
 		panic("BUG: " + err.Error())
@@ -212,8 +213,8 @@ func (s *Store) Tell(n wake.News) {
 	s.pipe.Submit(ctx, goredis.NewCmd(ctx, "publish", s.newsChannel(), text))
 }
 
-// Listen implements wake.Peers.
-func (s *Store) Listen(ctx context.Context, f func(wake.News)) error {
+// Listen implements cluster.Store.
+func (s *Store) Listen(ctx context.Context, f func(cluster.Message)) error {
 	sub := s.client.Subscribe(ctx, s.newsChannel())
 	defer func() { _ = sub.Close() }() // nothing follows from its failure
 	// The channel connects again by itself.
@@ -224,7 +225,7 @@ func (s *Store) Listen(ctx context.Context, f func(wake.News)) error {
 			if !ok {
 				return fmt.Errorf("cannot listen: %w", wake.ErrUnavailable)
 			}
-			var n wake.News
+			var n cluster.Message
 			if json.Unmarshal([]byte(m.Payload), &n) == nil { // else a newer sipwake's
 				f(n)
 			}

@@ -21,13 +21,15 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	goredis "github.com/redis/go-redis/v9"
 
+	"github.com/sipwake/sipwake/cluster"
+	"github.com/sipwake/sipwake/outbox"
 	"github.com/sipwake/sipwake/pnparam"
 	"github.com/sipwake/sipwake/secret"
 	"github.com/sipwake/sipwake/store"
 	"github.com/sipwake/sipwake/wake"
 )
 
-// Store is a wake.Store, wake.Sweeper, wake.Outbox and wake.Peers in Redis.
+// Store is a wake.Store, wake.Sweeper, outbox.Store and cluster.Store in Redis.
 type Store struct {
 	config  Config
 	client  goredis.UniversalClient
@@ -41,10 +43,10 @@ type Store struct {
 }
 
 var (
-	_ wake.Store   = (*Store)(nil)
-	_ wake.Sweeper = (*Store)(nil)
-	_ wake.Outbox  = (*Store)(nil)
-	_ wake.Peers   = (*Store)(nil)
+	_ wake.Store    = (*Store)(nil)
+	_ wake.Sweeper  = (*Store)(nil)
+	_ outbox.Store  = (*Store)(nil)
+	_ cluster.Store = (*Store)(nil)
 )
 
 var errUsage = errors.New("AOR and device are needed")

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sipwake/sipwake/outbox"
 	"github.com/sipwake/sipwake/pnparam"
 	"github.com/sipwake/sipwake/push"
 	"github.com/sipwake/sipwake/wake"
@@ -17,26 +18,26 @@ import (
 const outboxSmall = 5
 
 // Message returns the n-th message, with two targets, to be tried at once.
-func Message(n int) wake.Message {
+func Message(n int) outbox.Message {
 	now := time.Now().UTC().Truncate(time.Microsecond)
-	return wake.Message{
+	return outbox.Message{
 		ID: fmt.Sprintf("message-%06d", n), AOR: aor, Kind: push.Custom, Title: "Hello", Body: "Good morning, Zoë",
 		Data:      map[string]string{"a": "1", "": "empty", "b": ""},
 		CreatedAt: now, Deadline: now.Add(time.Hour), NextTry: now,
-		Targets: []wake.Target{
-			{Device: "one", Address: Registration(aor, n).Address, State: wake.TargetQueued},
+		Targets: []outbox.Target{
+			{Device: "one", Address: Registration(aor, n).Address, State: outbox.TargetQueued},
 			{Device: "two", Address: pnparam.Address{Provider: pnparam.FCM, App: "p", Tokens: []pnparam.Token{{Value: token64(n)}}},
-				State: wake.TargetFailed, Reason: push.TokenDead, Detail: "UNREGISTERED", Tries: 3},
+				State: outbox.TargetFailed, Reason: push.TokenDead, Detail: "UNREGISTERED", Tries: 3},
 		},
 	}
 }
 
-func done(m wake.Message) wake.Message {
-	m.Targets = []wake.Target{{Device: "one", State: wake.TargetSent, Reason: push.Accepted, Tries: 1}}
+func done(m outbox.Message) outbox.Message {
+	m.Targets = []outbox.Target{{Device: "one", State: outbox.TargetSent, Reason: push.Accepted, Tries: 1}}
 	return m
 }
 
-func (f fixture) put(s Store, list ...wake.Message) {
+func (f fixture) put(s Store, list ...outbox.Message) {
 	f.t.Helper()
 	for _, m := range list {
 		if err := s.Put(f.ctx(), m); err != nil {
@@ -45,7 +46,7 @@ func (f fixture) put(s Store, list ...wake.Message) {
 	}
 }
 
-func (f fixture) update(s Store, m wake.Message) {
+func (f fixture) update(s Store, m outbox.Message) {
 	f.t.Helper()
 	if err := s.Update(f.ctx(), m); err != nil {
 		f.t.Fatal(err)
@@ -53,20 +54,20 @@ func (f fixture) update(s Store, m wake.Message) {
 }
 
 // message checks what is stored; nil means nothing.
-func (f fixture) message(s Store, id string, want *wake.Message) {
+func (f fixture) message(s Store, id string, want *outbox.Message) {
 	f.t.Helper()
 	got, ok, err := s.Message(f.ctx(), id)
 	if err != nil {
 		f.t.Fatal(err)
 	}
 	if want == nil {
-		want = &wake.Message{}
+		want = &outbox.Message{}
 	}
 	f.equal(ok, want.ID != "")
 	f.equal(got, *want)
 }
 
-func (f fixture) due(s Store, now time.Time, lease time.Duration, limit int) []wake.Message {
+func (f fixture) due(s Store, now time.Time, lease time.Duration, limit int) []outbox.Message {
 	f.t.Helper()
 	list, err := s.Due(f.ctx(), now, lease, limit)
 	return must(f.t, list, err)
@@ -88,12 +89,12 @@ func testOutbox(t *testing.T, s Store) {
 	m.NextTry = m.NextTry.Add(time.Minute)
 	f.update(s, m)
 	f.message(s, m.ID, &m)
-	plain := wake.Message{ID: "{}%\x00", Deadline: m.Deadline}
+	plain := outbox.Message{ID: "{}%\x00", Deadline: m.Deadline}
 	f.put(s, plain)
 	f.message(s, plain.ID, &plain)
 }
 
-func ids(list []wake.Message) string {
+func ids(list []outbox.Message) string {
 	var b strings.Builder
 	for _, m := range list {
 		b.WriteString(strings.TrimLeft(strings.TrimPrefix(m.ID, "message-"), "0") + " ")
@@ -104,8 +105,8 @@ func ids(list []wake.Message) string {
 func testDue(t *testing.T, s Store) {
 	f := fixture{t, s}
 	now := time.Now().UTC().Truncate(time.Microsecond)
-	f.equal(f.due(s, now, time.Minute, 10), []wake.Message{})
-	at := func(n int, d time.Duration) wake.Message {
+	f.equal(f.due(s, now, time.Minute, 10), []outbox.Message{})
+	at := func(n int, d time.Duration) outbox.Message {
 		m := Message(n)
 		m.NextTry = now.Add(d)
 		return m
@@ -120,7 +121,7 @@ func testDue(t *testing.T, s Store) {
 	f.message(s, want.ID, &want)
 	f.equal(ids(f.due(s, now, time.Minute, 3)), "4 ")
 	f.equal(ids(f.due(s, now, time.Minute, 3)), "")
-	f.equal(f.due(s, now.Add(time.Hour), time.Minute, 0), []wake.Message{})
+	f.equal(f.due(s, now.Add(time.Hour), time.Minute, 0), []outbox.Message{})
 
 	// One is done, one is to be tried earlier than its lease, one later.
 	f.update(s, done(at(1, 0)))
@@ -137,13 +138,13 @@ func testDue(t *testing.T, s Store) {
 func testOutboxEnd(t *testing.T, s Store) {
 	f := fixture{t, s}
 	short, shortDone, late := Message(1), done(Message(2)), Message(3)
-	for _, m := range []*wake.Message{&short, &shortDone} {
+	for _, m := range []*outbox.Message{&short, &shortDone} {
 		m.Deadline = time.Now().UTC().Truncate(time.Millisecond).Add(-24*time.Hour + 200*time.Millisecond)
 		m.NextTry = m.Deadline
 	}
 	late.Deadline = time.Now().UTC().Truncate(time.Microsecond).Add(-24*time.Hour + time.Minute)
 	f.put(s, short, shortDone, late)
-	for _, m := range []wake.Message{short, shortDone} {
+	for _, m := range []outbox.Message{short, shortDone} {
 		for end := time.Now().Add(20 * time.Second); ; {
 			_, ok, err := s.Message(f.ctx(), m.ID)
 			if err != nil || time.Now().After(end) {
@@ -166,13 +167,13 @@ func testOutboxUsage(t *testing.T, s Store) {
 	f := fixture{t, s}
 	nameless, endless, long := Message(1), Message(2), Message(3)
 	nameless.ID, endless.Deadline, long.ID = "", time.Time{}, strings.Repeat("x", 300)
-	for _, m := range []wake.Message{nameless, endless, long} {
+	for _, m := range []outbox.Message{nameless, endless, long} {
 		if s.Put(f.ctx(), m) == nil || s.Update(f.ctx(), m) == nil {
 			t.Errorf("message %.20q until %s was taken", m.ID, m.Deadline)
 		}
 	}
 	f.message(s, "", nil)
-	f.equal(f.due(s, time.Now(), time.Minute, 9), []wake.Message{})
+	f.equal(f.due(s, time.Now(), time.Minute, 9), []outbox.Message{})
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	_, _, err1 := s.Message(ctx, "x")
@@ -187,13 +188,13 @@ func testOutboxUsage(t *testing.T, s Store) {
 // The store was opened with room for outboxSmall messages.
 func testOutboxFull(t *testing.T, s Store) {
 	f := fixture{t, s}
-	var list []wake.Message
+	var list []outbox.Message
 	for n := range outboxSmall {
 		list = append(list, Message(n))
 	}
 	f.put(s, list...)
 	for range 2 {
-		if err := s.Put(f.ctx(), Message(9)); !errors.Is(err, wake.ErrOutboxFull) || errors.Is(err, wake.ErrUnavailable) {
+		if err := s.Put(f.ctx(), Message(9)); !errors.Is(err, outbox.ErrFull) || errors.Is(err, wake.ErrUnavailable) {
 			t.Fatalf("full: %v, want ErrOutboxFull", err)
 		}
 	}
@@ -212,7 +213,7 @@ func testOutboxFull(t *testing.T, s Store) {
 	f.message(s, b.ID, nil)
 	f.put(s, Message(11))
 	f.message(s, Message(10).ID, nil)
-	if err := s.Put(f.ctx(), Message(12)); !errors.Is(err, wake.ErrOutboxFull) {
+	if err := s.Put(f.ctx(), Message(12)); !errors.Is(err, outbox.ErrFull) {
 		t.Fatalf("full again: %v, want ErrOutboxFull", err)
 	}
 	f.equal(len(f.due(s, time.Now(), time.Minute, 99)), outboxSmall)

@@ -10,16 +10,17 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/sipwake/sipwake/cluster"
 	"github.com/sipwake/sipwake/wake"
 )
 
 // PeerStore is what RunPeers tests.
 type PeerStore interface {
 	wake.Store
-	wake.Peers
+	cluster.Store
 }
 
-// RunPeers tests wake.Peers with two instances that share one empty store.
+// RunPeers tests cluster.Store with two instances that share one empty store.
 func RunPeers(t *testing.T, one, two PeerStore) {
 	t.Run("Beat", func(t *testing.T) { testBeat(t, one, two) })
 	t.Run("Adopt", func(t *testing.T) { testAdopt(t, one, two) })
@@ -28,7 +29,7 @@ func RunPeers(t *testing.T, one, two PeerStore) {
 	t.Run("News", func(t *testing.T) { testNews(t, one, two) })
 }
 
-func beat(t *testing.T, s wake.Peers, instance string, ttl time.Duration) (living, dead []string) {
+func beat(t *testing.T, s cluster.Store, instance string, ttl time.Duration) (living, dead []string) {
 	t.Helper()
 	living, dead, err := s.Beat(t.Context(), instance, ttl)
 	if err != nil {
@@ -38,7 +39,7 @@ func beat(t *testing.T, s wake.Peers, instance string, ttl time.Duration) (livin
 }
 
 // has waits until an instance counts as living or dead.
-func has(t *testing.T, what string, s wake.Peers, id string, isDead bool) {
+func has(t *testing.T, what string, s cluster.Store, id string, isDead bool) {
 	t.Helper()
 	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		living, dead := beat(t, s, "watcher-"+id, time.Minute)
@@ -84,7 +85,7 @@ type adopted struct {
 	started wake.Started
 }
 
-func adopt(t *testing.T, s wake.Peers, dead, owner string) (all []adopted) {
+func adopt(t *testing.T, s cluster.Store, dead, owner string) (all []adopted) {
 	t.Helper()
 	err := s.Adopt(t.Context(), dead, owner, func(w wake.Wake, st wake.Started) { all = append(all, adopted{w, st}) })
 	if err != nil {
@@ -198,13 +199,13 @@ func testReread(t *testing.T, one, two PeerStore) {
 
 func testNews(t *testing.T, one, two PeerStore) {
 	ctx, cancel := context.WithCancel(t.Context())
-	news := make(chan wake.News, 1000)
+	news := make(chan cluster.Message, 1000)
 	done := make(chan error, 1)
-	go func() { done <- two.Listen(ctx, func(n wake.News) { news <- n }) }()
-	want := wake.News{Name: wake.NewsEnded, Node: "edge-1", Call: "1:1", AOR: aor, Detail: "cancelled \x01\""}
+	go func() { done <- two.Listen(ctx, func(n cluster.Message) { news <- n }) }()
+	want := cluster.Message{Event: wake.Event{Type: wake.EventEnded, Node: "edge-1", Call: "1:1", AOR: aor, Detail: "cancelled \x01\""}}
 	timeout := time.After(30 * time.Second)
 	for heard := false; !heard; {
-		one.Tell(want) // until it listens
+		one.Publish(want) // until it listens
 		select {
 		case n := <-news:
 			if diff := cmp.Diff(want, n); diff != "" {

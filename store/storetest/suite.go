@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/sipwake/sipwake/outbox"
 	"github.com/sipwake/sipwake/pnparam"
 	"github.com/sipwake/sipwake/push"
 	"github.com/sipwake/sipwake/secret"
@@ -29,7 +30,7 @@ type Options struct {
 type Store interface {
 	wake.Store
 	wake.Sweeper
-	wake.Outbox
+	outbox.Store
 }
 
 // Open returns an empty store that is closed with the test.
@@ -82,7 +83,7 @@ func Run(t *testing.T, open Open) {
 	t.Run("Retention", func(t *testing.T) { testRetention(t, open(t, Options{Retention: time.Hour})) })
 }
 
-// runMore runs the tests of wake.Sweeper and wake.Outbox.
+// runMore runs the tests of wake.Sweeper and outbox.Store.
 func runMore(t *testing.T, open Open) {
 	for _, test := range []struct {
 		name string

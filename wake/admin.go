@@ -11,16 +11,68 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/secret"
 )
 
+// Bindings returns the bindings of an AOR, or those with the token; exactly one of
+// the two is given.
+func (s *Service) Bindings(ctx context.Context, aor string, token secret.Token) ([]Binding, error) {
+	if aor == "" && !token.Empty() {
+		return s.store.Bindings(ctx, Query{Token: token})
+	}
+	aor, err := CleanAOR(aor)
+	if err != nil {
+		return nil, err
+	}
+	return s.store.Bindings(ctx, Query{AOR: aor})
+}
+
+// RemoveBindings removes bindings on an operator's word: those of an AOR,
+// limited to a device or a token if given, or those with the token anywhere. It
+// returns how many went.
+func (s *Service) RemoveBindings(ctx context.Context, aor, device string, token secret.Token) (int, error) {
+	if aor != "" || token.Empty() {
+		aor, err := CleanAOR(aor)
+		if err != nil {
+			return 0, err
+		}
+		return s.remove(ctx, Removal{AOR: aor, Device: device, Token: token}, removedOperator)
+	}
+	bindings, err := s.store.Bindings(ctx, Query{Token: token})
+	if err != nil {
+		return 0, err
+	}
+	total := 0
+	for _, b := range bindings {
+		n, err := s.remove(ctx, Removal{AOR: b.AOR, Device: b.Device, Token: token}, removedOperator)
+		if err != nil {
+			return total, err
+		}
+		total += n
+	}
+	return total, nil
+}
+
+func (s *Service) remove(ctx context.Context, r Removal, reason string) (int, error) {
+	n, err := s.store.Remove(ctx, r)
+	if err != nil {
+		return 0, err
+	}
+	if n > 0 {
+		s.metrics.removed.WithLabelValues(reason).Add(float64(n))
+		s.log.Info("binding removed", "aor", r.AOR, "device", r.Device, "token", r.Token, "reason", reason, "bindings", n)
+	}
+	return n, nil
+}
+
 const (
-	maxPage      = 1000
-	maxListings  = 4
-	listPatience = time.Minute // between two pages
+	maxPage     = 1000
+	maxListings = 4
+	listTimeout = time.Minute // between two pages
 )
 
 // listings are the lists of all bindings that are being read, each by a goroutine
-// of its own that waits for the next page to be asked for.
+// of its own that waits until the next page is asked for.
 type listings struct {
 	mu   sync.Mutex
 	byID map[string]*listing
@@ -33,14 +85,16 @@ type listing struct {
 	err    error     // of the scan; read it once found is closed
 	cancel context.CancelFunc
 	idle   *time.Timer
+	asked  time.Time // for the last page
 }
 
-// AllBindings returns the bindings of every AOR, a page at a time, in no order.
-// The first page is had with the empty cursor, each next one with the cursor that
-// came with the last; with the last page comes the empty one. One that changes
-// meanwhile is seen as it was or as it is; one may be seen twice. A cursor is this
-// instance's own and good for a minute. A page has up to about limit bindings,
-// fewer if ctx ends.
+// AllBindings returns the bindings of every AOR, a page at a time, in no order. An
+// empty cursor begins; each further page is asked for with the cursor of the one
+// before, until a page comes with an empty one. A binding that changes meanwhile is
+// seen as it was or as it is; one may be seen twice. A cursor belongs to this
+// instance, and is good for a minute. A page has up to limit bindings, at most
+// 1000, and fewer if ctx ends. When four lists are open already, that which has
+// waited longest for its next page gives way.
 func (s *Service) AllBindings(ctx context.Context, cursor string, limit int) (page []Binding, next string, err error) {
 	limit = min(max(limit, 1), maxPage)
 	if cursor == "" {
@@ -50,13 +104,16 @@ func (s *Service) AllBindings(ctx context.Context, cursor string, limit int) (pa
 	}
 	s.listings.mu.Lock()
 	l := s.listings.byID[cursor]
+	if l != nil {
+		l.asked = time.Now()
+		l.idle.Reset(listTimeout)
+	}
 	s.listings.mu.Unlock()
 	if l == nil {
-		return nil, "", &ParamError{"cursor", "is not known (any more); begin anew"}
+		return nil, "", &ParamError{"cursor", "is not known (any more); start from the first page"}
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.idle.Reset(listPatience)
 	page, more, err := l.page(ctx, limit)
 	if err != nil || !more {
 		s.closeListing(cursor)
@@ -88,13 +145,13 @@ func (s *Service) openListing() (id string, err error) {
 	s.listings.mu.Lock()
 	defer s.listings.mu.Unlock()
 	if len(s.listings.byID) >= maxListings {
-		return "", fmt.Errorf("%w: %d lists are being read already", ErrBusy, maxListings)
+		s.listings.closeIdle()
 	}
+	l := &listing{found: make(chan []Binding), asked: time.Now()}
 	ctx, cancel := context.WithCancel(s.ctx)
-	l := &listing{found: make(chan []Binding), cancel: cancel}
+	l.cancel = cancel
 	id = uuid.NewString()
-	l.idle = time.AfterFunc(listPatience, func() { s.closeListing(id) })
-	started := s.spawn(func() {
+	err = s.Go(func(context.Context) {
 		defer close(l.found)
 		l.err = s.sweeper.Scan(ctx, func(b []Binding) error {
 			select {
@@ -110,11 +167,11 @@ func (s *Service) openListing() (id string, err error) {
 			l.err = ErrStopped
 		}
 	})
-	if !started {
-		l.idle.Stop()
+	if err != nil {
 		cancel()
-		return "", ErrStopped
+		return "", err
 	}
+	l.idle = time.AfterFunc(listTimeout, func() { s.closeListing(id) })
 	if s.listings.byID == nil {
 		s.listings.byID = make(map[string]*listing)
 	}
@@ -125,11 +182,26 @@ func (s *Service) openListing() (id string, err error) {
 func (s *Service) closeListing(id string) {
 	s.listings.mu.Lock()
 	defer s.listings.mu.Unlock()
-	if l := s.listings.byID[id]; l != nil {
+	s.listings.close(id)
+}
+
+func (ls *listings) close(id string) {
+	if l := ls.byID[id]; l != nil {
 		l.idle.Stop()
 		l.cancel()
-		delete(s.listings.byID, id)
+		delete(ls.byID, id)
 	}
+}
+
+// closeIdle closes the list that has waited longest for its next page.
+func (ls *listings) closeIdle() {
+	oldest := ""
+	for id, l := range ls.byID {
+		if oldest == "" || l.asked.Before(ls.byID[oldest].asked) {
+			oldest = id
+		}
+	}
+	ls.close(oldest)
 }
 
 // Import stores bindings of another sipwake, or of another system, as if their
@@ -166,7 +238,7 @@ func (s *Service) Import(ctx context.Context, bindings []Binding) (stored int, e
 
 func checkImport(b *Binding) *ParamError {
 	var err error
-	if b.AOR, err = cleanAOR(b.AOR); err != nil {
+	if b.AOR, err = CleanAOR(b.AOR); err != nil {
 		if p := (*ParamError)(nil); errors.As(err, &p) {
 			return p
 		}
@@ -188,7 +260,7 @@ func checkImport(b *Binding) *ParamError {
 		b.Device = pnparam.DeviceID(b.Address)
 	}
 	for field, v := range map[string]string{"device": b.Device, "call_id": b.CallID} {
-		if err := (*ParamError)(nil); errors.As(checkID(field, v), &err) {
+		if err := (*ParamError)(nil); errors.As(CheckID(field, v), &err) {
 			return err
 		}
 	}
@@ -206,6 +278,6 @@ func (s *Service) importOne(ctx context.Context, b Binding) (stored bool, err er
 		}
 	}
 	// It has not registered just now: it is asleep, and to be pushed.
-	res, err := s.store.Register(ctx, Registration{Binding: b, Action: Bind, Late: true})
-	return err == nil && res.Status != Stale, err
+	res, err := s.store.Register(ctx, Registration{Binding: b, Action: ActionBind, Late: true})
+	return err == nil && res.Status != StatusStale, err
 }

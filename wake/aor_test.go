@@ -1,14 +1,16 @@
-package wake
+package wake_test
 
 import (
 	"strings"
 	"testing"
+
+	"github.com/sipwake/sipwake/wake"
 )
 
 func TestCaller(t *testing.T) {
 	f := func(from, want string) {
 		t.Helper()
-		if got := caller(from); got != want {
+		if got := wake.CallerOf(from); got != want {
 			t.Errorf("%q is %q, want %q", from, got, want)
 		}
 	}
@@ -17,7 +19,7 @@ func TestCaller(t *testing.T) {
 	f("alice@example.com", "alice@example.com")
 	f("tel:+420123456", "+420123456")
 	f("sip:192.0.2.1", "192.0.2.1")
-	f("sip:"+strings.Repeat("x", 1000), strings.Repeat("x", maxAOR))
+	f("sip:"+strings.Repeat("x", 1000), strings.Repeat("x", 255))
 	f("", "")
 	f("sip:anonymous@anonymous.invalid", "")
 	f("sip:x@anonymous.invalid", "")

@@ -1,7 +1,8 @@
-package wake
+package outbox
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"github.com/google/uuid"
@@ -9,7 +10,33 @@ import (
 	"github.com/sipwake/sipwake/pnparam"
 	"github.com/sipwake/sipwake/push"
 	"github.com/sipwake/sipwake/secret"
+	"github.com/sipwake/sipwake/wake"
 )
+
+// Devices finds the devices of a user and pushes them; wake.Service is one. Its
+// methods are described there.
+type Devices interface {
+	Bindings(ctx context.Context, aor string, token secret.Token) ([]wake.Binding, error)
+	Push(p wake.DevicePush, done func(push.Outcome))
+	Serves(b wake.Binding) bool
+	Go(f func(ctx context.Context)) error
+}
+
+var _ Devices = (*wake.Service)(nil)
+
+// Service takes pushes of applications and delivers them. Safe for concurrent use.
+type Service struct {
+	store   Store
+	devices Devices
+	log     *slog.Logger
+	ttl     func() time.Duration
+}
+
+// New returns a Service. ttl returns how long a push is worth delivering that does
+// not say so itself.
+func New(store Store, devices Devices, ttl func() time.Duration, log *slog.Logger) *Service {
+	return &Service{store: store, devices: devices, ttl: ttl, log: log}
+}
 
 // SendParams are the parameters of push.send: a push of an application's own,
 // to every device of an AOR or to one token.
@@ -32,60 +59,57 @@ type SendParams struct {
 func (s *Service) Send(ctx context.Context, p SendParams) (Message, error) {
 	if p.AOR != "" {
 		var err error
-		if p.AOR, err = cleanAOR(p.AOR); err != nil {
+		if p.AOR, err = wake.CleanAOR(p.AOR); err != nil {
 			return Message{}, err
 		}
 	}
-	bindings, err := s.sendTargets(ctx, p)
+	bindings, err := s.targets(ctx, p)
 	if err != nil {
 		return Message{}, err
 	}
 	if p.TTL == 0 {
-		p.TTL = s.settings.Load().SendTTL
+		p.TTL = s.ttl()
 	}
 	now := time.Now()
 	m := Message{ID: uuid.NewString(), AOR: p.AOR, Kind: p.Kind, Title: p.Title, Body: p.Body, Data: p.Data,
-		CreatedAt: now, Deadline: now.Add(p.TTL), NextTry: now.Add(outboxLease), Targets: make([]Target, len(bindings))}
+		CreatedAt: now, Deadline: now.Add(p.TTL), NextTry: now.Add(lease), Targets: make([]Target, len(bindings))}
 	for i, b := range bindings {
 		m.Targets[i] = Target{Device: b.Device, Address: b.Address, State: TargetQueued}
-		if _, token := tokenFor(b.Address, p.Kind); token.Empty() {
+		if _, token := wake.TokenFor(b.Address, p.Kind); token.Empty() {
 			m.Targets[i].State, m.Targets[i].Reason = TargetFailed, push.NoToken
-		} else if !s.pusher.Serves(b.Address.Provider, b.Address.App, b.Address.Environment) {
+		} else if !s.devices.Serves(b) {
 			m.Targets[i].State, m.Targets[i].Reason = TargetFailed, push.NoApp
 		}
 	}
-	if err := s.outbox.Put(ctx, m); err != nil {
+	if err := s.store.Put(ctx, m); err != nil {
 		return Message{}, err
 	}
 	s.deliver(m)
 	return m, nil
 }
 
-func (s *Service) sendTargets(ctx context.Context, p SendParams) ([]Binding, error) {
+func (s *Service) targets(ctx context.Context, p SendParams) ([]wake.Binding, error) {
 	if p.Kind != push.Custom && p.Kind != push.Chat && p.Kind != push.Refresh {
-		return nil, &ParamError{"kind", `must be "custom", "chat" or "refresh"`}
+		return nil, &wake.ParamError{Field: "kind", Problem: `must be "custom", "chat" or "refresh"`}
 	}
 	if p.TTL < 0 || p.TTL > 28*24*time.Hour {
-		return nil, &ParamError{"ttl_s", "must be between 0 and 2419200"}
+		return nil, &wake.ParamError{Field: "ttl_s", Problem: "must be between 0 and 2419200"}
 	}
 	if p.AOR != "" {
-		return s.store.Bindings(ctx, Query{AOR: p.AOR})
+		return s.devices.Bindings(ctx, p.AOR, secret.Token{})
 	}
 	switch {
 	case p.Token.Empty():
-		return nil, &ParamError{"aor", "is missing; give aor, or provider, app and token"}
+		return nil, &wake.ParamError{Field: "aor", Problem: "is missing; give aor, or provider, app and token"}
 	case p.Provider == "":
-		return nil, &ParamError{"provider", "is missing"}
+		return nil, &wake.ParamError{Field: "provider", Problem: "is missing"}
 	case p.App == "" && p.Provider != pnparam.WebPush:
-		return nil, &ParamError{"app", "is missing"}
+		return nil, &wake.ParamError{Field: "app", Problem: "is missing"}
 	}
 	a := pnparam.Address{Provider: p.Provider, App: p.App, Environment: p.Environment,
 		Tokens: []pnparam.Token{{Value: p.Token}}}
 	if p.Provider == pnparam.APNs {
 		a.Tokens[0].Service = pnparam.Remote // a voip token is only pushed for calls
 	}
-	return []Binding{{Address: a}}, nil
+	return []wake.Binding{{Address: a}}, nil
 }
-
-// storePatience bounds what the store may take where no request waits.
-const storePatience = 2 * time.Second

@@ -1,4 +1,4 @@
-package wake
+package outbox
 
 import (
 	"context"
@@ -8,22 +8,21 @@ import (
 	"time"
 
 	"github.com/sipwake/sipwake/push"
+	"github.com/sipwake/sipwake/wake"
 )
 
-// outboxLease is how long an instance has a message for itself while it tries.
-const outboxLease = time.Minute
-
-// outboxRound bounds one round of tries; it ends well within the lease.
-const outboxRound = 40 * time.Second
-
-// outboxBatch is how many messages are taken from the outbox at once.
-const outboxBatch = 100
-
-// Pauses between the rounds of tries of a message, doubling.
 const (
-	outboxFirstPause = 5 * time.Second
-	outboxMaxPause   = 10 * time.Minute
-	outboxTries      = 5
+	// lease is how long an instance has a message for itself while it tries.
+	lease = time.Minute
+	// round bounds one round of tries; it ends well within the lease.
+	round = 40 * time.Second
+	// batch is how many messages are taken from the store at once.
+	batch = 100
+	// Pauses between the rounds of tries of a message, doubling.
+	firstPause = 5 * time.Second
+	maxPause   = 10 * time.Minute
+	// storeTimeout bounds one write to the store.
+	storeTimeout = 2 * time.Second
 )
 
 // deliver tries every target of m that is not done. When all outcomes are in they
@@ -32,7 +31,7 @@ const (
 // push may then be sent twice, but none is lost.
 func (s *Service) deliver(m Message) {
 	m.Targets = slices.Clone(m.Targets)
-	d := &delivery{service: s, message: m, until: time.Now().Add(outboxRound)}
+	d := &delivery{service: s, message: m, until: time.Now().Add(round)}
 	var queued []int
 	for i, t := range m.Targets {
 		if t.State == TargetQueued {
@@ -55,20 +54,12 @@ type delivery struct {
 }
 
 func (d *delivery) try(i int, t Target) {
-	s, m := d.service, d.message
-	b := Binding{AOR: m.AOR, Device: t.Device, Address: t.Address}
-	v := push.Values{AOR: m.AOR, UUID: m.ID, Title: m.Title, Body: m.Body, Data: m.Data}
-	policy := s.pusher.Policy(t.Address.Provider, t.Address.App, t.Address.Environment)
-	req, reason := s.request(b, m.Kind, v, m.Deadline, policy)
-	if reason != "" {
-		d.done(i, push.Outcome{Reason: reason})
-		return
-	}
-	req.TryUntil = d.until
-	s.pusher.Push(s.ctx, req, func(o push.Outcome) {
-		d.done(i, o)
-		s.judge(b, req, o)
-	})
+	m := d.message
+	d.service.devices.Push(wake.DevicePush{
+		Binding: wake.Binding{AOR: m.AOR, Device: t.Device, Address: t.Address}, Kind: m.Kind,
+		Values:   push.Values{AOR: m.AOR, UUID: m.ID, Title: m.Title, Body: m.Body, Data: m.Data},
+		Deadline: m.Deadline, TryUntil: d.until,
+	}, func(o push.Outcome) { d.done(i, o) })
 }
 
 func (d *delivery) done(i int, o push.Outcome) {
@@ -82,8 +73,8 @@ func (d *delivery) done(i int, o push.Outcome) {
 		t.State = TargetQueued // only the round is over
 	}
 	if d.left--; d.left == 0 {
-		d.message.NextTry = time.Now().Add(outboxPause(d.message))
-		d.service.saveMessage(d.message)
+		d.message.NextTry = time.Now().Add(pauseOf(d.message))
+		d.service.save(d.message)
 	}
 }
 
@@ -99,30 +90,31 @@ func targetState(r push.Reason) TargetState {
 	return TargetFailed
 }
 
-// outboxPause is as long as the message has waited already, so that the pauses
+// pauseOf is as long as the message has waited already, so that the pauses
 // double, however many tries a round had.
-func outboxPause(m Message) time.Duration {
-	return min(max(time.Since(m.CreatedAt), outboxFirstPause), outboxMaxPause)
+func pauseOf(m Message) time.Duration {
+	return min(max(time.Since(m.CreatedAt), firstPause), maxPause)
 }
 
-// saveMessage writes the message without making a push wait for the store. If it
-// fails, the lease runs out and the message is tried again.
-func (s *Service) saveMessage(m Message) {
-	ok := s.spawn(func() {
-		ctx, cancel := context.WithTimeout(s.ctx, storePatience)
+// save writes the message without making a push wait for the store. If it fails,
+// the lease runs out and the message is tried again.
+func (s *Service) save(m Message) {
+	failed := func(err error) { s.log.Warn("cannot write outbox", "message", m.ID, "err", err) }
+	err := s.devices.Go(func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 		defer cancel()
-		if err := s.outbox.Update(ctx, m); err != nil {
-			s.log.Warn("cannot write outbox", "message", m.ID, "err", err)
+		if err := s.store.Update(ctx, m); err != nil {
+			failed(err)
 		}
 	})
-	if !ok {
-		s.log.Warn("cannot write outbox", "message", m.ID, "err", ErrStopped)
+	if err != nil {
+		failed(err)
 	}
 }
 
-// Outbox tries again what has not been delivered, whichever instance took it,
-// every so often until ctx ends.
-func (s *Service) Outbox(ctx context.Context, every time.Duration) {
+// Run tries again what has not been delivered, whichever instance took it, every
+// so often until ctx ends.
+func (s *Service) Run(ctx context.Context, every time.Duration) {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	for {
@@ -132,7 +124,7 @@ func (s *Service) Outbox(ctx context.Context, every time.Duration) {
 			return
 		}
 		now := time.Now()
-		due, err := s.outbox.Due(ctx, now, outboxLease, outboxBatch)
+		due, err := s.store.Due(ctx, now, lease, batch)
 		if err != nil {
 			if !errors.Is(err, context.Canceled) {
 				s.log.Warn("cannot read outbox", "err", err)
@@ -158,14 +150,14 @@ func (s *Service) expire(m Message) {
 			}
 		}
 	}
-	s.saveMessage(m)
+	s.save(m)
 }
 
 // Message returns a message of push.send and what has become of it; false if it
 // is not known (any more).
 func (s *Service) Message(ctx context.Context, id string) (Message, bool, error) {
-	if err := checkID("id", id); err != nil {
+	if err := wake.CheckID("id", id); err != nil {
 		return Message{}, false, err
 	}
-	return s.outbox.Message(ctx, id)
+	return s.store.Message(ctx, id)
 }

@@ -1,19 +1,8 @@
 package wake
 
 import (
-	"errors"
 	"fmt"
 	"strings"
-)
-
-// Errors of the Service besides ParamError and ErrUnavailable.
-var (
-	// ErrUnknownNode says that the request names a node that is not configured.
-	ErrUnknownNode = errors.New("unknown node")
-	// ErrStopped says that the service has been stopped.
-	ErrStopped = errors.New("service stopped")
-	// ErrBusy says that too much of the kind is under way.
-	ErrBusy = errors.New("too busy")
 )
 
 // ParamError says which parameter of a request is wrong. Its text never quotes
@@ -31,9 +20,9 @@ const (
 	maxID  = 255
 )
 
-// cleanAOR returns the AOR as user@domain in lower case. A sip: or sips: scheme
+// CleanAOR returns the AOR as user@domain in lower case. A sip: or sips: scheme
 // is dropped. The user part may be missing (RFC 3261 section 10.2).
-func cleanAOR(s string) (string, error) {
+func CleanAOR(s string) (string, error) {
 	fail := func(problem string) (string, error) { return "", &ParamError{"aor", problem} }
 	s = strings.ToLower(s)
 	s = strings.TrimPrefix(strings.TrimPrefix(s, "sips:"), "sip:")
@@ -54,8 +43,8 @@ func cleanAOR(s string) (string, error) {
 	return s, nil
 }
 
-// checkID checks an opaque identifier: present and bounded.
-func checkID(field, s string) error {
+// CheckID checks an opaque identifier: present and bounded.
+func CheckID(field, s string) error {
 	if s == "" {
 		return &ParamError{field, "is missing"}
 	}
@@ -63,4 +52,22 @@ func checkID(field, s string) error {
 		return &ParamError{field, fmt.Sprintf("is longer than %d bytes", maxID)}
 	}
 	return nil
+}
+
+// CallerOf returns who calls by the From URI, "" for one who is anonymous: without
+// a From, by RFC 3323 section 4.1.1.3, or by what gateways write for it.
+func CallerOf(from string) string {
+	uri, _, _ := strings.Cut(strings.ToLower(from), ";")
+	if _, rest, ok := strings.Cut(uri, ":"); ok {
+		uri = rest // without its scheme
+	}
+	user, host, _ := strings.Cut(uri, "@")
+	if host == "anonymous.invalid" {
+		return ""
+	}
+	switch user {
+	case "anonymous", "unavailable", "unknown", "restricted":
+		return ""
+	}
+	return uri[:min(len(uri), maxAOR)]
 }

@@ -1,4 +1,6 @@
-package wake
+// Package outbox delivers the pushes of applications. It keeps each one until the
+// push service has taken or refused it, or its time is over, also across restarts.
+package outbox
 
 import (
 	"context"
@@ -9,29 +11,16 @@ import (
 	"github.com/sipwake/sipwake/push"
 )
 
-// Sweeper is what a store offers for work on all bindings: refresh wake-ups and
-// lists. Safe for concurrent use.
-type Sweeper interface {
-	// Scan calls f with every binding, some at a time, until all were seen, f
-	// fails or ctx ends. A binding that changes meanwhile is seen as it was or
-	// as it is; one may be seen twice. The slice is f's to keep.
-	Scan(ctx context.Context, f func([]Binding) error) error
-	// Claim tells one caller, of all that share the store, that the key is its
-	// own until ttl has passed; a restart of the caller or the store does not
-	// give it to another.
-	Claim(ctx context.Context, key string, ttl time.Duration) (bool, error)
-}
+// ErrFull says that as many messages wait as the outbox holds.
+var ErrFull = errors.New("outbox full")
 
-// ErrOutboxFull says that as many messages wait as the outbox holds.
-var ErrOutboxFull = errors.New("outbox full")
-
-// Outbox keeps the pushes of applications until they are done. Times are kept to
+// Store keeps the pushes of applications until they are done. Times are kept to
 // the microsecond. It is bounded: when it is full, done messages make room, those
 // that would end soonest first. Safe for concurrent use.
-type Outbox interface {
+type Store interface {
 	// Put stores a new message, durably, before it returns. It needs an ID and a
 	// Deadline. A message whose ID is known stays as it is, so that a Put can be
-	// repeated. The error wraps ErrOutboxFull when there is no room.
+	// repeated. The error wraps ErrFull when there is no room.
 	Put(ctx context.Context, m Message) error
 	// Update replaces the message with the same ID; one that is gone stays gone.
 	Update(ctx context.Context, m Message) error
@@ -80,7 +69,7 @@ const (
 	TargetFailed TargetState = "failed" // finally refused, or too late
 )
 
-// Done tells whether nothing is left to try.
+// Done reports whether nothing is left to try.
 func (m Message) Done() bool {
 	for _, t := range m.Targets {
 		if t.State == TargetQueued {

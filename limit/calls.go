@@ -1,0 +1,95 @@
+package limit
+
+import "time"
+
+// CallsConfig bounds how many held requests a minute lead to pushes, so that
+// nobody can have phones pushed without end. As many may come at once. Each
+// instance counts for itself. 0 switches a limit off.
+type CallsConfig struct {
+	// Pair is for one caller and one AOR: with a Pair below AOR nobody alone can
+	// use up what an AOR may get. Default 20.
+	Pair *int `yaml:"pair"`
+	// Caller is for one caller, to whomever; anonymous callers have none, for they
+	// are not one. Default 120.
+	Caller *int `yaml:"caller"`
+	// AOR is for one AOR, from whomever. Default 60.
+	AOR *int `yaml:"aor"`
+}
+
+// SetDefaults fills what is not set.
+func (c *CallsConfig) SetDefaults() {
+	for v, n := range map[**int]int{&c.Pair: 20, &c.Caller: 120, &c.AOR: 60} {
+		if *v == nil {
+			*v = &n
+		}
+	}
+}
+
+// Validate reports each setting that cannot work. Call SetDefaults first.
+func (c *CallsConfig) Validate(report func(field, problem string)) {
+	for field, n := range map[string]int{"pair": *c.Pair, "caller": *c.Caller, "aor": *c.AOR} {
+		if n < 0 || n > 100_000 {
+			report(field, "must be between 0 and 100000")
+		}
+	}
+}
+
+// CallLimit names a limit of CallsConfig. It is a metric label and the detail of
+// an event in a trace.
+type CallLimit string
+
+// The limits.
+const (
+	LimitPair   CallLimit = "pair"
+	LimitCaller CallLimit = "caller"
+	LimitAOR    CallLimit = "aor"
+)
+
+// CallLimits lists every CallLimit.
+func CallLimits() []CallLimit { return []CallLimit{LimitPair, LimitCaller, LimitAOR} }
+
+// maxCounted is how many pairs, callers and AORs have a count of their own.
+const maxCounted = 1 << 16
+
+type pair struct{ caller, aor string }
+
+// Calls counts calls by caller, by called AOR and by the pair of both. Safe for
+// concurrent use.
+type Calls struct {
+	pairs   *Buckets[pair]
+	callers *Buckets[string]
+	aors    *Buckets[string]
+}
+
+// NewCalls returns Calls that have counted nothing.
+func NewCalls() *Calls {
+	return &Calls{New[pair](maxCounted), New[string](maxCounted), New[string](maxCounted)}
+}
+
+// Over returns the limit that a call would exceed, "" if it may pass. It counts
+// nothing, so it can be asked before anything else is done for the call.
+func (c *Calls) Over(cfg *CallsConfig, caller, aor string, now time.Time) CallLimit {
+	switch {
+	case !c.pairs.Has(pair{caller, aor}, Per(time.Minute, *cfg.Pair), now):
+		return LimitPair
+	case caller != "" && !c.callers.Has(caller, Per(time.Minute, *cfg.Caller), now):
+		return LimitCaller
+	case !c.aors.Has(aor, Per(time.Minute, *cfg.AOR), now):
+		return LimitAOR
+	}
+	return ""
+}
+
+// Take counts a call and returns the limit that it exceeds, "" if it may pass. The
+// narrow limit comes first: what it stops does not count against the others.
+func (c *Calls) Take(cfg *CallsConfig, caller, aor string, now time.Time) CallLimit {
+	switch {
+	case !c.pairs.Take(pair{caller, aor}, Per(time.Minute, *cfg.Pair), now):
+		return LimitPair
+	case caller != "" && !c.callers.Take(caller, Per(time.Minute, *cfg.Caller), now):
+		return LimitCaller
+	case !c.aors.Take(aor, Per(time.Minute, *cfg.AOR), now):
+		return LimitAOR
+	}
+	return ""
+}

@@ -1,0 +1,89 @@
+package trace
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+func head(id string) Head {
+	return Head{ID: id, AOR: "bob@example.com", CallID: "call-" + id, StartedAt: start}
+}
+
+func ids(list []Timeline) string {
+	s := ""
+	for _, t := range list {
+		s += t.ID
+	}
+	return s
+}
+
+func TestLogForgetsTheOldest(t *testing.T) {
+	l := NewLog(3)
+	for _, id := range []string{"a", "b", "c", "d", "d"} {
+		l.Begin(head(id))
+	}
+	l.Add("a", Event{Name: Held}) // no longer known
+	l.SetOutcome("d", "pushing")
+	l.SetReason("d", "answered")
+	l.SetOutcome("x", "pushing")
+	l.SetReason("x", "answered")
+	if got := ids(l.Find("bob@example.com", "")); got != "bcd" {
+		t.Errorf("remembered are %s", got)
+	}
+	if got := l.Find("", "call-d"); ids(got) != "d" || got[0].Outcome != "pushing" || got[0].Reason != "answered" {
+		t.Errorf("found %+v", got)
+	}
+	if got := l.Find("", ""); got == nil || len(got) != 0 {
+		t.Errorf("found %+v", got)
+	}
+}
+
+// However often devices register, the end of the call is told, and other devices
+// too.
+func TestLogIsBounded(t *testing.T) {
+	l := NewLog(1)
+	l.Begin(head("a"))
+	for i := range 1000 {
+		l.Add("a", Event{Name: Registered, Device: "mallory"})
+		l.Add("a", Event{Name: Registered}) // one without a name
+		l.Add("a", Event{Name: Registered, Device: fmt.Sprint("device", i%32)})
+	}
+	l.Add("a", Event{Name: Ended})
+	got := l.Find("", "call-a")[0]
+	if n := len(got.Events); n != 34*maxPerDevice+1 || got.Events[n-1].Name != Ended || got.Omitted != 3000-34*maxPerDevice {
+		t.Errorf("%d events, %d omitted, the last is %v", n, got.Omitted, got.Events[n-1])
+	}
+	for i := range 1000 {
+		l.Add("a", Event{Name: Registered, Device: fmt.Sprint("stranger", i)})
+		l.Add("a", Event{Name: Adopted})
+	}
+	if n := len(l.Find("", "call-a")[0].Events); n > maxPerDevice*maxDevices+maxOfCall {
+		t.Errorf("%d events", n)
+	}
+}
+
+func TestMerge(t *testing.T) {
+	at := func(ms int, name EventName) Event {
+		return Event{At: start.Add(time.Duration(ms) * time.Millisecond), Name: name}
+	}
+	later := head("b")
+	later.StartedAt = start.Add(time.Second)
+	got := Merge([]Timeline{
+		{Head: later},
+		{Head: head("a"), Outcome: "pushing", Events: []Event{at(0, Held), at(30, Accepted)}, Omitted: 1},
+		{Head: head("a"), Reason: "answered", Events: []Event{at(20, Pushing), at(40, Ended)}, Omitted: 2},
+	})
+	want := []Timeline{
+		{Head: head("a"), Outcome: "pushing", Reason: "answered", Omitted: 3,
+			Events: []Event{at(0, Held), at(20, Pushing), at(30, Accepted), at(40, Ended)}},
+		{Head: later},
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("want -, got +:\n%s", d)
+	}
+}

@@ -1,0 +1,158 @@
+package wake
+
+import (
+	"slices"
+	"time"
+
+	"github.com/sipwake/sipwake/trace"
+)
+
+// Others is what a Service needs of the other instances that share its store;
+// cluster.Cluster is one. No method waits.
+type Others interface {
+	// Publish sends the event to every instance. It may be lost.
+	Publish(e Event)
+	// Pushed notes in the store that the device's push was accepted, so that an
+	// instance that adopts the wake does not push again.
+	Pushed(w Wake, device string)
+	// Recheck looks after a wake whose Start got no answer: should the store have
+	// it all the same, it is adopted.
+	Recheck(w Wake)
+}
+
+// Event is what one instance heard about a wake of another.
+type Event struct {
+	Type EventType `json:"Name"`
+	Node string
+	Call string
+	AOR  string
+	// Detail is the device that is back, with EventBack; the contact that rings,
+	// with EventRings; the reason, with EventEnded.
+	Detail string
+}
+
+// EventType says what happened to a wake.
+type EventType string
+
+// The events.
+const (
+	EventEnded EventType = "ended"
+	EventRings EventType = "rings"
+	EventBack  EventType = "back"
+)
+
+// publish sends an event about a wake that another instance owns.
+func (s *Service) publish(w Wake, t EventType, detail string) {
+	if s.others != nil {
+		s.others.Publish(Event{Type: t, Node: w.Node, Call: w.Call, AOR: w.AOR, Detail: detail})
+	}
+}
+
+// HandleEvent acts on an event about a wake that this instance owns; others are
+// passed over.
+func (s *Service) HandleEvent(e Event) {
+	w := Wake{Node: e.Node, Call: e.Call, AOR: e.AOR}
+	switch e.Type {
+	case EventEnded:
+		if cl := s.close(w.key()); cl != nil {
+			s.traces.SetReason(cl.wake.ID, e.Detail)
+			s.afterEnd(cl, EndReason(e.Detail))
+		}
+	case EventRings:
+		if cl := s.calls.get(w.key()); cl != nil {
+			s.rings(cl, e.Detail)
+		}
+	case EventBack:
+		if cl := s.calls.get(w.key()); cl != nil {
+			s.follow(cl, cl.setBack(e.Detail))
+		}
+	}
+}
+
+// OpenWakes returns the wakes that this instance owns and that a phone may still
+// come back to.
+func (s *Service) OpenWakes() []Wake {
+	var open []Wake
+	for _, cl := range s.calls.all() {
+		if cl.ctx.Err() == nil {
+			open = append(open, cl.wake)
+		}
+	}
+	return open
+}
+
+// Adopt goes on with a wake that another instance started, or whose Start got no
+// answer. Devices that have come back since are signalled, those whose push is not
+// known to be accepted are pushed, unless another wake of the same call has pushed
+// them. Of a wake past its hold time only the end is awaited. Adopt reports whether
+// the wake was not open here yet.
+func (s *Service) Adopt(w Wake, st Started) bool {
+	node, err := s.node(w.Node)
+	if err != nil {
+		s.log.Error("cannot adopt wake", "aor", w.AOR, "call_id", w.CallID, "node", w.Node, "err", err)
+		return true
+	}
+	if st.Forked && len(w.Pushed) == 0 {
+		return true // the wake of the other branch pushes and gives up
+	}
+	cl := s.open(w, node)
+	if cl == nil {
+		return false
+	}
+	s.metrics.adopted.Inc()
+	s.traces.Begin(w.head())
+	cl.event(trace.Adopted, "", s.instance)
+	came := cameBack(w, st)
+	for _, b := range st.Bindings {
+		pushed := slices.Contains(w.Pushed, b.Device)
+		if st.Forked && !pushed {
+			continue
+		}
+		cl.add(b.Device, b)
+		switch {
+		case pushed:
+			cl.accept(b.Device)
+		case find(came, b.Device) == nil && cl.ctx.Err() == nil:
+			s.pushForCall(cl, b)
+		}
+	}
+	for _, r := range came {
+		cl.add(r.key(), bindingOf(r))
+		s.signal(w, r, true)
+	}
+	s.follow(cl, cl.allQueued())
+	return true
+}
+
+// Returned signals the devices of st that came back to a wake of this instance and
+// that its node does not know of: they registered through an instance that ended,
+// maybe before it could signal them.
+func (s *Service) Returned(w Wake, st Started) {
+	cl := s.calls.get(w.key())
+	if cl == nil || st.Ended {
+		return
+	}
+	for _, r := range cameBack(w, st) {
+		if !cl.isBack(r.key()) {
+			s.signal(w, r, true)
+		}
+	}
+}
+
+// clockSkew is how far the clocks of instances may differ. A device that came
+// back so long before its wake may be signalled for it once more, which the
+// node answers with SignalDuplicate.
+const clockSkew = time.Second
+
+// cameBack returns the devices that have registered since the wake was started,
+// or just before.
+func cameBack(w Wake, st Started) []Registration {
+	came := st.Recent
+	since := w.StartedAt.Add(-clockSkew)
+	for _, b := range st.Bindings {
+		if b.RegisteredAt.After(since) && b.ExpiresAt.After(time.Now()) && find(came, b.Device) == nil {
+			came = append(came, Registration{Binding: b, Action: ActionBind})
+		}
+	}
+	return came
+}

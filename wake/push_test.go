@@ -1,0 +1,183 @@
+package wake_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sipwake/sipwake/push"
+	"github.com/sipwake/sipwake/trace"
+	"github.com/sipwake/sipwake/wake"
+)
+
+func outcome(reason push.Reason) func(push.Request) push.Outcome {
+	return func(push.Request) push.Outcome { return push.Outcome{Reason: reason, Detail: "says the service", Tries: 1} }
+}
+
+// A dead token goes at once, with its binding if it is the last one.
+func TestInvariant4DeadToken(t *testing.T) {
+	inBubble(t, nil, func(r *rig) {
+		r.asleep(phone("1"), phone("2"))
+		r.pusher.outcome = func(q push.Request) push.Outcome {
+			if q.Token.Reveal() == "token-1" {
+				return push.Outcome{Reason: push.TokenDead, Tries: 1}
+			}
+			return push.Outcome{Reason: push.Accepted, Tries: 1}
+		}
+		r.start("a")
+		r.wantBindings("2")
+		r.wantEvent("a", trace.Failed)
+	})
+	inBubble(t, nil, func(r *rig) { // the phone has registered since: it lives
+		r.asleep(phone("1"))
+		r.pusher.outcome = func(push.Request) push.Outcome {
+			return push.Outcome{Reason: push.TokenDead, DeadSince: time.Now().Add(-time.Hour), Tries: 1}
+		}
+		r.start("a")
+		r.wantBindings("1")
+	})
+	inBubble(t, nil, func(r *rig) { // a remote token that is dead costs no voip token
+		r.asleep(iPhone("1"))
+		r.pusher.outcome = func(q push.Request) push.Outcome {
+			if q.Kind == push.Cancel {
+				return push.Outcome{Reason: push.TokenDead, Tries: 1}
+			}
+			return push.Outcome{Reason: push.Accepted, Tries: 1}
+		}
+		r.start("a")
+		r.end("a", wake.EndCancelled)
+		r.wantBindings("1")
+		r.start("b")
+		r.wantPushes("call voip", "cancel remote", "call voip")
+	})
+}
+
+// Failures in a row remove a token; one that ends well ends the row.
+func TestRemoveRules(t *testing.T) {
+	two := 2
+	f := func(name string, change func(*wake.RemoveConfig), call func(r *rig, key string, good bool)) {
+		t.Helper()
+		inBubble(t, func(c *wake.Config) { change(&c.Remove) }, func(r *rig) {
+			r.asleep(phone("1"))
+			for i, good := range []bool{false, true, false} {
+				call(r, fmt.Sprint(name, i), good)
+				time.Sleep(time.Minute)
+			}
+			r.wantBindings("1")
+			call(r, name+" last", false)
+			time.Sleep(time.Minute)
+			r.wantBindings()
+		})
+		inBubble(t, func(c *wake.Config) { change(&c.Remove); *c = wake.Config{Remove: wake.RemoveConfig{Rejected: new(int)}} }, func(r *rig) {
+			r.asleep(phone("1"))
+			for i := range 5 { // the rule is off
+				call(r, fmt.Sprint(name, i), false)
+				time.Sleep(time.Minute)
+			}
+			r.wantBindings("1")
+		})
+	}
+	pushing := func(bad push.Reason) func(*rig, string, bool) {
+		return func(r *rig, key string, good bool) {
+			r.pusher.outcome = outcome(bad)
+			if good {
+				r.pusher.outcome = nil
+			}
+			r.start(key)
+			r.end(key, wake.EndTimeout)
+		}
+	}
+	off := push.CancelNever
+	_ = off
+	f("rejected", func(c *wake.RemoveConfig) { c.Rejected = &two }, pushing(push.TokenBad))
+	f("failed", func(c *wake.RemoveConfig) { c.Failed = 2 }, pushing(push.Unavailable))
+	f("throttled", func(c *wake.RemoveConfig) { c.Failed = 2 }, pushing(push.Throttled))
+	f("no answer", func(c *wake.RemoveConfig) { c.NoAnswer = 2 }, func(r *rig, key string, good bool) {
+		r.pusher.policy.Cancel = push.CancelNever
+		r.start(key)
+		if good {
+			r.register(phone("1"))
+		}
+		time.Sleep(41 * time.Second) // the hold time counts it, the end does not again
+		r.end(key, wake.EndTimeout)
+	})
+	f("call failed", func(c *wake.RemoveConfig) { c.CallFailed = 2 }, func(r *rig, key string, good bool) {
+		r.pusher.policy.Cancel = push.CancelNever
+		r.start(key)
+		r.register(phone("1"))
+		if good {
+			// Nothing ends this row but a restart: the count is of failures only.
+			r.end(key, wake.EndAnswered)
+			return
+		}
+		if key == "call failed2" {
+			r.end(key, wake.EndBusy)
+			return
+		}
+		r.end(key, wake.EndFailed)
+	})
+}
+
+func TestRemoveStoreAway(t *testing.T) {
+	inBubble(t, nil, func(r *rig) {
+		r.asleep(phone("1"))
+		r.pusher.hold, r.pusher.outcome = true, refuse
+		r.start("a")
+		r.store.set(func(m *memory) { m.err = fmt.Errorf("%w: gone", wake.ErrUnavailable) })
+		r.pusher.answer()
+		if !strings.Contains(r.log.String(), "cannot remove binding") {
+			t.Errorf("the log is %s", r.log)
+		}
+	})
+}
+
+// A push that belongs to no call.
+func TestPush(t *testing.T) {
+	inBubble(t, nil, func(r *rig) {
+		f := func(contact string, k push.Kind, want push.Reason) {
+			t.Helper()
+			r.asleep(contact)
+			list := r.bindings()
+			var got push.Reason
+			r.service.Push(wake.DevicePush{Binding: list[0], Kind: k, Deadline: time.Now().Add(time.Minute)}, func(o push.Outcome) { got = o.Reason })
+			synctest.Wait()
+			if got != want {
+				t.Errorf("%s: %s, want %s", k, got, want)
+			}
+			if _, err := r.service.RemoveBindings(r.t.Context(), bob, "", list[0].Address.Tokens[0].Value); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f(phone("1"), push.Custom, push.Accepted)
+		f(onlyVoIP("1"), push.Custom, push.NoToken)
+		r.pusher.policy.When = map[push.Kind]push.When{push.Custom: push.WhenNever}
+		f(phone("1"), push.Custom, push.ByPolicy)
+		if !r.service.Serves(wake.Binding{}) || r.service.SendTTL() != time.Hour {
+			t.Error("what the outbox asks is wrong")
+		}
+	})
+}
+
+// Work that no request waits for is bounded.
+func TestGo(t *testing.T) {
+	inBubble(t, nil, func(r *rig) {
+		release := make(chan struct{})
+		n := 0
+		var err error
+		for ; err == nil; n++ {
+			err = r.service.Go(func(context.Context) { <-release })
+		}
+		if !errors.Is(err, wake.ErrBusy) || n != 1025 {
+			t.Errorf("%d ran, %v", n, err)
+		}
+		close(release)
+		synctest.Wait()
+		if err := r.service.Go(func(context.Context) {}); err != nil {
+			t.Error(err)
+		}
+	})
+}

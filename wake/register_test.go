@@ -1,0 +1,213 @@
+package wake_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sipwake/sipwake/push"
+	"github.com/sipwake/sipwake/trace"
+	"github.com/sipwake/sipwake/wake"
+)
+
+func TestRegisterStores(t *testing.T) {
+	inBubble(t, nil, func(r *rig) {
+		res := r.register(phone("1"))
+		if res.Status != wake.StatusStored || res.Devices != 1 || res.Code != 200 || !slices.Equal(res.FeatureCaps, []string{`*;+sip.pns="fcm"`}) {
+			t.Errorf("the answer is %+v", res)
+		}
+		if res := r.register(phone("1")); res.Status != wake.StatusRefreshed {
+			t.Errorf("the second is %+v", res)
+		}
+		b := r.binding("1")
+		if b.AOR != bob || b.Address.Token("").Reveal() != "token-1" || b.Node != "sip1" || !b.ExpiresAt.Equal(b.RegisteredAt.Add(time.Hour)) {
+			t.Errorf("stored is %+v", b)
+		}
+	})
+}
+
+// A phone that registers is signalled to every call that is held for it.
+func TestInvariant1RegisterSignalsEveryWake(t *testing.T) {
+	inBubble(t, nil, func(r *rig) {
+		r.asleep(phone("1"))
+		r.start("a")
+		r.start("b", func(p *wake.StartParams) { p.Node = "sip2" })
+		if res := r.register(phone("1")); res.Wakes != 2 {
+			t.Errorf("the answer is %+v", res)
+		}
+		told := r.node.told()
+		slices.Sort(told)
+		if !slices.Equal(told, []string{"wake sip1 1", "wake sip2 1"}) {
+			t.Errorf("told is %q", told)
+		}
+		r.wantEvent("a", trace.Registered)
+	})
+}
+
+// A REGISTER that ends the registration wakes nobody, and does with the binding
+// what the app's policy says.
+func TestUnregister(t *testing.T) {
+	f := func(policy push.Unregister, status wake.Status, devices ...string) {
+		t.Helper()
+		inBubble(t, nil, func(r *rig) {
+			r.pusher.policy.Unregister = policy
+			r.asleep(phone("1"))
+			r.start("a")
+			gone := strings.Replace(phone("1"), ";+sip", ";expires=0;+sip", 1)
+			res := r.registerAs(wake.RegisterParams{Contact: gone, Expires: -1, CallID: "registration"})
+			if res.Status != status || res.Wakes != 0 {
+				t.Errorf("%s: the answer is %+v", policy, res)
+			}
+			r.wantBindings(devices...)
+			r.wantSignals()
+		})
+	}
+	f(push.UnregisterKeep, wake.StatusRefreshed, "1")
+	f(push.UnregisterRemove, wake.StatusRemoved)
+	f(push.UnregisterIgnore, wake.StatusNone, "1")
+}
+
+// Push data that is taken back: the device is found by its instance, by its
+// registration, or because there is only one.
+func TestUnbind(t *testing.T) {
+	f := func(contact, callID string, devices ...string) {
+		t.Helper()
+		inBubble(t, nil, func(r *rig) {
+			r.registerAs(wake.RegisterParams{Contact: phone("1"), CallID: "one"})
+			r.registerAs(wake.RegisterParams{Contact: strings.Replace(phone("2"), "192.0.2.1", "192.0.2.2", 1), CallID: "two"})
+			r.registerAs(wake.RegisterParams{Contact: contact, CallID: callID, Headers: map[string]string{"X-MPUSH": "null"}})
+			r.wantBindings(devices...)
+		})
+	}
+	f(`<sip:bob@192.0.2.9>;+sip.instance="<urn:uuid:1>"`, "x", "2")
+	f("<sip:bob@192.0.2.9>", "two", "1")
+	f("<sip:bob@192.0.2.9>", "x", "1", "2")
+	inBubble(t, nil, func(r *rig) {
+		r.register(phone("1"))
+		if res := r.registerAs(wake.RegisterParams{Contact: "<sip:bob@192.0.2.9>", Headers: map[string]string{"X-MPUSH": "null"}}); res.Status != wake.StatusRemoved {
+			t.Errorf("the only one: %+v", res)
+		}
+		r.wantBindings()
+	})
+}
+
+func TestRegisterWithoutPush(t *testing.T) {
+	plain := `<sip:bob@192.0.2.1>;+sip.instance="<urn:uuid:1>"`
+	f := func(unbind bool, devices ...string) {
+		t.Helper()
+		inBubble(t, func(c *wake.Config) { c.UnbindWithoutPush = unbind }, func(r *rig) {
+			r.register(phone("1"))
+			r.register(plain)
+			r.register("<sip:desk@192.0.2.7>")
+			r.wantBindings(devices...)
+		})
+	}
+	f(false, "1")
+	f(true)
+}
+
+func TestRegisterRefused(t *testing.T) {
+	inBubble(t, nil, func(r *rig) { // an app that is not served: its push data is passed over
+		r.pusher.unserved = true
+		if res := r.register(phone("1")); res.Status != wake.StatusRefused || res.Code != 200 || res.FeatureCaps != nil {
+			t.Errorf("the answer is %+v", res)
+		}
+		r.wantBindings()
+		r.start("a") // but it is a sign of life
+		r.wantSignals("wake sip1 1")
+	})
+	inBubble(t, func(c *wake.Config) { c.Reject555 = true }, func(r *rig) {
+		r.pusher.unserved = true
+		if res := r.register(phone("1")); res.Code != 555 {
+			t.Errorf("the answer is %+v", res)
+		}
+	})
+	inBubble(t, func(c *wake.Config) { c.MinExpires = 10 * time.Minute }, func(r *rig) {
+		res := r.registerAs(wake.RegisterParams{Contact: phone("1"), Expires: 60})
+		if res.Status != wake.StatusRefused || res.Code != 423 || res.MinExpires != 600 {
+			t.Errorf("the answer is %+v", res)
+		}
+		r.wantBindings()
+	})
+}
+
+func TestRegisterQuery(t *testing.T) {
+	inBubble(t, nil, func(r *rig) {
+		res := r.register("<sip:bob@192.0.2.1;pn-provider>")
+		if res.Status != wake.StatusQueried || !slices.Equal(res.FeatureCaps, []string{`*;+sip.pns="apns"`, `*;+sip.pns="fcm"`}) {
+			t.Errorf("the answer is %+v", res)
+		}
+	})
+}
+
+func TestRegisterRefreshCaps(t *testing.T) {
+	inBubble(t, func(c *wake.Config) { c.Refresh.Enabled = true }, func(r *rig) {
+		res := r.register(strings.Replace(phone("1"), ";+sip", ";+sip.pnsreg;+sip", 1))
+		if !slices.Equal(res.FeatureCaps, []string{`*;+sip.pns="fcm";+sip.pnsreg="180"`}) {
+			t.Errorf("the answer is %+v", res)
+		}
+	})
+}
+
+// While the store is away, the calls that are known here are told.
+func TestRegisterStoreAway(t *testing.T) {
+	inBubble(t, nil, func(r *rig) {
+		r.asleep(phone("1"))
+		r.start("a")
+		r.store.set(func(m *memory) { m.err = fmt.Errorf("%w: gone", wake.ErrUnavailable) })
+		if _, err := r.tryRegister(wake.RegisterParams{Contact: phone("1")}); !errors.Is(err, wake.ErrUnavailable) {
+			t.Errorf("error is %v", err)
+		}
+		r.wantSignals("wake sip1 1")
+	})
+}
+
+func TestRegisterBadParams(t *testing.T) {
+	inBubble(t, nil, func(r *rig) {
+		f := func(field string, p wake.RegisterParams) {
+			t.Helper()
+			_, err := r.service.Register(r.t.Context(), p)
+			if bad := (*wake.ParamError)(nil); !errors.As(err, &bad) || bad.Field != field {
+				t.Errorf("%s: error is %v", field, err)
+			}
+		}
+		f("node", wake.RegisterParams{AOR: bob, CallID: "c"})
+		f("aor", wake.RegisterParams{Node: "sip1", AOR: "bob@", CallID: "c"})
+		f("aor", wake.RegisterParams{Node: "sip1", AOR: strings.Repeat("x", 300), CallID: "c"})
+		f("call_id", wake.RegisterParams{Node: "sip1", AOR: bob})
+		f("call_id", wake.RegisterParams{Node: "sip1", AOR: bob, CallID: strings.Repeat("x", 300)})
+		f("X-MPUSH", wake.RegisterParams{Node: "sip1", AOR: bob, CallID: "c", Headers: map[string]string{"X-MPUSH": "x"}})
+	})
+}
+
+// The phone goes to another account.
+func TestRegisterMovesToken(t *testing.T) {
+	other := "carol@example.com"
+	inBubble(t, nil, func(r *rig) {
+		r.registerAs(wake.RegisterParams{Contact: phone("1"), Expires: 60})
+		time.Sleep(2 * time.Minute) // its registration has run out
+		r.registerAs(wake.RegisterParams{Contact: phone("1"), AOR: other})
+		r.wantBindings()
+	})
+}
+
+// A REGISTER that the store took late.
+func TestReplayed(t *testing.T) {
+	inBubble(t, nil, func(r *rig) {
+		r.asleep(phone("1"))
+		r.start("a")
+		b := r.binding("1")
+		w := r.service.OpenWakes()[0]
+		r.service.Replayed(t.Context(), wake.Registration{Binding: b, Action: wake.ActionBind, Late: true},
+			wake.Registered{Status: wake.StatusRemoved, Wakes: []wake.Wake{w}})
+		synctest.Wait()
+		r.wantSignals("wake sip1 1")
+		if r.metric("sipwake_bindings_removed_total") != 1 {
+			t.Error("the removal was not counted")
+		}
+	})
+}

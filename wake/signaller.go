@@ -1,0 +1,282 @@
+package wake
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+const (
+	firstPause = 10 * time.Millisecond // between tries of a signal, doubling
+	maxPause   = time.Second
+	// maxSignals bounds the signals that wait, of all nodes together, and
+	// maxOfWake those of one wake: strangers can make up devices.
+	maxSignals = 1 << 16
+	maxOfWake  = 64
+)
+
+// signaller tells nodes of their held requests, each thing again and again until
+// the node has taken it or the hold time is over.
+//
+// There is one pending signal for each wake and device; a newer REGISTER takes the
+// place of an older one. A node has a number of slots for tries under way, and
+// what finds none waits for one, in turns by AOR. So neither a node that does not
+// answer nor a user with many requests keeps others waiting.
+type signaller struct {
+	ctx    context.Context // of all tries
+	slots  int             // of each node
+	try    func(ctx context.Context, sig *signal, n int) (done bool, err error)
+	failed func(sig *signal, err error) // the hold time ended first
+
+	mu      sync.Mutex
+	nodes   map[string]*nodeSignals
+	pending int
+	stopped bool
+	idle    chan struct{} // closed once stopped and nothing is pending
+	running sync.WaitGroup
+}
+
+// nodeSignals are the signals to one node.
+type nodeSignals struct {
+	free  int // slots
+	byKey map[callKey]map[string]*signal
+	ready fairQueue[string, *signal] // by AOR; each waits for a slot
+}
+
+// signal is one thing that a node is told. Its fields are guarded by the
+// signaller's lock, but what add was given does not change while it is tried.
+type signal struct {
+	wake   Wake
+	node   Node // if the configuration no longer has it
+	giveUp bool // the node is told to stop holding; else that device is reachable:
+	device string
+	began  time.Time
+
+	registration Registration
+	fresh        bool // the device registered after the request had come
+
+	deadline time.Time
+	tries    int
+	pause    time.Duration
+	timer    *time.Timer // of the next try
+	trying   bool
+	renewed  *signal // what takes its place once the try under way has ended
+	dropped  bool
+	err      error // of the last try
+}
+
+// name tells the signals of one wake apart.
+func (sig *signal) name() string {
+	if sig.giveUp {
+		return "give up"
+	}
+	return "device " + sig.device
+}
+
+func newSignaller(ctx context.Context, slots int, try func(context.Context, *signal, int) (bool, error), failed func(*signal, error)) *signaller {
+	return &signaller{ctx: ctx, slots: max(slots, 1), try: try, failed: failed, nodes: make(map[string]*nodeSignals), idle: make(chan struct{})}
+}
+
+// add begins to signal, after a pause if one is given. It returns ErrBusy when too
+// much is pending, or ErrStopped.
+func (g *signaller) add(sig *signal, after time.Duration) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.stopped {
+		return ErrStopped
+	}
+	sig.began, sig.deadline, sig.pause = time.Now(), sig.wake.Deadline, firstPause
+	n := g.nodes[sig.wake.Node]
+	if n == nil {
+		n = &nodeSignals{free: g.slots, byKey: make(map[callKey]map[string]*signal)}
+		g.nodes[sig.wake.Node] = n
+	}
+	of := n.byKey[sig.wake.key()]
+	if old := of[sig.name()]; old != nil {
+		if old.trying {
+			old.renewed = sig
+			return nil
+		}
+		g.remove(n, old)
+		of = n.byKey[sig.wake.key()]
+	} else if g.pending >= maxSignals || len(of) >= maxOfWake {
+		return ErrBusy
+	}
+	if of == nil {
+		of = make(map[string]*signal)
+		n.byKey[sig.wake.key()] = of
+	}
+	of[sig.name()] = sig
+	g.pending++
+	g.schedule(n, sig, after)
+	return nil
+}
+
+// schedule has the signal tried after a pause, or given up if its time is over by
+// then.
+func (g *signaller) schedule(n *nodeSignals, sig *signal, after time.Duration) {
+	if after <= 0 {
+		g.start(n, sig)
+		return
+	}
+	after = max(min(after, time.Until(sig.deadline)), 0)
+	sig.timer = time.AfterFunc(after, func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if !sig.dropped {
+			sig.timer = nil
+			g.start(n, sig)
+		}
+	})
+}
+
+// start tries the signal as soon as there is a slot.
+func (g *signaller) start(n *nodeSignals, sig *signal) {
+	if n.free == 0 {
+		n.ready.push(sig.wake.AOR, sig)
+		return
+	}
+	n.free--
+	sig.trying = true
+	g.running.Go(func() { g.run(n, sig) })
+}
+
+// run makes one try, and hands its slot on.
+func (g *signaller) run(n *nodeSignals, sig *signal) {
+	ctx, cancel := context.WithDeadline(g.ctx, sig.deadline)
+	defer cancel()
+	over := ctx.Err() != nil
+	done, err := false, sig.err
+	if !over {
+		done, err = g.try(ctx, sig, sig.tries)
+		over = ctx.Err() != nil
+	}
+	if over && !done && g.wanted(sig) {
+		if err == nil {
+			err = context.DeadlineExceeded
+		}
+		g.failed(sig, err)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.release(n)
+	sig.trying = false
+	sig.err = err
+	sig.tries++
+	switch {
+	case sig.dropped:
+	case sig.renewed != nil:
+		next := sig.renewed
+		n.byKey[sig.wake.key()][sig.name()] = next
+		g.start(n, next)
+	case done || over:
+		g.remove(n, sig)
+	default:
+		g.schedule(n, sig, sig.pause+rand.N(sig.pause/4))
+		sig.pause = min(2*sig.pause, maxPause)
+	}
+}
+
+// wanted reports whether somebody should know that the signal failed.
+func (g *signaller) wanted(sig *signal) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return !sig.dropped && sig.renewed == nil
+}
+
+// release hands a slot to the next that waits for one.
+func (g *signaller) release(n *nodeSignals) {
+	for {
+		next, ok := n.ready.pop()
+		if !ok {
+			n.free++
+			return
+		}
+		if !next.dropped {
+			next.trying = true
+			g.running.Go(func() { g.run(n, next) })
+			return
+		}
+	}
+}
+
+// remove forgets the signal; one that waits is not tried any more.
+func (g *signaller) remove(n *nodeSignals, sig *signal) {
+	sig.dropped = true
+	if sig.timer != nil {
+		sig.timer.Stop()
+	}
+	of := n.byKey[sig.wake.key()]
+	delete(of, sig.name())
+	if len(of) == 0 {
+		delete(n.byKey, sig.wake.key())
+	}
+	g.pending--
+	if g.stopped && g.pending == 0 {
+		close(g.idle)
+	}
+}
+
+// drop forgets every signal of a wake that has ended.
+func (g *signaller) drop(k callKey) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n := g.nodes[k.node]
+	if n == nil {
+		return
+	}
+	for _, sig := range n.byKey[k] {
+		g.remove(n, sig)
+	}
+}
+
+// drain takes no further signal, and tries at once those that wait for a time
+// before their first try. The channel it returns is closed once nothing is pending.
+func (g *signaller) drain() <-chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.stopped {
+		return g.idle
+	}
+	g.stopped = true
+	if g.pending == 0 {
+		close(g.idle)
+	}
+	for _, n := range g.nodes {
+		for _, of := range n.byKey {
+			for _, sig := range of {
+				if sig.tries == 0 && sig.timer != nil && sig.timer.Stop() {
+					sig.timer = nil
+					g.start(n, sig)
+				}
+			}
+		}
+	}
+	return g.idle
+}
+
+// close forgets what is pending and waits for the tries under way, whose context
+// must have ended. drain comes first.
+func (g *signaller) close() {
+	g.mu.Lock()
+	for _, n := range g.nodes {
+		for _, of := range n.byKey {
+			for _, sig := range of {
+				g.remove(n, sig)
+			}
+		}
+	}
+	g.mu.Unlock()
+	g.running.Wait()
+}
+
+// waiting returns how many signals have not been taken by their node.
+func (g *signaller) waiting() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.pending
+}
+
+// load is the share of the places for signals that is in use.
+func (g *signaller) load() float64 { return float64(g.waiting()) / maxSignals }
