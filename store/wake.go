@@ -18,6 +18,12 @@ const (
 	// MaxWakes is how many wakes may be open for one AOR: a caller who floods
 	// one user must not make his phone's REGISTER slow.
 	MaxWakes = 64
+	// MaxTombs is how many tombstones are kept for one AOR, the youngest: strangers
+	// can end calls that never were.
+	MaxTombs = 64
+	// MaxRecent is how many registrations of the last seconds that left no binding
+	// are remembered of one AOR, the youngest.
+	MaxRecent = 64
 	// Tombstone is how long an End without a Start is remembered.
 	Tombstone = time.Minute
 	// WakeMargin is how long a wake is kept past its deadline, by the store's

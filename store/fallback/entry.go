@@ -45,8 +45,8 @@ type tomb struct {
 	until      time.Time
 }
 
-// maxSigns bounds the signs of life of one AOR.
-const maxSigns = store.MaxDevices
+// youngest makes the list, oldest first, no longer than most.
+func youngest[T any](list []T, most int) []T { return slices.Delete(list, 0, max(len(list)-most, 0)) }
 
 func (e *entry) device(name string) int {
 	return slices.IndexFunc(e.devices, func(d device) bool { return d.name == name })
@@ -103,8 +103,8 @@ func (e *entry) apply(r *wake.Registration, value []byte, now time.Time) {
 	case r.Gone && i >= 0:
 		e.devices[i].seen = time.Time{}
 	}
-	if !r.Gone && r.Action != wake.Bind && len(e.signs) < maxSigns {
-		e.signs = append(e.signs, sign{*r, now})
+	if !r.Gone && r.Action != wake.Bind {
+		e.signs = append(youngest(e.signs, store.MaxRecent-1), sign{*r, now})
 	}
 }
 

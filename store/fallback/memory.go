@@ -1,6 +1,7 @@
 package fallback
 
 import (
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -235,9 +236,8 @@ func (m *memory) end(aor, node, call string, away bool) (wake.Wake, bool) {
 	}
 	if now := time.Now(); away {
 		e.expire(now, m)
-		if len(e.tombs) < store.MaxWakes {
-			e.tombs = append(e.tombs, tomb{node, call, now.Add(store.Tombstone)})
-		}
+		e.tombs = slices.DeleteFunc(e.tombs, func(t tomb) bool { return t.node == node && t.call == call })
+		e.tombs = append(youngest(e.tombs, store.MaxTombs-1), tomb{node, call, now.Add(store.Tombstone)})
 	}
 	return wake.Wake{}, false
 }

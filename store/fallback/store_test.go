@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/store"
 	"github.com/sipwake/sipwake/store/fallback"
 	"github.com/sipwake/sipwake/store/redis"
 	"github.com/sipwake/sipwake/store/storetest"
@@ -263,6 +264,42 @@ func blackHole(t *testing.T) string {
 		<-done
 	})
 	return l.Addr().String()
+}
+
+// What strangers say while the store is away is bounded, and the last of it counts.
+func TestAwayBounded(t *testing.T) {
+	server := storetest.NewRedis(t)
+	r := newRig(t, server.Addr, fallback.Config{Recent: time.Minute}, false)
+	r.register(storetest.Registration(user(1), 1))
+	server.Stop()
+	const many = 3 * store.MaxTombs
+	for n := range many {
+		if _, err := r.store.End(rpc(t), user(1), "edge-1", fmt.Sprint("never", n)); !errors.Is(err, wake.ErrUnavailable) {
+			t.Fatal(err)
+		}
+		sign := storetest.Registration(user(1), 1000+n)
+		sign.Action, sign.Address = wake.Seen, pnparam.Address{}
+		r.registerAway(sign)
+	}
+	ended := 0
+	for n := range many {
+		st, err := r.store.Start(rpc(t), newWake(user(1), fmt.Sprint("never", n)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st.Ended {
+			ended++
+		} else if n >= many-store.MaxTombs {
+			t.Errorf("the tombstone before the last %d is forgotten", many-1-n)
+		} else if last := st.Recent[len(st.Recent)-1].Device; !st.Full && len(st.Recent) != store.MaxRecent+1 ||
+			last != storetest.Registration("", 1000+many-1).Device {
+			t.Fatalf("%d are remembered, the last is %s", len(st.Recent), last)
+		}
+		r.store.End(rpc(t), user(1), "edge-1", fmt.Sprint("never", n))
+	}
+	if ended != store.MaxTombs {
+		t.Errorf("%d tombstones, want %d", ended, store.MaxTombs)
+	}
 }
 
 // Registrations of an outage are in the store afterwards, in order, also over a

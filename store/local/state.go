@@ -148,9 +148,12 @@ func (st *state) remember(r *wake.Registration, now, until time.Time) error {
 		return err
 	}
 	st.forget(key)
-	st.memory = append(st.memory, remembered{key: key, value: value, until: until})
+	st.memory = append(youngest(st.memory, store.MaxRecent-1), remembered{key: key, value: value, until: until})
 	return nil
 }
+
+// youngest makes the list, oldest first, no longer than most.
+func youngest[T any](list []T, most int) []T { return slices.Delete(list, 0, max(len(list)-most, 0)) }
 
 func (st *state) forget(key string) {
 	st.memory = slices.DeleteFunc(st.memory, func(m remembered) bool { return m.key == key })

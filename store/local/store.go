@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -202,13 +203,8 @@ func (s *Store) End(ctx context.Context, aor, node, call string) (wake.Ended, er
 			return wake.Ended{Known: true, Wake: w.Wake}, nil
 		}
 	}
-	for i, t := range st.tombs {
-		if t.node == node && t.call == call {
-			st.tombs[i].until = now.Add(store.Tombstone)
-			return wake.Ended{}, nil
-		}
-	}
-	st.tombs = append(st.tombs, tomb{node, call, now.Add(store.Tombstone)})
+	st.tombs = slices.DeleteFunc(st.tombs, func(t tomb) bool { return t.node == node && t.call == call })
+	st.tombs = append(youngest(st.tombs, store.MaxTombs-1), tomb{node, call, now.Add(store.Tombstone)})
 	return wake.Ended{}, nil
 }
 

@@ -16,6 +16,7 @@ import goredis "github.com/redis/go-redis/v9"
 //	           w<node>NUL<call>     an open wake
 //	           e<node>NUL<call>     a tombstone
 //	           rd<device> rc<contact>  a REGISTER that left no binding
+//	         Of each kind it has a bounded number (package store).
 //
 // A REGISTER that left a binding is remembered by the binding itself: the seen
 // field of its head. That keeps the commonest RPC at three commands.
@@ -127,6 +128,17 @@ local function memory(key, all, now)
   end
   return fields
 end
+local function room(key, all, kind, field, most)
+  local list = {}
+  for i = 1, #all, 2 do
+    if string.byte(all[i]) == kind and all[i] ~= field then
+      list[#list + 1] = {struct.unpack('>I8', all[i + 1]), all[i]}
+    end
+  end
+  if #list < most then return end
+  table.sort(list, function(a, b) return a[1] < b[1] end)
+  for i = 1, #list - most + 1 do redis.call('HDEL', key, list[i][2]) end
+end
 `
 
 // refresh is the commonest REGISTER, a known device with the same address and
@@ -167,7 +179,7 @@ end
 
 // registerScript: KEYS b, t, token index keys; ARGV action, gone, device, value,
 // memory field, memory value, recent us, retention ms, address (2+n), Call-ID,
-// AOR, most devices. The value's seen is filled in here. Answers status, devices, wakes,
+// AOR, most devices, most remembered. The value's seen is filled in here. Answers status, devices, wakes,
 // values that went (device, value, ...), AORs that the tokens had; of a refresh
 // the first two.
 func registerScript() *goredis.Script {
@@ -217,6 +229,7 @@ else
   local v = struct.pack('>I8', now)
   local mv = ARGV[6]
   local at = 4 + struct.unpack('>I2', mv, 2)
+  room(KEYS[2], all, 114, field, tonumber(ARGV[13]))
   remember(KEYS[2], field, string.sub(mv, 1, at) .. v .. string.sub(mv, at + 9), now, recent)
   if ARGV[1] == 'bind' and known then
     local old = list[known][2]
@@ -274,7 +287,7 @@ local list = devices(redis.call('GET', KEYS[1]), now - tonumber(ARGV[7]) * 1000)
 return {word, join(list), recent, struct.pack('>I8', now - tonumber(ARGV[6]))}`)
 }
 
-// endScript: KEYS t; ARGV node NUL call, tombstone us. Answers the wake or false.
+// endScript: KEYS t; ARGV node NUL call, tombstone us, most tombstones. Answers the wake or false.
 func endScript() *goredis.Script {
 	return goredis.NewScript(prelude + `
 local now = clock()
@@ -283,6 +296,9 @@ if v then
   redis.call('HDEL', KEYS[1], 'w' .. ARGV[1])
   if struct.unpack('>I8', v) >= now then return string.sub(v, 9) end
 end
+local all = redis.call('HGETALL', KEYS[1])
+memory(KEYS[1], all, now)
+room(KEYS[1], all, 101, 'e' .. ARGV[1], tonumber(ARGV[3]))
 remember(KEYS[1], 'e' .. ARGV[1], '', now, tonumber(ARGV[2]))
 return false`)
 }

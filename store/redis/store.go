@@ -146,7 +146,7 @@ func (s *Store) Register(ctx context.Context, r wake.Registration) (wake.Registe
 	b, t := s.keys(r.AOR)
 	args := []any{action(r.Action), flag(r.Gone), packDevice(r.Device), binding,
 		"r" + store.DeviceKey(&r), value, s.config.Recent.Microseconds(), s.config.Retention.Milliseconds(),
-		address, r.CallID, r.AOR, store.MaxDevices}
+		address, r.CallID, r.AOR, store.MaxDevices, store.MaxRecent}
 	keys := []string{b, t}
 	if r.Action == wake.Bind && !r.Gone {
 		for _, token := range r.Address.Tokens {
@@ -301,7 +301,7 @@ func (s *Store) Start(ctx context.Context, w wake.Wake) (wake.Started, error) {
 // End implements wake.Store.
 func (s *Store) End(ctx context.Context, aor, node, call string) (wake.Ended, error) {
 	_, t := s.keys(aor)
-	c := s.run(ctx, s.end, []string{t}, wakeField(node, call), store.Tombstone.Microseconds())
+	c := s.run(ctx, s.end, []string{t}, wakeField(node, call), store.Tombstone.Microseconds(), store.MaxTombs)
 	answer, err := c.wait(ctx)
 	if err != nil {
 		return wake.Ended{}, fmt.Errorf("cannot end wake for %q: %w", aor, err)

@@ -186,7 +186,7 @@ type register struct {
 
 // The same with everything else going on around it, on the same AORs.
 func testRandom(t *testing.T, s wake.Store) {
-	const aors, workers, steps = 4, 12, 80
+	const aors, workers, steps = 8, 12, 60
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
 	var mu sync.Mutex
@@ -216,7 +216,7 @@ func testRandom(t *testing.T, s wake.Store) {
 					}
 				case 3, 4, 5, 6:
 					// Every device registers once, so that nothing takes its place, and
-					// so few are bound that an AOR has room for all.
+					// so few do that an AOR has room for all.
 					r := Registration(name, worker*steps+step+10_000)
 					if rnd.IntN(5) > 0 {
 						r = seen(name, worker*steps+step+10_000)

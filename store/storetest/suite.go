@@ -63,6 +63,7 @@ func Run(t *testing.T, open Open) {
 		{"WakeForked", testWakeForked},
 		{"WakeFull", testWakeFull},
 		{"End", testEnd},
+		{"EndsBounded", testEndsBounded},
 		{"Invariant1RegisterBeforeStart", testRegisterBeforeStart},
 		{"Invariant1EndBeforeStart", testEndBeforeStart},
 		{"Invariant1OlderCSeqIsStale", testStale},
@@ -79,6 +80,7 @@ func Run(t *testing.T, open Open) {
 	}
 	runMore(t, open)
 	t.Run("RecentEnds", func(t *testing.T) { testRecentEnds(t, open(t, Options{Recent: 50 * time.Millisecond})) })
+	t.Run("RecentBounded", func(t *testing.T) { testRecentBounded(t, open(t, Options{Recent: time.Minute})) })
 	t.Run("Retention", func(t *testing.T) { testRetention(t, open(t, Options{Retention: time.Hour})) })
 }
 
