@@ -20,12 +20,14 @@ type Peers interface {
 	Beat(ctx context.Context, instance string, ttl time.Duration) (living, dead []string, err error)
 	// Leave ends the instance's time at once.
 	Leave(ctx context.Context, instance string) error
-	// Adopt makes owner that of every open wake of a dead instance, and calls f
-	// with each, from the caller's goroutine. Of several callers one gets it.
+	// Adopt makes owner that of every wake of a dead instance that has not ended,
+	// those past their deadline too, and calls f with each, from the caller's
+	// goroutine, and with what Start would answer now; Forked is as it was answered
+	// first. Of several callers one gets it.
 	Adopt(ctx context.Context, dead, owner string, f func(Wake, Started)) error
 	// Reread returns what Start would return now for a wake that was started: its
-	// AOR's bindings and recent registrations. Ended says that it is not open any
-	// more, or has another owner than w has.
+	// AOR's bindings and recent registrations; Forked is as it was answered first.
+	// Ended says that it has ended, or has another owner than w has.
 	Reread(ctx context.Context, w Wake) (Started, error)
 	// Pushed notes in the wake that the device's push was accepted, so that
 	// an instance that adopts it does not push again. It does not wait.
@@ -150,6 +152,9 @@ func (s *Service) adopt(w Wake, st Started) bool {
 	if err != nil {
 		s.log.Error("cannot adopt wake", "aor", w.AOR, "call_id", w.CallID, "node", w.Node, "err", err)
 		return true
+	}
+	if !w.Deadline.After(time.Now()) {
+		return true // it rings: there is nobody to push or to signal any more
 	}
 	cl := s.newCall(w, node)
 	if cl == nil {

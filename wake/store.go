@@ -37,10 +37,14 @@ type Store interface {
 	// registrations. A wake that was ended before it started (End left a
 	// tombstone) is not stored. A Start repeated with the same ID is no Duplicate:
 	// it is answered as the first one was.
+	// The wake is kept until its End, or until MaxRing after its deadline. A store
+	// keeps a bounded number of wakes of an AOR: those past their deadline make room
+	// for new ones, the oldest first, and count for nothing else.
 	Start(ctx context.Context, w Wake) (Started, error)
 
-	// End removes the open wake of (aor, node, call) or, when there is none,
-	// leaves a tombstone so that a Start that comes later does nothing.
+	// End removes the wake of (aor, node, call), also one past its deadline, or,
+	// when there is none, leaves a tombstone so that a Start that comes later does
+	// nothing. A bounded number of tombstones of an AOR is kept, the youngest.
 	End(ctx context.Context, aor, node, call string) (Ended, error)
 
 	// Remove deletes what the removal matches and returns how many bindings
@@ -67,8 +71,8 @@ type Started struct {
 	// Ended: the wake had already ended. Duplicate: the same wake was already
 	// open (a retransmission). Nothing was stored in either case.
 	Ended, Duplicate bool
-	// Forked: another wake with the same Call-ID is open for this AOR, so its
-	// devices have been pushed. The wake was stored.
+	// Forked: another wake with the same Call-ID was open for this AOR when this one
+	// started first, so its devices have been pushed. The wake was stored.
 	Forked bool
 	// Full: as many wakes are open for the AOR as the store keeps. Nothing was
 	// stored and nothing is returned.
@@ -83,7 +87,7 @@ type Started struct {
 
 // Ended is the result of Store.End.
 type Ended struct {
-	Known bool // the wake was open
+	Known bool // the wake had not ended
 	Wake  Wake // as it was stored, if Known
 }
 

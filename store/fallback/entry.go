@@ -183,7 +183,7 @@ func (e *entry) remove(r *wake.Removal) {
 	})
 }
 
-// hold remembers an open wake.
+// hold remembers a wake. One past its deadline makes room for it.
 func (e *entry) hold(w *wake.Wake, held bool) {
 	for i, o := range e.wakes {
 		if o.Node == w.Node && o.Call == w.Call {
@@ -191,9 +191,14 @@ func (e *entry) hold(w *wake.Wake, held bool) {
 			return
 		}
 	}
-	if len(e.wakes) < store.MaxWakes {
-		e.wakes = append(e.wakes, heldWake{*w, held})
+	if len(e.wakes) >= store.MaxWakes {
+		oldest := slices.MinFunc(e.wakes, func(a, b heldWake) int { return a.Deadline.Compare(b.Deadline) })
+		if !store.Past(&oldest.Wake, w) {
+			return
+		}
+		e.wakes = slices.DeleteFunc(e.wakes, func(o heldWake) bool { return o.Node == oldest.Node && o.Call == oldest.Call })
 	}
+	e.wakes = append(e.wakes, heldWake{*w, held})
 }
 
 // open returns the wakes that are not past their deadline at t, oldest first.

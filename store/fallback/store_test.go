@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
+	goredis "github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
 	"github.com/sipwake/sipwake/pnparam"
@@ -522,6 +523,32 @@ func TestRestartedWake(t *testing.T) {
 	}
 	cancel()
 	<-done
+}
+
+// A call of the outage that rings on past its deadline is known to all once Redis is
+// back, and its phones are left alone.
+func TestRingsAway(t *testing.T) {
+	server := storetest.NewRedis(t, "--appendonly", "yes")
+	r := newRig(t, server.Addr, fallback.Config{}, true)
+	r.register(storetest.Registration(user(1), 1))
+	server.Stop()
+	w := newWake(user(1), "1")
+	w.StartedAt, w.Deadline = w.StartedAt.Add(-time.Minute), w.StartedAt.Add(-time.Second)
+	if st, err := r.store.Start(rpc(t), w); err != nil || len(st.Bindings) != 1 {
+		t.Fatal(st, err)
+	}
+	server.Start()
+	fields := goredis.NewClient(&goredis.Options{Addr: server.Addr})
+	defer func() { _ = fields.Close() }()
+	eventually(t, "Redis knows the wake", func() bool {
+		return fields.HExists(context.Background(), "sw:t:{"+w.AOR+"}", "w"+w.Node+"\x00"+w.Call).Val()
+	})
+	if ended, err := r.redis.End(rpc(t), w.AOR, w.Node, w.Call); err != nil || !ended.Known || ended.Wake.ID != w.ID {
+		t.Errorf("end: %+v, %v", ended, err)
+	}
+	if len(r.replayed) != 0 {
+		t.Errorf("told of %+v", <-r.replayed)
+	}
 }
 
 // A wake that Redis does not know yet is found by a REGISTER that goes there.

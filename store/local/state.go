@@ -185,6 +185,21 @@ func (st *state) newer(r *wake.Registration, d *device) (bool, error) {
 	return false, nil
 }
 
+// keep stores the wake, in the place of the given one if that is not -1. One past
+// its deadline makes room for it.
+func (st *state) keep(w wake.Wake, place int, now time.Time) {
+	o := openWake{w, now.Add(store.Keep(&w))}
+	if place >= 0 {
+		st.wakes[place] = o
+		return
+	}
+	if len(st.wakes) >= store.MaxWakes {
+		oldest := slices.MinFunc(st.wakes, func(a, b openWake) int { return a.Deadline.Compare(b.Deadline) })
+		st.wakes = slices.DeleteFunc(st.wakes, func(o openWake) bool { return o.Node == oldest.Node && o.Call == oldest.Call })
+	}
+	st.wakes = append(st.wakes, o)
+}
+
 // open returns the wakes that are not past their deadline at t, oldest first.
 func (st *state) open(t time.Time) []wake.Wake {
 	var list []wake.Wake

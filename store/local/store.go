@@ -156,9 +156,9 @@ func (s *Store) Start(ctx context.Context, w wake.Wake) (wake.Started, error) {
 		}
 	}
 	same, others := -1, 0
-	for i, o := range st.wakes {
-		past := w.StartedAt.After(o.Deadline)
-		switch {
+	for i := range st.wakes {
+		o := &st.wakes[i].Wake
+		switch past := store.Past(o, &w); {
 		case o.Node == w.Node && o.Call == w.Call:
 			if !past && o.ID != w.ID {
 				return wake.Started{Duplicate: true}, nil
@@ -166,18 +166,17 @@ func (s *Store) Start(ctx context.Context, w wake.Wake) (wake.Started, error) {
 			same = i
 		case !past:
 			others++
-			res.Forked = res.Forked || o.CallID == w.CallID
+			w.Forked = w.Forked || o.CallID == w.CallID
 		}
 	}
 	if others >= store.MaxWakes {
 		return wake.Started{Full: true}, nil
 	}
-	o := openWake{w, now.Add(store.Keep(&w))}
-	if same >= 0 {
-		st.wakes[same] = o
-	} else {
-		st.wakes = append(st.wakes, o)
+	if same >= 0 && st.wakes[same].ID == w.ID {
+		w.Forked = st.wakes[same].Forked
 	}
+	st.keep(w, same, now)
+	res.Forked = w.Forked
 	oldest := now.Add(-s.config.Retention)
 	if res.Bindings, err = st.bindings(func(h store.Head) bool { return h.Registered.After(oldest) }); err == nil {
 		res.Recent, err = st.recent(now.Add(-s.config.Recent))

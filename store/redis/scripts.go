@@ -13,7 +13,7 @@ import goredis "github.com/redis/go-redis/v9"
 //	t:{aor}  hash: what is forgotten soon. Each value starts with the time when
 //	         it ends (8 bytes, microseconds, Redis' clock), the key lives as long
 //	         as its last value.
-//	           w<node>NUL<call>     an open wake
+//	           w<node>NUL<call>     a wake that has not ended
 //	           e<node>NUL<call>     a tombstone
 //	           rd<device> rc<contact>  a REGISTER that left no binding
 //	         Of each kind it has a bounded number (package store).
@@ -28,8 +28,9 @@ import goredis "github.com/redis/go-redis/v9"
 //
 //	p:alive          sorted set: instances, by the time when they count as dead
 //	                 (milliseconds, Redis' clock); 0 for one that has left
-//	p:w:<instance>   sorted set: the wakes that it owns, by deadline (milliseconds).
-//	                 Each is <node>NUL<call>NUL<aor>. One that has ended may be in it
+//	p:w:<instance>   sorted set: the wakes that it owns, by the time to which they
+//	                 are kept (milliseconds). Each is <node>NUL<call>NUL<aor>. One
+//	                 that has ended may be in it
 //	p:news           channel
 //
 // A claim has a key for itself, and so has a message of an application. The
@@ -42,8 +43,8 @@ import goredis "github.com/redis/go-redis/v9"
 //	o:{outbox}done   sorted set: the IDs of those that are, by their end
 //
 // Clocks: what is recent is told by Redis' clock alone, so that instances whose
-// clocks differ see the same. Deadlines are compared with the time in the RPC,
-// and stay 30 s longer than that by Redis' clock.
+// clocks differ see the same. Deadlines are compared with the time in the RPC;
+// how long a wake is kept (store.Keep) is told by Redis' clock.
 const prelude = `
 local HEAD = '>BI8I8I8I8I4I2c0I2c0'
 local function clock()
@@ -255,36 +256,44 @@ return {status, #list, wakes, went, previous}`)
 }
 
 // startScript: KEYS b, t; ARGV node NUL call, value, keep us, Call-ID, ID,
-// recent us, retention ms, most wakes. Answers a word (started, forked, ended,
-// duplicate, full), the bindings' string, the fields and values remembered.
+// recent us, retention ms, most wakes, what marks a value as forked. Answers a word
+// (started, forked, again, ended, duplicate, full), the bindings' string, the fields
+// and values remembered, since when; with again the wake as it was stored.
 func startScript() *goredis.Script {
 	return goredis.NewScript(prelude + `
 local now = clock()
 local mem = memory(KEYS[2], redis.call('HGETALL', KEYS[2]), now)
 if mem['e' .. ARGV[1]] then return {'ended'} end
-local field, word, open = 'w' .. ARGV[1], 'started', 0
-local started = struct.unpack('>I8', ARGV[2], 2)
+local field, word, value, open, past = 'w' .. ARGV[1], 'started', ARGV[2], 0, {}
+local started, most = struct.unpack('>I8', value, 2), tonumber(ARGV[8])
 local recent = {}
 for f, v in pairs(mem) do
   if string.byte(f) == 119 then
     local deadline, callid, id = struct.unpack('>I8I2c0I2c0', v, 10)
-    if deadline >= started then
-      if f ~= field then
-        open = open + 1
-        if callid == ARGV[4] then word = 'forked' end
-      elseif id ~= ARGV[5] then
+    if f == field then
+      if id == ARGV[5] then
+        word, value = 'again', v
+      elseif deadline >= started then
         return {'duplicate'}
       end
+    elseif deadline >= started then
+      open = open + 1
+      if callid == ARGV[4] and word == 'started' then word = 'forked' end
+    else
+      past[#past + 1] = {deadline, f}
     end
   elseif string.byte(f) == 114 then
     recent[#recent + 1] = f
     recent[#recent + 1] = v
   end
 end
-if open >= tonumber(ARGV[8]) then return {'full'} end
-remember(KEYS[2], field, ARGV[2], now, tonumber(ARGV[3]))
+if open >= most then return {'full'} end
+table.sort(past, function(a, b) return a[1] < b[1] end)
+for i = 1, open + #past + 1 - most do redis.call('HDEL', KEYS[2], past[i][2]) end
+if word == 'forked' then value = value .. ARGV[9] end
+remember(KEYS[2], field, value, now, tonumber(ARGV[3]))
 local list = devices(redis.call('GET', KEYS[1]), now - tonumber(ARGV[7]) * 1000)
-return {word, join(list), recent, struct.pack('>I8', now - tonumber(ARGV[6]))}`)
+return {word, join(list), recent, struct.pack('>I8', now - tonumber(ARGV[6])), word == 'again' and value or nil}`)
 }
 
 // endScript: KEYS t; ARGV node NUL call, tombstone us, most tombstones. Answers the wake or false.

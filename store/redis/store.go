@@ -287,11 +287,12 @@ func (s *Store) Start(ctx context.Context, w wake.Wake) (wake.Started, error) {
 	b, t := s.keys(w.AOR)
 	s.own(ctx, &w) // before the wake is there: never is one without an owner to adopt it from
 	c := s.run(ctx, s.start, []string{b, t}, wakeField(w.Node, w.Call), value, store.Keep(&w).Microseconds(),
-		w.CallID, w.ID, s.config.Recent.Microseconds(), s.config.Retention.Milliseconds(), store.MaxWakes)
+		w.CallID, w.ID, s.config.Recent.Microseconds(), s.config.Retention.Milliseconds(), store.MaxWakes, store.AppendForked(nil))
 	answer, err := c.wait(ctx)
 	if err == nil {
 		var res wake.Started
 		if res, err = started(w.AOR, answer); err == nil {
+			res.Forked = res.Forked || w.Forked
 			return res, nil
 		}
 	}
@@ -314,6 +315,7 @@ func (s *Store) End(ctx context.Context, aor, node, call string) (wake.Ended, er
 	if err != nil {
 		return wake.Ended{}, fmt.Errorf("cannot end wake for %q: %w", aor, err)
 	}
+	s.disown(ctx, &w)
 	return wake.Ended{Known: true, Wake: w}, nil
 }
 

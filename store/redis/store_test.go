@@ -243,9 +243,10 @@ func TestExpiry(t *testing.T) {
 	if _, err := s.Start(ctx, w); err != nil {
 		t.Fatal(err)
 	}
-	ttl("p:t:*", 70*time.Second)
+	kept := 40*time.Second + wake.MaxRing + store.WakeMargin
+	ttl("p:t:*", kept)
 	register(t, s, sign)
-	ttl("p:t:*", 70*time.Second)
+	ttl("p:t:*", kept)
 	c.Del(ctx, "p:t:{alice@example.com}")
 	if _, err := s.End(ctx, r.AOR, "n", "c"); err != nil {
 		t.Fatal(err)

@@ -3,6 +3,7 @@ package storetest
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/sipwake/sipwake/store"
 	"github.com/sipwake/sipwake/wake"
@@ -74,5 +75,41 @@ func testRecentBounded(t *testing.T, s wake.Store) {
 		if !want[r.Device] {
 			t.Errorf("%s is remembered, want the last ones", r.Device)
 		}
+	}
+}
+
+// Wakes past their deadline make room for new ones, the oldest first, and are known
+// until then.
+func testWakesBounded(t *testing.T, s wake.Store) {
+	f := fixture{t, s}
+	rings := func(n int) wake.Wake {
+		w := newWake(aor, fmt.Sprint("rings", n))
+		w.StartedAt = w.StartedAt.Add(-time.Minute).Add(time.Duration(n) * time.Millisecond)
+		w.Deadline = w.StartedAt.Add(time.Second)
+		return w
+	}
+	var all []wake.Wake
+	for n := range store.MaxWakes {
+		all = append(all, rings(n))
+		f.start(all[n])
+	}
+	// Both kinds together are no more than that.
+	for n := range store.MaxWakes / 2 {
+		if f.start(newWake(aor, fmt.Sprint("new", n))).Full {
+			t.Fatalf("full with %d new wakes", n)
+		}
+	}
+	for n, w := range all {
+		if got := f.end(w).Known; got != (n >= store.MaxWakes/2) {
+			t.Errorf("wake %d past its deadline: known %t", n, got)
+		}
+	}
+	for n := store.MaxWakes / 2; n < store.MaxWakes; n++ {
+		if f.start(newWake(aor, fmt.Sprint("new", n))).Full {
+			t.Fatalf("full with %d new wakes", n)
+		}
+	}
+	if !f.start(newWake(aor, "more")).Full {
+		t.Error("not full")
 	}
 }
