@@ -47,9 +47,8 @@ type Store interface {
 	// nothing. A bounded number of tombstones of an AOR is kept, the youngest.
 	End(ctx context.Context, aor, node, call string) (Ended, error)
 
-	// Remove deletes what the removal matches and returns how many bindings
-	// went.
-	Remove(ctx context.Context, r Removal) (int, error)
+	// Remove deletes what the removal matches and returns what went.
+	Remove(ctx context.Context, r Removal) (RemovalResult, error)
 
 	// Bindings returns what the query matches, ordered by Device.
 	Bindings(ctx context.Context, q Query) ([]Binding, error)
@@ -98,8 +97,17 @@ type Removal struct {
 	Device string
 	// Token limits it to bindings that still have this token.
 	Token secret.Token
+	// TokenOnly takes nothing but the Token: it goes out of the address, and the
+	// binding with its last token. The binding stays as it is otherwise.
+	TokenOnly bool
 	// NotAfter limits it to bindings whose RegisteredAt is at or before it.
 	NotAfter time.Time
+}
+
+// RemovalResult is the result of Store.Remove.
+type RemovalResult struct {
+	Bindings int // that went
+	Tokens   int // that went out of bindings that stay
 }
 
 // Query says which bindings to return: those of an AOR, or the one that has a

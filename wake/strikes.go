@@ -51,14 +51,14 @@ func (st *strikes) forget(token secret.Token, reasons ...string) {
 	}
 }
 
-// judge acts on what a push's end says about its token: a dead one takes its
-// binding along at once, a bad one when it was bad often enough.
+// judge acts on what a push's end says about its token: a dead one goes at once, a
+// bad one when it was bad often enough, and the binding with its last token.
 func (s *Service) judge(b Binding, req push.Request, o push.Outcome) {
 	if b.AOR == "" {
 		return
 	}
 	rules := s.settings.Load().Remove
-	removal := Removal{AOR: b.AOR, Device: b.Device, Token: req.Token, NotAfter: o.DeadSince}
+	removal := Removal{AOR: b.AOR, Device: b.Device, Token: req.Token, TokenOnly: true, NotAfter: o.DeadSince}
 	switch o.Reason {
 	case push.Accepted:
 		s.strikes.forget(req.Token, removedRejected, removedFailed)

@@ -176,11 +176,25 @@ func (e *entry) remove(r *wake.Removal) {
 	if !r.Token.Empty() {
 		token = store.AppendTokenKey(nil, r.Token)
 	}
-	e.devices = slices.DeleteFunc(e.devices, func(d device) bool {
-		h := head(d.value)
-		return (r.Device == "" || r.Device == d.name) && (token == nil || h.HasToken(token)) &&
-			(r.NotAfter.IsZero() || !h.Registered.After(r.NotAfter))
-	})
+	for i := range e.devices {
+		d := &e.devices[i]
+		if !store.Removes(r, token, d.name, head(d.value)) {
+			continue
+		}
+		left := 0
+		if r.TokenOnly {
+			var value []byte
+			var err error
+			if value, left, err = store.WithoutToken(d.value, token); err != nil {
+				panic("BUG: " + err.Error())
+			}
+			d.value = value
+		}
+		if left == 0 {
+			d.value = nil
+		}
+	}
+	e.devices = slices.DeleteFunc(e.devices, func(d device) bool { return d.value == nil })
 }
 
 // hold remembers a wake. One past its deadline makes room for it.

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/secret"
 	"github.com/sipwake/sipwake/store"
 	"github.com/sipwake/sipwake/store/fallback"
 	"github.com/sipwake/sipwake/store/redis"
@@ -24,7 +25,11 @@ import (
 	"github.com/sipwake/sipwake/wake"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// go-redis looks for a server that is away once a second, and ends a second after
+	// Close.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
+}
 
 const patience = 30 * time.Second
 
@@ -587,6 +592,13 @@ func TestCache(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.register(storetest.Registration(user(19), 119))
+	two := storetest.Registration(user(14), 14)
+	two.Address.Tokens = append(two.Address.Tokens, pnparam.Token{Service: pnparam.Remote, Value: secret.NewToken("remote")})
+	r.register(two)
+	removed, err := r.store.Remove(rpc(t), wake.Removal{AOR: two.AOR, Token: secret.NewToken("remote"), TokenOnly: true})
+	if err != nil || removed.Tokens != 1 {
+		t.Fatal(removed, err)
+	}
 	// It removes two itself, and reads that a third is gone.
 	r.store.Remove(rpc(t), wake.Removal{AOR: user(18)})
 	unbound := storetest.Registration(user(17), 17)
@@ -597,10 +609,13 @@ func TestCache(t *testing.T) {
 		t.Fatal(list, err)
 	}
 	server.Stop()
-	for n, want := range map[int]int{0: 0, 9: 0, 15: 1, 16: 0, 17: 0, 18: 0, 19: 1} {
+	for n, want := range map[int]int{0: 0, 9: 0, 14: 1, 15: 1, 16: 0, 17: 0, 18: 0, 19: 1} {
 		st, _ := r.store.Start(rpc(t), newWake(user(n), "c"))
 		if len(st.Bindings) != want {
 			t.Errorf("user %d: %d devices, want %d", n, len(st.Bindings), want)
+		}
+		if n == 14 && len(st.Bindings[0].Address.Tokens) != 1 {
+			t.Errorf("%d tokens of a device that has lost one of two", len(st.Bindings[0].Address.Tokens))
 		}
 	}
 }

@@ -208,53 +208,64 @@ func (s *Store) End(ctx context.Context, aor, node, call string) (wake.Ended, er
 }
 
 // Remove implements wake.Store.
-func (s *Store) Remove(ctx context.Context, r wake.Removal) (int, error) {
-	if r.AOR == "" {
-		return 0, fmt.Errorf("cannot remove bindings: %w", errUsage)
+func (s *Store) Remove(ctx context.Context, r wake.Removal) (wake.RemovalResult, error) {
+	if err := store.CheckRemoval(&r); err != nil {
+		return wake.RemovalResult{}, fmt.Errorf("cannot remove bindings: %w", err)
 	}
-	n, wait, err := s.removeNow(ctx, r)
+	res, wait, err := s.removeNow(ctx, r)
 	if err == nil && wait != nil {
 		err = s.writer.wait(ctx, wait)
 	}
 	if err != nil {
-		return 0, fmt.Errorf("cannot remove bindings of %q: %w", r.AOR, err)
+		return wake.RemovalResult{}, fmt.Errorf("cannot remove bindings of %q: %w", r.AOR, err)
 	}
-	return n, nil
+	return res, nil
 }
 
-func (s *Store) removeNow(ctx context.Context, r wake.Removal) (int, *batch, error) {
+func (s *Store) removeNow(ctx context.Context, r wake.Removal) (res wake.RemovalResult, wait *batch, err error) {
 	var token []byte
 	if !r.Token.Empty() {
 		token = store.AppendTokenKey(nil, r.Token)
 	}
 	sh, st, err := s.lock(ctx, r.AOR)
 	if err != nil {
-		return 0, nil, err
+		return res, nil, err
 	}
 	defer sh.mu.Unlock()
-	n := 0
 	pending := false
 	var went []tokenHash
 	for _, d := range st.devices {
 		h, err := store.ReadHead(d.value)
 		if err != nil {
-			return n, nil, err
+			return res, nil, err
 		}
-		if r.Device != "" && r.Device != d.name || token != nil && !h.HasToken(token) ||
-			!r.NotAfter.IsZero() && h.Registered.After(r.NotAfter) {
+		if !store.Removes(&r, token, d.name, h) {
 			continue
 		}
 		pending = true // one that is gone already may not be on the disk
 		if d.gone {
 			continue
 		}
+		if r.TokenOnly {
+			value, left, err := store.WithoutToken(d.value, token)
+			if err != nil {
+				return res, nil, err
+			}
+			if left > 0 {
+				d.value = value
+				d.change(false)
+				went = append(went, hashToken(token))
+				res.Tokens++
+				continue
+			}
+		}
 		went = append(went, st.drop(d, h)...)
-		n++
+		res.Bindings++
 	}
 	if !pending {
-		return 0, nil, nil
+		return res, nil, nil
 	}
-	return n, s.writer.urgent(st, s.index.release(r.AOR, went)), nil
+	return res, s.writer.urgent(st, s.index.release(r.AOR, went)), nil
 }
 
 // drop removes the binding and returns the tokens that it had.

@@ -312,11 +312,12 @@ remember(KEYS[1], 'e' .. ARGV[1], '', now, tonumber(ARGV[2]))
 return false`)
 }
 
-// removeScript: KEYS b; ARGV device, token key, not after us. An empty argument
-// is no condition. Answers the values that went (device, value, ...).
+// removeScript: KEYS b; ARGV device, token key, not after us, token only. An empty
+// argument is no condition. Answers the values that went (device, value, ...), and
+// with token only those that have other tokens yet, which are left as they are.
 func removeScript() *goredis.Script {
 	return goredis.NewScript(prelude + `
-local list, went = devices(redis.call('GET', KEYS[1]), 0), {}
+local list, went, others = devices(redis.call('GET', KEYS[1]), 0), {}, {}
 for i = #list, 1, -1 do
   local _, registered, _, _, address = head(list[i][2])
   local match = (ARGV[1] == '' or ARGV[1] == list[i][1]) and (ARGV[3] == '' or registered <= tonumber(ARGV[3]))
@@ -326,12 +327,30 @@ for i = #list, 1, -1 do
       if key == ARGV[2] then match = true end
     end
   end
-  if match then
+  if match and ARGV[4] == '1' and #tokens(address) > 1 then
+    others[#others + 1] = list[i][1]
+    others[#others + 1] = list[i][2]
+  elseif match then
     take(list, i, went)
   end
 end
 if #went > 0 then save(KEYS[1], list) end
-return went`)
+return {went, others}`)
+}
+
+// replaceScript: KEYS b; ARGV device, its value as it must be, its new value. Answers
+// whether it was so.
+func replaceScript() *goredis.Script {
+	return goredis.NewScript(prelude + `
+local list = devices(redis.call('GET', KEYS[1]), 0)
+for _, d in ipairs(list) do
+  if d[1] == ARGV[1] and d[2] == ARGV[2] then
+    d[2] = ARGV[3]
+    save(KEYS[1], list)
+    return 1
+  end
+end
+return 0`)
 }
 
 // forgetScript: KEYS token index; ARGV AOR. Removes the entry if it is the AOR's.

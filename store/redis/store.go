@@ -35,9 +35,10 @@ type Store struct {
 	metrics *metrics
 	log     *slog.Logger
 
-	register, late, start, end, remove *goredis.Script
-	put, update, due                   *goredis.Script
-	beat, retake                       *goredis.Script
+	register, late, start, end *goredis.Script
+	remove, replace            *goredis.Script
+	put, update, due           *goredis.Script
+	beat, retake               *goredis.Script
 }
 
 var (
@@ -73,8 +74,8 @@ func New(c Config, log *slog.Logger, reg prometheus.Registerer) (*Store, error) 
 	s := &Store{
 		config: c, client: client, pipe: pipe, log: log,
 		register: registerScript(), late: lateScript(), start: startScript(), end: endScript(),
-		remove: removeScript(),
-		put:    putScript(), update: updateScript(), due: dueScript(),
+		remove: removeScript(), replace: replaceScript(),
+		put: putScript(), update: updateScript(), due: dueScript(),
 		beat: beatScript(), retake: retakeScript(),
 	}
 	s.metrics = newMetrics(reg, &c, pipe.Len)
@@ -254,24 +255,6 @@ func (s *Store) registered(ctx context.Context, r *wake.Registration, answer any
 	return res, nil
 }
 
-// forgetTokens removes what went from the token index. Nobody waits for it: an
-// entry that stays is harmless and ends with the retention. Only in a cluster,
-// where registerCluster's commands would overtake it.
-func (s *Store) forgetTokens(ctx context.Context, gone []wake.Binding, keep []pnparam.Token) {
-	for _, b := range gone {
-		for _, t := range b.Address.Tokens {
-			if slices.ContainsFunc(keep, func(k pnparam.Token) bool { return k.Value == t.Value }) {
-				continue
-			}
-			// The whole script: nobody is there to send it when Redis has not got it.
-			f := s.pipe.Submit(ctx, goredis.NewCmd(ctx, "eval", forgetScript, 1, s.tokenKey(t.Value), b.AOR))
-			if s.config.isCluster() {
-				_ = f.WaitContext(ctx)
-			}
-		}
-	}
-}
-
 // Start implements wake.Store.
 func (s *Store) Start(ctx context.Context, w wake.Wake) (wake.Started, error) {
 	if w.AOR == "" {
@@ -317,36 +300,6 @@ func (s *Store) End(ctx context.Context, aor, node, call string) (wake.Ended, er
 	}
 	s.disown(ctx, &w)
 	return wake.Ended{Known: true, Wake: w}, nil
-}
-
-// Remove implements wake.Store.
-func (s *Store) Remove(ctx context.Context, r wake.Removal) (int, error) {
-	if r.AOR == "" {
-		return 0, fmt.Errorf("cannot remove bindings: %w", errUsage)
-	}
-	var device, token, notAfter string
-	if r.Device != "" {
-		device = packDevice(r.Device)
-	}
-	if !r.Token.Empty() {
-		token = string(store.AppendTokenKey(nil, r.Token))
-	}
-	if !r.NotAfter.IsZero() {
-		notAfter = fmt.Sprint(r.NotAfter.UnixMicro())
-	}
-	b, _ := s.keys(r.AOR)
-	c := s.run(ctx, s.remove, []string{b}, device, token, notAfter)
-	answer, err := c.wait(ctx)
-	if err != nil {
-		return 0, fmt.Errorf("cannot remove bindings of %q: %w", r.AOR, err)
-	}
-	went, _ := answer.([]any)
-	gone, err := bindings(r.AOR, went)
-	if err != nil {
-		return 0, fmt.Errorf("cannot remove bindings of %q: %w", r.AOR, err)
-	}
-	s.forgetTokens(ctx, gone, nil)
-	return len(gone), nil
 }
 
 // Bindings implements wake.Store. By token it takes two round trips, one for

@@ -51,6 +51,7 @@ func Run(t *testing.T, open Open) {
 		{"GoneBind", testGoneBind},
 		{"PreviousAOR", testPreviousAOR},
 		{"Remove", testRemove},
+		{"RemoveTokenOnly", testRemoveTokenOnly},
 		{"Queries", testQueries},
 		{"OddNames", testOddNames},
 		{"Usage", testUsage},
@@ -76,6 +77,7 @@ func Run(t *testing.T, open Open) {
 		{"LateWakes", testLateWakes},
 		{"Invariant2OneStartWins", testStartRace},
 		{"Invariant4RemoveSparesNewToken", testRemoveRace},
+		{"Invariant4TokenOnlySparesLater", testTokenOnlyRace},
 		{"Invariant4NoBindingLost", testBindRace},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.f(t, open(t, Options{})) })
@@ -192,7 +194,7 @@ func (f fixture) end(w wake.Wake) wake.Ended {
 	return must(f.t, v, err)
 }
 
-func (f fixture) remove(r wake.Removal) int {
+func (f fixture) remove(r wake.Removal) wake.RemovalResult {
 	f.t.Helper()
 	v, err := f.s.Remove(f.ctx(), r)
 	return must(f.t, v, err)
