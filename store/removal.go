@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/sipwake/sipwake/wake"
 )
@@ -26,9 +27,10 @@ func CheckRemoval(r *wake.Removal) error {
 
 // Removes reports whether the removal matches the device's binding. token is the
 // key of the removal's token, nil if it has none.
-func Removes(r *wake.Removal, token []byte, device string, h Head) bool {
+func Removes(r *wake.Removal, token []byte, device string, h Head, now time.Time) bool {
 	return (r.Device == "" || r.Device == device) && (token == nil || h.HasToken(token)) &&
-		(r.NotAfter.IsZero() || !h.Registered.After(r.NotAfter))
+		(r.NotAfter.IsZero() || !h.Registered.After(r.NotAfter)) &&
+		(!r.Unregistered || h.Expires.Before(now)) // the zero time is before it too
 }
 
 // WithoutToken returns the binding's value without the token that has the key, and

@@ -17,27 +17,20 @@ func (s *Service) Replayed(ctx context.Context, r Registration, stored Registere
 	if stored.Status == Removed {
 		s.metrics.removed.WithLabelValues(removedUnbind).Inc()
 	}
-	if stored.PreviousAOR == "" {
-		return
-	}
-	// The phone may have gone from this account to that one since.
-	for _, t := range r.Address.Tokens {
-		list, err := s.store.Bindings(ctx, Query{AOR: stored.PreviousAOR})
+	// The phone may have gone from this account to one of those since.
+	for _, aor := range stored.PreviousAORs {
+		list, err := s.store.Bindings(ctx, Query{AOR: aor})
 		if err != nil {
-			s.log.Warn("cannot read bindings of the other account", "aor", stored.PreviousAOR, "err", err)
+			s.log.Warn("cannot read bindings of the other account", "aor", aor, "err", err)
 			return
 		}
 		for _, b := range list {
-			if !b.RegisteredAt.After(r.RegisteredAt) || !b.has(t.Value) {
-				continue
+			if b.RegisteredAt.After(r.RegisteredAt) && slices.ContainsFunc(r.Address.Tokens, func(t pnparam.Token) bool { return b.has(t.Value) }) {
+				s.moved(ctx, []string{r.AOR}, r)
 			}
-			if _, err := s.remove(ctx, Removal{AOR: r.AOR, Token: t.Value, NotAfter: r.RegisteredAt}, removedMoved); err != nil {
-				s.log.Warn("cannot remove binding of the previous account", "aor", r.AOR, "err", err)
-			}
-			return
 		}
 	}
-	s.moved(ctx, stored.PreviousAOR, r)
+	s.moved(ctx, stored.PreviousAORs, r)
 }
 
 // registerBack signals every node that holds one of the wakes.

@@ -95,9 +95,7 @@ func (s *Service) Register(ctx context.Context, p RegisterParams) (RegisterResul
 		s.back(w, r)
 		res.Wakes++
 	}
-	if stored.PreviousAOR != "" {
-		s.moved(ctx, stored.PreviousAOR, r)
-	}
+	s.moved(ctx, stored.PreviousAORs, r)
 	return res, nil
 }
 
@@ -234,13 +232,17 @@ func (s *Service) back(w Wake, r Registration) {
 	s.signal(w, r)
 }
 
-// moved removes the bindings that r's tokens had under another AOR: the app has
-// been switched to another account. A failure leaves the old binding, whose next
-// REGISTER or push tells.
-func (s *Service) moved(ctx context.Context, previous string, r Registration) {
-	for _, t := range r.Address.Tokens {
-		if _, err := s.remove(ctx, Removal{AOR: previous, Token: t.Value, NotAfter: r.RegisteredAt}, removedMoved); err != nil {
-			s.log.Warn("cannot remove binding of the previous account", "aor", previous, "err", err)
+// moved removes the bindings that r's tokens have under other AORs, as far as their
+// registration has ended or run out: the app has gone from that account to this one.
+// One that is registered stays, for a phone may have several accounts. A failure
+// leaves the old binding, whose next REGISTER or push tells.
+func (s *Service) moved(ctx context.Context, previous []string, r Registration) {
+	for _, aor := range previous {
+		for _, t := range r.Address.Tokens {
+			removal := Removal{AOR: aor, Token: t.Value, NotAfter: r.RegisteredAt, Unregistered: true}
+			if _, err := s.remove(ctx, removal, removedMoved); err != nil {
+				s.log.Warn("cannot remove binding of the previous account", "aor", aor, "err", err)
+			}
 		}
 	}
 }
@@ -261,7 +263,7 @@ func (s *Service) remove(ctx context.Context, r Removal, reason string) (int, er
 	return res.Bindings, nil
 }
 
-// Bindings returns the bindings of an AOR, or the one with the token; exactly
+// Bindings returns the bindings of an AOR, or those with the token; exactly
 // one of the two is given.
 func (s *Service) Bindings(ctx context.Context, aor string, token secret.Token) ([]Binding, error) {
 	if aor == "" && !token.Empty() {

@@ -50,7 +50,7 @@ type Store interface {
 	// Remove deletes what the removal matches and returns what went.
 	Remove(ctx context.Context, r Removal) (RemovalResult, error)
 
-	// Bindings returns what the query matches, ordered by Device.
+	// Bindings returns what the query matches, ordered by AOR and Device.
 	Bindings(ctx context.Context, q Query) ([]Binding, error)
 }
 
@@ -59,10 +59,12 @@ type Registered struct {
 	Status  Status // Stored, Refreshed, Removed, None or Stale
 	Devices int    // bindings of the AOR afterwards
 	Wakes   []Wake // open and not past their deadline, oldest first
-	// PreviousAOR is the AOR under which one of the tokens was bound before, if
-	// it is another one: the app was switched to another account. It is only
-	// told with Stored, and may be out of date: remove by Token.
-	PreviousAOR string
+	// PreviousAORs are the other AORs under which one of the tokens is bound, that
+	// which registered longest ago first: one phone with several accounts, or one
+	// that has gone from one to another. Told with Stored, and with Refreshed for as
+	// long as there are any. A bounded number is known, and what is known may be out
+	// of date: remove by Token.
+	PreviousAORs []string
 }
 
 // Started is the result of Store.Start.
@@ -102,6 +104,9 @@ type Removal struct {
 	TokenOnly bool
 	// NotAfter limits it to bindings whose RegisteredAt is at or before it.
 	NotAfter time.Time
+	// Unregistered limits it to bindings whose registration was ended (ExpiresAt is
+	// zero) or has run out, by the store's clock where it has one.
+	Unregistered bool
 }
 
 // RemovalResult is the result of Store.Remove.
@@ -110,8 +115,8 @@ type RemovalResult struct {
 	Tokens   int // that went out of bindings that stay
 }
 
-// Query says which bindings to return: those of an AOR, or the one that has a
-// token. Exactly one field is set.
+// Query says which bindings to return: those of an AOR, or those of every AOR that
+// have a token. Exactly one field is set.
 type Query struct {
 	AOR   string
 	Token secret.Token

@@ -178,7 +178,7 @@ func (e *entry) remove(r *wake.Removal) {
 	}
 	for i := range e.devices {
 		d := &e.devices[i]
-		if !store.Removes(r, token, d.name, head(d.value)) {
+		if !store.Removes(r, token, d.name, head(d.value), time.Now()) {
 			continue
 		}
 		left := 0

@@ -66,7 +66,11 @@ func New(c Config, log *slog.Logger, reg prometheus.Registerer) (*Store, error) 
 	for i := range s.shards {
 		s.shards[i].aors = make(map[string]*state)
 	}
-	s.index.init(db)
+	if err := s.index.init(db); err != nil {
+		stop()
+		_ = db.Close()
+		return nil, fmt.Errorf("cannot open store %q: %w", c.Path, err)
+	}
 	s.writer.init()
 	s.metrics.register(reg, s)
 	s.done.Go(func() { s.write(ctx) })
@@ -232,14 +236,16 @@ func (s *Store) removeNow(ctx context.Context, r wake.Removal) (res wake.Removal
 		return res, nil, err
 	}
 	defer sh.mu.Unlock()
-	pending := false
+	now := time.Now()
+	pending, known := false, false
 	var went []tokenHash
 	for _, d := range st.devices {
 		h, err := store.ReadHead(d.value)
 		if err != nil {
 			return res, nil, err
 		}
-		if !store.Removes(&r, token, d.name, h) {
+		if !store.Removes(&r, token, d.name, h, now) {
+			known = known || token != nil && !d.gone && h.HasToken(token)
 			continue
 		}
 		pending = true // one that is gone already may not be on the disk
@@ -262,7 +268,11 @@ func (s *Store) removeNow(ctx context.Context, r wake.Removal) (res wake.Removal
 		went = append(went, st.drop(d, h)...)
 		res.Bindings++
 	}
-	if !pending {
+	if !pending && (token == nil || known) {
+		return res, nil, nil
+	}
+	if !pending { // the index is out of date
+		s.writer.lazyTokens(s.index.release(r.AOR, []tokenHash{hashToken(token)}))
 		return res, nil, nil
 	}
 	return res, s.writer.urgent(st, s.index.release(r.AOR, went)), nil
@@ -284,29 +294,36 @@ func (s *Store) Bindings(ctx context.Context, q wake.Query) ([]wake.Binding, err
 	if (q.AOR == "") == q.Token.Empty() {
 		return nil, errors.New("cannot list bindings: exactly one of AOR and token must be given")
 	}
-	aor := q.AOR
+	aors := []string{q.AOR}
 	var token []byte
-	if aor == "" {
+	if q.AOR == "" {
 		token = store.AppendTokenKey(nil, q.Token)
 		var err error
-		if aor, err = s.index.owner(hashToken(token)); err != nil {
+		if aors, err = s.index.owners(hashToken(token)); err != nil {
 			return nil, fmt.Errorf("cannot list bindings: %w: cannot read file: %w", wake.ErrUnavailable, err)
 		}
-		if aor == "" {
-			return nil, nil
-		}
+		aors = slices.Sorted(slices.Values(aors))
 	}
+	var all []wake.Binding
+	for _, aor := range aors {
+		list, err := s.bindingsOf(ctx, aor, token)
+		if err != nil {
+			return nil, fmt.Errorf("cannot list bindings of %q: %w", aor, err)
+		}
+		all = append(all, list...)
+	}
+	return all, nil
+}
+
+// bindingsOf returns the AOR's bindings, with a token those that have it.
+func (s *Store) bindingsOf(ctx context.Context, aor string, token []byte) ([]wake.Binding, error) {
 	sh, st, err := s.lock(ctx, aor)
 	if err != nil {
-		return nil, fmt.Errorf("cannot list bindings of %q: %w", aor, err)
+		return nil, err
 	}
 	defer sh.mu.Unlock()
 	oldest := time.Now().Add(-s.config.Retention)
-	list, err := st.bindings(func(h store.Head) bool {
+	return st.bindings(func(h store.Head) bool {
 		return h.Registered.After(oldest) && (token == nil || h.HasToken(token))
 	})
-	if err != nil {
-		return nil, fmt.Errorf("cannot list bindings of %q: %w", aor, err)
-	}
-	return list, nil
 }

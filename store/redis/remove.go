@@ -41,13 +41,13 @@ func (s *Store) removeOnce(ctx context.Context, r *wake.Removal, res *wake.Remov
 		notAfter = fmt.Sprint(r.NotAfter.UnixMicro())
 	}
 	b, _ := s.keys(r.AOR)
-	c := s.run(ctx, s.remove, []string{b}, device, token, notAfter, flag(r.TokenOnly))
+	c := s.run(ctx, s.remove, []string{b}, device, token, notAfter, flag(r.TokenOnly), flag(r.Unregistered))
 	answer, err := c.wait(ctx)
 	if err != nil {
 		return false, err
 	}
 	a, _ := answer.([]any)
-	if len(a) != 2 {
+	if len(a) != 3 {
 		return false, errAnswer
 	}
 	went, _ := a[0].([]any)
@@ -58,6 +58,9 @@ func (s *Store) removeOnce(ctx context.Context, r *wake.Removal, res *wake.Remov
 	}
 	res.Bindings += len(gone)
 	s.forgetTokens(ctx, gone, nil)
+	if token != "" && len(went)+len(others) == 0 && a[2] != int64(1) {
+		s.forgetToken(ctx, r.Token, r.AOR) // the index is out of date
+	}
 	for i := 0; i+1 < len(others); i += 2 {
 		device, _ := others[i].(string)
 		value, _ := others[i+1].(string)

@@ -21,8 +21,8 @@ import goredis "github.com/redis/go-redis/v9"
 // A REGISTER that left a binding is remembered by the binding itself: the seen
 // field of its head. That keeps the commonest RPC at three commands.
 //
-//	k:hash   string: the AOR that a token was bound to last. It may be out of date:
-//	         whoever uses it compares the token with the binding's.
+//	k:hash   string: the AORs that a token is bound to (store.AppendAORs). It may be
+//	         out of date: whoever uses it compares the token with the binding's.
 //
 // Several instances know of each other by
 //
@@ -142,6 +142,58 @@ local function room(key, all, kind, field, most)
 end
 `
 
+// owners is for an index entry: its AORs without one, and the entry of a list.
+const owners = `
+local function others(v, aor, list)
+  list = list or {}
+  if not v or v == '' then return list end
+  local all, pos, a = {}, 2, nil
+  if string.byte(v) ~= 0 then all[1], pos = v, #v + 1 end
+  while pos <= #v do
+    a, pos = struct.unpack('>I2c0', v, pos)
+    all[#all + 1] = a
+  end
+  for _, x in ipairs(all) do
+    local known = x == aor
+    for _, y in ipairs(list) do known = known or x == y end
+    if not known then list[#list + 1] = x end
+  end
+  return list
+end
+local function entry(list)
+  if #list < 2 then return list[1] end
+  local parts = {'\0'}
+  for i, a in ipairs(list) do parts[i + 1] = struct.pack('>I2c0', #a, a) end
+  return table.concat(parts)
+end
+local function add(list, aor, most, late)
+  if not late then
+    list[#list + 1] = aor
+    if #list > most then table.remove(list, 1) end
+  elseif #list < most then
+    table.insert(list, 1, aor)
+  end
+  return entry(list)
+end
+`
+
+// share is for the index entries of a REGISTER: each is the AOR's from now on too.
+// One that only the AOR has takes one command.
+const share = `
+local function share(from, aor, ttl, most)
+  local shared
+  for i = from, #KEYS do
+    local was = redis.call('SET', KEYS[i], aor, 'PX', ttl, 'GET')
+    if was and was ~= aor then
+      redis.call('SET', KEYS[i], add(others(was, aor), aor, most), 'PX', ttl)
+      shared = shared or {}
+      shared[#shared + 1] = was
+    end
+  end
+  return shared
+end
+`
+
 // refresh is the commonest REGISTER, a known device with the same address and
 // nothing remembered of its AOR, done without taking the values apart: a fifth
 // of the time. Whatever is special is left to what follows it.
@@ -168,10 +220,11 @@ if raw and #all == 0 and ARGV[1] == 'bind' and ARGV[2] == '0' then
     local at = body + 39 + n
     if sub(raw, at, at + #address - 1) == address and
        not (cseq > unpack('>I4', value, 34) and sub(raw, body + 39, at - 1) == ARGV[10]) then
-      for i = 3, #KEYS do redis.call('SET', KEYS[i], ARGV[11], 'PX', ARGV[8]) end
+      local shared = share(3, ARGV[11], ARGV[8], tonumber(ARGV[14]))
       redis.call('SET', KEYS[1], sub(raw, 1, body - 5) .. struct.pack('>I4', #value) .. sub(value, 1, 1) ..
         struct.pack('>I8', now) .. sub(value, 10, 17) .. sub(raw, body + 17, body + 24) .. sub(value, 26) ..
         sub(raw, to), 'PX', ARGV[8])
+      if shared then return {'refreshed', count, {}, {}, shared} end
       return {'refreshed', count}
     end
   end
@@ -180,11 +233,12 @@ end
 
 // registerScript: KEYS b, t, token index keys; ARGV action, gone, device, value,
 // memory field, memory value, recent us, retention ms, address (2+n), Call-ID,
-// AOR, most devices, most remembered. The value's seen is filled in here. Answers status, devices, wakes,
-// values that went (device, value, ...), AORs that the tokens had; of a refresh
-// the first two.
+// AOR, most devices, most remembered, most AORs of a token. The value's seen is
+// filled in here. Answers status, devices, wakes, values that went (device, value,
+// ...), the index entries that the tokens had; of a refresh without these the first
+// two.
 func registerScript() *goredis.Script {
-	return goredis.NewScript(refresh + prelude + `
+	return goredis.NewScript(owners + share + refresh + prelude + `
 local recent, retention = tonumber(ARGV[7]), tonumber(ARGV[8])
 local device, value, field = ARGV[3], ARGV[4], ARGV[5]
 local gone = ARGV[2] == '1'
@@ -223,9 +277,7 @@ if ARGV[1] == 'bind' and not gone then
   bound(list, tonumber(ARGV[12]), device, went)
   if last then redis.call('HDEL', KEYS[2], field) end
   save(KEYS[1], list, retention)
-  for i = 3, #KEYS do
-    previous[i - 2] = redis.call('SET', KEYS[i], ARGV[11], 'PX', retention, 'GET') or ''
-  end
+  previous = share(3, ARGV[11], retention, tonumber(ARGV[14])) or {}
 else
   local v = struct.pack('>I8', now)
   local mv = ARGV[6]
@@ -312,30 +364,35 @@ remember(KEYS[1], 'e' .. ARGV[1], '', now, tonumber(ARGV[2]))
 return false`)
 }
 
-// removeScript: KEYS b; ARGV device, token key, not after us, token only. An empty
-// argument is no condition. Answers the values that went (device, value, ...), and
-// with token only those that have other tokens yet, which are left as they are.
+// removeScript: KEYS b; ARGV device, token key, not after us, token only,
+// unregistered. An empty argument is no condition. Answers the values that went
+// (device, value, ...), with token only those that have other tokens yet, which are
+// left as they are, and whether another binding has the token.
 func removeScript() *goredis.Script {
 	return goredis.NewScript(prelude + `
-local list, went, others = devices(redis.call('GET', KEYS[1]), 0), {}, {}
+local list, went, rest, known = devices(redis.call('GET', KEYS[1]), 0), {}, {}, 0
+local function has(address)
+  for _, key in ipairs(tokens(address)) do
+    if key == ARGV[2] then return true end
+  end
+  return false
+end
 for i = #list, 1, -1 do
   local _, registered, _, _, address = head(list[i][2])
-  local match = (ARGV[1] == '' or ARGV[1] == list[i][1]) and (ARGV[3] == '' or registered <= tonumber(ARGV[3]))
-  if match and ARGV[2] ~= '' then
-    match = false
-    for _, key in ipairs(tokens(address)) do
-      if key == ARGV[2] then match = true end
-    end
-  end
-  if match and ARGV[4] == '1' and #tokens(address) > 1 then
-    others[#others + 1] = list[i][1]
-    others[#others + 1] = list[i][2]
-  elseif match then
+  local expires = struct.unpack('>I8', list[i][2], 26)
+  local bound = ARGV[2] ~= '' and has(address)
+  if (ARGV[1] ~= '' and ARGV[1] ~= list[i][1]) or (ARGV[2] ~= '' and not bound) or
+     (ARGV[3] ~= '' and registered > tonumber(ARGV[3])) or (ARGV[5] == '1' and expires >= clock()) then
+    if bound then known = 1 end
+  elseif ARGV[4] == '1' and #tokens(address) > 1 then
+    rest[#rest + 1] = list[i][1]
+    rest[#rest + 1] = list[i][2]
+  else
     take(list, i, went)
   end
 end
 if #went > 0 then save(KEYS[1], list) end
-return {went, others}`)
+return {went, rest, known}`)
 }
 
 // replaceScript: KEYS b; ARGV device, its value as it must be, its new value. Answers
@@ -353,5 +410,21 @@ end
 return 0`)
 }
 
-// forgetScript: KEYS token index; ARGV AOR. Removes the entry if it is the AOR's.
-const forgetScript = `if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end`
+// forgetScript: KEYS token index; ARGV AOR. Takes the AOR from the entry.
+const forgetScript = owners + `
+local v = redis.call('GET', KEYS[1])
+if not v then return end
+local list = others(v, ARGV[1])
+if #list == 0 then
+  redis.call('DEL', KEYS[1])
+elseif entry(list) ~= v then
+  redis.call('SET', KEYS[1], entry(list), 'KEEPTTL')
+end`
+
+// mergeScript: KEYS token index; ARGV AOR, ttl ms, most AORs, the entry before,
+// late. In a cluster the entry of a REGISTER overwrites the one before, or stays as
+// it was when it is late; where there are others, this makes one of all.
+const mergeScript = owners + `
+local list = others(redis.call('GET', KEYS[1]), ARGV[1], others(ARGV[4], ARGV[1]))
+while #list > tonumber(ARGV[3]) do table.remove(list, 1) end
+redis.call('SET', KEYS[1], add(list, ARGV[1], tonumber(ARGV[3]), ARGV[5] == '1'), 'PX', ARGV[2])`

@@ -147,7 +147,7 @@ func (s *Store) Register(ctx context.Context, r wake.Registration) (wake.Registe
 	b, t := s.keys(r.AOR)
 	args := []any{action(r.Action), flag(r.Gone), packDevice(r.Device), binding,
 		"r" + store.DeviceKey(&r), value, s.config.Recent.Microseconds(), s.config.Retention.Milliseconds(),
-		address, r.CallID, r.AOR, store.MaxDevices, store.MaxRecent}
+		address, r.CallID, r.AOR, store.MaxDevices, store.MaxRecent, store.MaxAORs}
 	keys := []string{b, t}
 	if r.Action == wake.Bind && !r.Gone {
 		for _, token := range r.Address.Tokens {
@@ -197,13 +197,25 @@ func (s *Store) registerCluster(ctx context.Context, register *goredis.Script, k
 		return nil, s.unavailable(ctx, err)
 	}
 	a, ok := script.Val().([]any)
+	if ok && len(a) == 2 {
+		a = append(a, []any{}, []any{}, []any{})
+	}
 	if !ok || len(a) != 5 {
 		return script.Val(), nil
 	}
 	previous := make([]any, len(index))
 	for i, cmd := range index {
 		// Without its entry a binding works; the next REGISTER writes it.
-		previous[i], _ = cmd.Text()
+		was, _ := cmd.Text()
+		previous[i] = was
+		late := register == s.late
+		if was == "" || was == aor || late && slices.Contains(store.ReadAORs([]byte(was)), args[10].(string)) {
+			continue
+		}
+		p.Eval(ctx, mergeScript, tokens[i:i+1], aor, s.config.Retention.Milliseconds(), store.MaxAORs, was, flag(late))
+	}
+	if p.Len() > 0 {
+		_, _ = p.Exec(ctx) // the same holds for these
 	}
 	a[4] = previous
 	return a, nil
@@ -227,8 +239,11 @@ func (s *Store) registered(ctx context.Context, r *wake.Registration, answer any
 	}
 	res := wake.Registered{Status: wake.Status(status), Devices: int(devices)}
 	for _, p := range previous {
-		if aor, _ := p.(string); aor != "" && aor != r.AOR && res.Status == wake.Stored {
-			res.PreviousAOR = aor
+		entry, _ := p.(string)
+		for _, aor := range store.ReadAORs([]byte(entry)) {
+			if aor != r.AOR && !slices.Contains(res.PreviousAORs, aor) && res.Status != wake.Stale {
+				res.PreviousAORs = append(res.PreviousAORs, aor)
+			}
 		}
 	}
 	for _, v := range wakes {
@@ -302,51 +317,79 @@ func (s *Store) End(ctx context.Context, aor, node, call string) (wake.Ended, er
 	return wake.Ended{Known: true, Wake: w}, nil
 }
 
-// Bindings implements wake.Store. By token it takes two round trips, one for
-// the AOR that has the token and one for its bindings.
+// Bindings implements wake.Store. By token it takes two round trips, one for the
+// AORs that have the token and one for their bindings.
 func (s *Store) Bindings(ctx context.Context, q wake.Query) ([]wake.Binding, error) {
 	if (q.AOR == "") == q.Token.Empty() {
 		return nil, errors.New("cannot list bindings: exactly one of AOR and token must be given")
 	}
-	aor := q.AOR
-	if aor == "" {
-		var err error
-		if aor, err = s.get(ctx, s.tokenKey(q.Token)); err != nil {
+	aors := []string{q.AOR}
+	if q.AOR == "" {
+		entry, err := s.get(ctx, s.tokenKey(q.Token))
+		if err != nil {
 			return nil, fmt.Errorf("cannot list bindings: %w", err)
 		}
-		if aor == "" {
-			return nil, nil
-		}
+		aors = slices.Sorted(slices.Values(store.ReadAORs([]byte(entry))))
 	}
-	key, _ := s.keys(aor)
-	value, err := s.get(ctx, key)
-	if err != nil {
-		return nil, fmt.Errorf("cannot list bindings: %w", err)
-	}
-	list, err := split(aor, value)
-	if err != nil {
-		return nil, fmt.Errorf("cannot list bindings of %q: %w", aor, err)
+	values := make([]future, len(aors))
+	for i, aor := range aors {
+		key, _ := s.keys(aor)
+		values[i] = s.ask(ctx, key)
 	}
 	oldest := time.Now().Add(-s.config.Retention)
 	var res []wake.Binding
-	for _, e := range list {
-		has := func(t pnparam.Token) bool { return t.Value == q.Token }
-		if e.RegisteredAt.After(oldest) && (q.Token.Empty() || slices.ContainsFunc(e.Address.Tokens, has)) {
-			res = append(res, e.Binding)
+	for i, aor := range aors {
+		value, err := values[i].wait(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("cannot list bindings: %w", err)
+		}
+		list, err := split(aor, value)
+		if err != nil {
+			return nil, fmt.Errorf("cannot list bindings of %q: %w", aor, err)
+		}
+		slices.SortFunc(list, func(a, b entry) int { return strings.Compare(a.Device, b.Device) })
+		for _, e := range list {
+			has := func(t pnparam.Token) bool { return t.Value == q.Token }
+			if e.RegisteredAt.After(oldest) && (q.Token.Empty() || slices.ContainsFunc(e.Address.Tokens, has)) {
+				res = append(res, e.Binding)
+			}
 		}
 	}
-	slices.SortFunc(res, func(a, b wake.Binding) int { return strings.Compare(a.Device, b.Device) })
 	return res, nil
 }
 
-func (s *Store) get(ctx context.Context, key string) (string, error) {
+// future is a string that Redis was asked for.
+type future struct {
+	s      *Store
+	cmd    *goredis.StringCmd
+	future goredis.AutoFuture
+	err    error // it was not asked
+}
+
+func (s *Store) ask(ctx context.Context, key string) future {
+	if err := ctx.Err(); err != nil {
+		return future{s: s, err: err}
+	}
 	cmd := goredis.NewStringCmd(ctx, "get", key)
-	err := s.do(ctx, cmd)
+	return future{s: s, cmd: cmd, future: s.pipe.Submit(ctx, cmd)}
+}
+
+// wait returns the string, "" for none, or an error by the time ctx ends.
+func (f *future) wait(ctx context.Context) (string, error) {
+	err := f.err
+	if err == nil {
+		err = f.future.WaitContext(ctx)
+	}
 	if errors.Is(err, goredis.Nil) {
 		return "", nil
 	}
 	if err != nil {
-		return "", s.unavailable(ctx, err)
+		return "", f.s.unavailable(ctx, err)
 	}
-	return cmd.Val(), nil
+	return f.cmd.Val(), nil
+}
+
+func (s *Store) get(ctx context.Context, key string) (string, error) {
+	f := s.ask(ctx, key)
+	return f.wait(ctx)
 }

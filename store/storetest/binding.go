@@ -142,29 +142,6 @@ func testGoneBind(t *testing.T, s wake.Store) {
 	f.status(late, wake.Stale, 1)
 }
 
-func testPreviousAOR(t *testing.T, s wake.Store) {
-	f := fixture{t, s}
-	r := Registration(aor, 1)
-	if got := f.status(r, wake.Stored, 1); got.PreviousAOR != "" {
-		t.Fatalf("PreviousAOR %q of a new token", got.PreviousAOR)
-	}
-	f.equal(f.byToken(token64(1)), []wake.Binding{r.Binding})
-	other := Registration("bob@example.com", 1)
-	if got := f.status(other, wake.Stored, 1); got.PreviousAOR != aor {
-		t.Fatalf("PreviousAOR %q, want %q", got.PreviousAOR, aor)
-	}
-	if got := f.status(other, wake.Refreshed, 1); got.PreviousAOR != "" {
-		t.Fatalf("PreviousAOR %q of a refresh", got.PreviousAOR)
-	}
-	f.equal(f.remove(wake.Removal{AOR: aor, Token: token64(1)}), wake.RemovalResult{Bindings: 1})
-	f.equal(f.byToken(token64(1)), []wake.Binding{other.Binding})
-	f.equal(f.bindings(aor), []wake.Binding{})
-	f.equal(f.remove(wake.Removal{AOR: other.AOR}), wake.RemovalResult{Bindings: 1})
-	if got := f.status(r, wake.Stored, 1); got.PreviousAOR != "" {
-		t.Fatalf("PreviousAOR %q of a token that was removed", got.PreviousAOR)
-	}
-}
-
 func testRemove(t *testing.T, s wake.Store) {
 	f := fixture{t, s}
 	base := Registration(aor, 1).RegisteredAt
