@@ -27,8 +27,9 @@ type Members interface {
 	// Leave ends the instance's time at once.
 	Leave(ctx context.Context, instance string) error
 	// Adopt makes owner that of every wake of a dead instance that has not ended,
-	// and calls f with each, from the caller's goroutine. Of several callers one
-	// gets it. Started says what Start would return now, and Forked what it did.
+	// those past their deadline too, and calls f with each, from the caller's
+	// goroutine, and with what Start would answer now; Forked is as it was answered
+	// first. Of several callers one gets it.
 	Adopt(ctx context.Context, dead, owner string, f func(wake.Wake, wake.Started)) error
 }
 
@@ -36,8 +37,8 @@ type Members interface {
 // concurrent use.
 type Wakes interface {
 	// Reread returns what Start would return now: the AOR's bindings and recent
-	// registrations. Ended says that the wake has ended, or has another owner
-	// than w has.
+	// registrations; Forked is as it was answered first. Ended says that the wake
+	// has ended, or has another owner than w has.
 	Reread(ctx context.Context, w wake.Wake) (wake.Started, error)
 	// Pushed notes in the wake that the device's push was accepted, so that
 	// an instance that adopts it does not push again. It does not wait.

@@ -60,6 +60,7 @@ var (
 type Head struct {
 	Seen       time.Time // when a store took it, by the store's clock
 	Registered time.Time
+	Expires    time.Time // zero: the registration was ended
 	CSeq       uint32
 	CallID     []byte
 	Address    []byte // as AppendAddress writes it: equal addresses are equal bytes
@@ -78,6 +79,7 @@ func ReadHead(v []byte) (Head, error) {
 	h := Head{
 		Seen:       readTime(v[atSeen:]),
 		Registered: readTime(v[atRegistered:]),
+		Expires:    readTime(v[atExpires:]),
 		CSeq:       binary.BigEndian.Uint32(v[atCSeq:]),
 		rest:       v[atCallID:],
 	}

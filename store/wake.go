@@ -15,23 +15,35 @@ const (
 	// MaxDevices is how many bindings an AOR may have. One more replaces that
 	// which has not registered for the longest time.
 	MaxDevices = 32
-	// MaxWakes is how many wakes may be open for one AOR: a caller who floods
-	// one user must not make his phone's REGISTER slow.
+	// MaxWakes is how many wakes are kept of one AOR: a caller who floods one user
+	// must not make his phone's REGISTER slow. Those past their deadline make room.
 	MaxWakes = 64
+	// MaxTombs is how many tombstones are kept for one AOR, the youngest: strangers
+	// can end calls that never were.
+	MaxTombs = 64
+	// MaxRecent is how many registrations of the last seconds that left no binding
+	// are remembered of one AOR, the youngest.
+	MaxRecent = 64
 	// Tombstone is how long an End without a Start is remembered.
 	Tombstone = time.Minute
-	// WakeMargin is how long a wake is kept past its deadline, by the store's
-	// own clock: the clocks of the instances may differ by this much.
+	// WakeMargin is how long a wake is kept past its time, by the store's own
+	// clock: the clocks of the instances may differ by this much.
 	WakeMargin = 30 * time.Second
-	// MaxHold is the longest time that a wake is kept, whatever its deadline.
+	// MaxHold is the longest time to the deadline that counts.
 	MaxHold = time.Hour
+	// MaxKeep is the longest time that a wake is kept.
+	MaxKeep = MaxHold + wake.MaxRing + WakeMargin
 )
 
-// Keep returns how long the store keeps the wake: until its deadline and the
-// margin, and no longer than MaxHold.
+// Keep returns how long the store keeps a wake that does not end: until its
+// deadline, for as long as it may ring then, and the margin.
 func Keep(w *wake.Wake) time.Duration {
-	return min(max(w.Deadline.Sub(w.StartedAt), 0)+WakeMargin, MaxHold)
+	return min(max(w.Deadline.Sub(w.StartedAt), 0), MaxHold) + wake.MaxRing + WakeMargin
 }
+
+// Past reports whether o is past its deadline when w starts: then it is kept for its
+// end alone.
+func Past(o, w *wake.Wake) bool { return w.StartedAt.After(o.Deadline) }
 
 // Tags behind the head of a wake: 1 version  8 started  8 deadline  2+n Call-ID
 // 2+n ID.
@@ -46,6 +58,7 @@ const (
 	tagWakeDisplay = 7
 	tagWakeMedia   = 8
 	tagWakeBody    = 9
+	tagWakeForked  = 10 // set: one byte
 )
 
 const (
@@ -74,8 +87,14 @@ func AppendWake(dst []byte, w *wake.Wake) ([]byte, error) {
 	for _, device := range w.Pushed {
 		dst = AppendPushed(dst, device)
 	}
+	if w.Forked {
+		dst = AppendForked(dst)
+	}
 	return dst, nil
 }
+
+// AppendForked makes a wake's value one that was Forked.
+func AppendForked(dst []byte) []byte { return appendTag(dst, tagWakeForked, "1") }
 
 // AppendPushed appends a device to the Pushed of a wake's value.
 func AppendPushed(dst []byte, device string) []byte { return appendTag(dst, tagWakePushed, device) }
@@ -115,6 +134,8 @@ func DecodeWake(aor string, v []byte) (wake.Wake, error) {
 			w.Media = string(s)
 		case tagWakeBody:
 			w.Body = string(s)
+		case tagWakeForked:
+			w.Forked = true
 		}
 		return nil
 	})

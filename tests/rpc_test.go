@@ -197,8 +197,16 @@ func TestRegisterAnswers(t *testing.T) {
 	})
 	t.Run("the app switches to another account", func(t *testing.T) {
 		r.register("carol@example.com", apnsContact("carol", apnsToken(1)), obj{"call_id": "carol"})
+		if n := r.bindings("bob@example.com"); n != 1 {
+			t.Errorf("an account that is registered keeps %d bindings, want 1", n)
+		}
+		r.register("bob@example.com", apnsContact("bob", apnsToken(1)), obj{"call_id": "the same again", "cseq": 2, "expires": 0})
+		r.register("carol@example.com", apnsContact("carol", apnsToken(1)), obj{"call_id": "carol", "cseq": 2})
 		if n := r.bindings("bob@example.com"); n != 0 {
 			t.Errorf("the old account keeps %d bindings", n)
+		}
+		if n := r.bindings("carol@example.com"); n != 1 {
+			t.Errorf("the new account has %d bindings, want 1", n)
 		}
 	})
 }

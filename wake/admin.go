@@ -53,16 +53,20 @@ func (s *Service) RemoveBindings(ctx context.Context, aor, device string, token 
 	return total, nil
 }
 
+// remove removes bindings, or a token of them, and returns how many bindings went.
 func (s *Service) remove(ctx context.Context, r Removal, reason string) (int, error) {
-	n, err := s.store.Remove(ctx, r)
+	res, err := s.store.Remove(ctx, r)
 	if err != nil {
 		return 0, err
 	}
-	if n > 0 {
-		s.metrics.removed.WithLabelValues(reason).Add(float64(n))
-		s.log.Info("binding removed", "aor", r.AOR, "device", r.Device, "token", r.Token, "reason", reason, "bindings", n)
+	if res.Bindings > 0 {
+		s.metrics.removed.WithLabelValues(reason).Add(float64(res.Bindings))
+		s.log.Info("binding removed", "aor", r.AOR, "device", r.Device, "token", r.Token, "reason", reason, "bindings", res.Bindings)
 	}
-	return n, nil
+	if res.Tokens > 0 {
+		s.log.Info("token removed, the device has another one", "aor", r.AOR, "device", r.Device, "token", r.Token, "reason", reason)
+	}
+	return res.Bindings, nil
 }
 
 const (

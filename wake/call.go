@@ -11,11 +11,6 @@ import (
 	"github.com/sipwake/sipwake/trace"
 )
 
-// MaxRing is how long a request may go on after its hold time, unless its wake.end
-// comes: phones that have come back ring. It is longer than timer C of a proxy
-// (RFC 3261 section 16.6).
-const MaxRing = 5 * time.Minute
-
 // call is a wake that this instance owns, from wake.start to wake.end, and what
 // has become of each device.
 //

@@ -262,7 +262,6 @@ func (r *rig) metric(name string) float64 {
 	return n
 }
 
-
 // pusher records pushes and answers as it is told.
 type pusher struct {
 	mu       sync.Mutex

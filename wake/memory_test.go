@@ -15,16 +15,17 @@ import (
 // memory is a wake.Store and wake.Sweeper of the tests: the contract without what
 // a test of the rules never meets. What real stores do is tested by storetest.
 type memory struct {
-	mu     sync.Mutex
-	recent time.Duration
-	aors   map[string]*entry
-	claims map[string]time.Time
-	err    error         // of every method
-	takes  time.Duration // how long Start takes
-	full   bool
-	cached bool
-	starts int
-	ends   int
+	mu      sync.Mutex
+	recent  time.Duration
+	aors    map[string]*entry
+	claims  map[string]time.Time
+	byToken map[secret.Token][]string // AORs that had it
+	err     error                     // of every method
+	takes   time.Duration             // how long Start takes
+	full    bool
+	cached  bool
+	starts  int
+	ends    int
 }
 
 type entry struct {
@@ -40,7 +41,7 @@ type openWake struct {
 }
 
 func newMemory() *memory {
-	return &memory{recent: 3 * time.Second, aors: map[string]*entry{}, claims: map[string]time.Time{}}
+	return &memory{recent: 3 * time.Second, aors: map[string]*entry{}, claims: map[string]time.Time{}, byToken: map[secret.Token][]string{}}
 }
 
 var (
@@ -93,7 +94,7 @@ func (m *memory) Register(_ context.Context, r wake.Registration) (wake.Register
 			break
 		}
 		e.bindings[r.Device] = r.Binding
-		res.PreviousAOR = m.elsewhere(&r)
+		res.PreviousAORs = m.elsewhere(&r)
 	case wake.ActionUnbind:
 		if known {
 			delete(e.bindings, r.Device)
@@ -104,15 +105,19 @@ func (m *memory) Register(_ context.Context, r wake.Registration) (wake.Register
 	return res, nil
 }
 
-func (m *memory) elsewhere(r *wake.Registration) string {
-	for aor, e := range m.aors {
-		for _, b := range e.bindings {
-			if aor != r.AOR && hasToken(&b, r.Address.Tokens[0].Value) {
-				return aor
+func (m *memory) elsewhere(r *wake.Registration) (aors []string) {
+	token := r.Address.Tokens[0].Value
+	if !slices.Contains(m.byToken[token], r.AOR) {
+		m.byToken[token] = append(m.byToken[token], r.AOR)
+	}
+	for _, aor := range m.byToken[token] {
+		for _, b := range m.aors[aor].bindings {
+			if aor != r.AOR && hasToken(&b, token) && len(aors) < 8 {
+				aors = append(aors, aor)
 			}
 		}
 	}
-	return ""
+	return aors
 }
 
 func hasToken(b *wake.Binding, token secret.Token) bool {
@@ -201,27 +206,28 @@ func (m *memory) End(_ context.Context, aor, node, call string) (wake.Ended, err
 	return wake.Ended{}, nil
 }
 
-func (m *memory) Remove(_ context.Context, r wake.Removal) (int, error) {
+func (m *memory) Remove(_ context.Context, r wake.Removal) (res wake.RemovalResult, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.err != nil {
-		return 0, m.err
+		return res, m.err
 	}
-	e, n := m.entry(r.AOR), 0
+	e := m.entry(r.AOR)
 	for device, b := range e.bindings {
 		if r.Device != "" && r.Device != device || !r.Token.Empty() && !hasToken(&b, r.Token) ||
-			!r.NotAfter.IsZero() && b.RegisteredAt.After(r.NotAfter) {
+			!r.NotAfter.IsZero() && b.RegisteredAt.After(r.NotAfter) || r.Unregistered && b.ExpiresAt.After(time.Now()) {
 			continue
 		}
 		if r.TokenOnly && len(b.Address.Tokens) > 1 {
 			b.Address.Tokens = slices.DeleteFunc(slices.Clone(b.Address.Tokens), func(t pnparam.Token) bool { return t.Value == r.Token })
 			e.bindings[device] = b
+			res.Tokens++
 			continue
 		}
 		delete(e.bindings, device)
-		n++
+		res.Bindings++
 	}
-	return n, nil
+	return res, nil
 }
 
 func (m *memory) Bindings(_ context.Context, q wake.Query) ([]wake.Binding, error) {
@@ -282,4 +288,3 @@ func (m *memory) set(f func(*memory)) {
 	defer m.mu.Unlock()
 	f(m)
 }
-

@@ -15,7 +15,9 @@ import (
 )
 
 func outcome(reason push.Reason) func(push.Request) push.Outcome {
-	return func(push.Request) push.Outcome { return push.Outcome{Reason: reason, Detail: "says the service", Tries: 1} }
+	return func(push.Request) push.Outcome {
+		return push.Outcome{Reason: reason, Detail: "says the service", Tries: 1}
+	}
 }
 
 // A dead token goes at once, with its binding if it is the last one.
@@ -72,7 +74,10 @@ func TestRemoveRules(t *testing.T) {
 			time.Sleep(time.Minute)
 			r.wantBindings()
 		})
-		inBubble(t, func(c *wake.Config) { change(&c.Remove); *c = wake.Config{Remove: wake.RemoveConfig{Rejected: new(int)}} }, func(r *rig) {
+		inBubble(t, func(c *wake.Config) {
+			change(&c.Remove)
+			*c = wake.Config{Remove: wake.RemoveConfig{Rejected: new(int)}}
+		}, func(r *rig) {
 			r.asleep(phone("1"))
 			for i := range 5 { // the rule is off
 				call(r, fmt.Sprint(name, i), false)

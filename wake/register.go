@@ -95,9 +95,7 @@ func (s *Service) Register(ctx context.Context, p RegisterParams) (RegisterResul
 	}
 	s.registerBack(stored.Wakes, r)
 	res.Wakes = len(stored.Wakes)
-	if stored.PreviousAOR != "" {
-		s.moved(ctx, stored.PreviousAOR, r)
-	}
+	s.moved(ctx, stored.PreviousAORs, r)
 	return res, nil
 }
 
@@ -234,13 +232,17 @@ func (s *Service) back(w Wake, r Registration) {
 	s.signal(w, r, true)
 }
 
-// moved removes the bindings that r's tokens had under another AOR: the app has
-// been switched to another account. A failure leaves the old binding, whose next
-// REGISTER or push tells.
-func (s *Service) moved(ctx context.Context, previous string, r Registration) {
-	for _, t := range r.Address.Tokens {
-		if _, err := s.remove(ctx, Removal{AOR: previous, Token: t.Value, NotAfter: r.RegisteredAt}, removedMoved); err != nil {
-			s.log.Warn("cannot remove binding of the previous account", "aor", previous, "err", err)
+// moved removes the bindings that r's tokens have under other AORs, as far as their
+// registration has ended or run out: the app has gone from that account to this one.
+// One that is registered stays, for a phone may have several accounts. A failure
+// leaves the old binding, whose next REGISTER or push tells.
+func (s *Service) moved(ctx context.Context, previous []string, r Registration) {
+	for _, aor := range previous {
+		for _, t := range r.Address.Tokens {
+			removal := Removal{AOR: aor, Token: t.Value, NotAfter: r.RegisteredAt, Unregistered: true}
+			if _, err := s.remove(ctx, removal, removedMoved); err != nil {
+				s.log.Warn("cannot remove binding of the previous account", "aor", aor, "err", err)
+			}
 		}
 	}
 }
@@ -252,27 +254,20 @@ func (s *Service) Replayed(ctx context.Context, r Registration, stored Registere
 	if stored.Status == StatusRemoved {
 		s.metrics.removed.WithLabelValues(removedUnbind).Inc()
 	}
-	if stored.PreviousAOR == "" {
-		return
-	}
-	// The phone may have gone from this account to that one since.
-	for _, t := range r.Address.Tokens {
-		list, err := s.store.Bindings(ctx, Query{AOR: stored.PreviousAOR})
+	// The phone may have gone from this account to one of those since.
+	for _, aor := range stored.PreviousAORs {
+		list, err := s.store.Bindings(ctx, Query{AOR: aor})
 		if err != nil {
-			s.log.Warn("cannot read bindings of the other account", "aor", stored.PreviousAOR, "err", err)
+			s.log.Warn("cannot read bindings of the other account", "aor", aor, "err", err)
 			return
 		}
 		for _, b := range list {
-			if !b.RegisteredAt.After(r.RegisteredAt) || !b.has(t.Value) {
-				continue
+			if b.RegisteredAt.After(r.RegisteredAt) && slices.ContainsFunc(r.Address.Tokens, func(t pnparam.Token) bool { return b.has(t.Value) }) {
+				s.moved(ctx, []string{r.AOR}, r)
 			}
-			if _, err := s.remove(ctx, Removal{AOR: r.AOR, Token: t.Value, NotAfter: r.RegisteredAt}, removedMoved); err != nil {
-				s.log.Warn("cannot remove binding of the previous account", "aor", r.AOR, "err", err)
-			}
-			return
 		}
 	}
-	s.moved(ctx, stored.PreviousAOR, r)
+	s.moved(ctx, stored.PreviousAORs, r)
 }
 
 // registerBack signals every node that holds one of the wakes.

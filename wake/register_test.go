@@ -184,13 +184,31 @@ func TestRegisterBadParams(t *testing.T) {
 	})
 }
 
-// The phone goes to another account.
-func TestRegisterMovesToken(t *testing.T) {
-	other := "carol@example.com"
+// One phone with two accounts is woken for both; one that has gone from one account
+// to another only for that.
+func TestRegisterSecondAccount(t *testing.T) {
+	carol := func(p *wake.StartParams) { p.AOR = "carol@example.com" }
 	inBubble(t, nil, func(r *rig) {
+		for range 3 {
+			r.register(phone("1"))
+			r.registerAs(wake.RegisterParams{Contact: phone("1"), AOR: "carol@example.com"})
+		}
+		time.Sleep(5 * time.Second)
+		wantOutcome(r, r.start("a"), wake.OutcomePushing, 1)
+		wantOutcome(r, r.start("b", carol), wake.OutcomePushing, 1)
+	})
+	inBubble(t, nil, func(r *rig) { // the first registration has run out
 		r.registerAs(wake.RegisterParams{Contact: phone("1"), Expires: 60})
-		time.Sleep(2 * time.Minute) // its registration has run out
-		r.registerAs(wake.RegisterParams{Contact: phone("1"), AOR: other})
+		time.Sleep(2 * time.Minute)
+		r.registerAs(wake.RegisterParams{Contact: phone("1"), AOR: "carol@example.com"})
+		r.wantBindings()
+	})
+	inBubble(t, nil, func(r *rig) { // it runs out later
+		r.registerAs(wake.RegisterParams{Contact: phone("1"), Expires: 60})
+		r.registerAs(wake.RegisterParams{Contact: phone("1"), AOR: "carol@example.com"})
+		r.wantBindings("1")
+		time.Sleep(2 * time.Minute)
+		r.registerAs(wake.RegisterParams{Contact: phone("1"), AOR: "carol@example.com"})
 		r.wantBindings()
 	})
 }

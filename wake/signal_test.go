@@ -116,9 +116,9 @@ func TestSignalDeadNodeHoldsUpNobody(t *testing.T) {
 		r.service.Configure(r.config, map[string]wake.Node{"sip1": r.node, "sip2": dead})
 		for i := range 4300 {
 			aor := fmt.Sprintf("user%d@example.com", i)
-			r.quick(aor, phone("1"), "sip2")
+			r.quick(aor, phone(aor), "sip2")
 			r.startQuick(aor, "call", "sip2")
-			r.quick(aor, phone("1"), "sip2")
+			r.quick(aor, phone(aor), "sip2")
 		}
 		r.asleep(phone("1"))
 		r.start("a")

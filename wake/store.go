@@ -37,17 +37,20 @@ type Store interface {
 	// registrations. A wake that was ended before it started (End left a
 	// tombstone) is not stored. A Start repeated with the same ID is no Duplicate:
 	// it is answered as the first one was.
+	// The wake is kept until its End, or until MaxRing after its deadline. A store
+	// keeps a bounded number of wakes of an AOR: those past their deadline make room
+	// for new ones, the oldest first, and count for nothing else.
 	Start(ctx context.Context, w Wake) (Started, error)
 
-	// End removes the open wake of (aor, node, call) or, when there is none,
-	// leaves a tombstone so that a Start that comes later does nothing.
+	// End removes the wake of (aor, node, call), also one past its deadline, or,
+	// when there is none, leaves a tombstone so that a Start that comes later does
+	// nothing. A bounded number of tombstones of an AOR is kept, the youngest.
 	End(ctx context.Context, aor, node, call string) (Ended, error)
 
-	// Remove deletes what the removal matches and returns how many bindings
-	// went.
-	Remove(ctx context.Context, r Removal) (int, error)
+	// Remove deletes what the removal matches and returns what went.
+	Remove(ctx context.Context, r Removal) (RemovalResult, error)
 
-	// Bindings returns what the query matches, ordered by Device.
+	// Bindings returns what the query matches, ordered by AOR and Device.
 	Bindings(ctx context.Context, q Query) ([]Binding, error)
 }
 
@@ -56,10 +59,12 @@ type Registered struct {
 	Status  Status // of the rules: Stored, Refreshed, Removed, None or Stale
 	Devices int    // bindings of the AOR afterwards
 	Wakes   []Wake // open and not past their deadline, oldest first
-	// PreviousAOR is the AOR under which one of the tokens was bound before, if
-	// it is another one: the app was switched to another account. It is only
-	// told with Stored, and may be out of date: remove by Token.
-	PreviousAOR string
+	// PreviousAORs are the other AORs under which one of the tokens is bound, that
+	// which registered longest ago first: one phone with several accounts, or one
+	// that has gone from one to another. Told with Stored, and with Refreshed for as
+	// long as there are any. A bounded number is known, and what is known may be out
+	// of date: remove by Token.
+	PreviousAORs []string
 }
 
 // Started is the result of Store.Start.
@@ -67,8 +72,8 @@ type Started struct {
 	// Ended: the wake had already ended. Duplicate: the same wake was already
 	// open (a retransmission). Nothing was stored in either case.
 	Ended, Duplicate bool
-	// Forked: another wake with the same Call-ID is open for this AOR, so its
-	// devices have been pushed. The wake was stored.
+	// Forked: another wake with the same Call-ID was open for this AOR when this one
+	// started first, so its devices have been pushed. The wake was stored.
 	Forked bool
 	// Full: as many wakes are open for the AOR as the store keeps. Nothing was
 	// stored and nothing is returned.
@@ -83,7 +88,7 @@ type Started struct {
 
 // Ended is the result of Store.End.
 type Ended struct {
-	Known bool // the wake was open
+	Known bool // the wake had not ended
 	Wake  Wake // as it was stored, if Known
 }
 
@@ -94,15 +99,24 @@ type Removal struct {
 	Device string
 	// Token limits it to bindings that still have this token.
 	Token secret.Token
+	// TokenOnly takes nothing but the Token: it goes out of the address, and the
+	// binding with its last token. The binding stays as it is otherwise.
+	TokenOnly bool
 	// NotAfter limits it to bindings whose RegisteredAt is at or before it.
 	NotAfter time.Time
-	// TokenOnly takes only Token out of the bindings' addresses; a binding goes
-	// with its last token.
-	TokenOnly bool
+	// Unregistered limits it to bindings whose registration was ended (ExpiresAt is
+	// zero) or has run out, by the store's clock where it has one.
+	Unregistered bool
 }
 
-// Query says which bindings to return: those of an AOR, or the one that has a
-// token. Exactly one field is set.
+// RemovalResult is the result of Store.Remove.
+type RemovalResult struct {
+	Bindings int // that went
+	Tokens   int // that went out of bindings that stay
+}
+
+// Query says which bindings to return: those of an AOR, or those of every AOR that
+// have a token. Exactly one field is set.
 type Query struct {
 	AOR   string
 	Token secret.Token

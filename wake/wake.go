@@ -14,7 +14,12 @@ import (
 	"github.com/sipwake/sipwake/push"
 )
 
-// Wake is one pending call or message for an AOR, held at a node.
+// MaxRing is the longest time that a call may ring on past its deadline: longer
+// than timer C of RFC 3261 section 16.6, after which a proxy ends it.
+const MaxRing = 5 * time.Minute
+
+// Wake is one pending call or message for an AOR, held at a node. It lives until
+// wake.end: its deadline only ends pushing and signalling.
 type Wake struct {
 	ID     string // RFC 9562 UUID, made by sipwake
 	AOR    string
@@ -30,6 +35,9 @@ type Wake struct {
 	// Pushed are the devices whose push is known to be accepted, as far as it was
 	// noted for an instance that adopts the wake.
 	Pushed []string
+	// Forked says that another branch of the same request was open when this one
+	// started: its devices have been pushed. The store sets it.
+	Forked bool
 
 	// What its pushes say.
 	From    string // URI

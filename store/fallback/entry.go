@@ -45,8 +45,8 @@ type tomb struct {
 	until      time.Time
 }
 
-// maxSigns bounds the signs of life of one AOR.
-const maxSigns = store.MaxDevices
+// youngest makes the list, oldest first, no longer than most.
+func youngest[T any](list []T, most int) []T { return slices.Delete(list, 0, max(len(list)-most, 0)) }
 
 func (e *entry) device(name string) int {
 	return slices.IndexFunc(e.devices, func(d device) bool { return d.name == name })
@@ -103,8 +103,8 @@ func (e *entry) apply(r *wake.Registration, value []byte, now time.Time) {
 	case r.Gone && i >= 0:
 		e.devices[i].seen = time.Time{}
 	}
-	if !r.Gone && r.Action != wake.Bind && len(e.signs) < maxSigns {
-		e.signs = append(e.signs, sign{*r, now})
+	if !r.Gone && r.Action != wake.Bind {
+		e.signs = append(youngest(e.signs, store.MaxRecent-1), sign{*r, now})
 	}
 }
 
@@ -176,14 +176,28 @@ func (e *entry) remove(r *wake.Removal) {
 	if !r.Token.Empty() {
 		token = store.AppendTokenKey(nil, r.Token)
 	}
-	e.devices = slices.DeleteFunc(e.devices, func(d device) bool {
-		h := head(d.value)
-		return (r.Device == "" || r.Device == d.name) && (token == nil || h.HasToken(token)) &&
-			(r.NotAfter.IsZero() || !h.Registered.After(r.NotAfter))
-	})
+	for i := range e.devices {
+		d := &e.devices[i]
+		if !store.Removes(r, token, d.name, head(d.value), time.Now()) {
+			continue
+		}
+		left := 0
+		if r.TokenOnly {
+			var value []byte
+			var err error
+			if value, left, err = store.WithoutToken(d.value, token); err != nil {
+				panic("BUG: " + err.Error())
+			}
+			d.value = value
+		}
+		if left == 0 {
+			d.value = nil
+		}
+	}
+	e.devices = slices.DeleteFunc(e.devices, func(d device) bool { return d.value == nil })
 }
 
-// hold remembers an open wake.
+// hold remembers a wake. One past its deadline makes room for it.
 func (e *entry) hold(w *wake.Wake, held bool) {
 	for i, o := range e.wakes {
 		if o.Node == w.Node && o.Call == w.Call {
@@ -191,9 +205,14 @@ func (e *entry) hold(w *wake.Wake, held bool) {
 			return
 		}
 	}
-	if len(e.wakes) < store.MaxWakes {
-		e.wakes = append(e.wakes, heldWake{*w, held})
+	if len(e.wakes) >= store.MaxWakes {
+		oldest := slices.MinFunc(e.wakes, func(a, b heldWake) int { return a.Deadline.Compare(b.Deadline) })
+		if !store.Past(&oldest.Wake, w) {
+			return
+		}
+		e.wakes = slices.DeleteFunc(e.wakes, func(o heldWake) bool { return o.Node == oldest.Node && o.Call == oldest.Call })
 	}
+	e.wakes = append(e.wakes, heldWake{*w, held})
 }
 
 // open returns the wakes that are not past their deadline at t, oldest first.

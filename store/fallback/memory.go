@@ -1,6 +1,7 @@
 package fallback
 
 import (
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -168,7 +169,9 @@ func (m *memory) started(w *wake.Wake, res *wake.Started) {
 	e := m.make(w.AOR)
 	e.expire(time.Now(), m)
 	e.learn(res.Bindings, w.StartedAt)
-	e.hold(w, false)
+	noted := *w
+	noted.Forked = res.Forked
+	e.hold(&noted, false)
 }
 
 // startAway starts a wake without the store. It reports false if nothing is known
@@ -188,17 +191,19 @@ func (m *memory) startAway(w *wake.Wake) (wake.Started, bool) {
 			return wake.Started{Ended: true, Cached: true}, true
 		}
 	}
-	others := 0
-	for _, o := range e.wakes {
-		switch past := w.StartedAt.After(o.Deadline); {
-		case past:
+	others, same := 0, -1
+	forked := false
+	for i := range e.wakes {
+		o := &e.wakes[i].Wake
+		switch past := store.Past(o, w); {
 		case o.Node == w.Node && o.Call == w.Call:
-			if o.ID != w.ID {
+			if !past && o.ID != w.ID {
 				return wake.Started{Duplicate: true, Cached: true}, true
 			}
-		default:
+			same = i
+		case !past:
 			others++
-			res.Forked = res.Forked || o.CallID == w.CallID
+			forked = forked || o.CallID == w.CallID
 		}
 	}
 	if others >= store.MaxWakes {
@@ -209,7 +214,13 @@ func (m *memory) startAway(w *wake.Wake) (wake.Started, bool) {
 		m.tidy(e)
 		return wake.Started{}, false
 	}
-	e.hold(w, true)
+	if same >= 0 && e.wakes[same].ID == w.ID {
+		forked = e.wakes[same].Forked
+	}
+	res.Forked = forked
+	noted := *w
+	noted.Forked = forked
+	e.hold(&noted, true)
 	m.held[e.aor] = struct{}{}
 	return res, true
 }
@@ -235,9 +246,8 @@ func (m *memory) end(aor, node, call string, away bool) (wake.Wake, bool) {
 	}
 	if now := time.Now(); away {
 		e.expire(now, m)
-		if len(e.tombs) < store.MaxWakes {
-			e.tombs = append(e.tombs, tomb{node, call, now.Add(store.Tombstone)})
-		}
+		e.tombs = slices.DeleteFunc(e.tombs, func(t tomb) bool { return t.node == node && t.call == call })
+		e.tombs = append(youngest(e.tombs, store.MaxTombs-1), tomb{node, call, now.Add(store.Tombstone)})
 	}
 	return wake.Wake{}, false
 }
@@ -264,7 +274,7 @@ func (m *memory) learn(aor string, list []wake.Binding, asked time.Time) {
 	m.tidy(e)
 }
 
-// heldWakes returns the open wakes that the store does not know.
+// heldWakes returns the wakes that have not ended and that the store does not know.
 func (m *memory) heldWakes() []wake.Wake {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -275,7 +285,7 @@ func (m *memory) heldWakes() []wake.Wake {
 		e.expire(now, m)
 		before := len(list)
 		for _, w := range e.wakes {
-			if w.held && w.Deadline.After(now) {
+			if w.held {
 				list = append(list, w.Wake)
 			}
 		}

@@ -103,7 +103,7 @@ func (s *Store) restart(ctx context.Context, w wake.Wake, replayed Replayed) boo
 		return false
 	}
 	s.memory.stored(&w)
-	if res.Ended || res.Duplicate || res.Full {
+	if res.Ended || res.Duplicate || res.Full || !w.Deadline.After(time.Now()) {
 		return true
 	}
 	back := res.Recent

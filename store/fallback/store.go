@@ -155,12 +155,12 @@ func (s *Store) End(ctx context.Context, aor, node, call string) (wake.Ended, er
 }
 
 // Remove implements wake.Store. It fails while the store is away.
-func (s *Store) Remove(ctx context.Context, r wake.Removal) (int, error) {
-	n, err := s.Store.Remove(ctx, r)
+func (s *Store) Remove(ctx context.Context, r wake.Removal) (wake.RemovalResult, error) {
+	res, err := s.Store.Remove(ctx, r)
 	if err == nil {
 		s.memory.remove(&r)
 	}
-	return n, err
+	return res, err
 }
 
 // Bindings implements wake.Store. It fails while the store is away.

@@ -13,17 +13,24 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
+	goredis "github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
 	"github.com/sipwake/sipwake/outbox"
 	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/secret"
+	"github.com/sipwake/sipwake/store"
 	"github.com/sipwake/sipwake/store/fallback"
 	"github.com/sipwake/sipwake/store/redis"
 	"github.com/sipwake/sipwake/store/storetest"
 	"github.com/sipwake/sipwake/wake"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// go-redis looks for a server that is away once a second, and ends a second after
+	// Close.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
+}
 
 const patience = 30 * time.Second
 
@@ -268,6 +275,42 @@ func blackHole(t *testing.T) string {
 	return l.Addr().String()
 }
 
+// What strangers say while the store is away is bounded, and the last of it counts.
+func TestAwayBounded(t *testing.T) {
+	server := storetest.NewRedis(t)
+	r := newRig(t, server.Addr, fallback.Config{Recent: time.Minute}, false)
+	r.register(storetest.Registration(user(1), 1))
+	server.Stop()
+	const many = 3 * store.MaxTombs
+	for n := range many {
+		if _, err := r.store.End(rpc(t), user(1), "edge-1", fmt.Sprint("never", n)); !errors.Is(err, wake.ErrUnavailable) {
+			t.Fatal(err)
+		}
+		sign := storetest.Registration(user(1), 1000+n)
+		sign.Action, sign.Address = wake.Seen, pnparam.Address{}
+		r.registerAway(sign)
+	}
+	ended := 0
+	for n := range many {
+		st, err := r.store.Start(rpc(t), newWake(user(1), fmt.Sprint("never", n)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st.Ended {
+			ended++
+		} else if n >= many-store.MaxTombs {
+			t.Errorf("the tombstone before the last %d is forgotten", many-1-n)
+		} else if last := st.Recent[len(st.Recent)-1].Device; !st.Full && len(st.Recent) != store.MaxRecent+1 ||
+			last != storetest.Registration("", 1000+many-1).Device {
+			t.Fatalf("%d are remembered, the last is %s", len(st.Recent), last)
+		}
+		r.store.End(rpc(t), user(1), "edge-1", fmt.Sprint("never", n))
+	}
+	if ended != store.MaxTombs {
+		t.Errorf("%d tombstones, want %d", ended, store.MaxTombs)
+	}
+}
+
 // Registrations of an outage are in the store afterwards, in order, also over a
 // restart of sipwake in the middle of it.
 func TestSpool(t *testing.T) {
@@ -490,6 +533,32 @@ func TestRestartedWake(t *testing.T) {
 	<-done
 }
 
+// A call of the outage that rings on past its deadline is known to all once Redis is
+// back, and its phones are left alone.
+func TestRingsAway(t *testing.T) {
+	server := storetest.NewRedis(t, "--appendonly", "yes")
+	r := newRig(t, server.Addr, fallback.Config{}, true)
+	r.register(storetest.Registration(user(1), 1))
+	server.Stop()
+	w := newWake(user(1), "1")
+	w.StartedAt, w.Deadline = w.StartedAt.Add(-time.Minute), w.StartedAt.Add(-time.Second)
+	if st, err := r.store.Start(rpc(t), w); err != nil || len(st.Bindings) != 1 {
+		t.Fatal(st, err)
+	}
+	server.Start()
+	fields := goredis.NewClient(&goredis.Options{Addr: server.Addr})
+	defer func() { _ = fields.Close() }()
+	eventually(t, "Redis knows the wake", func() bool {
+		return fields.HExists(context.Background(), "sw:t:{"+w.AOR+"}", "w"+w.Node+"\x00"+w.Call).Val()
+	})
+	if ended, err := r.redis.End(rpc(t), w.AOR, w.Node, w.Call); err != nil || !ended.Known || ended.Wake.ID != w.ID {
+		t.Errorf("end: %+v, %v", ended, err)
+	}
+	if len(r.replayed) != 0 {
+		t.Errorf("told of %+v", <-r.replayed)
+	}
+}
+
 // A wake that Redis does not know yet is found by a REGISTER that goes there.
 func TestHeldWakeAfterwards(t *testing.T) {
 	server := storetest.NewRedis(t, "--appendonly", "yes")
@@ -526,6 +595,13 @@ func TestCache(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.register(storetest.Registration(user(19), 119))
+	two := storetest.Registration(user(14), 14)
+	two.Address.Tokens = append(two.Address.Tokens, pnparam.Token{Service: pnparam.Remote, Value: secret.NewToken("remote")})
+	r.register(two)
+	removed, err := r.store.Remove(rpc(t), wake.Removal{AOR: two.AOR, Token: secret.NewToken("remote"), TokenOnly: true})
+	if err != nil || removed.Tokens != 1 {
+		t.Fatal(removed, err)
+	}
 	// It removes two itself, and reads that a third is gone.
 	r.store.Remove(rpc(t), wake.Removal{AOR: user(18)})
 	unbound := storetest.Registration(user(17), 17)
@@ -536,10 +612,13 @@ func TestCache(t *testing.T) {
 		t.Fatal(list, err)
 	}
 	server.Stop()
-	for n, want := range map[int]int{0: 0, 9: 0, 15: 1, 16: 0, 17: 0, 18: 0, 19: 1} {
+	for n, want := range map[int]int{0: 0, 9: 0, 14: 1, 15: 1, 16: 0, 17: 0, 18: 0, 19: 1} {
 		st, _ := r.store.Start(rpc(t), newWake(user(n), "c"))
 		if len(st.Bindings) != want {
 			t.Errorf("user %d: %d devices, want %d", n, len(st.Bindings), want)
+		}
+		if n == 14 && len(st.Bindings[0].Address.Tokens) != 1 {
+			t.Errorf("%d tokens of a device that has lost one of two", len(st.Bindings[0].Address.Tokens))
 		}
 	}
 }

@@ -18,7 +18,9 @@ import (
 // The file. Times in keys are microseconds since 1970 in 8 bytes, big-endian.
 //
 //	bindings   2+n AOR, device  -> value of the binding (package store)
-//	tokens     16 bytes of the SHA-256 of the token's key -> AOR
+//	tokens     16 bytes of the SHA-256 of the token's key -> the AORs that have it
+//	           (package store)
+//	shared     those of them that several AORs have -> nothing
 //	messages   ID -> value of the message (package store); its sequence is how
 //	           many there are
 //	due        next try, ID -> nothing: the messages that are not done
@@ -30,11 +32,12 @@ const format = "1"
 
 func bucketBindings() []byte { return []byte("bindings") }
 func bucketTokens() []byte   { return []byte("tokens") }
+func bucketShared() []byte   { return []byte("shared") }
 func bucketMeta() []byte     { return []byte("meta") }
 
 func buckets() [][]byte {
 	return [][]byte{bucketBindings(), bucketTokens(), bucketMeta(), bucketMessages(), bucketDue(), bucketDone(),
-		bucketClaims(), bucketClaimEnds()}
+		bucketClaims(), bucketClaimEnds(), bucketShared()}
 }
 
 var (

@@ -5,8 +5,11 @@ import (
 	"crypto/sha256"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"go.etcd.io/bbolt"
+
+	"github.com/sipwake/sipwake/store"
 )
 
 // tokenHash is the key of a token in the index.
@@ -17,59 +20,106 @@ func hashToken(key []byte) tokenHash {
 	return tokenHash(sum[:16])
 }
 
-// index tells which AOR a token was bound to last. What is not written yet is in
-// memory.
+// index tells which AORs a token is bound to. What is not written yet is in memory,
+// and so is which tokens have several: a refresh must not read the file.
 type index struct {
 	db      *bbolt.DB
+	sharing atomic.Int64 // of the shared
 	mu      sync.Mutex
 	pending map[tokenHash]owner
+	shared  map[tokenHash]struct{} // by several AORs
 }
 
 type owner struct {
-	aor string // empty: nobody has it
-	gen uint64
+	aors []string // empty: nobody has it; never changed in place
+	gen  uint64
 }
 
-func (x *index) init(db *bbolt.DB) {
-	x.db, x.pending = db, make(map[tokenHash]owner)
+func (x *index) init(db *bbolt.DB) error {
+	x.db, x.pending, x.shared = db, make(map[tokenHash]owner), make(map[tokenHash]struct{})
+	err := db.View(func(tx *bbolt.Tx) error {
+		return tx.Bucket(bucketShared()).ForEach(func(k, _ []byte) error {
+			if len(k) == len(tokenHash{}) {
+				x.shared[tokenHash(k)] = struct{}{}
+			}
+			return nil
+		})
+	})
+	x.sharing.Store(int64(len(x.shared)))
+	return err
 }
 
-// owner returns the AOR, "" for none.
-func (x *index) owner(h tokenHash) (string, error) {
+// owners returns the AORs.
+func (x *index) owners(h tokenHash) ([]string, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return x.ownerLocked(h)
+	return x.ownersLocked(h)
 }
 
-func (x *index) ownerLocked(h tokenHash) (string, error) {
+func (x *index) ownersLocked(h tokenHash) ([]string, error) {
 	if o, ok := x.pending[h]; ok {
-		return o.aor, nil
+		return o.aors, nil
 	}
-	var aor string
+	var aors []string
 	err := x.db.View(func(tx *bbolt.Tx) error {
-		aor = string(tx.Bucket(bucketTokens()).Get(h[:]))
+		aors = store.ReadAORs(tx.Bucket(bucketTokens()).Get(h[:]))
 		return nil
 	})
-	return aor, err
+	return aors, err
 }
 
-// take gives the owned tokens to the AOR and releases those that went. It
-// returns what is to be written, and another AOR that had one of the owned.
-func (x *index) take(aor string, owned, went []tokenHash) (changed []tokenHash, previous string, err error) {
+// take gives the owned tokens to the AOR and releases those that went. It returns
+// what is to be written, and the other AORs that have one of the owned.
+func (x *index) take(aor string, owned, went []tokenHash, late bool) (changed []tokenHash, others []string, err error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for _, h := range owned {
-		had, err := x.ownerLocked(h)
+		had, err := x.ownersLocked(h)
 		if err != nil {
-			return nil, "", err
+			return nil, nil, err
 		}
-		if had != "" && had != aor {
-			previous = had
-		}
-		x.set(h, aor)
+		others = addOthers(others, had, aor)
+		x.set(h, store.WithAOR(had, aor, late))
 	}
 	went = slices.DeleteFunc(went, func(h tokenHash) bool { return slices.Contains(owned, h) })
-	return append(owned, x.releaseLocked(aor, went)...), previous, nil
+	return append(owned, x.releaseLocked(aor, went)...), others, nil
+}
+
+// refreshed makes the AOR the last of those that have the tokens, where it is not the
+// only one. It returns what is to be written, and the others.
+func (x *index) refreshed(aor string, head store.Head) (changed []tokenHash, others []string, err error) {
+	if x.sharing.Load() == 0 {
+		return nil, nil, nil
+	}
+	head.Tokens(func(key []byte) bool {
+		h := hashToken(key)
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		if _, ok := x.shared[h]; !ok {
+			return true
+		}
+		var had []string
+		if had, err = x.ownersLocked(h); err != nil {
+			return false
+		}
+		others = addOthers(others, had, aor)
+		if had[len(had)-1] != aor {
+			x.set(h, store.WithAOR(had, aor, false))
+			changed = append(changed, h)
+		}
+		return true
+	})
+	return changed, others, err
+}
+
+// addOthers adds those of the list that are not the AOR and not there yet.
+func addOthers(others, list []string, aor string) []string {
+	for _, a := range list {
+		if a != aor && !slices.Contains(others, a) {
+			others = append(others, a)
+		}
+	}
+	return others
 }
 
 // release takes the tokens from the AOR, as far as it has them. It returns what
@@ -83,16 +133,22 @@ func (x *index) release(aor string, went []tokenHash) []tokenHash {
 
 func (x *index) releaseLocked(aor string, went []tokenHash) (changed []tokenHash) {
 	for _, h := range went {
-		if had, err := x.ownerLocked(h); err == nil && had == aor {
-			x.set(h, "")
+		if had, err := x.ownersLocked(h); err == nil && slices.Contains(had, aor) {
+			x.set(h, store.WithoutAOR(had, aor))
 			changed = append(changed, h)
 		}
 	}
 	return changed
 }
 
-func (x *index) set(h tokenHash, aor string) {
-	x.pending[h] = owner{aor, x.pending[h].gen + 1}
+func (x *index) set(h tokenHash, aors []string) {
+	x.pending[h] = owner{aors, x.pending[h].gen + 1}
+	if len(aors) > 1 {
+		x.shared[h] = struct{}{}
+	} else {
+		delete(x.shared, h)
+	}
+	x.sharing.Store(int64(len(x.shared)))
 }
 
 // take a copy of what is pending of the hashes, ordered.
@@ -124,4 +180,21 @@ func (x *index) saved(ops []tokenOp) {
 type tokenOp struct {
 	hash  tokenHash
 	owner owner
+}
+
+func (t *tokenOp) put(index, shared *bbolt.Bucket) error {
+	var err error
+	switch aors := t.owner.aors; {
+	case len(aors) > 1:
+		err = shared.Put(t.hash[:], nil)
+	case shared.Get(t.hash[:]) != nil:
+		err = shared.Delete(t.hash[:])
+	}
+	if err != nil {
+		return err
+	}
+	if len(t.owner.aors) == 0 {
+		return index.Delete(t.hash[:])
+	}
+	return index.Put(t.hash[:], store.AppendAORs(nil, t.owner.aors))
 }

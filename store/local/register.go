@@ -144,15 +144,23 @@ func (s *Store) bind(sh *shard, st *state, d *device, r *wake.Registration, now 
 	if refresh && !replaced {
 		res.Status = wake.Refreshed
 		s.writer.lazy(st)
+		changed, previous, err := s.index.refreshed(st.aor, head)
+		if err != nil {
+			return nil, fmt.Errorf("%w: cannot read file: %w", wake.ErrUnavailable, err)
+		}
+		if len(changed) > 0 {
+			s.writer.lazyTokens(changed)
+		}
+		res.PreviousAORs = previous
 		return nil, nil
 	}
 	res.Status = wake.Stored
 	owned, _ := tokens(value)
-	changed, previous, err := s.index.take(st.aor, owned, went)
+	changed, previous, err := s.index.take(st.aor, owned, went, r.Late)
 	if err != nil {
 		return nil, fmt.Errorf("%w: cannot read file: %w", wake.ErrUnavailable, err)
 	}
-	res.PreviousAOR = previous
+	res.PreviousAORs = previous
 	return s.writer.urgent(st, changed), nil
 }
 

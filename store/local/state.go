@@ -148,9 +148,12 @@ func (st *state) remember(r *wake.Registration, now, until time.Time) error {
 		return err
 	}
 	st.forget(key)
-	st.memory = append(st.memory, remembered{key: key, value: value, until: until})
+	st.memory = append(youngest(st.memory, store.MaxRecent-1), remembered{key: key, value: value, until: until})
 	return nil
 }
+
+// youngest makes the list, oldest first, no longer than most.
+func youngest[T any](list []T, most int) []T { return slices.Delete(list, 0, max(len(list)-most, 0)) }
 
 func (st *state) forget(key string) {
 	st.memory = slices.DeleteFunc(st.memory, func(m remembered) bool { return m.key == key })
@@ -180,6 +183,21 @@ func (st *state) newer(r *wake.Registration, d *device) (bool, error) {
 		return err == nil && h.After(r.CallID, r.CSeq), err
 	}
 	return false, nil
+}
+
+// keep stores the wake, in the place of the given one if that is not -1. One past
+// its deadline makes room for it.
+func (st *state) keep(w wake.Wake, place int, now time.Time) {
+	o := openWake{w, now.Add(store.Keep(&w))}
+	if place >= 0 {
+		st.wakes[place] = o
+		return
+	}
+	if len(st.wakes) >= store.MaxWakes {
+		oldest := slices.MinFunc(st.wakes, func(a, b openWake) int { return a.Deadline.Compare(b.Deadline) })
+		st.wakes = slices.DeleteFunc(st.wakes, func(o openWake) bool { return o.Node == oldest.Node && o.Call == oldest.Call })
+	}
+	st.wakes = append(st.wakes, o)
 }
 
 // open returns the wakes that are not past their deadline at t, oldest first.

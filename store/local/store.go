@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -66,7 +67,11 @@ func New(c Config, log *slog.Logger, reg prometheus.Registerer) (*Store, error) 
 	for i := range s.shards {
 		s.shards[i].aors = make(map[string]*state)
 	}
-	s.index.init(db)
+	if err := s.index.init(db); err != nil {
+		stop()
+		_ = db.Close()
+		return nil, fmt.Errorf("cannot open store %q: %w", c.Path, err)
+	}
 	s.writer.init()
 	s.metrics.register(reg, s)
 	s.done.Go(func() { s.write(ctx) })
@@ -156,9 +161,9 @@ func (s *Store) Start(ctx context.Context, w wake.Wake) (wake.Started, error) {
 		}
 	}
 	same, others := -1, 0
-	for i, o := range st.wakes {
-		past := w.StartedAt.After(o.Deadline)
-		switch {
+	for i := range st.wakes {
+		o := &st.wakes[i].Wake
+		switch past := store.Past(o, &w); {
 		case o.Node == w.Node && o.Call == w.Call:
 			if !past && o.ID != w.ID {
 				return wake.Started{Duplicate: true}, nil
@@ -166,18 +171,17 @@ func (s *Store) Start(ctx context.Context, w wake.Wake) (wake.Started, error) {
 			same = i
 		case !past:
 			others++
-			res.Forked = res.Forked || o.CallID == w.CallID
+			w.Forked = w.Forked || o.CallID == w.CallID
 		}
 	}
 	if others >= store.MaxWakes {
 		return wake.Started{Full: true}, nil
 	}
-	o := openWake{w, now.Add(store.Keep(&w))}
-	if same >= 0 {
-		st.wakes[same] = o
-	} else {
-		st.wakes = append(st.wakes, o)
+	if same >= 0 && st.wakes[same].ID == w.ID {
+		w.Forked = st.wakes[same].Forked
 	}
+	st.keep(w, same, now)
+	res.Forked = w.Forked
 	oldest := now.Add(-s.config.Retention)
 	if res.Bindings, err = st.bindings(func(h store.Head) bool { return h.Registered.After(oldest) }); err == nil {
 		res.Recent, err = st.recent(now.Add(-s.config.Recent))
@@ -203,64 +207,76 @@ func (s *Store) End(ctx context.Context, aor, node, call string) (wake.Ended, er
 			return wake.Ended{Known: true, Wake: w.Wake}, nil
 		}
 	}
-	for i, t := range st.tombs {
-		if t.node == node && t.call == call {
-			st.tombs[i].until = now.Add(store.Tombstone)
-			return wake.Ended{}, nil
-		}
-	}
-	st.tombs = append(st.tombs, tomb{node, call, now.Add(store.Tombstone)})
+	st.tombs = slices.DeleteFunc(st.tombs, func(t tomb) bool { return t.node == node && t.call == call })
+	st.tombs = append(youngest(st.tombs, store.MaxTombs-1), tomb{node, call, now.Add(store.Tombstone)})
 	return wake.Ended{}, nil
 }
 
 // Remove implements wake.Store.
-func (s *Store) Remove(ctx context.Context, r wake.Removal) (int, error) {
-	if r.AOR == "" {
-		return 0, fmt.Errorf("cannot remove bindings: %w", errUsage)
+func (s *Store) Remove(ctx context.Context, r wake.Removal) (wake.RemovalResult, error) {
+	if err := store.CheckRemoval(&r); err != nil {
+		return wake.RemovalResult{}, fmt.Errorf("cannot remove bindings: %w", err)
 	}
-	n, wait, err := s.removeNow(ctx, r)
+	res, wait, err := s.removeNow(ctx, r)
 	if err == nil && wait != nil {
 		err = s.writer.wait(ctx, wait)
 	}
 	if err != nil {
-		return 0, fmt.Errorf("cannot remove bindings of %q: %w", r.AOR, err)
+		return wake.RemovalResult{}, fmt.Errorf("cannot remove bindings of %q: %w", r.AOR, err)
 	}
-	return n, nil
+	return res, nil
 }
 
-func (s *Store) removeNow(ctx context.Context, r wake.Removal) (int, *batch, error) {
+func (s *Store) removeNow(ctx context.Context, r wake.Removal) (res wake.RemovalResult, wait *batch, err error) {
 	var token []byte
 	if !r.Token.Empty() {
 		token = store.AppendTokenKey(nil, r.Token)
 	}
 	sh, st, err := s.lock(ctx, r.AOR)
 	if err != nil {
-		return 0, nil, err
+		return res, nil, err
 	}
 	defer sh.mu.Unlock()
-	n := 0
-	pending := false
+	now := time.Now()
+	pending, known := false, false
 	var went []tokenHash
 	for _, d := range st.devices {
 		h, err := store.ReadHead(d.value)
 		if err != nil {
-			return n, nil, err
+			return res, nil, err
 		}
-		if r.Device != "" && r.Device != d.name || token != nil && !h.HasToken(token) ||
-			!r.NotAfter.IsZero() && h.Registered.After(r.NotAfter) {
+		if !store.Removes(&r, token, d.name, h, now) {
+			known = known || token != nil && !d.gone && h.HasToken(token)
 			continue
 		}
 		pending = true // one that is gone already may not be on the disk
 		if d.gone {
 			continue
 		}
+		if r.TokenOnly {
+			value, left, err := store.WithoutToken(d.value, token)
+			if err != nil {
+				return res, nil, err
+			}
+			if left > 0 {
+				d.value = value
+				d.change(false)
+				went = append(went, hashToken(token))
+				res.Tokens++
+				continue
+			}
+		}
 		went = append(went, st.drop(d, h)...)
-		n++
+		res.Bindings++
 	}
-	if !pending {
-		return 0, nil, nil
+	if !pending && (token == nil || known) {
+		return res, nil, nil
 	}
-	return n, s.writer.urgent(st, s.index.release(r.AOR, went)), nil
+	if !pending { // the index is out of date
+		s.writer.lazyTokens(s.index.release(r.AOR, []tokenHash{hashToken(token)}))
+		return res, nil, nil
+	}
+	return res, s.writer.urgent(st, s.index.release(r.AOR, went)), nil
 }
 
 // drop removes the binding and returns the tokens that it had.
@@ -279,29 +295,36 @@ func (s *Store) Bindings(ctx context.Context, q wake.Query) ([]wake.Binding, err
 	if (q.AOR == "") == q.Token.Empty() {
 		return nil, errors.New("cannot list bindings: exactly one of AOR and token must be given")
 	}
-	aor := q.AOR
+	aors := []string{q.AOR}
 	var token []byte
-	if aor == "" {
+	if q.AOR == "" {
 		token = store.AppendTokenKey(nil, q.Token)
 		var err error
-		if aor, err = s.index.owner(hashToken(token)); err != nil {
+		if aors, err = s.index.owners(hashToken(token)); err != nil {
 			return nil, fmt.Errorf("cannot list bindings: %w: cannot read file: %w", wake.ErrUnavailable, err)
 		}
-		if aor == "" {
-			return nil, nil
-		}
+		aors = slices.Sorted(slices.Values(aors))
 	}
+	var all []wake.Binding
+	for _, aor := range aors {
+		list, err := s.bindingsOf(ctx, aor, token)
+		if err != nil {
+			return nil, fmt.Errorf("cannot list bindings of %q: %w", aor, err)
+		}
+		all = append(all, list...)
+	}
+	return all, nil
+}
+
+// bindingsOf returns the AOR's bindings, with a token those that have it.
+func (s *Store) bindingsOf(ctx context.Context, aor string, token []byte) ([]wake.Binding, error) {
 	sh, st, err := s.lock(ctx, aor)
 	if err != nil {
-		return nil, fmt.Errorf("cannot list bindings of %q: %w", aor, err)
+		return nil, err
 	}
 	defer sh.mu.Unlock()
 	oldest := time.Now().Add(-s.config.Retention)
-	list, err := st.bindings(func(h store.Head) bool {
+	return st.bindings(func(h store.Head) bool {
 		return h.Registered.After(oldest) && (token == nil || h.HasToken(token))
 	})
-	if err != nil {
-		return nil, fmt.Errorf("cannot list bindings of %q: %w", aor, err)
-	}
-	return list, nil
 }

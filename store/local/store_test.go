@@ -111,6 +111,49 @@ func TestReopen(t *testing.T) {
 	}
 }
 
+// A phone with two accounts has them after a restart, and is told of the other one at
+// once; what an earlier version wrote has one AOR for a token.
+func TestAccountsReopen(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	s := open(t, path, storetest.Options{})
+	home, work := storetest.Registration("home@example.com", 1), storetest.Registration("work@example.com", 1)
+	register(t, s, home)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	local.MakeOlder(t, path)
+	token := home.Address.Tokens[0].Value
+	for round := range 3 {
+		s = open(t, path, storetest.Options{})
+		if round > 0 {
+			if got := register(t, s, home).PreviousAORs; len(got) != 1 || got[0] != work.AOR {
+				t.Errorf("round %d: previous AORs %q", round, got)
+			}
+		}
+		if got := register(t, s, work).PreviousAORs; len(got) != 1 || got[0] != home.AOR {
+			t.Errorf("round %d: previous AORs %q", round, got)
+		}
+		list, err := s.Bindings(context.Background(), wake.Query{Token: token})
+		if err != nil || len(list) != 2 {
+			t.Errorf("round %d: %d bindings by token, %v", round, len(list), err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s = open(t, path, storetest.Options{})
+	if _, err := s.Remove(context.Background(), wake.Removal{AOR: home.AOR}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, path, storetest.Options{})
+	if got := register(t, s, work).PreviousAORs; len(got) != 0 {
+		t.Errorf("previous AORs %q of the only account", got)
+	}
+}
+
 func TestOpenFails(t *testing.T) {
 	dir := t.TempDir()
 	inUse := filepath.Join(dir, "used.db")

@@ -285,7 +285,7 @@ func (s *Store) collect(states []*state) []op {
 }
 
 func put(tx *bbolt.Tx, ops []op, tokens []tokenOp, jobs []job) error {
-	bindings, index := tx.Bucket(bucketBindings()), tx.Bucket(bucketTokens())
+	bindings, index, shared := tx.Bucket(bucketBindings()), tx.Bucket(bucketTokens()), tx.Bucket(bucketShared())
 	for _, o := range ops {
 		var err error
 		if o.value == nil {
@@ -298,13 +298,7 @@ func put(tx *bbolt.Tx, ops []op, tokens []tokenOp, jobs []job) error {
 		}
 	}
 	for _, t := range tokens {
-		var err error
-		if t.owner.aor == "" {
-			err = index.Delete(t.hash[:])
-		} else {
-			err = index.Put(t.hash[:], []byte(t.owner.aor))
-		}
-		if err != nil {
+		if err := t.put(index, shared); err != nil {
 			return err
 		}
 	}

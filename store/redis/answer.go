@@ -97,7 +97,14 @@ func started(aor string, answer any) (wake.Started, error) {
 	if res.Ended || res.Duplicate || res.Full {
 		return res, nil
 	}
-	if len(a) != 4 {
+	if word == "again" && len(a) == 5 {
+		value, _ := a[4].(string)
+		w, err := store.DecodeWake(aor, []byte(value))
+		if err != nil {
+			return wake.Started{}, err
+		}
+		res.Forked = w.Forked
+	} else if len(a) != 4 {
 		return wake.Started{}, errAnswer
 	}
 	value, _ := a[1].(string)

@@ -158,6 +158,15 @@ func testReadsEarlier(ctx context.Context, t *testing.T, file string) {
 	if st, err := s.Start(ctx, w); err != nil || !st.Ended {
 		t.Errorf("the wake that had ended: %+v, %v", st, err)
 	}
+	// Its index has one AOR for a token: a second account comes to it.
+	second := web
+	second.AOR = "second@example.com"
+	if got := register(t, s, second); len(got.PreviousAORs) != 1 || got.PreviousAORs[0] != web.AOR {
+		t.Errorf("another account: %+v", got)
+	}
+	if list, err = s.Bindings(ctx, wake.Query{Token: web.Address.Tokens[0].Value}); err != nil || len(list) != 2 {
+		t.Errorf("by token: %v, %v", list, err)
+	}
 	older := bound
 	older.CSeq--
 	if got := register(t, s, older); got.Status != wake.Stale {

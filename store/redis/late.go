@@ -6,9 +6,9 @@ import goredis "github.com/redis/go-redis/v9"
 // applies a REGISTER that came some time ago: whatever the device has done since
 // wins, by Call-ID and CSeq or by the time of the REGISTER, and it is no sign of
 // life: its seen is 0 and it is not remembered. The wakes that are returned are
-// those that were open when it came. An entry of the token index stays as it is:
-// it may be that of a later REGISTER of another AOR.
-func lateScript() *goredis.Script { return goredis.NewScript(prelude + lateBody) }
+// those that were open when it came. In the token index it comes before the AORs
+// that are there: they may be those of later REGISTERs.
+func lateScript() *goredis.Script { return goredis.NewScript(owners + prelude + lateBody) }
 
 const lateBody = `
 local now, retention = clock(), tonumber(ARGV[8])
@@ -63,7 +63,14 @@ if ARGV[1] == 'bind' and not gone then
   bound(list, tonumber(ARGV[12]), '', went)
   save(KEYS[1], list, retention)
   for i = 3, #KEYS do
-    previous[i - 2] = redis.call('SET', KEYS[i], ARGV[11], 'NX', 'GET', 'PX', retention) or ''
+    local was = redis.call('SET', KEYS[i], ARGV[11], 'NX', 'GET', 'PX', retention)
+    local list = others(was, ARGV[11])
+    if #list > 0 then
+      previous[#previous + 1] = was
+      if #list == #others(was, '') then -- it is none of them
+        redis.call('SET', KEYS[i], add(list, ARGV[11], tonumber(ARGV[14]), true), 'PX', retention)
+      end
+    end
   end
 elseif ARGV[1] == 'bind' and known then
   local old = list[known][2]

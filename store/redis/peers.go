@@ -20,8 +20,8 @@ import (
 const adoptBatch = 64
 
 // ownedFor is how long Redis keeps the list of an instance's wakes that nobody
-// adopts: longer than any wake is open.
-const ownedFor = time.Hour
+// adopts.
+const ownedFor = store.MaxKeep
 
 func (s *Store) aliveKey() string                { return s.config.Prefix + "p:alive" }
 func (s *Store) newsChannel() string             { return s.config.Prefix + "p:news" }
@@ -30,7 +30,15 @@ func (s *Store) ownedKey(instance string) string { return s.config.Prefix + "p:w
 // own lists the wake among those of its owner. It does not wait.
 func (s *Store) own(ctx context.Context, w *wake.Wake) {
 	if w.Owner != "" {
-		s.pipe.Submit(ctx, goredis.NewCmd(ctx, "zadd", s.ownedKey(w.Owner), w.Deadline.UnixMilli(), packOwned(w)))
+		until := w.StartedAt.Add(store.Keep(w)).UnixMilli()
+		s.pipe.Submit(ctx, goredis.NewCmd(ctx, "zadd", s.ownedKey(w.Owner), until, packOwned(w)))
+	}
+}
+
+// disown takes a wake that has ended from the list. It does not wait.
+func (s *Store) disown(ctx context.Context, w *wake.Wake) {
+	if w.Owner != "" {
+		s.pipe.Submit(ctx, goredis.NewCmd(ctx, "zrem", s.ownedKey(w.Owner), packOwned(w)))
 	}
 }
 
@@ -100,7 +108,8 @@ func (s *Store) Adopt(ctx context.Context, dead, owner string, f func(wake.Wake,
 	return nil
 }
 
-// adoptAll takes those of the listed wakes that are open and the dead one's.
+// adoptAll takes those of the listed wakes that have not ended and are the dead
+// one's.
 func (s *Store) adoptAll(ctx context.Context, members []string, dead, owner string, f func(wake.Wake, wake.Started)) error {
 	values := make([]*goredis.StringCmd, len(members))
 	futures := make([]goredis.AutoFuture, len(members))
@@ -118,15 +127,25 @@ func (s *Store) adoptAll(ctx context.Context, members []string, dead, owner stri
 		if err != nil {
 			return s.unavailable(ctx, err)
 		}
-		_, _, aor := unpackOwned(m)
-		was := openValue(values[i].Val())
+		if err := s.adoptOne(ctx, m, openValue(values[i].Val()), dead, owner, f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// adoptOne takes the wake if it is the dead one's. What the dead one had sent may
+// change the value meanwhile: then it looks again.
+func (s *Store) adoptOne(ctx context.Context, member string, was []byte, dead, owner string, f func(wake.Wake, wake.Started)) error {
+	node, call, aor := unpackOwned(member)
+	for {
 		w, err := store.DecodeWake(aor, was)
 		if err != nil {
 			s.log.Error("wake cannot be read", "aor", aor, "err", err)
-			continue
+			return nil
 		}
-		if w.Owner != dead || w.Deadline.Before(time.Now()) {
-			continue
+		if w.Owner != dead {
+			return nil
 		}
 		w.Owner = owner
 		st, err := s.take(ctx, w, was)
@@ -135,12 +154,24 @@ func (s *Store) adoptAll(ctx context.Context, members []string, dead, owner stri
 		}
 		if !st.Ended {
 			f(w, st)
+			return nil
 		}
+		_, t := s.keys(aor)
+		again := goredis.NewStringCmd(ctx, "hget", t, "w"+wakeField(node, call))
+		if err := s.do(ctx, again); errors.Is(err, goredis.Nil) {
+			return nil // it has ended
+		} else if err != nil {
+			return s.unavailable(ctx, err)
+		}
+		if is := openValue(again.Val()); string(is) != string(was) {
+			was = is
+			continue
+		}
+		return nil // its time is over
 	}
-	return nil
 }
 
-// openValue is the value of an open wake without the time before it.
+// openValue is the value of a wake without the time before it.
 func openValue(s string) []byte { return []byte(s[min(8, len(s)):]) }
 
 func unpackOwned(member string) (node, call, aor string) {
@@ -170,7 +201,9 @@ func (s *Store) retaken(ctx context.Context, w wake.Wake, was, is []byte) (wake.
 	if answer == nil {
 		return wake.Started{Ended: true}, nil
 	}
-	return started(w.AOR, answer)
+	st, err := started(w.AOR, answer)
+	st.Forked = w.Forked
+	return st, err
 }
 
 // Reread implements cluster.Store.
@@ -185,9 +218,14 @@ func (s *Store) Reread(ctx context.Context, w wake.Wake) (wake.Started, error) {
 		return wake.Started{}, fmt.Errorf("cannot read wake of %q: %w", w.AOR, s.unavailable(ctx, err))
 	}
 	value := openValue(cmd.Val())
-	if now, err := store.DecodeWake(w.AOR, value); err == nil && (now.ID != w.ID || now.Owner != w.Owner) {
+	now, err := store.DecodeWake(w.AOR, value)
+	if err != nil {
+		return wake.Started{}, fmt.Errorf("cannot read wake of %q: %w", w.AOR, err)
+	}
+	if now.ID != w.ID || now.Owner != w.Owner {
 		return wake.Started{Ended: true}, nil
 	}
+	w.Forked = now.Forked
 	st, err := s.retaken(ctx, w, value, value)
 	if err != nil {
 		return wake.Started{}, fmt.Errorf("cannot read wake of %q: %w", w.AOR, err)

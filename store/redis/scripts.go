@@ -13,22 +13,24 @@ import goredis "github.com/redis/go-redis/v9"
 //	t:{aor}  hash: what is forgotten soon. Each value starts with the time when
 //	         it ends (8 bytes, microseconds, Redis' clock), the key lives as long
 //	         as its last value.
-//	           w<node>NUL<call>     an open wake
+//	           w<node>NUL<call>     a wake that has not ended
 //	           e<node>NUL<call>     a tombstone
 //	           rd<device> rc<contact>  a REGISTER that left no binding
+//	         Of each kind it has a bounded number (package store).
 //
 // A REGISTER that left a binding is remembered by the binding itself: the seen
 // field of its head. That keeps the commonest RPC at three commands.
 //
-//	k:hash   string: the AOR that a token was bound to last. It may be out of date:
-//	         whoever uses it compares the token with the binding's.
+//	k:hash   string: the AORs that a token is bound to (store.AppendAORs). It may be
+//	         out of date: whoever uses it compares the token with the binding's.
 //
 // Several instances know of each other by
 //
 //	p:alive          sorted set: instances, by the time when they count as dead
 //	                 (milliseconds, Redis' clock); 0 for one that has left
-//	p:w:<instance>   sorted set: the wakes that it owns, by deadline (milliseconds).
-//	                 Each is <node>NUL<call>NUL<aor>. One that has ended may be in it
+//	p:w:<instance>   sorted set: the wakes that it owns, by the time to which they
+//	                 are kept (milliseconds). Each is <node>NUL<call>NUL<aor>. One
+//	                 that has ended may be in it
 //	p:news           channel
 //
 // A claim has a key for itself, and so has a message of an application. The
@@ -41,8 +43,8 @@ import goredis "github.com/redis/go-redis/v9"
 //	o:{outbox}done   sorted set: the IDs of those that are, by their end
 //
 // Clocks: what is recent is told by Redis' clock alone, so that instances whose
-// clocks differ see the same. Deadlines are compared with the time in the RPC,
-// and stay 30 s longer than that by Redis' clock.
+// clocks differ see the same. Deadlines are compared with the time in the RPC;
+// how long a wake is kept (store.Keep) is told by Redis' clock.
 const prelude = `
 local HEAD = '>BI8I8I8I8I4I2c0I2c0'
 local function clock()
@@ -127,6 +129,69 @@ local function memory(key, all, now)
   end
   return fields
 end
+local function room(key, all, kind, field, most)
+  local list = {}
+  for i = 1, #all, 2 do
+    if string.byte(all[i]) == kind and all[i] ~= field then
+      list[#list + 1] = {struct.unpack('>I8', all[i + 1]), all[i]}
+    end
+  end
+  if #list < most then return end
+  table.sort(list, function(a, b) return a[1] < b[1] end)
+  for i = 1, #list - most + 1 do redis.call('HDEL', key, list[i][2]) end
+end
+`
+
+// owners is for an index entry: its AORs without one, and the entry of a list.
+const owners = `
+local function others(v, aor, list)
+  list = list or {}
+  if not v or v == '' then return list end
+  local all, pos, a = {}, 2, nil
+  if string.byte(v) ~= 0 then all[1], pos = v, #v + 1 end
+  while pos <= #v do
+    a, pos = struct.unpack('>I2c0', v, pos)
+    all[#all + 1] = a
+  end
+  for _, x in ipairs(all) do
+    local known = x == aor
+    for _, y in ipairs(list) do known = known or x == y end
+    if not known then list[#list + 1] = x end
+  end
+  return list
+end
+local function entry(list)
+  if #list < 2 then return list[1] end
+  local parts = {'\0'}
+  for i, a in ipairs(list) do parts[i + 1] = struct.pack('>I2c0', #a, a) end
+  return table.concat(parts)
+end
+local function add(list, aor, most, late)
+  if not late then
+    list[#list + 1] = aor
+    if #list > most then table.remove(list, 1) end
+  elseif #list < most then
+    table.insert(list, 1, aor)
+  end
+  return entry(list)
+end
+`
+
+// share is for the index entries of a REGISTER: each is the AOR's from now on too.
+// One that only the AOR has takes one command.
+const share = `
+local function share(from, aor, ttl, most)
+  local shared
+  for i = from, #KEYS do
+    local was = redis.call('SET', KEYS[i], aor, 'PX', ttl, 'GET')
+    if was and was ~= aor then
+      redis.call('SET', KEYS[i], add(others(was, aor), aor, most), 'PX', ttl)
+      shared = shared or {}
+      shared[#shared + 1] = was
+    end
+  end
+  return shared
+end
 `
 
 // refresh is the commonest REGISTER, a known device with the same address and
@@ -155,10 +220,11 @@ if raw and #all == 0 and ARGV[1] == 'bind' and ARGV[2] == '0' then
     local at = body + 39 + n
     if sub(raw, at, at + #address - 1) == address and
        not (cseq > unpack('>I4', value, 34) and sub(raw, body + 39, at - 1) == ARGV[10]) then
-      for i = 3, #KEYS do redis.call('SET', KEYS[i], ARGV[11], 'PX', ARGV[8]) end
+      local shared = share(3, ARGV[11], ARGV[8], tonumber(ARGV[14]))
       redis.call('SET', KEYS[1], sub(raw, 1, body - 5) .. struct.pack('>I4', #value) .. sub(value, 1, 1) ..
         struct.pack('>I8', now) .. sub(value, 10, 17) .. sub(raw, body + 17, body + 24) .. sub(value, 26) ..
         sub(raw, to), 'PX', ARGV[8])
+      if shared then return {'refreshed', count, {}, {}, shared} end
       return {'refreshed', count}
     end
   end
@@ -167,11 +233,12 @@ end
 
 // registerScript: KEYS b, t, token index keys; ARGV action, gone, device, value,
 // memory field, memory value, recent us, retention ms, address (2+n), Call-ID,
-// AOR, most devices. The value's seen is filled in here. Answers status, devices, wakes,
-// values that went (device, value, ...), AORs that the tokens had; of a refresh
-// the first two.
+// AOR, most devices, most remembered, most AORs of a token. The value's seen is
+// filled in here. Answers status, devices, wakes, values that went (device, value,
+// ...), the index entries that the tokens had; of a refresh without these the first
+// two.
 func registerScript() *goredis.Script {
-	return goredis.NewScript(refresh + prelude + `
+	return goredis.NewScript(owners + share + refresh + prelude + `
 local recent, retention = tonumber(ARGV[7]), tonumber(ARGV[8])
 local device, value, field = ARGV[3], ARGV[4], ARGV[5]
 local gone = ARGV[2] == '1'
@@ -210,13 +277,12 @@ if ARGV[1] == 'bind' and not gone then
   bound(list, tonumber(ARGV[12]), device, went)
   if last then redis.call('HDEL', KEYS[2], field) end
   save(KEYS[1], list, retention)
-  for i = 3, #KEYS do
-    previous[i - 2] = redis.call('SET', KEYS[i], ARGV[11], 'PX', retention, 'GET') or ''
-  end
+  previous = share(3, ARGV[11], retention, tonumber(ARGV[14])) or {}
 else
   local v = struct.pack('>I8', now)
   local mv = ARGV[6]
   local at = 4 + struct.unpack('>I2', mv, 2)
+  room(KEYS[2], all, 114, field, tonumber(ARGV[13]))
   remember(KEYS[2], field, string.sub(mv, 1, at) .. v .. string.sub(mv, at + 9), now, recent)
   if ARGV[1] == 'bind' and known then
     local old = list[known][2]
@@ -242,39 +308,47 @@ return {status, #list, wakes, went, previous}`)
 }
 
 // startScript: KEYS b, t; ARGV node NUL call, value, keep us, Call-ID, ID,
-// recent us, retention ms, most wakes. Answers a word (started, forked, ended,
-// duplicate, full), the bindings' string, the fields and values remembered.
+// recent us, retention ms, most wakes, what marks a value as forked. Answers a word
+// (started, forked, again, ended, duplicate, full), the bindings' string, the fields
+// and values remembered, since when; with again the wake as it was stored.
 func startScript() *goredis.Script {
 	return goredis.NewScript(prelude + `
 local now = clock()
 local mem = memory(KEYS[2], redis.call('HGETALL', KEYS[2]), now)
 if mem['e' .. ARGV[1]] then return {'ended'} end
-local field, word, open = 'w' .. ARGV[1], 'started', 0
-local started = struct.unpack('>I8', ARGV[2], 2)
+local field, word, value, open, past = 'w' .. ARGV[1], 'started', ARGV[2], 0, {}
+local started, most = struct.unpack('>I8', value, 2), tonumber(ARGV[8])
 local recent = {}
 for f, v in pairs(mem) do
   if string.byte(f) == 119 then
     local deadline, callid, id = struct.unpack('>I8I2c0I2c0', v, 10)
-    if deadline >= started then
-      if f ~= field then
-        open = open + 1
-        if callid == ARGV[4] then word = 'forked' end
-      elseif id ~= ARGV[5] then
+    if f == field then
+      if id == ARGV[5] then
+        word, value = 'again', v
+      elseif deadline >= started then
         return {'duplicate'}
       end
+    elseif deadline >= started then
+      open = open + 1
+      if callid == ARGV[4] and word == 'started' then word = 'forked' end
+    else
+      past[#past + 1] = {deadline, f}
     end
   elseif string.byte(f) == 114 then
     recent[#recent + 1] = f
     recent[#recent + 1] = v
   end
 end
-if open >= tonumber(ARGV[8]) then return {'full'} end
-remember(KEYS[2], field, ARGV[2], now, tonumber(ARGV[3]))
+if open >= most then return {'full'} end
+table.sort(past, function(a, b) return a[1] < b[1] end)
+for i = 1, open + #past + 1 - most do redis.call('HDEL', KEYS[2], past[i][2]) end
+if word == 'forked' then value = value .. ARGV[9] end
+remember(KEYS[2], field, value, now, tonumber(ARGV[3]))
 local list = devices(redis.call('GET', KEYS[1]), now - tonumber(ARGV[7]) * 1000)
-return {word, join(list), recent, struct.pack('>I8', now - tonumber(ARGV[6]))}`)
+return {word, join(list), recent, struct.pack('>I8', now - tonumber(ARGV[6])), word == 'again' and value or nil}`)
 }
 
-// endScript: KEYS t; ARGV node NUL call, tombstone us. Answers the wake or false.
+// endScript: KEYS t; ARGV node NUL call, tombstone us, most tombstones. Answers the wake or false.
 func endScript() *goredis.Script {
 	return goredis.NewScript(prelude + `
 local now = clock()
@@ -283,31 +357,74 @@ if v then
   redis.call('HDEL', KEYS[1], 'w' .. ARGV[1])
   if struct.unpack('>I8', v) >= now then return string.sub(v, 9) end
 end
+local all = redis.call('HGETALL', KEYS[1])
+memory(KEYS[1], all, now)
+room(KEYS[1], all, 101, 'e' .. ARGV[1], tonumber(ARGV[3]))
 remember(KEYS[1], 'e' .. ARGV[1], '', now, tonumber(ARGV[2]))
 return false`)
 }
 
-// removeScript: KEYS b; ARGV device, token key, not after us. An empty argument
-// is no condition. Answers the values that went (device, value, ...).
+// removeScript: KEYS b; ARGV device, token key, not after us, token only,
+// unregistered. An empty argument is no condition. Answers the values that went
+// (device, value, ...), with token only those that have other tokens yet, which are
+// left as they are, and whether another binding has the token.
 func removeScript() *goredis.Script {
 	return goredis.NewScript(prelude + `
-local list, went = devices(redis.call('GET', KEYS[1]), 0), {}
+local list, went, rest, known = devices(redis.call('GET', KEYS[1]), 0), {}, {}, 0
+local function has(address)
+  for _, key in ipairs(tokens(address)) do
+    if key == ARGV[2] then return true end
+  end
+  return false
+end
 for i = #list, 1, -1 do
   local _, registered, _, _, address = head(list[i][2])
-  local match = (ARGV[1] == '' or ARGV[1] == list[i][1]) and (ARGV[3] == '' or registered <= tonumber(ARGV[3]))
-  if match and ARGV[2] ~= '' then
-    match = false
-    for _, key in ipairs(tokens(address)) do
-      if key == ARGV[2] then match = true end
-    end
-  end
-  if match then
+  local expires = struct.unpack('>I8', list[i][2], 26)
+  local bound = ARGV[2] ~= '' and has(address)
+  if (ARGV[1] ~= '' and ARGV[1] ~= list[i][1]) or (ARGV[2] ~= '' and not bound) or
+     (ARGV[3] ~= '' and registered > tonumber(ARGV[3])) or (ARGV[5] == '1' and expires >= clock()) then
+    if bound then known = 1 end
+  elseif ARGV[4] == '1' and #tokens(address) > 1 then
+    rest[#rest + 1] = list[i][1]
+    rest[#rest + 1] = list[i][2]
+  else
     take(list, i, went)
   end
 end
 if #went > 0 then save(KEYS[1], list) end
-return went`)
+return {went, rest, known}`)
 }
 
-// forgetScript: KEYS token index; ARGV AOR. Removes the entry if it is the AOR's.
-const forgetScript = `if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end`
+// replaceScript: KEYS b; ARGV device, its value as it must be, its new value. Answers
+// whether it was so.
+func replaceScript() *goredis.Script {
+	return goredis.NewScript(prelude + `
+local list = devices(redis.call('GET', KEYS[1]), 0)
+for _, d in ipairs(list) do
+  if d[1] == ARGV[1] and d[2] == ARGV[2] then
+    d[2] = ARGV[3]
+    save(KEYS[1], list)
+    return 1
+  end
+end
+return 0`)
+}
+
+// forgetScript: KEYS token index; ARGV AOR. Takes the AOR from the entry.
+const forgetScript = owners + `
+local v = redis.call('GET', KEYS[1])
+if not v then return end
+local list = others(v, ARGV[1])
+if #list == 0 then
+  redis.call('DEL', KEYS[1])
+elseif entry(list) ~= v then
+  redis.call('SET', KEYS[1], entry(list), 'KEEPTTL')
+end`
+
+// mergeScript: KEYS token index; ARGV AOR, ttl ms, most AORs, the entry before,
+// late. In a cluster the entry of a REGISTER overwrites the one before, or stays as
+// it was when it is late; where there are others, this makes one of all.
+const mergeScript = owners + `
+local list = others(redis.call('GET', KEYS[1]), ARGV[1], others(ARGV[4], ARGV[1]))
+while #list > tonumber(ARGV[3]) do table.remove(list, 1) end
+redis.call('SET', KEYS[1], add(list, ARGV[1], tonumber(ARGV[3]), ARGV[5] == '1'), 'PX', ARGV[2])`

@@ -37,9 +37,10 @@ type Store struct {
 	metrics *metrics
 	log     *slog.Logger
 
-	register, late, start, end, remove *goredis.Script
-	put, update, due                   *goredis.Script
-	beat, retake                       *goredis.Script
+	register, late, start, end *goredis.Script
+	remove, replace            *goredis.Script
+	put, update, due           *goredis.Script
+	beat, retake               *goredis.Script
 }
 
 var (
@@ -75,8 +76,8 @@ func New(c Config, log *slog.Logger, reg prometheus.Registerer) (*Store, error) 
 	s := &Store{
 		config: c, client: client, pipe: pipe, log: log,
 		register: registerScript(), late: lateScript(), start: startScript(), end: endScript(),
-		remove: removeScript(),
-		put:    putScript(), update: updateScript(), due: dueScript(),
+		remove: removeScript(), replace: replaceScript(),
+		put: putScript(), update: updateScript(), due: dueScript(),
 		beat: beatScript(), retake: retakeScript(),
 	}
 	s.metrics = newMetrics(reg, &c, pipe.Len)
@@ -148,7 +149,7 @@ func (s *Store) Register(ctx context.Context, r wake.Registration) (wake.Registe
 	b, t := s.keys(r.AOR)
 	args := []any{action(r.Action), flag(r.Gone), packDevice(r.Device), binding,
 		"r" + store.DeviceKey(&r), value, s.config.Recent.Microseconds(), s.config.Retention.Milliseconds(),
-		address, r.CallID, r.AOR, store.MaxDevices}
+		address, r.CallID, r.AOR, store.MaxDevices, store.MaxRecent, store.MaxAORs}
 	keys := []string{b, t}
 	if r.Action == wake.Bind && !r.Gone {
 		for _, token := range r.Address.Tokens {
@@ -198,13 +199,25 @@ func (s *Store) registerCluster(ctx context.Context, register *goredis.Script, k
 		return nil, s.unavailable(ctx, err)
 	}
 	a, ok := script.Val().([]any)
+	if ok && len(a) == 2 {
+		a = append(a, []any{}, []any{}, []any{})
+	}
 	if !ok || len(a) != 5 {
 		return script.Val(), nil
 	}
 	previous := make([]any, len(index))
 	for i, cmd := range index {
 		// Without its entry a binding works; the next REGISTER writes it.
-		previous[i], _ = cmd.Text()
+		was, _ := cmd.Text()
+		previous[i] = was
+		late := register == s.late
+		if was == "" || was == aor || late && slices.Contains(store.ReadAORs([]byte(was)), args[10].(string)) {
+			continue
+		}
+		p.Eval(ctx, mergeScript, tokens[i:i+1], aor, s.config.Retention.Milliseconds(), store.MaxAORs, was, flag(late))
+	}
+	if p.Len() > 0 {
+		_, _ = p.Exec(ctx) // the same holds for these
 	}
 	a[4] = previous
 	return a, nil
@@ -228,8 +241,11 @@ func (s *Store) registered(ctx context.Context, r *wake.Registration, answer any
 	}
 	res := wake.Registered{Status: wake.Status(status), Devices: int(devices)}
 	for _, p := range previous {
-		if aor, _ := p.(string); aor != "" && aor != r.AOR && res.Status == wake.Stored {
-			res.PreviousAOR = aor
+		entry, _ := p.(string)
+		for _, aor := range store.ReadAORs([]byte(entry)) {
+			if aor != r.AOR && !slices.Contains(res.PreviousAORs, aor) && res.Status != wake.Stale {
+				res.PreviousAORs = append(res.PreviousAORs, aor)
+			}
 		}
 	}
 	for _, v := range wakes {
@@ -256,24 +272,6 @@ func (s *Store) registered(ctx context.Context, r *wake.Registration, answer any
 	return res, nil
 }
 
-// forgetTokens removes what went from the token index. Nobody waits for it: an
-// entry that stays is harmless and ends with the retention. Only in a cluster,
-// where registerCluster's commands would overtake it.
-func (s *Store) forgetTokens(ctx context.Context, gone []wake.Binding, keep []pnparam.Token) {
-	for _, b := range gone {
-		for _, t := range b.Address.Tokens {
-			if slices.ContainsFunc(keep, func(k pnparam.Token) bool { return k.Value == t.Value }) {
-				continue
-			}
-			// The whole script: nobody is there to send it when Redis has not got it.
-			f := s.pipe.Submit(ctx, goredis.NewCmd(ctx, "eval", forgetScript, 1, s.tokenKey(t.Value), b.AOR))
-			if s.config.isCluster() {
-				_ = f.WaitContext(ctx)
-			}
-		}
-	}
-}
-
 // Start implements wake.Store.
 func (s *Store) Start(ctx context.Context, w wake.Wake) (wake.Started, error) {
 	if w.AOR == "" {
@@ -289,11 +287,12 @@ func (s *Store) Start(ctx context.Context, w wake.Wake) (wake.Started, error) {
 	b, t := s.keys(w.AOR)
 	s.own(ctx, &w) // before the wake is there: never is one without an owner to adopt it from
 	c := s.run(ctx, s.start, []string{b, t}, wakeField(w.Node, w.Call), value, store.Keep(&w).Microseconds(),
-		w.CallID, w.ID, s.config.Recent.Microseconds(), s.config.Retention.Milliseconds(), store.MaxWakes)
+		w.CallID, w.ID, s.config.Recent.Microseconds(), s.config.Retention.Milliseconds(), store.MaxWakes, store.AppendForked(nil))
 	answer, err := c.wait(ctx)
 	if err == nil {
 		var res wake.Started
 		if res, err = started(w.AOR, answer); err == nil {
+			res.Forked = res.Forked || w.Forked
 			return res, nil
 		}
 	}
@@ -303,7 +302,7 @@ func (s *Store) Start(ctx context.Context, w wake.Wake) (wake.Started, error) {
 // End implements wake.Store.
 func (s *Store) End(ctx context.Context, aor, node, call string) (wake.Ended, error) {
 	_, t := s.keys(aor)
-	c := s.run(ctx, s.end, []string{t}, wakeField(node, call), store.Tombstone.Microseconds())
+	c := s.run(ctx, s.end, []string{t}, wakeField(node, call), store.Tombstone.Microseconds(), store.MaxTombs)
 	answer, err := c.wait(ctx)
 	if err != nil {
 		return wake.Ended{}, fmt.Errorf("cannot end wake for %q: %w", aor, err)
@@ -316,84 +315,83 @@ func (s *Store) End(ctx context.Context, aor, node, call string) (wake.Ended, er
 	if err != nil {
 		return wake.Ended{}, fmt.Errorf("cannot end wake for %q: %w", aor, err)
 	}
+	s.disown(ctx, &w)
 	return wake.Ended{Known: true, Wake: w}, nil
 }
 
-// Remove implements wake.Store.
-func (s *Store) Remove(ctx context.Context, r wake.Removal) (int, error) {
-	if r.AOR == "" {
-		return 0, fmt.Errorf("cannot remove bindings: %w", errUsage)
-	}
-	var device, token, notAfter string
-	if r.Device != "" {
-		device = packDevice(r.Device)
-	}
-	if !r.Token.Empty() {
-		token = string(store.AppendTokenKey(nil, r.Token))
-	}
-	if !r.NotAfter.IsZero() {
-		notAfter = fmt.Sprint(r.NotAfter.UnixMicro())
-	}
-	b, _ := s.keys(r.AOR)
-	c := s.run(ctx, s.remove, []string{b}, device, token, notAfter)
-	answer, err := c.wait(ctx)
-	if err != nil {
-		return 0, fmt.Errorf("cannot remove bindings of %q: %w", r.AOR, err)
-	}
-	went, _ := answer.([]any)
-	gone, err := bindings(r.AOR, went)
-	if err != nil {
-		return 0, fmt.Errorf("cannot remove bindings of %q: %w", r.AOR, err)
-	}
-	s.forgetTokens(ctx, gone, nil)
-	return len(gone), nil
-}
-
-// Bindings implements wake.Store. By token it takes two round trips, one for
-// the AOR that has the token and one for its bindings.
+// Bindings implements wake.Store. By token it takes two round trips, one for the
+// AORs that have the token and one for their bindings.
 func (s *Store) Bindings(ctx context.Context, q wake.Query) ([]wake.Binding, error) {
 	if (q.AOR == "") == q.Token.Empty() {
 		return nil, errors.New("cannot list bindings: exactly one of AOR and token must be given")
 	}
-	aor := q.AOR
-	if aor == "" {
-		var err error
-		if aor, err = s.get(ctx, s.tokenKey(q.Token)); err != nil {
+	aors := []string{q.AOR}
+	if q.AOR == "" {
+		entry, err := s.get(ctx, s.tokenKey(q.Token))
+		if err != nil {
 			return nil, fmt.Errorf("cannot list bindings: %w", err)
 		}
-		if aor == "" {
-			return nil, nil
-		}
+		aors = slices.Sorted(slices.Values(store.ReadAORs([]byte(entry))))
 	}
-	key, _ := s.keys(aor)
-	value, err := s.get(ctx, key)
-	if err != nil {
-		return nil, fmt.Errorf("cannot list bindings: %w", err)
-	}
-	list, err := split(aor, value)
-	if err != nil {
-		return nil, fmt.Errorf("cannot list bindings of %q: %w", aor, err)
+	values := make([]future, len(aors))
+	for i, aor := range aors {
+		key, _ := s.keys(aor)
+		values[i] = s.ask(ctx, key)
 	}
 	oldest := time.Now().Add(-s.config.Retention)
 	var res []wake.Binding
-	for _, e := range list {
-		has := func(t pnparam.Token) bool { return t.Value == q.Token }
-		if e.RegisteredAt.After(oldest) && (q.Token.Empty() || slices.ContainsFunc(e.Address.Tokens, has)) {
-			res = append(res, e.Binding)
+	for i, aor := range aors {
+		value, err := values[i].wait(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("cannot list bindings: %w", err)
+		}
+		list, err := split(aor, value)
+		if err != nil {
+			return nil, fmt.Errorf("cannot list bindings of %q: %w", aor, err)
+		}
+		slices.SortFunc(list, func(a, b entry) int { return strings.Compare(a.Device, b.Device) })
+		for _, e := range list {
+			has := func(t pnparam.Token) bool { return t.Value == q.Token }
+			if e.RegisteredAt.After(oldest) && (q.Token.Empty() || slices.ContainsFunc(e.Address.Tokens, has)) {
+				res = append(res, e.Binding)
+			}
 		}
 	}
-	slices.SortFunc(res, func(a, b wake.Binding) int { return strings.Compare(a.Device, b.Device) })
 	return res, nil
 }
 
-func (s *Store) get(ctx context.Context, key string) (string, error) {
+// future is a string that Redis was asked for.
+type future struct {
+	s      *Store
+	cmd    *goredis.StringCmd
+	future goredis.AutoFuture
+	err    error // it was not asked
+}
+
+func (s *Store) ask(ctx context.Context, key string) future {
+	if err := ctx.Err(); err != nil {
+		return future{s: s, err: err}
+	}
 	cmd := goredis.NewStringCmd(ctx, "get", key)
-	err := s.do(ctx, cmd)
+	return future{s: s, cmd: cmd, future: s.pipe.Submit(ctx, cmd)}
+}
+
+// wait returns the string, "" for none, or an error by the time ctx ends.
+func (f *future) wait(ctx context.Context) (string, error) {
+	err := f.err
+	if err == nil {
+		err = f.future.WaitContext(ctx)
+	}
 	if errors.Is(err, goredis.Nil) {
 		return "", nil
 	}
 	if err != nil {
-		return "", s.unavailable(ctx, err)
+		return "", f.s.unavailable(ctx, err)
 	}
-	return cmd.Val(), nil
+	return f.cmd.Val(), nil
+}
+
+func (s *Store) get(ctx context.Context, key string) (string, error) {
+	f := s.ask(ctx, key)
+	return f.wait(ctx)
 }

@@ -2,11 +2,13 @@ package redis_test
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -17,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/sipwake/sipwake/secret"
+	"github.com/sipwake/sipwake/store"
 	"github.com/sipwake/sipwake/store/redis"
 	"github.com/sipwake/sipwake/store/storetest"
 	"github.com/sipwake/sipwake/wake"
@@ -240,9 +243,10 @@ func TestExpiry(t *testing.T) {
 	if _, err := s.Start(ctx, w); err != nil {
 		t.Fatal(err)
 	}
-	ttl("p:t:*", 70*time.Second)
+	kept := 40*time.Second + wake.MaxRing + store.WakeMargin
+	ttl("p:t:*", kept)
 	register(t, s, sign)
-	ttl("p:t:*", 70*time.Second)
+	ttl("p:t:*", kept)
 	c.Del(ctx, "p:t:{alice@example.com}")
 	if _, err := s.End(ctx, r.AOR, "n", "c"); err != nil {
 		t.Fatal(err)
@@ -255,6 +259,27 @@ func TestExpiry(t *testing.T) {
 		if time.Now().After(end) {
 			t.Fatalf("left after unbind: %q", c.Keys(ctx, "*").Val())
 		}
+	}
+}
+
+// A user whom strangers flooded before this version bounded it, or by two
+// instances at once, is as others at the next end.
+func TestTombstonesOfEarlierVersions(t *testing.T) {
+	addr := storetest.StartRedis(t)
+	s, c, ctx := open(t, redis.Config{Addresses: []string{addr}}), client(t, addr), context.Background()
+	const key = "sw:t:{alice@example.com}"
+	for n := range 1000 {
+		until := binary.BigEndian.AppendUint64(nil, uint64(time.Now().Add(time.Minute).UnixMicro()+int64(n)))
+		if err := c.HSet(ctx, key, fmt.Sprintf("en\x00%d", n), until).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.End(ctx, "alice@example.com", "n", "last"); err != nil {
+		t.Fatal(err)
+	}
+	fields := c.HKeys(ctx, key).Val()
+	if len(fields) != store.MaxTombs || !slices.Contains(fields, "en\x00last") || !slices.Contains(fields, "en\x00999") {
+		t.Errorf("%d fields: %q", len(fields), fields)
 	}
 }
 

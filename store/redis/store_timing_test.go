@@ -3,6 +3,7 @@ package redis_test
 import (
 	"context"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -54,4 +55,32 @@ func BenchmarkStart(b *testing.B) {
 			}
 		}
 	})
+}
+
+// BenchmarkTombstones is a REGISTER of a user whom strangers have flooded with
+// ends of calls that never were.
+func BenchmarkTombstones(b *testing.B) {
+	s := open(b, redis.Config{Addresses: []string{storetest.StartRedis(b)}, Timeout: 20 * time.Second})
+	ctx := context.Background()
+	r := storetest.Registration("alice@example.com", 1)
+	if _, err := s.Register(ctx, r); err != nil {
+		b.Fatal(err)
+	}
+	var wait sync.WaitGroup
+	for worker := range 32 {
+		wait.Go(func() {
+			for n := worker; n < 15_000; n += 32 {
+				if _, err := s.End(ctx, r.AOR, "n", fmt.Sprint(n)); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wait.Wait()
+	for b.Loop() {
+		if _, err := s.Register(ctx, r); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

@@ -142,29 +142,6 @@ func testGoneBind(t *testing.T, s wake.Store) {
 	f.status(late, wake.Stale, 1)
 }
 
-func testPreviousAOR(t *testing.T, s wake.Store) {
-	f := fixture{t, s}
-	r := Registration(aor, 1)
-	if got := f.status(r, wake.Stored, 1); got.PreviousAOR != "" {
-		t.Fatalf("PreviousAOR %q of a new token", got.PreviousAOR)
-	}
-	f.equal(f.byToken(token64(1)), []wake.Binding{r.Binding})
-	other := Registration("bob@example.com", 1)
-	if got := f.status(other, wake.Stored, 1); got.PreviousAOR != aor {
-		t.Fatalf("PreviousAOR %q, want %q", got.PreviousAOR, aor)
-	}
-	if got := f.status(other, wake.Refreshed, 1); got.PreviousAOR != "" {
-		t.Fatalf("PreviousAOR %q of a refresh", got.PreviousAOR)
-	}
-	f.equal(f.remove(wake.Removal{AOR: aor, Token: token64(1)}), 1)
-	f.equal(f.byToken(token64(1)), []wake.Binding{other.Binding})
-	f.equal(f.bindings(aor), []wake.Binding{})
-	f.equal(f.remove(wake.Removal{AOR: other.AOR}), 1)
-	if got := f.status(r, wake.Stored, 1); got.PreviousAOR != "" {
-		t.Fatalf("PreviousAOR %q of a token that was removed", got.PreviousAOR)
-	}
-}
-
 func testRemove(t *testing.T, s wake.Store) {
 	f := fixture{t, s}
 	base := Registration(aor, 1).RegisteredAt
@@ -196,14 +173,62 @@ func testRemove(t *testing.T, s wake.Store) {
 	} {
 		fill()
 		c.removal.AOR = aor
-		if got := f.remove(c.removal); got != c.want {
-			t.Errorf("%s: removed %d, want %d", name, got, c.want)
+		if got := f.remove(c.removal); got != (wake.RemovalResult{Bindings: c.want}) {
+			t.Errorf("%s: removed %+v, want %d", name, got, c.want)
 		}
 		if got := len(f.bindings(aor)); got != 3-c.want {
 			t.Errorf("%s: %d left, want %d", name, got, 3-c.want)
 		}
 	}
-	f.equal(f.remove(wake.Removal{AOR: "nobody@example.com"}), 0)
+	f.equal(f.remove(wake.Removal{AOR: "nobody@example.com"}), wake.RemovalResult{})
+}
+
+// An iPhone whose remote token is dead keeps its voip token.
+func testRemoveTokenOnly(t *testing.T, s wake.Store) {
+	f := fixture{t, s}
+	r := Registration(aor, 1)
+	r.Address.Tokens = []pnparam.Token{{Service: pnparam.Remote, Value: token64(1)}, {Service: pnparam.VoIP, Value: token64(2)}}
+	r.Contact += ":voip&" + token64(2).Reveal() + ":remote" // names both
+	f.status(r, wake.Stored, 1)
+	f.status(Registration(aor, 3), wake.Stored, 2)
+	other := f.bindings(aor)[1]
+	for name, removal := range map[string]wake.Removal{
+		"another device":   {Token: token64(1), Device: other.Device},
+		"an unknown token": {Token: token64(9)},
+		"too late":         {Token: token64(1), NotAfter: r.RegisteredAt.Add(-time.Microsecond)},
+	} {
+		removal.AOR, removal.TokenOnly = aor, true
+		if got := f.remove(removal); got != (wake.RemovalResult{}) {
+			t.Errorf("%s: %+v went", name, got)
+		}
+	}
+	remove := func(n int) wake.RemovalResult {
+		return f.remove(wake.Removal{AOR: aor, Device: r.Device, Token: token64(n), TokenOnly: true, NotAfter: r.RegisteredAt})
+	}
+	f.equal(remove(1), wake.RemovalResult{Tokens: 1})
+	f.equal(remove(1), wake.RemovalResult{})
+	left := r.Binding
+	left.Address.Tokens = left.Address.Tokens[1:]
+	f.equal(f.bindings(aor), []wake.Binding{left, other})
+	f.equal(f.start(newWake(aor, "1")).Bindings, []wake.Binding{left, other})
+	f.equal(len(f.byToken(token64(1))), 0)
+	f.equal(f.byToken(token64(2)), []wake.Binding{left})
+	if got := f.start(newWake(aor, "2")).Recent; len(got) != 2 {
+		t.Errorf("%d are awake, want both", len(got))
+	}
+
+	again := r
+	again.CSeq--
+	f.status(again, wake.Stale, 2)
+	again.CSeq += 2
+	f.status(again, wake.Stored, 2) // as its REGISTER says
+	f.equal(f.byToken(token64(1))[0].Address, r.Address)
+
+	f.equal(remove(2), wake.RemovalResult{Tokens: 1})
+	f.equal(remove(1), wake.RemovalResult{Bindings: 1})
+	f.equal(f.bindings(aor), []wake.Binding{other})
+	f.equal(len(f.byToken(token64(1))), 0)
+	f.equal(f.remove(wake.Removal{AOR: aor, Token: token64(3), TokenOnly: true}), wake.RemovalResult{Bindings: 1})
 }
 
 func testQueries(t *testing.T, s wake.Store) {
@@ -269,6 +294,8 @@ func testUsage(t *testing.T, s wake.Store) {
 	check("Start without AOR", err)
 	_, err = s.Remove(f.ctx(), wake.Removal{})
 	check("Remove without AOR", err)
+	_, err = s.Remove(f.ctx(), wake.Removal{AOR: aor, TokenOnly: true})
+	check("Remove of a token without one", err)
 	_, err = s.Bindings(f.ctx(), wake.Query{})
 	check("empty query", err)
 	_, err = s.Bindings(f.ctx(), wake.Query{AOR: aor, Token: token64(1)})

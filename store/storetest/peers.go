@@ -25,6 +25,8 @@ func RunPeers(t *testing.T, one, two PeerStore) {
 	t.Run("Beat", func(t *testing.T) { testBeat(t, one, two) })
 	t.Run("Adopt", func(t *testing.T) { testAdopt(t, one, two) })
 	t.Run("AdoptRace", func(t *testing.T) { testAdoptRace(t, one, two) })
+	t.Run("AdoptRings", func(t *testing.T) { testAdoptRings(t, one, two) })
+	t.Run("AdoptFork", func(t *testing.T) { testAdoptFork(t, one, two) })
 	t.Run("Reread", func(t *testing.T) { testReread(t, one, two) })
 	t.Run("News", func(t *testing.T) { testNews(t, one, two) })
 }
@@ -144,6 +146,65 @@ func testAdopt(t *testing.T, one, two PeerStore) {
 	}
 	if ended, err := one.End(t.Context(), aor, open.Node, open.Call); err != nil || !ended.Known || ended.Wake.Owner != "next" {
 		t.Errorf("end: %+v, %v", ended, err)
+	}
+}
+
+// testAdoptRings: a call that rings past its deadline is adopted as others are.
+func testAdoptRings(t *testing.T, one, two PeerStore) {
+	w := ownedWake("rings@example.com", "silent", 2000)
+	w.StartedAt, w.Deadline = w.StartedAt.Add(-time.Minute), w.StartedAt.Add(-20*time.Second)
+	startOwned(t, one, w)
+	beat(t, one, "silent", time.Minute)
+	if st, err := one.Reread(t.Context(), w); err != nil || st.Ended {
+		t.Errorf("reread: %+v, %v", st, err)
+	}
+	got := adopt(t, two, "silent", "heir")
+	w.Owner = "heir"
+	if len(got) != 1 || !cmp.Equal(got[0].wake, w) {
+		t.Fatalf("adopted %+v", got)
+	}
+	if ended, err := one.End(t.Context(), w.AOR, w.Node, w.Call); err != nil || !ended.Known {
+		t.Errorf("end: %+v, %v", ended, err)
+	}
+}
+
+// testAdoptFork: whoever adopts the second branch of a call knows it for one.
+func testAdoptFork(t *testing.T, one, two PeerStore) {
+	first, second := ownedWake("fork@example.com", "one", 3000), ownedWake("fork@example.com", "one", 3001)
+	second.CallID, second.Node = first.CallID, "edge-2"
+	startOwned(t, one, first)
+	if st, err := one.Start(t.Context(), second); err != nil || !st.Forked {
+		t.Fatalf("second branch: %+v, %v", st, err)
+	}
+	one.Pushed(second, "another device")
+	owner := "one"
+	for _, heir := range []string{"two", "three"} {
+		all := adopt(t, two, owner, heir)
+		for _, a := range all {
+			if is := a.wake.ID == second.ID; a.started.Forked != is || a.wake.Forked != is {
+				t.Errorf("%s: forked %t, %t", a.wake.ID, a.started.Forked, a.wake.Forked)
+			}
+		}
+		if len(all) != 2 {
+			t.Fatalf("%d adopted", len(all))
+		}
+		owner = heir
+	}
+	for _, w := range []wake.Wake{first, second} {
+		w.Owner = owner
+		if st, err := two.Reread(t.Context(), w); err != nil || st.Forked != (w.ID == second.ID) {
+			t.Errorf("reread %s: %+v, %v", w.ID, st, err)
+		}
+		if st, err := two.Start(t.Context(), w); err != nil || st.Forked != (w.ID == second.ID) {
+			t.Errorf("repeated %s: %+v, %v", w.ID, st, err)
+		}
+	}
+	// The first one's end makes no first branch of the second.
+	if _, err := two.End(t.Context(), first.AOR, first.Node, first.Call); err != nil {
+		t.Fatal(err)
+	}
+	if got := adopt(t, one, owner, "four"); len(got) != 1 || !got[0].started.Forked {
+		t.Errorf("adopted %+v", got)
 	}
 }
 

@@ -186,7 +186,7 @@ type register struct {
 
 // The same with everything else going on around it, on the same AORs.
 func testRandom(t *testing.T, s wake.Store) {
-	const aors, workers, steps = 4, 12, 80
+	const aors, workers, steps = 8, 12, 60
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
 	var mu sync.Mutex
@@ -216,7 +216,7 @@ func testRandom(t *testing.T, s wake.Store) {
 					}
 				case 3, 4, 5, 6:
 					// Every device registers once, so that nothing takes its place, and
-					// so few are bound that an AOR has room for all.
+					// so few do that an AOR has room for all.
 					r := Registration(name, worker*steps+step+10_000)
 					if rnd.IntN(5) > 0 {
 						r = seen(name, worker*steps+step+10_000)
@@ -326,7 +326,8 @@ func testRemoveRace(t *testing.T, s wake.Store) {
 		fresh.Address.Tokens = []pnparam.Token{{Service: pnparam.VoIP, Value: token64(1_000_000 + round)}}
 		var wg sync.WaitGroup
 		wg.Go(func() {
-			if _, err := s.Remove(f.ctx(), wake.Removal{AOR: name, Device: old.Device, Token: token64(1)}); err != nil {
+			_, err := s.Remove(f.ctx(), wake.Removal{AOR: name, Device: old.Device, Token: token64(1), TokenOnly: round%2 == 1})
+			if err != nil {
 				t.Error(err)
 			}
 		})
@@ -335,6 +336,35 @@ func testRemoveRace(t *testing.T, s wake.Store) {
 		got := f.bindings(name)
 		if len(got) != 1 || got[0].Address.Tokens[0].Value != token64(1_000_000+round) {
 			t.Fatalf("the binding with the new token is gone: %d left", len(got))
+		}
+	}
+}
+
+// A token is taken out of an address while its device registers: neither is lost.
+func testTokenOnlyRace(t *testing.T, s wake.Store) {
+	f := fixture{t, s}
+	for round := range 60 {
+		name := fmt.Sprintf("token%d@example.com", round)
+		r := Registration(name, 1)
+		r.Address.Tokens = append(r.Address.Tokens, pnparam.Token{Service: pnparam.Remote, Value: token64(2)})
+		f.status(r, wake.Stored, 1)
+		var wg sync.WaitGroup
+		for n := range 2 {
+			wg.Go(func() {
+				removal := wake.Removal{AOR: name, Token: token64(1 + n), TokenOnly: true, NotAfter: r.RegisteredAt}
+				if _, err := s.Remove(f.ctx(), removal); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		fresh := r
+		fresh.CSeq++
+		fresh.RegisteredAt = r.RegisteredAt.Add(time.Microsecond)
+		f.register(fresh)
+		wg.Wait()
+		got := f.bindings(name)
+		if len(got) != 1 || got[0].CSeq != fresh.CSeq || len(got[0].Address.Tokens) != 2 {
+			t.Fatalf("the later REGISTER did not win: %+v", got)
 		}
 	}
 }

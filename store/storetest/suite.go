@@ -50,8 +50,13 @@ func Run(t *testing.T, open Open) {
 		{"DevicesBounded", testDevicesBounded},
 		{"Unbind", testUnbind},
 		{"GoneBind", testGoneBind},
-		{"PreviousAOR", testPreviousAOR},
+		{"TwoAccounts", testTwoAccounts},
+		{"AccountRunsOut", testAccountRunsOut},
+		{"AccountForgotten", testAccountForgotten},
+		{"AccountsBounded", testAccountsBounded},
+		{"AccountsRace", testAccountsRace},
 		{"Remove", testRemove},
+		{"RemoveTokenOnly", testRemoveTokenOnly},
 		{"Queries", testQueries},
 		{"OddNames", testOddNames},
 		{"Usage", testUsage},
@@ -60,10 +65,13 @@ func Run(t *testing.T, open Open) {
 		{"RecentGone", testRecentGone},
 		{"WakesReturned", testWakesReturned},
 		{"WakeDeadline", testWakeDeadline},
+		{"WakeRings", testWakeRings},
 		{"WakeDuplicate", testWakeDuplicate},
 		{"WakeForked", testWakeForked},
 		{"WakeFull", testWakeFull},
+		{"WakesBounded", testWakesBounded},
 		{"End", testEnd},
+		{"EndsBounded", testEndsBounded},
 		{"Invariant1RegisterBeforeStart", testRegisterBeforeStart},
 		{"Invariant1EndBeforeStart", testEndBeforeStart},
 		{"Invariant1OlderCSeqIsStale", testStale},
@@ -74,12 +82,14 @@ func Run(t *testing.T, open Open) {
 		{"LateWakes", testLateWakes},
 		{"Invariant2OneStartWins", testStartRace},
 		{"Invariant4RemoveSparesNewToken", testRemoveRace},
+		{"Invariant4TokenOnlySparesLater", testTokenOnlyRace},
 		{"Invariant4NoBindingLost", testBindRace},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.f(t, open(t, Options{})) })
 	}
 	runMore(t, open)
 	t.Run("RecentEnds", func(t *testing.T) { testRecentEnds(t, open(t, Options{Recent: 50 * time.Millisecond})) })
+	t.Run("RecentBounded", func(t *testing.T) { testRecentBounded(t, open(t, Options{Recent: time.Minute})) })
 	t.Run("Retention", func(t *testing.T) { testRetention(t, open(t, Options{Retention: time.Hour})) })
 }
 
@@ -189,7 +199,7 @@ func (f fixture) end(w wake.Wake) wake.Ended {
 	return must(f.t, v, err)
 }
 
-func (f fixture) remove(r wake.Removal) int {
+func (f fixture) remove(r wake.Removal) wake.RemovalResult {
 	f.t.Helper()
 	v, err := f.s.Remove(f.ctx(), r)
 	return must(f.t, v, err)

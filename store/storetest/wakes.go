@@ -157,6 +157,20 @@ func testWakeDeadline(t *testing.T, s wake.Store) {
 	}
 }
 
+// A call rings on past its deadline: its end finds it.
+func testWakeRings(t *testing.T, s wake.Store) {
+	f := fixture{t, s}
+	w := newWake(aor, "rings")
+	w.StartedAt, w.Deadline = w.StartedAt.Add(-40*time.Second), w.StartedAt.Add(-10*time.Second)
+	first := f.start(w)
+	f.equal(f.register(Registration(aor, 1)).Wakes, []wake.Wake{})
+	if got := f.start(w); got.Duplicate || got.Forked != first.Forked {
+		t.Errorf("the same Start again: %+v", got)
+	}
+	f.equal(f.end(w), wake.Ended{Known: true, Wake: w})
+	f.equal(f.end(w), wake.Ended{})
+}
+
 func testWakeDuplicate(t *testing.T, s wake.Store) {
 	f := fixture{t, s}
 	f.register(Registration(aor, 1))
@@ -187,6 +201,9 @@ func testWakeForked(t *testing.T, s wake.Store) {
 	}
 	if got := f.start(other); got.Forked {
 		t.Error("another Call-ID is forked")
+	}
+	if f.start(w).Forked || !f.start(node).Forked {
+		t.Error("a Start that is repeated is answered in another way")
 	}
 	if got := len(f.register(seen(aor, 1)).Wakes); got != 4 {
 		t.Errorf("%d wakes, want all 4", got)
