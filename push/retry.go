@@ -137,5 +137,5 @@ func (q *queue) try(j *job, report func(error)) {
 		report(errNothing)
 		return
 	}
-	report(verdict(j.reply.Reason, limit, q.Limits))
+	report(verdict(&j.reply, limit, q.Limits))
 }
