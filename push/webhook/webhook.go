@@ -23,16 +23,7 @@
 // header, a dot and the body as it came. The receiver should compare in constant
 // time and refuse a t that is minutes away from its own clock.
 //
-// What follows from the answer's status:
-//
-//	2xx                        accepted
-//	410                        token dead: the binding is removed
-//	400, 413, 422 and so on    bad request: the payload is wrong, no other try
-//	401, 403, 407              credential: the signature was refused
-//	429                        throttled
-//	404, 405, 408, 425, 3xx    unavailable: what takes pushes is not there; a
-//	                           redirect is not followed
-//	5xx                        unavailable
+// 2xx accepts a push; Answers has the rest. A redirect is not followed.
 //
 // Retry-After, in seconds or as a date, says when to try again after 429 and
 // whatever is unavailable. A JSON body can be more exact than the status:
@@ -74,6 +65,7 @@ type Provider struct {
 	url       string
 	sign      func(now time.Time, text []byte) string // holds the key, which fmt cannot print so
 	transport *http.Transport
+	answers   push.Answers
 
 	inFlight atomic.Int64
 	closed   atomic.Bool
@@ -135,7 +127,7 @@ func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
 	defer resp.Body.Close()
 	// A body that breaks off does not undo the status.
 	answer, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	return reply(resp.StatusCode, resp.Header, answer, n.Token.Reveal())
+	return p.reply(resp.StatusCode, resp.Header, answer, n.Token.Reveal())
 }
 
 // identity names a push: the tries of one have all of this in common, and no two

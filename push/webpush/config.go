@@ -167,7 +167,7 @@ func (c *Config) client(resolver *net.Resolver) (p *Provider, fingerprint string
 	if err != nil {
 		return nil, "", fmt.Errorf("vapid_key_file: %w", err)
 	}
-	p = &Provider{vapid: v, origins: newOrigins(c.OriginInFlight, func() *http.Transport {
+	p = &Provider{vapid: v, answers: push.NewAnswers(Answers()), origins: newOrigins(c.OriginInFlight, func() *http.Transport {
 		return newTransport(tlsConfig, c.AllowPrivate, resolver)
 	})}
 	for i, h := range c.Hosts {
