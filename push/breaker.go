@@ -67,6 +67,9 @@ func (b *breaker) allow() (report func(error), ok bool) {
 // open tells whether every push would be refused now.
 func (b *breaker) open() bool { return b != nil && b.cb.State() == gobreaker.StateOpen }
 
+// probing tells whether the next result opens or closes the breaker.
+func (b *breaker) probing() bool { return b != nil && b.cb.State() == gobreaker.StateHalfOpen }
+
 // state is the word for operators and the value of the metric.
 func (b *breaker) state() (string, float64) {
 	if b == nil {

@@ -11,6 +11,8 @@ import (
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/apnssim"
 	"github.com/sipwake/sipwake/pnparam"
 	"github.com/sipwake/sipwake/push"
+	"github.com/sipwake/sipwake/push/apns"
+	"github.com/sipwake/sipwake/push/pushtest"
 	"github.com/sipwake/sipwake/secret"
 )
 
@@ -104,4 +106,22 @@ func TestWhichAnswersStopTheApp(t *testing.T) {
 		f(403, reason, push.BreakerOpen)
 	}
 	f(500, "InternalServerError", push.BreakerOpen)
+}
+
+// Every answer of the table has what it says there, and leaks no token.
+func TestTableOfAnswers(t *testing.T) {
+	pushtest.Answers(t, apns.Answers(), func(t *testing.T) pushtest.Service {
+		sim, c := start(t, apnssim.Options{})
+		return pushtest.Service{
+			App: apps(t, c)[pnparam.Production],
+			Request: push.Request{
+				Provider: pnparam.APNs, App: bundle, Environment: pnparam.Production, Service: pnparam.Remote,
+				Token: secret.NewToken(token(1)), Values: push.Values{AOR: "bob@example.com"},
+			},
+			Answer: func(status int, word string) {
+				sim.Behave(token(1), apnssim.Behaviour{Status: status, Reason: word})
+			},
+			Hidden: []string{"eyJ", "PRIVATE"},
+		}
+	})
 }

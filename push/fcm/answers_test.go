@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,6 +13,8 @@ import (
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/fcmsim"
 	"github.com/sipwake/sipwake/pnparam"
 	"github.com/sipwake/sipwake/push"
+	"github.com/sipwake/sipwake/push/fcm"
+	"github.com/sipwake/sipwake/push/pushtest"
 	"github.com/sipwake/sipwake/secret"
 )
 
@@ -83,4 +86,26 @@ func TestOwnCredentialStopsTheApp(t *testing.T) {
 			t.Errorf("after %+v: %+v", answer, o)
 		}
 	}
+}
+
+// Every answer of the table has what it says there, and leaks no token.
+func TestTableOfAnswers(t *testing.T) {
+	pushtest.Answers(t, fcm.Answers(), func(t *testing.T) pushtest.Service {
+		sim, c := start(t, fcmsim.Options{})
+		return pushtest.Service{
+			App: build(t, c),
+			Request: push.Request{
+				Provider: pnparam.FCM, App: project, Token: secret.NewToken(token(1)), Values: push.Values{AOR: "bob@example.com"},
+			},
+			Answer: func(status int, word string) {
+				code, field, _ := strings.Cut(word, " ")
+				b := fcmsim.Behaviour{Status: status, Code: code, Field: field, Message: token(1)}
+				if status == 200 || word == "" {
+					b.Body = `{"token":"` + token(1) + `"}`
+				}
+				sim.Behave(token(1), b)
+			},
+			Hidden: []string{"ya29", "eyJ", "PRIVATE"},
+		}
+	})
 }

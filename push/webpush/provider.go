@@ -187,10 +187,11 @@ func urgency(k push.Kind) string {
 	return "normal"
 }
 
-// topic makes any string fit for the header: what does not fit is hashed.
+// topic makes any string fit for the header: what does not fit is hashed. Apple
+// refuses a length that no base64 has.
 func topic(s string) string {
 	const allowed = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-	if len(s) <= maxTopic && strings.Trim(s, allowed) == "" {
+	if len(s) <= maxTopic && len(s)%4 != 1 && strings.Trim(s, allowed) == "" {
 		return s
 	}
 	sum := sha256.Sum256([]byte(s))
