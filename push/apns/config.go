@@ -70,7 +70,7 @@ func (c *Config) SetDefaults() {
 		c.Connections = 2
 	}
 	c.Limits.SetDefaults()
-	c.Policy.SetDefaults()
+	c.Policy.SetDefaults(pnparam.APNs)
 }
 
 // Validate reports every problem that shows without reading files. Call

@@ -56,7 +56,7 @@ type Config struct {
 // SetDefaults fills the fields that are zero.
 func (c *Config) SetDefaults() {
 	c.Limits.SetDefaults()
-	c.Policy.SetDefaults()
+	c.Policy.SetDefaults(pnparam.Provider(c.Provider))
 }
 
 // Validate reports every problem that shows without reading files. Call

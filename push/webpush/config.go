@@ -66,7 +66,7 @@ func (c *Config) SetDefaults() {
 		c.InFlight = 1024
 	}
 	c.Limits.SetDefaults()
-	c.Policy.SetDefaults()
+	c.Policy.SetDefaults(pnparam.WebPush)
 	if c.OriginInFlight == 0 {
 		c.OriginInFlight = max(1, c.InFlight/4)
 	}
