@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"regexp"
+	"slices"
 
 	"github.com/sipwake/sipwake/kamailio"
 	"github.com/sipwake/sipwake/opensips"
@@ -39,7 +40,7 @@ type Config struct {
 	// apns.FromDir and fcm.FromDir. The apps above win over them.
 	CredentialsDir string `yaml:"credentials_dir"`
 
-	source source // of the file, for Problems
+	loaded Problems // what loading the file found, and where it sets what
 }
 
 // Operations is the listener for metrics and health.
@@ -239,6 +240,14 @@ func (c *Config) validateApps(report func(field, problem string)) {
 	}
 }
 
-// Problems returns an empty collection of problems that knows where in its file
+// Problems returns a collection of the problems that loading the configuration
+// found, none for one that was loaded without an error. It knows where in its file
 // this configuration sets what.
-func (c *Config) Problems() *Problems { return &Problems{source: c.source} }
+func (c *Config) Problems() *Problems {
+	p := c.loaded
+	p.list, p.failed = slices.Clone(p.list), slices.Clone(p.failed)
+	return &p
+}
+
+// places is Problems without any.
+func (c *Config) places() *Problems { return &Problems{source: c.loaded.source} }

@@ -25,7 +25,7 @@ func namesSecret(key string) bool {
 // it holds one. Nil if there is none. A file that cannot be looked at is for
 // others to report.
 func (c *Config) OpenSecrets() error {
-	p := c.Problems()
+	p := c.places()
 	look := func(field, path string) {
 		st, err := os.Stat(path)
 		if err != nil || st.Mode().Perm()&0o007 == 0 || !st.Mode().IsRegular() {
@@ -51,7 +51,7 @@ func (c *Config) OpenSecrets() error {
 		}
 	})
 	if inline != "" {
-		look(inline, c.source.name)
+		look(inline, c.loaded.name)
 	}
 	if c.CredentialsDir != "" {
 		_ = filepath.WalkDir(c.CredentialsDir, func(path string, d fs.DirEntry, err error) error {

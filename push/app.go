@@ -33,6 +33,9 @@ type App struct {
 	Fingerprint string
 	// CredentialExpiry is when key or certificate ends; zero if never.
 	CredentialExpiry time.Time
+	// Doubts are what the service may refuse though everything can be read, in
+	// plain English, for Warnings.
+	Doubts []string
 }
 
 // name is the main package.

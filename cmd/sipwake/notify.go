@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sipwake/sipwake/app"
 	"github.com/sipwake/sipwake/config"
 )
 
@@ -121,5 +122,12 @@ func loadConfig(path string) (*config.Config, error) {
 			dir = unitCredentials
 		}
 	}
-	return config.LoadWithCredentials(path, dir)
+	cfg, err := config.LoadWithCredentials(path, dir)
+	if err != nil && cfg != nil {
+		_, err = app.Apps(cfg) // the problems of the files that it names, too
+	}
+	if err != nil {
+		return nil, err
+	}
+	return cfg, nil
 }

@@ -127,6 +127,9 @@ func checkBundle(report func(field, problem string), field, s string) {
 	}
 }
 
+// appleIDLength is that of team IDs and key IDs.
+const appleIDLength = 10
+
 const (
 	letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 	digits  = "0123456789"
