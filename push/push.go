@@ -94,6 +94,14 @@ type Provider interface {
 	Close()
 }
 
+// Prober is a Provider that can be tried without pushing anybody.
+type Prober interface {
+	// Probe connects to the service and, where that can be seen without a push,
+	// has the service look at the credential. It returns by the time ctx ends. The
+	// error has no secret.
+	Probe(ctx context.Context) error
+}
+
 // Notification is one push as a Provider gets it.
 type Notification struct {
 	Kind    Kind

@@ -14,6 +14,7 @@ import (
 	"crypto/tls"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -47,7 +48,10 @@ type Provider struct {
 	closed   atomic.Bool
 }
 
-var _ push.Provider = (*Provider)(nil)
+var (
+	_ push.Provider = (*Provider)(nil)
+	_ push.Prober   = (*Provider)(nil)
+)
 
 // newProvider does not connect. A nil s means that config holds a certificate.
 func newProvider(endpoint *url.URL, config *tls.Config, connections int, s *signer, topic string) *Provider {
@@ -68,6 +72,18 @@ func (p *Provider) Close() {
 	if p.inFlight.Load() == 0 {
 		p.lanes.close()
 	}
+}
+
+// Probe implements push.Prober: it opens a connection, in which Apple sees a
+// certificate, but no key.
+func (p *Provider) Probe(ctx context.Context) error {
+	l := p.lanes.pick()
+	c, err := l.acquire(ctx)
+	if err != nil {
+		return fmt.Errorf("cannot connect to APNs: %w", err)
+	}
+	l.release(c)
+	return nil
 }
 
 // Push implements push.Provider. It makes one request, and a second one only if

@@ -10,6 +10,7 @@ package fcm
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -40,7 +41,10 @@ type Provider struct {
 	closed   atomic.Bool
 }
 
-var _ push.Provider = (*Provider)(nil)
+var (
+	_ push.Provider = (*Provider)(nil)
+	_ push.Prober   = (*Provider)(nil)
+)
 
 // newProvider does not connect.
 func newProvider(project, endpoint string, p *pool, s *source) (*Provider, error) {
@@ -72,6 +76,14 @@ func (p *Provider) Close() {
 func (p *Provider) closeIdle() {
 	p.pool.close()
 	p.source.close()
+}
+
+// Probe implements push.Prober: it has Google give an access token.
+func (p *Provider) Probe(ctx context.Context) error {
+	if _, err := p.source.bearer(ctx); err != nil {
+		return errors.New(noAccess(ctx, err).Detail)
+	}
+	return nil
 }
 
 // Push implements push.Provider. It makes one request to FCM and, when the access

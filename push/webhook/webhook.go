@@ -40,10 +40,13 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math"
+	"net"
 	"net/http"
+	"net/url"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -71,7 +74,10 @@ type Provider struct {
 	closed   atomic.Bool
 }
 
-var _ push.Provider = (*Provider)(nil)
+var (
+	_ push.Provider = (*Provider)(nil)
+	_ push.Prober   = (*Provider)(nil)
+)
 
 // body is what is posted.
 type body struct {
@@ -90,6 +96,24 @@ func (p *Provider) Close() {
 	if p.inFlight.Load() == 0 {
 		p.transport.CloseIdleConnections()
 	}
+}
+
+// Probe implements push.Prober: it opens a connection and asks nothing.
+func (p *Provider) Probe(ctx context.Context) error {
+	u, err := url.Parse(p.url)
+	if err != nil {
+		return errors.New("cannot connect: url is not valid") // the error would quote it
+	}
+	port := u.Port()
+	if port == "" {
+		port = u.Scheme // "https" and "http" name ports too
+	}
+	c, err := p.transport.NewClientConn(ctx, u.Scheme, net.JoinHostPort(u.Hostname(), port))
+	if err != nil {
+		return fmt.Errorf("cannot connect: %s", noAnswer(ctx, err).Detail)
+	}
+	_ = c.Close() // nothing was sent
+	return nil
 }
 
 // Push implements push.Provider. It makes one request; it is sent again only if
