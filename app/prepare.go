@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"reflect"
+	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -42,12 +43,21 @@ type parts struct {
 // reads every file that the configuration names. It returns the apps that the
 // configuration makes; they have not connected to anything and need no Close.
 func Apps(cfg *config.Config) ([]push.App, error) {
+	apps, _, err := Check(cfg)
+	return apps, err
+}
+
+// Check is Apps, and returns the nodes as well, by their ids. Of a configuration
+// that has problems already, every part that has none is looked at, and the error
+// has the problems of all.
+func Check(cfg *config.Config) ([]push.App, map[string]wake.Node, error) {
 	p, err := prepare(cfg, slog.New(slog.DiscardHandler))
-	return p.apps, err
+	return p.apps, p.nodes, err
 }
 
 // prepare builds what the configuration asks for and reports every problem, each
-// with its place in the file.
+// with its place in the file. A part that has a problem already is left out: what
+// its files are for is not known.
 func prepare(cfg *config.Config, log *slog.Logger) (parts, error) {
 	var (
 		p        = parts{nodes: make(map[string]wake.Node, len(cfg.Nodes))}
@@ -56,8 +66,12 @@ func prepare(cfg *config.Config, log *slog.Logger) (parts, error) {
 	for _, line := range cfg.Renamed() {
 		log.Warn("configuration key has another name now", "key", line)
 	}
-	problems.Add("rpc", rpc.Check(cfg.RPC))
-	problems.Add(storeField(cfg), checkStore(cfg, log))
+	if !slices.ContainsFunc([]string{"rpc.token_files", "rpc.cert_file", "rpc.key_file", "rpc.client_ca_file"}, problems.Has) {
+		problems.Add("rpc", rpc.Check(cfg.RPC)) // which reads these
+	}
+	if !problems.Has("store") {
+		problems.Add(storeField(cfg), checkStore(cfg, log))
+	}
 	edges := map[string]string{}
 	for _, n := range cfg.Nodes {
 		if n.SIP != "" {
@@ -65,8 +79,12 @@ func prepare(cfg *config.Config, log *slog.Logger) (parts, error) {
 		}
 	}
 	for i := range cfg.Nodes {
+		field := fmt.Sprintf("nodes[%d]", i)
+		if problems.Has(field) {
+			continue
+		}
 		node, err := newNode(&cfg.Nodes[i], edges, log)
-		problems.Add(fmt.Sprintf("nodes[%d]", i), err)
+		problems.Add(field, err)
 		p.nodes[cfg.Nodes[i].ID] = node
 	}
 	prepareApps(cfg, log, &p, problems)
@@ -81,25 +99,25 @@ func newNode(n *config.Node, edges map[string]string, log *slog.Logger) (wake.No
 }
 
 func prepareApps(cfg *config.Config, log *slog.Logger, p *parts, problems *config.Problems) {
-	for i := range cfg.APNs {
-		apps, err := cfg.APNs[i].Apps(log)
-		problems.Add(fmt.Sprintf("apns[%d]", i), err)
+	add := func(field string, read func(*slog.Logger) ([]push.App, error)) {
+		if problems.Has(field) {
+			return
+		}
+		apps, err := read(log)
+		problems.Add(field, err)
 		p.apps = append(p.apps, apps...)
+	}
+	for i := range cfg.APNs {
+		add(fmt.Sprintf("apns[%d]", i), cfg.APNs[i].Apps)
 	}
 	for i := range cfg.FCM {
-		apps, err := cfg.FCM[i].Apps(log)
-		problems.Add(fmt.Sprintf("fcm[%d]", i), err)
-		p.apps = append(p.apps, apps...)
+		add(fmt.Sprintf("fcm[%d]", i), cfg.FCM[i].Apps)
 	}
 	if cfg.WebPush != nil {
-		apps, err := cfg.WebPush.Apps(log)
-		problems.Add("webpush", err)
-		p.apps = append(p.apps, apps...)
+		add("webpush", cfg.WebPush.Apps)
 	}
 	for i := range cfg.Webhooks {
-		apps, err := cfg.Webhooks[i].Apps(log)
-		problems.Add(fmt.Sprintf("webhooks[%d]", i), err)
-		p.apps = append(p.apps, apps...)
+		add(fmt.Sprintf("webhooks[%d]", i), cfg.Webhooks[i].Apps)
 	}
 	p.apps = push.Found(p.apps, foundApps(cfg.CredentialsDir, log, problems))
 }

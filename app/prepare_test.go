@@ -171,7 +171,7 @@ apns:
 func TestAppsHaveTheirPolicy(t *testing.T) {
 	dir := credentials(t)
 	apps, err := app.Apps(load(t, "fcm: [{credentials_file: "+filepath.Join(dir, "fcmkey.com.a.json")+", policy: {missed_call: true}}]"))
-	if err != nil || len(apps) != 1 || !apps[0].Policy.MissedCall || apps[0].Policy.Cancel != push.CancelUnanswered {
+	if err != nil || len(apps) != 1 || !apps[0].Policy.MissedCall || apps[0].Policy.Cancel != push.CancelPushed {
 		t.Fatalf("%+v, %v", apps, err)
 	}
 	rendered, err := apps[0].Templates.Render("com.a", push.HostileValues())

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"regexp"
+	"slices"
 
 	"github.com/sipwake/sipwake/kamailio"
 	"github.com/sipwake/sipwake/opensips"
@@ -39,12 +40,12 @@ type Config struct {
 	// apns.FromDir and fcm.FromDir. The apps above win over them.
 	CredentialsDir string `yaml:"credentials_dir"`
 
-	source source // of the file, for Problems
+	loaded Problems // what loading the file found, and where it sets what
 }
 
 // Renamed returns a line for each key of the file that has another name now, with
 // its place and the new name. The old one is still read.
-func (c *Config) Renamed() []string { return c.source.renamed }
+func (c *Config) Renamed() []string { return c.loaded.renamed }
 
 // Operations is the listener for metrics and health.
 type Operations struct {
@@ -243,6 +244,14 @@ func (c *Config) validateApps(report func(field, problem string)) {
 	}
 }
 
-// Problems returns an empty collection of problems that knows where in its file
+// Problems returns a collection of the problems that loading the configuration
+// found, none for one that was loaded without an error. It knows where in its file
 // this configuration sets what.
-func (c *Config) Problems() *Problems { return &Problems{source: c.source} }
+func (c *Config) Problems() *Problems {
+	p := c.loaded
+	p.list, p.failed = slices.Clone(p.list), slices.Clone(p.failed)
+	return &p
+}
+
+// places is Problems without any.
+func (c *Config) places() *Problems { return &Problems{source: c.loaded.source} }

@@ -15,7 +15,8 @@ import (
 // Load reads the configuration from the YAML file at path, fills in defaults and
 // validates it. Unknown keys and keys set twice are errors. If the file can be
 // read at all, the error is a *Problems that holds every problem found, none of
-// which quotes a value of the file.
+// which quotes a value of the file; and if it is YAML, the configuration comes
+// beside the error, to be looked through for more problems, and for nothing else.
 func Load(path string) (*Config, error) { return LoadWithCredentials(path, "") }
 
 // LoadWithCredentials is Load for a service that systemd gave credentials: dir is
@@ -28,13 +29,13 @@ func LoadWithCredentials(path, dir string) (*Config, error) {
 	}
 	c := new(Config)
 	p := decode(data, path, dir, c)
-	c.source = p.source
 	c.SetDefaults()
 	c.Validate(p.report)
-	if err := p.Err(); err != nil {
-		return nil, err
+	c.loaded = *p
+	if p.hasFailed("") {
+		return nil, p.Err()
 	}
-	return c, nil
+	return c, p.Err()
 }
 
 // decode fills into, a pointer to a struct with yaml tags, from the YAML document

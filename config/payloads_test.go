@@ -33,7 +33,7 @@ func TestLoadPayloads(t *testing.T) {
 		Unregister: push.UnregisterRemove, Chat: push.ChatAlways, Cancel: push.CancelPushed, MissedCall: true,
 		When: map[push.Kind]push.When{push.Chat: push.WhenLowLoad, push.Call: push.WhenAlways},
 	})
-	f("fcm[0].policy", c.FCM[0].Policy, push.Policy{Unregister: push.UnregisterKeep, Chat: push.ChatNoAnswer, Cancel: push.CancelUnanswered})
+	f("fcm[0].policy", c.FCM[0].Policy, push.Policy{Unregister: push.UnregisterKeep, Chat: push.ChatNoAnswer, Cancel: push.CancelPushed})
 	f("fcm[0].notification", c.FCM[0].Notification, fcm.NotificationCalls)
 	f("credentials_dir", c.CredentialsDir, "/etc/sipwake/credentials")
 }

@@ -19,6 +19,8 @@ type problem struct {
 	line  int // 0: not known
 	field string
 	text  string
+	// checked: it is about the value, and not about how it is written.
+	checked bool
 }
 
 // source tells where in its file a configuration sets what.
@@ -61,6 +63,47 @@ func (p *Problems) Add(field string, err error) {
 	p.report(field, text)
 }
 
+// Has tells whether there is a problem of the field, of one below it, or of one
+// that it is below, other than a key that is not known.
+func (p *Problems) Has(field string) bool {
+	if p.hasFailed(field) {
+		return true
+	}
+	for _, q := range p.list {
+		if q.checked && (within(q.field, field) || within(field, q.field)) {
+			return true
+		}
+	}
+	return false
+}
+
+// hasFailed tells whether the field, all around it or some of it could not be
+// decoded.
+func (p *Problems) hasFailed(field string) bool {
+	for _, f := range p.failed {
+		if within(field, f) || field != "" && within(f, field) {
+			return true
+		}
+	}
+	return false
+}
+
+// Lines returns the problems, one a line each, in the order of the file.
+func (p *Problems) Lines() []string {
+	lines := make([]string, len(p.list))
+	for i, q := range p.list {
+		lines[i] = p.name
+		if q.line > 0 {
+			lines[i] += fmt.Sprintf(":%d", q.line)
+		}
+		if q.field != "" {
+			lines[i] += ": " + q.field
+		}
+		lines[i] += ": " + q.text
+	}
+	return lines
+}
+
 // Err returns the problems as an error, nil if there are none.
 func (p *Problems) Err() error {
 	if len(p.list) == 0 {
@@ -70,23 +113,7 @@ func (p *Problems) Err() error {
 }
 
 // Error returns one line per problem.
-func (p *Problems) Error() string {
-	var b strings.Builder
-	for i, q := range p.list {
-		if i > 0 {
-			b.WriteByte('\n')
-		}
-		b.WriteString(p.name)
-		if q.line > 0 {
-			fmt.Fprintf(&b, ":%d", q.line)
-		}
-		if q.field != "" {
-			b.WriteString(": " + q.field)
-		}
-		b.WriteString(": " + q.text)
-	}
-	return b.String()
-}
+func (p *Problems) Error() string { return strings.Join(p.Lines(), "\n") }
 
 // report adds a problem of a field that was decoded. A field that could not be
 // decoded has its problem already: what is wrong with its zero value is noise.
@@ -96,12 +123,14 @@ func (p *Problems) report(field, text string) {
 			return
 		}
 	}
-	p.add(p.lineOf(field), field, text)
+	p.insert(problem{p.lineOf(field), field, text, true})
 }
 
-func (p *Problems) add(line int, field, text string) {
-	text = strings.ReplaceAll(text, "\n", "; ")
-	q := problem{line, field, text}
+// add adds a problem of the file itself.
+func (p *Problems) add(line int, field, text string) { p.insert(problem{line, field, text, false}) }
+
+func (p *Problems) insert(q problem) {
+	q.text = strings.ReplaceAll(q.text, "\n", "; ")
 	// Stable: problems of one line stay in the order in which they were found.
 	i, _ := slices.BinarySearchFunc(p.list, q, func(a, b problem) int {
 		return cmp.Or(cmp.Compare(a.line, b.line), -1)

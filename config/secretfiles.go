@@ -25,7 +25,7 @@ func namesSecret(key string) bool {
 // it holds one. Nil if there is none. A file that cannot be looked at is for
 // others to report.
 func (c *Config) OpenSecrets() error {
-	p := c.Problems()
+	p := c.places()
 	look := func(field, path string) {
 		st, err := os.Stat(path)
 		if err != nil || st.Mode().Perm()&0o007 == 0 || !st.Mode().IsRegular() {
@@ -51,7 +51,7 @@ func (c *Config) OpenSecrets() error {
 		}
 	})
 	if inline != "" {
-		look(inline, c.source.name)
+		look(inline, c.loaded.name)
 	}
 	if c.CredentialsDir != "" {
 		_ = filepath.WalkDir(c.CredentialsDir, func(path string, d fs.DirEntry, err error) error {
@@ -62,6 +62,45 @@ func (c *Config) OpenSecrets() error {
 		})
 	}
 	return p.Err()
+}
+
+// File is one that the configuration names.
+type File struct {
+	Field string // that names it, or the directory that it is in
+	Path  string
+}
+
+// Files lists the files that the service reads, those in its directories included.
+// A directory that cannot be read is left to others to report.
+func (c *Config) Files() []File {
+	files := []File{{"", c.loaded.name}}
+	walkStrings(reflect.ValueOf(c).Elem(), "", func(field string, v reflect.Value) {
+		if v.Kind() != reflect.String || v.String() == "" {
+			return
+		}
+		key := field[strings.LastIndexByte(field, '.')+1:]
+		key, _, _ = strings.Cut(key, "[")
+		switch {
+		case strings.HasSuffix(key, "_file"), strings.HasSuffix(key, "_files"), strings.Contains(field, ".templates."):
+			files = append(files, File{field, v.String()})
+		case key == "templates_dir", key == "credentials_dir":
+			files = append(files, File{field, v.String()})
+			_ = filepath.WalkDir(v.String(), func(path string, d fs.DirEntry, err error) error {
+				if err == nil && !d.IsDir() {
+					files = append(files, File{field, path})
+				}
+				return nil
+			})
+		}
+	})
+	return files
+}
+
+// Place is a text about a field with its place in the file, as Problems have it.
+func (c *Config) Place(field, text string) string {
+	p := c.places()
+	p.report(field, text)
+	return p.Error()
 }
 
 // walkStrings calls f for every string and every secret below v, with its path.
@@ -77,6 +116,10 @@ func walkStrings(v reflect.Value, path string, f func(field string, v reflect.Va
 		}
 	case reflect.String:
 		f(path, v)
+	case reflect.Map:
+		for _, k := range v.MapKeys() {
+			walkStrings(v.MapIndex(k), fmt.Sprintf("%s.%s", path, k), f)
+		}
 	case reflect.Struct:
 		if v.Type() == reflect.TypeFor[secret.Text]() {
 			f(path, v)

@@ -33,6 +33,9 @@ type App struct {
 	Fingerprint string
 	// CredentialExpiry is when key or certificate ends; zero if never.
 	CredentialExpiry time.Time
+	// Doubts are what the service may refuse though everything can be read, in
+	// plain English, for Warnings.
+	Doubts []string
 }
 
 // name is the main package.
@@ -73,9 +76,9 @@ type Limits struct {
 	CallTimeout time.Duration `yaml:"call_timeout"`
 	// Tries bounds the tries of a push that is no call; default 5.
 	Tries int `yaml:"tries"`
-	// BreakerFailures is how many tries in a row must fail with Unavailable or
-	// Timeout until the breaker opens; default 5. A rejected credential opens it
-	// at once.
+	// BreakerFailures is how many pushes in a row must fail with Unavailable or
+	// Timeout until the breaker opens; default 5. Further tries of one push do not
+	// count. A rejected credential opens it at once.
 	BreakerFailures int `yaml:"breaker_failures"`
 	// BreakerPause is how long the open breaker refuses pushes before it lets
 	// one through to see; default 30s.

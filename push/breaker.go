@@ -67,6 +67,9 @@ func (b *breaker) allow() (report func(error), ok bool) {
 // open tells whether every push would be refused now.
 func (b *breaker) open() bool { return b != nil && b.cb.State() == gobreaker.StateOpen }
 
+// probing tells whether the next result opens or closes the breaker.
+func (b *breaker) probing() bool { return b != nil && b.cb.State() == gobreaker.StateHalfOpen }
+
 // state is the word for operators and the value of the metric.
 func (b *breaker) state() (string, float64) {
 	if b == nil {
@@ -76,21 +79,27 @@ func (b *breaker) state() (string, float64) {
 	return s.String(), float64(s)
 }
 
-// verdict is what a try that ended with the reason tells the breaker. budget is
-// the time that the try had: running out of less than a second says little.
-func verdict(reason Reason, budget time.Duration, limits Limits) error {
-	switch reason {
-	case Credential:
-		return errRejected
-	case Unavailable:
-		return errFailing
+// verdict is what a try that ended with the reply tells the breaker. budget is
+// the time that the try had: running out of less than a second says little. An
+// answer about one push, token, platform or connection shows that the service
+// works and knows us.
+func verdict(reply *Reply, budget time.Duration, limits Limits) error {
+	switch reply.Reason {
+	case Accepted, TokenDead, TokenBad, Credential, BadRequest, Unavailable:
 	case Timeout:
 		if budget < min(time.Second, limits.Timeout) {
 			return errNothing
 		}
-		return errFailing
-	case Accepted, TokenDead, TokenBad, BadRequest:
-		return nil
+	default: // Throttled, or not sent at all
+		return errNothing
 	}
-	return errNothing // Throttled
+	switch reply.about() {
+	case AboutCredential:
+		return errRejected
+	case AboutService:
+		return errFailing
+	case AboutConnection:
+		return errNothing
+	}
+	return nil
 }

@@ -108,7 +108,7 @@ func (d *Dispatcher) queueFor(a App, old *queue) *queue {
 	if a.Templates == nil {
 		a.Templates = DefaultTemplates(a.Provider)
 	}
-	a.Policy.SetDefaults()
+	a.Policy.SetDefaults(a.Provider)
 	if old != nil && old.Fingerprint == a.Fingerprint && a.Fingerprint != "" {
 		old.templates.Store(a.Templates)
 		old.policy.Store(&a.Policy)
@@ -201,7 +201,7 @@ func (d *Dispatcher) Policy(provider pnparam.Provider, app string, env pnparam.E
 		return *q.policy.Load()
 	}
 	var p Policy
-	p.SetDefaults()
+	p.SetDefaults(provider)
 	return p
 }
 

@@ -43,30 +43,41 @@ func Found(apps, found []App) []App {
 const expirySoon = 30 * 24 * time.Hour
 
 // Warnings says in plain English what an administrator should look after in apps
-// that work, each thing once: certificates that have ended or soon will.
+// that can be used, each thing once: their Doubts, and certificates that have ended
+// or soon will.
 func Warnings(apps []App, now time.Time) []string {
 	var list []string
 	for i := range apps {
 		a := &apps[i]
-		left := a.CredentialExpiry.Sub(now)
-		if a.CredentialExpiry.IsZero() || left > expirySoon {
-			continue
+		doubts := a.Doubts
+		if text := expiry(a.CredentialExpiry, now); text != "" {
+			doubts = append(slices.Clone(doubts), "the certificate "+text)
 		}
-		text := fmt.Sprintf("%s app %q: the certificate ", a.Provider, cmp.Or(a.name(), "-"))
-		day := a.CredentialExpiry.UTC().Format(time.DateOnly)
-		switch days := int(left / (24 * time.Hour)); {
-		case left <= 0:
-			text += "expired on " + day
-		case days == 0:
-			text += "expires within a day, on " + day
-		case days == 1:
-			text += "expires in 1 day, on " + day
-		default:
-			text += fmt.Sprintf("expires in %d days, on %s", days, day)
-		}
-		if !slices.Contains(list, text) { // an app has it once for each environment
-			list = append(list, text)
+		for _, doubt := range doubts {
+			text := fmt.Sprintf("%s app %q: %s", a.Provider, cmp.Or(a.name(), "-"), doubt)
+			if !slices.Contains(list, text) { // an app has it once for each environment
+				list = append(list, text)
+			}
 		}
 	}
 	return list
+}
+
+// expiry says that a credential has ended or soon will, or nothing.
+func expiry(ends, now time.Time) string {
+	left := ends.Sub(now)
+	if ends.IsZero() || left > expirySoon {
+		return ""
+	}
+	day := ends.UTC().Format(time.DateOnly)
+	switch days := int(left / (24 * time.Hour)); {
+	case left <= 0:
+		return "expired on " + day
+	case days == 0:
+		return "expires within a day, on " + day
+	case days == 1:
+		return "expires in 1 day, on " + day
+	default:
+		return fmt.Sprintf("expires in %d days, on %s", days, day)
+	}
 }

@@ -2,6 +2,7 @@ package push_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -53,5 +54,13 @@ func TestWarnings(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestWarningsHaveDoubts(t *testing.T) {
+	doubt := push.App{Provider: pnparam.APNs, Packages: []string{"com.a"}, Doubts: []string{"x is odd", "y is odd"}}
+	got := push.Warnings([]push.App{doubt, doubt}, time.Now())
+	if want := []string{`apns app "com.a": x is odd`, `apns app "com.a": y is odd`}; !slices.Equal(got, want) {
+		t.Errorf("%q", got)
 	}
 }

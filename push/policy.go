@@ -1,6 +1,10 @@
 package push
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/sipwake/sipwake/pnparam"
+)
 
 // Policy says when an app's devices are pushed and what a binding lives through.
 type Policy struct {
@@ -14,7 +18,8 @@ type Policy struct {
 	// take it. Default ChatNoAnswer.
 	Chat ChatRule `yaml:"chat"`
 	// Cancel says when a device that was pushed for a call is told that the call
-	// is over. Default CancelUnanswered.
+	// is over. Default CancelUnanswered; with FCM, where the push itself shows the
+	// call, CancelPushed.
 	Cancel CancelRule `yaml:"cancel"`
 	// MissedCall also sends a notification that a person sees when a call was
 	// not answered.
@@ -62,9 +67,12 @@ const (
 	ChatAlways   ChatRule = "always"
 )
 
-// SetDefaults fills what is not set.
-func (p *Policy) SetDefaults() {
+// SetDefaults fills what is not set with the defaults for a provider.
+func (p *Policy) SetDefaults(provider pnparam.Provider) {
 	setDefault(&p.Unregister, UnregisterKeep)
+	if provider == pnparam.FCM {
+		setDefault(&p.Cancel, CancelPushed)
+	}
 	setDefault(&p.Cancel, CancelUnanswered)
 	setDefault(&p.Chat, ChatNoAnswer)
 }
@@ -106,16 +114,21 @@ func known(k Kind) bool {
 	return false
 }
 
-// Allows tells whether a push of the kind is sent at a load level (0 low to 4
-// extreme). Overload begins at level 3; calls go on until their queue is full.
-func (p Policy) Allows(k Kind, level int) bool {
+// Refusal is why a push of the kind is not sent at a load level (0 low to 4
+// extreme): Denied if it never is, ByPolicy if it is at a lower level; empty if it
+// is sent. Overload begins at level 3; calls go on until their queue is full.
+func (p Policy) Refusal(k Kind, level int) Reason {
+	allowed := k == Call || level < 3
 	switch p.When[k] {
 	case WhenNever:
-		return false
+		return Denied
 	case WhenLowLoad:
-		return level <= 1
+		allowed = level <= 1
 	case WhenAlways:
-		return true
+		allowed = true
 	}
-	return k == Call || level < 3
+	if !allowed {
+		return ByPolicy
+	}
+	return ""
 }

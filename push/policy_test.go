@@ -9,6 +9,23 @@ import (
 	"github.com/sipwake/sipwake/push"
 )
 
+// A cancel push follows an FCM push also when another device answered: there the
+// push itself shows the call.
+func TestPolicyDefaultOfCancel(t *testing.T) {
+	f := func(p pnparam.Provider, want push.CancelRule) {
+		t.Helper()
+		r := newRig(t, push.App{Provider: p, Packages: []string{"com.a"}, Client: answers(push.Accepted)})
+		defer r.stop()
+		if got := r.Policy(p, "com.a", "").Cancel; got != want {
+			t.Errorf("%s: %s", p, got)
+		}
+	}
+	f(pnparam.FCM, push.CancelPushed)
+	f(pnparam.APNs, push.CancelUnanswered)
+	f(pnparam.WebPush, push.CancelUnanswered)
+	f("hms", push.CancelUnanswered)
+}
+
 func TestPolicyAllows(t *testing.T) {
 	f := func(when push.When, k push.Kind, want string) {
 		t.Helper()
@@ -16,12 +33,15 @@ func TestPolicyAllows(t *testing.T) {
 		if when != "" {
 			p.When = map[push.Kind]push.When{k: when}
 		}
-		p.SetDefaults()
+		p.SetDefaults(pnparam.FCM)
 		p.Validate(func(field, problem string) { t.Errorf("%s: %s", field, problem) })
 		got := ""
 		for level := range 5 {
-			if p.Allows(k, level) {
+			switch reason := p.Refusal(k, level); {
+			case reason == "":
 				got += string(rune('0' + level))
+			case (reason == push.Denied) != (when == push.WhenNever), reason != push.Denied && reason != push.ByPolicy:
+				t.Errorf("%q %s at level %d: %s", when, k, level, reason)
 			}
 		}
 		if got != want {
@@ -44,7 +64,7 @@ func TestPolicyAllows(t *testing.T) {
 func TestPolicyValidate(t *testing.T) {
 	f := func(p push.Policy, want ...string) {
 		t.Helper()
-		p.SetDefaults()
+		p.SetDefaults(pnparam.FCM)
 		var got []string
 		p.Validate(func(field, problem string) { got = append(got, field+": "+problem) })
 		if diff := cmp.Diff(want, got); diff != "" {

@@ -94,6 +94,14 @@ type Provider interface {
 	Close()
 }
 
+// Prober is a Provider that can be tried without pushing anybody.
+type Prober interface {
+	// Probe connects to the service and, where that can be seen without a push,
+	// has the service look at the credential. It returns by the time ctx ends. The
+	// error has no secret.
+	Probe(ctx context.Context) error
+}
+
 // Notification is one push as a Provider gets it.
 type Notification struct {
 	Kind    Kind
@@ -115,6 +123,9 @@ type Notification struct {
 // Reply is a service's answer to one try.
 type Reply struct {
 	Reason Reason
+	// About is whom it concerns beside this push; empty means what the Reason
+	// usually does.
+	About About
 	// Detail is the service's own word for it, such as "BadDeviceToken"; never
 	// a token, at most 200 bytes.
 	Detail string
@@ -145,13 +156,14 @@ const (
 	NoApp       Reason = "no_app"       // no app is configured for this address
 	NoToken     Reason = "no_token"     // the device has no token that may be used for this kind
 	ShutDown    Reason = "shut_down"    // sipwake is stopping
-	ByPolicy    Reason = "policy"       // the app's policy or the client does not want this kind, or not at this load
+	ByPolicy    Reason = "policy"       // the app's policy does not want this kind at this load
+	Denied      Reason = "denied"       // the user or the app's policy never wants this kind on this device
 )
 
 // Reasons lists every Reason, in the order of the constants.
 func Reasons() []Reason {
 	return []Reason{Accepted, TokenDead, TokenBad, Credential, BadRequest, Throttled, Unavailable,
-		Timeout, Expired, Dropped, QueueFull, BreakerOpen, NoApp, NoToken, ShutDown, ByPolicy}
+		Timeout, Expired, Dropped, QueueFull, BreakerOpen, NoApp, NoToken, ShutDown, ByPolicy, Denied}
 }
 
 // Retryable tells whether another try can end better.

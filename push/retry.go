@@ -2,6 +2,7 @@ package push
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"strings"
 	"time"
@@ -137,5 +138,14 @@ func (q *queue) try(j *job, report func(error)) {
 		report(errNothing)
 		return
 	}
-	report(verdict(j.reply.Reason, limit, q.Limits))
+	v := verdict(&j.reply, limit, q.Limits)
+	if errors.Is(v, errFailing) {
+		// The service may fail at this token only, and then its many tries must not
+		// stop the others. A probe is to say what it found.
+		if j.failed && !q.breaker.probing() {
+			v = errNothing
+		}
+		j.failed = true
+	}
+	report(v)
 }

@@ -310,6 +310,30 @@ func TestBreakerStaysClosed(t *testing.T) {
 	})
 }
 
+// One push, to a token that the service fails at, does not open the breaker by its
+// many tries; the next pushes that fail do.
+func TestOnePushDoesNotOpenTheBreaker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, fcmApp(answers(push.Unavailable), func(a *push.App) {
+			a.Limits = push.Limits{Tries: 20, BreakerFailures: 3}
+		}))
+		defer r.stop()
+		send := func() push.Outcome {
+			req := request(push.Chat)
+			req.Deadline = time.Now().Add(time.Hour)
+			return r.send(req)
+		}
+		for range 2 {
+			if o := send(); o.Reason != push.Unavailable || o.Tries != 20 || r.Apps()[0].Breaker != "closed" {
+				t.Fatalf("breaker %s after %+v", r.Apps()[0].Breaker, o)
+			}
+		}
+		if o := send(); o.Tries != 1 || r.Apps()[0].Breaker != "open" {
+			t.Errorf("breaker %s after %+v", r.Apps()[0].Breaker, o)
+		}
+	})
+}
+
 // A push that waited for another try and finds the breaker open ends with what
 // its own try ended with.
 func TestRetryMeetsOpenBreaker(t *testing.T) {

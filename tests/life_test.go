@@ -222,6 +222,21 @@ func TestFeatureC3Cancel(t *testing.T) {
 		{"unanswered", "cancelled", true}, {"unanswered", "timeout", true}, {"unanswered", "answered", false},
 		{"pushed", "answered", true}, {"never", "cancelled", false}, {"always", "answered", true},
 	}
+	// What is not set: an Android phone shows the call by itself, and so is told.
+	t.Run("default answered", func(t *testing.T) {
+		r := newRig(t, rigOptions{})
+		r.asleep("bob@example.com", twoTokens("bob", apnsToken(1), apnsToken(2)))
+		r.asleep("bob@example.com", fcmContact("bob", "fcm-token-bob-1"))
+		r.startWake("bob@example.com", "1-1", nil)
+		eventually(t, "both accepted", func() bool { return strings.Count(r.trace("bob@example.com"), "accepted") == 2 })
+		r.endWake("bob@example.com", "1-1", "answered")
+		eventually(t, "cancel through FCM", func() bool { return r.fcmKinds("2") == 1 })
+		stop(t, r.app)
+		if n := r.pushes(apnsToken(2)); n != 0 {
+			t.Errorf("%d cancel pushes through APNs", n)
+		}
+		r.start()
+	})
 	for _, c := range cases {
 		t.Run(c.rule+" "+c.reason, func(t *testing.T) {
 			policy := "    policy: {cancel: " + c.rule + "}"

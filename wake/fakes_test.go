@@ -56,7 +56,7 @@ func inBubble(t *testing.T, change func(*wake.Config), f func(r *rig)) {
 func newRig(t *testing.T, change func(*wake.Config), s *memory) *rig {
 	r := &rig{t: t, store: s, node: &node{answer: wake.SignalAdded}, pusher: &pusher{}, others: &others{}, traces: trace.NewLog(100),
 		log: &bytes.Buffer{}, registry: prometheus.NewRegistry()}
-	r.pusher.policy.SetDefaults()
+	r.pusher.policy.SetDefaults(pnparam.APNs)
 	if change != nil {
 		change(&r.config)
 	}

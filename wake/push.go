@@ -57,7 +57,7 @@ func (s *Service) pushForCall(cl *call, b Binding) attempt {
 	req, reason := s.request(&p)
 	if reason != "" {
 		s.pushed(cl, &b, push.Outcome{Reason: reason})
-		if reason == push.ByPolicy && s.level() >= overload {
+		if reason == push.ByPolicy {
 			return pushShed
 		}
 		return pushRefused
@@ -116,11 +116,9 @@ func (s *Service) request(p *DevicePush) (push.Request, push.Reason) {
 	case req.Token.Empty():
 		return req, push.NoToken
 	case denied(a.Denied, p.Kind):
-		return req, push.ByPolicy
-	case !s.policy(&p.Binding).Allows(p.Kind, int(s.level())):
-		return req, push.ByPolicy
+		return req, push.Denied
 	}
-	return req, ""
+	return req, s.policy(&p.Binding).Refusal(p.Kind, int(s.level()))
 }
 
 // denied reports whether the client does not want pushes of a kind.

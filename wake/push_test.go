@@ -160,7 +160,7 @@ func TestPush(t *testing.T) {
 		f(phone("1"), push.Custom, push.Accepted)
 		f(onlyVoIP("1"), push.Custom, push.NoToken)
 		r.pusher.policy.When = map[push.Kind]push.When{push.Custom: push.WhenNever}
-		f(phone("1"), push.Custom, push.ByPolicy)
+		f(phone("1"), push.Custom, push.Denied)
 		if !r.service.Serves(wake.Binding{}) || r.service.SendTTL() != time.Hour {
 			t.Error("what the outbox asks is wrong")
 		}

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -8,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sipwake/sipwake/app"
+	"github.com/sipwake/sipwake/config"
 	"github.com/sipwake/sipwake/push"
 )
 
@@ -15,44 +19,139 @@ type checkCmd struct {
 	File   string `arg:"" optional:"" help:"Configuration file; instead of --config." type:"path"`
 	Config string `short:"c" default:"${config}" help:"Configuration file (${default})." type:"path"`
 
-	Templates bool `help:"Print every payload, filled with sample data."`
+	Templates bool   `xor:"output" help:"Print every payload, filled with sample data."`
+	JSON      bool   `name:"json" xor:"output" help:"Print what was found as JSON."`
+	Online    bool   `help:"Also try each node and its secret, and connect to the push services. Nobody is pushed."`
+	User      string `default:"sipwake" help:"When run as root: the user that must be able to read the files (${default})."`
 }
 
 // Run loads the configuration as serve does, up to but not including the store
-// and the listeners, and fills in every payload template. What is in order but
-// will not be for long is a warning.
+// and the listeners, and fills in every payload template. All that is wrong is an
+// error; what is in order but may be refused, or will not last, is a warning.
 func (c *checkCmd) Run() error {
 	if c.File == "" {
 		c.File = c.Config
 	}
-	cfg, err := loadConfig(c.File)
-	if err != nil {
-		return err
+	r := &checked{File: c.File}
+	cfg, err := config.LoadWithCredentials(c.File, credentialsDir())
+	if cfg == nil {
+		r.fail(err)
+	} else {
+		c.look(r, cfg)
 	}
-	apps, err := app.Apps(cfg)
-	if err != nil {
-		return err
+	r.OK = len(r.Errors) == 0
+	if c.JSON {
+		return r.json(os.Stdout)
 	}
+	for _, w := range r.Warnings {
+		fmt.Fprintln(os.Stderr, "warning:", w)
+	}
+	if !r.OK {
+		return errors.New(strings.Join(r.Errors, "\n"))
+	}
+	r.text(os.Stdout)
+	fmt.Printf("%s: ok\n", c.File)
+	return nil
+}
+
+// look fills in what the configuration makes.
+func (c *checkCmd) look(r *checked, cfg *config.Config) {
+	apps, nodes, err := app.Check(cfg)
+	r.fail(err)
 	out := io.Discard
-	if c.Templates {
+	if c.Templates && err == nil {
 		out = os.Stdout
 	}
 	for i := range apps {
-		if err := new(templatesCmd).print(out, &apps[i]); err != nil {
-			return err
+		r.fail(new(templatesCmd).print(out, &apps[i]))
+	}
+	r.Warnings = append(cfg.Renamed(), push.Warnings(apps, time.Now())...)
+	if problems := (*config.Problems)(nil); errors.As(cfg.OpenSecrets(), &problems) {
+		r.Warnings = append(r.Warnings, problems.Lines()...)
+	}
+	if service, ok := lookupAccount(c.User); ok && os.Geteuid() == 0 {
+		r.User = service.name
+		r.Warnings = append(r.Warnings, unreadableFiles(cfg, service)...)
+	}
+	r.list(cfg, apps)
+	if c.Online && len(r.Errors) == 0 {
+		probe(r, nodes, apps)
+	}
+	for i := range apps {
+		apps[i].Client.Close()
+	}
+}
+
+// fail notes an error, each problem of several by itself.
+func (r *checked) fail(err error) {
+	problems := (*config.Problems)(nil)
+	switch {
+	case errors.As(err, &problems):
+		r.Errors = append(r.Errors, problems.Lines()...)
+	case err != nil:
+		r.Errors = append(r.Errors, err.Error())
+	}
+}
+
+// probePatience is how long one try over the network may take.
+const probePatience = 10 * time.Second
+
+// prober is a node that can be tried.
+type prober interface {
+	Probe(ctx context.Context) error
+}
+
+// probe tries, all at once, what can be tried over the network.
+func probe[N any](r *checked, nodes map[string]N, apps []push.App) {
+	type result struct {
+		what string
+		to   *string
+		err  error
+	}
+	results := make(chan result)
+	tries := 0
+	try := func(what string, to *string, p prober, ok bool) {
+		if !ok {
+			*to = "cannot be tried"
+			return
+		}
+		tries++
+		go func() {
+			ctx, cancel := context.WithTimeout(context.Background(), probePatience)
+			defer cancel()
+			results <- result{what, to, p.Probe(ctx)}
+		}()
+	}
+	for i := range r.Nodes {
+		n := &r.Nodes[i]
+		p, ok := any(nodes[n.ID]).(prober)
+		try("node "+n.ID, &n.Online, p, ok)
+	}
+	for i := range r.Apps {
+		a := &r.Apps[i]
+		p, ok := apps[i].Client.(prober)
+		try(strings.TrimSpace(fmt.Sprintf("%s %s %s", a.Provider, a.name(), a.Environment)), &a.Online, p, ok)
+	}
+	for range tries {
+		switch got := <-results; {
+		case got.err != nil:
+			*got.to = "failed"
+			r.Errors = append(r.Errors, fmt.Sprintf("%s: %v", got.what, got.err))
+		default:
+			*got.to = "ok"
 		}
 	}
-	for _, line := range cfg.Renamed() {
-		fmt.Fprintln(os.Stderr, "warning:", line)
+}
+
+// json prints the report, and returns an error if there are problems.
+func (r *checked) json(w io.Writer) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	if err := e.Encode(r); err != nil {
+		return fmt.Errorf("cannot print: %w", err)
 	}
-	for _, w := range push.Warnings(apps, time.Now()) {
-		fmt.Fprintln(os.Stderr, "warning:", w)
+	if !r.OK {
+		return fmt.Errorf("%s has %d problems", r.File, len(r.Errors))
 	}
-	if err := cfg.OpenSecrets(); err != nil {
-		for line := range strings.Lines(err.Error()) {
-			fmt.Fprintln(os.Stderr, "warning:", strings.TrimSuffix(line, "\n"))
-		}
-	}
-	fmt.Printf("%s: ok\n", c.File)
 	return nil
 }

@@ -31,7 +31,7 @@ func TestCheckBroken(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, args := range [][]string{{"check", name}, {"serve", "--config", name}} {
+			for _, args := range [][]string{{"check", nobody, name}, {"serve", "--config", name}} {
 				stdout, stderr, status := sipwake(t, dir, args...)
 				if d := cmp.Diff("sipwake: "+string(want), stderr); d != "" {
 					t.Errorf("%s: want -, got +:\n%s", args[0], d)
@@ -59,13 +59,23 @@ func TestCheckGood(t *testing.T) {
 	dir := t.TempDir()
 	keys(t, dir)
 	write(t, dir, "sipwake.yml", []byte(good("127.0.0.1:8060", "127.0.0.1:8061")))
+	const want = `apns   com.example.phone  production (default)
+apns   com.example.phone  sandbox
+fcm    example-phone
+node   sip1               kamailio, http://127.0.0.1:5060
+store  local              sipwake.db
+sipwake.yml: ok
+`
 	for _, args := range [][]string{{"check", "sipwake.yml"}, {"check", "--config", "sipwake.yml"}} {
-		stdout, stderr, status := sipwake(t, dir, args...)
-		if stdout != "sipwake.yml: ok\n" || stderr != "" || status != 0 {
-			t.Errorf("%v: status %d: %s%s", args, status, stdout, stderr)
+		stdout, stderr, status := sipwake(t, dir, append(args, nobody)...)
+		if d := cmp.Diff(want, stdout); d != "" || stderr != "" || status != 0 {
+			t.Errorf("%v: status %d: %s%s", args, status, d, stderr)
 		}
 	}
 }
+
+// nobody is a user that does not exist, so that files are not looked at for one.
+const nobody = "--user=there-is-no-such-user"
 
 // good is a configuration with one of each, whose files are those of keys.
 func good(rpc, operations string) string {
@@ -121,8 +131,8 @@ func TestCheckOpenSecrets(t *testing.T) {
 	write(t, dir, "long.secret", []byte("a-secret-of-a-webhook"))
 	check := func(want string) {
 		t.Helper()
-		stdout, stderr, status := sipwake(t, dir, "check", "sipwake.yml")
-		if stdout != "sipwake.yml: ok\n" || stderr != want || status != 0 {
+		stdout, stderr, status := sipwake(t, dir, "check", nobody, "sipwake.yml")
+		if !strings.HasSuffix(stdout, "\nsipwake.yml: ok\n") || stderr != want || status != 0 {
 			t.Errorf("status %d: %s\nwant %s, got\n%s", status, stdout, want, stderr)
 		}
 	}

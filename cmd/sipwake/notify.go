@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sipwake/sipwake/app"
 	"github.com/sipwake/sipwake/config"
 )
 
@@ -112,14 +113,27 @@ func (n *notifier) watch(ctx context.Context, interval time.Duration, alive func
 // while it runs: so that root's `sipwake check` and `sipwake trace` find them.
 const unitCredentials = "/run/credentials/sipwake.service"
 
-// loadConfig loads the configuration of the service, with the credentials that
-// systemd has for it.
-func loadConfig(path string) (*config.Config, error) {
+// credentialsDir is where systemd keeps the credentials of the service, "" if it
+// has none.
+func credentialsDir() string {
 	dir := os.Getenv("CREDENTIALS_DIRECTORY")
 	if dir == "" {
 		if info, err := os.Stat(unitCredentials); err == nil && info.IsDir() {
 			dir = unitCredentials
 		}
 	}
-	return config.LoadWithCredentials(path, dir)
+	return dir
+}
+
+// loadConfig loads the configuration of the service, with the credentials that
+// systemd has for it.
+func loadConfig(path string) (*config.Config, error) {
+	cfg, err := config.LoadWithCredentials(path, credentialsDir())
+	if err != nil && cfg != nil {
+		_, err = app.Apps(cfg) // the problems of the files that it names, too
+	}
+	if err != nil {
+		return nil, err
+	}
+	return cfg, nil
 }

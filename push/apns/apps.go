@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sipwake/sipwake/pnparam"
@@ -57,6 +58,7 @@ func (c *Config) Apps(log *slog.Logger) ([]push.App, error) {
 			Policy:           c.Policy,
 			Fingerprint:      cred.fingerprint,
 			CredentialExpiry: cred.expires,
+			Doubts:           c.doubts(cred),
 		})
 	}
 	return apps, nil
@@ -67,6 +69,7 @@ type credential struct {
 	signer       *signer // nil with a certificate
 	environments []pnparam.Environment
 	expires      time.Time
+	topics       []string // of the certificate, if it has any
 	fingerprint  string
 }
 
@@ -143,11 +146,29 @@ func (c *Config) useCertificate(cred *credential, log *slog.Logger) ([]byte, err
 	cred.tls.MaxVersion = tls.VersionTLS12
 	cred.environments = certificateEnvironments(cert.Leaf)
 	cred.expires = cert.Leaf.NotAfter
+	cred.topics = certificateTopics(cert.Leaf)
 	// Other apps must not go down with this one: its pushes will fail, and say so.
 	if time.Now().After(cred.expires) {
 		log.Error("certificate has expired", "app", c.BundleID, "file", c.CertificateFile, "expired", cred.expires)
 	}
 	return contents, nil
+}
+
+// doubts are what Apple is known to refuse.
+func (c *Config) doubts(cred *credential) []string {
+	var list []string
+	if cred.signer != nil {
+		for _, id := range []struct{ field, value string }{{"team_id", c.TeamID}, {"key_id", c.KeyID}} {
+			if len(id.value) != appleIDLength {
+				list = append(list, fmt.Sprintf("%s has %d characters, those of Apple have %d", id.field, len(id.value), appleIDLength))
+			}
+		}
+	}
+	if len(cred.topics) > 0 && !slices.Contains(cred.topics, c.Topic) && !slices.Contains(cred.topics, c.Topic+".voip") {
+		list = append(list, fmt.Sprintf("certificate_file %q is for %q, and not for %q",
+			c.CertificateFile, strings.TrimSuffix(cred.topics[0], ".voip"), c.Topic))
+	}
+	return list
 }
 
 // readField reads a file that the configuration names.

@@ -70,7 +70,7 @@ func (c *Config) SetDefaults() {
 		c.Connections = 2
 	}
 	c.Limits.SetDefaults()
-	c.Policy.SetDefaults()
+	c.Policy.SetDefaults(pnparam.APNs)
 }
 
 // Validate reports every problem that shows without reading files. Call
@@ -126,6 +126,9 @@ func checkBundle(report func(field, problem string), field, s string) {
 		report(field, `must be without ".voip", which is added where it is needed`)
 	}
 }
+
+// appleIDLength is that of team IDs and key IDs.
+const appleIDLength = 10
 
 const (
 	letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"

@@ -212,3 +212,36 @@ func TestFingerprint(t *testing.T) {
 		t.Error("the key is not in the fingerprint")
 	}
 }
+
+// What Apple will refuse is said, with both names.
+func TestDoubts(t *testing.T) {
+	sim, c := start(t, apnssim.Options{})
+	f := func(change func(*apns.Config), want ...string) {
+		t.Helper()
+		c := *c
+		change(&c)
+		for env, a := range apps(t, &c) {
+			if d := cmp.Diff(want, a.Doubts); d != "" {
+				t.Errorf("%s: %s", env, d)
+			}
+		}
+	}
+	f(func(*apns.Config) {})
+	f(func(c *apns.Config) { c.TeamID, c.KeyID = "TEAM", "KEY12345678" },
+		"team_id has 4 characters, those of Apple have 10", "key_id has 11 characters, those of Apple have 10")
+	certificate := func(topics ...string) (file string, use func(*apns.Config)) {
+		t.Helper()
+		_, file, err := sim.MakeCertificate(t.TempDir(), apnssim.Certificate{BundleID: topics[0], Topics: topics[1:]})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return file, func(c *apns.Config) { c.TeamID, c.KeyID, c.KeyFile, c.CertificateFile = "", "", "", file }
+	}
+	for _, topics := range [][]string{{bundle}, {bundle + ".voip"}, {"org.example.other", "org.example.other.voip", bundle}} {
+		_, use := certificate(topics...)
+		f(use)
+	}
+	file, use := certificate("org.example.other.voip", "org.example.other")
+	f(use, `certificate_file "`+file+`" is for "org.example.other", and not for "org.example.phone"`)
+	f(func(c *apns.Config) { use(c); c.Topic = "org.example.other" })
+}

@@ -140,6 +140,44 @@ func parsePEMKey(block *pem.Block, password string) (any, error) {
 	return nil, fmt.Errorf("holds a damaged private key (PEM block is %s)", block.Type)
 }
 
+// certificateTopics are the topics that Apple wrote into a push certificate: the
+// user ID of its subject, and those of an extension. Nil if there are none, as in a
+// certificate of a lab's own CA.
+func certificateTopics(leaf *x509.Certificate) []string {
+	var (
+		userID    = asn1.ObjectIdentifier{0, 9, 2342, 19200300, 100, 1, 1}
+		extension = asn1.ObjectIdentifier{1, 2, 840, 113635, 100, 6, 3, 6}
+		topics    []string
+	)
+	for _, name := range leaf.Subject.Names {
+		if text, ok := name.Value.(string); ok && name.Type.Equal(userID) {
+			topics = append(topics, text)
+		}
+	}
+	for _, ext := range leaf.Extensions {
+		if ext.Id.Equal(extension) {
+			topics = append(topics, utf8Strings(ext.Value)...)
+		}
+	}
+	return topics
+}
+
+// utf8Strings returns those in the sequence: topics, each followed by what it is
+// for, in a sequence of its own.
+func utf8Strings(der []byte) []string {
+	var sequence []asn1.RawValue
+	if rest, err := asn1.Unmarshal(der, &sequence); err != nil || len(rest) > 0 {
+		return nil
+	}
+	var list []string
+	for _, v := range sequence {
+		if v.Class == asn1.ClassUniversal && v.Tag == asn1.TagUTF8String {
+			list = append(list, string(v.Bytes))
+		}
+	}
+	return list
+}
+
 // certificateEnvironments tells from Apple's extensions for which environments
 // a push certificate is good. A certificate without them, from a lab's own CA,
 // is good for both.

@@ -129,8 +129,9 @@ func (ls *lanes) close() {
 }
 
 // roundTrip sends one request, by another connection if the first one certainly
-// did not process it, and hands the answer to read before it lets go.
-func (l *lane) roundTrip(req *http.Request, body func(*http.Request), read func(*http.Response)) error {
+// did not process it, and hands the answer to read before it lets go. When read
+// is false, the connection is good for no other push.
+func (l *lane) roundTrip(req *http.Request, body func(*http.Request), read func(*http.Response) bool) error {
 	l.inFlight.Add(1)
 	defer l.inFlight.Add(-1)
 	const tries = 3
@@ -148,7 +149,9 @@ func (l *lane) roundTrip(req *http.Request, body func(*http.Request), read func(
 			if resp.StatusCode >= http.StatusInternalServerError {
 				l.passOver()
 			}
-			read(resp)
+			if !read(resp) {
+				l.retire(c)
+			}
 			_ = resp.Body.Close() // only ever read from
 			l.release(c)
 			return nil

@@ -14,6 +14,7 @@ import (
 	"crypto/tls"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -37,20 +38,24 @@ const (
 // Provider pushes to one APNs environment with one credential for one topic. It
 // never changes after it is made.
 type Provider struct {
-	client *apns2.Client
-	lanes  *lanes
-	signer *signer // nil with a certificate
-	topic  string
+	client  *apns2.Client
+	lanes   *lanes
+	signer  *signer // nil with a certificate
+	topic   string
+	answers push.Answers
 
 	inFlight atomic.Int64
 	closed   atomic.Bool
 }
 
-var _ push.Provider = (*Provider)(nil)
+var (
+	_ push.Provider = (*Provider)(nil)
+	_ push.Prober   = (*Provider)(nil)
+)
 
 // newProvider does not connect. A nil s means that config holds a certificate.
 func newProvider(endpoint *url.URL, config *tls.Config, connections int, s *signer, topic string) *Provider {
-	p := &Provider{lanes: newLanes(endpoint, config, connections), signer: s, topic: topic}
+	p := &Provider{lanes: newLanes(endpoint, config, connections), signer: s, topic: topic, answers: push.NewAnswers(Answers())}
 	p.client = &apns2.Client{
 		Host: "https://" + endpoint.Host,
 		HTTPClient: &http.Client{
@@ -69,9 +74,21 @@ func (p *Provider) Close() {
 	}
 }
 
+// Probe implements push.Prober: it opens a connection, in which Apple sees a
+// certificate, but no key.
+func (p *Provider) Probe(ctx context.Context) error {
+	l := p.lanes.pick()
+	c, err := l.acquire(ctx)
+	if err != nil {
+		return fmt.Errorf("cannot connect to APNs: %w", err)
+	}
+	l.release(c)
+	return nil
+}
+
 // Push implements push.Provider. It makes one request, and a second one only if
-// Apple says that the provider token is expired or that it did not process the
-// first. A voip token is refused for any kind but a call: iOS kills an app that
+// Apple says that the provider token is expired, that it wants another connection
+// or that it did not process the first. A voip token is refused for any kind but a call: iOS kills an app that
 // gets a voip push and has no call to report, and then stops waking it.
 func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
 	p.inFlight.Add(1)
@@ -97,19 +114,29 @@ func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
 		if x.status == 0 {
 			return p.noAnswer(ctx, x, err, n.Token.Reveal())
 		}
-		a := x.parse()
-		if p.signer != nil {
-			switch a.Reason {
-			case apns2.ReasonExpiredProviderToken, apns2.ReasonMissingProviderToken:
-				if try == 1 && ctx.Err() == nil && p.signer.resign(x.bearer) {
-					continue
-				}
-			case apns2.ReasonTooManyProviderTokenUpdates:
-				p.signer.keepPrevious(x.bearer)
-			}
+		if again := p.heed(x); again && try == 1 && ctx.Err() == nil {
+			continue
 		}
-		return a.reply(x)
+		return x.answer.reply(x, p.answers)
 	}
+}
+
+// heed does what the answer asks for and tells whether the same push, which
+// Apple did not process, may go now.
+func (p *Provider) heed(x *exchange) (again bool) {
+	switch {
+	case x.unusable(): // and so the connection has been left
+		return true
+	case p.signer == nil:
+		return false
+	}
+	switch x.answer.Reason {
+	case expiredProviderToken, missingProviderToken:
+		return p.signer.resign(x.bearer)
+	case tooManyProviderTokenUpdates:
+		p.signer.keepPrevious(x.bearer)
+	}
+	return false
 }
 
 // outline is the request without what only our transport can say.
@@ -186,8 +213,13 @@ type exchange struct {
 
 	status int // 0 without an answer
 	header http.Header
-	body   []byte
+	answer answer
 	err    error // of the network; without URL and so without token
+}
+
+// unusable tells whether the answer speaks of the connection that it came over.
+func (x *exchange) unusable() bool {
+	return x.answer.Reason == unrelatedKeyID || x.answer.Reason == idleTimeout
 }
 
 type exchangeKey struct{}
@@ -215,10 +247,12 @@ func (t transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		r.Body = io.NopCloser(bytes.NewReader(x.payload))
 		r.ContentLength = int64(len(x.payload))
 	}
-	x.err = t.lanes.pick().roundTrip(&out, setBody, func(resp *http.Response) {
+	x.err = t.lanes.pick().roundTrip(&out, setBody, func(resp *http.Response) bool {
 		x.status, x.header = resp.StatusCode, resp.Header
 		// A body that breaks off does not undo the status.
-		x.body, _ = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+		body, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+		x.parse(body)
+		return !x.unusable()
 	})
 	if x.err != nil {
 		return nil, x.err
@@ -232,12 +266,10 @@ type answer struct {
 	Timestamp int64  `json:"timestamp"` // milliseconds
 }
 
-func (x *exchange) parse() answer {
-	var a answer
-	if x.status == http.StatusOK || json.Unmarshal(x.body, &a) != nil {
-		return answer{}
+func (x *exchange) parse(body []byte) {
+	if x.status != http.StatusOK && json.Unmarshal(body, &x.answer) != nil {
+		x.answer = answer{}
 	}
-	return a
 }
 
 func (a answer) deadSince() time.Time {

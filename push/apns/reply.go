@@ -7,8 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sideshow/apns2"
-
 	"github.com/sipwake/sipwake/push"
 )
 
@@ -16,12 +14,14 @@ const maxDetail = 200 // bytes, by push.Reply
 
 // reply translates Apple's answer. A status without a reason that we can read
 // comes from something on the way and is no evidence about a token.
-func (a answer) reply(x *exchange) push.Reply {
-	r := push.Reply{Reason: a.outcome(x.status), Detail: word(a.Reason), ID: x.header.Get("apns-id")}
+func (a answer) reply(x *exchange, answers push.Answers) push.Reply {
+	if x.status == http.StatusOK {
+		return push.Reply{Reason: push.Accepted, ID: x.header.Get("apns-id")}
+	}
+	reason := word(a.Reason)
+	found := answers.Find(x.status, reason)
+	r := push.Reply{Reason: found.Reason, About: found.About, Detail: reason}
 	switch r.Reason {
-	case push.Accepted:
-		r.Detail = ""
-		return r
 	case push.TokenDead:
 		r.DeadSince = a.deadSince()
 	case push.Throttled, push.Unavailable:
@@ -30,34 +30,7 @@ func (a answer) reply(x *exchange) push.Reply {
 	if r.Detail == "" {
 		r.Detail = "HTTP " + strconv.Itoa(x.status)
 	}
-	r.ID = ""
 	return r
-}
-
-func (a answer) outcome(status int) push.Reason {
-	switch {
-	case status == http.StatusOK:
-		return push.Accepted
-	case status == http.StatusGone:
-		if a.Reason == apns2.ReasonUnregistered || a.Reason == apns2.ReasonExpiredToken {
-			return push.TokenDead
-		}
-		return push.TokenBad
-	case status == http.StatusForbidden, status == http.StatusUnauthorized, status == http.StatusProxyAuthRequired:
-		return push.Credential
-	case status == http.StatusTooManyRequests:
-		return push.Throttled
-	case status >= http.StatusInternalServerError, status == http.StatusRequestTimeout:
-		return push.Unavailable
-	case status == http.StatusBadRequest:
-		switch a.Reason {
-		case apns2.ReasonBadDeviceToken, apns2.ReasonDeviceTokenNotForTopic:
-			return push.TokenBad
-		case apns2.ReasonIdleTimeout: // the connection's, not the request's
-			return push.Unavailable
-		}
-	}
-	return push.BadRequest
 }
 
 // noAnswer explains a try that got no status. The error of net/http quotes the

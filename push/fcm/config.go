@@ -55,7 +55,7 @@ func (c *Config) SetDefaults() {
 		c.Notification = NotificationAuto
 	}
 	c.Limits.SetDefaults()
-	c.Policy.SetDefaults()
+	c.Policy.SetDefaults(pnparam.FCM)
 }
 
 // Validate reports every problem that shows without reading files. Call

@@ -10,6 +10,7 @@ package fcm
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -31,15 +32,19 @@ const (
 
 // Provider pushes to one Firebase project. It never changes after it is made.
 type Provider struct {
-	client *messaging.Client
-	pool   *pool
-	source *source
+	client  *messaging.Client
+	pool    *pool
+	source  *source
+	answers push.Answers
 
 	inFlight atomic.Int64
 	closed   atomic.Bool
 }
 
-var _ push.Provider = (*Provider)(nil)
+var (
+	_ push.Provider = (*Provider)(nil)
+	_ push.Prober   = (*Provider)(nil)
+)
 
 // newProvider does not connect.
 func newProvider(project, endpoint string, p *pool, s *source) (*Provider, error) {
@@ -57,7 +62,7 @@ func newProvider(project, endpoint string, p *pool, s *source) (*Provider, error
 	if err != nil {
 		return nil, fmt.Errorf("cannot make client of FCM project %q: %w", project, err)
 	}
-	return &Provider{client: client, pool: p, source: s}, nil
+	return &Provider{client: client, pool: p, source: s, answers: push.NewAnswers(Answers())}, nil
 }
 
 // Close implements push.Provider.
@@ -71,6 +76,14 @@ func (p *Provider) Close() {
 func (p *Provider) closeIdle() {
 	p.pool.close()
 	p.source.close()
+}
+
+// Probe implements push.Prober: it has Google give an access token.
+func (p *Provider) Probe(ctx context.Context) error {
+	if _, err := p.source.bearer(ctx); err != nil {
+		return errors.New(noAccess(ctx, err).Detail)
+	}
+	return nil
 }
 
 // Push implements push.Provider. It makes one request to FCM and, when the access
@@ -107,11 +120,11 @@ func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
 	case x.status == http.StatusOK && id != "":
 		return push.Reply{Reason: push.Accepted, ID: id}
 	}
-	r := x.reply()
-	if x.status == http.StatusUnauthorized && p.source.refused(access) {
+	r := x.reply(p.answers)
+	if x.status == http.StatusUnauthorized && r.About == push.AboutCredential && p.source.refused(access) {
 		// Nothing is wrong with our key: the access token was ended early. The
 		// next try has another one.
-		r.Reason = push.Unavailable
+		r.Reason, r.About = push.Unavailable, push.AboutConnection
 	}
 	return r
 }

@@ -3,7 +3,6 @@ package fcm
 import (
 	"context"
 	"encoding/json"
-	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -17,9 +16,9 @@ const (
 	throttlePause = time.Minute
 )
 
-// failure is the error body of Google's APIs (google.rpc.Status), with the two
-// kinds of details that FCM sends: google.firebase.fcm.v1.FcmError and
-// google.rpc.BadRequest.
+// failure is the error body of Google's APIs (google.rpc.Status), with the kinds
+// of details that FCM sends: google.firebase.fcm.v1.FcmError, ApnsError where an
+// iPhone's push was refused by Apple, and google.rpc.BadRequest.
 type failure struct {
 	Error struct {
 		Status  string `json:"status"`
@@ -27,6 +26,7 @@ type failure struct {
 		Details []struct {
 			Type       string      `json:"@type"`
 			ErrorCode  string      `json:"errorCode"`
+			Reason     string      `json:"reason"`
 			Violations []violation `json:"fieldViolations"`
 		} `json:"details"`
 	} `json:"error"`
@@ -36,20 +36,24 @@ type violation struct {
 	Field string `json:"field"`
 }
 
-func (x *exchange) reply() push.Reply {
+func (x *exchange) reply(answers push.Answers) push.Reply {
 	var f failure
 	// What is not JSON comes from something on the way: the status is all.
 	_ = json.Unmarshal(x.body, &f)
-	code, fields := f.details()
-	r := push.Reply{Reason: outcome(x.status, code, f.namesToken(code, fields)), Detail: word(code)}
+	d := f.details()
+	found := answers.Find(x.status, f.key(d))
+	r := push.Reply{Reason: found.Reason, About: found.About, Detail: word(d.code)}
 	if r.Detail == "" {
 		r.Detail = word(f.Error.Status)
 	}
 	if r.Detail == "" {
 		r.Detail = "HTTP " + strconv.Itoa(x.status)
 	}
+	if reason := word(d.apns); reason != "" {
+		r.Detail += " " + reason
+	}
 	if r.Reason == push.BadRequest {
-		for _, field := range fields {
+		for _, field := range d.fields {
 			field, _, _ = strings.Cut(field, "[")
 			r.Detail = clean(r.Detail+" "+word(field), "")
 		}
@@ -63,49 +67,55 @@ func (x *exchange) reply() push.Reply {
 	return r
 }
 
-// details returns FCM's own error code and the fields complained about.
-func (f *failure) details() (code string, fields []string) {
-	for _, d := range f.Error.Details {
-		if strings.HasSuffix(d.Type, "/google.firebase.fcm.v1.FcmError") {
-			code = d.ErrorCode
+// details are what FCM says beside google.rpc.Status.
+type details struct {
+	code   string // FCM's own error code
+	apns   string // Apple's reason
+	fields []string
+}
+
+func (f *failure) details() (d details) {
+	for _, detail := range f.Error.Details {
+		switch {
+		case strings.HasSuffix(detail.Type, "/google.firebase.fcm.v1.FcmError"):
+			d.code = detail.ErrorCode
+		case strings.HasSuffix(detail.Type, "/google.firebase.fcm.v1.ApnsError"):
+			d.apns = detail.Reason
 		}
-		for _, v := range d.Violations {
-			fields = append(fields, v.Field)
+		for _, v := range detail.Violations {
+			d.fields = append(d.fields, v.Field)
 		}
 	}
-	return code, fields
+	return d
+}
+
+// key is the word by which Answers has the failure.
+func (f *failure) key(d details) string {
+	switch {
+	case f.namesToken(d):
+		return badToken
+	case d.code != "":
+		return d.code
+	case d.apns != "": // Apple has refused Firebase, not Firebase us
+		return d.apns
+	}
+	return f.Error.Status
 }
 
 // namesToken tells whether an INVALID_ARGUMENT is about the token: by field, or,
 // where no field is named, by FCM's own error together with its text. A payload
 // that is too big has that error too, and must not cost a device its binding.
-func (f *failure) namesToken(code string, fields []string) bool {
-	for _, field := range fields {
+func (f *failure) namesToken(d details) bool {
+	if d.code != "" && d.code != "INVALID_ARGUMENT" {
+		return false
+	}
+	for _, field := range d.fields {
 		if field == "message.token" {
 			return true
 		}
 	}
-	return len(fields) == 0 && code == "INVALID_ARGUMENT" &&
+	return len(d.fields) == 0 && d.code == "INVALID_ARGUMENT" &&
 		strings.Contains(strings.ToLower(f.Error.Message), "registration token")
-}
-
-func outcome(status int, code string, namesToken bool) push.Reason {
-	switch {
-	case status == http.StatusNotFound && code == "UNREGISTERED":
-		return push.TokenDead
-	case status == http.StatusBadRequest && namesToken:
-		return push.TokenBad
-	case status == http.StatusForbidden && code == "SENDER_ID_MISMATCH":
-		return push.TokenBad
-	case status == http.StatusUnauthorized, status == http.StatusForbidden, status == http.StatusProxyAuthRequired:
-		return push.Credential
-	case status == http.StatusTooManyRequests:
-		return push.Throttled
-	case status >= http.StatusInternalServerError, status == http.StatusRequestTimeout,
-		status == http.StatusOK: // 200 without a message name: nobody took it
-		return push.Unavailable
-	}
-	return push.BadRequest
 }
 
 // noAnswer explains a try that got no status.

@@ -56,7 +56,7 @@ type Config struct {
 // SetDefaults fills the fields that are zero.
 func (c *Config) SetDefaults() {
 	c.Limits.SetDefaults()
-	c.Policy.SetDefaults()
+	c.Policy.SetDefaults(pnparam.Provider(c.Provider))
 }
 
 // Validate reports every problem that shows without reading files. Call
@@ -152,7 +152,7 @@ func (c *Config) Apps(_ *slog.Logger) ([]push.App, error) {
 	if len(packages) == 0 {
 		packages = []string{""}
 	}
-	transport := newTransport(tlsConfig, c.InFlight)
+	transport, answers := newTransport(tlsConfig, c.InFlight), push.NewAnswers(Answers())
 	apps := make([]push.App, len(packages))
 	for i, name := range packages {
 		apps[i] = push.App{
@@ -161,6 +161,7 @@ func (c *Config) Apps(_ *slog.Logger) ([]push.App, error) {
 			Default:  true,
 			Client: &Provider{
 				provider: pnparam.Provider(c.Provider), app: name, url: c.URL, sign: signer(key), transport: transport,
+				answers: answers,
 			},
 			Limits:      c.Limits,
 			Templates:   templates,

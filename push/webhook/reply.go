@@ -18,14 +18,15 @@ import (
 const maxID = 128 // bytes
 
 // reply translates the service's answer.
-func reply(status int, header http.Header, body []byte, token string) push.Reply {
+func (p *Provider) reply(status int, header http.Header, body []byte, token string) push.Reply {
 	var answer struct {
 		ID     string      `json:"id"`
 		Reason push.Reason `json:"reason"`
 	}
 	// What is not JSON has only its status to tell.
 	_ = json.Unmarshal(body, &answer)
-	r := push.Reply{Reason: outcome(status, answer.Reason)}
+	found := outcome(p.answers, status, answer.Reason)
+	r := push.Reply{Reason: found.Reason, About: found.About}
 	if r.Reason == push.Accepted {
 		if len(answer.ID) <= maxID && visible(answer.ID) && !strings.Contains(answer.ID, token) {
 			r.ID = answer.ID
@@ -37,32 +38,6 @@ func reply(status int, header http.Header, body []byte, token string) push.Reply
 		r.RetryAfter = push.RetryAfter(header.Get("Retry-After"), time.Now())
 	}
 	return r
-}
-
-// outcome goes by the service's own word, if it is one that a service can say.
-func outcome(status int, word push.Reason) push.Reason {
-	success := status >= http.StatusOK && status < http.StatusMultipleChoices
-	switch word {
-	case push.TokenDead, push.TokenBad, push.Credential, push.BadRequest, push.Throttled, push.Unavailable:
-		return word
-	}
-	if success {
-		return push.Accepted
-	}
-	switch status {
-	case http.StatusGone:
-		return push.TokenDead
-	case http.StatusUnauthorized, http.StatusForbidden, http.StatusProxyAuthRequired:
-		return push.Credential
-	case http.StatusTooManyRequests:
-		return push.Throttled
-	case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusRequestTimeout, http.StatusTooEarly:
-		return push.Unavailable
-	}
-	if status >= http.StatusBadRequest && status < http.StatusInternalServerError {
-		return push.BadRequest
-	}
-	return push.Unavailable
 }
 
 // noAnswer explains a try that got no status. The error itself may quote the

@@ -23,16 +23,7 @@
 // header, a dot and the body as it came. The receiver should compare in constant
 // time and refuse a t that is minutes away from its own clock.
 //
-// What follows from the answer's status:
-//
-//	2xx                        accepted
-//	410                        token dead: the binding is removed
-//	400, 413, 422 and so on    bad request: the payload is wrong, no other try
-//	401, 403, 407              credential: the signature was refused
-//	429                        throttled
-//	404, 405, 408, 425, 3xx    unavailable: what takes pushes is not there; a
-//	                           redirect is not followed
-//	5xx                        unavailable
+// 2xx accepts a push; Answers has the rest. A redirect is not followed.
 //
 // Retry-After, in seconds or as a date, says when to try again after 429 and
 // whatever is unavailable. A JSON body can be more exact than the status:
@@ -49,10 +40,13 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math"
+	"net"
 	"net/http"
+	"net/url"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -74,12 +68,16 @@ type Provider struct {
 	url       string
 	sign      func(now time.Time, text []byte) string // holds the key, which fmt cannot print so
 	transport *http.Transport
+	answers   push.Answers
 
 	inFlight atomic.Int64
 	closed   atomic.Bool
 }
 
-var _ push.Provider = (*Provider)(nil)
+var (
+	_ push.Provider = (*Provider)(nil)
+	_ push.Prober   = (*Provider)(nil)
+)
 
 // body is what is posted.
 type body struct {
@@ -98,6 +96,24 @@ func (p *Provider) Close() {
 	if p.inFlight.Load() == 0 {
 		p.transport.CloseIdleConnections()
 	}
+}
+
+// Probe implements push.Prober: it opens a connection and asks nothing.
+func (p *Provider) Probe(ctx context.Context) error {
+	u, err := url.Parse(p.url)
+	if err != nil {
+		return errors.New("cannot connect: url is not valid") // the error would quote it
+	}
+	port := u.Port()
+	if port == "" {
+		port = u.Scheme // "https" and "http" name ports too
+	}
+	c, err := p.transport.NewClientConn(ctx, u.Scheme, net.JoinHostPort(u.Hostname(), port))
+	if err != nil {
+		return fmt.Errorf("cannot connect: %s", noAnswer(ctx, err).Detail)
+	}
+	_ = c.Close() // nothing was sent
+	return nil
 }
 
 // Push implements push.Provider. It makes one request; it is sent again only if
@@ -135,7 +151,7 @@ func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
 	defer resp.Body.Close()
 	// A body that breaks off does not undo the status.
 	answer, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	return reply(resp.StatusCode, resp.Header, answer, n.Token.Reveal())
+	return p.reply(resp.StatusCode, resp.Header, answer, n.Token.Reveal())
 }
 
 // identity names a push: the tries of one have all of this in common, and no two

@@ -66,7 +66,7 @@ func (c *Config) SetDefaults() {
 		c.InFlight = 1024
 	}
 	c.Limits.SetDefaults()
-	c.Policy.SetDefaults()
+	c.Policy.SetDefaults(pnparam.WebPush)
 	if c.OriginInFlight == 0 {
 		c.OriginInFlight = max(1, c.InFlight/4)
 	}
@@ -139,7 +139,30 @@ func (c *Config) Apps(_ *slog.Logger) ([]push.App, error) {
 		Templates:   templates,
 		Policy:      c.Policy,
 		Fingerprint: fingerprint,
+		Doubts:      c.doubts(),
 	}}, nil
+}
+
+// doubts are what push services are known to refuse: Apple answers BadJwtToken to a
+// subject at a host that only this network knows.
+func (c *Config) doubts() []string {
+	u, err := url.Parse(c.Subject)
+	if err != nil {
+		return nil
+	}
+	host := u.Hostname()
+	if u.Scheme == "mailto" {
+		_, host, _ = strings.Cut(u.Opaque, "@")
+		host, _, _ = strings.Cut(host, "?")
+	}
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	// Of the last label: RFC 2606, RFC 6762, RFC 9476 and what is used like them.
+	last := host[strings.LastIndexByte(host, '.')+1:]
+	private := []string{"localhost", "local", "localdomain", "invalid", "test", "example", "alt", "internal", "lan", "home", "corp"}
+	if last != host && !slices.Contains(private, last) && net.ParseIP(host) == nil {
+		return nil
+	}
+	return []string{fmt.Sprintf("subject has the host %q, which nobody else can reach: Apple refuses all pushes with it", host)}
 }
 
 // client makes the Provider; nil means the system's resolver.
@@ -167,7 +190,7 @@ func (c *Config) client(resolver *net.Resolver) (p *Provider, fingerprint string
 	if err != nil {
 		return nil, "", fmt.Errorf("vapid_key_file: %w", err)
 	}
-	p = &Provider{vapid: v, origins: newOrigins(c.OriginInFlight, func() *http.Transport {
+	p = &Provider{vapid: v, answers: push.NewAnswers(Answers()), origins: newOrigins(c.OriginInFlight, func() *http.Transport {
 		return newTransport(tlsConfig, c.AllowPrivate, resolver)
 	})}
 	for i, h := range c.Hosts {

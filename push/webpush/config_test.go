@@ -133,6 +133,23 @@ func TestValidate(t *testing.T) {
 	f(func(c *webpush.Config) { c.InFlight = 1 }, "in_flight: must be between 2 and 10000, is 1")
 }
 
+// A subject that Apple is known to refuse is said.
+func TestDoubts(t *testing.T) {
+	_, c := start(t, webpushsim.Options{})
+	for subject, host := range map[string]string{
+		"mailto:admin@example.com": "", "https://example.com/contact": "", "mailto:a@sip.example.co.uk?subject=x": "",
+		"mailto:ops@localhost": "localhost", "https://localhost": "localhost", "https://localhost:8443/x": "localhost",
+		"mailto:ops@host.invalid": "host.invalid", "mailto:ops@Host.Local.": "host.local", "mailto:ops@sip": "sip",
+		"https://192.0.2.1/": "192.0.2.1",
+	} {
+		c.Subject = subject
+		doubts := strings.Join(build(t, c).Doubts, "\n")
+		if (doubts == "") != (host == "") || host != "" && !strings.HasPrefix(doubts, `subject has the host "`+host+`"`) {
+			t.Errorf("%s: %q", subject, doubts)
+		}
+	}
+}
+
 func TestApp(t *testing.T) {
 	_, c := start(t, webpushsim.Options{})
 	a := build(t, c)

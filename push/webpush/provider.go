@@ -16,20 +16,7 @@
 // has an accepted push an ID, for what the service calls it is a URL too, with
 // which the push can be taken back.
 //
-// What follows from the answers:
-//
-//	200, 201, 202, 204      accepted
-//	404, 410                token dead (RFC 8030 section 7.3)
-//	401, 407                credential: the service did not like our signature
-//	403                     token bad, if the service has taken a push with this
-//	                        very signature: the subscription is for another key
-//	                        (RFC 8292 section 4.2); else credential
-//	406, 429                throttled (406 is Microsoft's)
-//	408, 425, 5xx           unavailable
-//	the rest, 3xx included  bad request
-//
-// A "reason" of Apple's is more exact than its status: BadJwtToken is a
-// credential, VapidPkHashMismatch a bad token.
+// 200, 201, 202 and 204 accept a push; Answers has the rest.
 package webpush
 
 import (
@@ -69,6 +56,7 @@ type Provider struct {
 	rules   []hostRule
 	vapid   *vapid
 	origins *origins
+	answers push.Answers
 }
 
 var _ push.Provider = (*Provider)(nil)
@@ -150,7 +138,7 @@ func (p *Provider) PushEncrypted(ctx context.Context, n *push.Notification, keys
 	if x.status == 0 {
 		return noAnswer(ctx, x.err)
 	}
-	r := x.reply(o.trusts(text))
+	r := x.reply(p.answers, o.trusts(text))
 	if r.Reason == push.Accepted {
 		o.accepted(text)
 	}
@@ -199,10 +187,11 @@ func urgency(k push.Kind) string {
 	return "normal"
 }
 
-// topic makes any string fit for the header: what does not fit is hashed.
+// topic makes any string fit for the header: what does not fit is hashed. Apple
+// refuses a length that no base64 has.
 func topic(s string) string {
 	const allowed = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-	if len(s) <= maxTopic && strings.Trim(s, allowed) == "" {
+	if len(s) <= maxTopic && len(s)%4 != 1 && strings.Trim(s, allowed) == "" {
 		return s
 	}
 	sum := sha256.Sum256([]byte(s))

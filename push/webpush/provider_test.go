@@ -143,6 +143,13 @@ func TestHeaders(t *testing.T) {
 	f(push.Cancel, time.Minute, "5bd1-x_Y", "high", "5bd1-x_Y", 59, 60)
 	f(push.Chat, time.Minute, "", "normal", "", 59, 60)
 	f(push.Custom, 1000*time.Hour, "", "normal", "", 2419200)
+	// A Topic is base64url; Apple refuses one of a length that no base64 has.
+	f(push.Cancel, time.Minute, "5bd1", "high", "5bd1", 59, 60)
+	n := call(sub.URL)
+	n.CollapseID = "5bd1-"
+	if r := p.Push(within(t, 10*time.Second), n); r.Reason != push.Accepted || sim.Pushes()[len(sim.Pushes())-1].Message.Topic == n.CollapseID {
+		t.Errorf("a topic of 5 characters: %+v", r)
+	}
 	f(push.Refresh, -time.Hour, "a b", "normal", topicOf(t, sim, p, sub), 0)
 }
 

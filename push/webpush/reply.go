@@ -17,51 +17,25 @@ import (
 
 // reply translates the service's answer. trusted: it has taken a push with the
 // same signature before.
-func (x *exchange) reply(trusted bool) push.Reply {
+func (x *exchange) reply(answers push.Answers, trusted bool) push.Reply {
+	switch x.status {
+	case http.StatusOK, http.StatusCreated, http.StatusAccepted, http.StatusNoContent:
+		return push.Reply{Reason: push.Accepted}
+	}
 	word := x.word()
-	r := push.Reply{Reason: outcome(x.status, word, trusted)}
-	switch r.Reason {
-	case push.Accepted:
-		return r
-	case push.Throttled, push.Unavailable:
+	key := word
+	if trusted && x.status == http.StatusForbidden && word != badJWT && word != keyMismatch {
+		key = takenBefore
+	}
+	found := answers.Find(x.status, key)
+	r := push.Reply{Reason: found.Reason, About: found.About, Detail: "HTTP " + strconv.Itoa(x.status)}
+	if r.Reason == push.Throttled || r.Reason == push.Unavailable {
 		r.RetryAfter = push.RetryAfter(x.header.Get("Retry-After"), time.Now())
 	}
-	r.Detail = "HTTP " + strconv.Itoa(x.status)
 	if word != "" {
 		r.Detail += " " + word
 	}
 	return r
-}
-
-func outcome(status int, word string, trusted bool) push.Reason {
-	refused := status >= http.StatusBadRequest && status < http.StatusInternalServerError
-	switch {
-	case refused && word == "BadJwtToken":
-		return push.Credential
-	case refused && word == "VapidPkHashMismatch":
-		return push.TokenBad
-	}
-	switch status {
-	case http.StatusOK, http.StatusCreated, http.StatusAccepted, http.StatusNoContent:
-		return push.Accepted
-	case http.StatusNotFound, http.StatusGone:
-		return push.TokenDead
-	case http.StatusForbidden:
-		if trusted {
-			return push.TokenBad
-		}
-		return push.Credential
-	case http.StatusUnauthorized, http.StatusProxyAuthRequired:
-		return push.Credential
-	case http.StatusNotAcceptable, http.StatusTooManyRequests:
-		return push.Throttled
-	case http.StatusRequestTimeout, http.StatusTooEarly:
-		return push.Unavailable
-	}
-	if status >= http.StatusInternalServerError {
-		return push.Unavailable
-	}
-	return push.BadRequest
 }
 
 // word is the service's own word for a refusal: "reason" of Apple's, "error" of

@@ -42,6 +42,8 @@ func (s *Server) MakeKey(dir, team, keyID string, topics ...string) (file string
 // Certificate asks for a push certificate.
 type Certificate struct {
 	BundleID string
+	// Topics are further ones that are written into it.
+	Topics []string
 	// Password of the .p12; the PEM file is never encrypted.
 	Password string
 	// Sandbox and Production are the environments that are written into it.
@@ -68,6 +70,13 @@ func (s *Server) MakeCertificate(dir string, c Certificate) (p12, pemFile string
 	if c.Production {
 		extensions = append(extensions, apple(2))
 	}
+	if len(c.Topics) > 0 {
+		topics, err := topicsExtension(c.Topics)
+		if err != nil {
+			return "", "", fmt.Errorf("cannot encode topics of certificate %q: %w", c.BundleID, err)
+		}
+		extensions = append(extensions, topics)
+	}
 	subject := pkix.Name{
 		CommonName: "Apple Push Services: " + c.BundleID,
 		ExtraNames: []pkix.AttributeTypeAndValue{{Type: slices.Clone(uidOID), Value: c.BundleID}},
@@ -89,6 +98,17 @@ func (s *Server) MakeCertificate(dir string, c Certificate) (p12, pemFile string
 	return p12, pemFile, writePEM(pemFile,
 		&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw},
 		&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(private)})
+}
+
+// topicsExtension is Apple's list of topics, each with what it is for.
+func topicsExtension(topics []string) (pkix.Extension, error) {
+	var sequence []asn1.RawValue
+	for _, topic := range topics {
+		sequence = append(sequence, asn1.RawValue{Tag: asn1.TagUTF8String, Bytes: []byte(topic)},
+			asn1.RawValue{Tag: asn1.TagSequence, IsCompound: true, Bytes: append([]byte{asn1.TagUTF8String, 3}, "app"...)})
+	}
+	der, err := asn1.Marshal(sequence)
+	return pkix.Extension{Id: asn1.ObjectIdentifier{1, 2, 840, 113635, 100, 6, 3, 6}, Value: der}, err
 }
 
 // WriteCA writes the certificate that clients must trust into dir.

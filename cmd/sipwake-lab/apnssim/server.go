@@ -150,6 +150,9 @@ type conn struct {
 	net   net.Conn
 	id    int
 	muted atomic.Bool
+	// unrelated: every provider token is told to be of another key than the
+	// connection's first.
+	unrelated atomic.Bool
 }
 
 type connKey struct{}
@@ -187,6 +190,12 @@ func (s *Server) Connections() (open, ever int) {
 // open and answer PINGs.
 func (s *Server) Mute() {
 	s.each(func(c *conn) { c.muted.Store(true) })
+}
+
+// Unrelate makes the connections of now refuse every provider token: as if their
+// first push had been signed with another key.
+func (s *Server) Unrelate() {
+	s.each(func(c *conn) { c.unrelated.Store(true) })
 }
 
 // Drop closes the connections of now without a word.
@@ -247,6 +256,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	case r.Method != http.MethodPost:
 		s.refuse(w, &p, Behaviour{Status: http.StatusMethodNotAllowed, Reason: "MethodNotAllowed"})
+		return
+	}
+	if c.unrelated.Load() {
+		s.refuse(w, &p, refusal(http.StatusForbidden, "UnrelatedKeyIdInToken"))
 		return
 	}
 	if b := s.check(r, &p, token, len(body)); b.Status != 0 {

@@ -22,6 +22,8 @@ type Behaviour struct {
 	Message string
 	// Field is the one complained about, "message.android.ttl".
 	Field string
+	// APNs is Apple's own reason, in a detail of its own, for an iPhone's token.
+	APNs string
 	// RetryAfter is the header's value.
 	RetryAfter string
 	// Body replaces Google's JSON, for answers of something on the way.
@@ -196,6 +198,11 @@ func (s *Server) refuse(w http.ResponseWriter, p *Push, b Behaviour) {
 	case b.Code != "" && b.Code != statusName(b.Status) || b.Code == "INVALID_ARGUMENT":
 		details = append(details, map[string]any{
 			"@type": "type.googleapis.com/google.firebase.fcm.v1.FcmError", "errorCode": b.Code,
+		})
+	}
+	if b.APNs != "" {
+		details = append(details, map[string]any{
+			"@type": "type.googleapis.com/google.firebase.fcm.v1.ApnsError", "statusCode": http.StatusForbidden, "reason": b.APNs,
 		})
 	}
 	writeJSON(w, b.Status, map[string]any{"error": map[string]any{

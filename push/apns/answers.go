@@ -1,0 +1,74 @@
+package apns
+
+import "github.com/sipwake/sipwake/push"
+
+// Reasons of Apple's that this package acts upon.
+const (
+	expiredProviderToken        = "ExpiredProviderToken"
+	missingProviderToken        = "MissingProviderToken"
+	unrelatedKeyID              = "UnrelatedKeyIdInToken"
+	idleTimeout                 = "IdleTimeout"
+	tooManyProviderTokenUpdates = "TooManyProviderTokenUpdates"
+)
+
+// Answers is what APNs can answer, by Apple's page "Handling notification
+// responses from APNs". A reason that the page does not have is taken to be about
+// nothing but its own push.
+func Answers() []push.Answer {
+	return []push.Answer{
+		{
+			Said:  []string{"410 Unregistered", "410 ExpiredToken"},
+			About: push.AboutToken, Reason: push.TokenDead,
+		},
+		{
+			Said:  []string{"400 BadDeviceToken", "400 DeviceTokenNotForTopic", "410"},
+			About: push.AboutToken, Reason: push.TokenBad,
+		},
+		{
+			Said:  []string{"429 TooManyRequests"},
+			About: push.AboutToken, Reason: push.Throttled,
+		},
+		{
+			// BadEnvironmentKey…: Apple's page has the first name, its servers send
+			// the second. The key is for the other environment: no other connection
+			// helps.
+			Said: []string{
+				"403 InvalidProviderToken", "403 " + expiredProviderToken, "403 " + missingProviderToken,
+				"403 BadEnvironmentKeyIdInToken", "403 BadEnvironmentKeyInToken",
+				"403 BadCertificate", "403 BadCertificateEnvironment", "403 Forbidden", "401", "403", "407",
+			},
+			About: push.AboutCredential, Reason: push.Credential,
+		},
+		{
+			Said:  []string{"429 " + tooManyProviderTokenUpdates},
+			About: push.AboutCredential, Reason: push.Throttled,
+		},
+		{ // it was begun with another key, or is closed
+			Said:  []string{"403 " + unrelatedKeyID, "400 " + idleTimeout},
+			About: push.AboutConnection, Reason: push.Unavailable,
+		},
+		{
+			Said:  []string{"500 InternalServerError", "503 ServiceUnavailable", "503 Shutdown", "5xx", "408"},
+			About: push.AboutService, Reason: push.Unavailable,
+		},
+		{
+			Said:  []string{"429"},
+			About: push.AboutService, Reason: push.Throttled,
+		},
+		{
+			Said:  []string{"401 *", "403 *"},
+			About: push.AboutPush, Reason: push.Credential,
+		},
+		{
+			// The topics are about one of them, such as that of voip, and not about
+			// the others of the app.
+			Said: []string{
+				"400 BadTopic", "400 MissingTopic", "400 TopicDisallowed", "400 BadCollapseId", "400 BadExpirationDate",
+				"400 BadMessageId", "400 BadPriority", "400 DuplicateHeaders", "400 InvalidPushType",
+				"400 MissingDeviceToken", "400 PayloadEmpty", "404 BadPath", "405 MethodNotAllowed",
+				"413 PayloadTooLarge", "*",
+			},
+			About: push.AboutPush, Reason: push.BadRequest,
+		},
+	}
+}

@@ -1,0 +1,117 @@
+// Package pushtest has the tests that every provider of package push passes.
+package pushtest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/sipwake/sipwake/push"
+)
+
+// Service is a simulated push service and an app that pushes through it.
+type Service struct {
+	App push.App
+	// Request is a push to the app, with a token; kind and deadline are set here.
+	Request push.Request
+	// Answer makes the service answer the next push of Request so. The word is
+	// one of the table's, or the token itself where the table says nothing.
+	Answer func(status int, word string)
+	// Hidden are secrets that must be in nothing that comes out, beside the token.
+	Hidden []string
+}
+
+// Answers has a service give every answer of a provider's table, over the
+// network, and fails if another reason follows from it than the table says, or if
+// the token or anything else hidden is in the outcome, the log or the metrics.
+// start is called for each answer.
+func Answers(t *testing.T, table []push.Answer, start func(t *testing.T) Service) {
+	t.Helper()
+	for _, row := range table {
+		for _, said := range row.Said {
+			t.Run(strings.ReplaceAll(said, "*", "any"), func(t *testing.T) {
+				s := start(t)
+				s.Answer(parse(said, s.Request.Token.Reveal()))
+				o, text := send(t, s)
+				if o.Reason != row.Reason {
+					t.Errorf("%s, want %s", o.Reason, row.Reason)
+				}
+				token := s.Request.Token.Reveal()
+				for _, hidden := range append(s.Hidden, token, token[len(token)/2:]) {
+					if strings.Contains(text, hidden) {
+						t.Errorf("%q is in %s", hidden, text)
+					}
+				}
+			})
+		}
+	}
+}
+
+// parse turns an answer of the table into one that can be given.
+func parse(said, token string) (status int, word string) {
+	code, word, _ := strings.Cut(said, " ")
+	if word == "*" {
+		word = token
+	}
+	switch status, err := strconv.Atoi(code); {
+	case err == nil:
+		return status, word
+	case code == "*":
+		return http.StatusTeapot, token
+	case strings.HasSuffix(code, "xx"):
+		return int(code[0]-'0')*100 + 11, token
+	}
+	return http.StatusBadRequest, said
+}
+
+// send pushes once through a dispatcher and returns all that comes out.
+func send(t *testing.T, s Service) (o push.Outcome, text string) {
+	t.Helper()
+	log := &buffer{}
+	reg := prometheus.NewRegistry()
+	d := push.NewDispatcher(slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})), reg)
+	s.App.Limits.Tries, s.App.Fingerprint = 1, ""
+	if err := d.SetApps([]push.App{s.App}); err != nil {
+		t.Fatal(err)
+	}
+	s.Request.Kind, s.Request.Deadline = push.Chat, time.Now().Add(time.Minute)
+	done := make(chan push.Outcome, 1)
+	d.Push(context.Background(), s.Request, func(o push.Outcome) { done <- o })
+	o = <-done
+	w := httptest.NewRecorder()
+	promhttp.HandlerFor(reg, promhttp.HandlerOpts{}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	if err := d.Stop(context.Background()); err != nil {
+		t.Error(err)
+	}
+	return o, fmt.Sprintf("%+v %#v\n%s%s", o, o, log, w.Body)
+}
+
+// buffer is a log that several goroutines write.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+// Write implements io.Writer.
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}

@@ -1,0 +1,41 @@
+package webpush_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/webpushsim"
+	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/push"
+	"github.com/sipwake/sipwake/push/pushtest"
+	"github.com/sipwake/sipwake/push/webpush"
+	"github.com/sipwake/sipwake/secret"
+)
+
+// Every answer of the table has what it says there, and leaks no push URI.
+func TestTableOfAnswers(t *testing.T) {
+	pushtest.Answers(t, webpush.Answers(), func(t *testing.T) pushtest.Service {
+		sim, c := start(t, webpushsim.Options{})
+		app := build(t, c)
+		sub := subscribe(t, sim, c)
+		return pushtest.Service{
+			App:     app,
+			Request: push.Request{Provider: pnparam.WebPush, Token: secret.NewToken(sub.URL), Values: push.Values{AOR: "bob@example.com"}},
+			Answer: func(status int, word string) {
+				if strings.HasPrefix(word, "to a signature") {
+					word = ""
+					if r := app.Client.Push(within(t, 10*time.Second), call(sub.URL)); r.Reason != push.Accepted {
+						t.Fatalf("before: %+v", r)
+					}
+				}
+				b := webpushsim.Behaviour{Status: status, Reason: word}
+				if word == "" {
+					b.Body = sub.URL
+				}
+				sim.Behave(sub.URL, b)
+			},
+			Hidden: []string{"eyJ", "PRIVATE"},
+		}
+	})
+}
