@@ -196,7 +196,7 @@ func TestFeatureP2When(t *testing.T) {
 		if res := r.startWake("bob@example.com", "1-1", nil); res.Outcome != "none" || res.HoldS != 0 {
 			t.Errorf("wake.start: %+v", res)
 		}
-		if !strings.Contains(r.trace("bob@example.com"), "policy") {
+		if !strings.Contains(r.trace("bob@example.com"), "denied") {
 			t.Error("the trace does not say why")
 		}
 	})

@@ -30,6 +30,9 @@ type call struct {
 	settled bool // the node has been told to stop holding
 	counted bool // devices that did not answer have been counted
 	closed  bool // it is no longer among the calls
+
+	limit sync.Once // asks whether the call may push
+	over  bool      // it must not: it exceeds a limit
 	reason  EndReason
 	devices map[string]*device
 	timer   *time.Timer // at the end of the hold time, then at that of MaxRing
@@ -37,9 +40,10 @@ type call struct {
 
 // device is one device of a call.
 type device struct {
-	binding   Binding // zero for a device that cannot be pushed
-	state     deviceState
-	accepted  bool        // the push service took its push
+	binding    Binding // zero for a device that cannot be pushed
+	state      deviceState
+	registered bool        // since the call came: it hears the end from SIP
+	accepted   bool        // the push service took its push
 	cancelled bool        // it was sent a cancel push
 	refusal   push.Reason // why its push was refused without a try
 	delayed   *time.Timer // its push waits; nil when it does not
@@ -272,6 +276,16 @@ func (cl *call) decide() decision {
 	return next
 }
 
+// setRegistered notes that the device has registered since the call came. The node
+// may not have added it yet.
+func (cl *call) setRegistered(key string) {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	if d := cl.devices[key]; d != nil {
+		d.registered = true
+	}
+}
+
 func (cl *call) isBack(key string) bool {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
@@ -368,7 +382,7 @@ func (cl *call) end(reason EndReason) {
 type outcome struct {
 	binding  Binding
 	accepted bool // the push service took its push
-	back     bool
+	back     bool // it has registered since the call came, or answered
 }
 
 // outcomes returns what has become of each device that can be pushed.
@@ -378,7 +392,7 @@ func (cl *call) outcomes() []outcome {
 	list := make([]outcome, 0, len(cl.devices))
 	for _, d := range cl.devices {
 		if d.binding.AOR != "" {
-			list = append(list, outcome{d.binding, d.accepted, d.state == deviceBack})
+			list = append(list, outcome{d.binding, d.accepted, d.registered || d.state == deviceBack})
 		}
 	}
 	return list

@@ -124,7 +124,7 @@ func (cl *call) takeCancel(key string, rule func(*Binding) push.CancelRule) (Bin
 	if d == nil || d.cancelled || cl.wake.Kind != push.Call {
 		return Binding{}, false
 	}
-	pushed := d.accepted && d.state != deviceBack
+	pushed := d.accepted && !d.registered && d.state != deviceBack
 	switch rule(&d.binding) {
 	case push.CancelUnanswered:
 		d.cancelled = pushed && cl.reason != EndAnswered

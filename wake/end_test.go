@@ -123,6 +123,28 @@ func TestEndOvertakesPush(t *testing.T) {
 	})
 }
 
+// A phone that has registered hears the end from SIP, though the node has not yet
+// said that it added it; also if it registered through another instance.
+func TestCancelSparesWhoRegistered(t *testing.T) {
+	inBubble(t, nil, func(r *rig) {
+		r.pusher.policy.Cancel = push.CancelPushed
+		r.asleep(phone("1"), phone("2"), phone("3"))
+		r.start("a")
+		r.node.set(func(n *node) { n.takes = 500 * time.Millisecond })
+		r.register(phone("1"))
+		other := newRig(r.t, nil, r.store)
+		defer other.stop()
+		other.node.takes = 500 * time.Millisecond
+		other.cseq = r.cseq
+		other.register(phone("2"))
+		for _, e := range other.others.events {
+			r.service.HandleEvent(e)
+		}
+		r.end("a", wake.EndAnswered)
+		r.wantPushes("call token-1", "call token-2", "call token-3", "cancel token-3")
+	})
+}
+
 func TestMissedCall(t *testing.T) {
 	f := func(reason wake.EndReason, missed bool) {
 		t.Helper()

@@ -26,8 +26,8 @@ type Event struct {
 	Node string
 	Call string
 	AOR  string
-	// Detail is the device that is back, with EventBack; the contact that rings,
-	// with EventRings; the reason, with EventEnded.
+	// Detail is the device, with EventRegistered and EventBack; the contact that
+	// rings, with EventRings; the reason, with EventEnded.
 	Detail string
 }
 
@@ -36,9 +36,10 @@ type EventType string
 
 // The events.
 const (
-	EventEnded EventType = "ended"
-	EventRings EventType = "rings"
-	EventBack  EventType = "back"
+	EventEnded      EventType = "ended"
+	EventRings      EventType = "rings"
+	EventRegistered EventType = "registered" // the device has registered
+	EventBack       EventType = "back"       // and the node has added it
 )
 
 // publish sends an event about a wake that another instance owns.
@@ -61,6 +62,10 @@ func (s *Service) HandleEvent(e Event) {
 	case EventRings:
 		if cl := s.calls.get(w.key()); cl != nil {
 			s.rings(cl, e.Detail)
+		}
+	case EventRegistered:
+		if cl := s.calls.get(w.key()); cl != nil {
+			cl.setRegistered(e.Detail)
 		}
 	case EventBack:
 		if cl := s.calls.get(w.key()); cl != nil {

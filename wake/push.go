@@ -52,6 +52,10 @@ const (
 
 // pushForCall queues the push of a device for the call.
 func (s *Service) pushForCall(cl *call, b Binding) attempt {
+	if !s.mayPush(cl) {
+		s.follow(cl, cl.setUnreachable(b.Device))
+		return pushShed
+	}
 	cl.event(trace.Pushing, b.Device, string(b.Address.Provider))
 	p := DevicePush{Binding: b, Kind: cl.wake.Kind, Values: cl.values, Deadline: cl.wake.Deadline}
 	req, reason := s.request(&p)

@@ -229,6 +229,11 @@ func (s *Service) back(w Wake, r Registration) {
 	if r.Action == ActionBind {
 		s.metrics.woken.WithLabelValues(string(r.Address.Provider)).Observe(r.RegisteredAt.Sub(w.StartedAt).Seconds())
 	}
+	if cl := s.calls.get(w.key()); cl != nil {
+		cl.setRegistered(r.key())
+	} else {
+		s.publish(w, EventRegistered, r.key())
+	}
 	s.signal(w, r, true)
 }
 

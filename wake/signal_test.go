@@ -219,9 +219,21 @@ func TestSignalEndsWithItsCall(t *testing.T) {
 		if len(r.node.told()) != n {
 			t.Error("the node is told of a call that is over")
 		}
-		if slices.Contains(r.events("a"), string(trace.Lost)) {
-			t.Error("it is told as lost")
+		// The phone came back for nothing: the log says why.
+		r.wantEvent("a", trace.Lost)
+		if strings.Count(r.log.String(), "cannot signal node") != 1 {
+			t.Errorf("the log is %s", r.log)
 		}
+	})
+	inBubble(t, nil, func(r *rig) { // while a try is under way
+		r.asleep(phone("1"))
+		r.start("a")
+		r.node.set(func(n *node) { n.takes = time.Second; n.err = errors.New("down") })
+		r.register(phone("1"))
+		r.end("a", wake.EndCancelled)
+		time.Sleep(time.Minute)
+		r.wantSignals("wake sip1 1")
+		r.wantEvent("a", trace.Lost)
 	})
 }
 
@@ -280,10 +292,12 @@ func TestSignalForAnotherInstance(t *testing.T) {
 		other.cseq = r.cseq
 		other.register(phone("1"))
 		other.wantSignals("wake sip1 1")
-		if len(other.others.events) != 1 {
+		if len(other.others.events) != 2 {
 			t.Fatalf("published are %v", other.others.events)
 		}
-		r.service.HandleEvent(other.others.events[0])
+		for _, e := range other.others.events {
+			r.service.HandleEvent(e)
+		}
 		time.Sleep(r.config.Linger + time.Second)
 		r.wantSignals("give_up sip1")
 	})

@@ -166,6 +166,7 @@ func (g *signaller) run(n *nodeSignals, sig *signal) {
 	sig.tries++
 	switch {
 	case sig.dropped:
+		g.report(sig)
 	case sig.renewed != nil:
 		next := sig.renewed
 		n.byKey[sig.wake.key()][sig.name()] = next
@@ -218,7 +219,8 @@ func (g *signaller) remove(n *nodeSignals, sig *signal) {
 	}
 }
 
-// drop forgets every signal of a wake that has ended.
+// drop forgets every signal of a wake that has ended. What the node had not taken by
+// then is told: the phone came back for nothing.
 func (g *signaller) drop(k callKey) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -228,6 +230,16 @@ func (g *signaller) drop(k callKey) {
 	}
 	for _, sig := range n.byKey[k] {
 		g.remove(n, sig)
+		if !sig.trying {
+			g.report(sig)
+		}
+	}
+}
+
+// report tells of a signal that was dropped after it had failed.
+func (g *signaller) report(sig *signal) {
+	if err := sig.err; err != nil && !sig.giveUp {
+		g.running.Go(func() { g.failed(sig, err) })
 	}
 }
 

@@ -162,14 +162,14 @@ func (s *Service) wakeDevices(cl *call, live []string, st Started) StartResult {
 		cl.add(r.key(), bindingOf(r))
 		s.traces.Add(w.ID, trace.Event{At: r.RegisteredAt, Name: trace.Awake, Device: r.Device, Detail: r.Source})
 	}
-	n, over := s.pushDevices(cl, live, st)
+	n := s.pushDevices(cl, live, st)
 	switch {
 	case n.pushing > 0:
 	case len(st.Recent)+n.delayed+n.back > 0:
 	case st.Forked && n.asleep > 0:
 		// The other branch of the fork knows when to give up.
 		return StartResult{Outcome: OutcomeDuplicate, Devices: n.asleep, Hold: hold}
-	case n.shed > 0 || over:
+	case n.shed > 0:
 		return StartResult{Outcome: OutcomeShed, Devices: n.asleep}
 	default:
 		return StartResult{Outcome: OutcomeNone, Devices: n.asleep}
@@ -191,17 +191,15 @@ type tally struct {
 	pushing, delayed, shed int
 }
 
-// pushDevices queues the pushes of a call. It reports whether the call exceeds a
-// limit; then none is pushed.
-func (s *Service) pushDevices(cl *call, live []string, st Started) (n tally, over bool) {
-	over = s.overLimit(cl, st)
+// pushDevices queues the pushes of a call.
+func (s *Service) pushDevices(cl *call, live []string, st Started) (n tally) {
 	for i := range st.Bindings {
 		b := &st.Bindings[i]
 		recent := find(st.Recent, b.Device)
 		if recent == nil {
 			n.asleep++
 		}
-		if st.Forked || over {
+		if st.Forked {
 			continue
 		}
 		if !cl.add(b.Device, *b) {
@@ -219,20 +217,19 @@ func (s *Service) pushDevices(cl *call, live []string, st Started) (n tally, ove
 			n.shed++
 		}
 	}
-	return n, over
+	return n
 }
 
-// overLimit reports whether the call must not push, because it is one too many; if
-// it is not, it counts. One that has nobody to push costs nothing.
-func (s *Service) overLimit(cl *call, st Started) bool {
-	if st.Forked || len(st.Bindings) == 0 {
-		return false
-	}
-	over := s.limits.Take(&s.settings.Load().Limits, CallerOf(cl.wake.From), cl.wake.AOR, time.Now())
-	if over != "" {
-		s.limited(cl.wake, over)
-	}
-	return over != ""
+// mayPush reports whether the call is within the limits. It counts when the first
+// push is due: a call that has nobody to push costs nothing.
+func (s *Service) mayPush(cl *call) bool {
+	cl.limit.Do(func() {
+		over := s.limits.Take(&s.settings.Load().Limits, CallerOf(cl.wake.From), cl.wake.AOR, time.Now())
+		if cl.over = over != ""; cl.over {
+			s.limited(cl.wake, over)
+		}
+	})
+	return !cl.over
 }
 
 // limited notes that a call leads to no push because it exceeds a limit.

@@ -264,6 +264,23 @@ func TestStartLimitBeforeStore(t *testing.T) {
 		r.asleep(phone("1"))
 		wantOutcome(r, r.start("a"), wake.OutcomePushing, 1)
 	})
+	// Neither does one to a phone that proves to be awake; one that says nothing counts.
+	inBubble(t, func(c *wake.Config) { c.Limits.Pair, c.Limits.Caller, c.Limits.AOR = &none, &none, &two }, func(r *rig) {
+		r.asleep(phone("1"))
+		for i := range 5 {
+			call := fmt.Sprint(i)
+			wantOutcome(r, r.start(call, live(r.binding("1").CallID)), wake.OutcomeAwake, 1)
+			r.rings(call, r.binding("1").CallID)
+		}
+		for i := range 3 {
+			wantOutcome(r, r.start(fmt.Sprint("silent", i), live(r.binding("1").CallID)), wake.OutcomeAwake, 1)
+		}
+		time.Sleep(r.config.PushDelay + time.Millisecond)
+		r.wantPushes("call token-1", "call token-1")
+		if r.metric("sipwake_wakes_limited_total") != 1 {
+			r.fatal("no call exceeded the limit")
+		}
+	})
 	inBubble(t, func(c *wake.Config) { c.Limits.Pair, c.Limits.Caller, c.Limits.AOR = &none, &two, &none }, func(r *rig) {
 		r.asleep(phone("1"))
 		r.start("a")
