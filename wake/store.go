@@ -24,7 +24,8 @@ type Store interface {
 	// equal CSeq is a retransmission and is applied again.
 	// Unless Gone, the registration is remembered for the store's recent time,
 	// so that a Start that comes after it still sees it; when Gone, the memory
-	// of the device is dropped and no wake is returned. Gone with Bind refreshes
+	// of the device is dropped and no wake is returned; with GoneAll that of every
+	// device, and every binding's ExpiresAt is zero. Gone with Bind refreshes
 	// nothing but the order (Call-ID, CSeq) and ExpiresAt of a known binding and
 	// stores no unknown one (Status None).
 	// A store keeps a bounded number of devices of an AOR: one more replaces the

@@ -86,6 +86,14 @@ func (e *entry) stale(r *wake.Registration) bool {
 
 // apply does to the entry what a store does; the value is that of r's binding.
 func (e *entry) apply(r *wake.Registration, value []byte, now time.Time) {
+	if r.GoneAll() {
+		e.signs = nil
+		for i := range e.devices {
+			e.devices[i].seen = time.Time{}
+			store.EndRegistration(e.devices[i].value)
+		}
+		return
+	}
 	if len(e.signs) > 0 {
 		key := store.DeviceKey(r)
 		e.signs = slices.DeleteFunc(e.signs, func(s sign) bool { return store.DeviceKey(&s.Registration) == key })

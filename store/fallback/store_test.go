@@ -272,6 +272,27 @@ func blackHole(t *testing.T) string {
 	return l.Addr().String()
 }
 
+// Contact "*" while the store is away: nobody is awake.
+func TestAllGoneAway(t *testing.T) {
+	server := storetest.NewRedis(t)
+	r := newRig(t, server.Addr, fallback.Config{Recent: time.Minute}, false)
+	r.register(storetest.Registration(user(1), 1))
+	server.Stop()
+	sign := storetest.Registration(user(1), 2)
+	sign.Action, sign.Address = wake.Seen, pnparam.Address{}
+	r.registerAway(sign)
+	for want := 2; want >= 0; want -= 2 {
+		w := newWake(user(1), fmt.Sprint(want))
+		if st, err := r.store.Start(rpc(t), w); err != nil || len(st.Recent) != want || len(st.Bindings) != 1 {
+			t.Errorf("%d are awake, want %d: %+v, %v", len(st.Recent), want, st, err)
+		}
+		star := wake.Registration{Gone: true, Binding: wake.Binding{AOR: user(1), Contact: "*", CallID: "star", CSeq: 1}}
+		if got := r.registerAway(star); len(got) != 0 {
+			t.Errorf("told of %+v", got)
+		}
+	}
+}
+
 // What strangers say while the store is away is bounded, and the last of it counts.
 func TestAwayBounded(t *testing.T) {
 	server := storetest.NewRedis(t)

@@ -71,6 +71,9 @@ func (s *Store) apply(ctx context.Context, r *wake.Registration) (wake.Registere
 	case r.Action == wake.Unbind:
 		wait, err = s.unbind(st, d, &res)
 	}
+	if r.GoneAll() {
+		s.endAll(st)
+	}
 	if err == nil && !r.Late && (r.Action != wake.Bind || r.Gone) {
 		err = st.remember(r, now, now.Add(s.config.Recent))
 	}
@@ -179,6 +182,20 @@ func (s *Store) unregister(st *state, d *device, r *wake.Registration, res *wake
 	s.writer.lazy(st)
 	res.Status = wake.Refreshed
 	return nil
+}
+
+// endAll ends every registration: nobody is awake.
+func (s *Store) endAll(st *state) {
+	for i := range st.memory {
+		store.MarkGone(st.memory[i].value)
+	}
+	for _, d := range st.devices {
+		if d.seen = (time.Time{}); !d.gone {
+			store.EndRegistration(d.value)
+			d.change(true)
+			s.writer.lazy(st)
+		}
+	}
 }
 
 func (s *Store) unbind(st *state, d *device, res *wake.Registered) (*batch, error) {

@@ -231,7 +231,7 @@ if raw and #all == 0 and ARGV[1] == 'bind' and ARGV[2] == '0' then
 end
 `
 
-// registerScript: KEYS b, t, token index keys; ARGV action, gone, device, value,
+// registerScript: KEYS b, t, token index keys; ARGV action, gone (0, 1, all), device, value,
 // memory field, memory value, recent us, retention ms, address (2+n), Call-ID,
 // AOR, most devices, most remembered, most AORs of a token. The value's seen is
 // filled in here. Answers status, devices, wakes, values that went (device, value,
@@ -241,7 +241,7 @@ func registerScript() *goredis.Script {
 	return goredis.NewScript(owners + share + refresh + prelude + `
 local recent, retention = tonumber(ARGV[7]), tonumber(ARGV[8])
 local device, value, field = ARGV[3], ARGV[4], ARGV[5]
-local gone = ARGV[2] == '1'
+local gone = ARGV[2] ~= '0'
 local _, registered, cseq, callid, address = head(value)
 local list = devices(raw, now - retention * 1000)
 local mem = memory(KEYS[2], all, now)
@@ -295,6 +295,18 @@ else
     table.remove(list, known)
     save(KEYS[1], list)
     status = 'removed'
+  elseif ARGV[2] == 'all' then
+    for f, m in pairs(mem) do
+      local flags = string.byte(m)
+      if string.byte(f) == 114 and f ~= field and flags < 128 then
+        remember(KEYS[2], f, string.char(flags + 128) .. string.sub(m, 2), now, recent)
+      end
+    end
+    local zero = string.rep('\0', 8)
+    for _, d in ipairs(list) do
+      d[2] = string.sub(d[2], 1, 1) .. zero .. string.sub(d[2], 10, 25) .. zero .. string.sub(d[2], 34)
+    end
+    save(KEYS[1], list)
   end
 end
 

@@ -145,7 +145,11 @@ func (s *Store) Register(ctx context.Context, r wake.Registration) (wake.Registe
 		value = value[:len(value)-len(binding)] // its memory is the binding
 	}
 	b, t := s.keys(r.AOR)
-	args := []any{action(r.Action), flag(r.Gone), packDevice(r.Device), binding,
+	gone := flag(r.Gone)
+	if r.GoneAll() {
+		gone = "all"
+	}
+	args := []any{action(r.Action), gone, packDevice(r.Device), binding,
 		"r" + store.DeviceKey(&r), value, s.config.Recent.Microseconds(), s.config.Retention.Milliseconds(),
 		address, r.CallID, r.AOR, store.MaxDevices, store.MaxRecent, store.MaxAORs}
 	keys := []string{b, t}

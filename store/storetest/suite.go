@@ -62,6 +62,7 @@ func Run(t *testing.T, open Open) {
 		{"Context", testContext},
 		{"RecentSeen", testRecentSeen},
 		{"RecentGone", testRecentGone},
+		{"RecentAllGone", testRecentAllGone},
 		{"WakesReturned", testWakesReturned},
 		{"WakeDeadline", testWakeDeadline},
 		{"WakeRings", testWakeRings},
