@@ -223,6 +223,14 @@ func (e *entry) hold(w *wake.Wake, held bool) {
 	e.wakes = append(e.wakes, heldWake{*w, held})
 }
 
+// holds reports whether there is a wake that is not past its deadline, or that the
+// store has yet to be told of.
+func (e *entry) holds(now time.Time) bool {
+	return slices.ContainsFunc(e.wakes, func(w heldWake) bool {
+		return !now.After(w.Deadline) || w.held && !now.After(w.StartedAt.Add(store.Keep(&w.Wake)))
+	})
+}
+
 // open returns the wakes that are not past their deadline at t, oldest first.
 func (e *entry) open(t time.Time) []heldWake {
 	var list []heldWake
