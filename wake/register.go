@@ -249,6 +249,7 @@ func (s *Service) moved(ctx context.Context, previous []string, r Registration) 
 
 // remove removes bindings, or a token of them, and returns how many bindings went.
 func (s *Service) remove(ctx context.Context, r Removal, reason string) (int, error) {
+	r.Reason = reason
 	res, err := s.store.Remove(ctx, r)
 	if err != nil {
 		return 0, err
