@@ -98,7 +98,7 @@ func New(cfg *config.Config, version string, log *slog.Logger) (*App, error) {
 func (a *App) newService(p parts, rules wake.Store) {
 	timelines := trace.NewLog(a.cfg.Wake.Traces)
 	a.traces = func(_ context.Context, aor, callID string) []trace.Timeline { return timelines.Find(aor, callID) }
-	deps := wake.Deps{Store: rules, Sweeper: a.store, Pusher: a.dispatcher, Traces: timelines, Log: a.log, Metrics: a.reg}
+	deps := wake.Deps{Store: rules, Sweeper: a.store, History: a.store, Pusher: a.dispatcher, Traces: timelines, Log: a.log, Metrics: a.reg}
 	shared, ok := a.store.(cluster.Store)
 	if !ok { // one instance has the embedded store for itself
 		a.service = wake.New(a.cfg.Wake, p.nodes, deps)

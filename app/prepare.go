@@ -27,6 +27,7 @@ import (
 type store interface {
 	wake.Store
 	wake.Sweeper
+	wake.History
 	outbox.Store
 	// Ping tells whether the store can be used right now.
 	Ping(ctx context.Context) error

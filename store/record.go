@@ -182,6 +182,10 @@ func AppendOrder(dst, old, v []byte) []byte {
 	return append(dst, old[end(old):]...)
 }
 
+// EndRegistration makes the value v one whose registration was ended. It must have a
+// head.
+func EndRegistration(v []byte) { clear(v[atExpires:atCSeq]) }
+
 func appendTime(dst []byte, t time.Time) []byte {
 	if t.IsZero() {
 		return binary.BigEndian.AppendUint64(dst, 0)

@@ -161,6 +161,9 @@ func AppendRegistration(dst []byte, r *wake.Registration, seen time.Time) ([]byt
 	return AppendBinding(dst, &r.Binding, seen)
 }
 
+// MarkGone makes the value of a remembered REGISTER one that was Gone.
+func MarkGone(v []byte) { v[0] |= goneFlag }
+
 // CutRegistration splits the value of a remembered REGISTER: gone, and the value
 // of its binding.
 func CutRegistration(v []byte) (gone bool, binding []byte, err error) {

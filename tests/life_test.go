@@ -35,6 +35,18 @@ func TestFeatureR6UnregisterModes(t *testing.T) {
 	}
 }
 
+// RFC 3261 section 10.2.2: Contact "*" with expires 0 ends all registrations, and the
+// next call is pushed at once.
+func TestUnregisterAll(t *testing.T) {
+	r := newRig(t, rigOptions{recent: time.Minute})
+	r.register("bob@example.com", apnsContact("bob", apnsToken(1)), nil)
+	r.register("bob@example.com", "<sip:bob@192.0.2.9>", obj{"call_id": "a phone without push"})
+	r.register("bob@example.com", "*", obj{"cseq": 2, "expires": 0})
+	if res := r.startWake("bob@example.com", "1-1", nil); res.Outcome != "pushing" {
+		t.Errorf("wake.start: %+v", res)
+	}
+}
+
 // R5: a REGISTER without push data unbinds, if configured.
 func TestFeatureR5UnbindWithoutPush(t *testing.T) {
 	for on, left := range map[bool]int{false: 1, true: 0} {

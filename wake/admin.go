@@ -27,6 +27,16 @@ func (s *Service) Bindings(ctx context.Context, aor string, token secret.Token) 
 	return s.store.Bindings(ctx, Query{AOR: aor})
 }
 
+// Removals returns why bindings of the AOR went, the oldest first, as far as the
+// store knows: see History.
+func (s *Service) Removals(ctx context.Context, aor string) ([]RemovalNote, error) {
+	aor, err := CleanAOR(aor)
+	if err != nil {
+		return nil, err
+	}
+	return s.history.Removals(ctx, aor)
+}
+
 // RemoveBindings removes bindings on an operator's word: those of an AOR,
 // limited to a device or a token if given, or those with the token anywhere. It
 // returns how many went.
@@ -55,6 +65,7 @@ func (s *Service) RemoveBindings(ctx context.Context, aor, device string, token 
 
 // remove removes bindings, or a token of them, and returns how many bindings went.
 func (s *Service) remove(ctx context.Context, r Removal, reason string) (int, error) {
+	r.Reason = reason
 	res, err := s.store.Remove(ctx, r)
 	if err != nil {
 		return 0, err

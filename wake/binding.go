@@ -54,6 +54,12 @@ type Registration struct {
 	Late bool
 }
 
+// GoneAll reports whether the REGISTER ended every registration of its AOR: Contact
+// "*" with expires 0 (RFC 3261 section 10.2.2), which names no device.
+func (r *Registration) GoneAll() bool {
+	return r.Gone && r.Device == "" && (r.Contact == "*" || r.Contact == "")
+}
+
 // Status is what became of a REGISTER's push data.
 type Status string
 

@@ -31,8 +31,8 @@ type call struct {
 	counted bool // devices that did not answer have been counted
 	closed  bool // it is no longer among the calls
 
-	limit sync.Once // asks whether the call may push
-	over  bool      // it must not: it exceeds a limit
+	limit   sync.Once // asks whether the call may push
+	over    bool      // it must not: it exceeds a limit
 	reason  EndReason
 	devices map[string]*device
 	timer   *time.Timer // at the end of the hold time, then at that of MaxRing
@@ -44,10 +44,10 @@ type device struct {
 	state      deviceState
 	registered bool        // since the call came: it hears the end from SIP
 	accepted   bool        // the push service took its push
-	cancelled bool        // it was sent a cancel push
-	refusal   push.Reason // why its push was refused without a try
-	delayed   *time.Timer // its push waits; nil when it does not
-	pushNow   func()      // sends the push that waits
+	cancelled  bool        // it was sent a cancel push
+	refusal    push.Reason // why its push was refused without a try
+	delayed    *time.Timer // its push waits; nil when it does not
+	pushNow    func()      // sends the push that waits
 }
 
 type deviceState int

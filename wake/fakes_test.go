@@ -63,7 +63,7 @@ func newRig(t *testing.T, change func(*wake.Config), s *memory) *rig {
 	r.config.SetDefaults()
 	r.config.Validate(func(field, problem string) { t.Errorf("%s: %s", field, problem) })
 	r.service = wake.New(r.config, map[string]wake.Node{"sip1": r.node, "sip2": r.node}, wake.Deps{
-		Store: s, Sweeper: s, Others: r.others, Pusher: r.pusher, Traces: r.traces,
+		Store: s, Sweeper: s, History: s, Others: r.others, Pusher: r.pusher, Traces: r.traces,
 		Log: slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})), Metrics: r.registry})
 	return r
 }

@@ -33,6 +33,7 @@ type entry struct {
 	recent   []wake.Registration
 	wakes    []*openWake
 	tombs    map[[2]string]bool
+	notes    []wake.RemovalNote
 }
 
 type openWake struct {
@@ -225,6 +226,7 @@ func (m *memory) Remove(_ context.Context, r wake.Removal) (res wake.RemovalResu
 			continue
 		}
 		delete(e.bindings, device)
+		e.notes = append(e.notes, wake.RemovalNote{Device: device, Reason: r.Reason})
 		res.Bindings++
 	}
 	return res, nil
@@ -246,6 +248,12 @@ func (m *memory) Bindings(_ context.Context, q wake.Query) ([]wake.Binding, erro
 	}
 	slices.SortFunc(list, func(a, b wake.Binding) int { return cmp.Compare(a.Device, b.Device) })
 	return list, nil
+}
+
+func (m *memory) Removals(_ context.Context, aor string) ([]wake.RemovalNote, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.entry(aor).notes, m.err
 }
 
 func (m *memory) Scan(ctx context.Context, f func([]wake.Binding) error) error {

@@ -33,6 +33,13 @@ func TestInvariant4DeadToken(t *testing.T) {
 		r.start("a")
 		r.wantBindings("2")
 		r.wantEvent("a", trace.Failed)
+		notes, err := r.service.Removals(r.t.Context(), bob)
+		if err != nil || len(notes) != 1 || notes[0].Reason != "token_dead" {
+			t.Errorf("noted is %v, %v", notes, err)
+		}
+		if _, err := r.service.Removals(r.t.Context(), ""); err == nil {
+			t.Error("no error without an AOR")
+		}
 	})
 	inBubble(t, nil, func(r *rig) { // the phone has registered since: it lives
 		r.asleep(phone("1"))

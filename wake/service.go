@@ -49,6 +49,7 @@ var _ Pusher = (*push.Dispatcher)(nil)
 type Deps struct {
 	Store   Store
 	Sweeper Sweeper
+	History History
 	Pusher  Pusher
 	Traces  *trace.Log
 	Log     *slog.Logger
@@ -61,6 +62,7 @@ type Deps struct {
 type Service struct {
 	store   Store
 	sweeper Sweeper
+	history History
 	others  Others
 	pusher  Pusher
 	traces  *trace.Log
@@ -102,7 +104,7 @@ const maxTasks = 1024
 func New(cfg Config, nodes map[string]Node, d Deps) *Service {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Service{
-		store: d.Store, sweeper: d.Sweeper, others: d.Others, pusher: d.Pusher, traces: d.Traces, log: d.Log,
+		store: d.Store, sweeper: d.Sweeper, history: d.History, others: d.Others, pusher: d.Pusher, traces: d.Traces, log: d.Log,
 		metrics: newMetrics(d.Metrics), instance: newInstance(), limits: limit.NewCalls(),
 		ctx: ctx, cancel: cancel, slots: make(chan struct{}, maxTasks), stop: make(chan struct{}),
 	}

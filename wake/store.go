@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/sipwake/sipwake/pnparam"
 	"github.com/sipwake/sipwake/secret"
 )
 
@@ -24,7 +25,8 @@ type Store interface {
 	// equal CSeq is a retransmission and is applied again.
 	// Unless Gone, the registration is remembered for the store's recent time,
 	// so that a Start that comes after it still sees it; when Gone, the memory
-	// of the device is dropped and no wake is returned. Gone with Bind refreshes
+	// of the device is dropped and no wake is returned; with GoneAll that of every
+	// device, and every binding's ExpiresAt is zero. Gone with Bind refreshes
 	// nothing but the order (Call-ID, CSeq) and ExpiresAt of a known binding and
 	// stores no unknown one (Status None).
 	// A store keeps a bounded number of devices of an AOR: one more replaces the
@@ -107,6 +109,8 @@ type Removal struct {
 	// Unregistered limits it to bindings whose registration was ended (ExpiresAt is
 	// zero) or has run out, by the store's clock where it has one.
 	Unregistered bool
+	// Reason is why, in one word, such as "token_dead": see History.
+	Reason string
 }
 
 // RemovalResult is the result of Store.Remove.
@@ -114,6 +118,31 @@ type RemovalResult struct {
 	Bindings int // that went
 	Tokens   int // that went out of bindings that stay
 }
+
+// History is what a store tells of bindings that went. Safe for concurrent use.
+type History interface {
+	// Removals returns what is noted of the AOR's bindings that were removed, the
+	// oldest first: of the last 30 days, and of a bounded number the last. That a
+	// binding's retention ran out need not be noted.
+	Removals(ctx context.Context, aor string) ([]RemovalNote, error)
+}
+
+// RemovalNote says why a binding went.
+type RemovalNote struct {
+	Device   string
+	Provider pnparam.Provider
+	App      string
+	Reason   string // that of the Removal, or one of a store's own
+	At       time.Time
+}
+
+// Why a store itself removes a binding.
+const (
+	RemovedUnbind    = removedUnbind      // the app asked for it
+	RemovedReplaced  = "replaced"         // another device registered with its token
+	RemovedTooMany   = "too_many_devices" // the AOR had as many as a store keeps
+	RemovedRetention = "retention"        // it had not registered for too long
+)
 
 // Query says which bindings to return: those of an AOR, or those of every AOR that
 // have a token. Exactly one field is set.

@@ -86,6 +86,14 @@ func (e *entry) stale(r *wake.Registration) bool {
 
 // apply does to the entry what a store does; the value is that of r's binding.
 func (e *entry) apply(r *wake.Registration, value []byte, now time.Time) {
+	if r.GoneAll() {
+		e.signs = nil
+		for i := range e.devices {
+			e.devices[i].seen = time.Time{}
+			store.EndRegistration(e.devices[i].value)
+		}
+		return
+	}
 	if len(e.signs) > 0 {
 		key := store.DeviceKey(r)
 		e.signs = slices.DeleteFunc(e.signs, func(s sign) bool { return store.DeviceKey(&s.Registration) == key })
@@ -213,6 +221,14 @@ func (e *entry) hold(w *wake.Wake, held bool) {
 		e.wakes = slices.DeleteFunc(e.wakes, func(o heldWake) bool { return o.Node == oldest.Node && o.Call == oldest.Call })
 	}
 	e.wakes = append(e.wakes, heldWake{*w, held})
+}
+
+// holds reports whether there is a wake that is not past its deadline, or that the
+// store has yet to be told of.
+func (e *entry) holds(now time.Time) bool {
+	return slices.ContainsFunc(e.wakes, func(w heldWake) bool {
+		return !now.After(w.Deadline) || w.held && !now.After(w.StartedAt.Add(store.Keep(&w.Wake)))
+	})
 }
 
 // open returns the wakes that are not past their deadline at t, oldest first.

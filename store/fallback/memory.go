@@ -10,7 +10,11 @@ import (
 	"github.com/sipwake/sipwake/wake"
 )
 
-// memory remembers bounded many AORs, those that were used last.
+// evictLook is how many AORs with calls are passed over at a time.
+const evictLook = 64
+
+// memory remembers bounded many AORs: those that were used last, and those that are
+// called, for maybe nobody else knows of it.
 type memory struct {
 	size              int
 	recent, retention time.Duration
@@ -53,10 +57,32 @@ func (m *memory) make(aor string) *entry {
 	e := &entry{aor: strings.Clone(aor)} // the caller's may be part of a long text
 	m.aors[e.aor] = e
 	m.link(e)
-	if len(m.aors) > m.size {
-		m.drop(m.ring.prev)
-	}
+	m.evict(e)
 	return e
+}
+
+// evict makes room for the newest entry. Those that hold wakes count as used now.
+// When all do, there are up to twice as many as there should be.
+func (m *memory) evict(newest *entry) {
+	now := time.Now()
+	for range evictLook {
+		e := m.ring.prev
+		if len(m.aors) <= m.size || e == newest {
+			break
+		}
+		if e.holds(now) {
+			e.unlink()
+			m.link(e)
+			continue
+		}
+		m.drop(e)
+	}
+	for e := m.ring.prev; len(m.aors) > 2*m.size; e = m.ring.prev {
+		if e == newest {
+			e = e.prev
+		}
+		m.drop(e)
+	}
 }
 
 func (m *memory) link(e *entry) {

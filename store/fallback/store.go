@@ -33,7 +33,10 @@ type Store struct {
 	metrics *metrics
 }
 
-var _ wake.Store = (*Store)(nil)
+var (
+	_ wake.Store   = (*Store)(nil)
+	_ wake.History = (*Store)(nil)
+)
 
 var errAway = fmt.Errorf("%w: it has not answered lately", wake.ErrUnavailable)
 
@@ -176,6 +179,25 @@ func (s *Store) Bindings(ctx context.Context, q wake.Query) ([]wake.Binding, err
 		if q.AOR != "" {
 			s.memory.learn(q.AOR, list, began)
 		}
+	case s.away(ctx, err):
+	}
+	return list, err
+}
+
+// Removals implements wake.History, if the store does. It fails while the store is
+// away.
+func (s *Store) Removals(ctx context.Context, aor string) ([]wake.RemovalNote, error) {
+	h, ok := s.Store.(wake.History)
+	if !ok {
+		return nil, nil
+	}
+	if !s.health.allow() {
+		return nil, fmt.Errorf("cannot read history: %w", errAway)
+	}
+	list, err := h.Removals(ctx, aor)
+	switch {
+	case err == nil:
+		s.answered()
 	case s.away(ctx, err):
 	}
 	return list, err

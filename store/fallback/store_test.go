@@ -275,6 +275,76 @@ func blackHole(t *testing.T) string {
 	return l.Addr().String()
 }
 
+// A small cache and a mass of REGISTERs while the store is away: the calls that only
+// this instance knows are not forgotten for it, and it stays bounded.
+func TestCacheKeepsCalls(t *testing.T) {
+	server := storetest.NewRedis(t, "--appendonly", "yes")
+	const size = 10
+	r := newRig(t, server.Addr, fallback.Config{Cache: size, Recent: time.Millisecond}, true)
+	other := openRedis(t, redis.Config{Addresses: []string{server.Addr}})
+	called := storetest.Registration(user(0), 0)
+	r.register(called)
+	server.Stop()
+	w := newWake(called.AOR, "held")
+	start := func(w wake.Wake) {
+		t.Helper()
+		if st, err := r.store.Start(rpc(t), w); err != nil || len(st.Bindings) != 1 {
+			t.Fatalf("%s: %+v, %v", w.AOR, st, err)
+		}
+	}
+	start(w)
+	for n := 1; n < 5*size; n++ {
+		r.registerAway(storetest.Registration(user(n), n))
+	}
+	called.CSeq++
+	if got := r.registerAway(called); len(got) != 1 || got[0].ID != w.ID {
+		t.Errorf("the phone that is called is told to %+v", got)
+	}
+	for n := 1; n < 20*size; n++ {
+		r.registerAway(storetest.Registration(user(n), n))
+		if n < 3*size { // more calls than there is room for
+			start(newWake(user(n), "c"))
+		}
+		if cached := r.metric("sipwake_store_cache"); cached > 2*size {
+			t.Fatalf("%v AORs, at most %d are allowed", cached, 2*size)
+		}
+	}
+	last := newWake(user(3*size-1), "c")
+	again := storetest.Registration(last.AOR, 3*size-1)
+	again.CSeq++
+	if got := r.registerAway(again); len(got) != 1 || got[0].Call != "c" {
+		t.Errorf("the phone of the last call is told to %+v", got)
+	}
+	server.Start()
+	eventually(t, "Redis knows the last call", func() bool {
+		again.CSeq++
+		again.RegisteredAt = time.Now()
+		res, err := other.Register(rpc(t), again)
+		return err == nil && len(res.Wakes) == 1 && res.Wakes[0].Call == "c"
+	})
+}
+
+// Contact "*" while the store is away: nobody is awake.
+func TestAllGoneAway(t *testing.T) {
+	server := storetest.NewRedis(t)
+	r := newRig(t, server.Addr, fallback.Config{Recent: time.Minute}, false)
+	r.register(storetest.Registration(user(1), 1))
+	server.Stop()
+	sign := storetest.Registration(user(1), 2)
+	sign.Action, sign.Address = wake.Seen, pnparam.Address{}
+	r.registerAway(sign)
+	for want := 2; want >= 0; want -= 2 {
+		w := newWake(user(1), fmt.Sprint(want))
+		if st, err := r.store.Start(rpc(t), w); err != nil || len(st.Recent) != want || len(st.Bindings) != 1 {
+			t.Errorf("%d are awake, want %d: %+v, %v", len(st.Recent), want, st, err)
+		}
+		star := wake.Registration{Gone: true, Binding: wake.Binding{AOR: user(1), Contact: "*", CallID: "star", CSeq: 1}}
+		if got := r.registerAway(star); len(got) != 0 {
+			t.Errorf("told of %+v", got)
+		}
+	}
+}
+
 // What strangers say while the store is away is bounded, and the last of it counts.
 func TestAwayBounded(t *testing.T) {
 	server := storetest.NewRedis(t)

@@ -7,6 +7,9 @@ import (
 	"testing"
 
 	"go.etcd.io/bbolt"
+
+	"github.com/sipwake/sipwake/store"
+	"github.com/sipwake/sipwake/wake"
 )
 
 // Active returns how many AORs are in memory.
@@ -66,6 +69,33 @@ func MakeOlder(t *testing.T, path string) {
 			}
 		}
 		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// NoteUsers returns how many AORs have notes in the file.
+func NoteUsers(t *testing.T, s *Store) (n int) {
+	err := s.db.View(func(tx *bbolt.Tx) error {
+		n = tx.Bucket(bucketNotes()).Stats().KeyN
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// PutNote writes a note of the AOR into a closed file.
+func PutNote(t *testing.T, path, aor string, n wake.RemovalNote) {
+	db, err := bbolt.Open(path, 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	err = db.Update(func(tx *bbolt.Tx) error {
+		return tx.Bucket(bucketNotes()).Put([]byte(aor), store.AddNote(nil, &n))
 	})
 	if err != nil {
 		t.Fatal(err)

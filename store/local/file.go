@@ -21,6 +21,7 @@ import (
 //	tokens     16 bytes of the SHA-256 of the token's key -> the AORs that have it
 //	           (package store)
 //	shared     those of them that several AORs have -> nothing
+//	notes      AOR -> why bindings went (package store)
 //	messages   ID -> value of the message (package store); its sequence is how
 //	           many there are
 //	due        next try, ID -> nothing: the messages that are not done
@@ -37,7 +38,7 @@ func bucketMeta() []byte     { return []byte("meta") }
 
 func buckets() [][]byte {
 	return [][]byte{bucketBindings(), bucketTokens(), bucketMeta(), bucketMessages(), bucketDue(), bucketDone(),
-		bucketClaims(), bucketClaimEnds(), bucketShared()}
+		bucketClaims(), bucketClaimEnds(), bucketShared(), bucketNotes()}
 }
 
 var (

@@ -69,7 +69,10 @@ func (s *Store) apply(ctx context.Context, r *wake.Registration) (wake.Registere
 	case r.Action == wake.Bind:
 		err = s.unregister(st, d, r, &res)
 	case r.Action == wake.Unbind:
-		wait, err = s.unbind(st, d, &res)
+		wait, err = s.unbind(st, d, now, &res)
+	}
+	if r.GoneAll() {
+		s.endAll(st)
 	}
 	if err == nil && !r.Late && (r.Action != wake.Bind || r.Gone) {
 		err = st.remember(r, now, now.Add(s.config.Recent))
@@ -121,12 +124,12 @@ func (s *Store) bind(sh *shard, st *state, d *device, r *wake.Registration, now 
 			return nil, err
 		}
 		if shares(h, head) {
-			went = append(went, st.drop(o, h)...)
+			went = append(went, st.drop(o, h, wake.RemovedReplaced, now)...)
 			replaced = true
 		}
 	}
 	if d == nil || d.gone {
-		went = append(went, st.makeRoom()...)
+		went = append(went, st.makeRoom(now)...)
 	}
 	if d == nil {
 		d = &device{name: strings.Clone(r.Device)}
@@ -181,7 +184,21 @@ func (s *Store) unregister(st *state, d *device, r *wake.Registration, res *wake
 	return nil
 }
 
-func (s *Store) unbind(st *state, d *device, res *wake.Registered) (*batch, error) {
+// endAll ends every registration: nobody is awake.
+func (s *Store) endAll(st *state) {
+	for i := range st.memory {
+		store.MarkGone(st.memory[i].value)
+	}
+	for _, d := range st.devices {
+		if d.seen = (time.Time{}); !d.gone {
+			store.EndRegistration(d.value)
+			d.change(true)
+			s.writer.lazy(st)
+		}
+	}
+}
+
+func (s *Store) unbind(st *state, d *device, now time.Time, res *wake.Registered) (*batch, error) {
 	if d == nil {
 		return nil, nil
 	}
@@ -193,7 +210,7 @@ func (s *Store) unbind(st *state, d *device, res *wake.Registered) (*batch, erro
 	if err != nil {
 		return nil, err
 	}
-	return s.writer.urgent(st, s.index.release(st.aor, st.drop(d, h))), nil
+	return s.writer.urgent(st, s.index.release(st.aor, st.drop(d, h, wake.RemovedUnbind, now))), nil
 }
 
 // expireDevices removes what is past the retention.
@@ -208,7 +225,7 @@ func (s *Store) expireDevices(st *state, now time.Time) int {
 		if err != nil || h.Registered.After(oldest) {
 			continue
 		}
-		s.writer.lazyTokens(s.index.release(st.aor, st.drop(d, h)))
+		s.writer.lazyTokens(s.index.release(st.aor, st.drop(d, h, wake.RemovedRetention, now)))
 		s.writer.lazy(st)
 		n++
 	}

@@ -30,6 +30,10 @@ type state struct {
 	wakes   []openWake
 	tombs   []tomb
 	queued  bool // the writer will look at it
+	// notes are those of removals that are not in the file yet; the writer has the
+	// first of them in hand.
+	notes  []wake.RemovalNote
+	inHand int
 }
 
 // device is a binding. It is dirty until the writer has saved its generation.
@@ -85,7 +89,7 @@ func (st *state) expire(now time.Time) {
 
 // resting tells whether the file knows all of it. Call expire first.
 func (st *state) resting(recentSince time.Time) bool {
-	if st.queued || len(st.memory)+len(st.wakes)+len(st.tombs) > 0 {
+	if st.queued || len(st.memory)+len(st.wakes)+len(st.tombs)+len(st.notes) > 0 {
 		return false
 	}
 	for _, d := range st.devices {
@@ -120,7 +124,7 @@ func (st *state) bound() int {
 
 // makeRoom drops the oldest binding if there is no room for another one, and
 // returns the tokens that went.
-func (st *state) makeRoom() (went []tokenHash) {
+func (st *state) makeRoom(now time.Time) (went []tokenHash) {
 	if st.bound() < store.MaxDevices {
 		return nil
 	}
@@ -137,7 +141,20 @@ func (st *state) makeRoom() (went []tokenHash) {
 	if oldest == nil {
 		return nil
 	}
-	return st.drop(oldest, head)
+	return st.drop(oldest, head, wake.RemovedTooMany, now)
+}
+
+// drop removes the binding, leaves a note, and returns the tokens that it had. The
+// writer must be told of the state.
+func (st *state) drop(d *device, h store.Head, reason string, now time.Time) (went []tokenHash) {
+	st.note(store.NewNote(d.name, d.value, reason, now))
+	d.gone = true
+	d.change(false)
+	h.Tokens(func(key []byte) bool {
+		went = append(went, hashToken(key))
+		return true
+	})
+	return went
 }
 
 // remember keeps the registration in mind until the given time.

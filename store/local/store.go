@@ -28,7 +28,7 @@ import (
 	"github.com/sipwake/sipwake/wake"
 )
 
-// Store is a wake.Store, wake.Sweeper and outbox.Store in a file.
+// Store is a wake.Store, wake.Sweeper, outbox.Store and wake.History in a file.
 type Store struct {
 	config  Config
 	db      *bbolt.DB
@@ -47,6 +47,7 @@ var (
 	_ wake.Store   = (*Store)(nil)
 	_ wake.Sweeper = (*Store)(nil)
 	_ outbox.Store = (*Store)(nil)
+	_ wake.History = (*Store)(nil)
 )
 
 var (
@@ -266,7 +267,7 @@ func (s *Store) removeNow(ctx context.Context, r wake.Removal) (res wake.Removal
 				continue
 			}
 		}
-		went = append(went, st.drop(d, h)...)
+		went = append(went, st.drop(d, h, r.Reason, now)...)
 		res.Bindings++
 	}
 	if !pending && (token == nil || known) {
@@ -277,17 +278,6 @@ func (s *Store) removeNow(ctx context.Context, r wake.Removal) (res wake.Removal
 		return res, nil, nil
 	}
 	return res, s.writer.urgent(st, s.index.release(r.AOR, went)), nil
-}
-
-// drop removes the binding and returns the tokens that it had.
-func (st *state) drop(d *device, h store.Head) (went []tokenHash) {
-	d.gone = true
-	d.change(false)
-	h.Tokens(func(key []byte) bool {
-		went = append(went, hashToken(key))
-		return true
-	})
-	return went
 }
 
 // Bindings implements wake.Store.

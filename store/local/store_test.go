@@ -295,6 +295,48 @@ func TestSweep(t *testing.T) {
 	}
 }
 
+// Why a binding went is in the file, for a month; also that its retention ran out.
+func TestNotesReopen(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	s := open(t, path, storetest.Options{Retention: time.Hour})
+	ctx := context.Background()
+	removals := func(aor string) []wake.RemovalNote {
+		t.Helper()
+		list, err := s.Removals(ctx, aor)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return list
+	}
+	r, old := storetest.Registration("alice@example.com", 1), storetest.Registration("bob@example.com", 2)
+	register(t, s, r)
+	if _, err := s.Remove(ctx, wake.Removal{AOR: r.AOR, Reason: "operator"}); err != nil {
+		t.Fatal(err)
+	}
+	old.RegisteredAt = old.RegisteredAt.Add(-2 * time.Hour)
+	register(t, s, old)
+	before := removals(r.AOR)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	local.PutNote(t, path, "carol@example.com", wake.RemovalNote{Device: "d", At: time.Now().Add(-31 * 24 * time.Hour)})
+	s = open(t, path, storetest.Options{Retention: time.Hour})
+	if got := removals(r.AOR); len(got) != 1 || got[0] != before[0] || got[0].Reason != "operator" {
+		t.Errorf("after a restart: %+v, before: %+v", got, before)
+	}
+	for end := time.Now().Add(30 * time.Second); len(removals(old.AOR)) != 1 || local.NoteUsers(t, s) != 2; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%+v, %d users with notes", removals(old.AOR), local.NoteUsers(t, s))
+		}
+	}
+	if got := removals(old.AOR)[0]; got.Reason != wake.RemovedRetention || got.Device != old.Device {
+		t.Errorf("swept: %+v", got)
+	}
+	if got := removals("carol@example.com"); len(got) != 0 {
+		t.Errorf("too old: %+v", got)
+	}
+}
+
 func TestConfig(t *testing.T) {
 	var c local.Config
 	c.SetDefaults()

@@ -31,18 +31,15 @@ func (s *Store) rest() {
 	}
 }
 
-// sweep is a goroutine that removes what is past the retention.
+// sweep is a goroutine that removes what is past the retention, and old notes.
 func (s *Store) sweep(ctx context.Context) {
 	every := min(max(s.config.Retention/24, time.Second), time.Hour)
 	for {
-		var from []byte
-		for {
-			from = s.sweepSome(from)
-			if from == nil {
-				break
-			}
-			if !pause(ctx, sweepPause) {
-				return
+		for _, some := range []func(from []byte) []byte{s.sweepSome, s.sweepNotes} {
+			for from := some(nil); from != nil; from = some(from) {
+				if !pause(ctx, sweepPause) {
+					return
+				}
 			}
 		}
 		if !pause(ctx, every) {

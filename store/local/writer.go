@@ -220,14 +220,15 @@ type op struct {
 
 // commit writes the batch. What could not be written is written with the next.
 func (s *Store) commit(b *batch) {
-	ops := s.collect(b.states)
+	ops, notes := s.collect(b.states)
 	tokens := s.index.collect(b.tokens)
-	if len(ops)+len(tokens)+len(b.jobs) > 0 {
+	if len(ops)+len(tokens)+len(notes)+len(b.jobs) > 0 {
 		began := time.Now()
-		b.err = s.db.Update(func(tx *bbolt.Tx) error { return put(tx, ops, tokens, b.jobs) })
+		b.err = s.db.Update(func(tx *bbolt.Tx) error { return put(tx, ops, tokens, notes, b.jobs) })
 		s.metrics.commit.Observe(time.Since(began).Seconds())
 		s.report(b.err)
 	}
+	s.notesDone(notes, b.err != nil)
 	if b.err == nil {
 		s.saved(ops)
 		s.index.saved(tokens)
@@ -261,12 +262,13 @@ func (s *Store) report(err error) {
 }
 
 // collect copies what is dirty: the values may change while they are written.
-func (s *Store) collect(states []*state) []op {
-	ops := make([]op, 0, len(states))
+func (s *Store) collect(states []*state) (ops []op, notes []noteOp) {
+	ops = make([]op, 0, len(states))
 	for _, st := range states {
 		sh := s.shardOf(st.aor)
 		sh.mu.Lock()
 		st.queued = false
+		notes = st.takeNotes(notes)
 		for _, d := range st.devices {
 			if !d.dirty() {
 				continue
@@ -281,10 +283,10 @@ func (s *Store) collect(states []*state) []op {
 	}
 	// A state can be here twice; the later copy is the newer one.
 	slices.SortStableFunc(ops, func(a, b op) int { return bytes.Compare(a.key, b.key) })
-	return ops
+	return ops, notes
 }
 
-func put(tx *bbolt.Tx, ops []op, tokens []tokenOp, jobs []job) error {
+func put(tx *bbolt.Tx, ops []op, tokens []tokenOp, notes []noteOp, jobs []job) error {
 	bindings, index, shared := tx.Bucket(bucketBindings()), tx.Bucket(bucketTokens()), tx.Bucket(bucketShared())
 	for _, o := range ops {
 		var err error
@@ -299,6 +301,11 @@ func put(tx *bbolt.Tx, ops []op, tokens []tokenOp, jobs []job) error {
 	}
 	for _, t := range tokens {
 		if err := t.put(index, shared); err != nil {
+			return err
+		}
+	}
+	for _, n := range notes {
+		if err := n.put(tx); err != nil {
 			return err
 		}
 	}

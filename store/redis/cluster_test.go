@@ -113,6 +113,12 @@ func TestOneSlot(t *testing.T) {
 		if _, err := s.End(ctx, aor, "n", "another"); err != nil {
 			t.Fatal(err)
 		}
+		un := storetest.Registration(aor, n)
+		un.Device = "another"
+		un.Address.Tokens = storetest.Registration(aor, n+100).Address.Tokens
+		register(t, s, un)
+		un.Action = wake.Unbind
+		register(t, s, un)
 		of := make(map[int64][]string)
 		for _, key := range cl.Keys(ctx, "*").Val() {
 			if !strings.HasPrefix(key, "sw:k:") {
@@ -125,7 +131,7 @@ func TestOneSlot(t *testing.T) {
 			t.Errorf("%q is spread over slots: %v", aor, of)
 		}
 		for _, keys := range of {
-			if len(keys) != 2 {
+			if len(keys) != 3 {
 				t.Errorf("%q has the keys %q", aor, keys)
 			}
 		}

@@ -42,6 +42,7 @@ if ARGV[1] == 'bind' and not gone then
     else
       went[#went + 1] = d[1]
       went[#went + 1] = d[2]
+      removed[#removed + 1] = {d[1], d[2], 'replaced'}
     end
   end
   status = 'stored'
@@ -62,7 +63,7 @@ if ARGV[1] == 'bind' and not gone then
   list = rest
   bound(list, tonumber(ARGV[12]), '', went)
   save(KEYS[1], list, retention)
-  for i = 3, #KEYS do
+  for i = 4, #KEYS do
     local was = redis.call('SET', KEYS[i], ARGV[11], 'NX', 'GET', 'PX', retention)
     local list = others(was, ARGV[11])
     if #list > 0 then
@@ -79,11 +80,11 @@ elseif ARGV[1] == 'bind' and known then
   save(KEYS[1], list)
   status = 'refreshed'
 elseif ARGV[1] == 'unbind' and known then
-  went = {device, list[known][2]}
-  table.remove(list, known)
+  take(list, known, went, 'unbind')
   save(KEYS[1], list)
   status = 'removed'
 end
+history(KEYS[3], now, tonumber(ARGV[15]), tonumber(ARGV[16]))
 
 local wakes = {}
 if not gone then

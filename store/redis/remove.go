@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 
@@ -41,7 +42,8 @@ func (s *Store) removeOnce(ctx context.Context, r *wake.Removal, res *wake.Remov
 		notAfter = fmt.Sprint(r.NotAfter.UnixMicro())
 	}
 	b, _ := s.keys(r.AOR)
-	c := s.run(ctx, s.remove, []string{b}, device, token, notAfter, flag(r.TokenOnly), flag(r.Unregistered))
+	c := s.run(ctx, s.remove, []string{b, s.notesKey(r.AOR)}, device, token, notAfter, flag(r.TokenOnly), flag(r.Unregistered),
+		r.Reason, store.NoteKeep.Milliseconds(), store.MaxNotes)
 	answer, err := c.wait(ctx)
 	if err != nil {
 		return false, err
@@ -76,6 +78,19 @@ func (s *Store) removeOnce(ctx context.Context, r *wake.Removal, res *wake.Remov
 		s.forgetToken(ctx, r.Token, r.AOR)
 	}
 	return again, nil
+}
+
+// Removals implements wake.History.
+func (s *Store) Removals(ctx context.Context, aor string) ([]wake.RemovalNote, error) {
+	value, err := s.get(ctx, s.notesKey(aor))
+	if err != nil {
+		return nil, fmt.Errorf("cannot read history of %q: %w", aor, err)
+	}
+	list := store.ReadNotes([]byte(value), time.Now())
+	for i := range list {
+		list[i].Device = unpackDevice([]byte(list[i].Device))
+	}
+	return list, nil
 }
 
 // cutToken takes the token out of the device's address, and reports false if its

@@ -21,6 +21,9 @@ import goredis "github.com/redis/go-redis/v9"
 // A REGISTER that left a binding is remembered by the binding itself: the seen
 // field of its head. That keeps the commonest RPC at three commands.
 //
+//	n:{aor}  string: why bindings went (package store, devices as packDevice makes
+//	         them). It lives for 30 days.
+//
 //	k:hash   string: the AORs that a token is bound to (store.AppendAORs). It may be
 //	         out of date: whoever uses it compares the token with the binding's.
 //
@@ -82,10 +85,46 @@ local function devices(s, oldest)
   end
   return list
 end
-local function take(list, i, went)
+local removed = {}
+local function take(list, i, went, reason)
   local d = table.remove(list, i)
   went[#went + 1] = d[1]
   went[#went + 1] = d[2]
+  removed[#removed + 1] = {d[1], d[2], reason}
+end
+local function note(device, v, reason, now)
+  local address = select(5, head(v))
+  local pos, provider, app, _ = 2, '', '', nil
+  for i = 1, string.byte(address) do _, _, pos = struct.unpack('>I2c0Bc0', address, pos) end
+  while pos <= #address do
+    local tag, n, scale, b = string.byte(address, pos), 0, 1, nil
+    repeat
+      pos = pos + 1
+      b = string.byte(address, pos)
+      n, scale = n + b % 128 * scale, scale * 128
+    until b < 128
+    local s = string.sub(address, pos + 1, pos + n)
+    if tag == 1 then provider = s elseif tag == 2 then app = s end
+    pos = pos + n + 1
+  end
+  device, provider, app, reason = string.sub(device, 1, 1000), string.sub(provider, 1, 255), string.sub(app, 1, 1000), string.sub(reason, 1, 255)
+  return struct.pack('>I8I2c0Bc0I2c0Bc0', now, #device, device, #provider, provider, #app, app, #reason, reason)
+end
+local function history(key, now, keep, most)
+  if #removed == 0 then return end
+  local was, list, pos, n = redis.call('GET', key), {}, 2, nil
+  while was and pos <= #was do
+    n, pos = struct.unpack('>I2c0', was, pos)
+    if struct.unpack('>I8', n) > now - keep * 1000 then list[#list + 1] = n end
+  end
+  for i = math.max(1, #removed - most + 1), #removed do
+    list[#list + 1] = note(removed[i][1], removed[i][2], removed[i][3], now)
+  end
+  local parts = {'\1'}
+  for i = math.max(1, #list - most + 1), #list do
+    parts[#parts + 1] = struct.pack('>I2c0', #list[i], list[i])
+  end
+  redis.call('SET', key, table.concat(parts), 'PX', keep)
 end
 local function bound(list, most, device, went)
   while #list > most do
@@ -94,7 +133,7 @@ local function bound(list, most, device, went)
       _, r = head(d[2])
       if d[1] ~= device and (not since or r < since) then oldest, since = i, r end
     end
-    take(list, oldest, went)
+    take(list, oldest, went, 'too_many_devices')
   end
 end
 local function join(list)
@@ -220,7 +259,7 @@ if raw and #all == 0 and ARGV[1] == 'bind' and ARGV[2] == '0' then
     local at = body + 39 + n
     if sub(raw, at, at + #address - 1) == address and
        not (cseq > unpack('>I4', value, 34) and sub(raw, body + 39, at - 1) == ARGV[10]) then
-      local shared = share(3, ARGV[11], ARGV[8], tonumber(ARGV[14]))
+      local shared = share(4, ARGV[11], ARGV[8], tonumber(ARGV[14]))
       redis.call('SET', KEYS[1], sub(raw, 1, body - 5) .. struct.pack('>I4', #value) .. sub(value, 1, 1) ..
         struct.pack('>I8', now) .. sub(value, 10, 17) .. sub(raw, body + 17, body + 24) .. sub(value, 26) ..
         sub(raw, to), 'PX', ARGV[8])
@@ -231,9 +270,10 @@ if raw and #all == 0 and ARGV[1] == 'bind' and ARGV[2] == '0' then
 end
 `
 
-// registerScript: KEYS b, t, token index keys; ARGV action, gone, device, value,
+// registerScript: KEYS b, t, n, token index keys; ARGV action, gone (0, 1, all), device, value,
 // memory field, memory value, recent us, retention ms, address (2+n), Call-ID,
-// AOR, most devices, most remembered, most AORs of a token. The value's seen is
+// AOR, most devices, most remembered, most AORs of a token, how long a note
+// is kept ms, most notes. The value's seen is
 // filled in here. Answers status, devices, wakes, values that went (device, value,
 // ...), the index entries that the tokens had; of a refresh without these the first
 // two.
@@ -241,7 +281,7 @@ func registerScript() *goredis.Script {
 	return goredis.NewScript(owners + share + refresh + prelude + `
 local recent, retention = tonumber(ARGV[7]), tonumber(ARGV[8])
 local device, value, field = ARGV[3], ARGV[4], ARGV[5]
-local gone = ARGV[2] == '1'
+local gone = ARGV[2] ~= '0'
 local _, registered, cseq, callid, address = head(value)
 local list = devices(raw, now - retention * 1000)
 local mem = memory(KEYS[2], all, now)
@@ -272,12 +312,12 @@ if ARGV[1] == 'bind' and not gone then
     list[#list + 1] = {device, value}
   end
   for i = #list, 1, -1 do
-    if list[i][1] ~= device and shares(select(5, head(list[i][2])), address) then take(list, i, went) end
+    if list[i][1] ~= device and shares(select(5, head(list[i][2])), address) then take(list, i, went, 'replaced') end
   end
   bound(list, tonumber(ARGV[12]), device, went)
   if last then redis.call('HDEL', KEYS[2], field) end
   save(KEYS[1], list, retention)
-  previous = share(3, ARGV[11], retention, tonumber(ARGV[14])) or {}
+  previous = share(4, ARGV[11], retention, tonumber(ARGV[14])) or {}
 else
   local v = struct.pack('>I8', now)
   local mv = ARGV[6]
@@ -291,12 +331,25 @@ else
     save(KEYS[1], list)
     status = 'refreshed'
   elseif ARGV[1] == 'unbind' and known then
-    went = {device, list[known][2]}
-    table.remove(list, known)
+    take(list, known, went, 'unbind')
     save(KEYS[1], list)
     status = 'removed'
+  elseif ARGV[2] == 'all' then
+    for f, m in pairs(mem) do
+      local flags = string.byte(m)
+      if string.byte(f) == 114 and f ~= field and flags < 128 then
+        remember(KEYS[2], f, string.char(flags + 128) .. string.sub(m, 2), now, recent)
+      end
+    end
+    local zero = string.rep('\0', 8)
+    for _, d in ipairs(list) do
+      d[2] = string.sub(d[2], 1, 1) .. zero .. string.sub(d[2], 10, 25) .. zero .. string.sub(d[2], 34)
+    end
+    save(KEYS[1], list)
   end
 end
+
+history(KEYS[3], now, tonumber(ARGV[15]), tonumber(ARGV[16]))
 
 local wakes = {}
 if not gone then
@@ -364,8 +417,8 @@ remember(KEYS[1], 'e' .. ARGV[1], '', now, tonumber(ARGV[2]))
 return false`)
 }
 
-// removeScript: KEYS b; ARGV device, token key, not after us, token only,
-// unregistered. An empty argument is no condition. Answers the values that went
+// removeScript: KEYS b, n; ARGV device, token key, not after us, token only,
+// unregistered, reason, how long a note is kept ms, most notes. An empty argument is no condition. Answers the values that went
 // (device, value, ...), with token only those that have other tokens yet, which are
 // left as they are, and whether another binding has the token.
 func removeScript() *goredis.Script {
@@ -388,10 +441,11 @@ for i = #list, 1, -1 do
     rest[#rest + 1] = list[i][1]
     rest[#rest + 1] = list[i][2]
   else
-    take(list, i, went)
+    take(list, i, went, ARGV[6])
   end
 end
 if #went > 0 then save(KEYS[1], list) end
+history(KEYS[2], clock(), tonumber(ARGV[7]), tonumber(ARGV[8]))
 return {went, rest, known}`)
 }
 

@@ -29,7 +29,8 @@ import (
 	"github.com/sipwake/sipwake/wake"
 )
 
-// Store is a wake.Store, wake.Sweeper, outbox.Store and cluster.Store in Redis.
+// Store is a wake.Store, wake.Sweeper, outbox.Store, cluster.Store and wake.History in
+// Redis.
 type Store struct {
 	config  Config
 	client  goredis.UniversalClient
@@ -48,6 +49,7 @@ var (
 	_ wake.Sweeper  = (*Store)(nil)
 	_ outbox.Store  = (*Store)(nil)
 	_ cluster.Store = (*Store)(nil)
+	_ wake.History  = (*Store)(nil)
 )
 
 var errUsage = errors.New("AOR and device are needed")
@@ -103,13 +105,21 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// keys returns those of the AOR. A closing brace would end the hash tag early,
-// and one in front would make it empty: both keys must be in one slot.
+// keys returns those of the AOR.
 func (s *Store) keys(aor string) (bindings, memory string) {
+	tag := hashTag(aor)
+	return s.config.Prefix + "b:" + tag, s.config.Prefix + "t:" + tag
+}
+
+func (s *Store) notesKey(aor string) string { return s.config.Prefix + "n:" + hashTag(aor) }
+
+// hashTag puts the AOR in braces. A closing brace would end the tag early, and one
+// in front would make it empty: all keys of an AOR must be in one slot.
+func hashTag(aor string) string {
 	if strings.ContainsAny(aor, "}%") {
 		aor = strings.NewReplacer("}", "%7D", "%", "%25").Replace(aor)
 	}
-	return s.config.Prefix + "b:{" + aor + "}", s.config.Prefix + "t:{" + aor + "}"
+	return "{" + aor + "}"
 }
 
 // tokenKey returns the key of the token index: 128 bits of the token's hash.
@@ -147,10 +157,15 @@ func (s *Store) Register(ctx context.Context, r wake.Registration) (wake.Registe
 		value = value[:len(value)-len(binding)] // its memory is the binding
 	}
 	b, t := s.keys(r.AOR)
-	args := []any{action(r.Action), flag(r.Gone), packDevice(r.Device), binding,
+	gone := flag(r.Gone)
+	if r.GoneAll() {
+		gone = "all"
+	}
+	args := []any{action(r.Action), gone, packDevice(r.Device), binding,
 		"r" + store.DeviceKey(&r), value, s.config.Recent.Microseconds(), s.config.Retention.Milliseconds(),
-		address, r.CallID, r.AOR, store.MaxDevices, store.MaxRecent, store.MaxAORs}
-	keys := []string{b, t}
+		address, r.CallID, r.AOR, store.MaxDevices, store.MaxRecent, store.MaxAORs,
+		store.NoteKeep.Milliseconds(), store.MaxNotes}
+	keys := []string{b, t, s.notesKey(r.AOR)}
 	if r.Action == wake.Bind && !r.Gone {
 		for _, token := range r.Address.Tokens {
 			keys = append(keys, s.tokenKey(token.Value))
@@ -180,9 +195,9 @@ func (s *Store) Register(ctx context.Context, r wake.Registration) (wake.Registe
 // to different servers. Not through the shared pipeline: that may send one after
 // the other. It returns what the script would return if it had all keys.
 func (s *Store) registerCluster(ctx context.Context, register *goredis.Script, keys []string, args []any) (any, error) {
-	tokens, aor := keys[2:], args[10]
+	tokens, aor := keys[3:], args[10]
 	p := s.client.Pipeline()
-	script := register.EvalSha(ctx, p, keys[:2], args...)
+	script := register.EvalSha(ctx, p, keys[:3], args...)
 	index := make([]*goredis.Cmd, len(tokens))
 	for i, key := range tokens {
 		set := []any{"set", key, aor, "px", s.config.Retention.Milliseconds(), "get"}
@@ -193,7 +208,7 @@ func (s *Store) registerCluster(ctx context.Context, register *goredis.Script, k
 	}
 	_, _ = p.Exec(ctx) // every command has its own error
 	if noScript(script.Err()) {
-		script = register.Eval(ctx, s.client, keys[:2], args...)
+		script = register.Eval(ctx, s.client, keys[:3], args...)
 	}
 	if err := script.Err(); err != nil {
 		return nil, s.unavailable(ctx, err)

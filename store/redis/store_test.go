@@ -254,6 +254,13 @@ func TestExpiry(t *testing.T) {
 	ttl("p:t:*", time.Minute)
 	r.Action = wake.Unbind
 	register(t, s, r)
+	ttl("p:n:{alice@example.com}", store.NoteKeep)
+	for name, value := range map[string]string{"token": r.Address.Tokens[0].Value.Reveal(),
+		"raw token": string(store.AppendTokenKey(nil, r.Address.Tokens[0].Value)[1:])} {
+		if strings.Contains(c.Get(ctx, "p:n:{alice@example.com}").Val(), value) {
+			t.Errorf("the %s is in a note", name)
+		}
+	}
 	end := time.Now().Add(20 * time.Second)
 	for len(c.Keys(ctx, "p:k:*").Val())+len(c.Keys(ctx, "p:b:*").Val()) > 0 {
 		if time.Now().After(end) {

@@ -31,6 +31,7 @@ type Store interface {
 	wake.Store
 	wake.Sweeper
 	outbox.Store
+	wake.History
 }
 
 // Open returns an empty store that is closed with the test.
@@ -63,6 +64,7 @@ func Run(t *testing.T, open Open) {
 		{"Context", testContext},
 		{"RecentSeen", testRecentSeen},
 		{"RecentGone", testRecentGone},
+		{"RecentAllGone", testRecentAllGone},
 		{"WakesReturned", testWakesReturned},
 		{"WakeDeadline", testWakeDeadline},
 		{"WakeRings", testWakeRings},
@@ -93,13 +95,15 @@ func Run(t *testing.T, open Open) {
 	t.Run("Retention", func(t *testing.T) { testRetention(t, open(t, Options{Retention: time.Hour})) })
 }
 
-// runMore runs the tests of wake.Sweeper and outbox.Store.
+// runMore runs the tests of wake.History, wake.Sweeper and outbox.Store.
 func runMore(t *testing.T, open Open) {
 	for _, test := range []struct {
 		name string
 		f    func(t *testing.T, s Store)
 		o    Options
 	}{
+		{name: "History", f: testHistory},
+		{name: "HistoryBounded", f: testHistoryBounded},
 		{name: "Scan", f: testScan},
 		{name: "ScanEnds", f: testScanEnds},
 		{name: "ScanStallsNobody", f: testScanStallsNobody},

@@ -90,6 +90,45 @@ func testRecentGone(t *testing.T, s wake.Store) {
 	}
 }
 
+// Contact "*" with expires 0 ends every registration of the user: nobody is awake.
+func testRecentAllGone(t *testing.T, s wake.Store) {
+	f := fixture{t, s}
+	bound, desk, nameless := Registration(aor, 1), seen(aor, 2), seen(aor, 3)
+	nameless.Device = ""
+	f.status(bound, wake.Stored, 1)
+	f.status(desk, wake.None, 1)
+	f.status(nameless, wake.None, 1)
+	other := seen("bob@example.com", 1)
+	f.status(other, wake.None, 0)
+	w := newWake(aor, "1")
+	f.equal(len(f.start(w).Recent), 3)
+	star := wake.Registration{Gone: true, Binding: wake.Binding{AOR: aor, Contact: "*", CallID: "star", CSeq: 7, RegisteredAt: bound.RegisteredAt}}
+	f.equal(len(f.status(star, wake.None, 1).Wakes), 0)
+	got := f.start(newWake(aor, "2"))
+	bound.ExpiresAt = time.Time{}
+	f.equal(got.Recent, []wake.Registration{})
+	f.equal(got.Bindings, []wake.Binding{bound.Binding})
+	f.equal(f.bindings(aor), []wake.Binding{bound.Binding})
+	f.equal(len(f.start(newWake("bob@example.com", "3")).Recent), 1)
+	// What came before it does not come back, and who registers anew is awake.
+	desk.CSeq--
+	f.status(desk, wake.Stale, 1)
+	desk.CSeq += 2
+	f.equal(len(f.status(desk, wake.None, 1).Wakes), 2)
+	bound.CSeq++
+	bound.ExpiresAt = bound.RegisteredAt.Add(time.Hour)
+	f.status(bound, wake.Refreshed, 1)
+	f.equal(len(f.start(newWake(aor, "4")).Recent), 2)
+	// One that ends its own registration under no name takes nobody along.
+	nameless.CSeq++
+	nameless.Gone = true
+	f.status(nameless, wake.None, 1)
+	f.equal(len(f.start(newWake(aor, "5")).Recent), 2)
+	star.Contact, star.CSeq = "", 8
+	f.status(star, wake.None, 1)
+	f.equal(len(f.start(newWake(aor, "6")).Recent), 0)
+}
+
 func testRecentEnds(t *testing.T, s wake.Store) {
 	f := fixture{t, s}
 	f.status(Registration(aor, 1), wake.Stored, 1)
