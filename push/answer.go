@@ -74,19 +74,16 @@ func (a Answers) Find(status int, word string) Answer {
 	panic("BUG: answers that were not made by NewAnswers")
 }
 
-// about is what the reply speaks of: where the provider does not say, what its
-// reason usually does.
+// about is what the reply speaks of. Where no service has spoken, it is what the
+// reason does, or nothing.
 func (r *Reply) about() About {
-	if r.About != "" {
+	switch {
+	case r.About != "":
 		return r.About
-	}
-	switch r.Reason {
-	case Credential:
+	case r.Reason == Credential:
 		return AboutCredential
-	case Unavailable, Timeout:
+	case r.Reason == Unavailable, r.Reason == Timeout:
 		return AboutService
-	case TokenDead, TokenBad, NoToken:
-		return AboutToken
 	}
-	return AboutPush
+	return ""
 }

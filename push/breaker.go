@@ -81,11 +81,14 @@ func (b *breaker) state() (string, float64) {
 
 // verdict is what a try that ended with the reply tells the breaker. budget is
 // the time that the try had: running out of less than a second says little. An
-// answer about one push, token, platform or connection shows that the service
-// works and knows us.
+// answer about one push, token or platform shows that the service works and knows
+// us; one about the connection shows nothing, nor does a push that was refused
+// without asking the service.
 func verdict(reply *Reply, budget time.Duration, limits Limits) error {
 	switch reply.Reason {
-	case Accepted, TokenDead, TokenBad, Credential, BadRequest, Unavailable:
+	case Accepted:
+		return nil
+	case TokenDead, TokenBad, Credential, BadRequest, Unavailable:
 	case Timeout:
 		if budget < min(time.Second, limits.Timeout) {
 			return errNothing
@@ -98,7 +101,7 @@ func verdict(reply *Reply, budget time.Duration, limits Limits) error {
 		return errRejected
 	case AboutService:
 		return errFailing
-	case AboutConnection:
+	case AboutConnection, "":
 		return errNothing
 	}
 	return nil

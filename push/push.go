@@ -123,8 +123,8 @@ type Notification struct {
 // Reply is a service's answer to one try.
 type Reply struct {
 	Reason Reason
-	// About is whom it concerns beside this push; empty means what the Reason
-	// usually does.
+	// About is whom it concerns beside this push; empty if the service did not
+	// answer, or was not asked.
 	About About
 	// Detail is the service's own word for it, such as "BadDeviceToken"; never
 	// a token, at most 200 bytes.

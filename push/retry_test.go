@@ -310,6 +310,23 @@ func TestBreakerStaysClosed(t *testing.T) {
 	})
 }
 
+// A push that is refused without asking the service does not show that it is back.
+func TestRefusalOfOurOwnIsNoProbe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := answers(push.Credential, push.TokenBad, push.BadRequest)
+		r := newRig(t, fcmApp(s))
+		defer r.stop()
+		r.send(request(push.Call))
+		time.Sleep(31 * time.Second)
+		for range 2 {
+			r.send(request(push.Call))
+			if state := r.Apps()[0].Breaker; state != "half-open" {
+				t.Errorf("breaker is %s", state)
+			}
+		}
+	})
+}
+
 // One push, to a token that the service fails at, does not open the breaker by its
 // many tries; the next pushes that fail do.
 func TestOnePushDoesNotOpenTheBreaker(t *testing.T) {

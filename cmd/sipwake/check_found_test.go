@@ -95,7 +95,7 @@ func TestCheckUnreadable(t *testing.T) {
 		t.Skip("only root may give files away")
 	}
 	const uid = 65532
-	dir, err := os.MkdirTemp("", "check") // below a directory that all may enter
+	dir, err := os.MkdirTemp("", "check") //nolint:usetesting // whose directory only its owner may enter
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -67,7 +67,7 @@ func newLanes(endpoint *url.URL, config *tls.Config, n int) *lanes {
 	t := &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
 		DialContext:         (&net.Dialer{Timeout: openTimeout, KeepAlive: pingAfter}).DialContext,
-		TLSClientConfig:     config,
+		TLSClientConfig:     config.Clone(), // net/http writes into it; both environments have the same
 		TLSHandshakeTimeout: openTimeout,
 		DisableCompression:  true,
 		Protocols:           &http2,

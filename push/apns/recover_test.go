@@ -189,3 +189,18 @@ func await(t *testing.T, ok func() bool) {
 	}
 	t.Fatal("waited in vain")
 }
+
+// The first pushes to both environments may come at the same time; they have a
+// credential in common, and nothing else.
+func TestBothEnvironmentsAtOnce(t *testing.T) {
+	_, c := start(t, apnssim.Options{})
+	var wg sync.WaitGroup
+	for _, a := range apps(t, c) {
+		wg.Go(func() {
+			if r := a.Client.Push(within(t, 10*time.Second), call(1)); r.Reason != push.Accepted {
+				t.Errorf("%s: %+v", a.Environment, r)
+			}
+		})
+	}
+	wg.Wait()
+}
