@@ -83,6 +83,15 @@ type binding struct {
 	Created     time.Time           `json:"created_at"`
 }
 
+// removal is why a binding went.
+type removal struct {
+	Device   string           `json:"device"`
+	Provider pnparam.Provider `json:"provider"`
+	App      string           `json:"app"`
+	Reason   string           `json:"reason"`
+	At       time.Time        `json:"at"`
+}
+
 type token struct {
 	Service pnparam.Service `json:"service,omitempty"`
 	Token   secret.Token    `json:"token"`
@@ -95,14 +104,15 @@ func (s *Server) bindingList(ctx context.Context, p *params) (any, error) {
 		return nil, p.err
 	}
 	var (
-		found []wake.Binding
-		next  string
-		err   error
+		found   []wake.Binding
+		next    string
+		removed []removal
+		err     error
 	)
 	if all {
 		found, next, err = s.allBindings(ctx, cursor, limit)
-	} else {
-		found, err = s.service.Bindings(ctx, aor, tok)
+	} else if found, err = s.service.Bindings(ctx, aor, tok); err == nil && aor != "" {
+		removed, err = s.removals(ctx, aor)
 	}
 	if err != nil {
 		return nil, err
@@ -119,7 +129,17 @@ func (s *Server) bindingList(ctx context.Context, p *params) (any, error) {
 	return struct {
 		Bindings []binding `json:"bindings"`
 		Cursor   string    `json:"cursor,omitempty"`
-	}{list, next}, nil
+		Removed  []removal `json:"removed,omitempty"`
+	}{list, next, removed}, nil
+}
+
+func (s *Server) removals(ctx context.Context, aor string) ([]removal, error) {
+	notes, err := s.service.Removals(ctx, aor)
+	list := make([]removal, len(notes))
+	for i, n := range notes {
+		list[i] = removal(n)
+	}
+	return list, err
 }
 
 func (s *Server) bindingRemove(ctx context.Context, p *params) (any, error) {

@@ -19,7 +19,7 @@ type bindingsCmd struct {
 	Config string `short:"c" default:"${config}" help:"Configuration file of the running sipwake (${default})." type:"path"`
 
 	List   listCmd   `cmd:"" help:"List bindings, one line each."`
-	Show   showCmd   `cmd:"" help:"Show everything about a user's bindings but their tokens."`
+	Show   showCmd   `cmd:"" help:"Show everything about a user's bindings but their tokens, and why others went."`
 	Remove removeCmd `cmd:"" help:"Remove bindings."`
 	Export exportCmd `cmd:"" help:"Write all bindings with their push tokens into a file."`
 	Import importCmd `cmd:"" help:"Read bindings from a file that export wrote."`
@@ -54,6 +54,15 @@ type shownBinding struct {
 type shown struct {
 	Service string `json:"service"`
 	Token   string `json:"token"`
+}
+
+// shownRemoval is why a binding went, in binding.list.
+type shownRemoval struct {
+	Device   string    `json:"device"`
+	Provider string    `json:"provider"`
+	App      string    `json:"app"`
+	Reason   string    `json:"reason"`
+	At       time.Time `json:"at"`
 }
 
 type listCmd struct {
@@ -146,32 +155,43 @@ type showCmd struct {
 	AOR string `arg:"" help:"User: user@domain."`
 }
 
-// Run prints a block a device.
+// Run prints a block a device, and a line for each that was removed lately.
 func (c *showCmd) Run(cl *client) error {
-	n := 0
-	err := pages(cl, "binding.list", map[string]any{"aor": c.AOR}, "shown", func(b shownBinding) error {
-		n++
-		fmt.Printf("%s  %s\n", b.AOR, b.Device)
-		for _, f := range [][2]string{{"provider", b.Provider}, {"app", b.App}, {"environment", b.Environment}, {"node", b.Node},
-			{"source", b.Source}, {"user agent", b.UserAgent}, {"created", clock(b.Created)}, {"registered", clock(b.Registered)}} {
-			if f[1] != "" {
-				fmt.Printf("  %-12s %s\n", f[0], f[1])
-			}
-		}
-		expires := "not registered"
-		if !b.Expires.IsZero() {
-			expires = clock(b.Expires)
-		}
-		fmt.Printf("  %-12s %s\n", "expires", expires)
-		for _, t := range b.Tokens {
-			fmt.Printf("  %-12s %s\n", "token", t.Token+" "+t.Service)
-		}
-		return nil
-	})
-	if err == nil && n == 0 {
+	var res struct {
+		Bindings []shownBinding
+		Removed  []shownRemoval
+	}
+	if err := cl.call(context.Background(), "binding.list", map[string]any{"aor": c.AOR}, &res); err != nil {
+		return err
+	}
+	for _, b := range res.Bindings {
+		b.print()
+	}
+	if len(res.Bindings) == 0 {
 		fmt.Println("no binding")
 	}
-	return err
+	for _, r := range res.Removed {
+		fmt.Printf("removed %s %s %s %s (device %s)\n", clock(r.At), r.Reason, r.Provider, r.App, r.Device)
+	}
+	return nil
+}
+
+func (b *shownBinding) print() {
+	fmt.Printf("%s  %s\n", b.AOR, b.Device)
+	for _, f := range [][2]string{{"provider", b.Provider}, {"app", b.App}, {"environment", b.Environment}, {"node", b.Node},
+		{"source", b.Source}, {"user agent", b.UserAgent}, {"created", clock(b.Created)}, {"registered", clock(b.Registered)}} {
+		if f[1] != "" {
+			fmt.Printf("  %-12s %s\n", f[0], f[1])
+		}
+	}
+	expires := "not registered"
+	if !b.Expires.IsZero() {
+		expires = clock(b.Expires)
+	}
+	fmt.Printf("  %-12s %s\n", "expires", expires)
+	for _, t := range b.Tokens {
+		fmt.Printf("  %-12s %s\n", "token", t.Token+" "+t.Service)
+	}
 }
 
 type removeCmd struct {

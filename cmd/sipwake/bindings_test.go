@@ -116,6 +116,10 @@ func TestBindings(t *testing.T) {
 	if got := ok(t, dir, b("remove", "--aor", "user7@example.com", "--device", m[1])...); got != "removed: 1\n" {
 		t.Errorf("remove: %s", got)
 	}
+	gone := ok(t, dir, b("show", "user7@example.com")...)
+	if line := regexp.MustCompile(`^no binding\nremoved \d{4}-\S+ operator apns com\.example\.phone \(device ` + m[1] + `\)\n$`); !line.MatchString(gone) {
+		t.Errorf("show of a user without bindings: %s", gone)
+	}
 	if got := ok(t, dir, b("remove", "--token", voipToken(9))...); got != "removed: 1\n" {
 		t.Errorf("remove by token: %s", got)
 	}
