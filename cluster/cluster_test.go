@@ -3,7 +3,6 @@ package cluster
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"slices"
 	"sync"
@@ -182,7 +181,7 @@ type instance struct {
 func start(t *testing.T, s *shared) *instance {
 	var cfg wake.Config
 	cfg.SetDefaults()
-	reg, log := prometheus.NewRegistry(), slog.New(slog.NewTextHandler(io.Discard, nil))
+	reg, log := prometheus.NewRegistry(), slog.New(slog.DiscardHandler)
 	i := &instance{log: trace.NewLog(10000)}
 	i.Cluster = New(s, i.log, log, reg)
 	i.rules = wake.New(cfg, map[string]wake.Node{"sip1": edge{}}, wake.Deps{Store: rules{}, Sweeper: rules{}, Pusher: pushes{},

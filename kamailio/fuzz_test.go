@@ -38,8 +38,8 @@ func FuzzAnswer(f *testing.F) {
 		n.client.Transport = says{status, body}
 		w, err1 := n.Wake(t.Context(), held, back, true)
 		g, err2 := n.GiveUp(t.Context(), held)
-		if err1 == nil && !slices.Contains([]wake.Signal{wake.Added, wake.Dup, wake.Gone, wake.NoContact}, w) ||
-			err2 == nil && !slices.Contains([]wake.Signal{wake.OK, wake.Gone, wake.Busy}, g) {
+		if err1 == nil && !slices.Contains([]wake.Signal{wake.SignalAdded, wake.SignalDuplicate, wake.SignalGone, wake.SignalNoContact}, w) ||
+			err2 == nil && !slices.Contains([]wake.Signal{wake.SignalOK, wake.SignalGone, wake.SignalBusy}, g) {
 			t.Fatalf("%q, %q", w, g)
 		}
 		for _, err := range []error{err1, err2} {

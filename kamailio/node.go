@@ -97,7 +97,7 @@ func (n *Node) Wake(ctx context.Context, w wake.Wake, r wake.Registration, force
 	if force {
 		p.Force = 1
 	}
-	return n.signal(ctx, w, "wake", p, wake.Added, wake.Dup, wake.Gone, wake.NoContact)
+	return n.signal(ctx, w, "wake", p, wake.SignalAdded, wake.SignalDuplicate, wake.SignalGone, wake.SignalNoContact)
 }
 
 var plainFlow = regexp.MustCompile(`^(udp|tcp|tls|sctp|wss?):([0-9.]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})$`)
@@ -122,7 +122,7 @@ type giveUpParams struct {
 
 // GiveUp implements wake.Node.
 func (n *Node) GiveUp(ctx context.Context, w wake.Wake) (wake.Signal, error) {
-	return n.signal(ctx, w, "give_up", giveUpParams{w.Call}, wake.OK, wake.Gone, wake.Busy)
+	return n.signal(ctx, w, "give_up", giveUpParams{w.Call}, wake.SignalOK, wake.SignalGone, wake.SignalBusy)
 }
 
 func (n *Node) signal(ctx context.Context, w wake.Wake, method string, params any, answers ...wake.Signal) (wake.Signal, error) {

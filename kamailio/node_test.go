@@ -99,11 +99,11 @@ func TestWhatIsSent(t *testing.T) {
 			"cseq": 4294967295.0, "source": "tls:192.0.2.7:5061",
 		}
 	}
-	f("wake", func() (wake.Signal, error) { return n.Wake(t.Context(), held, back, false) }, wake.Added,
+	f("wake", func() (wake.Signal, error) { return n.Wake(t.Context(), held, back, false) }, wake.SignalAdded,
 		map[string]any{"method": "wake", "params": params()})
 	forced := params()
 	forced["force"] = 1.0
-	f("forced", func() (wake.Signal, error) { return n.Wake(t.Context(), held, back, true) }, wake.Added,
+	f("forced", func() (wake.Signal, error) { return n.Wake(t.Context(), held, back, true) }, wake.SignalAdded,
 		map[string]any{"method": "wake", "params": forced})
 	for flow, want := range map[string]string{
 		"tls:192.0.2.7:5061":     "<sip:192.0.2.2:5060;transport=tcp;lr;received=sip:192.0.2.7:5061%3Btransport%3Dtls>",
@@ -117,10 +117,10 @@ func TestWhatIsSent(t *testing.T) {
 		if want != "" {
 			sent["path"] = want
 		}
-		f("from another node", func() (wake.Signal, error) { return n.Wake(t.Context(), held, elsewhere, false) }, wake.Added,
+		f("from another node", func() (wake.Signal, error) { return n.Wake(t.Context(), held, elsewhere, false) }, wake.SignalAdded,
 			map[string]any{"method": "wake", "params": sent})
 	}
-	f("give up", func() (wake.Signal, error) { return n.GiveUp(t.Context(), held) }, wake.OK,
+	f("give up", func() (wake.Signal, error) { return n.GiveUp(t.Context(), held) }, wake.SignalOK,
 		map[string]any{"method": "give_up", "params": map[string]any{"call": "4711-99"}})
 }
 
@@ -141,10 +141,10 @@ func TestStatuses(t *testing.T) {
 			t.Errorf("%s: got %q, %v", status, got, err)
 		}
 	}
-	for _, s := range []wake.Signal{wake.Added, wake.Dup, wake.Gone, wake.NoContact} {
+	for _, s := range []wake.Signal{wake.SignalAdded, wake.SignalDuplicate, wake.SignalGone, wake.SignalNoContact} {
 		good(wakes, s)
 	}
-	for _, s := range []wake.Signal{wake.OK, wake.Gone, wake.Busy} {
+	for _, s := range []wake.Signal{wake.SignalOK, wake.SignalGone, wake.SignalBusy} {
 		good(givesUp, s)
 	}
 	for _, s := range []string{"ok", "busy", "", "Added", "something"} {

@@ -94,7 +94,7 @@ func (n *Node) Wake(ctx context.Context, w wake.Wake, r wake.Registration, _ boo
 	ctx, cancel := context.WithTimeout(ctx, n.timeout)
 	defer cancel()
 	if !callKey.MatchString(w.Call) {
-		return n.answer(ctx, w, "wake", wake.Gone, nil) // no request of sipwake.cfg's
+		return n.answer(ctx, w, "wake", wake.SignalGone, nil) // no request of sipwake.cfg's
 	}
 	e, err := n.event(w, r)
 	if err != nil {
@@ -150,7 +150,7 @@ func (n *Node) outcome(ctx context.Context, e wakeEvent) (wake.Signal, error) {
 		switch {
 		case err != nil:
 			return "", err
-		case s == string(wake.Added), s == string(wake.Dup), s == string(wake.Gone):
+		case s == string(wake.SignalAdded), s == string(wake.SignalDuplicate), s == string(wake.SignalGone):
 			return wake.Signal(s), nil
 		case s != "":
 			return "", fmt.Errorf("it noted the unknown outcome %.40q", s)
@@ -160,7 +160,7 @@ func (n *Node) outcome(ctx context.Context, e wakeEvent) (wake.Signal, error) {
 			return "", err
 		}
 		if held == "" {
-			return wake.Gone, nil
+			return wake.SignalGone, nil
 		}
 		timer := time.NewTimer(pause)
 		select {
@@ -196,17 +196,17 @@ func (n *Node) GiveUp(ctx context.Context, w wake.Wake) (wake.Signal, error) {
 	ctx, cancel := context.WithTimeout(ctx, n.timeout)
 	defer cancel()
 	if !callKey.MatchString(w.Call) {
-		return n.answer(ctx, w, "give_up", wake.Gone, nil)
+		return n.answer(ctx, w, "give_up", wake.SignalGone, nil)
 	}
 	leg, err := n.fetch(ctx, "sipwake_leg_"+w.Call)
 	if err != nil || leg == "" {
-		return n.answer(ctx, w, "give_up", wake.Gone, err)
+		return n.answer(ctx, w, "give_up", wake.SignalGone, err)
 	}
 	err = n.command(ctx, "t_reply", replyParams{599, "Nobody To Wait For", leg, "sipwake"}, nil)
 	if e := (*miError)(nil); errors.As(err, &e) && (e.Code == 404 || e.Code == 500) {
-		return n.answer(ctx, w, "give_up", wake.Gone, nil) // over, or just about to be
+		return n.answer(ctx, w, "give_up", wake.SignalGone, nil) // over, or just about to be
 	}
-	return n.answer(ctx, w, "give_up", wake.OK, err)
+	return n.answer(ctx, w, "give_up", wake.SignalOK, err)
 }
 
 func (n *Node) answer(ctx context.Context, w wake.Wake, method string, s wake.Signal, err error) (wake.Signal, error) {

@@ -122,10 +122,10 @@ func TestOutcomes(t *testing.T) {
 			t.Errorf("got %q, %v; want %q", got, err, want)
 		}
 	}
-	for _, s := range []wake.Signal{wake.Added, wake.Dup, wake.Gone} {
+	for _, s := range []wake.Signal{wake.SignalAdded, wake.SignalDuplicate, wake.SignalGone} {
 		f(&mi{notes: notes(), raised: func(m *mi, e wakeEvent) { m.notes["sipwake_op_"+e.Op] = string(s) }}, s)
 	}
-	f(&mi{}, wake.Gone) // nobody holds it, so nobody heard the event
+	f(&mi{}, wake.SignalGone) // nobody holds it, so nobody heard the event
 	// The event is only on its way when MI says OK.
 	slow := &mi{notes: notes()}
 	slow.raised = func(m *mi, e wakeEvent) {
@@ -139,11 +139,11 @@ func TestOutcomes(t *testing.T) {
 			}
 		}()
 	}
-	f(slow, wake.Added)
+	f(slow, wake.SignalAdded)
 	// The call ends before the event is taken.
 	ends := &mi{notes: notes()}
 	ends.raised = func(m *mi, _ wakeEvent) { delete(m.notes, "sipwake_held_"+key) }
-	f(ends, wake.Gone)
+	f(ends, wake.SignalGone)
 }
 
 func TestEvent(t *testing.T) {
@@ -209,10 +209,10 @@ func TestOddCallIsGone(t *testing.T) {
 		n := serve(t, m)
 		w := held
 		w.Call = call
-		if s, err := n.Wake(t.Context(), w, back, false); s != wake.Gone || err != nil {
+		if s, err := n.Wake(t.Context(), w, back, false); s != wake.SignalGone || err != nil {
 			t.Errorf("%q: wake got %q, %v", call, s, err)
 		}
-		if s, err := n.GiveUp(t.Context(), w); s != wake.Gone || err != nil {
+		if s, err := n.GiveUp(t.Context(), w); s != wake.SignalGone || err != nil {
 			t.Errorf("%q: give_up got %q, %v", call, s, err)
 		}
 		if len(m.seen) > 0 {
@@ -230,15 +230,15 @@ func TestGiveUp(t *testing.T) {
 		}
 	}
 	m := &mi{notes: notes()}
-	f(m, wake.OK)
+	f(m, wake.SignalOK)
 	want := map[string]any{"method": "t_reply", "params": map[string]any{
 		"code": 599.0, "reason": "Nobody To Wait For", "trans_id": leg, "to_tag": "sipwake"}}
 	if diff := cmp.Diff(want, m.seen[1]); diff != "" {
 		t.Error(diff)
 	}
-	f(&mi{}, wake.Gone)
-	f(&mi{notes: notes(), reply: `{"jsonrpc":"2.0","error":{"code":404,"message":"Transaction not found"},"id":1}`}, wake.Gone)
-	f(&mi{notes: notes(), reply: `{"jsonrpc":"2.0","error":{"code":500,"message":"Reply failed"},"id":1}`}, wake.Gone)
+	f(&mi{}, wake.SignalGone)
+	f(&mi{notes: notes(), reply: `{"jsonrpc":"2.0","error":{"code":404,"message":"Transaction not found"},"id":1}`}, wake.SignalGone)
+	f(&mi{notes: notes(), reply: `{"jsonrpc":"2.0","error":{"code":500,"message":"Reply failed"},"id":1}`}, wake.SignalGone)
 }
 
 func TestHeaders(t *testing.T) {

@@ -3,7 +3,6 @@ package outbox
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"slices"
 	"strings"
@@ -110,7 +109,7 @@ func inBubble(t *testing.T, f func(r *rig)) {
 			r.devices.bindings = append(r.devices.bindings, wake.Binding{AOR: bob, Device: token, Address: pnparam.Address{
 				Provider: pnparam.FCM, App: "app", Tokens: []pnparam.Token{{Value: secret.NewToken(token)}}}})
 		}
-		r.Service = New(r.store, r.devices, func() time.Duration { return time.Hour }, slog.New(slog.NewTextHandler(io.Discard, nil)))
+		r.Service = New(r.store, r.devices, func() time.Duration { return time.Hour }, slog.New(slog.DiscardHandler))
 		f(r)
 	})
 }

@@ -79,7 +79,7 @@ func TestGolden(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(wake.Registration{Binding: b, Action: wake.Unbind, Gone: true}, r, sameToken); diff != "" {
+	if diff := cmp.Diff(wake.Registration{Binding: b, Action: wake.ActionUnbind, Gone: true}, r, sameToken); diff != "" {
 		t.Errorf("registration of version 1: want - got +\n%s", diff)
 	}
 	w, err := store.DecodeWake(b.AOR, unbase64(t, goldenWake))
@@ -97,7 +97,7 @@ func TestWritten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := store.AppendRegistration(nil, &wake.Registration{Binding: b, Action: wake.Unbind, Gone: true}, time.Time{})
+	r, err := store.AppendRegistration(nil, &wake.Registration{Binding: b, Action: wake.ActionUnbind, Gone: true}, time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,9 +12,6 @@ type LoadLevel int
 // loadSteps are the shares of a capacity at which a level begins.
 var loadSteps = [...]float64{.25, .5, .75, .95}
 
-// overload is the level at which pushes other than calls are refused.
-const overload LoadLevel = 3
-
 // LoadReason is one thing that can be short: the share of it that is in use, 0
 // to 1.
 type LoadReason struct {

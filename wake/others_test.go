@@ -13,19 +13,18 @@ import (
 
 // heir returns an instance that adopts the call of r, and the call's wake.
 func heir(r *rig) (*rig, wake.Wake) {
-	h := newRig(r.t, nil, r.store)
-	h.cseq = r.cseq
-	for _, w := range r.service.OpenWakes() {
-		w.Owner = h.service.Instance()
-		r.store.own(w)
-		w.Pushed = []string{}
-		for _, d := range r.others.pushed {
-			w.Pushed = append(w.Pushed, instance(d))
-		}
-		return h, w
+	open := r.service.OpenWakes()
+	if len(open) != 1 {
+		r.fatal("%d calls are open", len(open))
 	}
-	r.fatal("no call is open")
-	return nil, wake.Wake{}
+	h, w := newRig(r.t, nil, r.store), open[0]
+	h.cseq = r.cseq
+	w.Owner, w.Pushed = h.service.Instance(), nil
+	r.store.own(w)
+	for _, d := range r.others.pushed {
+		w.Pushed = append(w.Pushed, instance(d))
+	}
+	return h, w
 }
 
 // The heir pushes whose push is not known to be accepted, with the same UUID, and

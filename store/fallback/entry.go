@@ -100,18 +100,18 @@ func (e *entry) apply(r *wake.Registration, value []byte, now time.Time) {
 	}
 	i := e.device(r.Device)
 	switch {
-	case r.Action == wake.Bind && !r.Gone:
+	case r.Action == wake.ActionBind && !r.Gone:
 		e.bind(r.Device, i, value, now)
 		return
-	case r.Action == wake.Bind && i >= 0:
+	case r.Action == wake.ActionBind && i >= 0:
 		d := &e.devices[i]
 		d.value, d.seen = store.AppendOrder(nil, d.value, value), time.Time{}
-	case r.Action == wake.Unbind && i >= 0:
+	case r.Action == wake.ActionUnbind && i >= 0:
 		e.devices = slices.Delete(e.devices, i, i+1)
 	case r.Gone && i >= 0:
 		e.devices[i].seen = time.Time{}
 	}
-	if !r.Gone && r.Action != wake.Bind {
+	if !r.Gone && r.Action != wake.ActionBind {
 		e.signs = append(youngest(e.signs, store.MaxRecent-1), sign{*r, now})
 	}
 }
@@ -262,7 +262,7 @@ func (e *entry) known(recent, oldest time.Time) (bindings []wake.Binding, last [
 		bindings = append(bindings, b)
 		signed := slices.ContainsFunc(last, func(r wake.Registration) bool { return r.Device == b.Device })
 		if d.seen.After(recent) && !signed {
-			last = append(last, wake.Registration{Binding: b, Action: wake.Bind})
+			last = append(last, wake.Registration{Binding: b, Action: wake.ActionBind})
 		}
 	}
 	slices.SortFunc(bindings, func(a, b wake.Binding) int { return strings.Compare(a.Device, b.Device) })

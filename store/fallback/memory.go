@@ -117,7 +117,7 @@ func (m *memory) encode(b *wake.Binding) ([]byte, error) {
 // registered notes what the store has taken, and adds the wakes that it does not
 // know.
 func (m *memory) registered(r *wake.Registration, res *wake.Registered) {
-	if r.Late || res.Status == wake.Stale {
+	if r.Late || res.Status == wake.StatusStale {
 		return
 	}
 	m.mu.Lock()
@@ -128,7 +128,7 @@ func (m *memory) registered(r *wake.Registration, res *wake.Registered) {
 	}
 	e := m.get(r.AOR)
 	if e == nil {
-		if r.Action != wake.Bind || r.Gone {
+		if r.Action != wake.ActionBind || r.Gone {
 			return
 		}
 		e = m.make(r.AOR)

@@ -108,13 +108,13 @@ func (s *Store) restart(ctx context.Context, w wake.Wake, replayed Replayed) boo
 	}
 	back := res.Recent
 	for _, b := range res.Bindings {
-		back = append(back, wake.Registration{Binding: b, Action: wake.Bind})
+		back = append(back, wake.Registration{Binding: b, Action: wake.ActionBind})
 	}
 	told, since := make(map[string]bool), w.StartedAt.Add(-clockSkew)
 	for _, r := range back {
 		if key := r.Device + " " + r.Contact; !told[key] && r.RegisteredAt.After(since) {
 			told[key] = true
-			replayed(ctx, r, wake.Registered{Status: wake.Refreshed, Wakes: []wake.Wake{w}})
+			replayed(ctx, r, wake.Registered{Status: wake.StatusRefreshed, Wakes: []wake.Wake{w}})
 		}
 	}
 	return true
@@ -175,7 +175,7 @@ func (s *Store) replayOne(ctx context.Context, r wake.Registration, replayed Rep
 		return true
 	}
 	s.metrics.replayed.Inc()
-	if res.Status != wake.Stale {
+	if res.Status != wake.StatusStale {
 		replayed(ctx, r, res)
 	}
 	return true

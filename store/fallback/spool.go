@@ -310,7 +310,7 @@ func (s *spool) remove(list []spooled) error {
 func keyOf(r *wake.Registration) (k spoolKey) {
 	sum := sha256.Sum256([]byte(r.AOR + "\x00" + r.Device))
 	copy(k[:], sum[:16])
-	return k.of(r.Gone && r.Action == wake.Bind)
+	return k.of(r.Gone && r.Action == wake.ActionBind)
 }
 
 // of returns the key of the same device's un-REGISTER that keeps the binding, or

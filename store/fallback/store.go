@@ -98,11 +98,11 @@ func (s *Store) Register(ctx context.Context, r wake.Registration) (wake.Registe
 }
 
 func (s *Store) registerAway(ctx context.Context, r *wake.Registration, err error) (wake.Registered, error) {
-	if r.Late || r.AOR == "" || r.Device == "" && r.Action != wake.Seen {
+	if r.Late || r.AOR == "" || r.Device == "" && r.Action != wake.ActionSeen {
 		return wake.Registered{}, err
 	}
 	wakes, stale := s.memory.registerAway(r)
-	if !stale && r.Action != wake.Seen { // a sign of life is worth nothing later
+	if !stale && r.Action != wake.ActionSeen { // a sign of life is worth nothing later
 		s.spool.add(ctx, r)
 	}
 	return wake.Registered{Wakes: wakes}, err

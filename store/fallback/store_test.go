@@ -331,7 +331,7 @@ func TestAllGoneAway(t *testing.T) {
 	r.register(storetest.Registration(user(1), 1))
 	server.Stop()
 	sign := storetest.Registration(user(1), 2)
-	sign.Action, sign.Address = wake.Seen, pnparam.Address{}
+	sign.Action, sign.Address = wake.ActionSeen, pnparam.Address{}
 	r.registerAway(sign)
 	for want := 2; want >= 0; want -= 2 {
 		w := newWake(user(1), fmt.Sprint(want))
@@ -357,7 +357,7 @@ func TestAwayBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 		sign := storetest.Registration(user(1), 1000+n)
-		sign.Action, sign.Address = wake.Seen, pnparam.Address{}
+		sign.Action, sign.Address = wake.ActionSeen, pnparam.Address{}
 		r.registerAway(sign)
 	}
 	ended := 0
@@ -400,7 +400,7 @@ func TestSpool(t *testing.T) {
 	older.CSeq, older.RegisteredAt = known.CSeq+1, moved.RegisteredAt
 	r.registerAway(moved)
 	r.registerAway(older)
-	leaver.Action, leaver.CSeq, leaver.RegisteredAt = wake.Unbind, leaver.CSeq+1, time.Now()
+	leaver.Action, leaver.CSeq, leaver.RegisteredAt = wake.ActionUnbind, leaver.CSeq+1, time.Now()
 	r.registerAway(leaver)
 	fresh := storetest.Registration(user(2), 2)
 	r.registerAway(fresh)
@@ -408,7 +408,7 @@ func TestSpool(t *testing.T) {
 	gone.Gone, gone.ExpiresAt, gone.CSeq = true, time.Time{}, fresh.CSeq+1
 	r.registerAway(gone)
 	signs := storetest.Registration(user(3), 3)
-	signs.Action = wake.Seen
+	signs.Action = wake.ActionSeen
 	r.registerAway(signs)
 	if n := r.metric("sipwake_store_spool"); n != 4 {
 		t.Errorf("%v registrations in the spool, want 4", n)
@@ -437,7 +437,7 @@ func TestSpool(t *testing.T) {
 	if n := r.metric("sipwake_store_spool_replayed_total"); n != 5 {
 		t.Errorf("%v replayed, want 5", n)
 	}
-	if got := r.register(late); got.Status != wake.Refreshed {
+	if got := r.register(late); got.Status != wake.StatusRefreshed {
 		t.Errorf("afterwards: %v", got.Status)
 	}
 }
@@ -675,7 +675,7 @@ func TestCache(t *testing.T) {
 	// It removes two itself, and reads that a third is gone.
 	r.store.Remove(rpc(t), wake.Removal{AOR: user(18)})
 	unbound := storetest.Registration(user(17), 17)
-	unbound.Action = wake.Unbind
+	unbound.Action = wake.ActionUnbind
 	r.register(unbound)
 	other.Remove(rpc(t), wake.Removal{AOR: user(16)})
 	if list, err := r.store.Bindings(rpc(t), wake.Query{AOR: user(16)}); err != nil || len(list) != 0 {

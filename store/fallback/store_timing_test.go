@@ -17,7 +17,7 @@ import (
 type none struct{ wake.Store }
 
 func (none) Register(context.Context, wake.Registration) (wake.Registered, error) {
-	return wake.Registered{Status: wake.Refreshed, Devices: 1}, nil
+	return wake.Registered{Status: wake.StatusRefreshed, Devices: 1}, nil
 }
 func (none) Start(context.Context, wake.Wake) (wake.Started, error) { return wake.Started{}, nil }
 func (none) End(context.Context, string, string, string) (wake.Ended, error) {

@@ -73,7 +73,7 @@ func childCrash(s *local.Store) {
 					mu.Lock()
 					fmt.Printf("removing %d\n", n)
 					mu.Unlock()
-					r.Action = wake.Unbind
+					r.Action = wake.ActionUnbind
 					got, err = s.Register(context.Background(), r)
 				}
 				if err != nil {
@@ -206,7 +206,7 @@ func childFull(s *local.Store) error {
 		}
 	}
 	un := known(2)
-	un.Action = wake.Unbind
+	un.Action = wake.ActionUnbind
 	for range 2 {
 		if got, err := s.Register(ctx, un); !errors.Is(err, wake.ErrUnavailable) {
 			return fmt.Errorf("removed on a full disk: %v, %w", got, err)
@@ -228,7 +228,7 @@ func childFull(s *local.Store) error {
 	for n := range 2 {
 		r := known(n)
 		r.CSeq = 777
-		if got, err := s.Register(ctx, r); err != nil || got.Status != wake.Refreshed {
+		if got, err := s.Register(ctx, r); err != nil || got.Status != wake.StatusRefreshed {
 			return fmt.Errorf("refresh on a full disk: %v, %w", got, err)
 		}
 	}
@@ -240,10 +240,10 @@ func childFull(s *local.Store) error {
 	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &old); err != nil {
 		return err
 	}
-	if got, err := s.Register(ctx, fresh); err != nil || got.Status != wake.Stored {
+	if got, err := s.Register(ctx, fresh); err != nil || got.Status != wake.StatusStored {
 		return fmt.Errorf("stored again: %v, %w", got, err)
 	}
-	if got, err := s.Register(ctx, fresh); err != nil || got.Status != wake.Refreshed {
+	if got, err := s.Register(ctx, fresh); err != nil || got.Status != wake.StatusRefreshed {
 		return fmt.Errorf("refreshed again: %v, %w", got, err)
 	}
 	if err := s.Ping(ctx); err != nil {
@@ -257,7 +257,7 @@ func childFull(s *local.Store) error {
 	}
 	r := known(2)
 	r.CSeq = 777
-	if got, err := s.Register(ctx, r); err != nil || got.Status != wake.Stored {
+	if got, err := s.Register(ctx, r); err != nil || got.Status != wake.StatusStored {
 		return fmt.Errorf("bound again: %v, %w", got, err)
 	}
 	_, err := io.WriteString(os.Stdout, "full and back\n")

@@ -38,7 +38,7 @@ func (st *state) later(r *wake.Registration, d *device) (bool, error) {
 			return is, err
 		}
 	}
-	if r.Action != wake.Bind || r.Gone {
+	if r.Action != wake.ActionBind || r.Gone {
 		return false, nil
 	}
 	for _, o := range st.devices {

@@ -12,7 +12,7 @@ import (
 
 // Register implements wake.Store.
 func (s *Store) Register(ctx context.Context, r wake.Registration) (wake.Registered, error) {
-	if r.AOR == "" || r.Device == "" && r.Action != wake.Seen {
+	if r.AOR == "" || r.Device == "" && r.Action != wake.ActionSeen {
 		return wake.Registered{}, fmt.Errorf("cannot register %q: %w", r.AOR, errUsage)
 	}
 	if err := checkKey(&r); err != nil {
@@ -58,23 +58,23 @@ func (s *Store) apply(ctx context.Context, r *wake.Registration) (wake.Registere
 		return wake.Registered{}, nil, err
 	}
 	if stale {
-		return wake.Registered{Status: wake.Stale, Devices: st.bound()}, nil, nil
+		return wake.Registered{Status: wake.StatusStale, Devices: st.bound()}, nil, nil
 	}
 
-	res := wake.Registered{Status: wake.None}
+	res := wake.Registered{Status: wake.StatusNone}
 	var wait *batch
 	switch {
-	case r.Action == wake.Bind && !r.Gone:
+	case r.Action == wake.ActionBind && !r.Gone:
 		wait, err = s.bind(sh, st, d, r, now, &res)
-	case r.Action == wake.Bind:
+	case r.Action == wake.ActionBind:
 		err = s.unregister(st, d, r, &res)
-	case r.Action == wake.Unbind:
+	case r.Action == wake.ActionUnbind:
 		wait, err = s.unbind(st, d, now, &res)
 	}
 	if r.GoneAll() {
 		s.endAll(st)
 	}
-	if err == nil && !r.Late && (r.Action != wake.Bind || r.Gone) {
+	if err == nil && !r.Late && (r.Action != wake.ActionBind || r.Gone) {
 		err = st.remember(r, now, now.Add(s.config.Recent))
 	}
 	if err != nil {
@@ -145,7 +145,7 @@ func (s *Store) bind(sh *shard, st *state, d *device, r *wake.Registration, now 
 		st.forget(store.DeviceKey(r))
 	}
 	if refresh && !replaced {
-		res.Status = wake.Refreshed
+		res.Status = wake.StatusRefreshed
 		s.writer.lazy(st)
 		changed, previous, err := s.index.refreshed(st.aor, head)
 		if err != nil {
@@ -157,7 +157,7 @@ func (s *Store) bind(sh *shard, st *state, d *device, r *wake.Registration, now 
 		res.PreviousAORs = previous
 		return nil, nil
 	}
-	res.Status = wake.Stored
+	res.Status = wake.StatusStored
 	owned, _ := tokens(value)
 	changed, previous, err := s.index.take(st.aor, owned, went, r.Late)
 	if err != nil {
@@ -180,7 +180,7 @@ func (s *Store) unregister(st *state, d *device, r *wake.Registration, res *wake
 	d.value = store.AppendOrder(nil, d.value, value)
 	d.change(true)
 	s.writer.lazy(st)
-	res.Status = wake.Refreshed
+	res.Status = wake.StatusRefreshed
 	return nil
 }
 
@@ -202,7 +202,7 @@ func (s *Store) unbind(st *state, d *device, now time.Time, res *wake.Registered
 	if d == nil {
 		return nil, nil
 	}
-	res.Status = wake.Removed
+	res.Status = wake.StatusRemoved
 	if d.gone { // and not on the disk yet, or it were not here
 		return s.writer.urgent(st, nil), nil
 	}

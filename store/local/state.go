@@ -274,7 +274,7 @@ func (st *state) recent(since time.Time) ([]wake.Registration, error) {
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, wake.Registration{Binding: b, Action: wake.Bind})
+		list = append(list, wake.Registration{Binding: b, Action: wake.ActionBind})
 	}
 	slices.SortStableFunc(list, func(a, b wake.Registration) int { return a.RegisteredAt.Compare(b.RegisteredAt) })
 	return list, nil

@@ -71,12 +71,12 @@ func TestReopen(t *testing.T) {
 		r := storetest.Registration(fmt.Sprintf("user%d@example.com", n), n)
 		register(t, s, r)
 		r.CSeq, r.Contact = 4711, "sip:refreshed"
-		if got := register(t, s, r); got.Status != wake.Refreshed {
+		if got := register(t, s, r); got.Status != wake.StatusRefreshed {
 			t.Fatalf("second REGISTER: %s", got.Status)
 		}
 	}
 	un := storetest.Registration("user7@example.com", 7)
-	un.Action, un.CSeq = wake.Unbind, 5000
+	un.Action, un.CSeq = wake.ActionUnbind, 5000
 	register(t, s, un)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -102,7 +102,7 @@ func TestReopen(t *testing.T) {
 	if got, err := s.Bindings(context.Background(), wake.Query{Token: token}); err != nil || len(got) != 1 {
 		t.Errorf("by token: %d bindings, %v", len(got), err)
 	}
-	if got := register(t, s, storetest.Registration("user3@example.com", 3)); got.Status != wake.Stale {
+	if got := register(t, s, storetest.Registration("user3@example.com", 3)); got.Status != wake.StatusStale {
 		t.Errorf("an older CSeq after the restart: %s", got.Status)
 	}
 	w := wake.Wake{AOR: "user3@example.com", Node: "n", Call: "c", StartedAt: time.Now(), Deadline: time.Now().Add(time.Minute)}

@@ -78,7 +78,7 @@ func BenchmarkRefresh(b *testing.B) {
 					r := known[int(next.Add(1)*7919)%len(known)]
 					r.CSeq++
 					r.RegisteredAt = now
-					if got, err := s.Register(ctx, r); err != nil || got.Status != wake.Refreshed {
+					if got, err := s.Register(ctx, r); err != nil || got.Status != wake.StatusRefreshed {
 						b.Error(got, err)
 						return
 					}

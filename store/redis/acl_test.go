@@ -175,7 +175,7 @@ func TestLeastRightsCluster(t *testing.T) {
 	for n := range 20 {
 		r := storetest.Registration(fmt.Sprintf("user%d@example.com", n), n)
 		register(t, s, r)
-		r.Action = wake.Unbind
+		r.Action = wake.ActionUnbind
 		register(t, s, r)
 	}
 	if err := s.Scan(ctx, func([]wake.Binding) error { return nil }); err != nil {

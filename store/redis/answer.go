@@ -19,9 +19,9 @@ func wakeField(node, call string) string { return node + "\x00" + call }
 
 func action(a wake.Action) string {
 	switch a {
-	case wake.Bind:
+	case wake.ActionBind:
 		return "bind"
-	case wake.Unbind:
+	case wake.ActionUnbind:
 		return "unbind"
 	}
 	return "seen"
@@ -134,7 +134,7 @@ func started(aor string, answer any) (wake.Started, error) {
 		res.Bindings = append(res.Bindings, e.Binding)
 		// What left no binding came later than the binding's own REGISTER.
 		if !remembered[e.Device] && !e.seen.Before(oldest) {
-			res.Recent = append(res.Recent, wake.Registration{Binding: e.Binding, Action: wake.Bind})
+			res.Recent = append(res.Recent, wake.Registration{Binding: e.Binding, Action: wake.ActionBind})
 		}
 	}
 	slices.SortFunc(res.Bindings, func(a, b wake.Binding) int { return strings.Compare(a.Device, b.Device) })

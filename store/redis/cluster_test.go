@@ -103,7 +103,7 @@ func TestOneSlot(t *testing.T) {
 		}
 		r := storetest.Registration(aor, n)
 		register(t, s, r)
-		r.Action, r.Device = wake.Seen, "desk"
+		r.Action, r.Device = wake.ActionSeen, "desk"
 		register(t, s, r)
 		w := loadWake(n)
 		w.AOR = aor
@@ -117,7 +117,7 @@ func TestOneSlot(t *testing.T) {
 		un.Device = "another"
 		un.Address.Tokens = storetest.Registration(aor, n+100).Address.Tokens
 		register(t, s, un)
-		un.Action = wake.Unbind
+		un.Action = wake.ActionUnbind
 		register(t, s, un)
 		of := make(map[int64][]string)
 		for _, key := range cl.Keys(ctx, "*").Val() {

@@ -169,11 +169,11 @@ func testReadsEarlier(ctx context.Context, t *testing.T, file string) {
 	}
 	older := bound
 	older.CSeq--
-	if got := register(t, s, older); got.Status != wake.Stale {
+	if got := register(t, s, older); got.Status != wake.StatusStale {
 		t.Errorf("an older REGISTER is %s", got.Status)
 	}
 	got := register(t, s, bound)
-	if d := cmp.Diff([]wake.Wake{goldenWake()}, got.Wakes); got.Status != wake.Refreshed || got.Devices != 2 || d != "" {
+	if d := cmp.Diff([]wake.Wake{goldenWake()}, got.Wakes); got.Status != wake.StatusRefreshed || got.Devices != 2 || d != "" {
 		t.Errorf("the next REGISTER: %+v, wakes: want - got +\n%s", got, d)
 	}
 	if ended, err := s.End(ctx, bound.AOR, "edge-1", "call-1"); err != nil || !ended.Known {
@@ -221,7 +221,7 @@ func TestRollingUpgrade(t *testing.T) {
 		t.Helper()
 		r.CSeq++
 		got := register(t, s, r)
-		if want := []wake.Status{wake.Stored, wake.Refreshed}[min(n, 1)]; got.Status != want || len(got.Wakes) != n {
+		if want := []wake.Status{wake.StatusStored, wake.StatusRefreshed}[min(n, 1)]; got.Status != want || len(got.Wakes) != n {
 			t.Errorf("turn %d: %s with %d wakes, want %s with %d", n, got.Status, len(got.Wakes), want, n)
 		}
 		w := loadWake(n)

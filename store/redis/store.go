@@ -130,7 +130,7 @@ func (s *Store) tokenKey(t secret.Token) string {
 
 // Register implements wake.Store.
 func (s *Store) Register(ctx context.Context, r wake.Registration) (wake.Registered, error) {
-	if r.AOR == "" || r.Device == "" && r.Action != wake.Seen {
+	if r.AOR == "" || r.Device == "" && r.Action != wake.ActionSeen {
 		return wake.Registered{}, fmt.Errorf("cannot register %q: %w", r.AOR, errUsage)
 	}
 	if r.RegisteredAt.IsZero() {
@@ -153,7 +153,7 @@ func (s *Store) Register(ctx context.Context, r wake.Registration) (wake.Registe
 	}
 	address := binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(head.Address)), uint16(len(head.Address)))
 	address = append(address, head.Address...)
-	if r.Action == wake.Bind && !r.Gone {
+	if r.Action == wake.ActionBind && !r.Gone {
 		value = value[:len(value)-len(binding)] // its memory is the binding
 	}
 	b, t := s.keys(r.AOR)
@@ -166,7 +166,7 @@ func (s *Store) Register(ctx context.Context, r wake.Registration) (wake.Registe
 		address, r.CallID, r.AOR, store.MaxDevices, store.MaxRecent, store.MaxAORs,
 		store.NoteKeep.Milliseconds(), store.MaxNotes}
 	keys := []string{b, t, s.notesKey(r.AOR)}
-	if r.Action == wake.Bind && !r.Gone {
+	if r.Action == wake.ActionBind && !r.Gone {
 		for _, token := range r.Address.Tokens {
 			keys = append(keys, s.tokenKey(token.Value))
 		}
@@ -258,7 +258,7 @@ func (s *Store) registered(ctx context.Context, r *wake.Registration, answer any
 	for _, p := range previous {
 		entry, _ := p.(string)
 		for _, aor := range store.ReadAORs([]byte(entry)) {
-			if aor != r.AOR && !slices.Contains(res.PreviousAORs, aor) && res.Status != wake.Stale {
+			if aor != r.AOR && !slices.Contains(res.PreviousAORs, aor) && res.Status != wake.StatusStale {
 				res.PreviousAORs = append(res.PreviousAORs, aor)
 			}
 		}
@@ -280,7 +280,7 @@ func (s *Store) registered(ctx context.Context, r *wake.Registration, answer any
 		return wake.Registered{}, err
 	}
 	var keep []pnparam.Token
-	if r.Action == wake.Bind {
+	if r.Action == wake.ActionBind {
 		keep = r.Address.Tokens
 	}
 	s.forgetTokens(ctx, gone, keep)

@@ -87,7 +87,7 @@ func TestSentinel(t *testing.T) {
 	sentinel := storetest.NewRedis(t, conf, "--sentinel")
 	s := open(t, redis.Config{Addresses: []string{sentinel.Addr}, MasterName: "phones", Password: secret.NewText("hunter2")})
 	r := storetest.Registration("alice@example.com", 1)
-	if got := register(t, s, r); got.Status != wake.Stored {
+	if got := register(t, s, r); got.Status != wake.StatusStored {
 		t.Errorf("through sentinel: %s", got.Status)
 	}
 	if err := s.Ping(context.Background()); err != nil {
@@ -158,11 +158,11 @@ func TestRestart(t *testing.T) {
 	server.Pause()
 	fails("silent")
 	server.Resume()
-	works("resumed", wake.Refreshed)
+	works("resumed", wake.StatusRefreshed)
 	server.Stop()
 	fails("stopped")
 	server.Start()
-	works("restarted, empty and without scripts", wake.Stored)
+	works("restarted, empty and without scripts", wake.StatusStored)
 }
 
 func deadline(ctx context.Context) time.Time {
@@ -236,7 +236,7 @@ func TestExpiry(t *testing.T) {
 	ttl("p:b:*", 100*time.Hour)
 	ttl("p:k:*", 100*time.Hour)
 	sign := r
-	sign.Action, sign.Device = wake.Seen, "another"
+	sign.Action, sign.Device = wake.ActionSeen, "another"
 	register(t, s, sign)
 	ttl("p:t:*", 7*time.Second)
 	w := wake.Wake{AOR: r.AOR, Node: "n", Call: "c", StartedAt: time.Now(), Deadline: time.Now().Add(40 * time.Second)}
@@ -252,7 +252,7 @@ func TestExpiry(t *testing.T) {
 		t.Fatal(err)
 	}
 	ttl("p:t:*", time.Minute)
-	r.Action = wake.Unbind
+	r.Action = wake.ActionUnbind
 	register(t, s, r)
 	ttl("p:n:{alice@example.com}", store.NoteKeep)
 	for name, value := range map[string]string{"token": r.Address.Tokens[0].Value.Reveal(),

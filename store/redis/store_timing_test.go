@@ -28,7 +28,7 @@ func BenchmarkRefresh(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			r := known[int(next.Add(1))%len(known)]
-			if got, err := s.Register(context.Background(), r); err != nil || got.Status != wake.Refreshed {
+			if got, err := s.Register(context.Background(), r); err != nil || got.Status != wake.StatusRefreshed {
 				b.Error(got, err)
 				return
 			}

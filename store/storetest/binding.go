@@ -17,7 +17,7 @@ import (
 func testStored(t *testing.T, s wake.Store) {
 	f := fixture{t, s}
 	r := Registration(aor, 1)
-	f.status(r, wake.Stored, 1)
+	f.status(r, wake.StatusStored, 1)
 	f.equal(f.bindings(aor), []wake.Binding{r.Binding})
 
 	again := Registration(aor, 1)
@@ -27,7 +27,7 @@ func testStored(t *testing.T, s wake.Store) {
 	again.RegisteredAt = r.RegisteredAt.Add(time.Minute)
 	again.ExpiresAt = r.ExpiresAt.Add(time.Minute)
 	again.CreatedAt = again.RegisteredAt
-	f.status(again, wake.Refreshed, 1)
+	f.status(again, wake.StatusRefreshed, 1)
 	again.CreatedAt = r.CreatedAt
 	f.equal(f.bindings(aor), []wake.Binding{again.Binding})
 	f.equal(f.start(newWake(aor, "1")).Bindings, []wake.Binding{again.Binding})
@@ -37,7 +37,7 @@ func testStored(t *testing.T, s wake.Store) {
 func testAddressChanged(t *testing.T, s wake.Store) {
 	f := fixture{t, s}
 	r := Registration(aor, 1)
-	f.status(r, wake.Stored, 1)
+	f.status(r, wake.StatusStored, 1)
 	for name, change := range map[string]func(*pnparam.Address){
 		"token":       func(a *pnparam.Address) { a.Tokens = []pnparam.Token{{Service: pnparam.VoIP, Value: token64(77)}} },
 		"environment": func(a *pnparam.Address) { a.Environment = pnparam.Sandbox },
@@ -53,13 +53,13 @@ func testAddressChanged(t *testing.T, s wake.Store) {
 	} {
 		changed := Registration(aor, 1)
 		change(&changed.Address)
-		if got := f.register(changed); got.Status != wake.Stored || got.Devices != 1 {
+		if got := f.register(changed); got.Status != wake.StatusStored || got.Devices != 1 {
 			t.Errorf("%s changed: %+v, want stored", name, got)
 		}
 		changed.CreatedAt = r.CreatedAt
 		f.equal(f.bindings(aor), []wake.Binding{changed.Binding})
-		f.status(changed, wake.Refreshed, 1)
-		f.status(r, wake.Stored, 1)
+		f.status(changed, wake.StatusRefreshed, 1)
+		f.status(r, wake.StatusStored, 1)
 	}
 	if got := f.byToken(token64(77)); len(got) != 0 {
 		t.Errorf("a token that was replaced still finds %d bindings", len(got))
@@ -70,11 +70,11 @@ func testDevices(t *testing.T, s wake.Store) {
 	f := fixture{t, s}
 	var want []wake.Binding
 	for n := range 5 {
-		f.status(Registration(aor, 4-n), wake.Stored, n+1)
+		f.status(Registration(aor, 4-n), wake.StatusStored, n+1)
 	}
 	for n := range 5 {
 		r := Registration(aor, n)
-		f.status(r, wake.Refreshed, 5)
+		f.status(r, wake.StatusRefreshed, 5)
 		want = append(want, r.Binding)
 	}
 	got := f.bindings(aor)
@@ -82,43 +82,43 @@ func testDevices(t *testing.T, s wake.Store) {
 		want[i].CreatedAt = got[i].CreatedAt
 	}
 	f.equal(got, want)
-	f.status(Registration("bob@example.com", 9), wake.Stored, 1)
+	f.status(Registration("bob@example.com", 9), wake.StatusStored, 1)
 }
 
 // An app that was installed anew has another instance and may have the same token.
 func testDeviceReplaced(t *testing.T, s wake.Store) {
 	f := fixture{t, s}
-	f.status(Registration(aor, 1), wake.Stored, 1)
-	f.status(Registration(aor, 2), wake.Stored, 2)
+	f.status(Registration(aor, 1), wake.StatusStored, 1)
+	f.status(Registration(aor, 2), wake.StatusStored, 2)
 	r := Registration(aor, 3)
 	r.Address.Tokens = []pnparam.Token{{Service: pnparam.Remote, Value: token64(50)}, {Service: pnparam.VoIP, Value: token64(1)}}
-	f.status(r, wake.Stored, 2)
+	f.status(r, wake.StatusStored, 2)
 	got := f.bindings(aor)
 	if len(got) != 2 || got[0].Device != Registration(aor, 2).Device || got[1].Device != r.Device {
 		t.Fatalf("bindings: %+v", got)
 	}
 	f.equal(f.byToken(token64(1)), []wake.Binding{r.Binding})
 	// The same token at another user is another binding.
-	f.status(Registration("bob@example.com", 1), wake.Stored, 1)
+	f.status(Registration("bob@example.com", 1), wake.StatusStored, 1)
 	f.equal(len(f.bindings(aor)), 2)
 }
 
 func testUnbind(t *testing.T, s wake.Store) {
 	f := fixture{t, s}
 	un := Registration(aor, 1)
-	un.Action, un.Address = wake.Unbind, pnparam.Address{}
-	f.status(un, wake.None, 0)
-	f.status(Registration(aor, 1), wake.Stored, 1)
-	f.status(Registration(aor, 2), wake.Stored, 2)
-	f.status(un, wake.Removed, 1)
-	f.status(un, wake.None, 1)
+	un.Action, un.Address = wake.ActionUnbind, pnparam.Address{}
+	f.status(un, wake.StatusNone, 0)
+	f.status(Registration(aor, 1), wake.StatusStored, 1)
+	f.status(Registration(aor, 2), wake.StatusStored, 2)
+	f.status(un, wake.StatusRemoved, 1)
+	f.status(un, wake.StatusNone, 1)
 	if got := f.byToken(token64(1)); len(got) != 0 {
 		t.Errorf("its token still finds %d bindings", len(got))
 	}
-	f.status(Registration(aor, 1), wake.Stored, 2)
+	f.status(Registration(aor, 1), wake.StatusStored, 2)
 	gone := un
 	gone.Gone = true
-	f.status(gone, wake.Removed, 1)
+	f.status(gone, wake.StatusRemoved, 1)
 	f.equal(len(f.bindings(aor)), 1)
 }
 
@@ -126,20 +126,20 @@ func testGoneBind(t *testing.T, s wake.Store) {
 	f := fixture{t, s}
 	gone := Registration(aor, 1)
 	gone.Gone, gone.ExpiresAt = true, gone.RegisteredAt
-	f.status(gone, wake.None, 0)
+	f.status(gone, wake.StatusNone, 0)
 	f.equal(f.bindings(aor), []wake.Binding{})
 
 	r := Registration(aor, 1)
-	f.status(r, wake.Stored, 1)
+	f.status(r, wake.StatusStored, 1)
 	gone.CSeq, gone.CallID = 101, "a longer Call-ID than before, and another one"
 	gone.Contact, gone.UserAgent, gone.Address.App = "sip:x", "x", "com.example.other"
-	f.status(gone, wake.Refreshed, 1)
+	f.status(gone, wake.StatusRefreshed, 1)
 	want := r.Binding
 	want.CSeq, want.CallID, want.ExpiresAt = 101, gone.CallID, gone.ExpiresAt
 	f.equal(f.bindings(aor), []wake.Binding{want})
 	late := gone
 	late.Gone, late.CSeq = false, 100
-	f.status(late, wake.Stale, 1)
+	f.status(late, wake.StatusStale, 1)
 }
 
 func testRemove(t *testing.T, s wake.Store) {
@@ -150,7 +150,7 @@ func testRemove(t *testing.T, s wake.Store) {
 		for n := 1; n <= 3; n++ {
 			r := Registration(aor, n)
 			r.RegisteredAt = base.Add(time.Duration(n) * time.Millisecond)
-			f.status(r, wake.Stored, n)
+			f.status(r, wake.StatusStored, n)
 		}
 	}
 	device := func(n int) string { return Registration(aor, n).Device }
@@ -189,8 +189,8 @@ func testRemoveTokenOnly(t *testing.T, s wake.Store) {
 	r := Registration(aor, 1)
 	r.Address.Tokens = []pnparam.Token{{Service: pnparam.Remote, Value: token64(1)}, {Service: pnparam.VoIP, Value: token64(2)}}
 	r.Contact += ":voip&" + token64(2).Reveal() + ":remote" // names both
-	f.status(r, wake.Stored, 1)
-	f.status(Registration(aor, 3), wake.Stored, 2)
+	f.status(r, wake.StatusStored, 1)
+	f.status(Registration(aor, 3), wake.StatusStored, 2)
 	other := f.bindings(aor)[1]
 	for name, removal := range map[string]wake.Removal{
 		"another device":   {Token: token64(1), Device: other.Device},
@@ -219,9 +219,9 @@ func testRemoveTokenOnly(t *testing.T, s wake.Store) {
 
 	again := r
 	again.CSeq--
-	f.status(again, wake.Stale, 2)
+	f.status(again, wake.StatusStale, 2)
 	again.CSeq += 2
-	f.status(again, wake.Stored, 2) // as its REGISTER says
+	f.status(again, wake.StatusStored, 2) // as its REGISTER says
 	f.equal(f.byToken(token64(1))[0].Address, r.Address)
 
 	f.equal(remove(2), wake.RemovalResult{Tokens: 1})
@@ -238,8 +238,8 @@ func testQueries(t *testing.T, s wake.Store) {
 		{Service: pnparam.Remote, Value: token64(1)},
 		{Service: pnparam.VoIP, Value: token64(2)},
 	}
-	f.status(r, wake.Stored, 1)
-	f.status(Registration(aor, 3), wake.Stored, 2)
+	f.status(r, wake.StatusStored, 1)
+	f.status(Registration(aor, 3), wake.StatusStored, 2)
 	f.equal(f.byToken(token64(1)), []wake.Binding{r.Binding})
 	f.equal(f.byToken(token64(2)), []wake.Binding{r.Binding})
 	f.equal(f.byToken(token64(4)), []wake.Binding{})
@@ -256,8 +256,8 @@ func testOddNames(t *testing.T, s wake.Store) {
 		r.Device = "dev\x00\xff{}" + strings.Repeat("d", i)
 		r.Contact = strings.Repeat("c;pn-prid="+r.Address.Tokens[0].Value.Reveal()+"com.example.phone", 20+i)
 		r.CallID, r.UserAgent, r.Source = "\x00\xff", "ü\n", ""
-		f.status(r, wake.Stored, 1)
-		f.status(r, wake.Refreshed, 1)
+		f.status(r, wake.StatusStored, 1)
+		f.status(r, wake.StatusRefreshed, 1)
 		w := newWake(name, "c\x00"+name)
 		f.equal(f.start(w).Bindings, []wake.Binding{r.Binding})
 		f.equal(f.register(r).Wakes, []wake.Wake{w})
@@ -324,14 +324,14 @@ func testRetention(t *testing.T, s wake.Store) {
 	old := Registration(aor, 1)
 	old.RegisteredAt = old.RegisteredAt.Add(-2 * time.Hour)
 	f.register(old)
-	f.status(Registration(aor, 2), wake.Stored, 1)
+	f.status(Registration(aor, 2), wake.StatusStored, 1)
 	if got := f.bindings(aor); len(got) != 1 || got[0].Device == old.Device {
 		t.Errorf("%d bindings, want the one that is not past its retention", len(got))
 	}
 	if got := f.start(newWake(aor, "1")).Bindings; len(got) != 1 {
 		t.Errorf("Start returned %d bindings, want 1", len(got))
 	}
-	f.status(Registration(aor, 1), wake.Stored, 2)
+	f.status(Registration(aor, 1), wake.StatusStored, 2)
 	for n := range 3 { // nothing is left to be found
 		f.register(Registration(fmt.Sprintf("user%d@example.com", n), 10+n))
 	}
@@ -348,11 +348,11 @@ func testDevicesBounded(t *testing.T, s wake.Store) {
 		return r
 	}
 	for n := range store.MaxDevices {
-		f.status(bind(n, time.Duration(n)*time.Minute), wake.Stored, n+1)
+		f.status(bind(n, time.Duration(n)*time.Minute), wake.StatusStored, n+1)
 	}
 	oldest := store.MaxDevices - 1
-	f.status(bind(oldest, 0), wake.Refreshed, store.MaxDevices) // so another one is now
-	f.status(bind(oldest+1, time.Hour), wake.Stored, store.MaxDevices)
+	f.status(bind(oldest, 0), wake.StatusRefreshed, store.MaxDevices) // so another one is now
+	f.status(bind(oldest+1, time.Hour), wake.StatusStored, store.MaxDevices)
 	f.equal(len(f.bindings(aor)), store.MaxDevices)
 	f.equal(len(f.byToken(token64(oldest-1))), 0)
 	f.equal(len(f.byToken(token64(oldest))), 1)

@@ -57,12 +57,12 @@ func testRecentBounded(t *testing.T, s wake.Store) {
 		return err
 	})
 	for n := range store.MaxRecent {
-		f.status(seen(aor, many+n), wake.None, 0)
+		f.status(seen(aor, many+n), wake.StatusNone, 0)
 	}
 	again := seen(aor, many)
 	again.CSeq++
-	f.status(again, wake.None, 0) // the youngest from now on
-	f.status(seen(aor, many+store.MaxRecent), wake.None, 0)
+	f.status(again, wake.StatusNone, 0) // the youngest from now on
+	f.status(seen(aor, many+store.MaxRecent), wake.StatusNone, 0)
 	got := f.start(newWake(aor, "1"))
 	want := make(map[string]bool)
 	for n := range store.MaxRecent + 1 {

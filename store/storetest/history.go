@@ -36,14 +36,14 @@ func testHistory(t *testing.T, s Store) {
 	f.equal(len(f.removals(s, aor)), 0)
 	r := Registration(aor, 1)
 	un := r
-	un.Action = wake.Unbind
-	f.status(un, wake.None, 0)
-	f.status(r, wake.Stored, 1)
-	f.status(un, wake.Removed, 0)
+	un.Action = wake.ActionUnbind
+	f.status(un, wake.StatusNone, 0)
+	f.status(r, wake.StatusStored, 1)
+	f.status(un, wake.StatusRemoved, 0)
 	noted(r.Device, wake.RemovedUnbind)
 
 	r.Address.Tokens = append(r.Address.Tokens, pnparam.Token{Service: pnparam.Remote, Value: token64(9)})
-	f.status(r, wake.Stored, 1)
+	f.status(r, wake.StatusStored, 1)
 	f.equal(f.remove(wake.Removal{AOR: aor, Token: token64(8), Reason: "nobody"}), wake.RemovalResult{})
 	f.equal(f.remove(wake.Removal{AOR: aor, Token: token64(9), TokenOnly: true, Reason: "token_dead"}), wake.RemovalResult{Tokens: 1})
 	f.equal(len(f.removals(s, aor)), 1)
@@ -51,22 +51,22 @@ func testHistory(t *testing.T, s Store) {
 	noted(r.Device, "token_dead")
 	f.equal(f.remove(wake.Removal{AOR: aor, Token: token64(1), TokenOnly: true, Reason: "token_dead"}), wake.RemovalResult{})
 
-	f.status(r, wake.Stored, 1)
+	f.status(r, wake.StatusStored, 1)
 	r.Address.Environment = pnparam.Sandbox
-	f.status(r, wake.Stored, 1)
+	f.status(r, wake.StatusStored, 1)
 	gone := r
 	gone.Gone = true
-	f.status(gone, wake.Refreshed, 1)
+	f.status(gone, wake.StatusRefreshed, 1)
 	again := r
 	again.Device = "installed anew"
-	f.status(again, wake.Stored, 1)
+	f.status(again, wake.StatusStored, 1)
 	noted(r.Device, wake.RemovedReplaced)
 	late := late(Registration(aor, 2), -time.Minute, "late")
 	late.Address.Tokens = again.Address.Tokens
-	f.status(late, wake.Stored, 1)
+	f.status(late, wake.StatusStored, 1)
 	noted(again.Device, wake.RemovedReplaced)
-	late.Action, late.CSeq = wake.Unbind, late.CSeq+1
-	f.status(late, wake.Removed, 0)
+	late.Action, late.CSeq = wake.ActionUnbind, late.CSeq+1
+	f.status(late, wake.StatusRemoved, 0)
 	noted(late.Device, wake.RemovedUnbind)
 	f.equal(len(f.removals(s, "bob@example.com")), 0)
 }
@@ -102,7 +102,7 @@ func testHistoryBounded(t *testing.T, s Store) {
 	// Names that are odd or long come back, or a part of them.
 	r := Registration("}{\x00\xff@example.com", 1)
 	r.Device = "dev\x00\xff{}"
-	f.status(r, wake.Stored, 1)
+	f.status(r, wake.StatusStored, 1)
 	f.remove(wake.Removal{AOR: r.AOR, Reason: "x"})
 	f.equal(f.removals(s, r.AOR)[0].Device, r.Device)
 }

@@ -21,37 +21,37 @@ func late(r wake.Registration, ago time.Duration, callID string) wake.Registrati
 func testLateOrder(t *testing.T, s wake.Store) {
 	f := fixture{t, s}
 	now := Registration(aor, 1)
-	f.status(now, wake.Stored, 1)
+	f.status(now, wake.StatusStored, 1)
 	before := f.bindings(aor)
 	old := late(now, time.Minute, "another dialog")
-	f.status(old, wake.Stale, 1)
-	old.Action = wake.Unbind
-	f.status(old, wake.Stale, 1)
+	f.status(old, wake.StatusStale, 1)
+	old.Action = wake.ActionUnbind
+	f.status(old, wake.StatusStale, 1)
 	other := late(Registration(aor, 1), time.Minute, "of another device")
 	other.Device = "<urn:uuid:another>" // the app was installed anew since
-	f.status(other, wake.Stale, 1)
+	f.status(other, wake.StatusStale, 1)
 	lower := late(now, -time.Minute, now.CallID)
 	lower.CSeq = now.CSeq - 1
-	f.status(lower, wake.Stale, 1)
+	f.status(lower, wake.StatusStale, 1)
 	f.equal(f.bindings(aor), before)
 
 	higher := late(now, time.Second, now.CallID)
 	higher.CSeq = now.CSeq + 1
-	f.status(higher, wake.Refreshed, 1)
+	f.status(higher, wake.StatusRefreshed, 1)
 	newer := late(now, -time.Second, "another dialog")
 	newer.Address.Tokens = Registration(aor, 2).Address.Tokens
-	f.status(newer, wake.Stored, 1)
+	f.status(newer, wake.StatusStored, 1)
 	f.equal(f.bindings(aor)[0].Address, newer.Address)
 	f.equal(len(f.byToken(token64(2))), 1)
 	gone := late(newer, -time.Second, newer.CallID)
 	gone.CSeq++
 	gone.Gone, gone.ExpiresAt = true, time.Time{}
-	f.status(gone, wake.Refreshed, 1)
+	f.status(gone, wake.StatusRefreshed, 1)
 	f.equal(f.bindings(aor)[0].ExpiresAt.IsZero(), true)
-	f.status(newer, wake.Stale, 1)
+	f.status(newer, wake.StatusStale, 1)
 	unbind := late(gone, -time.Second, "a fourth")
-	unbind.Action, unbind.Gone = wake.Unbind, false
-	f.status(unbind, wake.Removed, 0)
+	unbind.Action, unbind.Gone = wake.ActionUnbind, false
+	f.status(unbind, wake.StatusRemoved, 0)
 }
 
 // A REGISTER that is stored late is no sign of life, except for what was held when
@@ -66,9 +66,9 @@ func testLateWakes(t *testing.T, s wake.Store) {
 		f.start(w)
 	}
 	r := late(Registration(aor, 1), 5*time.Second, "x")
-	got := f.status(r, wake.Stored, 1)
+	got := f.status(r, wake.StatusStored, 1)
 	f.equal(got.Wakes, []wake.Wake{earlier})
-	f.equal(f.status(r, wake.Refreshed, 1).Wakes, []wake.Wake{earlier})
+	f.equal(f.status(r, wake.StatusRefreshed, 1).Wakes, []wake.Wake{earlier})
 	st := f.start(newWake(aor, "next"))
 	if len(st.Bindings) != 1 || len(st.Recent) != 0 {
 		t.Errorf("after a late REGISTER: %d bindings, recent %v", len(st.Bindings), st.Recent)

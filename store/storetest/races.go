@@ -41,19 +41,19 @@ func testStale(t *testing.T, s wake.Store) {
 	f := fixture{t, s}
 	f.start(newWake(aor, "1"))
 	r := Registration(aor, 1)
-	f.status(r, wake.Stored, 1)
+	f.status(r, wake.StatusStored, 1)
 	stale := func(r wake.Registration) {
 		t.Helper()
 		before := f.bindings(r.AOR)
 		got := f.register(r)
-		if got.Status != wake.Stale || len(got.Wakes) != 0 {
+		if got.Status != wake.StatusStale || len(got.Wakes) != 0 {
 			t.Errorf("CSeq %d, action %d, gone %t: %s with %d wakes, want stale with none", r.CSeq, r.Action, r.Gone, got.Status, len(got.Wakes))
 		}
 		f.equal(f.bindings(r.AOR), before)
 	}
 	variants := func(r wake.Registration) []wake.Registration {
 		var list []wake.Registration
-		for _, a := range []wake.Action{wake.Bind, wake.Unbind, wake.Seen} {
+		for _, a := range []wake.Action{wake.ActionBind, wake.ActionUnbind, wake.ActionSeen} {
 			for _, gone := range []bool{false, true} {
 				v := r
 				v.Action, v.Gone, v.Contact = a, gone, "sip:late"
@@ -68,21 +68,21 @@ func testStale(t *testing.T, s wake.Store) {
 	for _, v := range variants(older) {
 		stale(v)
 	}
-	f.status(r, wake.Refreshed, 1) // a retransmission
+	f.status(r, wake.StatusRefreshed, 1) // a retransmission
 	other := older
 	other.CallID = "another"
-	f.status(other, wake.Refreshed, 1)
+	f.status(other, wake.StatusRefreshed, 1)
 
 	// Also of what left no binding: a late Bind must not undo an Unbind.
 	un := other
-	un.Action, un.CSeq = wake.Unbind, 200
-	f.status(un, wake.Removed, 0)
+	un.Action, un.CSeq = wake.ActionUnbind, 200
+	f.status(un, wake.StatusRemoved, 0)
 	late := other
 	late.CSeq = 199
 	stale(late)
 	gone := late
 	gone.Gone, gone.CSeq = true, 300
-	f.status(gone, wake.None, 0)
+	f.status(gone, wake.StatusNone, 0)
 	late.CSeq = 299
 	for _, v := range variants(late) {
 		stale(v)
@@ -320,7 +320,7 @@ func testRemoveRace(t *testing.T, s wake.Store) {
 	for round := range 60 {
 		name := fmt.Sprintf("remove%d@example.com", round)
 		old := Registration(name, 1)
-		f.status(old, wake.Stored, 1)
+		f.status(old, wake.StatusStored, 1)
 		fresh := old
 		fresh.CSeq++
 		fresh.Address.Tokens = []pnparam.Token{{Service: pnparam.VoIP, Value: token64(1_000_000 + round)}}
@@ -347,7 +347,7 @@ func testTokenOnlyRace(t *testing.T, s wake.Store) {
 		name := fmt.Sprintf("token%d@example.com", round)
 		r := Registration(name, 1)
 		r.Address.Tokens = append(r.Address.Tokens, pnparam.Token{Service: pnparam.Remote, Value: token64(2)})
-		f.status(r, wake.Stored, 1)
+		f.status(r, wake.StatusStored, 1)
 		var wg sync.WaitGroup
 		for n := range 2 {
 			wg.Go(func() {

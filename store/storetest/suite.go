@@ -138,7 +138,7 @@ func Registration(aor string, n int) wake.Registration {
 	now := time.Now().UTC().Truncate(time.Microsecond)
 	tok := token64(n)
 	user, _, _ := strings.Cut(aor, "@")
-	return wake.Registration{Action: wake.Bind, Binding: wake.Binding{
+	return wake.Registration{Action: wake.ActionBind, Binding: wake.Binding{
 		AOR:    aor,
 		Device: fmt.Sprintf("<urn:uuid:f81d4fae-7dec-11d0-a765-%012x>", n),
 		Address: pnparam.Address{Provider: pnparam.APNs, App: "com.example.phone", Team: "ABCDE12345",
@@ -153,7 +153,7 @@ func Registration(aor string, n int) wake.Registration {
 
 func seen(aor string, n int) wake.Registration {
 	r := Registration(aor, n)
-	r.Action, r.Address, r.UserAgent = wake.Seen, pnparam.Address{}, ""
+	r.Action, r.Address, r.UserAgent = wake.ActionSeen, pnparam.Address{}, ""
 	r.Contact = fmt.Sprintf("sip:desk%d@10.0.0.9:5060", n)
 	return r
 }

@@ -97,13 +97,13 @@ func testScan(t *testing.T, s Store) {
 	fillUsers(t, s)
 	fresh := Registration(user(1), 2)
 	fresh.CSeq, fresh.Contact = 4711, "sip:refreshed"
-	f.status(fresh, wake.Refreshed, 2)
+	f.status(fresh, wake.StatusRefreshed, 2)
 	un := Registration(user(2), 4)
-	un.Action = wake.Unbind
-	f.status(un, wake.Removed, 1)
+	un.Action = wake.ActionUnbind
+	f.status(un, wake.StatusRemoved, 1)
 	moved := Registration(user(3), 6)
 	moved.Address.Tokens[0].Value = token64(1_000_000)
-	f.status(moved, wake.Stored, 2)
+	f.status(moved, wake.StatusStored, 2)
 
 	seen, calls := f.scan(s)
 	if calls < 2 {
@@ -151,13 +151,13 @@ func testScanStallsNobody(t *testing.T, s Store) {
 			}
 			extra++
 			r := Registration(b.AOR, 1_000_000+extra)
-			if got := f.register(r); got.Status != wake.Stored {
+			if got := f.register(r); got.Status != wake.StatusStored {
 				return fmt.Errorf("register: %s", got.Status)
 			}
 			if got := f.start(newWake(b.AOR, fmt.Sprint(extra))); len(got.Bindings) < 3 {
 				return fmt.Errorf("start: %d bindings", len(got.Bindings))
 			}
-			r.Action = wake.Unbind
+			r.Action = wake.ActionUnbind
 			f.register(r)
 		}
 		return nil

@@ -21,19 +21,19 @@ func recentDevices(st wake.Started) []string {
 func testRecentSeen(t *testing.T, s wake.Store) {
 	f := fixture{t, s}
 	r := seen(aor, 1)
-	f.status(r, wake.None, 0)
-	f.status(r, wake.None, 0) // one a device
+	f.status(r, wake.StatusNone, 0)
+	f.status(r, wake.StatusNone, 0) // one a device
 	nameless := seen(aor, 2)
 	nameless.Device = ""
 	nameless.RegisteredAt = r.RegisteredAt.Add(time.Millisecond)
-	f.status(nameless, wake.None, 0)
+	f.status(nameless, wake.StatusNone, 0)
 	bound := Registration(aor, 3)
 	bound.RegisteredAt = r.RegisteredAt.Add(2 * time.Millisecond)
-	f.status(bound, wake.Stored, 1)
+	f.status(bound, wake.StatusStored, 1)
 	got := f.start(newWake(aor, "1"))
 	r.CreatedAt, nameless.CreatedAt = time.Time{}, time.Time{}
 	for i := range got.Recent {
-		if got.Recent[i].Action == wake.Seen {
+		if got.Recent[i].Action == wake.ActionSeen {
 			got.Recent[i].CreatedAt = time.Time{} // says nothing
 		}
 	}
@@ -44,21 +44,21 @@ func testRecentSeen(t *testing.T, s wake.Store) {
 	alive := seen(aor, 3)
 	alive.CallID, alive.CSeq = bound.CallID, bound.CSeq+1
 	alive.RegisteredAt = bound.RegisteredAt.Add(time.Millisecond)
-	f.status(alive, wake.None, 1)
+	f.status(alive, wake.StatusNone, 1)
 	got = f.start(newWake(aor, "2"))
 	if len(got.Recent) != 3 || got.Recent[2].Contact != alive.Contact || len(got.Bindings) != 1 {
 		t.Errorf("recent %v, %d bindings", recentDevices(got), len(got.Bindings))
 	}
 	// And the other way round.
 	bound.CSeq += 2
-	f.status(bound, wake.Refreshed, 1)
+	f.status(bound, wake.StatusRefreshed, 1)
 	got = f.start(newWake(aor, "3"))
 	if len(got.Recent) != 3 || got.Recent[2].Contact != bound.Contact {
 		t.Errorf("recent %v", recentDevices(got))
 	}
 	un := bound
-	un.Action, un.CSeq, un.Address = wake.Unbind, bound.CSeq+1, pnparam.Address{}
-	f.status(un, wake.Removed, 0)
+	un.Action, un.CSeq, un.Address = wake.ActionUnbind, bound.CSeq+1, pnparam.Address{}
+	f.status(un, wake.StatusRemoved, 0)
 	if got = f.start(newWake(aor, "4")); len(got.Recent) != 3 || len(got.Bindings) != 0 {
 		t.Errorf("after unbind: recent %v, %d bindings", recentDevices(got), len(got.Bindings))
 	}
@@ -84,7 +84,7 @@ func testRecentGone(t *testing.T, s wake.Store) {
 	}
 	back := Registration(aor, 1)
 	back.CSeq += 2
-	f.status(back, wake.Refreshed, 1)
+	f.status(back, wake.StatusRefreshed, 1)
 	if got := f.start(newWake(aor, "2")); len(got.Recent) != 1 {
 		t.Errorf("recent %v, want the device that is back", recentDevices(got))
 	}
@@ -95,15 +95,15 @@ func testRecentAllGone(t *testing.T, s wake.Store) {
 	f := fixture{t, s}
 	bound, desk, nameless := Registration(aor, 1), seen(aor, 2), seen(aor, 3)
 	nameless.Device = ""
-	f.status(bound, wake.Stored, 1)
-	f.status(desk, wake.None, 1)
-	f.status(nameless, wake.None, 1)
+	f.status(bound, wake.StatusStored, 1)
+	f.status(desk, wake.StatusNone, 1)
+	f.status(nameless, wake.StatusNone, 1)
 	other := seen("bob@example.com", 1)
-	f.status(other, wake.None, 0)
+	f.status(other, wake.StatusNone, 0)
 	w := newWake(aor, "1")
 	f.equal(len(f.start(w).Recent), 3)
 	star := wake.Registration{Gone: true, Binding: wake.Binding{AOR: aor, Contact: "*", CallID: "star", CSeq: 7, RegisteredAt: bound.RegisteredAt}}
-	f.equal(len(f.status(star, wake.None, 1).Wakes), 0)
+	f.equal(len(f.status(star, wake.StatusNone, 1).Wakes), 0)
 	got := f.start(newWake(aor, "2"))
 	bound.ExpiresAt = time.Time{}
 	f.equal(got.Recent, []wake.Registration{})
@@ -112,27 +112,27 @@ func testRecentAllGone(t *testing.T, s wake.Store) {
 	f.equal(len(f.start(newWake("bob@example.com", "3")).Recent), 1)
 	// What came before it does not come back, and who registers anew is awake.
 	desk.CSeq--
-	f.status(desk, wake.Stale, 1)
+	f.status(desk, wake.StatusStale, 1)
 	desk.CSeq += 2
-	f.equal(len(f.status(desk, wake.None, 1).Wakes), 2)
+	f.equal(len(f.status(desk, wake.StatusNone, 1).Wakes), 2)
 	bound.CSeq++
 	bound.ExpiresAt = bound.RegisteredAt.Add(time.Hour)
-	f.status(bound, wake.Refreshed, 1)
+	f.status(bound, wake.StatusRefreshed, 1)
 	f.equal(len(f.start(newWake(aor, "4")).Recent), 2)
 	// One that ends its own registration under no name takes nobody along.
 	nameless.CSeq++
 	nameless.Gone = true
-	f.status(nameless, wake.None, 1)
+	f.status(nameless, wake.StatusNone, 1)
 	f.equal(len(f.start(newWake(aor, "5")).Recent), 2)
 	star.Contact, star.CSeq = "", 8
-	f.status(star, wake.None, 1)
+	f.status(star, wake.StatusNone, 1)
 	f.equal(len(f.start(newWake(aor, "6")).Recent), 0)
 }
 
 func testRecentEnds(t *testing.T, s wake.Store) {
 	f := fixture{t, s}
-	f.status(Registration(aor, 1), wake.Stored, 1)
-	f.status(seen(aor, 2), wake.None, 1)
+	f.status(Registration(aor, 1), wake.StatusStored, 1)
+	f.status(seen(aor, 2), wake.StatusNone, 1)
 	for n := 0; ; n++ {
 		w := newWake(aor, fmt.Sprint(n))
 		got := f.start(w)
