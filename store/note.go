@@ -62,15 +62,16 @@ func ReadNotes(v []byte, now time.Time) []wake.RemovalNote {
 	}
 	oldest := now.Add(-NoteKeep)
 	var list []wake.RemovalNote
-	for b, note, ok := v[1:], []byte(nil), true; len(b) > 0; {
-		if note, b, ok = cut16(b); !ok {
+	for b := v[1:]; ; {
+		note, rest, ok := cut16(b)
+		if !ok {
 			return list
 		}
 		if n, ok := readNote(note); ok && n.At.After(oldest) {
 			list = append(list, n)
 		}
+		b = rest
 	}
-	return list
 }
 
 func readNote(b []byte) (n wake.RemovalNote, ok bool) {

@@ -114,20 +114,11 @@ func (s *Store) bind(sh *shard, st *state, d *device, r *wake.Registration, now 
 			went, _ = tokens(d.value)
 		}
 	}
-	replaced := false
-	for _, o := range st.devices {
-		if o.gone || o == d {
-			continue
-		}
-		h, err := store.ReadHead(o.value)
-		if err != nil {
-			return nil, err
-		}
-		if shares(h, head) {
-			went = append(went, st.drop(o, h, wake.RemovedReplaced, now)...)
-			replaced = true
-		}
+	replaced, err := st.replace(d, head, now)
+	if err != nil {
+		return nil, err
 	}
+	went = append(went, replaced...)
 	if d == nil || d.gone {
 		went = append(went, st.makeRoom(now)...)
 	}
@@ -144,27 +135,43 @@ func (s *Store) bind(sh *shard, st *state, d *device, r *wake.Registration, now 
 	if len(st.memory) > 0 && !r.Late {
 		st.forget(store.DeviceKey(r))
 	}
-	if refresh && !replaced {
+	var changed []tokenHash
+	if refresh && len(replaced) == 0 {
 		res.Status = wake.StatusRefreshed
 		s.writer.lazy(st)
-		changed, previous, err := s.index.refreshed(st.aor, head)
-		if err != nil {
-			return nil, fmt.Errorf("%w: cannot read file: %w", wake.ErrUnavailable, err)
-		}
+		changed, res.PreviousAORs, err = s.index.refreshed(st.aor, head)
 		if len(changed) > 0 {
 			s.writer.lazyTokens(changed)
 		}
-		res.PreviousAORs = previous
-		return nil, nil
+	} else {
+		res.Status = wake.StatusStored
+		owned, _ := tokens(value)
+		if changed, res.PreviousAORs, err = s.index.take(st.aor, owned, went, r.Late); err == nil {
+			return s.writer.urgent(st, changed), nil
+		}
 	}
-	res.Status = wake.StatusStored
-	owned, _ := tokens(value)
-	changed, previous, err := s.index.take(st.aor, owned, went, r.Late)
 	if err != nil {
 		return nil, fmt.Errorf("%w: cannot read file: %w", wake.ErrUnavailable, err)
 	}
-	res.PreviousAORs = previous
-	return s.writer.urgent(st, changed), nil
+	return nil, nil
+}
+
+// replace drops the other devices that have one of the tokens, and returns the tokens
+// that went.
+func (st *state) replace(d *device, head store.Head, now time.Time) (went []tokenHash, err error) {
+	for _, o := range st.devices {
+		if o.gone || o == d {
+			continue
+		}
+		h, err := store.ReadHead(o.value)
+		if err != nil {
+			return nil, err
+		}
+		if shares(h, head) {
+			went = append(went, st.drop(o, h, wake.RemovedReplaced, now)...)
+		}
+	}
+	return went, nil
 }
 
 // unregister is a Bind that ends the registration: of a known binding the order
