@@ -40,6 +40,7 @@ type App struct {
 	dispatcher *push.Dispatcher
 	service    *wake.Service
 	outbox     *outbox.Service
+	nodes      *nodes
 	traces     func(ctx context.Context, aor, callID string) []trace.Timeline
 	rpc        *rpc.Server
 	operations *operations
@@ -96,17 +97,20 @@ func New(cfg *config.Config, version string, log *slog.Logger) (*App, error) {
 
 // newService builds the rules and what works with them.
 func (a *App) newService(p parts, rules wake.Store) {
+	a.nodes = newNodes(a.log, a.reg)
+	inForce, _ := a.nodes.set(a.cfg.Nodes, p.nodes)
+	a.onStop("nodes", func(context.Context) error { a.nodes.close(); return nil })
 	timelines := trace.NewLog(a.cfg.Wake.Traces)
 	a.traces = func(_ context.Context, aor, callID string) []trace.Timeline { return timelines.Find(aor, callID) }
 	deps := wake.Deps{Store: rules, Sweeper: a.store, History: a.store, Pusher: a.dispatcher, Traces: timelines, Log: a.log, Metrics: a.reg}
 	shared, ok := a.store.(cluster.Store)
 	if !ok { // one instance has the embedded store for itself
-		a.service = wake.New(a.cfg.Wake, p.nodes, deps)
+		a.service = wake.New(a.cfg.Wake, inForce, deps)
 		a.onStop("signals", a.service.Stop)
 	} else {
 		others := cluster.New(shared, timelines, a.log, a.reg)
 		deps.Others = others
-		a.service = wake.New(a.cfg.Wake, p.nodes, deps)
+		a.service = wake.New(a.cfg.Wake, inForce, deps)
 		others.SetService(a.service)
 		a.traces = others.Traces
 		a.onStop("signals", a.service.Stop)
@@ -172,6 +176,7 @@ func (a *App) startLoops() {
 	ctx, cancel := context.WithCancel(context.Background())
 	var loops sync.WaitGroup
 	loops.Go(func() { a.service.Refresh(ctx) })
+	loops.Go(func() { a.nodes.run(ctx) })
 	loops.Go(func() { a.outbox.Run(ctx, outboxEvery) })
 	if a.fallback != nil {
 		loops.Go(func() { a.fallback.Run(ctx, a.service.Replayed) })
@@ -216,7 +221,9 @@ func (a *App) reload(cfg *config.Config) error {
 		return err
 	}
 	applyRPC()
-	a.service.Configure(cfg.Wake, parts.nodes)
+	inForce, closeOld := a.nodes.set(cfg.Nodes, parts.nodes)
+	a.service.Configure(cfg.Wake, inForce)
+	closeOld()
 	a.log.Info("configuration reloaded")
 	return nil
 }
@@ -243,8 +250,8 @@ func (a *App) Stop(ctx context.Context) error {
 
 // info is the result of service.info.
 func (a *App) info() any {
-	nodes := a.service.Nodes()
-	sort.Strings(nodes)
+	ids := a.service.Nodes()
+	sort.Strings(ids)
 	return struct {
 		Version   string         `json:"version"`
 		Instance  string         `json:"instance"`
@@ -252,6 +259,7 @@ func (a *App) info() any {
 		UptimeS   int64          `json:"uptime_s"`
 		Store     string         `json:"store"`
 		Nodes     []string       `json:"nodes"`
+		States    []nodeInfo     `json:"node_states"`
 		Apps      []push.AppInfo `json:"apps"`
-	}{a.version, a.service.Instance(), runtime.Version(), int64(time.Since(a.began).Seconds()), a.cfg.Store.Type, nodes, a.dispatcher.Apps()}
+	}{a.version, a.service.Instance(), runtime.Version(), int64(time.Since(a.began).Seconds()), a.cfg.Store.Type, ids, a.nodes.info(), a.dispatcher.Apps()}
 }

@@ -11,8 +11,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sipwake/sipwake/config"
-	"github.com/sipwake/sipwake/kamailio"
-	"github.com/sipwake/sipwake/opensips"
 	"github.com/sipwake/sipwake/outbox"
 	"github.com/sipwake/sipwake/push"
 	"github.com/sipwake/sipwake/push/apns"
@@ -37,7 +35,7 @@ type store interface {
 // parts is what a configuration yields without touching anything that runs.
 type parts struct {
 	apps  []push.App
-	nodes map[string]wake.Node
+	nodes map[string]node
 }
 
 // Apps does everything that New does short of opening the store and listening: it
@@ -53,7 +51,11 @@ func Apps(cfg *config.Config) ([]push.App, error) {
 // has the problems of all.
 func Check(cfg *config.Config) ([]push.App, map[string]wake.Node, error) {
 	p, err := prepare(cfg, slog.New(slog.DiscardHandler))
-	return p.apps, p.nodes, err
+	byID := make(map[string]wake.Node, len(p.nodes))
+	for id, n := range p.nodes {
+		byID[id] = n
+	}
+	return p.apps, byID, err
 }
 
 // prepare builds what the configuration asks for and reports every problem, each
@@ -61,7 +63,7 @@ func Check(cfg *config.Config) ([]push.App, map[string]wake.Node, error) {
 // its files are for is not known.
 func prepare(cfg *config.Config, log *slog.Logger) (parts, error) {
 	var (
-		p        = parts{nodes: make(map[string]wake.Node, len(cfg.Nodes))}
+		p        parts
 		problems = cfg.Problems()
 	)
 	for _, line := range cfg.Renamed() {
@@ -73,30 +75,9 @@ func prepare(cfg *config.Config, log *slog.Logger) (parts, error) {
 	if !problems.Has("store") {
 		problems.Add(storeField(cfg), checkStore(cfg, log))
 	}
-	edges := map[string]string{}
-	for _, n := range cfg.Nodes {
-		if n.SIP != "" {
-			edges[n.ID] = n.SIP
-		}
-	}
-	for i := range cfg.Nodes {
-		field := fmt.Sprintf("nodes[%d]", i)
-		if problems.Has(field) {
-			continue
-		}
-		node, err := newNode(&cfg.Nodes[i], edges, log)
-		problems.Add(field, err)
-		p.nodes[cfg.Nodes[i].ID] = node
-	}
+	p.nodes = makeNodes(cfg, log, problems)
 	prepareApps(cfg, log, &p, problems)
 	return p, problems.Err()
-}
-
-func newNode(n *config.Node, edges map[string]string, log *slog.Logger) (wake.Node, error) {
-	if n.Type == config.NodeOpenSIPS {
-		return opensips.New(n.ID, n.OpenSIPS(), edges, log)
-	}
-	return kamailio.New(n.ID, n.Config, edges, log)
 }
 
 func prepareApps(cfg *config.Config, log *slog.Logger, p *parts, problems *config.Problems) {

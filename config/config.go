@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"github.com/sipwake/sipwake/kamailio"
+	"github.com/sipwake/sipwake/node"
 	"github.com/sipwake/sipwake/opensips"
 	"github.com/sipwake/sipwake/push/apns"
 	"github.com/sipwake/sipwake/push/fcm"
@@ -93,8 +94,7 @@ type Node struct {
 	// Optional: only for nodes that do not share their registrations.
 	SIP string `yaml:"sip"`
 
-	// Both types have these settings; OpenSIPS returns them for the other one.
-	kamailio.Config `yaml:",inline"`
+	node.Config `yaml:",inline"`
 }
 
 // The values of Node.Type.
@@ -103,8 +103,13 @@ const (
 	NodeOpenSIPS = "opensips"
 )
 
-// OpenSIPS returns the settings of a node of type NodeOpenSIPS.
-func (n *Node) OpenSIPS() opensips.Config { return opensips.Config(n.Config) }
+// Kind returns what is special of the node's type.
+func (n *Node) Kind() node.Kind {
+	if n.Type == NodeOpenSIPS {
+		return opensips.Kind()
+	}
+	return kamailio.Kind()
+}
 
 // SetDefaults fills what is not set.
 func (c *Config) SetDefaults() {
@@ -206,16 +211,10 @@ func (c *Config) validateNodes(below func(string) func(field, problem string)) {
 		if n.SIP != "" && !sipURI.MatchString(n.SIP) {
 			report("sip", "must be sip: and a host, port and transport if need be, such as sip:192.0.2.1:5060;transport=tcp")
 		}
-		switch n.Type {
-		case NodeKamailio:
-			n.Validate(report)
-		case NodeOpenSIPS:
-			cfg := n.OpenSIPS()
-			cfg.Validate(report)
-		default:
+		if n.Type != NodeKamailio && n.Type != NodeOpenSIPS {
 			report("type", "must be kamailio or opensips")
-			n.Validate(report)
 		}
+		n.Validate(n.Kind(), report)
 	}
 }
 

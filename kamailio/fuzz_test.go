@@ -2,13 +2,15 @@ package kamailio
 
 import (
 	"bytes"
-	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
+	"github.com/sipwake/sipwake/node"
 	"github.com/sipwake/sipwake/secret"
 	"github.com/sipwake/sipwake/wake"
 )
@@ -19,10 +21,6 @@ type says struct {
 	body   []byte
 }
 
-func (s says) RoundTrip(req *http.Request) (*http.Response, error) {
-	return &http.Response{StatusCode: s.status, Body: io.NopCloser(bytes.NewReader(s.body)), Request: req}, nil
-}
-
 // Whatever a node answers is a signal that we know, or an error that names neither
 // the secret nor what a phone sent.
 func FuzzAnswer(f *testing.F) {
@@ -30,15 +28,21 @@ func FuzzAnswer(f *testing.F) {
 	f.Add(200, []byte(`{"jsonrpc":"2.0","id":1,"error":{"code":-32603,"message":"no\u0000such"}}`))
 	f.Add(200, []byte(`{"result":{"status":"ok"},"error":null}`))
 	f.Add(403, []byte("Forbidden"))
-	n, err := New("edge1", Config{URL: "http://192.0.2.1", Secret: secret.NewText(password)}, nil, slog.New(slog.DiscardHandler))
+	var now atomic.Pointer[says]
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(now.Load().status)
+		_, _ = w.Write(now.Load().body)
+	}))
+	f.Cleanup(server.Close)
+	n, err := New("edge1", node.Config{URL: server.URL, Secret: secret.NewText(password)}, nil, slog.New(slog.DiscardHandler))
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, status int, body []byte) {
-		n.client.Transport = says{status, body}
+		now.Store(&says{200 + max(status, -status)%400, body})
 		w, err1 := n.Wake(t.Context(), held, back, true)
 		g, err2 := n.GiveUp(t.Context(), held)
-		if err1 == nil && !slices.Contains([]wake.Signal{wake.SignalAdded, wake.SignalDuplicate, wake.SignalGone, wake.SignalNoContact}, w) ||
+		if err1 == nil && !slices.Contains([]wake.Signal{wake.SignalAdded, wake.SignalDuplicate, wake.SignalUnsent, wake.SignalGone, wake.SignalNoContact}, w) ||
 			err2 == nil && !slices.Contains([]wake.Signal{wake.SignalOK, wake.SignalGone, wake.SignalBusy}, g) {
 			t.Fatalf("%q, %q", w, g)
 		}

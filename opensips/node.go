@@ -10,64 +10,33 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
-	"net/url"
 	"regexp"
 	"strings"
 	"time"
 
-	"github.com/sipwake/sipwake/secret"
+	"github.com/sipwake/sipwake/node"
 	"github.com/sipwake/sipwake/wake"
 )
 
+// ErrForbidden says that what stands before MI wants another secret.
+var ErrForbidden = errors.New("it refused the secret: compare secret_file with what the reverse proxy before MI expects")
+
+// Kind says what is special of an OpenSIPS' configuration.
+func Kind() node.Kind {
+	return node.Kind{Path: "/mi", Example: "http://127.0.0.1:8888", Forbidden: ErrForbidden, Idle: 30 * time.Second}
+}
+
 // Node is one OpenSIPS. Safe for concurrent use.
-type Node struct {
-	id      string
-	url     string
-	timeout time.Duration
-	client  *http.Client
-	edges   map[string]string
-	log     *slog.Logger
+type Node struct{ *node.Client }
 
-	Secret secret.Text // exported only so that fmt prints it as a secret
+var _ wake.Node = Node{}
+
+// New returns the node with that id; see node.New. Edges are the SIP URIs by which
+// it reaches the other nodes, by their ids; those of nodes without one are missing.
+func New(id string, cfg node.Config, edges map[string]string, log *slog.Logger) (Node, error) {
+	c, err := node.New(id, Kind(), cfg, edges, log)
+	return Node{c}, err
 }
-
-var _ wake.Node = (*Node)(nil)
-
-// New returns the node with that id. Edges are the SIP URIs by which it reaches
-// the other nodes, by their ids; those of nodes without one are missing. It reads
-// the secret's file and does not connect before the first signal. Errors begin
-// with the yaml name of the field that is wrong.
-func New(id string, cfg Config, edges map[string]string, log *slog.Logger) (*Node, error) {
-	cfg.SetDefaults()
-	var problems []error
-	cfg.Validate(func(field, problem string) { problems = append(problems, fmt.Errorf("%s: %s", field, problem)) })
-	if len(problems) > 0 {
-		return nil, errors.Join(problems...)
-	}
-	s, err := cfg.readSecret()
-	if err != nil {
-		return nil, fmt.Errorf("secret_file: %w", err)
-	}
-	u, _ := parseURL(cfg.URL)
-	t := http.DefaultTransport.(*http.Transport).Clone()
-	t.Proxy = nil
-	t.MaxConnsPerHost = cfg.Connections
-	t.MaxIdleConnsPerHost = cfg.Connections
-	t.MaxIdleConns = cfg.Connections
-	t.IdleConnTimeout = 30 * time.Second
-	return &Node{
-		id: id, url: u.String(), Secret: s, timeout: cfg.Timeout, edges: edges, log: log,
-		client: &http.Client{
-			Transport: t,
-			// A redirect would carry the secret elsewhere.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
-	}, nil
-}
-
-// Close drops the idle connections. Signals under way end normally.
-func (n *Node) Close() { n.client.CloseIdleConnections() }
 
 // callKey is what sipwake.cfg names a held request: the id of its transaction,
 // which is a plain text for OpenSIPS' filter of events too.
@@ -90,30 +59,30 @@ type wakeEvent struct {
 // Wake implements wake.Node. OpenSIPS is told all that it needs to reach the
 // phone, so it need not have the registration: the answer is never NoContact, and
 // force changes nothing.
-func (n *Node) Wake(ctx context.Context, w wake.Wake, r wake.Registration, _ bool) (wake.Signal, error) {
-	ctx, cancel := context.WithTimeout(ctx, n.timeout)
+func (n Node) Wake(ctx context.Context, w wake.Wake, r wake.Registration, _ bool) (wake.Signal, error) {
+	ctx, cancel := n.Bound(ctx)
 	defer cancel()
 	if !callKey.MatchString(w.Call) {
-		return n.answer(ctx, w, "wake", wake.SignalGone, nil) // no request of sipwake.cfg's
+		return n.Signalled(ctx, w, "wake", wake.SignalGone, nil) // no request of sipwake.cfg's
 	}
 	e, err := n.event(w, r)
 	if err != nil {
-		return n.answer(ctx, w, "wake", "", err)
+		return n.Signalled(ctx, w, "wake", "", err)
 	}
 	e.Call, e.Op = w.Call, rand.Text()
 	params, err := json.Marshal(e)
 	if err == nil {
-		err = n.command(ctx, "raise_event", map[string]string{"event": "E_SIPWAKE_WAKE", "params": string(params)}, nil)
+		err = n.Call(ctx, "raise_event", map[string]string{"event": "E_SIPWAKE_WAKE", "params": string(params)}, nil)
 	}
 	if err != nil {
-		return n.answer(ctx, w, "wake", "", err)
+		return n.Signalled(ctx, w, "wake", "", err)
 	}
 	s, err := n.outcome(ctx, e)
-	return n.answer(ctx, w, "wake", s, err)
+	return n.Signalled(ctx, w, "wake", s, err)
 }
 
 // event says how the node of w reaches the device of r.
-func (n *Node) event(w wake.Wake, r wake.Registration) (wakeEvent, error) {
+func (n Node) event(w wake.Wake, r wake.Registration) (wakeEvent, error) {
 	transport, address, ok := strings.Cut(r.Source, ":")
 	if !ok || strings.ContainsAny(r.Source, ";?<>, \t\r\n\"") || strings.ContainsAny(r.Contact, "<> \t\r\n\"") {
 		return wakeEvent{}, errors.New("the registration's flow or contact is not a plain one")
@@ -122,7 +91,7 @@ func (n *Node) event(w wake.Wake, r wake.Registration) (wakeEvent, error) {
 	e := wakeEvent{URI: withoutPush(r.Contact), QVal: -1, Received: flow,
 		Attr: "1 " + r.Source + " 0 " + r.CallID}
 	if r.Node != w.Node {
-		edge := n.edges[r.Node]
+		edge := n.Edges[r.Node]
 		if edge == "" {
 			return wakeEvent{}, fmt.Errorf("the phone is at node %q, whose sip is not set", r.Node)
 		}
@@ -144,7 +113,7 @@ const (
 // outcome waits until sipwake.cfg has noted what became of the event: MI itself
 // only says that it was raised. Where the request is no longer held, nobody hears
 // the event.
-func (n *Node) outcome(ctx context.Context, e wakeEvent) (wake.Signal, error) {
+func (n Node) outcome(ctx context.Context, e wakeEvent) (wake.Signal, error) {
 	for pause := firstPause; ; pause = min(2*pause, maxPause) {
 		s, err := n.fetch(ctx, "sipwake_op_"+e.Op)
 		switch {
@@ -173,12 +142,12 @@ func (n *Node) outcome(ctx context.Context, e wakeEvent) (wake.Signal, error) {
 }
 
 // fetch returns a note of sipwake.cfg, or "".
-func (n *Node) fetch(ctx context.Context, key string) (string, error) {
+func (n Node) fetch(ctx context.Context, key string) (string, error) {
 	var res struct {
 		Value string `json:"value"`
 	}
-	err := n.command(ctx, "cache_fetch", map[string]string{"system": "local", "attr": key}, &res)
-	if e := (*miError)(nil); errors.As(err, &e) && e.Code == 400 {
+	err := n.Call(ctx, "cache_fetch", map[string]string{"system": "local", "attr": key}, &res)
+	if e := (*node.Error)(nil); errors.As(err, &e) && e.Code == 400 {
 		return "", nil
 	}
 	return res.Value, err
@@ -192,31 +161,26 @@ type replyParams struct {
 }
 
 // GiveUp implements wake.Node: it ends the parked leg of the request.
-func (n *Node) GiveUp(ctx context.Context, w wake.Wake) (wake.Signal, error) {
-	ctx, cancel := context.WithTimeout(ctx, n.timeout)
+func (n Node) GiveUp(ctx context.Context, w wake.Wake) (wake.Signal, error) {
+	ctx, cancel := n.Bound(ctx)
 	defer cancel()
 	if !callKey.MatchString(w.Call) {
-		return n.answer(ctx, w, "give_up", wake.SignalGone, nil)
+		return n.Signalled(ctx, w, "give_up", wake.SignalGone, nil)
 	}
 	leg, err := n.fetch(ctx, "sipwake_leg_"+w.Call)
 	if err != nil || leg == "" {
-		return n.answer(ctx, w, "give_up", wake.SignalGone, err)
+		return n.Signalled(ctx, w, "give_up", wake.SignalGone, err)
 	}
-	err = n.command(ctx, "t_reply", replyParams{599, "Nobody To Wait For", leg, "sipwake"}, nil)
-	if e := (*miError)(nil); errors.As(err, &e) && (e.Code == 404 || e.Code == 500) {
-		return n.answer(ctx, w, "give_up", wake.SignalGone, nil) // over, or just about to be
+	err = n.Call(ctx, "t_reply", replyParams{599, "Nobody To Wait For", leg, "sipwake"}, nil)
+	if e := (*node.Error)(nil); errors.As(err, &e) && (e.Code == 404 || e.Code == 500) {
+		return n.Signalled(ctx, w, "give_up", wake.SignalGone, nil) // over, or just about to be
 	}
-	return n.answer(ctx, w, "give_up", wake.SignalOK, err)
+	return n.Signalled(ctx, w, "give_up", wake.SignalOK, err)
 }
 
-func (n *Node) answer(ctx context.Context, w wake.Wake, method string, s wake.Signal, err error) (wake.Signal, error) {
-	if err != nil {
-		if e := (*url.Error)(nil); errors.As(err, &e) {
-			err = e.Err // without the address
-		}
-		return "", fmt.Errorf("cannot signal node %q: %w", n.id, err)
-	}
-	n.log.LogAttrs(ctx, slog.LevelDebug, "node signalled", slog.String("node", n.id), slog.String("method", method),
-		slog.String("status", string(s)), slog.String("aor", w.AOR), slog.String("call_id", w.CallID))
-	return s, nil
+// Probe implements wake.Node: any command will do.
+func (n Node) Probe(ctx context.Context) error {
+	ctx, cancel := n.Bound(ctx)
+	defer cancel()
+	return n.Call(ctx, "version", struct{}{}, nil)
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
+	"github.com/sipwake/sipwake/node"
 	"github.com/sipwake/sipwake/secret"
 	"github.com/sipwake/sipwake/wake"
 )
@@ -98,11 +99,11 @@ func notes() map[string]string {
 }
 
 // serve starts a server and a node that signals it.
-func serve(t *testing.T, h http.Handler, change ...func(*Config)) *Node {
+func serve(t *testing.T, h http.Handler, change ...func(*node.Config)) Node {
 	t.Helper()
 	s := httptest.NewServer(h)
 	t.Cleanup(s.Close)
-	cfg := Config{URL: s.URL, Timeout: 10 * time.Second}
+	cfg := node.Config{URL: s.URL, Timeout: 10 * time.Second}
 	for _, f := range change {
 		f(&cfg)
 	}
@@ -242,7 +243,7 @@ func TestGiveUp(t *testing.T) {
 }
 
 func TestHeaders(t *testing.T) {
-	f := func(want string, change func(*Config)) {
+	f := func(want string, change func(*node.Config)) {
 		t.Helper()
 		m := &mi{}
 		if _, err := serve(t, m, change).Wake(t.Context(), held, back, false); err != nil {
@@ -254,13 +255,13 @@ func TestHeaders(t *testing.T) {
 			}
 		}
 	}
-	f("", func(*Config) {})
-	f("Bearer "+password, func(c *Config) { c.Secret = secret.NewText(password) })
+	f("", func(*node.Config) {})
+	f("Bearer "+password, func(c *node.Config) { c.Secret = secret.NewText(password) })
 	file := filepath.Join(t.TempDir(), "secret")
 	if err := os.WriteFile(file, []byte(password+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	f("Bearer "+password, func(c *Config) { c.SecretFile = file })
+	f("Bearer "+password, func(c *node.Config) { c.SecretFile = file })
 }
 
 func TestBadAnswers(t *testing.T) {
@@ -270,7 +271,7 @@ func TestBadAnswers(t *testing.T) {
 			w.Header().Set("Location", "/elsewhere")
 			w.WriteHeader(code)
 			_, _ = io.WriteString(w, body)
-		}), func(c *Config) { c.Secret = secret.NewText(password) })
+		}), func(c *node.Config) { c.Secret = secret.NewText(password) })
 		_, err := n.Wake(t.Context(), held, back, false)
 		if want = `cannot signal node "edge1": ` + want; err == nil || err.Error() != want {
 			t.Errorf("got  %v\nwant %s", err, want)
@@ -303,7 +304,7 @@ func TestUnknownOutcome(t *testing.T) {
 
 func TestTimeoutAndContext(t *testing.T) {
 	m := &mi{notes: notes()} // takes the event, notes nothing
-	n := serve(t, m, func(c *Config) { c.Timeout = 50 * time.Millisecond })
+	n := serve(t, m, func(c *node.Config) { c.Timeout = 50 * time.Millisecond })
 	if _, err := n.Wake(t.Context(), held, back, false); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
 	}
@@ -320,20 +321,20 @@ func TestConfig(t *testing.T) {
 	if err := os.WriteFile(file, []byte("two words\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	bad := func(change func(*Config), want string) {
+	bad := func(change func(*node.Config), want string) {
 		t.Helper()
-		cfg := Config{URL: "http://127.0.0.1:8888"}
+		cfg := node.Config{URL: "http://127.0.0.1:8888"}
 		change(&cfg)
 		if _, err := New("edge1", cfg, nil, slog.New(slog.DiscardHandler)); err == nil || err.Error() != want {
 			t.Errorf("got  %v\nwant %s", err, want)
 		}
 	}
-	bad(func(c *Config) { c.URL = "" }, "url: "+urlProblem)
-	bad(func(c *Config) { c.URL = "sip:127.0.0.1" }, "url: "+urlProblem)
-	bad(func(c *Config) { c.URL = "http://u:p@127.0.0.1/" }, "url: must hold no user, query or fragment")
-	bad(func(c *Config) { c.Secret = secret.NewText("a b") }, "secret: "+secretProblem)
-	bad(func(c *Config) { c.Secret, c.SecretFile = secret.NewText("a"), file }, "secret: must not be set beside secret_file")
-	bad(func(c *Config) { c.SecretFile = file }, "secret_file: "+file+" "+secretProblem)
-	bad(func(c *Config) { c.Timeout = -1 }, "timeout: must be from 1ms to 1m")
-	bad(func(c *Config) { c.Connections = -1 }, "connections: must be from 1 to 10000")
+	bad(func(c *node.Config) { c.URL = "" }, "url: must be http or https, host and port, such as http://127.0.0.1:8888")
+	bad(func(c *node.Config) { c.URL = "sip:127.0.0.1" }, "url: must be http or https, host and port, such as http://127.0.0.1:8888")
+	bad(func(c *node.Config) { c.URL = "http://u:p@127.0.0.1/" }, "url: must hold no user, query or fragment")
+	bad(func(c *node.Config) { c.Secret = secret.NewText("a b") }, "secret: "+"must be printable ASCII without spaces and double quotes")
+	bad(func(c *node.Config) { c.Secret, c.SecretFile = secret.NewText("a"), file }, "secret: must not be set beside secret_file")
+	bad(func(c *node.Config) { c.SecretFile = file }, "secret_file: "+file+" "+"must be printable ASCII without spaces and double quotes")
+	bad(func(c *node.Config) { c.Timeout = -1 }, "timeout: must be from 1ms to 1m")
+	bad(func(c *node.Config) { c.Connections = -1 }, "connections: must be from 1 to 10000")
 }

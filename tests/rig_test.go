@@ -424,6 +424,10 @@ func (n *node) serve(w http.ResponseWriter, req *http.Request) {
 		w.WriteHeader(http.StatusForbidden)
 		return
 	}
+	if s.Method == "probe" {
+		fmt.Fprint(w, `{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"method not found"}}`)
+		return
+	}
 	s.At = time.Now()
 	n.mu.Lock()
 	n.signals = append(n.signals, s)

@@ -72,4 +72,9 @@ type Node interface {
 	// Branches that ring go on. Answers SignalOK, SignalGone or
 	// SignalBusy.
 	GiveUp(ctx context.Context, w Wake) (Signal, error)
+	// Probe returns nil if the node answers and takes our secret, else what is
+	// wrong. It changes nothing there.
+	Probe(ctx context.Context) error
+	// Close drops idle connections. Requests under way end normally.
+	Close()
 }

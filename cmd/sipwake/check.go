@@ -13,6 +13,7 @@ import (
 	"github.com/sipwake/sipwake/app"
 	"github.com/sipwake/sipwake/config"
 	"github.com/sipwake/sipwake/push"
+	"github.com/sipwake/sipwake/wake"
 )
 
 type checkCmd struct {
@@ -93,16 +94,16 @@ func (r *checked) fail(err error) {
 	}
 }
 
-// probePatience is how long one try over the network may take.
-const probePatience = 10 * time.Second
+// probeTimeout is how long one try over the network may take.
+const probeTimeout = 10 * time.Second
 
-// prober is a node that can be tried.
+// prober is what can be tried over the network.
 type prober interface {
 	Probe(ctx context.Context) error
 }
 
 // probe tries, all at once, what can be tried over the network.
-func probe[N any](r *checked, nodes map[string]N, apps []push.App) {
+func probe(r *checked, nodes map[string]wake.Node, apps []push.App) {
 	type result struct {
 		what string
 		to   *string
@@ -117,14 +118,14 @@ func probe[N any](r *checked, nodes map[string]N, apps []push.App) {
 		}
 		tries++
 		go func() {
-			ctx, cancel := context.WithTimeout(context.Background(), probePatience)
+			ctx, cancel := context.WithTimeout(context.Background(), probeTimeout)
 			defer cancel()
 			results <- result{what, to, p.Probe(ctx)}
 		}()
 	}
 	for i := range r.Nodes {
 		n := &r.Nodes[i]
-		p, ok := any(nodes[n.ID]).(prober)
+		p, ok := nodes[n.ID]
 		try("node "+n.ID, &n.Online, p, ok)
 	}
 	for i := range r.Apps {

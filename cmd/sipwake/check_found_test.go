@@ -17,6 +17,7 @@ import (
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/fcmsim"
 	"github.com/sipwake/sipwake/pnparam"
 	"github.com/sipwake/sipwake/push"
+	"github.com/sipwake/sipwake/wake"
 )
 
 // What services are known to refuse is a warning, and the status is 0.
@@ -190,14 +191,17 @@ sipwake.yml: ok
 	}
 }
 
-type tried struct{ err error }
+type tried struct {
+	wake.Node
+	err error
+}
 
 func (n tried) Probe(context.Context) error { return n.err }
 
 // Each node is tried, and says what is wrong with it.
 func TestProbe(t *testing.T) {
 	r := &checked{Nodes: []checkedNode{{ID: "sip1"}, {ID: "sip2"}, {ID: "sip3"}}, Apps: []checkedApp{{Provider: pnparam.WebPush}}}
-	probe(r, map[string]any{"sip1": tried{}, "sip2": tried{errors.New("wrong secret")}, "sip3": 3}, make([]push.App, 1))
+	probe(r, map[string]wake.Node{"sip1": tried{}, "sip2": tried{err: errors.New("wrong secret")}}, make([]push.App, 1))
 	var got []string
 	for _, n := range r.Nodes {
 		got = append(got, n.Online)
