@@ -3,7 +3,6 @@ package limit
 import (
 	"bytes"
 	"log/slog"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
