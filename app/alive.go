@@ -17,6 +17,11 @@ func (a *App) Alive(ctx context.Context) error {
 	if err := reacts(ctx, a.OperationsAddr(), "/readyz"); err != nil {
 		return fmt.Errorf("cannot reach the operations listener: %w", err)
 	}
+	return a.rpcReacts(ctx)
+}
+
+// rpcReacts is the RPC listener's part of Alive.
+func (a *App) rpcReacts(ctx context.Context) error {
 	if err := reacts(ctx, a.RPCAddr(), "/"); err != nil {
 		return fmt.Errorf("cannot reach the RPC listener: %w", err)
 	}

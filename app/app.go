@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"sort"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/sipwake/sipwake/cluster"
 	"github.com/sipwake/sipwake/config"
+	"github.com/sipwake/sipwake/limit"
 	"github.com/sipwake/sipwake/outbox"
 	"github.com/sipwake/sipwake/push"
 	"github.com/sipwake/sipwake/rpc"
@@ -49,7 +51,9 @@ type App struct {
 
 	rpcListener net.Listener
 	served      chan error // the RPC server's end
-	teardown    []step     // run last in, first out
+	failed      chan error // what ended without Stop
+	stopping    atomic.Bool
+	teardown    []step // run last in, first out
 }
 
 // step is one part of the teardown.
@@ -67,7 +71,7 @@ func New(cfg *config.Config, version string, log *slog.Logger) (*App, error) {
 		return nil, err
 	}
 	a := &App{version: version, log: log, reg: prometheus.NewRegistry(), began: time.Now(), cfg: cfg,
-		served: make(chan error, 1), started: make(chan struct{})}
+		served: make(chan error, 1), failed: make(chan error, 2), started: make(chan struct{})}
 	a.reg.MustRegister(collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(version))
 	a.reloads = newReloadMetrics(a.reg)
@@ -91,7 +95,7 @@ func New(cfg *config.Config, version string, log *slog.Logger) (*App, error) {
 		return nil, errors.Join(err, a.Stop(context.Background()))
 	}
 	a.service.AddLoad("rpc", a.rpc.Load)
-	a.operations = newOperations(a.reg, a.store)
+	a.operations = newOperations(a.reg, a.store, a.rpcReacts, limit.NewLog(log))
 	return a, nil
 }
 
@@ -125,7 +129,7 @@ func (a *App) onStop(name string, f func(context.Context) error) {
 
 // Start opens the listeners and serves. It returns once requests are answered.
 func (a *App) Start() error {
-	if err := a.operations.start(a.cfg.Operations.Listen); err != nil {
+	if err := a.operations.start(a.cfg.Operations.Listen, a.ended("operations listener")); err != nil {
 		return problem(a.cfg, "operations.listen", err)
 	}
 	// First of the teardown's list, so last to go: a drain can be watched.
@@ -137,7 +141,14 @@ func (a *App) Start() error {
 		return problem(a.cfg, "rpc.listen", err)
 	}
 	a.rpcListener = l
-	go func() { a.served <- a.rpc.Serve(l) }()
+	ended := a.ended("RPC listener")
+	go func() {
+		err := a.rpc.Serve(l)
+		if !a.stopping.Load() {
+			ended(err)
+		}
+		a.served <- err
+	}()
 	a.onStop("rpc requests", func(ctx context.Context) error {
 		err := a.rpc.Stop(ctx)
 		_ = l.Close() // if Serve has not begun, Stop did not know of the listener
@@ -147,6 +158,20 @@ func (a *App) Start() error {
 	a.log.Info("sipwake started", "version", a.version, "rpc", l.Addr().String(),
 		"operations", a.operations.addr(), "store", a.cfg.Store.Type)
 	return nil
+}
+
+// Failed delivers what has ended that should serve until Stop. Nothing starts it
+// again: the process is to end.
+func (a *App) Failed() <-chan error { return a.failed }
+
+// ended returns a function that reports the end of a listener.
+func (a *App) ended(what string) func(error) {
+	return func(err error) {
+		if err == nil {
+			err = net.ErrClosed
+		}
+		a.failed <- fmt.Errorf("the %s has ended: %w", what, err)
+	}
 }
 
 // share works with other instances from Start on, until all pushes are out: only
@@ -232,20 +257,34 @@ func (a *App) reload(cfg *config.Config) error {
 // loaded.
 func (a *App) ReloadFailed(err error) { a.reloads.done(err) }
 
+// stopGrace is what each part has to stop when ctx of Stop has ended before: one
+// that has nothing left to finish needs no more.
+const stopGrace = 200 * time.Millisecond
+
 // Stop stops accepting requests, finishes what is queued until ctx ends, and
 // closes everything. It may be called more than once.
 func (a *App) Stop(ctx context.Context) error {
+	a.stopping.Store(true)
 	if a.operations != nil {
 		a.operations.ready.Store(false)
 	}
 	var errs []error
 	for i := len(a.teardown) - 1; i >= 0; i-- {
-		if err := a.teardown[i].stop(ctx); err != nil {
+		if err := stopStep(ctx, a.teardown[i]); err != nil {
 			errs = append(errs, fmt.Errorf("cannot stop %s: %w", a.teardown[i].name, err))
 		}
 	}
 	a.teardown = nil
 	return errors.Join(errs...)
+}
+
+func stopStep(ctx context.Context, s step) error {
+	if ctx.Err() != nil {
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopGrace)
+		defer cancel()
+		ctx = grace
+	}
+	return s.stop(ctx)
 }
 
 // info is the result of service.info.

@@ -4,67 +4,148 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log"
 	"net"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/sipwake/sipwake/limit"
 )
 
-// operations is the listener for monitoring: /metrics, /healthz (the process
-// answers) and /readyz (it can do its work).
+// operations is the listener for monitoring: /metrics, /healthz (RPC answers) and
+// /readyz (it can do its work).
 type operations struct {
 	server   *http.Server
+	log      *limit.Log
+	conns    *limit.Conns
 	listener net.Listener
 	served   chan error
 	ready    atomic.Bool // false before Start and while stopping
 }
 
-// readyPatience bounds the question to the store behind /readyz.
+// readyPatience bounds the question to the store behind /readyz, and that to RPC
+// behind both.
 const readyPatience = time.Second
 
-func newOperations(reg *prometheus.Registry, st store) *operations {
-	o := &operations{served: make(chan error, 1)}
+// A monitor needs few connections: the one that waits longest gives way.
+const (
+	operationsConns     = 256
+	operationsPerClient = 64
+)
+
+// newOperations returns the listener; rpc asks whether RPC answers.
+func newOperations(reg *prometheus.Registry, st store, rpc func(context.Context) error, log *limit.Log) *operations {
+	o := &operations{served: make(chan error, 1), log: log, conns: limit.NewConns(limit.ConnLimits{
+		Most: operationsConns, Unproven: operationsConns, PerClient: operationsPerClient}, log)}
+	alive := newRarely(rpc)
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		if o.ready.Load() && alive.result() != nil { // while it starts and stops it is healthy too
+			o.fail(w, "RPC does not answer")
+			return
+		}
 		fmt.Fprintln(w, "ok")
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		if !o.ready.Load() {
-			http.Error(w, "not serving", http.StatusServiceUnavailable)
-			return
-		}
 		ctx, cancel := context.WithTimeout(r.Context(), readyPatience)
 		defer cancel()
-		if st.Ping(ctx) != nil {
-			http.Error(w, "store unavailable", http.StatusServiceUnavailable)
-			return
+		switch {
+		case !o.ready.Load():
+			o.fail(w, "not serving")
+		case alive.result() != nil:
+			o.fail(w, "RPC does not answer")
+		case st.Ping(ctx) != nil:
+			o.fail(w, "store unavailable")
+		default:
+			fmt.Fprintln(w, "ok")
 		}
-		fmt.Fprintln(w, "ok")
 	})
-	o.server = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	o.server = &http.Server{Handler: mux, ErrorLog: newErrorLog(log), ConnState: o.track, MaxHeaderBytes: 16 << 10,
+		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute}
 	return o
 }
 
-func (o *operations) start(addr string) error {
+func (o *operations) fail(w http.ResponseWriter, why string) {
+	http.Error(w, why, http.StatusServiceUnavailable)
+}
+
+// track has a connection wait anew when something comes on it.
+func (o *operations) track(c net.Conn, state http.ConnState) {
+	if state == http.StateActive || state == http.StateIdle {
+		o.conns.Done(c)
+	}
+}
+
+// start listens and serves. If that ends before stop, ended is called.
+func (o *operations) start(addr string, ended func(error)) error {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		return fmt.Errorf("cannot listen: %w", err)
 	}
-	o.listener = l
-	go func() { o.served <- o.server.Serve(l) }()
+	o.listener = o.conns.Listen(l)
+	go func() {
+		err := o.server.Serve(o.listener)
+		if !errors.Is(err, http.ErrServerClosed) {
+			ended(err)
+		}
+		o.served <- err
+	}()
 	return nil
 }
 
 func (o *operations) addr() string { return o.listener.Addr().String() }
 
 func (o *operations) stop(context.Context) error {
+	defer o.log.Close()
 	err := o.server.Close() // a scrape that is cut off is repeated
 	if served := <-o.served; !errors.Is(served, http.ErrServerClosed) {
 		err = errors.Join(err, served)
 	}
 	return err
+}
+
+// rarely asks a question once a second at most, for whoever wants to know.
+type rarely struct {
+	ask   func(context.Context) error
+	turn  chan struct{} // holds one while somebody uses what follows
+	asked time.Time
+	err   error
+}
+
+func newRarely(ask func(context.Context) error) *rarely {
+	return &rarely{ask: ask, turn: make(chan struct{}, 1)}
+}
+
+const rarelyEvery = time.Second
+
+// result returns the answer, at most a second old. Who comes while it is asked
+// waits for the answer, readyPatience at most.
+func (r *rarely) result() error {
+	r.turn <- struct{}{}
+	defer func() { <-r.turn }()
+	if !r.asked.IsZero() && time.Since(r.asked) < rarelyEvery {
+		return r.err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), readyPatience)
+	defer cancel()
+	r.err = r.ask(ctx)
+	r.asked = time.Now()
+	return r.err
+}
+
+// newErrorLog returns a logger for net/http, which has one of its own.
+func newErrorLog(l *limit.Log) *log.Logger { return log.New(errorLog{l}, "", 0) }
+
+type errorLog struct{ log *limit.Log }
+
+// Write logs a line.
+func (e errorLog) Write(line []byte) (int, error) {
+	e.log.Warn("operations listener", "err", strings.TrimSpace(string(line)))
+	return len(line), nil
 }

@@ -180,6 +180,7 @@ func needRestart(was, is *config.Config) []string {
 	compare("rpc.cert_file", was.RPC.CertFile != "", is.RPC.CertFile != "") // TLS or not
 	compare("rpc.max_body", was.RPC.MaxBody, is.RPC.MaxBody)
 	compare("rpc.connections", was.RPC.Connections, is.RPC.Connections)
+	compare("rpc.connections_per_client", was.RPC.ConnectionsPerClient, is.RPC.ConnectionsPerClient)
 	compare("rpc.in_flight", was.RPC.InFlight, is.RPC.InFlight)
 	compare("operations.listen", was.Operations, is.Operations)
 	compare("log", was.Log, is.Log)

@@ -1,5 +1,5 @@
-// Package limit holds rates per key, such as requests per address or pushes per
-// caller, in bounded memory.
+// Package limit bounds what clients can use up: rates per key in bounded memory,
+// such as requests per address or pushes per caller; connections; log lines.
 package limit
 
 import (

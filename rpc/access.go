@@ -149,16 +149,3 @@ func (a *access) hasToken(authorization string) bool {
 	}
 	return found
 }
-
-// client is the key of a peer's rate limit: an IPv4 address, or the 64 bits of an
-// IPv6 address that one host may vary at will.
-func client(peer netip.Addr) netip.Addr {
-	if peer.Is4() {
-		return peer
-	}
-	p, err := peer.WithZone("").Prefix(64)
-	if err != nil {
-		return peer
-	}
-	return p.Addr()
-}

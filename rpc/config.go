@@ -40,6 +40,11 @@ type Config struct {
 	MaxBatch int `yaml:"max_batch"`
 	// Connections bounds the open connections. Default 8192.
 	Connections int `yaml:"connections"`
+	// ConnectionsPerClient bounds the connections of one client, as RateLimit
+	// counts clients, that have not shown a token or certificate. One more closes
+	// the one that waits longest; none is closed while a request of it is worked
+	// on. Default 1024.
+	ConnectionsPerClient int `yaml:"connections_per_client"`
 	// InFlight bounds the requests that are worked on at once: those of calls,
 	// and as many others. Default 512.
 	InFlight int `yaml:"in_flight"`
@@ -61,6 +66,9 @@ func (c *Config) SetDefaults() {
 	}
 	if c.Connections == 0 {
 		c.Connections = 8192
+	}
+	if c.ConnectionsPerClient == 0 {
+		c.ConnectionsPerClient = 1024
 	}
 	if c.InFlight == 0 {
 		c.InFlight = 512
@@ -110,6 +118,9 @@ func (c *Config) Validate(report func(field, problem string)) {
 	}
 	if c.Connections < 1 {
 		report("connections", "must be at least 1")
+	}
+	if c.ConnectionsPerClient < 1 {
+		report("connections_per_client", "must be at least 1")
 	}
 }
 

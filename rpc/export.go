@@ -11,13 +11,18 @@ import (
 	"github.com/sipwake/sipwake/wake"
 )
 
-// bulkDeadline is the least time for the methods of onlyTrusted: they move many
-// bindings at once, and no proxy waits for them.
+// bulkDeadline is the least time for the methods that are revealing: they move
+// many bindings at once, and no proxy waits for them.
 const bulkDeadline = 8 * time.Second
 
-// onlyTrusted tells whether a method is kept from callers that merely come from
-// the right network, and show neither token nor certificate: binding.export is the one place that shows push tokens.
-func onlyTrusted(method string) bool { return method == "binding.export" || method == "binding.import" }
+// revealing reports whether a method is kept from callers that show neither token
+// nor certificate, whatever their address: binding.export is the one place that
+// shows push tokens, and with a Contact of binding.import a call can be had.
+func revealing(method string) bool { return method == "binding.export" || method == "binding.import" }
+
+// needsProof is what such callers are told where nobody has anything to show.
+const needsProof = "not authorised: this method is for callers that show a token, on this machine too: " +
+	"write one into a file, name the file in rpc.token_files, give the token to the proxies (SIPWAKE_TOKEN), and reload"
 
 // exported is a binding as binding.export shows it and binding.import takes it,
 // with everything that is stored, tokens and keys among it.

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sipwake/sipwake/limit"
 )
 
 // unknownMethod is the metric label of a method that does not exist.
@@ -20,7 +22,7 @@ type metrics struct {
 	limited  prometheus.Counter
 }
 
-func newMetrics(methods map[string]method, reg prometheus.Registerer) *metrics {
+func newMetrics(methods map[string]method, conns func() limit.ConnStats, reg prometheus.Registerer) *metrics {
 	requests := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "sipwake_rpc_requests_total", Help: "JSON-RPC requests, by method and error code; 0 is success."}, []string{"method", "code"})
 	seconds := prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -34,7 +36,16 @@ func newMetrics(methods map[string]method, reg prometheus.Registerer) *metrics {
 		limited: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "sipwake_rpc_limited_total", Help: "HTTP requests refused because their client sent too many a second."}),
 	}
-	reg.MustRegister(requests, seconds, m.inFlight, m.limited)
+	reg.MustRegister(requests, seconds, m.inFlight, m.limited,
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "sipwake_rpc_connections", Help: "Open connections to the RPC listener."},
+			func() float64 { return float64(conns().Open) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "sipwake_rpc_connections_displaced_total", Help: "Connections that waited and were closed to make room for others."},
+			func() float64 { return float64(conns().Displaced) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "sipwake_rpc_connections_refused_total", Help: "Connections that were refused because there was no room."},
+			func() float64 { return float64(conns().Refused) }))
 	add := func(name string) {
 		m.requests[name] = make(map[int]prometheus.Counter, len(codes))
 		for _, c := range codes {

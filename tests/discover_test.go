@@ -120,7 +120,7 @@ func TestRPCDiscover(t *testing.T) {
 	}
 }
 
-// binding.export is only for callers that showed a token or are on this machine.
+// binding.export is only for callers that showed a token.
 func TestRPCExportIsGuarded(t *testing.T) {
 	r := newRig(t, rigOptions{rpc: "  token_files: [" + writeTemp(t, "c093-bearer-token") + "]"})
 	for _, method := range []string{"binding.export", "binding.import"} {

@@ -56,6 +56,8 @@ func FuzzRPC(f *testing.F) {
 	})
 }
 
+const fuzzToken = "2b90-token-of-the-fuzzer"
+
 // fuzzed is a sipwake with one push service, which is not there.
 func fuzzed(f *testing.F) *app.App {
 	f.Helper()
@@ -68,12 +70,12 @@ func fuzzed(f *testing.F) *app.App {
 		return file
 	}
 	cfg, err := config.Load(write("sipwake.yml", fmt.Sprintf(`
-rpc: {listen: "127.0.0.1:0", deadline: 10s}
+rpc: {listen: "127.0.0.1:0", deadline: 10s, token_files: [%s]}
 operations: {listen: "127.0.0.1:0"}
 store: {local: {path: %s}}
 nodes: [{id: edge1, url: "http://127.0.0.1:1", secret_file: %s}]
 webhooks: [{provider: hms, url: "http://127.0.0.1:1/", secret_file: %s}]
-`, filepath.Join(dir, "bindings.db"), write("node", nodeSecret), write("hook", "7d20a1-of-the-webhook"))))
+`, write("token", fuzzToken), filepath.Join(dir, "bindings.db"), write("node", nodeSecret), write("hook", "7d20a1-of-the-webhook"))))
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -90,7 +92,12 @@ webhooks: [{provider: hms, url: "http://127.0.0.1:1/", secret_file: %s}]
 
 func send(t *testing.T, a *app.App, body []byte) (status int, answer []byte) {
 	t.Helper()
-	res, err := http.Post("http://"+a.RPCAddr()+"/rpc", "application/json", bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+a.RPCAddr()+"/rpc", bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+fuzzToken)
+	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}

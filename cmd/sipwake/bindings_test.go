@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/fcmsim"
@@ -50,8 +51,9 @@ func (s *service) bind(n int) {
 // More bindings than two pages hold, from one sipwake to another.
 func TestBindings(t *testing.T) {
 	dir := configured(t)
+	withToken(t, dir)
 	s := serve(t, dir)
-	s.at("client.yml")
+	s.atWithToken("client.yml")
 	b := func(args ...string) []string {
 		return append([]string{"bindings", "--config", "client.yml"}, args...)
 	}
@@ -94,8 +96,9 @@ func TestBindings(t *testing.T) {
 		t.Errorf("%v: others can read the tokens: %v", info, err)
 	}
 	other := configured(t)
+	withToken(t, other)
 	second := serve(t, other)
-	second.at("client.yml")
+	second.atWithToken("client.yml")
 	if got := ok(t, other, b("import", file)...); got != fmt.Sprintf("%s: %d bindings, %d stored, 0 known already\n", file, n, n) {
 		t.Errorf("import: %s", got)
 	}
@@ -130,6 +133,34 @@ func TestBindings(t *testing.T) {
 	}
 }
 
+// Without a token everything works that shows none of the phones', and what does
+// not says what to do. Then it does, with a reload.
+func TestBindingsWantAToken(t *testing.T) {
+	dir := configured(t)
+	s := serve(t, dir)
+	s.at("client.yml")
+	s.bind(1)
+	if got := ok(t, dir, "bindings", "--config", "client.yml", "list", "--all"); !strings.Contains(got, "user0@example.com") {
+		t.Errorf("list: %s", got)
+	}
+	for _, command := range []string{"export", "import"} {
+		write(t, dir, "file", []byte("{}\n"))
+		_, stderr, status := sipwake(t, dir, "bindings", "--config", "client.yml", command, "file")
+		for _, want := range []string{"rpc.token_files", "on this machine too", "SIPWAKE_TOKEN", "reload"} {
+			if status != 1 || !strings.Contains(stderr, want) {
+				t.Errorf("%s: status %d, no %q in %s", command, status, want, stderr)
+			}
+		}
+	}
+	withToken(t, dir)
+	s.signal(syscall.SIGHUP)
+	s.waitFor("configuration reloaded")
+	s.atWithToken("client.yml")
+	if got := ok(t, dir, "bindings", "--config", "client.yml", "export", "file"); got != "file: 1 bindings\n" {
+		t.Errorf("export: %s", got)
+	}
+}
+
 func sorted(t *testing.T, file string) string {
 	t.Helper()
 	text, err := os.ReadFile(file)
@@ -144,8 +175,9 @@ func sorted(t *testing.T, file string) string {
 // A bad file is refused, with the place and without the contents.
 func TestBindingsImportBadFile(t *testing.T) {
 	dir := configured(t)
+	withToken(t, dir)
 	s := serve(t, dir)
-	s.at("client.yml")
+	s.atWithToken("client.yml")
 	good := `{"aor":"bob@example.com","device":"d","provider":"fcm","app":"example-phone","tokens":[{"token":"hunter2-token"}],` +
 		`"contact":"sip:bob@192.0.2.7","call_id":"c","cseq":1,"node":"sip1","registered_at":"2026-01-02T03:04:05Z"}`
 	for name, c := range map[string][2]string{

@@ -2,6 +2,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime/debug"
@@ -39,7 +40,9 @@ func run(args []string) int {
 		return 2
 	}
 	if err := ctx.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "sipwake:", err)
+		if !errors.Is(err, errLogged) {
+			fmt.Fprintln(os.Stderr, "sipwake:", err)
+		}
 		return 1
 	}
 	return 0

@@ -59,9 +59,20 @@ func (c *serveCmd) Run() error {
 			systemd.stopping() // from here on systemd has no watchdog
 			stopWatchdog()
 			return c.stop(a)
+		case err := <-a.Failed():
+			log.Error("cannot go on serving", "err", err)
+			systemd.stopping()
+			stopWatchdog()
+			if err := c.stop(a); err != nil {
+				log.Error("cannot stop", "err", err)
+			}
+			return errLogged
 		}
 	}
 }
+
+// errLogged is an error that the log has already.
+var errLogged = errors.New("see the log")
 
 // startWatchdog proves to systemd, if it wants to know, that the service lives.
 // The function it returns ends that.

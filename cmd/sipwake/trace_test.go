@@ -28,7 +28,12 @@ func (s *service) call(method string, params, result any) {
 		s.t.Fatal(err)
 	}
 	leak.Body(string(body))
-	res, err := http.Post("http://"+s.rpc+"/rpc", "application/json", bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, "http://"+s.rpc+"/rpc", bytes.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer 04d9-bearer-token") // of rpc.token; where none is wanted it does no harm
+	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -53,6 +58,17 @@ func (s *service) call(method string, params, result any) {
 func (s *service) at(name string) {
 	s.t.Helper()
 	write(s.t, s.dir, name, []byte("rpc:\n  listen: "+s.rpc+"\n"))
+}
+
+// withToken has the service want rpc.token, and atWithToken its clients show it.
+func withToken(t *testing.T, dir string) {
+	t.Helper()
+	edit(t, dir, "rpc:\n", "rpc:\n  token_files: [rpc.token]\n")
+}
+
+func (s *service) atWithToken(name string) {
+	s.t.Helper()
+	write(s.t, s.dir, name, []byte("rpc:\n  listen: "+s.rpc+"\n  token_files: [rpc.token]\n"))
 }
 
 // A call to a phone that sleeps, one to a user without any, and one that goes on.

@@ -21,6 +21,9 @@ const (
 	avoid = time.Second
 )
 
+// rpcToken is what the sipwakes want to see.
+const rpcToken = "the-token-of-chaos"
+
 // caller calls sipwakes, another one when one fails, as a load balancer does. Safe
 // for concurrent use.
 type caller struct {
@@ -78,6 +81,7 @@ func (c *caller) once(ctx context.Context, url string, body []byte) ([]byte, err
 		return nil, err
 	}
 	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Authorization", "Bearer "+rpcToken)
 	res, err := c.client.Do(req)
 	if err != nil {
 		return nil, err

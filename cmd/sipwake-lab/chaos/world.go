@@ -305,10 +305,11 @@ nodes:
 %s`, sentinels.String(), masterName, nodes.String(),
 		bundle, team, key, w.relays[apns].address(), write("apns-ca.pem", w.apns.CA()), limits,
 		account, w.relays[fcm].address(), write("fcm-ca.pem", w.fcm.CA()), limits)
+	token := write("rpc.token", []byte(rpcToken))
 	for _, s := range w.sipwakes {
 		rpc := strings.TrimSuffix(strings.TrimPrefix(s.rpc, "http://"), "/rpc")
-		write(filepath.Base(s.config), fmt.Appendf(nil, "rpc:\n  listen: %s\noperations:\n  listen: %s\n"+
-			"store:\n  fallback:\n    spool: %s\n%s", rpc, s.operations, s.spool, text))
+		write(filepath.Base(s.config), fmt.Appendf(nil, "rpc:\n  listen: %s\n  token_files: [%s]\noperations:\n  listen: %s\n"+
+			"store:\n  fallback:\n    spool: %s\n%s", rpc, token, s.operations, s.spool, text))
 		if w.net != nil {
 			if err := w.net.disk(s.spool, spoolSize); err != nil {
 				return err

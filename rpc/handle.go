@@ -1,0 +1,164 @@
+package rpc
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/valyala/fasthttp"
+	"github.com/valyala/fastjson"
+
+	"github.com/sipwake/sipwake/limit"
+)
+
+func (s *Server) handle(ctx *fasthttp.RequestCtx) {
+	if !s.conns.Begin(ctx.Conn()) {
+		ctx.SetConnectionClose() // another connection has its place, and nobody will read the answer
+		return
+	}
+	defer s.conns.Done(ctx.Conn())
+	s.metrics.inFlight.Inc()
+	defer s.metrics.inFlight.Dec()
+	st := s.settings.Load()
+	peer := peerOf(ctx)
+	if status := s.shape(ctx, st, peer); status != fasthttp.StatusOK {
+		ctx.SetStatusCode(status)
+		ctx.SetConnectionClose()
+		return
+	}
+	ctx.SetContentType("application/json")
+	if !s.rates.Take(limit.Client(peer), st.rate, time.Now()) { // before the token: it is not to be guessed fast
+		s.metrics.limited.Inc()
+		s.log.Warn("too many requests of a client", "peer", peer.String())
+		ctx.Response.Header.Set("Retry-After", "1")
+		s.refuse(ctx, &rpcError{Code: codeOverloaded, Message: "too many requests"})
+		if !s.conns.Proved(ctx.Conn()) {
+			ctx.SetConnectionClose()
+		}
+		return
+	}
+	if !st.access.allows(ctx) {
+		s.log.Warn("request not authorised", "peer", peer.String())
+		ctx.Response.Header.Set("WWW-Authenticate", "Bearer")
+		s.refuse(ctx, &rpcError{Code: codeNotAuthorised, Message: "not authorised"})
+		ctx.SetConnectionClose()
+		return
+	}
+	if st.access.proves() {
+		s.conns.Prove(ctx.Conn())
+	}
+	s.answer(ctx, st, peer)
+}
+
+func peerOf(ctx *fasthttp.RequestCtx) netip.Addr {
+	peer, _ := netip.AddrFromSlice(ctx.RemoteIP())
+	return peer.Unmap()
+}
+
+// refuse answers a request that never got to a method.
+func (s *Server) refuse(ctx *fasthttp.RequestCtx, e *rpcError) {
+	s.metrics.count(unknownMethod, e, 0)
+	ctx.SetStatusCode(httpStatus(e))
+	ctx.Response.SetBodyRaw(appendResponse(nil, nil, nil, e))
+}
+
+// httpStatus gives proxies that look no further than the HTTP status the word
+// that they must go on alone.
+func httpStatus(e *rpcError) int {
+	switch {
+	case e == nil:
+		return fasthttp.StatusOK
+	case e.Code == codeNotAuthorised:
+		return fasthttp.StatusUnauthorized
+	case e.Code == codeOverloaded, e.Code == codeNoStore:
+		return fasthttp.StatusServiceUnavailable
+	}
+	return fasthttp.StatusOK
+}
+
+func (s *Server) answer(ctx *fasthttp.RequestCtx, st *settings, peer netip.Addr) {
+	body := ctx.PostBody()
+	if tooDeep(body) {
+		s.refuse(ctx, &rpcError{Code: codeInvalid, Message: fmt.Sprintf("invalid request: nested deeper than %d levels", maxDepth)})
+		return
+	}
+	parser := s.parsers.Get()
+	defer s.parsers.Put(parser)
+	v, err := parser.ParseBytes(body)
+	if err != nil {
+		// The parser's error quotes the text, which may hold a token.
+		s.refuse(ctx, &rpcError{Code: codeParse, Message: "parse error: the body is not JSON"})
+		return
+	}
+	if v.Type() != fastjson.TypeArray {
+		dst, e, reply := s.one(ctx.Response.Body()[:0], v, st, time.Now())
+		if !reply {
+			ctx.SetStatusCode(fasthttp.StatusNoContent)
+			return
+		}
+		ctx.SetStatusCode(httpStatus(e))
+		ctx.Response.SetBody(dst)
+		return
+	}
+	items := v.GetArray()
+	if len(items) > 1 {
+		s.rates.Owe(limit.Client(peer), min(len(items), st.MaxBatch)-1, st.rate, time.Now())
+	}
+	s.batch(ctx, items, st)
+}
+
+// one answers one request and appends the response to dst; reply is false for a
+// notification, which gets none. The time for it runs since asked.
+func (s *Server) one(dst []byte, v *fastjson.Value, st *settings, asked time.Time) (out []byte, e *rpcError, reply bool) {
+	began := time.Now()
+	req, e := parseRequest(v)
+	var result []byte
+	if e == nil {
+		result, e = s.call(req, st, asked)
+	}
+	s.metrics.count(req.method, e, time.Since(began))
+	if req.id == nil && (e == nil || e.Code != codeInvalid) {
+		return dst, e, false
+	}
+	return appendResponse(dst, req.id, result, e), e, true
+}
+
+func (s *Server) call(req request, st *settings, asked time.Time) ([]byte, *rpcError) {
+	m := s.table[req.method]
+	if m == nil {
+		return nil, &rpcError{Code: codeNoMethod, Message: "method not found"}
+	}
+	deadline := st.Deadline
+	if revealing(req.method) {
+		if !st.access.proves() {
+			return nil, &rpcError{Code: codeNotAuthorised, Message: needsProof}
+		}
+		deadline = max(deadline, bulkDeadline)
+	}
+	ctx, cancel := context.WithDeadline(context.Background(), asked.Add(deadline))
+	defer cancel()
+	if ctx.Err() != nil || !s.gate.enter(req.method) {
+		s.log.Warn("request refused, overloaded", "method", req.method)
+		return nil, &rpcError{Code: codeOverloaded, Message: "overloaded: too many requests are being worked on"}
+	}
+	defer s.gate.leave(req.method)
+	res, err := m(ctx, newParams(req.params))
+	if err == nil {
+		var b []byte
+		if b, err = json.Marshal(res); err == nil {
+			return b, nil
+		}
+	}
+	e := toError(err)
+	switch e.Code {
+	case codeInternal:
+		s.log.Error("cannot answer request", "method", req.method, "err", err)
+	case codeNoStore:
+		s.log.Warn("cannot reach store", "method", req.method, "err", err)
+	default:
+		s.debug.Debug("request refused", "method", req.method, "err", err)
+	}
+	return nil, e
+}
