@@ -11,11 +11,14 @@ import (
 	"github.com/sipwake/sipwake/config"
 )
 
+const docToken = "51c9-token-of-the-reader"
+
 // runDoc runs every command that a document shows, against a sipwake that has a
 // phone of bob's.
 func runDoc(t *testing.T, doc string) {
 	t.Helper()
-	r := newRig(t, rigOptions{})
+	r := newRig(t, rigOptions{rpc: "  token_files: [" + writeTemp(t, docToken) + "]"})
+	r.auth = docToken
 	r.asleep("bob@example.com", fcmContact("bob", "fcm-token-bob-1"))
 	program := must2(program())(t)
 	text, err := os.ReadFile(r.file)
@@ -27,7 +30,8 @@ func runDoc(t *testing.T, doc string) {
 	for _, m := range regexp.MustCompile("(?ms)^```json\n(.*?)^```$").FindAllStringSubmatch(readDoc(t, doc), -1) {
 		r.write("bindings.jsonl", m[1])
 	}
-	places := strings.NewReplacer("127.0.0.1:8060", r.app.RPCAddr(), "127.0.0.1:8061", r.app.OperationsAddr())
+	places := strings.NewReplacer("127.0.0.1:8060", r.app.RPCAddr(), "127.0.0.1:8061", r.app.OperationsAddr(),
+		"/etc/sipwake/rpc.token", r.write("rpc.token", docToken))
 	for _, block := range docBlocks(t, doc, "sh") {
 		for line := range strings.Lines(block) {
 			line = strings.TrimSpace(line)

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/leak"
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
 )
 
@@ -56,7 +57,7 @@ func TestPackage(t *testing.T) {
 	must("dpkg", "--install", "/mnt/one.deb")
 	h.expectFiles(
 		"/usr/bin/sipwake root:root 755", "/etc/sipwake root:sipwake 750", "/etc/sipwake/sipwake.yml root:sipwake 640",
-		"/var/lib/sipwake sipwake:sipwake 750", "/usr/share/sipwake/kamailio/sipwake.cfg root:root 644",
+		"/etc/sipwake/rpc.token root:sipwake 640", "/var/lib/sipwake sipwake:sipwake 750", "/usr/share/sipwake/kamailio/sipwake.cfg root:root 644",
 		"/usr/share/doc/sipwake/copyright root:root 644", "/usr/lib/systemd/system/sipwake.service root:root 644",
 		"/etc/systemd/system/multi-user.target.wants/sipwake.service root:root 777")
 	if got := must("sipwake", "--version"); !regexp.MustCompile(`^\S+\n$`).MatchString(got) {
@@ -67,7 +68,20 @@ func TestPackage(t *testing.T) {
 	h.share("bindings.jsonl", fmt.Sprintf(`{"aor":"bob@example.com","provider":"fcm","app":"org.example.phone",`+
 		`"tokens":[{"token":"fcm-token-bob-1"}],"contact":"","call_id":"1","cseq":0,"node":"","registered_at":%q}`,
 		time.Now().UTC().Format(time.RFC3339)))
-	h.whileServing(func() { must("sipwake", "bindings", "import", "/mnt/bindings.jsonl") })
+	h.whileServing(func() {
+		must("sipwake", "bindings", "import", "/mnt/bindings.jsonl")
+		// Another user of the machine has no token, so he learns nothing.
+		for _, command := range [][]string{{"cat", "/etc/sipwake/rpc.token"}, {"sipwake", "bindings", "list", "--all"}} {
+			if out, err := h.commandAs("nobody:nogroup", command...).CombinedOutput(); err == nil {
+				t.Errorf("%v as nobody: %s", command, out)
+			}
+		}
+	})
+	token := must("cat", "/etc/sipwake/rpc.token")
+	if !regexp.MustCompile(`^[0-9a-f]{64}\n$`).MatchString(token) {
+		t.Error("that is no token")
+	}
+	leak.Secret(strings.TrimSpace(token))
 
 	// The administrator's changes, and a version that has other ones.
 	must("sh", "-c", "echo '# ours' >>/etc/sipwake/sipwake.yml; chmod 600 /etc/sipwake/sipwake.yml; chown sipwake /etc/sipwake/sipwake.yml")
@@ -78,6 +92,9 @@ func TestPackage(t *testing.T) {
 	must("dpkg", "--force-confold", "--install", "/mnt/two.deb")
 	h.expectFiles("/etc/sipwake/sipwake.yml sipwake:sipwake 600", "/etc/sipwake/sipwake.yml.dpkg-dist sipwake:sipwake 600")
 	h.expectNoFiles("/etc/systemd/system/multi-user.target.wants/sipwake.service") // it was disabled
+	if must("cat", "/etc/sipwake/rpc.token") != token {
+		t.Error("the upgrade made another token: the proxies have the old one")
+	}
 	if got := must("tail", "-n", "1", "/etc/sipwake/sipwake.yml"); got != "# ours\n" {
 		t.Errorf("the configuration after the upgrade ends with %q", got)
 	}
@@ -92,7 +109,7 @@ func TestPackage(t *testing.T) {
 	h.expectNoFiles("/usr/bin/sipwake", "/usr/lib/systemd/system/sipwake.service", "/usr/share/doc/sipwake")
 	must("dpkg", "--purge", "sipwake")
 	h.expectFiles("/etc/sipwake/sip1.secret root:root 644") // not ours to throw away
-	h.expectNoFiles("/etc/sipwake/sipwake.yml", "/etc/sipwake/sipwake.yml.dpkg-dist", "/var/lib/sipwake",
+	h.expectNoFiles("/etc/sipwake/sipwake.yml", "/etc/sipwake/rpc.token", "/etc/sipwake/sipwake.yml.dpkg-dist", "/var/lib/sipwake",
 		"/var/lib/systemd/deb-systemd-helper-enabled/sipwake.service.dsh-also")
 }
 
