@@ -100,6 +100,9 @@ func (s *Server) answer(ctx *fasthttp.RequestCtx, st *settings, peer netip.Addr)
 		}
 		ctx.SetStatusCode(httpStatus(e))
 		ctx.Response.SetBody(dst)
+		if e != nil && e.Code == codeNotAuthorised {
+			ctx.SetConnectionClose()
+		}
 		return
 	}
 	items := v.GetArray()

@@ -54,6 +54,9 @@ func TestRefusedConnectionsAreClosed(t *testing.T) {
 	}
 
 	elsewhere := serve(t, Config{Networks: []string{"192.0.2.0/24"}}, nil)
+	if status, _, _ := ask(t, elsewhere.dial(""), "GET / HTTP/1.0\r\n\r\n"); status != 404 || elsewhere.logs.String() != "" {
+		t.Errorf("how sipwake looks whether RPC answers: %d, %s", status, elsewhere.logs)
+	}
 	conn := elsewhere.dial("")
 	if status, _, open := ask(t, conn, post("", info)); status != 403 || open {
 		t.Errorf("from another network: %d, open %v", status, open)
