@@ -8,7 +8,7 @@ import (
 
 // rfc8599 reads the pn- parameters of the Contact URI, with the extensions of
 // Linphone (several APNs tokens, apns.dev) and the mistakes that clients make.
-func rfc8599(in *input, p *Parsed) (bool, error) {
+func rfc8599(in *input, p *Parsed) (bool, *Error) {
 	pn := &in.contact.push
 	if !pn.has(pnProvider) && !pn.has(pnPrid) {
 		return false, nil
