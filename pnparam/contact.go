@@ -10,90 +10,111 @@ import (
 
 // contact is one contact-param of a Contact header, RFC 3261 section 25.1.
 type contact struct {
-	uri      string // as sent, without <>
-	instance string // +sip.instance without quotes and <>
-	expires  int    // -1 if absent
-	pnsreg   bool
-	push     params
+	display string // what stands before <URI>, as sent
+	uri     string // as sent, without <>
+	// The parts of uri: up to the parameters, the parameters without their first
+	// ";", and the headers without "?".
+	base, params, headers string
+	behind                string // the parameters behind the URI, as sent
+	instance              string // +sip.instance without quotes and <>
+	expires               int    // -1 if absent
+	pnsreg                bool
+	push                  params
+	// problem is what is wrong with a contact whose parts are known nevertheless.
+	problem string
 }
 
 // maxInstance is far above a URN of a UUID (45 bytes).
 const maxInstance = 255
 
 // read reads the first contact of s into c, which must be empty, and returns
-// what follows its comma.
+// what follows its comma. There is a problem if the parts of the contact cannot be
+// told apart.
 //
 // sipgo reads the URI itself. It is not used for the rest, for it knows neither
 // quoted header parameters nor several contacts, and it drops repeated
 // parameters silently.
 func (c *contact) read(s string) (rest string, more bool, problem string) {
-	uri, tail, problem := cutURI(s)
+	display, uri, tail, problem := cutURI(s)
 	if problem != "" {
 		return "", false, problem
 	}
-	params, rest, more, ok := cutUnquoted(tail, ',')
+	behind, rest, more, ok := cutUnquoted(tail, ',')
 	if !ok {
 		return "", false, "has a quoted string without an end"
 	}
-	c.uri, c.expires = uri, -1
-	if problem := c.readURI(); problem != "" {
-		return "", false, problem
+	c.display, c.uri, c.behind, c.expires = display, uri, behind, -1
+	c.splitURI()
+	if c.problem = c.checkURI(); c.problem == "" {
+		c.push.readURI(c.params)
 	}
-	return rest, more, c.readHeaderParams(params)
+	c.readBehind()
+	return rest, more, ""
 }
 
-// cutURI returns the URI of the contact that s begins with, and what follows.
-func cutURI(s string) (uri, rest, problem string) {
-	s = trimLWS(s)
+// cutURI returns the display name and the URI of the contact that s begins with,
+// and what follows.
+func cutURI(s string) (display, uri, rest, problem string) {
+	all := trimLWS(s)
+	s = all
 	if strings.HasPrefix(s, `"`) {
 		end := quotedEnd(s)
 		if end < 0 {
-			return "", "", "has a quoted string without an end"
+			return "", "", "", "has a quoted string without an end"
 		}
 		s = trimLWS(s[end:])
 		if !strings.HasPrefix(s, "<") {
-			return "", "", "has no <URI> after the display name"
+			return "", "", "", "has no <URI> after the display name"
 		}
 	}
 	i := strings.IndexAny(s, "<;,")
 	if i < 0 {
-		return s, "", ""
+		return "", s, "", ""
 	}
 	if s[i] != '<' {
 		// Without <> all parameters belong to the header (section 20.10).
-		return trimLWS(s[:i]), s[i:], ""
+		return "", trimLWS(s[:i]), s[i:], ""
 	}
 	s = s[i+1:]
+	display = trimLWS(all[:len(all)-len(s)-1])
 	end := strings.IndexByte(s, '>')
 	if end < 0 {
-		return "", "", "has a < without >"
+		return "", "", "", "has a < without >"
 	}
 	rest = trimLWS(s[end+1:])
 	if rest != "" && rest[0] != ';' && rest[0] != ',' {
-		return "", "", "has something else than parameters after the URI"
+		return "", "", "", "has something else than parameters after the URI"
 	}
-	return s[:end], rest, ""
+	return display, s[:end], rest, ""
 }
 
-// readURI checks the URI and reads its parameters.
-func (c *contact) readURI() (problem string) {
+// splitURI cuts the URI into its parts.
+func (c *contact) splitURI() {
+	// A user may contain ";" and "?", so look behind it.
+	host := strings.IndexByte(c.uri, '@') + 1
+	c.base = c.uri
+	i := strings.IndexAny(c.uri[host:], ";?")
+	if i < 0 {
+		return
+	}
+	c.base = c.uri[:host+i]
+	rest := c.uri[host+i+1:]
+	if c.uri[host+i] == '?' {
+		c.headers = rest
+		return
+	}
+	c.params, c.headers, _ = cut(rest, '?')
+}
+
+func (c *contact) checkURI() (problem string) {
 	const never uint64 = 1<<(' '+1) - 1 | 1<<'"' | 1<<'<' | 1<<'>' // a bit a byte
 	for i := range len(c.uri) {
 		if b := c.uri[i]; b < 64 && never>>b&1 != 0 || b == 0x7f {
 			return "has a character that no URI may have"
 		}
 	}
-	// A user may contain ";" and "?", so look behind it.
-	host := strings.IndexByte(c.uri, '@') + 1
-	base, params := c.uri, ""
-	if i := strings.IndexAny(c.uri[host:], ";?"); i >= 0 {
-		base = c.uri[:host+i]
-		if c.uri[host+i] == ';' {
-			params, _, _ = cut(c.uri[host+i+1:], '?')
-		}
-	}
 	var u sip.Uri
-	if err := sip.ParseUri(base, &u); err != nil {
+	if err := sip.ParseUri(c.base, &u); err != nil {
 		return "is not a SIP URI" // the error quotes its input
 	}
 	if u.Scheme != "sip" && u.Scheme != "sips" || u.HierarhicalSlashes {
@@ -102,7 +123,6 @@ func (c *contact) readURI() (problem string) {
 	if !validHost(u.Host) || u.Port < 0 || u.Port > math.MaxUint16 {
 		return "is a SIP URI without a valid host and port"
 	}
-	c.push.readURI(params)
 	return ""
 }
 
@@ -122,8 +142,9 @@ func validHost(h string) bool {
 	return h != ""
 }
 
-// readHeaderParams reads the parameters after the URI.
-func (c *contact) readHeaderParams(s string) (problem string) {
+// readBehind reads the parameters behind the URI.
+func (c *contact) readBehind() {
+	s := c.behind
 	for more := true; more; {
 		var param string
 		param, s, more, _ = cutUnquoted(s, ';') // its quotes are known to be closed
@@ -132,20 +153,30 @@ func (c *contact) readHeaderParams(s string) (problem string) {
 		case strings.EqualFold(name, "expires"):
 			c.expires = parseExpires(unquote(trimLWS(value)))
 		case strings.EqualFold(name, "+sip.instance"):
-			c.instance = parseInstance(trimLWS(value))
-			if !printable(c.instance) {
-				return "+sip.instance has a character that no URN may have"
-			}
-			if len(c.instance) > maxInstance {
-				return "+sip.instance is too long"
-			}
+			c.readInstance(trimLWS(value))
 		case strings.EqualFold(name, "+sip.pnsreg"):
 			c.pnsreg = true
 		default:
 			c.push.readBehind(name, trimLWS(value))
 		}
 	}
-	return ""
+}
+
+func (c *contact) readInstance(value string) {
+	value = parseInstance(value)
+	problem := ""
+	switch {
+	case !printable(value):
+		problem = "+sip.instance has a character that no URN may have"
+	case len(value) > maxInstance:
+		problem = "+sip.instance is too long"
+	default:
+		c.instance = value
+		return
+	}
+	if c.problem == "" {
+		c.problem = problem
+	}
 }
 
 func parseInstance(s string) string {

@@ -74,8 +74,12 @@ func checkProperties(t *testing.T, r Register) {
 		input += "\n" + v
 	}
 	p, err := Parse(r)
+	checkSaved(t, r, p)
 	if err != nil {
 		checkError(t, err, input)
+		if !isPlain(p) {
+			t.Fatalf("push data beside the error: %+v", p)
+		}
 		return
 	}
 	checkInside(t, p, input)
@@ -105,6 +109,55 @@ func checkProperties(t *testing.T, r Register) {
 			t.Fatalf("read alone, the contact gives %+v, %v", again, err)
 		}
 	}
+}
+
+// checkSaved checks that what is saved is one line of the same contacts, in which
+// nothing of the push data is left.
+func checkSaved(t *testing.T, r Register, p Parsed) {
+	t.Helper()
+	saved := Saved(r, p, "bob@h")
+	h := readHeaders(r.Headers)
+	if saved == "" || h.servedDownstream() {
+		return
+	}
+	if i := strings.IndexFunc(saved, func(r rune) bool { return r < ' ' || r == 0x7f }); i >= 0 {
+		t.Fatalf("a control character in %q", saved)
+	}
+	before, after := contacts(r.Contact), contacts(saved)
+	if len(before) != len(after) {
+		t.Fatalf("%q has %d contacts, %q has %d", r.Contact, len(before), saved, len(after))
+	}
+	ids := 0
+	for i, c := range after {
+		legal := strings.IndexFunc(r.Contact, isControl) < 0
+		if legal && (before[i].instance != c.instance || before[i].expires != c.expires) {
+			t.Fatalf("contact %d of %q differs in %q", i, r.Contact, saved)
+		}
+		if c.push.seen&^(1<<appID) != 0 {
+			t.Fatalf("%q has push data", saved)
+		}
+		ids += strings.Count(c.params, swid+"=")
+	}
+	for _, token := range p.Address.Tokens {
+		// Not one that is short enough to be anywhere, or stands elsewhere too.
+		if v := token.Value.Reveal(); len(v) > 16 && strings.Contains(saved, v) && strings.Count(r.Contact, v) < 2 {
+			t.Fatalf("the token is in %q", saved)
+		}
+	}
+	if (p.Intent == Bind) != (ids == 1) && p.Intent != Unbind {
+		t.Fatalf("%d phones have an ID in %q", ids, saved)
+	}
+}
+
+func contacts(s string) (list []contact) {
+	for more := true; more; {
+		var c contact
+		if s, more, _ = c.read(s); len(list) > 100 {
+			return list
+		}
+		list = append(list, c)
+	}
+	return list
 }
 
 func checkError(t *testing.T, err error, input string) {

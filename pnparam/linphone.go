@@ -9,7 +9,7 @@ import "strings"
 //
 // Later ones (pn-msg-str, pn-call-snd, pn-silent, pn-timeout and so on) say what
 // the server should put into a push; that is for the templates here.
-func linphone(in *input, p *Parsed) (bool, error) {
+func linphone(in *input, p *Parsed) (bool, *Error) {
 	a, token, found, problem := readOld(in)
 	if problem != "" {
 		return false, &Error{"contact", problem}

@@ -8,7 +8,7 @@ const mpushHeader = "X-MPUSH"
 // the prefix is the environment (sandbox, production, default), or "null" to
 // unbind. The token may contain colons; that of Web Push may be
 // ENDPOINT|P256DH|AUTH, the subscription with its keys.
-func mpush(in *input, p *Parsed) (bool, error) {
+func mpush(in *input, p *Parsed) (bool, *Error) {
 	value := in.headers.mpush
 	if value == "" {
 		return false, nil

@@ -5,8 +5,7 @@ import "strings"
 // param is a Contact parameter that some client puts push data in.
 type param int
 
-// The parameters: those of RFC 8599 first, which count in the URI only, then
-// those of older dialects, which some clients put behind the URI.
+// The parameters: those of RFC 8599 first, then those of older dialects.
 const (
 	pnProvider param = iota
 	pnParam
@@ -21,8 +20,6 @@ const (
 	tokenApp
 	tokenID
 	paramCount
-
-	firstOld = pnType
 )
 
 // name returns the parameter's name as it is written.
@@ -92,22 +89,24 @@ func (ps *params) readURI(s string) {
 	for s != "" {
 		var one string
 		one, s, _ = cut(s, ';')
-		if one == "" || one[0]|0x20 != 'p' && one[0]|0x20 != 'a' {
+		// A name may have escapes (RFC 3261 section 25.1, pname).
+		if one == "" || one[0]|0x20 != 'p' && one[0]|0x20 != 'a' && one[0] != '%' {
 			continue
 		}
 		name, value, _ := cut(one, '=')
-		if p, ok := paramNamed(name); ok {
+		if p, ok := paramNamed(unescapeSome(name)); ok {
 			ps.set(p, value)
 		}
 	}
 }
 
-// readBehind takes a parameter that stands behind the URI. Older Linphones and
-// Sylk put theirs there; one in the URI wins, and those of RFC 8599 belong there.
+// readBehind takes a parameter that stands behind the URI. RFC 8599 has its own in
+// the URI, but many a SIP library lets an app add parameters only here. One in the
+// URI wins.
 func (ps *params) readBehind(name, value string) {
-	p, ok := paramNamed(name)
+	p, ok := paramNamed(unescapeSome(name))
 	bit := uint16(1) << p
-	if !ok || p < firstOld || ps.seen&^ps.behind&bit != 0 {
+	if !ok || ps.seen&^ps.behind&bit != 0 {
 		return
 	}
 	ps.set(p, unquote(value))

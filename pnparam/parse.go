@@ -38,6 +38,9 @@ type Parsed struct {
 	// Sylk's pn-device. Else it is a hash of the push address, 20 hexadecimal
 	// digits, or empty if no token was sent. Never empty for Bind.
 	Device string
+	// Hashed says that Device is made from the push address: a new token makes it
+	// another device.
+	Hashed bool
 	// Expires is the expires parameter of the contact in seconds, -1 if absent.
 	// A malformed one counts as 3600 (RFC 3261 section 20.10).
 	Expires int
@@ -124,7 +127,7 @@ func (h *headers) servedDownstream() bool {
 // has several of them: headers made for push win over parameters of the Contact,
 // and the standard over what was there before it. (Direct calls, for through a
 // table of functions p would escape to the heap.)
-func read(in *input, p *Parsed) error {
+func read(in *input, p *Parsed) *Error {
 	if found, err := mpush(in, p); found || err != nil {
 		p.Dialect = "mpush"
 		return err
@@ -157,67 +160,82 @@ func read(in *input, p *Parsed) error {
 
 // Parse reads the push data of a REGISTER. Of several contacts it takes the
 // first one that is not being removed (expires=0), one with push data before
-// one without. An error is always an *Error, and the result is then empty.
+// one without.
+//
+// An error is always an *Error. The result then is that of a REGISTER without push
+// data; its Contact is empty if the header cannot be told apart into contacts.
 func Parse(r Register) (Parsed, error) {
-	best := Parsed{Expires: -1}
 	h := readHeaders(r.Headers)
 	rest := trimLWS(r.Contact)
 	if rest == "" || rest == "*" {
-		if err := parseContact(&contact{expires: -1}, &h, &best); err != nil {
-			return Parsed{}, err
-		}
-		return best, nil
+		best, err := parseContact(&contact{expires: -1}, &h)
+		return best, result(err)
 	}
+	var (
+		best    Parsed
+		bestErr *Error
+	)
 	for n := 0; ; n++ {
 		if n == maxContacts {
-			return Parsed{}, &Error{"contact", "has too many contacts"}
+			return Parsed{Expires: -1}, &Error{"contact", "has too many contacts"}
 		}
 		var c contact
 		tail, more, problem := c.read(rest)
 		if problem != "" {
-			return Parsed{}, &Error{"contact", problem}
+			return Parsed{Expires: -1}, &Error{"contact", problem}
 		}
-		var p Parsed
-		if err := parseContact(&c, &h, &p); err != nil {
-			return Parsed{}, err
-		}
-		if n == 0 || p.rank() > best.rank() {
-			best = p
+		p, err := parseContact(&c, &h)
+		if n == 0 || p.rank(err) > best.rank(bestErr) {
+			best, bestErr = p, err
 		}
 		if !more {
-			return best, nil
+			return best, result(bestErr)
 		}
 		rest = tail
 	}
 }
 
-// parseContact fills p with what one contact asks for.
-func parseContact(c *contact, h *headers, p *Parsed) error {
-	p.Contact, p.Device, p.Expires, p.PNSReg = c.uri, c.instance, c.expires, c.pnsreg
-	in := input{c, h}
-	if err := read(&in, p); err != nil {
-		return err
+// result makes an error of e: a nil *Error is none.
+func result(e *Error) error {
+	if e == nil {
+		return nil
+	}
+	return e
+}
+
+// parseContact returns what one contact asks for.
+func parseContact(c *contact, h *headers) (Parsed, *Error) {
+	plain := Parsed{Contact: c.uri, Device: c.instance, Expires: c.expires, PNSReg: c.pnsreg}
+	if c.problem != "" {
+		return plain, &Error{"contact", c.problem}
+	}
+	p, in := plain, input{c, h}
+	if err := read(&in, &p); err != nil {
+		return plain, err
 	}
 	if p.Intent == Bind && c.uri == "" {
 		// Nothing is registered, so there is nothing that a push could bring back.
-		*p = Parsed{Expires: p.Expires}
+		return Parsed{Expires: p.Expires}, nil
 	}
 	if p.Device == "" && len(p.Address.Tokens) > 0 {
-		p.Device = DeviceID(p.Address)
+		p.Device, p.Hashed = DeviceID(p.Address), true
 	}
 	if p.Intent != Bind {
 		p.Address.Tokens = nil // there to find the device, not to be pushed
 	}
-	return nil
+	return p, nil
 }
 
 // rank orders the contacts of one REGISTER.
-func (p *Parsed) rank() int {
+func (p *Parsed) rank(err *Error) int {
 	rank := 0
 	if p.Expires != 0 {
-		rank += 2
+		rank += 3
 	}
-	if p.Intent != None {
+	switch {
+	case p.Intent != None:
+		rank += 2
+	case err != nil:
 		rank++
 	}
 	return rank

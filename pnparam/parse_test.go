@@ -35,7 +35,7 @@ func TestParse(t *testing.T) {
 				if len(got.Device) != 20 {
 					t.Errorf("device is %q, want a hash", got.Device)
 				}
-				want.Device = got.Device
+				want.Device, want.Hashed = got.Device, true
 			}
 			if d := cmp.Diff(want, got, cmp.Comparer(func(a, b secret.Token) bool { return a == b })); d != "" {
 				t.Errorf("want -, got +:\n%s", d)
@@ -52,7 +52,8 @@ func TestParse(t *testing.T) {
 	f("addr-spec", contact("sip:alice@192.0.2.1;expires=60;transport=tcp"),
 		Parsed{Contact: "sip:alice@192.0.2.1", Expires: 60})
 	f("pn-* of an addr-spec are header parameters", contact("sip:alice@h;pn-provider=fcm;pn-param=p;pn-prid=x"),
-		ordinary("sip:alice@h"))
+		Parsed{Intent: Bind, Contact: "sip:alice@h", Device: "*", Expires: -1, Dialect: "rfc8599",
+			Address: Address{Provider: FCM, App: "p", Tokens: []Token{token("", "x")}}})
 	f("IPv6 and SIPS", contact("<sips:alice@[2001:db8::1]:5061;transport=tls>"),
 		ordinary("sips:alice@[2001:db8::1]:5061;transport=tls"))
 	f("WebSocket", contact("<sip:abc@df7jal23ls0d.invalid;transport=ws>;expires=600"),
@@ -177,6 +178,12 @@ func TestParse(t *testing.T) {
 	f("MPUSH empty", Register{"<" + fcmURI + ">", map[string]string{"X-MPUSH": " "}}, bound)
 }
 
+// isPlain reports whether p is that of a REGISTER without push data.
+func isPlain(p Parsed) bool {
+	plain := Parsed{Contact: p.Contact, Device: p.Device, Expires: p.Expires, PNSReg: p.PNSReg}
+	return cmp.Equal(p, plain, cmp.Comparer(sameToken))
+}
+
 func TestParseErrors(t *testing.T) {
 	f := func(contact, xmpush, want string) {
 		t.Helper()
@@ -193,8 +200,8 @@ func TestParseErrors(t *testing.T) {
 		if err.Error() != want {
 			t.Errorf("%q %q: got %q, want %q", contact, xmpush, err, want)
 		}
-		if !cmp.Equal(got, Parsed{}, cmp.Comparer(func(a, b secret.Token) bool { return a == b })) {
-			t.Errorf("%q %q: result beside the error: %+v", contact, xmpush, got)
+		if !isPlain(got) {
+			t.Errorf("%q %q: push data beside the error: %+v", contact, xmpush, got)
 		}
 	}
 
@@ -237,15 +244,14 @@ func TestParseErrors(t *testing.T) {
 	pn("pn-provider=apns;pn-param=com.x;pn-prid="+strings.Repeat("a", 202), "pn-prid is too long")
 	pn("pn-provider=apns;pn-param=com.x;pn-prid=abc", "pn-prid is not a device token in hexadecimal")
 	pn("pn-provider=apns;pn-param=com.x;pn-prid=../3/device", "pn-prid is not a device token in hexadecimal")
-	pn("pn-provider=apns;pn-param=com.x;pn-prid=:voip", "pn-prid has an empty token")
+	pn("pn-provider=apns;pn-param=com.x;pn-prid=:voip", "pn-prid has no token")
 	pn("pn-provider=apns;pn-param=com.x;pn-prid=ab:watch", "pn-prid names a service that is neither voip nor remote")
-	const mismatch = "pn-prid does not have one token for each service of pn-param"
-	pn("pn-provider=apns;pn-param=com.x.remote&voip;pn-prid=ab:voip", mismatch)
-	pn("pn-provider=apns;pn-param=com.x.voip;pn-prid=ab:voip&cd:remote", mismatch)
-	pn("pn-provider=apns;pn-param=com.x.voip;pn-prid=ab:remote", mismatch)
-	pn("pn-provider=apns;pn-param=com.x.voip&remote;pn-prid=ab&cd", mismatch)
-	pn("pn-provider=apns;pn-param=com.x.voip&remote;pn-prid=ab:voip&cd:voip", mismatch)
-	pn("pn-provider=apns;pn-param=com.x&y;pn-prid=ab&cd", mismatch)
+	pn("pn-provider=apns;pn-param=com.x&y;pn-prid=ab&cd", "pn-param names a service that is neither voip nor remote")
+	pn("pn-provider=apns;pn-param=com.x.voip;pn-prid=ab:voip&xyz:remote", "pn-prid is not a device token in hexadecimal")
+	for _, prid := range []string{"ab&cd", "ab:&cd", "ab&cd&ef"} {
+		pn("pn-provider=apns;pn-param=com.x.voip&remote;pn-prid="+prid, "pn-prid does not say which token is for which service of pn-param")
+	}
+	pn("pn-provider=apns;pn-param=com.x.voip&remote;pn-prid=ab:voip&cd:voip", "pn-prid has two tokens for voip")
 	pn("pn-provider=webpush;pn-prid=http://push.example/x", "pn-prid is not an https URL")
 	pn("pn-provider=webpush;pn-prid=https://u:p@push.example/x", "pn-prid is not an https URL")
 	pn("pn-provider=webpush;pn-prid=https:///x", "pn-prid is not an https URL")
@@ -263,6 +269,56 @@ func TestParseErrors(t *testing.T) {
 	x("a:com.x:t k", "token has a character that is not printable")
 	x("i:com.x:xyz", "token is not a device token in hexadecimal")
 	x("w:com.x:ftp://push.example/", "token is not an https URL")
+}
+
+// iOS apps name their tokens as they like, or have only one of them yet.
+func TestAPNsTokens(t *testing.T) {
+	const v, r = hex1, hex2
+	f := func(services, prid string, want ...Token) {
+		t.Helper()
+		p, err := Parse(Register{Contact: "<sip:b@h;pn-provider=apns;pn-param=TEAM123456.org.example.phone" + services + ";pn-prid=" + prid + ">"})
+		if err != nil {
+			t.Errorf("%s with %s: %v", services, prid, err)
+			return
+		}
+		if d := cmp.Diff(want, p.Address.Tokens, cmp.Comparer(sameToken)); d != "" || p.Address.App != "org.example.phone" {
+			t.Errorf("%s with %s: %s\n%s", services, prid, p.Address.App, d)
+		}
+	}
+	voip, remote := token(VoIP, v), token(Remote, r)
+	for _, services := range []string{".voip&remote", ".remote&voip", ".voip%26remote"} {
+		f(services, v+":voip&"+r+":remote", voip, remote)
+		f(services, r+":remote&"+v+":voip", voip, remote)
+		f(services, v+":voip&"+r, voip, remote)
+		f(services, v+"&"+r+":remote", voip, remote)
+		f(services, v+":voip&"+r+":", voip, remote)
+		f(services, v+":&"+r+":remote", voip, remote)
+		f(services, r+"&"+v+":voip", voip, remote)
+		f(services, v+":voip&", voip)
+		f(services, "&"+v+":voip", voip)
+		f(services, v+":voip", voip)
+		f(services, r+":remote", remote)
+		f(services, v+":voip&:remote", voip)
+		f(services, ":voip&"+r+":remote", remote)
+		f(services, v+":voip&null:remote", voip)
+		f(services, v+":voip&(null):remote", voip)
+		f(services, v+":voip&"+v+":voip&"+r, voip, remote)
+		f(services, v+":voip&"+r+":remote&aa:watch&bb", voip, remote)
+	}
+	f(".voip", v, voip)
+	f(".voip", v+":voip", voip)
+	f(".voip", v+"&", voip)
+	f(".voip", v+"&"+r+":remote", voip, remote)
+	f(".voip", v+":voip&"+r+":remote", voip, remote)
+	f(".voip", v+":voip&"+r, voip)
+	f(".voip", r+":remote", remote)
+	f(".voip&", v, voip)
+	f(".remote", r, remote)
+	f(".remote", v+":voip&"+r, voip, remote)
+	f("", r, remote)
+	f("", v+":voip", voip)
+	f("", v+":voip&"+r, voip, remote)
+	f("", r+":remote&"+v, voip, remote)
 }
 
 // The same device must get the same id whatever order its tokens are sent in,

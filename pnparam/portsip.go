@@ -12,7 +12,7 @@ const (
 // portsip reads PortSIP's header X-Push: device-os=ios;device-uid=TOKEN;
 // allow-call-push=true;allow-message-push=true;app-id=ID. On iOS TOKEN is the
 // PushKit token, or VOIP|REMOTE. An app that allows neither kind unbinds.
-func portsip(in *input, p *Parsed) (bool, error) {
+func portsip(in *input, p *Parsed) (bool, *Error) {
 	for _, h := range [...]struct{ name, value string }{
 		{xPushHeader, in.headers.xPush},
 		{xPPushHeader, in.headers.xPPush},

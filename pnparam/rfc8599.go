@@ -8,7 +8,7 @@ import (
 
 // rfc8599 reads the pn- parameters of the Contact URI, with the extensions of
 // Linphone (several APNs tokens, apns.dev) and the mistakes that clients make.
-func rfc8599(in *input, p *Parsed) (bool, error) {
+func rfc8599(in *input, p *Parsed) (bool, *Error) {
 	pn := &in.contact.push
 	if !pn.has(pnProvider) && !pn.has(pnPrid) {
 		return false, nil
@@ -93,45 +93,66 @@ func (a *Address) readPN(param, prid string, unbind bool) (problem string) {
 }
 
 // readAPNsTokens reads the tokens of prid, "TOKEN" or "TOKEN:voip&TOKEN:remote".
-// They must be those of the services that pn-param names; if it names none, the
-// service is the one behind the token, else remote.
+// Each is for the service behind it or, if there is none, for the one service of
+// pn-param that no other token is for; without any in pn-param that is remote, or
+// what is left. A token that is empty is not there, and one whose service nobody
+// can tell is passed over: an app that woke up for a call may not have the rest yet.
 func (a *Address) readAPNsTokens(services, prid string) (problem string) {
-	const mismatch = "pn-prid does not have one token for each service of pn-param"
-	if strings.IndexByte(a.App, '&') >= 0 || strings.Count(services, "&") != strings.Count(prid, "&") {
-		return mismatch
+	if strings.IndexByte(a.App, '&') >= 0 {
+		return "pn-param names a service that is neither voip nor remote"
 	}
-	several := services != "" && strings.IndexByte(services, '&') >= 0
-	var voip, remote string
+	var voip, remote, open string
+	unnamed, foreign := 0, false
 	for more := true; more; {
-		var token string
-		token, prid, more = cut(prid, '&')
-		token, service, named := cut(token, ':')
+		var one string
+		one, prid, more = cut(prid, '&')
+		token, service, _ := cut(one, ':')
+		service = strings.ToLower(service)
+		into := &open
 		switch {
-		case named && services != "" && !names(services, service), !named && several:
-			return mismatch
-		case !named && services != "":
-			service = services
-		case !named:
-			service = string(Remote)
-		}
-		if problem := checkToken(APNs, token); problem != "" {
-			return "pn-prid " + problem
-		}
-		into := &voip
-		switch Service(service) {
-		case VoIP:
-		case Remote:
+		case isNull(token):
+			continue
+		case service == "":
+			unnamed++
+		case service == string(VoIP):
+			into = &voip
+		case service == string(Remote):
 			into = &remote
 		default:
-			return "pn-prid names a service that is neither voip nor remote"
+			foreign = true
+			continue
 		}
-		if *into != "" {
-			return mismatch
+		if into != &open && *into != "" && *into != token {
+			return "pn-prid has two tokens for " + service
 		}
 		*into = token
 	}
-	a.setPair(voip, remote)
-	return ""
+	if unnamed == 1 {
+		needs := func(s Service, has string) bool { return has == "" && names(services, string(s)) }
+		switch v, r := needs(VoIP, voip), needs(Remote, remote); {
+		case v && !r:
+			voip = open
+		case r && !v, services == "" && remote == "":
+			remote = open
+		case services == "":
+			voip = open
+		}
+	}
+	for _, token := range [...]string{voip, remote} {
+		if problem := checkToken(APNs, token); token != "" && problem != "" {
+			return "pn-prid " + problem
+		}
+	}
+	switch {
+	case voip != "" || remote != "":
+		a.setPair(voip, remote)
+		return ""
+	case unnamed > 0:
+		return "pn-prid does not say which token is for which service of pn-param"
+	case foreign:
+		return "pn-prid names a service that is neither voip nor remote"
+	}
+	return "pn-prid has no token"
 }
 
 // setPair sets the tokens of APNs, one of which may be empty. They are always in

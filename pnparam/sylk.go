@@ -3,7 +3,7 @@ package pnparam
 // sylk reads the parameters of Sylk and Blink: pn-type, pn-app or app-id, pn-tok,
 // pn-device and pn-silent. On iOS pn-tok is PUSHKIT-APNS, two tokens in one.
 // What tells it from an old Linphone is pn-app, pn-device or such a pair.
-func sylk(in *input, p *Parsed) (bool, error) {
+func sylk(in *input, p *Parsed) (bool, *Error) {
 	a, token, found, problem := readOld(in)
 	if problem != "" {
 		return false, &Error{"contact", problem}

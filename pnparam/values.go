@@ -170,6 +170,31 @@ func unescape(s string) (string, bool) {
 	return d, err == nil
 }
 
+// unescapeSome decodes each valid %HH of s once.
+func unescapeSome(s string) string {
+	if strings.IndexByte(s, '%') < 0 {
+		return s
+	}
+	b := make([]byte, 0, len(s))
+	for i := 0; i < len(s); i++ {
+		if s[i] == '%' && i+2 < len(s) && isHex(s[i+1:i+3]) {
+			b = append(b, hexValue(s[i+1])<<4|hexValue(s[i+2]))
+			i += 2
+			continue
+		}
+		b = append(b, s[i])
+	}
+	return string(b)
+}
+
+// hexValue returns the value of a hexadecimal digit.
+func hexValue(b byte) byte {
+	if b <= '9' {
+		return b - '0'
+	}
+	return b | 0x20 - 'a' + 10
+}
+
 // printable tells whether s has visible ASCII characters only.
 func printable(s string) bool {
 	for i := range len(s) {

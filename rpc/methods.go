@@ -45,6 +45,9 @@ type registerResult struct {
 	FeatureCaps []string    `json:"feature_caps"`
 	Devices     int         `json:"devices"`
 	Wakes       int         `json:"wakes"`
+	Sleeps      bool        `json:"sleeps"`
+	Contact     string      `json:"contact,omitempty"`
+	Problem     string      `json:"problem,omitempty"`
 }
 
 func (s *Server) bindingRegister(ctx context.Context, p *params) (any, error) {

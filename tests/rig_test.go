@@ -274,6 +274,9 @@ type (
 		FeatureCaps []string `json:"feature_caps"`
 		Devices     int
 		Wakes       int
+		Sleeps      bool
+		Contact     string
+		Problem     string
 	}
 	startResult struct {
 		Outcome string

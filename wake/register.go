@@ -35,6 +35,13 @@ type RegisterResult struct {
 	FeatureCaps []string // values of Feature-Caps headers for the answer (RFC 8599 section 8.1)
 	Devices     int
 	Wakes       int // how many held requests are being signalled
+	// Sleeps reports whether the contact is bound: it is pushed from now on.
+	Sleeps bool
+	// Contact is the Contact header value to save; empty if it is what came.
+	Contact string
+	// Problem names the header whose push data cannot be used, and says why; it
+	// never quotes. Only with StatusRefused.
+	Problem string
 }
 
 const (
@@ -44,7 +51,8 @@ const (
 )
 
 // Register stores what a REGISTER says about push and signals every request
-// that is held for its AOR.
+// that is held for its AOR: also if its push data cannot be read, for the phone is
+// there all the same.
 func (s *Service) Register(ctx context.Context, p RegisterParams) (RegisterResult, error) {
 	if _, err := s.node(p.Node); err != nil {
 		return RegisterResult{}, err
@@ -56,22 +64,23 @@ func (s *Service) Register(ctx context.Context, p RegisterParams) (RegisterResul
 	if err := CheckID("call_id", p.CallID); err != nil {
 		return RegisterResult{}, err
 	}
-	parsed, err := pnparam.Parse(pnparam.Register{Contact: p.Contact, Headers: p.Headers})
-	if err != nil {
-		if bad := (*pnparam.Error)(nil); errors.As(err, &bad) {
-			err = &ParamError{bad.Field, bad.Problem}
-		}
-		return RegisterResult{}, err
+	headers := pnparam.Register{Contact: p.Contact, Headers: p.Headers}
+	parsed, problem := pnparam.Parse(headers)
+	if bad := (*pnparam.Error)(nil); errors.As(problem, &bad) && bad.Field == "contact" && parsed.Contact == "" {
+		return RegisterResult{}, &ParamError{bad.Field, bad.Problem} // it is no Contact header at all
 	}
 
 	r := registration(aor, p, parsed)
-	res := RegisterResult{Code: 200}
-	status, err := s.decide(ctx, parsed, &r, &res)
-	if err != nil {
+	res := RegisterResult{Code: 200, Contact: pnparam.Saved(headers, parsed, aor)}
+	var status Status
+	if problem != nil {
+		status, res.Problem = StatusRefused, problem.Error()
+	} else if status, err = s.decide(ctx, parsed, &r, &res); err != nil {
 		return RegisterResult{}, err
 	}
 	if status == ignored {
-		return RegisterResult{Status: StatusNone, Code: 200}, nil
+		res.Status = StatusNone
+		return res, nil
 	}
 	began := time.Now()
 	stored, err := s.store.Register(ctx, r)
@@ -83,6 +92,10 @@ func (s *Service) Register(ctx context.Context, p RegisterParams) (RegisterResul
 	res.Status, res.Devices = stored.Status, stored.Devices
 	if status != "" && stored.Status != StatusStale {
 		res.Status = status
+	}
+	res.Sleeps = r.Action == ActionBind && !r.Gone && res.Status != StatusNone
+	if r.Action == ActionBind && !res.Sleeps {
+		res.FeatureCaps = nil
 	}
 	s.metrics.registers.WithLabelValues(string(res.Status)).Inc()
 	if stored.Status == StatusRemoved {
@@ -134,6 +147,7 @@ func (s *Service) decide(ctx context.Context, parsed pnparam.Parsed, r *Registra
 		if cfg.Reject555 && !r.Gone {
 			res.Code = 555
 		}
+		res.Problem = "the push service or the app is not served here"
 		return StatusRefused, nil
 	}
 	if r.Gone {
@@ -148,6 +162,7 @@ func (s *Service) decide(ctx context.Context, parsed pnparam.Parsed, r *Registra
 	r.Action = ActionBind
 	if left := r.ExpiresAt.Sub(r.RegisteredAt); !r.Gone && left < cfg.MinExpires {
 		r.Action, res.Code, res.MinExpires = ActionSeen, 423, int(cfg.MinExpires.Seconds())
+		res.Problem = "the registration is shorter than wake.min_expires"
 		return StatusRefused, nil
 	}
 	res.FeatureCaps = featureCaps(r.Address.Provider)

@@ -180,7 +180,73 @@ func TestRegisterBadParams(t *testing.T) {
 		f("aor", wake.RegisterParams{Node: "sip1", AOR: strings.Repeat("x", 300), CallID: "c"})
 		f("call_id", wake.RegisterParams{Node: "sip1", AOR: bob})
 		f("call_id", wake.RegisterParams{Node: "sip1", AOR: bob, CallID: strings.Repeat("x", 300)})
-		f("X-MPUSH", wake.RegisterParams{Node: "sip1", AOR: bob, CallID: "c", Headers: map[string]string{"X-MPUSH": "x"}})
+		f("contact", wake.RegisterParams{Node: "sip1", AOR: bob, CallID: "c", Contact: "<sip:bob@192.0.2.1"})
+	})
+}
+
+// What is wrong with push data is said, and nothing is stored; but the phone is
+// there, and the calls that are held for it hear of that.
+func TestRegisterUnreadable(t *testing.T) {
+	f := func(problem string, p wake.RegisterParams) {
+		t.Helper()
+		inBubble(t, nil, func(r *rig) {
+			r.asleep(phone("1"))
+			r.start("a")
+			res := r.registerAs(p)
+			if res.Status != wake.StatusRefused || res.Code != 200 || res.Problem != problem || res.Sleeps || res.FeatureCaps != nil || res.Wakes != 1 {
+				t.Errorf("the answer is %+v", res)
+			}
+			if strings.Contains(res.Contact, "pn-") {
+				t.Errorf("the Contact is %s", res.Contact)
+			}
+			r.wantBindings("1")
+			if told := r.node.told(); len(told) != 1 {
+				t.Errorf("told is %q", told)
+			}
+		})
+	}
+	f("contact: pn-prid is not a device token in hexadecimal", wake.RegisterParams{Contact: contact("apns", "1", "xyz")})
+	f("contact: pn-prid has a bad percent escape", wake.RegisterParams{Contact: contact("fcm", "2", "%zz")})
+	f("contact: +sip.instance is too long", wake.RegisterParams{Contact: phone(strings.Repeat("1", 300))})
+	f("contact: has a character that no URI may have", wake.RegisterParams{Contact: contact("fcm", "1", `"x"`)})
+	f("X-MPUSH: is not PROVIDER:PACKAGE:TOKEN", wake.RegisterParams{Contact: phone("1"), Headers: map[string]string{"X-MPUSH": "x"}})
+}
+
+// Which contacts sleep, and which Contact is saved. A phone is only told that it is
+// pushed if it is.
+func TestRegisterSleeps(t *testing.T) {
+	const plain = `<sip:bob@192.0.2.1:5060>;+sip.instance="<urn:uuid:1>"`
+	saved := strings.Replace(plain, ">", ";swid=b78477b77781>", 1)
+	f := func(name string, sleeps bool, status wake.Status, want string, res wake.RegisterResult) {
+		t.Helper()
+		if res.Sleeps != sleeps || res.Status != status || res.Contact != want || (len(res.FeatureCaps) > 0) != sleeps {
+			t.Errorf("%s: the answer is %+v", name, res)
+		}
+	}
+	gone := strings.Replace(phone("1"), ";+sip", ";expires=0;+sip", 1)
+	savedGone := strings.Replace(saved, ";+sip", ";expires=0;+sip", 1)
+	inBubble(t, nil, func(r *rig) {
+		f("gone, and never was", false, wake.StatusNone, savedGone, r.registerAs(wake.RegisterParams{Contact: gone, Expires: -1}))
+		f("new", true, wake.StatusStored, saved, r.registerAs(wake.RegisterParams{Contact: phone("1"), CallID: "c"}))
+		f("again", true, wake.StatusRefreshed, saved, r.registerAs(wake.RegisterParams{Contact: phone("1"), CallID: "c"}))
+		r.cseq = 0
+		f("overtaken", true, wake.StatusStale, saved, r.registerAs(wake.RegisterParams{Contact: phone("1"), CallID: "c"}))
+		f("gone", false, wake.StatusRefreshed, savedGone, r.registerAs(wake.RegisterParams{Contact: gone, Expires: -1}))
+		f("without push data", false, wake.StatusNone, "", r.register(plain))
+		f("taken back", false, wake.StatusRemoved, saved, r.register(contact("fcm", "1", "null")))
+	})
+	inBubble(t, nil, func(r *rig) {
+		r.pusher.unserved = true
+		res := r.register(phone("1"))
+		f("not served", false, wake.StatusRefused, saved, res)
+		if res.Problem == "" {
+			t.Error("no word of why")
+		}
+	})
+	inBubble(t, nil, func(r *rig) {
+		r.pusher.policy.Unregister = push.UnregisterIgnore
+		r.register(phone("1"))
+		f("gone, ignored", false, wake.StatusNone, savedGone, r.registerAs(wake.RegisterParams{Contact: gone, Expires: -1}))
 	})
 }
 
