@@ -389,7 +389,6 @@ type signal struct {
 	Method string
 	Params struct {
 		Call    string
-		AOR     string
 		Contact string
 		CallID  string `json:"call_id"`
 		CSeq    int
