@@ -76,7 +76,7 @@ func TestAllBindings(t *testing.T) {
 			t.Fatal(first, err)
 		}
 		for range 4 { // unfinished lists give way
-			time.Sleep(time.Second)
+			r.sleep(time.Second)
 			if _, _, err := r.service.AllBindings(r.t.Context(), "", 1); err != nil {
 				t.Fatal(err)
 			}
@@ -88,7 +88,7 @@ func TestAllBindings(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(2 * time.Minute)
+		r.sleep(2 * time.Minute)
 		if _, _, err := r.service.AllBindings(r.t.Context(), cursor, 1); err == nil {
 			t.Error("a list is open for ever")
 		}
@@ -225,7 +225,7 @@ func TestLoadFollowsStore(t *testing.T) {
 		if r.metric("sipwake_load_level") != 4 {
 			t.Error("the metric is another")
 		}
-		time.Sleep(3 * time.Second)
+		r.sleep(3 * time.Second)
 		if level, _ := r.service.Load(); level != 0 {
 			t.Errorf("level %d when nothing is asked", level)
 		}

@@ -19,7 +19,7 @@ func TestEndAfterHoldTime(t *testing.T) {
 			r.pusher.policy.MissedCall = true
 			r.asleep(phone("1"))
 			r.start("a")
-			time.Sleep(after)
+			r.sleep(after)
 			if !r.end("a", wake.EndTimeout) {
 				t.Error("the wake was not known")
 			}
@@ -42,9 +42,9 @@ func TestHoldTimeEndsPushesAndSignals(t *testing.T) {
 	inBubble(t, func(c *wake.Config) { c.MaxHold = 5 * time.Second; c.PushDelay = 10 * time.Second }, func(r *rig) {
 		r.asleep(phone("1"), phone("2"))
 		r.start("a", live(r.binding("1").CallID))
-		time.Sleep(5 * time.Second)
+		r.sleep(5 * time.Second)
 		r.register(phone("2"))
-		time.Sleep(time.Minute)
+		r.sleep(time.Minute)
 		r.wantPushes("call token-2")
 		r.wantSignals()
 		r.wantEvent("a", trace.HoldOver)
@@ -62,11 +62,11 @@ func TestEndThatNeverComes(t *testing.T) {
 	inBubble(t, nil, func(r *rig) {
 		r.asleep(phone("1"))
 		r.start("a")
-		time.Sleep(r.config.MaxHold + wake.MaxRing - time.Second)
+		r.sleep(r.config.MaxHold + wake.MaxRing - time.Second)
 		if r.metric("sipwake_wakes_open") != 1 {
 			t.Error("the call was forgotten too early")
 		}
-		time.Sleep(2 * time.Second)
+		r.sleep(2 * time.Second)
 		if r.metric("sipwake_wakes_open") != 0 {
 			t.Error("the call was not forgotten")
 		}
@@ -137,7 +137,7 @@ func TestCancelSparesWhoRegistered(t *testing.T) {
 		other.node.takes = 500 * time.Millisecond
 		other.cseq = r.cseq
 		other.register(phone("2"))
-		for _, e := range other.others.events {
+		for _, e := range other.others.heard() {
 			r.service.HandleEvent(e)
 		}
 		r.end("a", wake.EndAnswered)
@@ -190,16 +190,16 @@ func TestEndAtAnotherInstance(t *testing.T) {
 		if !known || err != nil {
 			t.Fatalf("known %v, %v", known, err)
 		}
-		if len(other.others.events) != 1 || len(other.pusher.requests) != 0 {
-			t.Fatalf("the other instance published %v, pushed %d times", other.others.events, len(other.pusher.requests))
+		if len(other.others.heard()) != 1 || len(other.pusher.requests) != 0 {
+			t.Fatalf("the other instance published %v, pushed %d times", other.others.heard(), len(other.pusher.requests))
 		}
-		r.service.HandleEvent(other.others.events[0])
+		r.service.HandleEvent(other.others.heard()[0])
 		r.wantPushes("call token-1", "cancel token-1")
 		if r.metric("sipwake_wakes_open") != 0 {
 			t.Error("the call is still open")
 		}
-		if len(r.others.events) != 0 {
-			t.Errorf("the owner published %v", r.others.events)
+		if len(r.others.heard()) != 0 {
+			t.Errorf("the owner published %v", r.others.heard())
 		}
 	})
 }
@@ -238,14 +238,14 @@ func TestProgressElsewhere(t *testing.T) {
 			t.Error("an unknown wake had a push that waited")
 		}
 		want := wake.Event{Type: wake.EventRings, Node: "sip1", Call: "a", AOR: bob, Detail: "registration"}
-		if len(r.others.events) != 1 || r.others.events[0] != want {
-			t.Errorf("published are %v", r.others.events)
+		if len(r.others.heard()) != 1 || r.others.heard()[0] != want {
+			t.Errorf("published are %v", r.others.heard())
 		}
 		r.asleep(phone("1"))
 		r.start("a", live(r.binding("1").CallID))
 		want.Detail = r.binding("1").CallID
 		r.service.HandleEvent(want)
-		time.Sleep(time.Minute)
+		r.sleep(time.Minute)
 		r.wantPushes()
 		if r.rings("a", "somebody else") {
 			t.Error("a stranger had a push that waited")

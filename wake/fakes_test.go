@@ -38,7 +38,7 @@ type rig struct {
 	pusher   *pusher
 	others   *others
 	traces   *trace.Log
-	log      *bytes.Buffer
+	log      *lockedLog
 	registry *prometheus.Registry
 	cseq     uint32
 }
@@ -55,7 +55,7 @@ func inBubble(t *testing.T, change func(*wake.Config), f func(r *rig)) {
 
 func newRig(t *testing.T, change func(*wake.Config), s *memory) *rig {
 	r := &rig{t: t, store: s, node: &node{answer: wake.SignalAdded}, pusher: &pusher{}, others: &others{}, traces: trace.NewLog(100),
-		log: &bytes.Buffer{}, registry: prometheus.NewRegistry()}
+		log: &lockedLog{}, registry: prometheus.NewRegistry()}
 	r.pusher.policy.SetDefaults(pnparam.APNs)
 	if change != nil {
 		change(&r.config)
@@ -143,7 +143,7 @@ func (r *rig) asleep(contacts ...string) {
 	for _, c := range contacts {
 		r.register(c)
 	}
-	time.Sleep(r.config.Recent + time.Second)
+	r.sleep(r.config.Recent + time.Second)
 }
 
 // start holds a call with that key and returns the answer.
@@ -486,3 +486,48 @@ func (r *rig) startQuick(aor, call, node string) {
 
 // refuse is the outcome of a push whose token is dead.
 func refuse(push.Request) push.Outcome { return push.Outcome{Reason: push.TokenDead, Tries: 1} }
+
+// sleep lets time pass, and what is due then happen.
+func (r *rig) sleep(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+// lockedLog is a log that can be read while it is written.
+type lockedLog struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// heard returns the events so far.
+func (o *others) heard() []wake.Event {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Clone(o.events)
+}
+
+// atOnce returns how many signals were under way at once, at most.
+func (n *node) atOnce() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.busiest
+}
+
+// latest returns the registration that was told last, and whether it was forced.
+func (n *node) latest() (wake.Registration, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.last, n.forced
+}

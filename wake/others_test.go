@@ -54,7 +54,7 @@ func TestAdopt(t *testing.T) {
 		h.register(phone("1"))
 		h.register(phone("2"))
 		h.wantSignals("wake sip1 1", "wake sip1 2")
-		time.Sleep(h.config.Linger + time.Second)
+		r.sleep(h.config.Linger + time.Second)
 		h.wantSignals("wake sip1 1", "wake sip1 2", "give_up sip1")
 		if h.metric("sipwake_wakes_adopted_total") != 1 {
 			t.Error("not counted")
@@ -69,10 +69,10 @@ func TestAdoptSignalsWhoCameBack(t *testing.T) {
 		r.asleep(phone("1"), phone("2"))
 		r.pusher.hold = true
 		r.start("a")
-		time.Sleep(5 * time.Second)
+		r.sleep(5 * time.Second)
 		r.node.set(func(n *node) { n.answer = wake.SignalNoContact }) // the instance dies before it can tell the node
 		r.register(phone("1"))
-		time.Sleep(4 * time.Second) // no longer recent
+		r.sleep(4 * time.Second) // no longer recent
 		h, w := heir(r)
 		defer h.stop()
 		h.service.Adopt(w, r.store.reread(w))
@@ -105,7 +105,7 @@ func TestAdoptAfterHoldTime(t *testing.T) {
 		r.start("a")
 		h, w := heir(r)
 		defer h.stop()
-		time.Sleep(r.config.MaxHold + time.Second)
+		r.sleep(r.config.MaxHold + time.Second)
 		w.Pushed = []string{instance("1")}
 		h.service.Adopt(w, r.store.reread(w))
 		h.wantPushes()
@@ -159,5 +159,22 @@ func TestHandleEventUnknown(t *testing.T) {
 		}
 		r.wantSignals()
 		r.wantPushes()
+	})
+}
+
+// Two instances believe that a wake is theirs: only the one that the store names acts
+// on its end.
+func TestEndWithTwoOwners(t *testing.T) {
+	inBubble(t, nil, func(r *rig) {
+		r.asleep(phone("1"))
+		r.start("a")
+		w := r.service.OpenWakes()[0]
+		w.Owner = "another"
+		r.store.own(w)
+		r.end("a", wake.EndCancelled)
+		r.wantPushes("call token-1")
+		if e := r.others.heard(); len(e) != 1 || e[0].Type != wake.EventEnded {
+			t.Errorf("published are %v", e)
+		}
 	})
 }

@@ -74,11 +74,11 @@ func TestRemoveRules(t *testing.T) {
 			r.asleep(phone("1"))
 			for i, good := range []bool{false, true, false} {
 				call(r, fmt.Sprint(name, i), good)
-				time.Sleep(time.Minute)
+				r.sleep(time.Minute)
 			}
 			r.wantBindings("1")
 			call(r, name+" last", false)
-			time.Sleep(time.Minute)
+			r.sleep(time.Minute)
 			r.wantBindings()
 		})
 		inBubble(t, func(c *wake.Config) {
@@ -88,7 +88,7 @@ func TestRemoveRules(t *testing.T) {
 			r.asleep(phone("1"))
 			for i := range 5 { // the rule is off
 				call(r, fmt.Sprint(name, i), false)
-				time.Sleep(time.Minute)
+				r.sleep(time.Minute)
 			}
 			r.wantBindings("1")
 		})
@@ -114,7 +114,7 @@ func TestRemoveRules(t *testing.T) {
 		if good {
 			r.register(phone("1"))
 		}
-		time.Sleep(41 * time.Second) // the hold time counts it, the end does not again
+		r.sleep(41 * time.Second) // the hold time counts it, the end does not again
 		r.end(key, wake.EndTimeout)
 	})
 	f("call failed", func(c *wake.RemoveConfig) { c.CallFailed = 2 }, func(r *rig, key string, good bool) {

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/sipwake/sipwake/push"
 	"github.com/sipwake/sipwake/trace"
 	"github.com/sipwake/sipwake/wake"
 )
@@ -20,13 +21,13 @@ func TestInvariant3SignalIsRepeated(t *testing.T) {
 		r.start("a")
 		r.node.set(func(n *node) { n.err = errors.New("connection refused") })
 		r.register(phone("1"))
-		time.Sleep(20 * time.Second)
+		r.sleep(20 * time.Second)
 		before := len(r.node.told())
 		if before < 20 || before > 40 {
 			t.Errorf("%d tries in 20 s", before)
 		}
 		r.node.set(func(n *node) { n.err = nil })
-		time.Sleep(2 * time.Second)
+		r.sleep(2 * time.Second)
 		if n := len(r.node.told()); n != before+1 {
 			t.Errorf("%d tries after the node was back", n-before)
 		}
@@ -40,10 +41,10 @@ func TestInvariant3SignalIsRepeated(t *testing.T) {
 		r.start("a")
 		r.node.set(func(n *node) { n.err = errors.New("connection refused") })
 		r.register(phone("1"))
-		time.Sleep(r.config.MaxHold + time.Second)
+		r.sleep(r.config.MaxHold + time.Second)
 		r.wantEvent("a", trace.Lost)
 		n := len(r.node.told())
-		time.Sleep(time.Minute)
+		r.sleep(time.Minute)
 		if len(r.node.told()) != n {
 			t.Error("the node is told after the hold time")
 		}
@@ -62,18 +63,18 @@ func TestSignalForce(t *testing.T) {
 		r.register(phone("1"))
 		for i := 1; i <= 6; i++ {
 			for len(r.node.told()) < i {
-				time.Sleep(time.Millisecond)
+				r.sleep(time.Millisecond)
 			}
-			if r.node.forced {
+			if _, forced := r.node.latest(); forced {
 				t.Fatalf("try %d is forced", i)
 			}
 		}
-		time.Sleep(time.Second)
-		if !r.node.forced {
+		r.sleep(time.Second)
+		if _, forced := r.node.latest(); !forced {
 			t.Error("later tries are not forced")
 		}
 		r.node.set(func(n *node) { n.answer = wake.SignalAdded })
-		time.Sleep(2 * time.Second)
+		r.sleep(2 * time.Second)
 		r.wantEvent("a", trace.Signalled)
 	})
 }
@@ -87,11 +88,11 @@ func TestSignalNewerRegister(t *testing.T) {
 		for range 100 {
 			r.register(phone("1"))
 		}
-		last := r.node.last.CSeq
+		first, _ := r.node.latest()
 		r.node.set(func(n *node) { n.answer, n.signals = wake.SignalAdded, nil })
-		time.Sleep(2 * time.Second)
-		if last != r.cseq || r.node.last.CSeq != r.cseq || len(r.node.told()) != 1 {
-			t.Errorf("told of %d and %d, of %d, in %d signals", last, r.node.last.CSeq, r.cseq, len(r.node.told()))
+		r.sleep(2 * time.Second)
+		if last, _ := r.node.latest(); first.CSeq != r.cseq || last.CSeq != r.cseq || len(r.node.told()) != 1 {
+			t.Errorf("told of %d and %d, of %d, in %d signals", first.CSeq, last.CSeq, r.cseq, len(r.node.told()))
 		}
 	})
 	inBubble(t, nil, func(r *rig) { // while a try is under way
@@ -101,9 +102,9 @@ func TestSignalNewerRegister(t *testing.T) {
 		r.register(phone("1"))
 		r.register(phone("1"))
 		r.register(phone("1"))
-		time.Sleep(time.Second)
+		r.sleep(time.Second)
 		r.wantSignals("wake sip1 1", "wake sip1 1")
-		if r.node.last.CSeq != r.cseq {
+		if last, _ := r.node.latest(); last.CSeq != r.cseq {
 			t.Error("the newest registration was not told")
 		}
 	})
@@ -124,8 +125,8 @@ func TestSignalDeadNodeHoldsUpNobody(t *testing.T) {
 		r.start("a")
 		r.register(phone("1"))
 		r.wantSignals("wake sip1 1")
-		if dead.busiest != r.config.SignalsPerNode {
-			t.Errorf("%d signals at once to the dead node, want %d", dead.busiest, r.config.SignalsPerNode)
+		if dead.atOnce() != r.config.SignalsPerNode {
+			t.Errorf("%d signals at once to the dead node, want %d", dead.atOnce(), r.config.SignalsPerNode)
 		}
 		if _, reasons := r.service.Load(); !slices.ContainsFunc(reasons, func(l wake.LoadReason) bool { return l.Name == "signals" && l.Share > .06 }) {
 			t.Errorf("the load does not show it: %v", reasons)
@@ -155,13 +156,13 @@ func TestSignalFlooderHoldsUpNobody(t *testing.T) {
 		began := time.Now()
 		r.register(phone("1"))
 		for !slices.Contains(r.node.told(), "wake sip1 1") {
-			time.Sleep(time.Millisecond)
+			r.sleep(time.Millisecond)
 		}
 		if waited := time.Since(began); waited > 50*time.Millisecond {
 			t.Errorf("another user's phone was signalled after %s", waited)
 		}
-		if r.node.busiest != 4 {
-			t.Errorf("%d signals at once, want 4", r.node.busiest)
+		if r.node.atOnce() != 4 {
+			t.Errorf("%d signals at once, want 4", r.node.atOnce())
 		}
 	})
 }
@@ -179,11 +180,11 @@ func TestSignalsWaitForSlots(t *testing.T) {
 		for _, p := range phones {
 			r.register(p)
 		}
-		time.Sleep(2 * time.Second)
-		if n := len(r.node.told()); n != 20 || r.node.busiest != 2 {
-			t.Errorf("%d signals, %d at once", n, r.node.busiest)
+		r.sleep(2 * time.Second)
+		if n := len(r.node.told()); n != 20 || r.node.atOnce() != 2 {
+			t.Errorf("%d signals, %d at once", n, r.node.atOnce())
 		}
-		time.Sleep(r.config.Linger + time.Second)
+		r.sleep(r.config.Linger + time.Second)
 		if told := r.node.told(); told[len(told)-1] != "give_up sip1" {
 			t.Error("the node goes on holding though everybody is back")
 		}
@@ -212,10 +213,10 @@ func TestSignalEndsWithItsCall(t *testing.T) {
 		r.start("a")
 		r.node.set(func(n *node) { n.err = errors.New("down") })
 		r.register(phone("1"))
-		time.Sleep(time.Second)
+		r.sleep(time.Second)
 		r.end("a", wake.EndCancelled)
 		n := len(r.node.told())
-		time.Sleep(time.Minute)
+		r.sleep(time.Minute)
 		if len(r.node.told()) != n {
 			t.Error("the node is told of a call that is over")
 		}
@@ -231,7 +232,7 @@ func TestSignalEndsWithItsCall(t *testing.T) {
 		r.node.set(func(n *node) { n.takes = time.Second; n.err = errors.New("down") })
 		r.register(phone("1"))
 		r.end("a", wake.EndCancelled)
-		time.Sleep(time.Minute)
+		r.sleep(time.Minute)
 		r.wantSignals("wake sip1 1")
 		r.wantEvent("a", trace.Lost)
 	})
@@ -244,7 +245,7 @@ func TestGiveUpIsRepeated(t *testing.T) {
 		r.pusher.outcome = refuse
 		r.node.answers = []wake.Signal{wake.SignalBusy, wake.SignalBusy, wake.SignalOK}
 		r.start("a")
-		time.Sleep(time.Second)
+		r.sleep(time.Second)
 		r.wantSignals("give_up sip1", "give_up sip1", "give_up sip1")
 		r.wantEvent("a", trace.GaveUp)
 	})
@@ -253,7 +254,7 @@ func TestGiveUpIsRepeated(t *testing.T) {
 		r.pusher.outcome = refuse
 		r.node.err = errors.New("down")
 		r.start("a")
-		time.Sleep(time.Minute)
+		r.sleep(time.Minute)
 		if !strings.Contains(r.log.String(), "cannot tell node to stop holding") {
 			t.Errorf("the log is %s", r.log)
 		}
@@ -270,7 +271,7 @@ func TestSignalAnswers(t *testing.T) {
 			r.start("a")
 			r.node.set(func(n *node) { n.answer = answer })
 			r.register(phone("1"))
-			time.Sleep(r.config.Linger + time.Second)
+			r.sleep(r.config.Linger + time.Second)
 			if slices.Contains(r.node.told(), "give_up sip1") != gaveUp {
 				r.fatal("%s: told is %q", answer, r.node.told())
 			}
@@ -292,13 +293,13 @@ func TestSignalForAnotherInstance(t *testing.T) {
 		other.cseq = r.cseq
 		other.register(phone("1"))
 		other.wantSignals("wake sip1 1")
-		if len(other.others.events) != 2 {
-			t.Fatalf("published are %v", other.others.events)
+		if len(other.others.heard()) != 2 {
+			t.Fatalf("published are %v", other.others.heard())
 		}
-		for _, e := range other.others.events {
+		for _, e := range other.others.heard() {
 			r.service.HandleEvent(e)
 		}
-		time.Sleep(r.config.Linger + time.Second)
+		r.sleep(r.config.Linger + time.Second)
 		r.wantSignals("give_up sip1")
 	})
 }
@@ -374,5 +375,32 @@ func TestStop(t *testing.T) {
 			t.Errorf("%v after %s", err, time.Since(began))
 		}
 		r.wantSignals("wake sip1 1", "give_up sip1")
+	})
+}
+
+// A device that is back stays so, though its push ends badly after that.
+func TestBackBeforePushFails(t *testing.T) {
+	inBubble(t, nil, func(r *rig) {
+		r.asleep(phone("1"), phone("2"))
+		r.pusher.hold, r.pusher.outcome = true, outcome(push.Unavailable)
+		r.start("a")
+		r.register(phone("1"))
+		r.pusher.answer()
+		r.wantSignals("wake sip1 1")
+		r.sleep(r.config.Linger + time.Second)
+		r.wantSignals("wake sip1 1", "give_up sip1")
+	})
+}
+
+// A node is told once to stop holding, however often phones register.
+func TestGiveUpOnce(t *testing.T) {
+	inBubble(t, nil, func(r *rig) {
+		r.asleep(phone("1"))
+		r.start("a")
+		r.register(phone("1"))
+		r.sleep(r.config.Linger + time.Second)
+		r.register(phone("1"))
+		r.sleep(r.config.Linger + time.Second)
+		r.wantSignals("wake sip1 1", "give_up sip1", "wake sip1 1")
 	})
 }

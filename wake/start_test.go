@@ -76,15 +76,15 @@ func TestStartDelaysPushToWhoRings(t *testing.T) {
 		if r.rings("a", one.CallID) {
 			t.Error("the push waited twice")
 		}
-		time.Sleep(time.Minute)
+		r.sleep(time.Minute)
 		r.wantPushes("call token-2")
 	})
 	inBubble(t, nil, func(r *rig) {
 		r.asleep(phone("1"))
 		wantOutcome(r, r.start("a", live(r.binding("1").Contact)), wake.OutcomeAwake, 1)
-		time.Sleep(r.config.PushDelay - time.Millisecond)
+		r.sleep(r.config.PushDelay - time.Millisecond)
 		r.wantPushes()
-		time.Sleep(time.Millisecond)
+		r.sleep(time.Millisecond)
 		r.wantPushes("call token-1")
 		if r.rings("a", r.binding("1").CallID) {
 			t.Error("a push that was sent still waited")
@@ -99,17 +99,17 @@ func TestStartRecentRegister(t *testing.T) {
 		t.Helper()
 		inBubble(t, nil, func(r *rig) {
 			r.register(phone("1"))
-			time.Sleep(time.Second)
+			r.sleep(time.Second)
 			wantOutcome(r, r.start("a"), wake.OutcomeAwake, 0)
 			r.wantSignals("wake sip1 1")
 			r.wantPushes()
 			if ringing && !r.rings("a", r.binding("1").CallID) {
 				t.Error("its push did not wait")
 			}
-			time.Sleep(r.config.PushDelay)
+			r.sleep(r.config.PushDelay)
 			r.wantPushes(pushes...)
 			// Only who was heard lets the node stop holding.
-			time.Sleep(r.config.Linger + time.Second)
+			r.sleep(r.config.Linger + time.Second)
 			if ringing {
 				r.wantSignals("wake sip1 1", "give_up sip1")
 			} else {
@@ -128,7 +128,7 @@ func TestStartRecentRegisterUnsent(t *testing.T) {
 		r.register(phone("1"))
 		wantOutcome(r, r.start("a"), wake.OutcomeAwake, 0)
 		r.wantPushes("call token-1")
-		time.Sleep(time.Minute)
+		r.sleep(time.Minute)
 		r.wantPushes("call token-1")
 	})
 }
@@ -138,10 +138,10 @@ func TestStartRecentRegisterComesBack(t *testing.T) {
 	inBubble(t, nil, func(r *rig) {
 		r.register(phone("1"))
 		r.start("a")
-		time.Sleep(4 * time.Second)
+		r.sleep(4 * time.Second)
 		r.register(phone("1"))
 		r.wantSignals("wake sip1 1", "wake sip1 1")
-		time.Sleep(r.config.Linger + time.Second)
+		r.sleep(r.config.Linger + time.Second)
 		r.wantSignals("wake sip1 1", "wake sip1 1", "give_up sip1")
 	})
 }
@@ -151,7 +151,7 @@ func TestStartRecentDeskPhone(t *testing.T) {
 	inBubble(t, nil, func(r *rig) {
 		r.register("<sip:desk@192.0.2.9>")
 		wantOutcome(r, r.start("a"), wake.OutcomeAwake, 0)
-		time.Sleep(r.config.Linger + time.Second)
+		r.sleep(r.config.Linger + time.Second)
 		r.wantSignals("wake sip1 sip:desk@192.0.2.9", "give_up sip1")
 		r.wantPushes()
 	})
@@ -201,7 +201,7 @@ func TestStartOvertakenByEnd(t *testing.T) {
 		r.store.set(func(m *memory) { m.takes = 100 * time.Millisecond })
 		done := make(chan wake.StartResult)
 		go func() { done <- r.start("a") }()
-		time.Sleep(50 * time.Millisecond)
+		r.sleep(50 * time.Millisecond)
 		r.end("a", wake.EndCancelled)
 		<-done
 		r.wantPushes()
@@ -253,7 +253,7 @@ func TestStartLimitBeforeStore(t *testing.T) {
 		r.wantEvent("c", trace.Limited)
 		r.wantPushes("call token-1", "call token-1")
 		wantOutcome(r, r.start("d", func(p *wake.StartParams) { p.From = "sip:carol@example.com" }), wake.OutcomePushing, 1)
-		time.Sleep(time.Minute)
+		r.sleep(time.Minute)
 		wantOutcome(r, r.start("e"), wake.OutcomePushing, 1)
 	})
 	// A call that pushes nobody costs nothing.
@@ -275,7 +275,7 @@ func TestStartLimitBeforeStore(t *testing.T) {
 		for i := range 3 {
 			wantOutcome(r, r.start(fmt.Sprint("silent", i), live(r.binding("1").CallID)), wake.OutcomeAwake, 1)
 		}
-		time.Sleep(r.config.PushDelay + time.Millisecond)
+		r.sleep(r.config.PushDelay + time.Millisecond)
 		r.wantPushes("call token-1", "call token-1")
 		if r.metric("sipwake_wakes_limited_total") != 1 {
 			r.fatal("no call exceeded the limit")
@@ -317,7 +317,7 @@ func TestStartChatWaitsForWhoIsAwake(t *testing.T) {
 			r.pusher.policy.Chat = rule
 			r.asleep(phone("1"))
 			r.start("a", live("desk phone"), func(p *wake.StartParams) { p.Kind, p.Body = push.Chat, "hello" })
-			time.Sleep(at)
+			r.sleep(at)
 			r.wantPushes(pushes...)
 		})
 	}
@@ -348,7 +348,7 @@ func TestInvariant6NobodyLeft(t *testing.T) {
 		r.start("a")
 		r.wantSignals()
 		r.register(phone("2"))
-		time.Sleep(r.config.Linger + time.Second)
+		r.sleep(r.config.Linger + time.Second)
 		r.wantSignals("wake sip1 2", "give_up sip1")
 	})
 	inBubble(t, nil, func(r *rig) { // none was even tried
@@ -377,11 +377,11 @@ func TestStartDeviceBackAtOnce(t *testing.T) {
 		r.store.set(func(m *memory) { m.takes = 100 * time.Millisecond })
 		done := make(chan wake.StartResult)
 		go func() { done <- r.start("a") }()
-		time.Sleep(50 * time.Millisecond)
+		r.sleep(50 * time.Millisecond)
 		r.service.HandleEvent(wake.Event{Type: wake.EventBack, Node: "sip1", Call: "a", AOR: bob, Detail: instance("1")})
 		<-done
 		r.wantPushes()
-		time.Sleep(r.config.Linger + time.Second)
+		r.sleep(r.config.Linger + time.Second)
 		r.wantSignals("give_up sip1")
 	})
 }
@@ -430,7 +430,7 @@ func TestStartDenied(t *testing.T) {
 	inBubble(t, nil, func(r *rig) {
 		r.registerAs(wake.RegisterParams{Contact: "<sip:bob@192.0.2.1>", Headers: map[string]string{
 			"Portsip-Push": "device-os=android;device-uid=token-1;allow-call-push=false;allow-message-push=true;app-id=" + app}})
-		time.Sleep(5 * time.Second)
+		r.sleep(5 * time.Second)
 		wantOutcome(r, r.start("a"), wake.OutcomeNone, 1)
 		wantOutcome(r, r.start("b", func(p *wake.StartParams) { p.Kind = push.Chat }), wake.OutcomePushing, 1)
 		r.wantPushes("chat token-1")
@@ -438,7 +438,7 @@ func TestStartDenied(t *testing.T) {
 	inBubble(t, nil, func(r *rig) {
 		r.registerAs(wake.RegisterParams{Contact: "<sip:bob@192.0.2.1>", Headers: map[string]string{
 			"Portsip-Push": "device-os=android;device-uid=token-1;allow-call-push=true;allow-message-push=false;app-id=" + app}})
-		time.Sleep(5 * time.Second)
+		r.sleep(5 * time.Second)
 		wantOutcome(r, r.start("a", func(p *wake.StartParams) { p.Kind = push.Chat }), wake.OutcomeNone, 1)
 		wantOutcome(r, r.start("b"), wake.OutcomePushing, 1)
 	})
