@@ -1,0 +1,3 @@
+package trace
+
+func Verdict(t *Timeline) string { return "" }
