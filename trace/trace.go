@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // Head says which call a timeline is about.
@@ -64,7 +65,7 @@ const (
 	Awake      EventName = "awake"       // the device registered a moment ago; detail is its flow
 	Limited    EventName = "limited"     // one call too many: no push; detail is the limit and its calls a minute
 	StoreAway  EventName = "store away"  // the call could not be stored, and its user is not known here
-	Forked     EventName = "forked"      // another branch of the call pushes the devices
+	Forked     EventName = "forked"      // another branch of the call pushes the device
 	Withheld   EventName = "withheld"    // the device is being rung: its push waits; detail says how long
 	Answering  EventName = "answering"   // the device that is being rung answered: it is awake, no push
 	Pushing    EventName = "pushing"     // a push is queued; detail is the provider
@@ -79,11 +80,22 @@ const (
 	Ended      EventName = "ended"       // wake.end came; detail has the reason
 )
 
-// clip bounds what others decide the length of.
+func unprintable(r rune) bool { return !unicode.IsPrint(r) }
+
+// clip bounds what others decide the length of, and leaves out what could confuse a
+// terminal.
 func (e *Event) clip() {
 	for _, s := range []*string{&e.Device, &e.Detail, &e.App, &e.ID} {
 		if len(*s) > maxText {
-			*s = strings.ToValidUTF8((*s)[:maxText], "")
+			*s = (*s)[:maxText]
+		}
+		if strings.ContainsFunc(*s, unprintable) {
+			*s = strings.Map(func(r rune) rune {
+				if unprintable(r) {
+					return ' '
+				}
+				return r
+			}, *s)
 		}
 	}
 }
@@ -118,7 +130,7 @@ func (t *Timeline) room(e Event) bool {
 // name.
 func (n EventName) ofDevice() bool {
 	switch n {
-	case Awake, Withheld, Answering, Pushing, Accepted, Failed, Registered, Signalled, Lost:
+	case Awake, Withheld, Forked, Answering, Pushing, Accepted, Failed, Registered, Signalled, Lost:
 		return true
 	}
 	return false
