@@ -2,7 +2,6 @@ package rpc
 
 import (
 	"context"
-	"math"
 	"time"
 
 	"github.com/sipwake/sipwake/trace"
@@ -81,7 +80,7 @@ func (s *Server) wakeTrace(ctx context.Context, p *params) (any, error) {
 
 // milliseconds returns a time given as a Unix time in milliseconds, zero if absent.
 func milliseconds(p *params, name string) time.Time {
-	const latest = math.MaxInt64 / 1_000_000
+	const latest = 1e15 // as good as never
 	if ms := p.number(name, 0, 0, latest); ms > 0 {
 		return time.UnixMilli(ms)
 	}
