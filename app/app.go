@@ -43,7 +43,7 @@ type App struct {
 	service    *wake.Service
 	outbox     *outbox.Service
 	nodes      *nodes
-	traces     func(ctx context.Context, aor, callID string) []trace.Timeline
+	traces     *trace.Keeper
 	rpc        *rpc.Server
 	operations *operations
 	reloads    reloadMetrics
@@ -88,9 +88,13 @@ func New(cfg *config.Config, version string, log *slog.Logger) (*App, error) {
 	if err := a.dispatcher.SetApps(parts.apps); err != nil {
 		return nil, errors.Join(err, a.Stop(context.Background()))
 	}
-	a.newService(parts, rules)
+	kept, err := a.openTraces(log)
+	if err != nil {
+		return nil, errors.Join(err, a.Stop(context.Background()))
+	}
+	a.newService(parts, rules, kept)
 	a.onStop("pushes", a.dispatcher.Stop)
-	backend := rpc.Backend{Wakes: a.service, Outbox: a.outbox, Traces: a.traces, Info: a.info, Stats: a.stats}
+	backend := rpc.Backend{Wakes: a.service, Outbox: a.outbox, Traces: a.traces.Find, Info: a.info, Stats: a.stats}
 	if a.rpc, err = rpc.New(cfg.RPC, backend, log, a.reg); err != nil {
 		return nil, errors.Join(err, a.Stop(context.Background()))
 	}
@@ -100,26 +104,30 @@ func New(cfg *config.Config, version string, log *slog.Logger) (*App, error) {
 }
 
 // newService builds the rules and what works with them.
-func (a *App) newService(p parts, rules wake.Store) {
+func (a *App) newService(p parts, rules wake.Store, kept trace.Store) {
 	a.nodes = newNodes(a.log, a.reg)
 	inForce, _ := a.nodes.set(a.cfg.Nodes, p.nodes)
 	a.onStop("nodes", func(context.Context) error { a.nodes.close(); return nil })
 	timelines := trace.NewLog(a.cfg.Wake.Traces)
-	a.traces = func(_ context.Context, aor, callID string) []trace.Timeline { return timelines.Find(aor, callID) }
+	var stopTraces func()
+	a.onStop("writing of traces", func(context.Context) error { // after all that adds to them
+		stopTraces()
+		return nil
+	})
 	deps := wake.Deps{Store: rules, Sweeper: a.store, History: a.store, Pusher: a.dispatcher, Traces: timelines, Log: a.log, Metrics: a.reg}
 	shared, ok := a.store.(cluster.Store)
 	if !ok { // one instance has the embedded store for itself
 		a.service = wake.New(a.cfg.Wake, inForce, deps)
 		a.onStop("signals", a.service.Stop)
 	} else {
-		others := cluster.New(shared, timelines, a.log, a.reg)
+		others := cluster.New(shared, a.log, a.reg)
 		deps.Others = others
 		a.service = wake.New(a.cfg.Wake, inForce, deps)
 		others.SetService(a.service)
-		a.traces = others.Traces
 		a.onStop("signals", a.service.Stop)
 		a.share(others)
 	}
+	stopTraces = a.keepTraces(trace.NewKeeper(timelines, kept, a.service.Instance(), a.log, a.reg))
 	a.outbox = outbox.New(a.store, a.service, a.service.SendTTL, a.log)
 }
 

@@ -188,6 +188,7 @@ func needRestart(was, is *config.Config) []string {
 	compare("wake.recent", was.Wake.Recent, is.Wake.Recent)
 	compare("wake.signals_per_node", was.Wake.SignalsPerNode, is.Wake.SignalsPerNode)
 	compare("wake.traces", was.Wake.Traces, is.Wake.Traces)
+	compare("traces", was.Traces, is.Traces)
 	return fields
 }
 

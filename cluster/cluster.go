@@ -7,13 +7,10 @@ import (
 	"context"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/sipwake/sipwake/trace"
 	"github.com/sipwake/sipwake/wake"
 )
 
@@ -62,11 +59,9 @@ type Store interface {
 	Bus
 }
 
-// Message is what instances tell each other: what one heard of another's wake, or
-// a question for traces and its answer.
+// Message is what instances tell each other: what one heard of another's wake.
 type Message struct {
 	wake.Event
-	Timelines []trace.Timeline `json:",omitempty"`
 }
 
 const (
@@ -86,10 +81,7 @@ type Cluster struct {
 	store     Store
 	log       *slog.Logger
 	instances prometheus.Gauge
-	others    atomic.Int64 // instances that live, this one aside
-	questions questions
 	service   *wake.Service
-	traces    *trace.Log
 	changed   chan members // what the last beat found, for takeOver
 }
 
@@ -103,8 +95,8 @@ type members struct {
 
 // New returns the part of an instance that is not yet known to the others. SetService
 // must be called before anything else.
-func New(store Store, traces *trace.Log, log *slog.Logger, reg prometheus.Registerer) *Cluster {
-	c := &Cluster{store: store, log: log, traces: traces, changed: make(chan members, 1),
+func New(store Store, log *slog.Logger, reg prometheus.Registerer) *Cluster {
+	c := &Cluster{store: store, log: log, changed: make(chan members, 1),
 		instances: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "sipwake_instances", Help: "Instances that share the store and live."})}
 	reg.MustRegister(c.instances)
@@ -151,96 +143,12 @@ func (c *Cluster) listen(ctx context.Context) {
 	wait := firstPause
 	for ctx.Err() == nil {
 		began := time.Now()
-		if err := c.store.Listen(ctx, c.hear); err != nil && ctx.Err() == nil {
+		if err := c.store.Listen(ctx, func(m Message) { c.service.HandleEvent(m.Event) }); err != nil && ctx.Err() == nil {
 			c.log.Warn("cannot hear the other instances", "err", err)
 		}
 		if time.Since(began) > maxPause {
 			wait = firstPause
 		}
 		wait = pause(ctx, wait)
-	}
-}
-
-// Questions for timelines and their answers. Detail is the question's ID; of a
-// question, Call holds the Call-ID that is asked for.
-const (
-	eventAsk    wake.EventType = "ask"
-	eventAnswer wake.EventType = "trace"
-)
-
-func (c *Cluster) hear(m Message) {
-	switch m.Type {
-	case eventAsk:
-		if !c.questions.own(m.Detail) {
-			c.store.Publish(Message{Event: wake.Event{Type: eventAnswer, Detail: m.Detail}, Timelines: c.traces.Find(m.AOR, m.Call)})
-		}
-	case eventAnswer:
-		c.questions.answer(m.Detail, m.Timelines)
-	default:
-		c.service.HandleEvent(m.Event)
-	}
-}
-
-// traceTimeout is how long the other instances are waited for.
-const traceTimeout = 200 * time.Millisecond
-
-// Traces returns what all instances know of the calls of an AOR or of a Call-ID,
-// oldest first. What does not come soon is left out.
-func (c *Cluster) Traces(ctx context.Context, aor, callID string) []trace.Timeline {
-	parts := c.traces.Find(aor, callID)
-	ctx, cancel := context.WithTimeout(ctx, traceTimeout)
-	defer cancel()
-	id := uuid.NewString()
-	answers := c.questions.ask(id)
-	defer c.questions.forget(id)
-	c.store.Publish(Message{Event: wake.Event{Type: eventAsk, AOR: aor, Call: callID, Detail: id}})
-	for others := c.others.Load(); others > 0; others-- {
-		select {
-		case more := <-answers:
-			parts = append(parts, more...)
-		case <-ctx.Done():
-			return trace.Merge(parts)
-		}
-	}
-	return trace.Merge(parts)
-}
-
-// questions are those that this instance has asked the others.
-type questions struct {
-	mu   sync.Mutex
-	open map[string]chan []trace.Timeline
-}
-
-const maxAnswers = 64 // of one question: more instances than anybody runs
-
-func (q *questions) ask(id string) <-chan []trace.Timeline {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.open == nil {
-		q.open = make(map[string]chan []trace.Timeline)
-	}
-	answers := make(chan []trace.Timeline, maxAnswers)
-	q.open[id] = answers
-	return answers
-}
-
-func (q *questions) forget(id string) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	delete(q.open, id)
-}
-
-func (q *questions) own(id string) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.open[id] != nil
-}
-
-func (q *questions) answer(id string, found []trace.Timeline) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	select {
-	case q.open[id] <- found:
-	default: // not asked here, or nobody waits any more
 	}
 }

@@ -173,7 +173,6 @@ func (pushes) Load() float64                                                    
 type instance struct {
 	*Cluster
 	rules *wake.Service
-	log   *trace.Log
 	stop  func()
 }
 
@@ -182,10 +181,10 @@ func start(t *testing.T, s *shared) *instance {
 	var cfg wake.Config
 	cfg.SetDefaults()
 	reg, log := prometheus.NewRegistry(), slog.New(slog.DiscardHandler)
-	i := &instance{log: trace.NewLog(10000)}
-	i.Cluster = New(s, i.log, log, reg)
+	i := &instance{}
+	i.Cluster = New(s, log, reg)
 	i.rules = wake.New(cfg, map[string]wake.Node{"sip1": edge{}}, wake.Deps{Store: rules{}, Sweeper: rules{}, Pusher: pushes{},
-		Others: i.Cluster, Traces: i.log, Log: log, Metrics: reg})
+		Others: i.Cluster, Traces: trace.NewLog(10), Log: log, Metrics: reg})
 	i.SetService(i.rules)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -302,31 +301,6 @@ func TestEvents(t *testing.T) {
 		}
 		if !slices.Equal(s.pushed, []string{"d"}) {
 			t.Errorf("noted pushes are %q", s.pushed)
-		}
-	})
-}
-
-// Every instance is asked for what it saw of a call; one that is silent is not
-// waited for long.
-func TestTraces(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newShared()
-		one, two := start(t, s), start(t, s)
-		defer one.stop()
-		defer two.stop()
-		time.Sleep(2 * time.Second) // they have heard of each other
-		for i, in := range []*instance{one, two} {
-			in.log.Begin(trace.Head{ID: "id", AOR: "bob@example.com", CallID: "c"})
-			in.log.Add("id", trace.Event{At: time.Now().Add(time.Duration(i)), Name: trace.Held})
-		}
-		got := one.Traces(t.Context(), "", "c")
-		if len(got) != 1 || len(got[0].Events) != 2 {
-			t.Errorf("traces are %+v", got)
-		}
-		s.set(func(s *shared) { s.listeners = nil })
-		began := time.Now()
-		if got := one.Traces(t.Context(), "bob@example.com", ""); len(got) != 1 || time.Since(began) != traceTimeout {
-			t.Errorf("%d traces after %s", len(got), time.Since(began))
 		}
 	})
 }

@@ -37,7 +37,6 @@ func (c *Cluster) beatOnce(ctx context.Context, known []string) []string {
 		return known
 	}
 	c.instances.Set(float64(len(living)))
-	c.others.Store(int64(len(living) - 1))
 	left := slices.ContainsFunc(known, func(id string) bool { return !slices.Contains(living, id) })
 	if left || len(dead) > 0 {
 		c.found(members{dead, left})

@@ -21,6 +21,7 @@ import (
 	"github.com/sipwake/sipwake/store/fallback"
 	"github.com/sipwake/sipwake/store/local"
 	"github.com/sipwake/sipwake/store/redis"
+	"github.com/sipwake/sipwake/trace"
 	"github.com/sipwake/sipwake/wake"
 )
 
@@ -31,6 +32,7 @@ type Config struct {
 	Log        Log           `yaml:"log"`
 	Store      Store         `yaml:"store"`
 	Wake       wake.Config   `yaml:"wake"`
+	Traces     trace.Config  `yaml:"traces"`
 	Nodes      []Node        `yaml:"nodes"`
 	APNs       []apns.Config `yaml:"apns"`
 	FCM        []fcm.Config  `yaml:"fcm"`
@@ -117,6 +119,7 @@ func (c *Config) SetDefaults() {
 	setDefault(&c.Operations.Listen, "127.0.0.1:8061")
 	setDefault(&c.Log.Format, LogJSON)
 	c.Wake.SetDefaults()
+	c.Traces.SetDefaults()
 	setDefault(&c.Store.Type, StoreLocal)
 	c.Store.Local.Recent, c.Store.Redis.Recent = c.Wake.Recent, c.Wake.Recent
 	c.Store.Local.SetDefaults()
@@ -174,6 +177,7 @@ func (c *Config) Validate(report func(field, problem string)) {
 		report("store.type", "must be local or redis")
 	}
 	c.Wake.Validate(below("wake"))
+	c.Traces.Validate(below("traces"))
 	c.validateNodes(below)
 	for i := range c.APNs {
 		c.APNs[i].Validate(below(fmt.Sprintf("apns[%d]", i)))

@@ -45,6 +45,18 @@ const (
 	LimitAOR    CallLimit = "aor"
 )
 
+// Of returns how many held requests a minute the limit allows. Call SetDefaults
+// first.
+func (c *CallsConfig) Of(l CallLimit) int {
+	switch l {
+	case LimitPair:
+		return *c.Pair
+	case LimitCaller:
+		return *c.Caller
+	}
+	return *c.AOR
+}
+
 // CallLimits lists every CallLimit.
 func CallLimits() []CallLimit { return []CallLimit{LimitPair, LimitCaller, LimitAOR} }
 

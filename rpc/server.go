@@ -28,7 +28,7 @@ import (
 type Server struct {
 	service *wake.Service
 	outbox  *outbox.Service
-	traces  func(ctx context.Context, aor, callID string) []trace.Timeline
+	traces  func(ctx context.Context, q trace.Query, part string) trace.Found
 	info    func() any
 	stats   func() (any, error)
 	log     *limit.Log
@@ -59,8 +59,8 @@ const maxClients = 4096
 type Backend struct {
 	Wakes  *wake.Service
 	Outbox *outbox.Service
-	// Traces returns the timelines of an AOR or of a Call-ID, oldest first.
-	Traces func(ctx context.Context, aor, callID string) []trace.Timeline
+	// Traces is trace.Keeper's Find.
+	Traces func(ctx context.Context, q trace.Query, part string) trace.Found
 	// Info and Stats make the results of service.info and service.stats.
 	Info  func() any
 	Stats func() (any, error)

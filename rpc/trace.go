@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"time"
 
 	"github.com/sipwake/sipwake/trace"
 	"github.com/sipwake/sipwake/wake"
@@ -17,41 +18,84 @@ type timeline struct {
 	StartedMS int64   `json:"started_ms"`
 	Outcome   string  `json:"outcome"`
 	Reason    string  `json:"reason,omitempty"`
+	Verdict   string  `json:"verdict"`
 	Events    []event `json:"events"`
 	Omitted   int     `json:"omitted,omitempty"`
 }
 
 type event struct {
-	AtMS   int64           `json:"at_ms"`
-	Event  trace.EventName `json:"event"`
-	Device string          `json:"device,omitempty"`
-	Detail string          `json:"detail,omitempty"`
+	AtMS     int64           `json:"at_ms"`
+	Event    trace.EventName `json:"event"`
+	Device   string          `json:"device,omitempty"`
+	Detail   string          `json:"detail,omitempty"`
+	Provider string          `json:"provider,omitempty"`
+	App      string          `json:"app,omitempty"`
+	Kind     string          `json:"kind,omitempty"`
+	ID       string          `json:"id,omitempty"`
+	Tries    int             `json:"tries,omitempty"`
+	SentMS   int64           `json:"sent_ms,omitempty"`
+	Code     int             `json:"code,omitempty"`
 }
 
+const (
+	tracesAsked = 50 // calls of one answer, unless the request says
+	tracesMost  = 200
+	partShort   = 2 // bytes of the shortest part of a name
+)
+
 func (s *Server) wakeTrace(ctx context.Context, p *params) (any, error) {
-	aor, callID := p.str("aor"), p.str("call_id")
+	q := trace.Query{AOR: p.str("aor"), CallID: p.str("call_id"), Device: p.str("device"), Provider: p.str("provider"),
+		App: p.str("app"), Outcome: p.str("outcome"), Reason: p.str("reason"),
+		Since: milliseconds(p, "since_ms"), Until: milliseconds(p, "until_ms"),
+		Limit: int(p.number("limit", tracesAsked, 1, tracesMost))}
+	user, cursor := p.str("user"), p.str("cursor")
 	if p.err != nil {
 		return nil, p.err
 	}
-	if aor == "" && callID == "" {
-		return nil, &wake.ParamError{Field: "aor", Problem: "is missing; give aor or call_id"}
-	}
-	if aor != "" {
-		var err error
-		if aor, err = wake.CleanAOR(aor); err != nil {
+	var err error
+	if q.AOR != "" {
+		if q.AOR, err = wake.CleanAOR(q.AOR); err != nil {
 			return nil, err
 		}
 	}
-	found := s.traces(ctx, aor, callID)
-	list := make([]timeline, len(found))
-	for i, t := range found {
-		events := make([]event, len(t.Events))
-		for j, e := range t.Events {
-			events[j] = event{e.At.UnixMilli(), e.Name, e.Device, e.Detail}
-		}
-		list[i] = timeline{t.ID, t.AOR, t.Node, t.CallID, t.Kind, t.StartedAt.UnixMilli(), t.Outcome, t.Reason, events, t.Omitted}
+	if user != "" && (q.AOR != "" || len(user) < partShort) {
+		return nil, &wake.ParamError{Field: "user", Problem: "must have 2 characters or more, and stand without aor"}
 	}
-	return struct {
-		Wakes []timeline `json:"wakes"`
-	}{list}, nil
+	if q.Before, err = trace.ParseCursor(cursor); err != nil {
+		return nil, &wake.ParamError{Field: "cursor", Problem: err.Error()}
+	}
+	found := s.traces(ctx, q, user)
+	res := struct {
+		Wakes      []timeline `json:"wakes"`
+		Cursor     string     `json:"cursor,omitempty"`
+		Incomplete bool       `json:"incomplete,omitempty"`
+		Users      []string   `json:"users,omitempty"`
+		Like       []string   `json:"like,omitempty"`
+	}{make([]timeline, len(found.Timelines)), found.Next.String(), found.Incomplete, found.Users, found.Like}
+	for i := range found.Timelines {
+		res.Wakes[i] = wireTimeline(&found.Timelines[i])
+	}
+	return res, nil
+}
+
+// milliseconds returns a time given as a Unix time in milliseconds, zero if absent.
+func milliseconds(p *params, name string) time.Time {
+	const latest = 1e15 // as good as never
+	if ms := p.number(name, 0, 0, latest); ms > 0 {
+		return time.UnixMilli(ms)
+	}
+	return time.Time{}
+}
+
+func wireTimeline(t *trace.Timeline) timeline {
+	events := make([]event, len(t.Events))
+	for i, e := range t.Events {
+		events[i] = event{AtMS: e.At.UnixMilli(), Event: e.Name, Device: e.Device, Detail: e.Detail, Provider: e.Provider,
+			App: e.App, Kind: e.Kind, ID: e.ID, Tries: e.Tries, Code: e.Code}
+		if !e.SentAt.IsZero() {
+			events[i].SentMS = e.SentAt.UnixMilli()
+		}
+	}
+	return timeline{ID: t.ID, AOR: t.AOR, Node: t.Node, CallID: t.CallID, Kind: t.Kind, StartedMS: t.StartedAt.UnixMilli(),
+		Outcome: t.Outcome, Reason: t.Reason, Verdict: trace.Verdict(t), Events: events, Omitted: t.Omitted}
 }

@@ -115,7 +115,12 @@ func TestRPCBadParams(t *testing.T) {
 		{"push.send", "ttl_s", 1e9, "ttl_s", -32602},
 		{"push.send", "aor", nil, "aor", -32602},
 		{"binding.list", "aor", nil, "aor", -32602},
-		{"wake.trace", "aor", nil, "aor", -32602},
+		{"wake.trace", "aor", "bob@", "aor", -32602},
+		{"wake.trace", "user", "bob", "user", -32602},
+		{"wake.trace", "since_ms", "soon", "since_ms", -32602},
+		{"wake.trace", "limit", 0, "limit", -32602},
+		{"wake.trace", "limit", 201, "limit", -32602},
+		{"wake.trace", "cursor", "%", "cursor", -32602},
 	} {
 		t.Run(fmt.Sprintf("%s %s %.20v", c.method, c.param, c.value), func(t *testing.T) {
 			p := obj{}

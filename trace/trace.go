@@ -5,8 +5,9 @@ package trace
 import (
 	"cmp"
 	"slices"
-	"sync"
+	"strings"
 	"time"
+	"unicode"
 )
 
 // Head says which call a timeline is about.
@@ -23,9 +24,11 @@ type Head struct {
 // ring?".
 type Timeline struct {
 	Head
-	Outcome string // what wake.start answered
-	Reason  string // why the call ended; empty while it is open
-	Events  []Event
+	// Instance is the one whose part this is; empty once parts are merged.
+	Instance string
+	Outcome  string // what wake.start answered
+	Reason   string // why the call ended; empty while it is open
+	Events   []Event
 	// Omitted counts events that were left out because there were too many.
 	Omitted int
 }
@@ -37,6 +40,19 @@ type Event struct {
 	Name   EventName
 	Device string
 	Detail string
+
+	// Of a push: the service and the app, and what it was for if not for the call
+	// itself.
+	Provider string
+	App      string
+	Kind     string // "cancel" or "custom"
+	// Of a push that ended: the service's identifier, how often it was tried, and
+	// when the last try began.
+	ID     string
+	Tries  int
+	SentAt time.Time
+	// Code is the final SIP status of a call that ended, 0 if unknown.
+	Code int
 }
 
 // EventName says what happened.
@@ -47,7 +63,9 @@ const (
 	Held       EventName = "held"        // wake.start came; detail is the node
 	Cached     EventName = "cached"      // the store is away: the devices are those known here
 	Awake      EventName = "awake"       // the device registered a moment ago; detail is its flow
-	Limited    EventName = "limited"     // one call too many: no push; detail is the limit
+	Limited    EventName = "limited"     // one call too many: no push; detail is the limit and its calls a minute
+	StoreAway  EventName = "store away"  // the call could not be stored, and its user is not known here
+	Forked     EventName = "forked"      // another branch of the call pushes the device
 	Withheld   EventName = "withheld"    // the device is being rung: its push waits; detail says how long
 	Answering  EventName = "answering"   // the device that is being rung answered: it is awake, no push
 	Pushing    EventName = "pushing"     // a push is queued; detail is the provider
@@ -55,12 +73,32 @@ const (
 	Failed     EventName = "failed"      // the push ended otherwise; detail has the reason
 	Registered EventName = "registered"  // the device is back; detail is its flow
 	Signalled  EventName = "signalled"   // the node answered; detail has its answer
-	Lost       EventName = "unsignalled" // the node could not be told
+	Lost       EventName = "unsignalled" // the node could not be told; detail has the node and why
 	GaveUp     EventName = "gave up"     // the node was told to stop holding
 	HoldOver   EventName = "hold over"   // the hold time is over: nobody is pushed or signalled any more
 	Adopted    EventName = "adopted"     // this instance goes on with a wake that another one, or nobody, had
 	Ended      EventName = "ended"       // wake.end came; detail has the reason
 )
+
+func unprintable(r rune) bool { return !unicode.IsPrint(r) }
+
+// clip bounds what others decide the length of, and leaves out what could confuse a
+// terminal.
+func (e *Event) clip() {
+	for _, s := range []*string{&e.Device, &e.Detail, &e.App, &e.ID} {
+		if len(*s) > maxText {
+			*s = (*s)[:maxText]
+		}
+		if strings.ContainsFunc(*s, unprintable) {
+			*s = strings.Map(func(r rune) rune {
+				if unprintable(r) {
+					return ' '
+				}
+				return r
+			}, *s)
+		}
+	}
+}
 
 // Bounds of one timeline. A phone that registers without end uses up its own share
 // only, and the end of the call is always told.
@@ -68,54 +106,8 @@ const (
 	maxPerDevice = 12
 	maxDevices   = 40
 	maxOfCall    = 32
+	maxText      = 300 // bytes of a detail and the like
 )
-
-// Log remembers the last calls of this process, in memory. Safe for concurrent
-// use.
-type Log struct {
-	mu     sync.Mutex
-	byID   map[string]*Timeline
-	ring   []string // the IDs in byID; decides who is forgotten
-	oldest int
-}
-
-// NewLog returns a Log that remembers size calls.
-func NewLog(size int) *Log {
-	return &Log{byID: make(map[string]*Timeline), ring: make([]string, 0, size)}
-}
-
-// Begin begins the call's timeline, unless it has begun.
-func (l *Log) Begin(h Head) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.byID[h.ID] != nil {
-		return
-	}
-	if len(l.ring) < cap(l.ring) {
-		l.ring = append(l.ring, h.ID)
-	} else {
-		delete(l.byID, l.ring[l.oldest])
-		l.ring[l.oldest] = h.ID
-		l.oldest = (l.oldest + 1) % len(l.ring)
-	}
-	l.byID[h.ID] = &Timeline{Head: h}
-}
-
-// Add appends an event to the timeline of the call with that ID, if it is
-// remembered.
-func (l *Log) Add(id string, e Event) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	t := l.byID[id]
-	if t == nil {
-		return
-	}
-	if !t.room(e) {
-		t.Omitted++
-		return
-	}
-	t.Events = append(t.Events, e)
-}
 
 // room reports whether the event fits.
 func (t *Timeline) room(e Event) bool {
@@ -138,44 +130,10 @@ func (t *Timeline) room(e Event) bool {
 // name.
 func (n EventName) ofDevice() bool {
 	switch n {
-	case Awake, Withheld, Answering, Pushing, Accepted, Failed, Registered, Signalled, Lost:
+	case Awake, Withheld, Forked, Answering, Pushing, Accepted, Failed, Registered, Signalled, Lost:
 		return true
 	}
 	return false
-}
-
-// SetOutcome notes what wake.start answered.
-func (l *Log) SetOutcome(id, outcome string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if t := l.byID[id]; t != nil {
-		t.Outcome = outcome
-	}
-}
-
-// SetReason notes why the call ended.
-func (l *Log) SetReason(id, reason string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if t := l.byID[id]; t != nil {
-		t.Reason = reason
-	}
-}
-
-// Find returns copies of the timelines of an AOR or of a Call-ID, oldest first.
-func (l *Log) Find(aor, callID string) []Timeline {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	found := []Timeline{}
-	for i := range l.ring {
-		t := l.byID[l.ring[(l.oldest+i)%len(l.ring)]]
-		if aor != "" && t.AOR == aor || callID != "" && t.CallID == callID {
-			c := *t
-			c.Events = slices.Clone(t.Events)
-			found = append(found, c)
-		}
-	}
-	return found
 }
 
 // Merge puts together what several instances saw of the same calls, oldest first.
@@ -186,6 +144,7 @@ func Merge(parts []Timeline) []Timeline {
 		i, known := at[p.ID]
 		if !known {
 			at[p.ID] = len(all)
+			p.Events = slices.Clone(p.Events)
 			all = append(all, p)
 			continue
 		}
@@ -194,9 +153,10 @@ func Merge(parts []Timeline) []Timeline {
 		all[i].Reason = cmp.Or(all[i].Reason, p.Reason)
 		all[i].Omitted += p.Omitted
 	}
-	for _, t := range all {
+	for i, t := range all {
+		all[i].Instance = ""
 		slices.SortStableFunc(t.Events, func(a, b Event) int { return a.At.Compare(b.At) })
 	}
-	slices.SortStableFunc(all, func(a, b Timeline) int { return a.StartedAt.Compare(b.StartedAt) })
+	slices.SortStableFunc(all, func(a, b Timeline) int { return a.Cursor().compare(b.Cursor()) })
 	return all
 }

@@ -190,6 +190,20 @@ func (cl *call) event(name trace.EventName, device, detail string) {
 	cl.traces.Add(cl.wake.ID, trace.Event{At: time.Now(), Name: name, Device: device, Detail: detail})
 }
 
+// pushEvent adds a step of the device's push. of is what the push is for, empty for
+// the call itself; o is its outcome, of a push that has one.
+func (cl *call) pushEvent(name trace.EventName, b *Binding, of push.Kind, o push.Outcome) {
+	e := trace.Event{At: time.Now(), Name: name, Device: b.Device, Detail: string(b.Address.Provider),
+		Provider: string(b.Address.Provider), App: b.Address.App, Kind: string(of), ID: o.ID, Tries: o.Tries, SentAt: o.SentAt}
+	switch {
+	case name == trace.Failed:
+		e.Detail = failure(o)
+	case of != "":
+		e.Detail = string(of)
+	}
+	cl.traces.Add(cl.wake.ID, e)
+}
+
 // release stops the timer of a push that waits, and returns what sends it; nil if
 // none waits.
 func (d *device) release() func() {

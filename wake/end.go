@@ -73,7 +73,7 @@ func (s *Service) End(ctx context.Context, p EndParams) (bool, error) {
 	}
 	s.metrics.ends.WithLabelValues(string(p.Reason)).Inc()
 	s.traces.Begin(w.head()) // of another instance's wake this is its own part
-	s.event(w, trace.Ended, "", string(p.Reason))
+	s.traces.Add(w.ID, trace.Event{At: time.Now(), Name: trace.Ended, Detail: string(p.Reason), Code: p.Code})
 	s.traces.SetReason(w.ID, string(p.Reason))
 	s.log.Info("wake ended", "aor", aor, "call_id", w.CallID, "node", p.Node, "kind", w.Kind,
 		"reason", p.Reason, "code", p.Code, "seconds", time.Since(w.StartedAt).Seconds())
@@ -153,12 +153,12 @@ func (s *Service) tell(cl *call, b Binding, k push.Kind, v push.Values, ttl time
 	if reason != "" {
 		return
 	}
-	cl.event(trace.Pushing, b.Device, string(k))
+	cl.pushEvent(trace.Pushing, &b, k, push.Outcome{})
 	s.send(s.ctx, &p, req, func(o push.Outcome) {
 		if o.Reason == push.Accepted {
-			cl.event(trace.Accepted, b.Device, string(k))
+			cl.pushEvent(trace.Accepted, &b, k, o)
 		} else {
-			cl.event(trace.Failed, b.Device, failure(o))
+			cl.pushEvent(trace.Failed, &b, k, o)
 		}
 	})
 }

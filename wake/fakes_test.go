@@ -76,7 +76,7 @@ func (r *rig) fatal(format string, args ...any) {
 // story is every timeline, for messages.
 func (r *rig) story() string {
 	var b strings.Builder
-	for _, t := range r.traces.Find(bob, "") {
+	for _, t := range r.timelines(trace.Query{AOR: bob, Limit: 100}) {
 		fmt.Fprintf(&b, "%s %s %s\n", t.CallID, t.Outcome, t.Reason)
 		for _, e := range t.Events {
 			fmt.Fprintf(&b, "  %6d ms %-12s %s %s\n", e.At.Sub(t.StartedAt).Milliseconds(), e.Name, e.Device, e.Detail)
@@ -230,7 +230,7 @@ func (r *rig) wantBindings(devices ...string) {
 // events returns the events of a call's timeline.
 func (r *rig) events(call string) []string {
 	var names []string
-	for _, t := range r.traces.Find("", "call-"+call) {
+	for _, t := range r.timelines(trace.Query{CallID: "call-" + call, Limit: 100}) {
 		for _, e := range t.Events {
 			names = append(names, string(e.Name))
 		}
@@ -530,4 +530,9 @@ func (n *node) latest() (wake.Registration, bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.last, n.forced
+}
+
+func (r *rig) timelines(q trace.Query) []trace.Timeline {
+	found, _ := r.traces.Find(q)
+	return found
 }

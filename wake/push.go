@@ -56,7 +56,6 @@ func (s *Service) pushForCall(cl *call, b Binding) attempt {
 		s.follow(cl, cl.setUnreachable(b.Device))
 		return pushShed
 	}
-	cl.event(trace.Pushing, b.Device, string(b.Address.Provider))
 	p := DevicePush{Binding: b, Kind: cl.wake.Kind, Values: cl.values, Deadline: cl.wake.Deadline}
 	req, reason := s.request(&p)
 	if reason != "" {
@@ -66,6 +65,7 @@ func (s *Service) pushForCall(cl *call, b Binding) attempt {
 		}
 		return pushRefused
 	}
+	cl.pushEvent(trace.Pushing, &b, "", push.Outcome{})
 	s.send(cl.ctx, &p, req, func(o push.Outcome) { s.pushed(cl, &b, o) })
 	switch cl.refusal(b.Device) {
 	case "":
@@ -79,7 +79,7 @@ func (s *Service) pushForCall(cl *call, b Binding) attempt {
 // pushed takes the outcome of one device's push for a call.
 func (s *Service) pushed(cl *call, b *Binding, o push.Outcome) {
 	if o.Reason == push.Accepted {
-		cl.event(trace.Accepted, b.Device, string(b.Address.Provider))
+		cl.pushEvent(trace.Accepted, b, "", o)
 		if ended := cl.accept(b.Device); ended {
 			s.tellOver(cl, b.Device) // the call ended while the push was under way
 		}
@@ -88,7 +88,7 @@ func (s *Service) pushed(cl *call, b *Binding, o push.Outcome) {
 		}
 		return
 	}
-	cl.event(trace.Failed, b.Device, failure(o))
+	cl.pushEvent(trace.Failed, b, "", o)
 	if o.Reason == push.ShutDown && s.others != nil {
 		return // the instance that adopts the wake pushes
 	}

@@ -2,6 +2,8 @@ package wake
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/sipwake/sipwake/trace"
@@ -90,11 +92,11 @@ func (s *Service) deliverGiveUp(ctx context.Context, node Node, sig *signal) (do
 // unsignalled notes that a node could not be told.
 func (s *Service) unsignalled(sig *signal, err error) {
 	w := sig.wake
+	s.event(w, trace.Lost, sig.registration.Device, w.Node+": "+strings.TrimPrefix(err.Error(), fmt.Sprintf("cannot signal node %q: ", w.Node)))
 	if sig.giveUp {
 		s.log.Warn("cannot tell node to stop holding", "node", w.Node, "aor", w.AOR, "call_id", w.CallID, "err", err)
 		return
 	}
-	s.event(w, trace.Lost, sig.registration.Device, w.Node)
 	s.log.Error("cannot signal node", "node", w.Node, "aor", w.AOR, "call_id", w.CallID, "err", err)
 }
 

@@ -3,6 +3,7 @@ package wake
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -78,6 +79,8 @@ func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error)
 	s.latency.observe(began)
 	if err != nil {
 		s.close(w.key())
+		s.traces.Begin(w.head())
+		s.event(w, trace.StoreAway, "", "")
 		if errors.Is(err, ErrUnavailable) && s.others != nil {
 			s.others.Recheck(w)
 		}
@@ -200,6 +203,7 @@ func (s *Service) pushDevices(cl *call, live []string, st Started) (n tally) {
 			n.asleep++
 		}
 		if st.Forked {
+			cl.event(trace.Forked, b.Device, "")
 			continue
 		}
 		if !cl.add(b.Device, *b) {
@@ -235,7 +239,7 @@ func (s *Service) mayPush(cl *call) bool {
 // limited notes that a call leads to no push because it exceeds a limit.
 func (s *Service) limited(w Wake, over limit.CallLimit) {
 	s.metrics.limited.WithLabelValues(string(over)).Inc()
-	s.event(w, trace.Limited, "", string(over))
+	s.event(w, trace.Limited, "", fmt.Sprintf("%s %d", over, s.settings.Load().Limits.Of(over)))
 }
 
 // pushOrDelay queues the push of a device now or, if the device looks awake or

@@ -2,69 +2,225 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"os"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/sipwake/sipwake/trace"
 )
 
 type traceCmd struct {
-	Config string `short:"c" default:"${config}" help:"Configuration file of the running sipwake (${default})." type:"path"`
-	AOR    string `xor:"what" required:"" help:"User whose calls to show: user@domain."`
-	CallID string `xor:"what" required:"" name:"call-id" help:"Call-ID of the call to show."`
+	Config  string `short:"c" default:"${config}" help:"Configuration file of the running sipwake (${default})." type:"path"`
+	AOR     string `help:"User whose calls to show: user@domain, or a part of the name."`
+	CallID  string `name:"call-id" help:"Call-ID of the call to show."`
+	Device  string `help:"Only calls to this device, as bindings list prints it."`
+	App     string `help:"Only calls that were pushed to this app."`
+	Since   string `help:"Only calls since then: 2h for two hours ago, or a time such as 2026-11-22T01:30:00Z."`
+	Until   string `help:"Only calls before then, as with --since."`
+	Outcome string `help:"Only calls with this outcome (pushing, awake, none, duplicate, shed) or end (answered, cancelled, timeout, busy, declined, failed)."`
+	Last    int    `default:"20" help:"How many of the newest calls to show (${default})."`
+	JSON    bool   `name:"json" help:"Print one JSON object a line, as wake.trace returns them."`
+	Follow  bool   `short:"f" help:"Go on showing calls as they end, until interrupted."`
 }
 
-// Run prints one block a call: when it was held, and what happened to each
-// device, in milliseconds since then.
+// tracedCall is a call of wake.trace.
+type tracedCall struct {
+	ID        string
+	AOR       string
+	Node      string
+	CallID    string `json:"call_id"`
+	Kind      string
+	StartedMS int64 `json:"started_ms"`
+	Outcome   string
+	Reason    string
+	Verdict   string
+	Omitted   int
+	Events    []tracedEvent
+
+	raw json.RawMessage
+}
+
+type tracedEvent struct {
+	AtMS     int64 `json:"at_ms"`
+	Event    trace.EventName
+	Device   string
+	Detail   string
+	Provider string
+	Kind     string
+	ID       string
+	Tries    int
+	SentMS   int64 `json:"sent_ms"`
+	Code     int
+
+	queuedMS int64
+}
+
+// tracedPage is an answer of wake.trace.
+type tracedPage struct {
+	Wakes      []json.RawMessage
+	Cursor     string
+	Incomplete bool
+	Like       []string
+}
+
+var ends = []string{"answered", "cancelled", "timeout", "busy", "declined", "failed"}
+
+// Run prints calls, the oldest first, so that the last one is where the eyes are.
+// That nothing was found is an error.
 func (c *traceCmd) Run() error {
 	cl, err := newClient(c.Config)
 	if err != nil {
 		return err
 	}
-	var res struct {
-		Wakes []struct {
-			AOR       string
-			Node      string
-			CallID    string `json:"call_id"`
-			Kind      string
-			StartedMS int64 `json:"started_ms"`
-			Outcome   string
-			Reason    string
-			Events    []struct {
-				AtMS   int64 `json:"at_ms"`
-				Event  string
-				Device string
-				Detail string
-			}
-		}
-	}
-	params := map[string]string{"aor": c.AOR}
-	if c.CallID != "" {
-		params = map[string]string{"call_id": c.CallID}
-	}
-	if err := cl.call(context.Background(), "wake.trace", params, &res); err != nil {
+	params, err := c.params(time.Now())
+	if err != nil {
 		return err
 	}
-	if len(res.Wakes) == 0 {
-		fmt.Println("no call remembered")
+	print := c.printer(os.Stdout)
+	calls, page, err := c.newest(cl, params)
+	if err != nil {
+		return err
 	}
-	for _, w := range res.Wakes {
-		fmt.Printf("%s  %s for %s at node %s: %s  (Call-ID %s)\n", time.UnixMilli(w.StartedMS).Format(time.RFC3339),
-			w.Kind, w.AOR, w.Node, standing(w.Outcome, w.Reason), w.CallID)
-		for _, e := range w.Events {
-			fmt.Println(strings.TrimRight(fmt.Sprintf("%8d ms  %-12s %s %s", e.AtMS-w.StartedMS, e.Event, e.Device, e.Detail), " "))
-		}
+	if page.Incomplete {
+		fmt.Fprintln(os.Stderr, "sipwake: the store does not answer: these are the calls that one sipwake remembers")
+	}
+	if len(calls) == 0 && !c.Follow {
+		return c.nothing(page.Like)
+	}
+	for i := range calls {
+		print(&calls[i])
+	}
+	if c.Follow {
+		return c.follow(cl, params, calls, print)
 	}
 	return nil
 }
 
-// standing says how the wake began and how it ended. One for nobody, or one that
-// was shed, is never open.
-func standing(outcome, reason string) string {
-	switch {
-	case reason != "":
-		return outcome + ", " + reason
-	case outcome == "none" || outcome == "shed":
-		return outcome
+func (c *traceCmd) params(now time.Time) (map[string]any, error) {
+	if c.Last < 1 {
+		return nil, errors.New("--last must be 1 or more")
 	}
-	return outcome + ", open"
+	p := map[string]any{"call_id": c.CallID, "device": c.Device, "app": c.App}
+	switch {
+	case strings.Contains(c.AOR, "@") && !strings.HasPrefix(c.AOR, "@"):
+		p["aor"] = c.AOR
+	case c.AOR != "":
+		p["user"] = c.AOR
+	}
+	if slices.Contains(ends, c.Outcome) {
+		p["reason"] = c.Outcome
+	} else {
+		p["outcome"] = c.Outcome
+	}
+	for name, text := range map[string]string{"since": c.Since, "until": c.Until} {
+		if text == "" {
+			continue
+		}
+		at, err := pointInTime(text, now)
+		if err != nil {
+			return nil, fmt.Errorf("--%s: %w", name, err)
+		}
+		p[name+"_ms"] = at.UnixMilli()
+	}
+	return p, nil
+}
+
+// pointInTime reads "2h" as two hours ago, or a time.
+func pointInTime(text string, now time.Time) (time.Time, error) {
+	if d, err := time.ParseDuration(text); err == nil {
+		return now.Add(-d.Abs()), nil
+	}
+	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05", "2006-01-02 15:04:05", "2006-01-02 15:04", "2006-01-02"} {
+		if t, err := time.ParseInLocation(layout, text, time.Local); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("%q is neither a time such as 2026-11-22T01:30:00Z nor how long ago, such as 2h", text)
+}
+
+const tracesAsked = 100 // calls of one request
+
+// newest returns the newest calls, the oldest of them first, and the last answer.
+func (c *traceCmd) newest(cl *client, params map[string]any) (calls []tracedCall, page tracedPage, err error) {
+	delete(params, "cursor")
+	for first := true; first || page.Cursor != "" && len(calls) < c.Last; first = false {
+		params["limit"] = min(tracesAsked, c.Last-len(calls))
+		if page.Cursor != "" {
+			params["cursor"] = page.Cursor
+		}
+		like := page.Like
+		page = tracedPage{Like: like}
+		if err := cl.call(context.Background(), "wake.trace", params, &page); err != nil {
+			return nil, page, err
+		}
+		for _, raw := range page.Wakes {
+			one := tracedCall{raw: raw}
+			if err := json.Unmarshal(raw, &one); err != nil {
+				return nil, page, fmt.Errorf("cannot read the answer: %w", err)
+			}
+			calls = append(calls, one)
+		}
+	}
+	slices.Reverse(calls)
+	return calls, page, nil
+}
+
+func (c *traceCmd) nothing(like []string) error {
+	said := "no call was found"
+	if len(like) > 0 {
+		said += "; did you mean " + strings.Join(like, " or ") + "?"
+	}
+	return errors.New(said)
+}
+
+// followEvery is how often --follow asks.
+const followEvery = time.Second
+
+// follow prints calls when they are over, or when nothing more is going to happen.
+func (c *traceCmd) follow(cl *client, params map[string]any, shown []tracedCall, print func(*tracedCall)) error {
+	if _, asked := params["since_ms"]; !asked {
+		params["since_ms"] = time.Now().Add(-followBack).UnixMilli()
+	}
+	c.Last = followMost
+	printed := map[string]bool{}
+	// What was over before is not news, unless it was shown as open.
+	known, _, err := c.newest(cl, params)
+	if err != nil {
+		return err
+	}
+	for i := range known {
+		open := func(s tracedCall) bool { return s.ID == known[i].ID && !s.settled() }
+		printed[known[i].ID] = known[i].settled() && !slices.ContainsFunc(shown, open)
+	}
+	for {
+		time.Sleep(followEvery)
+		calls, _, err := c.newest(cl, params)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "sipwake:", err) // it may be restarting
+			continue
+		}
+		old := printed
+		printed = make(map[string]bool)
+		for i := range calls {
+			id := calls[i].ID
+			if printed[id] = old[id] || calls[i].settled(); printed[id] && !old[id] {
+				print(&calls[i])
+			}
+		}
+	}
+}
+
+// followBack is how long before the start of --follow a call may have begun.
+const followBack = time.Hour
+
+// followMost is how many calls --follow looks at each time.
+const followMost = 1000
+
+// settled reports whether the call is over, or never was held.
+func (t *tracedCall) settled() bool {
+	return t.Reason != "" || t.Outcome == "none" || t.Outcome == "shed"
 }

@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -133,24 +134,56 @@ func TestTrace(t *testing.T) {
 		}
 	}
 	const (
-		ms     = ` +\d+ ms  `
+		span   = `[0-9.]+ m?s`
+		at     = ` *` + span + `  `
 		device = `[0-9a-f]{20} `
-		head   = `\d{4}-\d\d-\d\dT[0-9:]{8}\S*  call for (bob|nobody)@example.com at node sip1: `
+		pushed = at + `held           sip1\n` + at + `pushing        ` + device + `apns\n` + at + `accepted       ` + device +
+			`apns within ` + span + `(, queued for ` + span + `)?, its id [-0-9a-f]+\n`
+		head = `\d{4}-\d\d-\d\dT[0-9:]{8}\S*  call for (bob|nobody)@example.com at node sip1: `
 	)
-	match(until("accepted"), head+`pushing, open  \(Call-ID c1\)\n`+
-		ms+`held          sip1\n`+ms+`pushing      `+device+`apns\n`+ms+`accepted     `+device+`apns\n`)
+	match(until("accepted"), head+`pushing, open  \(Call-ID c1\)\n  Apple took the push after `+span+`, the phone has not registered yet\n`+pushed)
 	register["expires"], register["cseq"] = 600, 3
 	s.call("binding.register", register, nil)
-	until("signalled")
+	until("proxy told")
 	s.call("wake.end", obj{"node": "sip1", "aor": "bob@example.com", "call_id": "c1", "call": "1-1", "reason": "answered", "code": 200}, nil)
-	match(trace("--call-id", "c1"), head+`pushing, answered  \(Call-ID c1\)\n`+
-		ms+`held          sip1\n`+ms+`pushing      `+device+`apns\n`+ms+`accepted     `+device+`apns\n`+
-		ms+`registered   `+device+`udp:192.0.2.7:5070\n`+ms+`signalled    `+device+`added\n`+ms+`ended         answered\n`)
+	ended := head + `pushing, answered  \(Call-ID c1\)\n  rang after ` + span + `, answered after ` + span + `\n` + pushed +
+		at + `registered     ` + device + `udp:192.0.2.7:5070\n` + at + `proxy told     ` + device + `rings the phone\n` + at + `ended          answered \(SIP 200\)\n`
+	for _, args := range [][]string{{"--call-id", "c1"}, {"--aor", "BOB"}, {"--outcome", "answered"}, {"--outcome", "pushing", "--since", "1h"},
+		{"--app", "com.example.phone", "--until", "2999-01-01"}, {"--last", "1"}} {
+		match(trace(args...), ended)
+	}
 
 	start["aor"], start["call_id"], start["call"] = "nobody@example.com", "c2", "2-2"
 	s.call("wake.start", start, nil)
-	match(trace("--aor", "nobody@example.com"), head+`none  \(Call-ID c2\)\n`+ms+`held          sip1\n`)
-	match(trace("--aor", "eve@example.com"), "no call remembered\n")
+	nobody := head + `none  \(Call-ID c2\)\n  nobody to wake: no binding\n` + at + `held           sip1\n`
+	match(trace("--aor", "nobody@example.com"), nobody)
+	match(trace(), ended+nobody) // all, the newest last
+	for _, line := range strings.Split(strings.TrimSpace(trace("--json")), "\n") {
+		var one struct{ Verdict string }
+		if err := json.Unmarshal([]byte(line), &one); err != nil || one.Verdict == "" {
+			t.Errorf("%v: %s", err, line)
+		}
+	}
+	nothing := func(want string, args ...string) {
+		t.Helper()
+		stdout, stderr, status := sipwake(t, dir, append([]string{"trace", "--config", "client.yml"}, args...)...)
+		if stderr != "sipwake: "+want+"\n" || stdout != "" || status != 1 {
+			t.Errorf("status %d, want %s, got\n%s%s", status, want, stdout, stderr)
+		}
+	}
+	nothing("no call was found", "--aor", "eve@example.com")
+	nothing("no call was found; did you mean bob@example.com?", "--aor", "bobby@example.com")
+	nothing("no call was found; did you mean bob@example.com?", "--aor", "bobb")
+	nothing("no call was found", "--outcome", "busy")
+	nothing("no call was found", "--aor", "bob", "--until", "1h")
+	nothing(`--since: "yesterday" is neither a time such as 2026-11-22T01:30:00Z nor how long ago, such as 2h`, "--since", "yesterday")
+
+	// They are there after a restart, too.
+	s.signal(syscall.SIGTERM)
+	s.status()
+	s = serve(t, dir)
+	s.at("client.yml")
+	match(trace(), ended+nobody)
 }
 
 // A client that does not find its server says where it looked, and where that
@@ -194,7 +227,7 @@ func TestTraceWithTLS(t *testing.T) {
 			tls := "rpc:\n  listen: " + s.rpc + "\n  cert_file: cert.pem\n  key_file: key.pem\n"
 			write(t, dir, "client.yml", []byte(tls+"  token_files: [rpc.token]\n"))
 			stdout, stderr, status := sipwake(t, dir, "trace", "--config", "client.yml", "--aor", "bob@example.com")
-			if stdout != "no call remembered\n" || status != 0 {
+			if stderr != "sipwake: no call was found\n" || status != 1 {
 				t.Errorf("status %d: %s%s", status, stdout, stderr)
 			}
 			write(t, dir, "client.yml", []byte(tls))
@@ -214,7 +247,7 @@ func TestTraceWithClientCertificate(t *testing.T) {
 	tls := "rpc:\n  listen: " + s.rpc + "\n  cert_file: cert.pem\n  key_file: key.pem\n"
 	write(t, dir, "client.yml", []byte(tls+"  client_ca_file: cert.pem\n"))
 	stdout, stderr, status := sipwake(t, dir, "trace", "--config", "client.yml", "--aor", "bob@example.com")
-	if stdout != "no call remembered\n" || status != 0 {
+	if stderr != "sipwake: no call was found\n" || status != 1 {
 		t.Errorf("status %d: %s%s", status, stdout, stderr)
 	}
 	write(t, dir, "client.yml", []byte(tls))

@@ -48,23 +48,31 @@ var (
 	errIsDir   = errors.New("it is a directory, a file is expected")
 )
 
-// open opens or makes the file. A damaged one can make bbolt panic, or fault
-// where a part of it is missing: both are errors here.
+// open opens or makes the file.
 func open(path string) (db *bbolt.DB, err error) {
+	// Room to grow: a new mapping waits for every reader.
+	if db, err = openFile(path, 1<<28, prepare); err != nil {
+		return nil, fmt.Errorf("cannot open store %q: %w", path, err)
+	}
+	return db, nil
+}
+
+// openFile opens or makes a file and has prepare make its buckets. A damaged one can
+// make bbolt panic, or fault where a part of it is missing: both are errors here.
+func openFile(path string, room int, prepare func(*bbolt.DB) error) (db *bbolt.DB, err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if p := recover(); p != nil {
-			db, err = nil, fmt.Errorf("cannot open store %q: %w", path, errDamaged)
+			db, err = nil, errDamaged
 		}
 	}()
 	if fi, err := os.Stat(path); err == nil && fi.IsDir() {
-		return nil, fmt.Errorf("cannot open store %q: %w", path, errIsDir)
+		return nil, errIsDir
 	}
 	db, err = bbolt.Open(path, 0o600, &bbolt.Options{
-		Timeout:      300 * time.Millisecond,
-		FreelistType: bbolt.FreelistMapType,
-		// Room to grow: a new mapping waits for every reader.
-		InitialMmapSize: 1 << 28,
+		Timeout:         300 * time.Millisecond,
+		FreelistType:    bbolt.FreelistMapType,
+		InitialMmapSize: room,
 	})
 	switch {
 	case errors.Is(err, bolterrors.ErrTimeout):
@@ -77,7 +85,7 @@ func open(path string) (db *bbolt.DB, err error) {
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("cannot open store %q: %w", path, err)
+		return nil, err
 	}
 	return db, nil
 }

@@ -107,6 +107,7 @@ func TestLeastRights(t *testing.T) {
 		TLS: redis.TLSConfig{Enabled: true, CAFile: ca, CertFile: cert, KeyFile: key}}
 
 	contract(t, config)
+	traceContract(t, config)
 	config.Prefix = "test-peers:"
 	t.Run("Peers", func(t *testing.T) { storetest.RunPeers(t, open(t, config), open(t, config)) })
 	config.Prefix = "test:"

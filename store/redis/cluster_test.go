@@ -76,6 +76,7 @@ func newCluster(t *testing.T, masters, replicas int) *cluster {
 func TestContractCluster(t *testing.T) {
 	c := newCluster(t, 2, 0)
 	contract(t, redis.Config{Addresses: c.addresses})
+	traceContract(t, redis.Config{Addresses: c.addresses})
 	t.Run("Peers", func(t *testing.T) {
 		c := redis.Config{Addresses: c.addresses, Prefix: "peers:"}
 		storetest.RunPeers(t, open(t, c), open(t, c))

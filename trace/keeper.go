@@ -1,0 +1,258 @@
+package trace
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Keeper writes the timelines of a Log to a Store, which all instances share, and
+// finds what both have. Whoever adds to the Log never waits for it.
+type Keeper struct {
+	timelines *Log
+	store     Store // nil: there are those of the Log only
+	instance  string
+	log       *slog.Logger
+
+	kept, queued     prometheus.Gauge
+	written, dropped prometheus.Counter
+}
+
+// NewKeeper returns a Keeper. Without a store it only finds what the Log has.
+// instance names this process among those that share the store.
+func NewKeeper(l *Log, s Store, instance string, log *slog.Logger, reg prometheus.Registerer) *Keeper {
+	k := &Keeper{timelines: l, store: s, instance: instance, log: log,
+		kept: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "sipwake_traces_kept", Help: "Calls whose timelines are in the store."}),
+		queued: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "sipwake_traces_queue", Help: "Timelines that wait to be written."}),
+		written: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "sipwake_traces_written_total", Help: "Timelines that were written, each time anew when one had changed."}),
+		dropped: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "sipwake_traces_dropped_total", Help: "Timelines, or what was new in them, that were never written."}),
+	}
+	reg.MustRegister(k.kept, k.queued, k.written, k.dropped)
+	l.keep = s != nil // before anybody else has the Log
+	return k
+}
+
+const (
+	writeEvery = 100 * time.Millisecond
+	// writeBatch is how many timelines one Put writes: few, so that a store is never
+	// busy with them for long.
+	writeBatch = 64
+	// trimEvery is how often the store forgets what is too old when there is nothing
+	// to write.
+	trimEvery    = time.Minute
+	writeTimeout = 2 * time.Second
+	// afterFailure is how long a store that failed is left alone.
+	afterFailure = time.Second
+)
+
+// Run writes until ctx ends, and then what has not been written.
+func (k *Keeper) Run(ctx context.Context) {
+	if k.store == nil {
+		return
+	}
+	tick := time.NewTicker(writeEvery)
+	defer tick.Stop()
+	w := writer{Keeper: k}
+	for {
+		select {
+		case <-tick.C:
+			w.write(ctx, false)
+		case <-ctx.Done():
+			w.write(context.WithoutCancel(ctx), true)
+			return
+		}
+	}
+}
+
+// writer is what Run remembers from one time to the next.
+type writer struct {
+	*Keeper
+	trimmed time.Time // when the store was last written to
+	rest    time.Time // the store is left alone until then
+	failed  bool
+}
+
+func (w *writer) write(ctx context.Context, all bool) {
+	defer func() { w.dropped.Add(float64(w.timelines.takeDropped())) }()
+	if !all && time.Now().Before(w.rest) {
+		return
+	}
+	for {
+		due := w.timelines.take(time.Now(), writeBatch, all)
+		if len(due) == 0 && time.Since(w.trimmed) < trimEvery {
+			break
+		}
+		if err := w.put(ctx, due); err != nil {
+			w.timelines.putBack(due)
+			w.rest = time.Now().Add(afterFailure)
+			if !w.failed {
+				w.log.Warn("cannot write traces, trying again", "err", err)
+			}
+			w.failed = true
+			if all {
+				w.dropped.Add(float64(w.timelines.waits()))
+			}
+			break
+		}
+		w.failed = false
+		if len(due) < writeBatch {
+			break
+		}
+	}
+	w.queued.Set(float64(w.timelines.waits()))
+}
+
+func (w *writer) put(ctx context.Context, due []taken) error {
+	parts := make([]Timeline, len(due))
+	for i, t := range due {
+		parts[i] = t.Timeline
+		parts[i].Instance = w.instance
+	}
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	kept, err := w.store.Put(ctx, parts)
+	if err != nil {
+		return err
+	}
+	w.trimmed = time.Now()
+	w.kept.Set(float64(kept))
+	w.written.Add(float64(len(parts)))
+	return nil
+}
+
+// Found is what Find returns.
+type Found struct {
+	Timelines []Timeline // merged, the newest first
+	Next      Cursor     // where to go on, zero when there are no more
+	// Incomplete says that the store did not answer: these are the calls that this
+	// instance remembers.
+	Incomplete bool
+	// Users are those that a part of a name stood for.
+	Users []string
+	// Like are users whose names are similar, when nothing was found for one.
+	Like []string
+}
+
+const (
+	maxUsers = 16 // that a part of a name may stand for
+	maxLike  = 3
+)
+
+// Find returns what all instances know of the calls that are looked for: what the
+// others have not written yet, less than a second old, is missing. part stands for
+// every user that has it in the name, if q names none.
+func (k *Keeper) Find(ctx context.Context, q Query, part string) Found {
+	part = strings.ToLower(part)
+	if part == "" {
+		f := k.find(ctx, q)
+		if len(f.Timelines) == 0 && f.Next.IsZero() && q.AOR != "" && q.Before.IsZero() {
+			f.Like = k.like(ctx, q.AOR)
+		}
+		return f
+	}
+	users, err := k.users(ctx, part, maxUsers)
+	all := page{limit: q.Limit}
+	for _, aor := range users {
+		q.AOR = aor
+		f := k.find(ctx, q)
+		all.add(f.Timelines, f.Next)
+		all.incomplete = all.incomplete || f.Incomplete
+	}
+	f := all.found()
+	f.Users, f.Incomplete = users, f.Incomplete || err != nil
+	if len(users) == 0 {
+		f.Like = k.like(ctx, part)
+	}
+	return f
+}
+
+// find merges what the store has with the part of this instance, which may be newer.
+func (k *Keeper) find(ctx context.Context, q Query) Found {
+	all := page{limit: q.Limit}
+	mine, next := k.timelines.Find(q)
+	if k.store == nil {
+		all.add(mine, next)
+		return all.found()
+	}
+	parts, more, err := k.store.Find(ctx, q)
+	if err != nil {
+		all.add(mine, next)
+		all.incomplete = true
+		return all.found()
+	}
+	here := make(map[string]bool) // whether this instance remembers the call
+	for _, p := range parts {
+		if _, asked := here[p.ID]; asked {
+			continue
+		}
+		var now Timeline
+		if now, here[p.ID] = k.timelines.get(p.ID); here[p.ID] {
+			mine = append(slices.DeleteFunc(mine, func(t Timeline) bool { return t.ID == p.ID }), now)
+		}
+	}
+	parts = slices.DeleteFunc(parts, func(p Timeline) bool { return p.Instance == k.instance && here[p.ID] })
+	all.add(Merge(append(parts, mine...)), more)
+	all.add(nil, next)
+	return all.found()
+}
+
+// page puts lists together of which each is complete down to some place.
+type page struct {
+	limit      int
+	list       []Timeline
+	down       Cursor // the list is complete down to here
+	incomplete bool
+}
+
+func (p *page) add(list []Timeline, next Cursor) {
+	p.list = append(p.list, list...)
+	if !next.IsZero() && (p.down.IsZero() || next.compare(p.down) > 0) {
+		p.down = next
+	}
+}
+
+func (p *page) found() Found {
+	slices.SortStableFunc(p.list, func(a, b Timeline) int { return b.Cursor().compare(a.Cursor()) })
+	list := slices.DeleteFunc(p.list, func(t Timeline) bool { return !p.down.IsZero() && t.Cursor().compare(p.down) < 0 })
+	next := p.down
+	if len(list) > p.limit {
+		list = list[:p.limit]
+		next = list[p.limit-1].Cursor()
+	}
+	return Found{Timelines: list, Next: next, Incomplete: p.incomplete}
+}
+
+// users returns the AORs that have the part, sorted.
+func (k *Keeper) users(ctx context.Context, part string, most int) (found []string, err error) {
+	found = k.timelines.users(part, most)
+	if k.store != nil {
+		var more []string
+		more, err = k.store.Users(ctx, part, most)
+		found = append(found, more...)
+	}
+	slices.Sort(found)
+	found = slices.Compact(found)
+	return found[:min(len(found), most)], err
+}
+
+// like returns users whose names are similar: they have the user part, or most of
+// it from the start or from the end.
+func (k *Keeper) like(ctx context.Context, name string) []string {
+	user, _, _ := strings.Cut(name, "@")
+	for cut := 0; cut <= 2 && len(user)-cut >= 2; cut++ {
+		for _, part := range []string{user[:len(user)-cut], user[cut:]} {
+			if found, _ := k.users(ctx, part, maxLike); len(found) > 0 {
+				return found
+			}
+		}
+	}
+	return nil
+}

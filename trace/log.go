@@ -1,0 +1,246 @@
+package trace
+
+import (
+	"slices"
+	"sync"
+	"time"
+)
+
+// Log remembers the last calls of this process, in memory, and knows which of them
+// are to be written to a Store. Nothing in it waits. Safe for concurrent use.
+type Log struct {
+	mu     sync.Mutex
+	byID   map[string]*entry
+	ring   []*entry // those in byID; decides who is forgotten
+	oldest int
+
+	keep    bool     // somebody takes what changes
+	changed []*entry // to be written, in the order of their first change
+	waiting int      // those of changed that are not in the ring any more
+	dropped int      // that were never written
+}
+
+// entry is a timeline and what is to be written of it.
+type entry struct {
+	Timeline
+	since, last time.Time // its first and its last change that are not written
+	queued      bool      // it is in changed
+	forgotten   bool      // it is not in the ring any more
+}
+
+// NewLog returns a Log that remembers size calls.
+func NewLog(size int) *Log {
+	return &Log{byID: make(map[string]*entry), ring: make([]*entry, 0, size)}
+}
+
+// Begin begins the call's timeline, unless it has begun.
+func (l *Log) Begin(h Head) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.byID[h.ID] != nil {
+		return
+	}
+	e := &entry{Timeline: Timeline{Head: h}}
+	if len(l.ring) < cap(l.ring) {
+		l.ring = append(l.ring, e)
+	} else {
+		l.forget(l.ring[l.oldest])
+		l.ring[l.oldest] = e
+		l.oldest = (l.oldest + 1) % len(l.ring)
+	}
+	l.byID[h.ID] = e
+	l.touch(e)
+}
+
+// forget takes a call from the ring. What is to be written of it waits longer, as
+// long as no more wait so than the ring holds.
+func (l *Log) forget(e *entry) {
+	delete(l.byID, e.Head.ID)
+	e.forgotten = true
+	if !e.queued {
+		return
+	}
+	if l.waiting++; l.waiting <= cap(l.ring) {
+		return
+	}
+	i := slices.IndexFunc(l.changed, func(e *entry) bool { return e.forgotten })
+	l.changed = slices.Delete(l.changed, i, i+1)
+	l.waiting--
+	l.dropped++
+}
+
+// Add appends an event to the timeline of the call with that ID, if it is
+// remembered.
+func (l *Log) Add(id string, e Event) {
+	e.clip()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t := l.byID[id]
+	if t == nil {
+		return
+	}
+	l.touch(t)
+	if !t.room(e) {
+		t.Omitted++
+		return
+	}
+	t.Events = append(t.Events, e)
+}
+
+// SetOutcome notes what wake.start answered.
+func (l *Log) SetOutcome(id, outcome string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if t := l.byID[id]; t != nil {
+		t.Outcome = outcome
+		l.touch(t)
+	}
+}
+
+// SetReason notes why the call ended.
+func (l *Log) SetReason(id, reason string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if t := l.byID[id]; t != nil {
+		t.Reason = reason
+		l.touch(t)
+	}
+}
+
+// touch notes that the timeline has changed.
+func (l *Log) touch(e *entry) {
+	if !l.keep {
+		return
+	}
+	e.last = time.Now()
+	if !e.queued {
+		e.queued, e.since = true, e.last
+		l.changed = append(l.changed, e)
+	}
+}
+
+// A timeline is written when nothing has happened for a moment, but does not wait
+// long for that.
+const (
+	quiet   = 200 * time.Millisecond
+	longest = 500 * time.Millisecond
+)
+
+// taken is a timeline that is being written.
+type taken struct {
+	entry *entry
+	Timeline
+}
+
+// take returns copies of up to most timelines that are due to be written; with all,
+// of any that has changed.
+func (l *Log) take(now time.Time, most int, all bool) (due []taken) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	rest := l.changed[:0]
+	for _, e := range l.changed {
+		ready := all || e.forgotten || now.Sub(e.last) >= quiet || now.Sub(e.since) >= longest
+		if !ready || len(due) == most {
+			rest = append(rest, e)
+			continue
+		}
+		e.queued = false
+		if e.forgotten {
+			l.waiting--
+		}
+		due = append(due, taken{e, e.copy()})
+	}
+	clear(l.changed[len(rest):])
+	l.changed = rest
+	return due
+}
+
+// putBack returns what could not be written. What there is no room for is dropped.
+func (l *Log) putBack(list []taken) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, t := range list {
+		switch e := t.entry; {
+		case e.queued: // it has changed since
+		case e.forgotten && l.waiting >= cap(l.ring):
+			l.dropped++
+		default:
+			if e.forgotten {
+				l.waiting++
+			}
+			e.queued = true
+			l.changed = append(l.changed, e)
+		}
+	}
+}
+
+// takeDropped returns how many timelines were dropped since it was last asked.
+func (l *Log) takeDropped() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := l.dropped
+	l.dropped = 0
+	return n
+}
+
+func (e *entry) copy() Timeline {
+	t := e.Timeline
+	t.Events = slices.Clone(t.Events)
+	return t
+}
+
+// Find returns copies of the timelines that match, the newest first, and where to
+// go on: zero when there are no more.
+func (l *Log) Find(q Query) (found []Timeline, next Cursor) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	list := slices.SortedFunc(l.matching(&q), func(a, b *entry) int { return b.Cursor().compare(a.Cursor()) })
+	for _, e := range list {
+		if len(found) == q.Limit {
+			return found, found[len(found)-1].Cursor()
+		}
+		found = append(found, e.copy())
+	}
+	return found, Cursor{}
+}
+
+func (l *Log) matching(q *Query) func(yield func(*entry) bool) {
+	return func(yield func(*entry) bool) {
+		for _, e := range l.ring {
+			if q.Match(&e.Timeline) && !yield(e) {
+				return
+			}
+		}
+	}
+}
+
+// get returns a copy of the timeline of the call with that ID.
+func (l *Log) get(id string) (Timeline, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if e := l.byID[id]; e != nil {
+		return e.copy(), true
+	}
+	return Timeline{}, false
+}
+
+// users returns the AORs of remembered calls that have the part in them.
+func (l *Log) users(part string, most int) (found []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	seen := make(map[string]bool)
+	for i := len(l.ring) - 1; i >= 0 && len(found) < most; i-- {
+		if aor := l.ring[i].AOR; !seen[aor] && hasPart(aor, part) {
+			seen[aor] = true
+			found = append(found, aor)
+		}
+	}
+	return found
+}
+
+// waits returns how many timelines are to be written.
+func (l *Log) waits() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.changed)
+}

@@ -1,0 +1,136 @@
+package trace
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Query says which calls are looked for: those of which all holds that is set.
+type Query struct {
+	AOR      string
+	CallID   string
+	Device   string
+	Provider string
+	App      string
+	Outcome  string
+	Reason   string
+	Since    time.Time // at or after
+	Until    time.Time // before
+	Limit    int       // how many calls at most, at least 1
+	Before   Cursor    // only calls after this place, zero: from the newest on
+}
+
+// Match reports whether the timeline is looked for.
+func (q *Query) Match(t *Timeline) bool {
+	is := func(want, have string) bool { return want == "" || want == have }
+	has := func(want string, of func(*Event) string) bool {
+		return want == "" || slices.ContainsFunc(t.Events, func(e Event) bool { return of(&e) == want })
+	}
+	return is(q.AOR, t.AOR) && is(q.CallID, t.CallID) && is(q.Outcome, t.Outcome) && is(q.Reason, t.Reason) &&
+		(q.Since.IsZero() || !t.StartedAt.Before(q.Since)) && (q.Until.IsZero() || t.StartedAt.Before(q.Until)) &&
+		(q.Before.IsZero() || q.Before.compare(t.Cursor()) > 0) &&
+		has(q.Device, func(e *Event) string { return e.Device }) &&
+		has(q.Provider, func(e *Event) string { return e.Provider }) &&
+		has(q.App, func(e *Event) string { return e.App })
+}
+
+// Term is one entry of an index of calls: what kind of thing, and its value.
+type Term string
+
+func term(kind byte, value string) Term {
+	if len(value) > maxText {
+		value = value[:maxText]
+	}
+	return Term(kind) + Term(value)
+}
+
+// Term returns the term of an index that has every call that is looked for, and as
+// few others as can be; empty for that of all calls.
+func (q *Query) Term() Term {
+	for _, t := range []struct {
+		kind  byte
+		value string
+	}{{'c', q.CallID}, {'u', q.AOR}, {'d', q.Device}, {'r', q.Reason}, {'o', q.Outcome}, {'a', q.App}, {'p', q.Provider}} {
+		if t.value != "" {
+			return term(t.kind, t.value)
+		}
+	}
+	return ""
+}
+
+// Terms returns those that find the timeline, each once.
+func (t *Timeline) Terms() []Term {
+	list := []Term{term('u', t.AOR), term('c', t.CallID), term('o', t.Outcome), term('r', t.Reason)}
+	for i := range t.Events {
+		e := &t.Events[i]
+		list = append(list, term('d', e.Device), term('p', e.Provider), term('a', e.App))
+	}
+	slices.Sort(list)
+	return slices.DeleteFunc(slices.Compact(list), func(t Term) bool { return len(t) == 1 })
+}
+
+// Cursor is a place in the list of calls, which begins with the newest one.
+type Cursor struct {
+	StartedAt time.Time // to the microsecond
+	ID        string
+}
+
+// Cursor returns the place of the call.
+func (t *Timeline) Cursor() Cursor { return Cursor{t.StartedAt.Truncate(time.Microsecond), t.ID} }
+
+// IsZero reports whether it is no place.
+func (c Cursor) IsZero() bool { return c.ID == "" }
+
+// compare orders by time, the older one first.
+func (c Cursor) compare(o Cursor) int {
+	return cmp.Or(c.StartedAt.Compare(o.StartedAt), strings.Compare(c.ID, o.ID))
+}
+
+// String returns the text that ParseCursor reads.
+func (c Cursor) String() string {
+	if c.IsZero() {
+		return ""
+	}
+	return strconv.FormatInt(c.StartedAt.UnixMicro(), 36) + "." + c.ID
+}
+
+var errCursor = errors.New("is not one of an earlier answer")
+
+// ParseCursor reads what String has returned.
+func ParseCursor(s string) (Cursor, error) {
+	if s == "" {
+		return Cursor{}, nil
+	}
+	at, id, _ := strings.Cut(s, ".")
+	us, err := strconv.ParseInt(at, 36, 64)
+	if err != nil || us < 0 || id == "" || len(id) > maxText {
+		return Cursor{}, errCursor
+	}
+	return Cursor{time.UnixMicro(us), id}, nil
+}
+
+// MaxParts is how many parts of an AOR Parts returns at most.
+const MaxParts = 40
+
+// Parts returns what an index of users has of the AOR: every part that a search can
+// begin with, the whole first. A search finds the AORs that have a part which
+// begins with what is looked for.
+func Parts(aor string) []string {
+	at := strings.LastIndexByte(aor, '@')
+	parts := []string{aor}
+	for i := 1; i <= at && len(parts) < MaxParts; i++ {
+		parts = append(parts, aor[i:])
+	}
+	return parts
+}
+
+func hasPart(aor, part string) bool {
+	return slices.ContainsFunc(Parts(aor), func(s string) bool { return strings.HasPrefix(s, part) })
+}
+
+// UserOf returns the AOR of a term, if it is that of one.
+func UserOf(t Term) (aor string, ok bool) { return strings.CutPrefix(string(t), "u") }

@@ -1,0 +1,417 @@
+package trace
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Verdict says in one line what became of a call and why a phone did not ring, in
+// words for whoever is woken at night. The timeline must be merged; one that is
+// incomplete is told as far as it goes.
+func Verdict(t *Timeline) string {
+	c := study(t)
+	if said := c.notPushed(); said != "" {
+		return said
+	}
+	switch n := len(c.devices); {
+	case n == 0 && t.Reason == "" && t.Outcome == "none":
+		return "nobody to wake: no binding"
+	case n == 0 && c.lost != "":
+		return c.lost
+	case n == 0 && t.Reason == "":
+		return "held, nothing has happened yet"
+	case n == 0:
+		return c.ending()
+	}
+	var rang, others []*fate
+	for _, d := range c.devices {
+		if d.rang.IsZero() {
+			others = append(others, d)
+		} else {
+			rang = append(rang, d)
+		}
+	}
+	if len(rang) == 0 {
+		return c.silent(others)
+	}
+	first := slices.MinFunc(rang, func(a, b *fate) int { return a.rang.Compare(b.rang) })
+	said := "rang after " + c.since(first.rang)
+	switch {
+	case t.Kind == "chat":
+		said = "delivered after " + c.since(first.rang)
+	case first.rungAlready:
+		said = "rang at once"
+	}
+	if len(c.devices) > 1 {
+		said += fmt.Sprintf(" on %d of %d devices", len(rang), len(c.devices))
+	}
+	if end := c.ending(); end != "" {
+		said += ", " + end
+	}
+	if len(others) > 0 {
+		said += "; " + c.explain(others, "the other: ", "the others: ")
+	}
+	return said
+}
+
+// story is what a timeline comes to.
+type story struct {
+	*Timeline
+	devices []*fate
+	limited string // the limit and its number
+	away    bool   // the store was
+	forked  bool   // another branch pushes
+	gaveUp  bool
+	over    bool // the hold time is over
+	lost    string
+	ended   time.Time
+	code    int
+}
+
+// fate is what became of one device.
+type fate struct {
+	service     string // who pushes it
+	pushing     time.Time
+	accepted    time.Time
+	failed      string // the reason, and what the service said
+	registered  time.Time
+	rang        time.Time
+	rungAlready bool // the proxy rang it without us
+	answer      string
+	lost        string
+	waits       bool // its push waits, for it is being rung
+}
+
+func study(t *Timeline) *story {
+	c := &story{Timeline: t}
+	byName := make(map[string]*fate)
+	device := func(name string) *fate {
+		d := byName[name]
+		if d == nil {
+			d = &fate{}
+			byName[name] = d
+			c.devices = append(c.devices, d)
+		}
+		return d
+	}
+	for i := range t.Events {
+		e := &t.Events[i]
+		if e.Kind != "" {
+			continue // a push that tells of the end
+		}
+		switch e.Name {
+		case Limited:
+			c.limited = e.Detail
+		case StoreAway:
+			c.away = true
+		case GaveUp:
+			c.gaveUp = true
+		case HoldOver:
+			c.over = true
+		case Ended:
+			c.ended, c.code = e.At, e.Code
+		case Lost:
+			said := "sipwake could not reach node " + unreached(e.Detail)
+			if e.Device == "" {
+				c.lost = said
+			} else {
+				device(e.Device).lost = said
+			}
+		case Forked:
+			c.forked = true
+			device(e.Device)
+		case Awake, Withheld, Answering, Pushing, Accepted, Failed, Registered, Signalled:
+			device(e.Device).see(e)
+		}
+	}
+	return c
+}
+
+func (d *fate) see(e *Event) {
+	if s := serviceOf(e); s != "" {
+		d.service = s
+	}
+	switch e.Name {
+	case Withheld:
+		d.waits = true
+	case Answering:
+		d.ring(e.At)
+		d.rungAlready = true
+	case Pushing:
+		d.pushing, d.waits, d.failed = e.At, false, ""
+	case Accepted:
+		d.accepted, d.failed = e.At, ""
+	case Failed:
+		d.failed, d.waits = e.Detail, false
+	case Registered:
+		d.registered = e.At
+	case Signalled:
+		switch d.answer = e.Detail; e.Detail {
+		case "added":
+			d.ring(e.At)
+		case "dup":
+			d.rungAlready = d.rang.IsZero() && d.registered.IsZero()
+			d.ring(e.At)
+		}
+	}
+}
+
+func (d *fate) ring(at time.Time) {
+	if d.rang.IsZero() {
+		d.rang = at
+	}
+}
+
+// notPushed says why the whole call led to no push, empty if it did or might.
+func (c *story) notPushed() string {
+	const minute = " calls a minute"
+	which, n, _ := strings.Cut(c.limited, " ")
+	if n != "" {
+		n = " of " + n + minute
+	}
+	switch {
+	case which == "pair":
+		return "not pushed: the caller exceeded the limit" + n + " to this user"
+	case which == "caller":
+		return "not pushed: the caller exceeded the limit" + n
+	case which == "aor":
+		return "not pushed: this user exceeded the limit" + n
+	case c.away:
+		return "not pushed: the store was away, and this sipwake does not know the user's phones"
+	case c.Outcome == "shed" && len(c.devices) == 0:
+		return "not pushed: sipwake had too much to do"
+	}
+	return ""
+}
+
+// silent says why no device rang.
+func (c *story) silent(devices []*fate) string {
+	why := c.explain(devices, "", "")
+	end := c.ending()
+	if c.Reason == "cancelled" && c.allPending(devices) {
+		return end + ", before the push was accepted"
+	}
+	if c.Reason == "" && c.Outcome == "none" {
+		return "nobody could be woken: " + why
+	}
+	switch {
+	case end == "" && c.gaveUp:
+		return why + "; the proxy was told to stop waiting"
+	case end == "" && c.over:
+		return why + "; the hold time is over"
+	case end == "":
+		return why
+	}
+	return why + "; " + end
+}
+
+// allPending reports whether no push was answered when the call ended.
+func (c *story) allPending(devices []*fate) bool {
+	for _, d := range devices {
+		if d.pushing.IsZero() || !d.accepted.IsZero() && !d.accepted.After(c.ended) ||
+			d.failed != "" && !strings.HasPrefix(d.failed, "dropped") || !d.registered.IsZero() {
+			return false
+		}
+	}
+	return true
+}
+
+// explain says why devices did not ring, those of one fate together.
+func (c *story) explain(devices []*fate, one, several string) string {
+	var said []string
+	count := make(map[string]int)
+	for _, d := range devices {
+		why := c.why(d)
+		if count[why]++; count[why] == 1 {
+			said = append(said, why)
+		}
+	}
+	for i, why := range said {
+		if n := count[why]; n > 1 {
+			said[i] = fmt.Sprintf("%s (%d devices)", why, n)
+		}
+	}
+	if len(devices) > 1 {
+		one = several
+	}
+	return one + strings.Join(said, "; ")
+}
+
+// why says why a device did not ring.
+func (c *story) why(d *fate) string {
+	never := "never"
+	if c.Reason == "" && !c.over && !c.gaveUp {
+		never = "has not"
+	}
+	registered := "the phone registered after " + c.since(d.registered)
+	pushed := orElse(d.service, "the push service") + " took the push"
+	switch {
+	case d.lost != "":
+		return d.lost
+	case !d.registered.IsZero() && d.answer == "gone":
+		return registered + ", when the call was over"
+	case !d.registered.IsZero() && d.answer == "unsent":
+		return registered + ", but the proxy could not reach it"
+	case !d.registered.IsZero():
+		return registered + ", but the proxy has not rung it"
+	case !d.accepted.IsZero() && never == "never":
+		return pushed + ", the phone never registered"
+	case !d.accepted.IsZero():
+		return pushed + " after " + c.since(d.accepted) + ", the phone has not registered yet"
+	case d.failed != "":
+		return failedWords(d.failed, orElse(d.service, "the push service"))
+	case d.answer == "unsent":
+		return "the phone was registered, but the proxy could not reach it"
+	case !d.pushing.IsZero() && never == "never":
+		return orElse(d.service, "the push service") + " did not answer in time"
+	case !d.pushing.IsZero():
+		return "waiting for " + orElse(d.service, "the push service")
+	case d.waits:
+		return "the phone was being rung, so its push waited"
+	case c.forked:
+		return "pushed by another branch of the same call"
+	}
+	return "the phone seemed to be awake, but did not ring"
+}
+
+// ending says how the call ended, empty while it is open.
+func (c *story) ending() string {
+	if c.Reason == "" {
+		return ""
+	}
+	after := ""
+	if !c.ended.IsZero() {
+		after = " after " + c.since(c.ended)
+	}
+	switch c.Reason {
+	case "answered":
+		return "answered" + after
+	case "cancelled":
+		return "cancelled by the caller" + after
+	case "timeout":
+		if !c.ended.IsZero() {
+			return "nobody answered within " + c.since(c.ended)
+		}
+		return "nobody answered in time"
+	case "busy", "declined":
+		return c.Reason + after
+	}
+	if c.code > 0 {
+		return fmt.Sprintf("the call failed%s (SIP %d)", after, c.code)
+	}
+	return "the call failed" + after
+}
+
+// since is the time from the call's start on, as people say it.
+func (c *story) since(at time.Time) string {
+	return Span(at.Sub(c.StartedAt))
+}
+
+// Span writes a time as people say it: 45 ms, 1.9 s, 2 min 5 s.
+func Span(d time.Duration) string {
+	switch d = max(d, 0); {
+	case d < 100*time.Millisecond:
+		return fmt.Sprintf("%d ms", d.Milliseconds())
+	case d < 59950*time.Millisecond:
+		return strings.Replace(fmt.Sprintf("%.1f s", d.Seconds()), ".0 s", " s", 1)
+	}
+	d = d.Round(time.Second)
+	if s := int(d.Seconds()) % 60; s > 0 {
+		return fmt.Sprintf("%d min %d s", int(d.Minutes()), s)
+	}
+	return fmt.Sprintf("%d min", int(d.Minutes()))
+}
+
+// serviceOf names who pushes, as people know it.
+func serviceOf(e *Event) string {
+	provider := e.Provider
+	if provider == "" && (e.Name == Pushing || e.Name == Accepted) {
+		provider = e.Detail
+	}
+	return ServiceName(provider)
+}
+
+// ServiceName names a push service as people know it.
+func ServiceName(provider string) string {
+	switch provider {
+	case "":
+		return ""
+	case "apns":
+		return "Apple"
+	case "fcm":
+		return "Google"
+	case "webpush":
+		return "the Web Push service"
+	}
+	return "your webhook " + provider
+}
+
+// unreached says which node could not be told, and why in short.
+func unreached(detail string) string {
+	node, why, ok := strings.Cut(detail, ": ")
+	if i := strings.LastIndex(why, ": "); i >= 0 {
+		why = why[i+2:]
+	}
+	if why == "context deadline exceeded" {
+		why = "no answer in time"
+	}
+	if !ok {
+		return node
+	}
+	return node + ": " + why
+}
+
+// failedWords says how a push failed: detail is a reason and what the service said.
+func failedWords(detail, service string) string {
+	reason, said, _ := strings.Cut(detail, ": ")
+	with := func(words string) string {
+		if said == "" {
+			return words
+		}
+		return words + " (" + said + ")"
+	}
+	switch reason {
+	case "token_dead":
+		return with(service + " refused the token: it is gone")
+	case "token_bad":
+		return with(service + " refused the token: it may be for another app or environment")
+	case "credential":
+		return with(service + " refused sipwake's own key or certificate")
+	case "bad_request":
+		return with(service + " refused what was pushed")
+	case "throttled":
+		return with(service + " refused the push: too many")
+	case "unavailable":
+		return with(service + " could not be reached or failed")
+	case "timeout":
+		return with(service + " did not answer in time")
+	case "expired":
+		return with("the push waited too long for " + service)
+	case "dropped":
+		return "not pushed: the call had ended by then"
+	case "queue_full":
+		return "not pushed: too many pushes wait for " + service
+	case "breaker_open":
+		return with("not pushed: " + service + " has been failing, and is tried again later")
+	case "no_app":
+		return "not pushed: no app in the configuration serves this phone"
+	case "no_token":
+		return "not pushed: the phone has no token for calls of this kind"
+	case "shut_down":
+		return "not pushed: sipwake was stopping"
+	case "policy":
+		return "not pushed: the app's policy does not want it at this load"
+	case "denied":
+		return "not pushed: the user or the app's policy does not want it"
+	}
+	return with("the push failed: " + reason)
+}
+
+func orElse(s, other string) string {
+	if s == "" {
+		return other
+	}
+	return s
+}
