@@ -121,7 +121,14 @@ func (s *Service) decide(ctx context.Context, parsed pnparam.Parsed, r *Registra
 	cfg := s.settings.Load()
 	switch parsed.Intent {
 	case pnparam.Query:
-		res.FeatureCaps = featureCaps(s.pusher.Providers()...)
+		providers := s.pusher.Providers()
+		if parsed.Asked != "" {
+			providers = slices.DeleteFunc(slices.Clone(providers), func(p pnparam.Provider) bool { return p != parsed.Asked })
+		}
+		if len(providers) == 0 && cfg.Reject555 && !r.Gone {
+			return s.unserved(r, res), nil
+		}
+		res.FeatureCaps = featureCaps(providers...)
 		return StatusQueried, nil
 	case pnparam.Unbind:
 		if err := s.findUnbound(ctx, r, true); err != nil {
@@ -144,11 +151,7 @@ func (s *Service) decide(ctx context.Context, parsed pnparam.Parsed, r *Registra
 		return "", nil
 	}
 	if !s.pusher.Serves(r.Address.Provider, r.Address.App, r.Address.Environment) {
-		if cfg.Reject555 && !r.Gone {
-			res.Code = 555
-		}
-		res.Problem = "the push service or the app is not served here"
-		return StatusRefused, nil
+		return s.unserved(r, res), nil
 	}
 	if r.Gone {
 		switch s.pusher.Policy(r.Address.Provider, r.Address.App, r.Address.Environment).Unregister {
@@ -170,6 +173,15 @@ func (s *Service) decide(ctx context.Context, parsed pnparam.Parsed, r *Registra
 		res.FeatureCaps[0] += fmt.Sprintf(`;+sip.pnsreg="%.0f"`, cfg.Refresh.Before.Seconds())
 	}
 	return "", nil
+}
+
+// unserved refuses push data of a service or an app that is not configured.
+func (s *Service) unserved(r *Registration, res *RegisterResult) Status {
+	if s.settings.Load().Reject555 && !r.Gone {
+		res.Code = 555
+	}
+	res.Problem = "the push service or the app is not served here"
+	return StatusRefused
 }
 
 func registration(aor string, p RegisterParams, parsed pnparam.Parsed) Registration {

@@ -141,6 +141,23 @@ func TestRegisterQuery(t *testing.T) {
 		if res.Status != wake.StatusQueried || !slices.Equal(res.FeatureCaps, []string{`*;+sip.pns="apns"`, `*;+sip.pns="fcm"`}) {
 			t.Errorf("the answer is %+v", res)
 		}
+		f := func(asked string, status wake.Status, code int, caps ...string) {
+			t.Helper()
+			res := r.register("<sip:bob@192.0.2.1;pn-provider=" + asked + ">")
+			if res.Status != status || res.Code != code || !slices.Equal(res.FeatureCaps, caps) || res.Sleeps || res.Contact != "<sip:bob@192.0.2.1>" {
+				t.Errorf("%s: the answer is %+v", asked, res)
+			}
+		}
+		f("fcm", wake.StatusQueried, 200, `*;+sip.pns="fcm"`)
+		f("apple;pn-prid=", wake.StatusQueried, 200, `*;+sip.pns="apns"`)
+		f("webpush", wake.StatusQueried, 200)
+		f("acme", wake.StatusQueried, 200)
+	})
+	inBubble(t, func(c *wake.Config) { c.Reject555 = true }, func(r *rig) {
+		res := r.register("<sip:bob@192.0.2.1;pn-provider=acme>")
+		if res.Status != wake.StatusRefused || res.Code != 555 || res.FeatureCaps != nil || res.Problem == "" {
+			t.Errorf("the answer is %+v", res)
+		}
 	})
 }
 
