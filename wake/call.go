@@ -29,6 +29,7 @@ type call struct {
 	queued  bool // every device of wake.start has been added
 	settled bool // the node has been told to stop holding
 	counted bool // devices that did not answer have been counted
+	ringing bool // the hold time is over
 	closed  bool // it is no longer among the calls
 
 	limit   sync.Once // asks whether the call may push
@@ -141,20 +142,25 @@ func (s *Service) open(w Wake, n Node) *call {
 // holdOver ends the hold time of the call. Phones that came back may go on ringing.
 func (s *Service) holdOver(cl *call) {
 	cl.stopHolding()
+	cl.mu.Lock()
+	if cl.closed {
+		cl.mu.Unlock()
+		return
+	}
+	cl.ringing = true
+	cl.timer = time.AfterFunc(time.Until(cl.wake.Deadline.Add(MaxRing)), func() { s.forget(cl) })
+	cl.mu.Unlock()
+	s.metrics.open.Dec()
+	s.metrics.ringing.Inc()
 	cl.event(trace.HoldOver, "", "")
 	s.countUnanswered(cl)
-	cl.mu.Lock()
-	defer cl.mu.Unlock()
-	if !cl.closed {
-		cl.timer = time.AfterFunc(time.Until(cl.wake.Deadline.Add(MaxRing)), func() { s.forget(cl) })
-	}
 }
 
 // forget drops a call whose wake.end never came: its node died, or cannot reach
 // sipwake.
 func (s *Service) forget(cl *call) {
 	if s.calls.take(cl.wake.key(), cl) != nil {
-		s.metrics.open.Dec()
+		s.metrics.ringing.Dec()
 	}
 }
 
@@ -169,9 +175,14 @@ func (s *Service) close(k callKey) *call {
 	cl.mu.Lock()
 	cl.closed = true
 	cl.timer.Stop()
+	ringing := cl.ringing
 	cl.mu.Unlock()
 	s.signals.drop(k)
-	s.metrics.open.Dec()
+	if ringing {
+		s.metrics.ringing.Dec()
+	} else {
+		s.metrics.open.Dec()
+	}
 	return cl
 }
 

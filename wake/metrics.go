@@ -15,6 +15,7 @@ type metrics struct {
 	limited   *prometheus.CounterVec   // by limit
 	ends      *prometheus.CounterVec   // by reason
 	open      prometheus.Gauge         // wakes this instance started
+	ringing   prometheus.Gauge         // those past their hold time
 	woken     *prometheus.HistogramVec // wake.start to REGISTER, by provider
 	signals   *prometheus.CounterVec   // by node and result
 	signal    prometheus.Histogram     // one signal with its retries
@@ -33,7 +34,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		ends: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sipwake_wake_ends_total", Help: "Held requests that ended, by reason."}, []string{"reason"}),
 		open: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "sipwake_wakes_open", Help: "Wakes that this instance owns and whose wake.end has not come."}),
+			Name: "sipwake_wakes_open", Help: "Wakes that this instance owns and whose hold time is not over."}),
+		ringing: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "sipwake_wakes_ringing", Help: "Wakes that this instance owns, whose hold time is over and whose wake.end has not come."}),
 		woken: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "sipwake_wake_seconds", Help: "Time from wake.start to the device's REGISTER.",
 			Buckets: []float64{.05, .1, .2, .4, .7, 1, 1.5, 2, 3, 4, 6, 8, 12, 20, 40}}, []string{"provider"}),
@@ -47,7 +50,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		adopted: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "sipwake_wakes_adopted_total", Help: "Wakes taken over from instances that ended."}),
 	}
-	reg.MustRegister(m.registers, m.wakes, m.limited, m.ends, m.open, m.woken, m.signals, m.signal, m.removed, m.adopted)
+	reg.MustRegister(m.registers, m.wakes, m.limited, m.ends, m.open, m.ringing, m.woken, m.signals, m.signal, m.removed, m.adopted)
 	for _, s := range []Status{StatusStored, StatusRefreshed, StatusRemoved, StatusQueried, StatusNone, StatusRefused, StatusStale} {
 		m.registers.WithLabelValues(string(s))
 	}

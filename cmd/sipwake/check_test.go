@@ -112,7 +112,6 @@ func TestUsage(t *testing.T) {
 	}
 	f("expected one of")
 	f("unexpected argument", "dance")
-	f("--aor=STRING or --call-id=STRING", "trace")
 	f("--drain", "serve", "--drain", "soon")
 }
 
