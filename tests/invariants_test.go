@@ -295,6 +295,7 @@ func TestInvariant6DeadFast(t *testing.T) {
 	if took := s.At.Sub(began); took > 20*time.Second { // far below the hold time of 30 s
 		t.Errorf("told after %s", took)
 	}
+	eventually(t, "the other binding is gone too", func() bool { return r.bindings("bob@example.com") == 0 })
 	if res := r.startWake("bob@example.com", "3-3", nil); res.Outcome != "none" || res.HoldS != 0 {
 		t.Errorf("nobody left: %+v", res)
 	}

@@ -35,8 +35,8 @@ func (s *Service) Push(p DevicePush, done func(push.Outcome)) {
 func (s *Service) send(ctx context.Context, p *DevicePush, req push.Request, done func(push.Outcome)) {
 	b := p.Binding
 	s.pusher.Push(ctx, req, func(o push.Outcome) {
-		done(o)
 		s.applyOutcome(&b, req.Token, o)
+		done(o)
 	})
 }
 
