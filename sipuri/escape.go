@@ -1,0 +1,111 @@
+package sipuri
+
+import (
+	"net/netip"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// reserved are the characters that do not mean the same as their escapes (RFC 3261
+// section 25.1), but for "+": see AOR.
+const reserved = ";/?:@&=$,"
+
+// structural are the characters that no canonical text may have as they are: it
+// would be cut at another place when it is read again.
+const structural = `:@%<>" `
+
+const hexDigits = "0123456789abcdef"
+
+// canonical writes s so that equal texts are the same: in lower case, with every
+// escape decoded that may be. The characters of kept stay escaped if they are.
+func canonical(s, kept string) string {
+	b := make([]byte, 0, len(s))
+	for len(s) > 0 {
+		c, escaped, n := next(s)
+		s = s[n:]
+		switch {
+		case c < utf8.RuneSelf && (c < ' ' || c == 0x7f || strings.IndexByte(structural, c) >= 0),
+			escaped && strings.IndexByte(kept, c) >= 0:
+			b = appendEscape(b, c)
+		case 'A' <= c && c <= 'Z':
+			b = append(b, c|0x20)
+		default:
+			b = append(b, c)
+		}
+	}
+	return escapeUnprintable(b)
+}
+
+// canonicalHost is canonical for a host name or an IP address.
+func canonicalHost(host string) string {
+	bare := strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	if a, err := netip.ParseAddr(bare); err == nil && a.Zone() == "" {
+		if a.Is4() {
+			return a.String()
+		}
+		return "[" + a.String() + "]"
+	}
+	return strings.TrimRight(canonical(host, reserved), ".")
+}
+
+// next returns the first byte that s stands for, and how long it is there.
+func next(s string) (c byte, escaped bool, n int) {
+	if s[0] == '%' && len(s) > 2 {
+		if high, low := digit(s[1]), digit(s[2]); high >= 0 && low >= 0 {
+			return byte(high<<4 | low), true, 3
+		}
+	}
+	return s[0], false, 1
+}
+
+func digit(b byte) int {
+	if 'A' <= b && b <= 'F' {
+		b |= 0x20
+	}
+	return strings.IndexByte(hexDigits, b)
+}
+
+func appendEscape(b []byte, c byte) []byte {
+	return append(b, '%', hexDigits[c>>4], hexDigits[c&15])
+}
+
+// unescape decodes each %HH of s.
+func unescape(s string) string {
+	if strings.IndexByte(s, '%') < 0 {
+		return s
+	}
+	b := make([]byte, 0, len(s))
+	for len(s) > 0 {
+		c, _, n := next(s)
+		b, s = append(b, c), s[n:]
+	}
+	return string(b)
+}
+
+// readable decodes s for a person: what cannot be printed stays escaped.
+func readable(s string) string { return escapeUnprintable([]byte(unescape(s))) }
+
+// escapeUnprintable escapes what is no UTF-8 or cannot be printed.
+func escapeUnprintable(b []byte) string {
+	plain := true
+	for _, c := range b {
+		plain = plain && ' ' <= c && c < 0x7f
+	}
+	if plain {
+		return string(b)
+	}
+	var out []byte
+	for len(b) > 0 {
+		r, n := utf8.DecodeRune(b)
+		if r == utf8.RuneError && n == 1 || !unicode.IsPrint(r) {
+			for _, c := range b[:n] {
+				out = appendEscape(out, c)
+			}
+		} else {
+			out = append(out, b[:n]...)
+		}
+		b = b[n:]
+	}
+	return string(out)
+}
