@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
-# What is set up is kept here, outside the checkout: Go, Kamailio, Redis, linters.
+# What is set up is kept here, outside the checkout: Go, Kamailio, Redis, Prometheus, linters.
 export SIPWAKE_CACHE ?= $(HOME)/.cache/sipwake
 export PATH := $(SIPWAKE_CACHE)/bin:$(SIPWAKE_CACHE)/go/bin:$(PATH)
 
@@ -19,7 +19,7 @@ ARCH ?= $(shell go env GOARCH 2>/dev/null)
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
-setup: ## set up what is missing to build and test (Go, Kamailio, Redis)
+setup: ## set up what is missing to build and test (Go, Kamailio, Redis, Prometheus)
 	@tests/setup/setup.sh
 
 build: setup ## build bin/sipwake and bin/sipwake-lab

@@ -24,6 +24,7 @@ install() {
 [ -r /etc/ssl/certs/ca-certificates.crt ] || install "fetching Go modules" ca-certificates
 "$here/go.sh"
 "$here/fetch.sh"
+"$here/prometheus.sh"
 
 # make test installs the Debian package in a copy of this system
 command -v ip >/dev/null || install "make test (the Debian package in a network of its own)" iproute2
