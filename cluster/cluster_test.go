@@ -163,7 +163,7 @@ func (edge) Probe(context.Context) error                            { return nil
 type pushes struct{}
 
 func (pushes) Push(_ context.Context, _ push.Request, done func(push.Outcome)) {
-	done(push.Outcome{Reason: push.Accepted, Tries: 1})
+	done(push.Outcome{Reply: push.Reply{Reason: push.Accepted}, Tries: 1})
 }
 func (pushes) Serves(pnparam.Provider, string, pnparam.Environment) bool        { return true }
 func (pushes) Providers() []pnparam.Provider                                    { return nil }

@@ -81,7 +81,7 @@ func (d *devices) Push(p wake.DevicePush, done func(push.Outcome)) {
 		reason = r
 	}
 	d.mu.Unlock()
-	go done(push.Outcome{Reason: reason, Tries: 1})
+	go done(push.Outcome{Reply: push.Reply{Reason: reason}, Tries: 1})
 }
 
 func (d *devices) Serves(wake.Binding) bool { return !d.unserved }

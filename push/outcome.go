@@ -23,10 +23,8 @@ func (d *Dispatcher) refuse(j *job, reason Reason) {
 }
 
 func end(log *slog.Logger, t *throttle, j *job, reason Reason) {
-	o := Outcome{
-		Reason: reason, Detail: j.reply.Detail, ID: j.reply.ID, DeadSince: j.reply.DeadSince,
-		Tries: j.tries, SentAt: j.sentAt,
-	}
+	o := Outcome{Reply: j.reply, Tries: j.tries, SentAt: j.sentAt}
+	o.Reason = reason
 	logOutcome(log, t, &j.r, &o)
 	j.done(o)
 }

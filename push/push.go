@@ -68,16 +68,10 @@ type Values struct {
 	Data    map[string]string
 }
 
-// Outcome is how a push ended, after all tries.
+// Outcome is how a push ended, after all tries: the answer to the last one, or why
+// there was none.
 type Outcome struct {
-	Reason Reason
-	// Detail is the provider's own word ("Unregistered"); never a token.
-	Detail string
-	// ID is the provider's identifier of the accepted push.
-	ID string
-	// DeadSince is when the provider knew the token to be dead; zero if it did
-	// not say.
-	DeadSince time.Time
+	Reply
 	// Tries counts the requests made to the provider.
 	Tries int
 	// SentAt is when the last try began; zero if there was none.
@@ -133,7 +127,9 @@ type Reply struct {
 	// RetryAfter is the least time to wait before another try; zero if the
 	// service did not say.
 	RetryAfter time.Duration
-	DeadSince  time.Time
+	// DeadSince is when the service knew the token to be dead; zero if it did not
+	// say.
+	DeadSince time.Time
 }
 
 // Reason is why a push ended as it did. The set is closed: it is a metric label.

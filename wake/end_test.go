@@ -81,9 +81,9 @@ func TestCancelPushes(t *testing.T) {
 			r.asleep(phone("1"), phone("2"), phone("3"))
 			r.pusher.outcome = func(q push.Request) push.Outcome {
 				if q.Token.Reveal() == "token-3" {
-					return push.Outcome{Reason: push.Unavailable, Tries: 2}
+					return push.Outcome{Reply: push.Reply{Reason: push.Unavailable}, Tries: 2}
 				}
-				return push.Outcome{Reason: push.Accepted, Tries: 1}
+				return push.Outcome{Reply: push.Reply{Reason: push.Accepted}, Tries: 1}
 			}
 			r.start("a")
 			r.register(phone("2")) // hears the end from SIP

@@ -276,12 +276,12 @@ type pusher struct {
 
 func (p *pusher) Push(ctx context.Context, r push.Request, done func(push.Outcome)) {
 	if ctx.Err() != nil {
-		done(push.Outcome{Reason: push.Dropped})
+		done(push.Outcome{Reply: push.Reply{Reason: push.Dropped}})
 		return
 	}
 	p.mu.Lock()
 	p.requests = append(p.requests, r)
-	o := push.Outcome{Reason: push.Accepted, Tries: 1, ID: "id"}
+	o := push.Outcome{Reply: push.Reply{Reason: push.Accepted, ID: "id"}, Tries: 1}
 	if p.outcome != nil {
 		o = p.outcome(r)
 	}
@@ -485,7 +485,9 @@ func (r *rig) startQuick(aor, call, node string) {
 }
 
 // refuse is the outcome of a push whose token is dead.
-func refuse(push.Request) push.Outcome { return push.Outcome{Reason: push.TokenDead, Tries: 1} }
+func refuse(push.Request) push.Outcome {
+	return push.Outcome{Reply: push.Reply{Reason: push.TokenDead}, Tries: 1}
+}
 
 // sleep lets time pass, and what is due then happen.
 func (r *rig) sleep(d time.Duration) {

@@ -34,9 +34,9 @@ func TestAdopt(t *testing.T) {
 		r.asleep(phone("1"), phone("2"))
 		r.pusher.outcome = func(q push.Request) push.Outcome {
 			if q.Token.Reveal() == "token-2" {
-				return push.Outcome{Reason: push.ShutDown, Tries: 1}
+				return push.Outcome{Reply: push.Reply{Reason: push.ShutDown}, Tries: 1}
 			}
-			return push.Outcome{Reason: push.Accepted, Tries: 1}
+			return push.Outcome{Reply: push.Reply{Reason: push.Accepted}, Tries: 1}
 		}
 		r.start("a")
 		h, w := heir(r)

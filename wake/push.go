@@ -26,7 +26,7 @@ type DevicePush struct {
 func (s *Service) Push(p DevicePush, done func(push.Outcome)) {
 	req, reason := s.request(&p)
 	if reason != "" {
-		done(push.Outcome{Reason: reason})
+		done(push.Outcome{Reply: push.Reply{Reason: reason}})
 		return
 	}
 	s.send(s.ctx, &p, req, done)
@@ -59,7 +59,7 @@ func (s *Service) pushForCall(cl *call, b Binding) attempt {
 	p := DevicePush{Binding: b, Kind: cl.wake.Kind, Values: cl.values, Deadline: cl.wake.Deadline}
 	req, reason := s.request(&p)
 	if reason != "" {
-		s.pushed(cl, &b, push.Outcome{Reason: reason})
+		s.pushed(cl, &b, push.Outcome{Reply: push.Reply{Reason: reason}})
 		if reason == push.ByPolicy {
 			return pushShed
 		}

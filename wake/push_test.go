@@ -16,7 +16,7 @@ import (
 
 func outcome(reason push.Reason) func(push.Request) push.Outcome {
 	return func(push.Request) push.Outcome {
-		return push.Outcome{Reason: reason, Detail: "says the service", Tries: 1}
+		return push.Outcome{Reply: push.Reply{Reason: reason, Detail: "says the service"}, Tries: 1}
 	}
 }
 
@@ -26,9 +26,9 @@ func TestInvariant4DeadToken(t *testing.T) {
 		r.asleep(phone("1"), phone("2"))
 		r.pusher.outcome = func(q push.Request) push.Outcome {
 			if q.Token.Reveal() == "token-1" {
-				return push.Outcome{Reason: push.TokenDead, Tries: 1}
+				return push.Outcome{Reply: push.Reply{Reason: push.TokenDead}, Tries: 1}
 			}
-			return push.Outcome{Reason: push.Accepted, Tries: 1}
+			return push.Outcome{Reply: push.Reply{Reason: push.Accepted}, Tries: 1}
 		}
 		r.start("a")
 		r.wantBindings("2")
@@ -44,7 +44,7 @@ func TestInvariant4DeadToken(t *testing.T) {
 	inBubble(t, nil, func(r *rig) { // the phone has registered since: it lives
 		r.asleep(phone("1"))
 		r.pusher.outcome = func(push.Request) push.Outcome {
-			return push.Outcome{Reason: push.TokenDead, DeadSince: time.Now().Add(-time.Hour), Tries: 1}
+			return push.Outcome{Reply: push.Reply{Reason: push.TokenDead, DeadSince: time.Now().Add(-time.Hour)}, Tries: 1}
 		}
 		r.start("a")
 		r.wantBindings("1")
@@ -53,9 +53,9 @@ func TestInvariant4DeadToken(t *testing.T) {
 		r.asleep(iPhone("1"))
 		r.pusher.outcome = func(q push.Request) push.Outcome {
 			if q.Kind == push.Cancel {
-				return push.Outcome{Reason: push.TokenDead, Tries: 1}
+				return push.Outcome{Reply: push.Reply{Reason: push.TokenDead}, Tries: 1}
 			}
-			return push.Outcome{Reason: push.Accepted, Tries: 1}
+			return push.Outcome{Reply: push.Reply{Reason: push.Accepted}, Tries: 1}
 		}
 		r.start("a")
 		r.end("a", wake.EndCancelled)

@@ -304,7 +304,7 @@ func TestStartUnderLoad(t *testing.T) {
 		chat := func(p *wake.StartParams) { p.Kind = push.Chat }
 		wantOutcome(r, r.start("a", chat), wake.OutcomeShed, 1)
 		wantOutcome(r, r.start("b"), wake.OutcomePushing, 1)
-		r.pusher.outcome = func(push.Request) push.Outcome { return push.Outcome{Reason: push.QueueFull} }
+		r.pusher.outcome = func(push.Request) push.Outcome { return push.Outcome{Reply: push.Reply{Reason: push.QueueFull}} }
 		wantOutcome(r, r.start("c"), wake.OutcomeShed, 1)
 	})
 }
@@ -331,7 +331,7 @@ func TestInvariant6NobodyLeft(t *testing.T) {
 	for _, reason := range []push.Reason{push.TokenDead, push.TokenBad, push.Credential, push.Unavailable, push.Expired} {
 		inBubble(t, nil, func(r *rig) {
 			r.asleep(phone("1"), phone("2"))
-			r.pusher.outcome = func(push.Request) push.Outcome { return push.Outcome{Reason: reason, Tries: 1} }
+			r.pusher.outcome = func(push.Request) push.Outcome { return push.Outcome{Reply: push.Reply{Reason: reason}, Tries: 1} }
 			r.start("a")
 			r.wantSignals("give_up sip1")
 			r.wantEvent("a", trace.GaveUp)
@@ -341,9 +341,9 @@ func TestInvariant6NobodyLeft(t *testing.T) {
 		r.asleep(phone("1"), phone("2"))
 		r.pusher.outcome = func(q push.Request) push.Outcome {
 			if q.Token.Reveal() == "token-1" {
-				return push.Outcome{Reason: push.TokenDead, Tries: 1}
+				return push.Outcome{Reply: push.Reply{Reason: push.TokenDead}, Tries: 1}
 			}
-			return push.Outcome{Reason: push.Accepted, Tries: 1}
+			return push.Outcome{Reply: push.Reply{Reason: push.Accepted}, Tries: 1}
 		}
 		r.start("a")
 		r.wantSignals()
@@ -353,7 +353,7 @@ func TestInvariant6NobodyLeft(t *testing.T) {
 	})
 	inBubble(t, nil, func(r *rig) { // none was even tried
 		r.asleep(phone("1"))
-		r.pusher.outcome = func(push.Request) push.Outcome { return push.Outcome{Reason: push.BreakerOpen} }
+		r.pusher.outcome = func(push.Request) push.Outcome { return push.Outcome{Reply: push.Reply{Reason: push.BreakerOpen}} }
 		wantOutcome(r, r.start("a"), wake.OutcomeNone, 1)
 		r.wantSignals()
 	})
@@ -363,7 +363,9 @@ func TestInvariant6NobodyLeft(t *testing.T) {
 func TestStartShutDownIsForTheHeir(t *testing.T) {
 	inBubble(t, nil, func(r *rig) {
 		r.asleep(phone("1"))
-		r.pusher.outcome = func(push.Request) push.Outcome { return push.Outcome{Reason: push.ShutDown, Tries: 1} }
+		r.pusher.outcome = func(push.Request) push.Outcome {
+			return push.Outcome{Reply: push.Reply{Reason: push.ShutDown}, Tries: 1}
+		}
 		r.start("a")
 		r.wantSignals()
 	})
