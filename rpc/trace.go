@@ -41,12 +41,13 @@ const (
 	tracesAsked = 50 // calls of one answer, unless the request says
 	tracesMost  = 200
 	partShort   = 2 // bytes of the shortest part of a name
+	latestMS    = 1e15
 )
 
 func (s *Server) wakeTrace(ctx context.Context, p *params) (any, error) {
 	q := trace.Query{AOR: p.str("aor"), CallID: p.str("call_id"), Device: p.str("device"), Provider: p.str("provider"),
 		App: p.str("app"), Outcome: p.str("outcome"), Reason: p.str("reason"),
-		Since: milliseconds(p, "since_ms"), Until: milliseconds(p, "until_ms"),
+		Since: unixTime(p.number("since_ms", 0, 0, latestMS)), Until: unixTime(p.number("until_ms", 0, 0, latestMS)),
 		Limit: int(p.number("limit", tracesAsked, 1, tracesMost))}
 	user, cursor := p.str("user"), p.str("cursor")
 	if p.err != nil {
@@ -78,13 +79,12 @@ func (s *Server) wakeTrace(ctx context.Context, p *params) (any, error) {
 	return res, nil
 }
 
-// milliseconds returns a time given as a Unix time in milliseconds, zero if absent.
-func milliseconds(p *params, name string) time.Time {
-	const latest = 1e15 // as good as never
-	if ms := p.number(name, 0, 0, latest); ms > 0 {
-		return time.UnixMilli(ms)
+// unixTime returns the time, zero for 0.
+func unixTime(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
 	}
-	return time.Time{}
+	return time.UnixMilli(ms)
 }
 
 func wireTimeline(t *trace.Timeline) timeline {

@@ -14,12 +14,14 @@ import (
 const docToken = "51c9-token-of-the-reader"
 
 // runDoc runs every command that a document shows, against a sipwake that has a
-// phone of bob's.
+// phone of bob's, which was called.
 func runDoc(t *testing.T, doc string) {
 	t.Helper()
 	r := newRig(t, rigOptions{rpc: "  token_files: [" + writeTemp(t, docToken) + "]"})
 	r.auth = docToken
 	r.asleep("bob@example.com", fcmContact("bob", "fcm-token-bob-1"))
+	r.startWake("bob@example.com", "1-1", obj{"call_id": "19e9257c-849c-424a@192.0.2.4"})
+	r.endWake("bob@example.com", "1-1", "timeout")
 	program := must2(program())(t)
 	text, err := os.ReadFile(r.file)
 	if err != nil {

@@ -59,10 +59,15 @@ func TestPackage(t *testing.T) {
 		"/usr/bin/sipwake root:root 755", "/etc/sipwake root:sipwake 750", "/etc/sipwake/sipwake.yml root:sipwake 640",
 		"/etc/sipwake/rpc.token root:sipwake 640", "/var/lib/sipwake sipwake:sipwake 750", "/usr/share/sipwake/kamailio/sipwake.cfg root:root 644",
 		"/usr/share/doc/sipwake/copyright root:root 644", "/usr/lib/systemd/system/sipwake.service root:root 644",
+		"/usr/share/man/man1/sipwake.1.gz root:root 644", "/usr/share/bash-completion/completions/sipwake root:root 644",
 		"/etc/systemd/system/multi-user.target.wants/sipwake.service root:root 777")
 	if got := must("sipwake", "--version"); !regexp.MustCompile(`^\S+\n$`).MatchString(got) {
 		t.Errorf("version: %q", got)
 	}
+	if got := must("zcat", "/usr/share/man/man1/sipwake.1.gz"); !strings.Contains(got, "sipwake 1.0.0") || !strings.Contains(got, "sipwake trace") {
+		t.Errorf("the manual: %.300s", got)
+	}
+	must("bash", "-c", `. /usr/share/bash-completion/completions/sipwake; COMP_WORDS=(sipwake tr); COMP_CWORD=1; _sipwake; [ "${COMPREPLY[*]}" = trace ]`)
 	t.Run("unit", func(t *testing.T) { checkUnit(t, h) })
 	must("sipwake", "check")
 	h.share("bindings.jsonl", fmt.Sprintf(`{"aor":"bob@example.com","provider":"fcm","app":"org.example.phone",`+
@@ -70,6 +75,8 @@ func TestPackage(t *testing.T) {
 		time.Now().UTC().Format(time.RFC3339)))
 	h.whileServing(func() {
 		must("sipwake", "bindings", "import", "/mnt/bindings.jsonl")
+		must("sipwake", "health")
+		must("sipwake", "status")
 		// Another user of the machine has no token, so he learns nothing.
 		for _, command := range [][]string{{"cat", "/etc/sipwake/rpc.token"}, {"sipwake", "bindings", "list", "--all"}} {
 			if out, err := h.commandAs("nobody:nogroup", command...).CombinedOutput(); err == nil {
@@ -105,7 +112,7 @@ func TestPackage(t *testing.T) {
 	})
 
 	must("dpkg", "--remove", "sipwake")
-	h.expectFiles("/etc/sipwake/sipwake.yml sipwake:sipwake 600", "/var/lib/sipwake/sipwake.db sipwake:sipwake 600")
+	h.expectFiles("/etc/sipwake/sipwake.yml sipwake:sipwake 600", "/var/lib/sipwake/sipwake.db sipwake:sipwake 600", "/var/lib/sipwake/sipwake.db.traces sipwake:sipwake 600")
 	h.expectNoFiles("/usr/bin/sipwake", "/usr/lib/systemd/system/sipwake.service", "/usr/share/doc/sipwake")
 	must("dpkg", "--purge", "sipwake")
 	h.expectFiles("/etc/sipwake/sip1.secret root:root 644") // not ours to throw away

@@ -77,7 +77,7 @@ func TestPushStorm(t *testing.T) {
 		if res := r.startWake("bob@example.com", "x", obj{"from": "sip:carol@example.com"}); res.Outcome != "pushing" {
 			t.Errorf("another caller: %+v", res)
 		}
-		if !strings.Contains(r.trace("bob@example.com"), "{limited  pair}") {
+		if !strings.Contains(r.trace("bob@example.com"), "{limited  pair 20}") {
 			t.Error("the trace does not say why")
 		}
 	})

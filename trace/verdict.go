@@ -398,7 +398,7 @@ func failedWords(detail, service string) string {
 	case "no_app":
 		return "not pushed: no app in the configuration serves this phone"
 	case "no_token":
-		return "not pushed: the phone has no token for calls of this kind"
+		return "not pushed: the phone has no token for this kind of push"
 	case "shut_down":
 		return "not pushed: sipwake was stopping"
 	case "policy":

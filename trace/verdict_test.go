@@ -58,7 +58,7 @@ func TestVerdict(t *testing.T) {
 
 		// Nobody was to be woken.
 		{told("none", "", held), "nobody to wake: no binding"},
-		{told("none", "", held, "1 failed one apns|no_token"), "nobody could be woken: not pushed: the phone has no token for calls of this kind"},
+		{told("none", "", held, "1 failed one apns|no_token"), "nobody could be woken: not pushed: the phone has no token for this kind of push"},
 		{told("none", "", held, "1 failed one apns|denied"), "nobody could be woken: not pushed: the user or the app's policy does not want it"},
 		{told("shed", "", "0 limited - caller 120"), "not pushed: the caller exceeded the limit of 120 calls a minute"},
 		{told("shed", "", "0 limited - pair 20"), "not pushed: the caller exceeded the limit of 20 calls a minute to this user"},

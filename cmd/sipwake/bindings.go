@@ -66,35 +66,45 @@ type shownRemoval struct {
 }
 
 type listCmd struct {
-	AOR string `xor:"what" required:"" help:"User whose bindings to list: user@domain."`
-	All bool   `xor:"what" required:"" help:"List those of every user."`
+	AOR  string `xor:"what" required:"" help:"User whose bindings to list: user@domain."`
+	All  bool   `xor:"what" required:"" help:"List those of every user."`
+	JSON bool   `name:"json" help:"Print one JSON object a line."`
 }
 
 // Run prints a table.
 func (c *listCmd) Run(cl *client) error {
 	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	n := 0
-	line := func(b shownBinding) error {
-		if n++; n == 1 {
+	line := func(raw json.RawMessage) error {
+		n++
+		if c.JSON {
+			_, err := fmt.Printf("%s\n", raw)
+			return err
+		}
+		var b shownBinding
+		if err := json.Unmarshal(raw, &b); err != nil {
+			return fmt.Errorf("cannot read the answer: %w", err)
+		}
+		if n == 1 {
 			fmt.Fprintln(out, "AOR\tDEVICE\tPROVIDER\tAPP\tREGISTERED\tNODE")
 		}
 		_, err := fmt.Fprintf(out, "%s\t%s\t%s\t%s\t%s\t%s\n", b.AOR, b.Device, b.Provider, b.App, clock(b.Registered), b.Node)
 		return err
 	}
-	var err error
+	params := map[string]any{"aor": c.AOR}
 	if c.All {
-		err = pages(cl, "binding.list", map[string]any{"all": true}, "listed", line)
-	} else {
-		err = pages(cl, "binding.list", map[string]any{"aor": c.AOR}, "listed", line)
+		params = map[string]any{"all": true}
 	}
-	if err != nil {
+	if err := pages(cl, "binding.list", params, "listed", line); err != nil {
 		return err
 	}
-	if n == 0 {
-		fmt.Println("no binding")
+	if n == 0 && !c.JSON {
+		fmt.Println(errNoBinding)
 	}
 	return out.Flush()
 }
+
+var errNoBinding = errors.New("no binding")
 
 func clock(t time.Time) string { return t.Local().Format(time.RFC3339) }
 
@@ -148,49 +158,6 @@ func (p *progress) add(n int) {
 func (p *progress) end() {
 	if p.shown {
 		fmt.Fprintf(os.Stderr, "%d bindings %s, done\n", p.n, p.done)
-	}
-}
-
-type showCmd struct {
-	AOR string `arg:"" help:"User: user@domain."`
-}
-
-// Run prints a block a device, and a line for each that was removed lately.
-func (c *showCmd) Run(cl *client) error {
-	var res struct {
-		Bindings []shownBinding
-		Removed  []shownRemoval
-	}
-	if err := cl.call(context.Background(), "binding.list", map[string]any{"aor": c.AOR}, &res); err != nil {
-		return err
-	}
-	for _, b := range res.Bindings {
-		b.print()
-	}
-	if len(res.Bindings) == 0 {
-		fmt.Println("no binding")
-	}
-	for _, r := range res.Removed {
-		fmt.Printf("removed %s %s %s %s (device %s)\n", clock(r.At), r.Reason, r.Provider, r.App, r.Device)
-	}
-	return nil
-}
-
-func (b *shownBinding) print() {
-	fmt.Printf("%s  %s\n", b.AOR, b.Device)
-	for _, f := range [][2]string{{"provider", b.Provider}, {"app", b.App}, {"environment", b.Environment}, {"node", b.Node},
-		{"source", b.Source}, {"user agent", b.UserAgent}, {"created", clock(b.Created)}, {"registered", clock(b.Registered)}} {
-		if f[1] != "" {
-			fmt.Printf("  %-12s %s\n", f[0], f[1])
-		}
-	}
-	expires := "not registered"
-	if !b.Expires.IsZero() {
-		expires = clock(b.Expires)
-	}
-	fmt.Printf("  %-12s %s\n", "expires", expires)
-	for _, t := range b.Tokens {
-		fmt.Printf("  %-12s %s\n", "token", t.Token+" "+t.Service)
 	}
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -80,7 +81,24 @@ func TestBindings(t *testing.T) {
 			t.Errorf("show has no %q: %s", want, shown)
 		}
 	}
-	for _, text := range []string{all, one, shown} {
+	if part := ok(t, dir, b("show", "Ser1233")...); !strings.HasPrefix(part, "user1233@example.com  ") {
+		t.Errorf("show by a part: %s", part)
+	}
+	refused(t, dir, "users or more have \"user1\" in their names: user1", b("show", "user1")...)
+	refused(t, dir, "no binding", b("show", "carol")...)
+	var object struct {
+		AOR      string
+		Bindings []struct{ Device string }
+	}
+	asJSON := ok(t, dir, b("show", "--json", "user7@example.com")...)
+	if err := json.Unmarshal([]byte(asJSON), &object); err != nil || object.AOR != "user7@example.com" || len(object.Bindings) != 1 {
+		t.Errorf("%v: %s", err, asJSON)
+	}
+	lines := ok(t, dir, b("list", "--json", "--all")...)
+	if n := strings.Count(lines, "\n"); n != 1234 || !strings.Contains(lines, `"device":"`+m[1]+`"`) {
+		t.Errorf("%d lines of JSON", n)
+	}
+	for _, text := range []string{all, one, shown, asJSON, lines} {
 		if strings.Contains(text, voipToken(8)) {
 			t.Error("a list shows a token")
 		}
@@ -119,8 +137,11 @@ func TestBindings(t *testing.T) {
 	if got := ok(t, dir, b("remove", "--aor", "user7@example.com", "--device", m[1])...); got != "removed: 1\n" {
 		t.Errorf("remove: %s", got)
 	}
-	gone := ok(t, dir, b("show", "user7@example.com")...)
-	if line := regexp.MustCompile(`^no binding\nremoved \d{4}-\S+ operator apns com\.example\.phone \(device ` + m[1] + `\)\n$`); !line.MatchString(gone) {
+	gone, stderr, status := sipwake(t, dir, b("show", "user7@example.com")...)
+	if !strings.Contains(stderr, "sipwake: no binding; did you mean user70@example.com or user71@example.com or user72@example.com?\n") || status != 1 {
+		t.Errorf("status %d: %s", status, stderr)
+	}
+	if line := regexp.MustCompile(`^removed \d{4}-\S+ operator apns com\.example\.phone \(device ` + m[1] + `\)\n$`); !line.MatchString(gone) {
 		t.Errorf("show of a user without bindings: %s", gone)
 	}
 	if got := ok(t, dir, b("remove", "--token", voipToken(9))...); got != "removed: 1\n" {

@@ -112,6 +112,7 @@ func TestUsage(t *testing.T) {
 	}
 	f("expected one of")
 	f("unexpected argument", "dance")
+	f("--last: expected", "trace", "--last", "many")
 	f("--drain", "serve", "--drain", "soon")
 }
 

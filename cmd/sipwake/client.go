@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sipwake/sipwake/config"
 	"github.com/sipwake/sipwake/secret"
 )
 
@@ -24,6 +25,7 @@ type client struct {
 	where string // the server, for messages
 	token secret.Text
 	http  *http.Client
+	cfg   *config.Config
 }
 
 const callPatience = 10 * time.Second
@@ -34,6 +36,7 @@ func newClient(configFile string) (*client, error) {
 		return nil, err
 	}
 	c := &client{
+		cfg:   cfg,
 		url:   "http://" + cfg.RPC.Listen + "/rpc",
 		where: fmt.Sprintf("sipwake at %s (rpc.listen of %s)", cfg.RPC.Listen, configFile),
 		http:  &http.Client{Timeout: callPatience},
@@ -64,6 +67,14 @@ func newClient(configFile string) (*client, error) {
 		}
 	}
 	return c, nil
+}
+
+// withoutURL takes what a request failed with out of what tells of the request.
+func withoutURL(err error) error {
+	if e := (*url.Error)(nil); errors.As(err, &e) {
+		return e.Err
+	}
+	return err
 }
 
 // trustOnly returns a TLS configuration that takes the server's own certificate
@@ -116,10 +127,7 @@ func (c *client) call(ctx context.Context, method string, params, result any) er
 	}
 	res, err := c.http.Do(req)
 	if err != nil {
-		if e := (*url.Error)(nil); errors.As(err, &e) {
-			err = e.Err
-		}
-		return fmt.Errorf("cannot reach %s: %w", c.where, err)
+		return fmt.Errorf("cannot reach %s: %w", c.where, withoutURL(err))
 	}
 	defer res.Body.Close()
 	if res.StatusCode == http.StatusForbidden {

@@ -15,13 +15,19 @@ var version string
 
 // cli is the command line. Each command is a file of its own.
 type cli struct {
-	Serve     serveCmd         `cmd:"" help:"Run the service."`
-	Check     checkCmd         `cmd:"" help:"Read a configuration and every file it names, and say what is wrong."`
-	Templates templatesCmd     `cmd:"" help:"Show every app's payloads, filled with sample values."`
-	Bindings  bindingsCmd      `cmd:"" help:"List, show, remove, export and import bindings."`
-	Send      sendCmd          `cmd:"" help:"Send a push to a user's phones or to one token, or show what became of one."`
-	Trace     traceCmd         `cmd:"" help:"Show what happened to the calls of a user or of a Call-ID."`
-	Version   kong.VersionFlag `help:"Print the version."`
+	Serve     serveCmd     `cmd:"" help:"Run the service."`
+	Check     checkCmd     `cmd:"" help:"Read a configuration and every file it names, and say what is wrong."`
+	Templates templatesCmd `cmd:"" help:"Show every app's payloads, filled with sample values."`
+	Bindings  bindingsCmd  `cmd:"" help:"List, show, remove, export and import bindings."`
+	Send      sendCmd      `cmd:"" help:"Send a push to a user's phones or to one token, or show what became of one."`
+	Trace     traceCmd     `cmd:"" help:"Show what happened to calls, and why a phone did not ring."`
+	Status    statusCmd    `cmd:"" help:"Show how the running sipwake is doing."`
+	Health    healthCmd    `cmd:"" help:"Ask whether the running sipwake can work: exit status 0 if so, else 1."`
+
+	Completion completionCmd `cmd:"" help:"Print a script that completes commands in a shell."`
+	Man        manCmd        `cmd:"" hidden:"" help:"Print the manual page."`
+
+	Version kong.VersionFlag `help:"Print the version."`
 }
 
 func main() { os.Exit(run(os.Args[1:])) }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -24,6 +25,7 @@ type sendCmd struct {
 	Body     string            `help:"Text."`
 	Data     map[string]string `help:"Data for the app: KEY=VALUE;KEY=VALUE."`
 	TTL      time.Duration     `help:"How long it is worth delivering."`
+	JSON     bool              `name:"json" help:"Print what became of it as JSON, as push.status returns it."`
 	Wait     time.Duration     `default:"5s" help:"How long to wait for the push services (${default})."`
 }
 
@@ -41,6 +43,8 @@ type sent struct {
 		Detail   string
 		Tries    int
 	}
+
+	raw json.RawMessage
 }
 
 func (m *sent) queued() bool {
@@ -65,7 +69,7 @@ func (c *sendCmd) Run() error {
 		if err := cl.call(ctx, "push.status", map[string]string{"id": c.Status}, &m); err != nil {
 			return err
 		}
-		return m.print()
+		return m.print(c.JSON)
 	}
 	if c.AOR == "" && c.Token == "" {
 		return errors.New("give --aor, --token or --status")
@@ -95,17 +99,25 @@ func (c *sendCmd) Run() error {
 			return err
 		}
 	}
-	return m.print()
+	return m.print(c.JSON)
 }
 
-func (m *sent) print() error {
+// UnmarshalJSON keeps the whole, too.
+func (m *sent) UnmarshalJSON(text []byte) error {
+	type plain sent
+	m.raw = append([]byte(nil), text...)
+	m.Devices = nil
+	return json.Unmarshal(text, (*plain)(m))
+}
+
+func (m *sent) print(asJSON bool) error {
+	if asJSON {
+		fmt.Printf("%s\n", m.raw)
+		return m.failures()
+	}
 	fmt.Printf("%s  %s\n", m.ID, strings.TrimSpace(m.Kind+" "+m.AOR))
 	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	failed := 0
 	for _, d := range m.Devices {
-		if d.State == "failed" {
-			failed++
-		}
 		if d.Device == "" {
 			d.Device = "-"
 		}
@@ -113,6 +125,17 @@ func (m *sent) print() error {
 	}
 	if err := out.Flush(); err != nil {
 		return err
+	}
+	return m.failures()
+}
+
+// failures returns an error if a push has failed.
+func (m *sent) failures() error {
+	failed := 0
+	for _, d := range m.Devices {
+		if d.State == "failed" {
+			failed++
+		}
 	}
 	if failed > 0 {
 		return fmt.Errorf("%d of %d devices failed", failed, len(m.Devices))

@@ -81,6 +81,13 @@ func (c *traceCmd) Run() error {
 		return err
 	}
 	print := c.printer(os.Stdout)
+	last := c.Last
+	if c.Follow { // what is older is not news later
+		c.Last = max(last, followMost)
+		if _, asked := params["since_ms"]; !asked {
+			params["since_ms"] = time.Now().Add(-followBack).UnixMilli()
+		}
+	}
 	calls, page, err := c.newest(cl, params)
 	if err != nil {
 		return err
@@ -91,7 +98,7 @@ func (c *traceCmd) Run() error {
 	if len(calls) == 0 && !c.Follow {
 		return c.nothing(page.Like)
 	}
-	for i := range calls {
+	for i := max(0, len(calls)-last); i < len(calls); i++ {
 		print(&calls[i])
 	}
 	if c.Follow {
@@ -181,20 +188,11 @@ func (c *traceCmd) nothing(like []string) error {
 const followEvery = time.Second
 
 // follow prints calls when they are over, or when nothing more is going to happen.
+// What was over in shown is known.
 func (c *traceCmd) follow(cl *client, params map[string]any, shown []tracedCall, print func(*tracedCall)) error {
-	if _, asked := params["since_ms"]; !asked {
-		params["since_ms"] = time.Now().Add(-followBack).UnixMilli()
-	}
-	c.Last = followMost
-	printed := map[string]bool{}
-	// What was over before is not news, unless it was shown as open.
-	known, _, err := c.newest(cl, params)
-	if err != nil {
-		return err
-	}
-	for i := range known {
-		open := func(s tracedCall) bool { return s.ID == known[i].ID && !s.settled() }
-		printed[known[i].ID] = known[i].settled() && !slices.ContainsFunc(shown, open)
+	printed := make(map[string]bool)
+	for i := range shown {
+		printed[shown[i].ID] = shown[i].settled()
 	}
 	for {
 		time.Sleep(followEvery)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -10,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"regexp"
 	"strings"
 	"syscall"
@@ -19,6 +21,7 @@ import (
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/apnssim"
 
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/leak"
+	"github.com/sipwake/sipwake/trace"
 )
 
 // call calls a method of the service.
@@ -255,5 +258,111 @@ func TestTraceWithClientCertificate(t *testing.T) {
 	if _, stderr, status := sipwake(t, dir, "trace", "--config", "client.yml", "--aor", "bob@example.com"); !strings.HasPrefix(stderr, want) ||
 		!strings.HasSuffix(stderr, "remote error: tls: certificate required\n") || status != 1 {
 		t.Errorf("without a certificate: status %d: %s", status, stderr)
+	}
+}
+
+// What the README shows is what is printed.
+func TestTraceInREADME(t *testing.T) {
+	start := time.Date(2026, 11, 22, 1, 34, 35, 0, time.UTC)
+	at := func(ms int) time.Time { return start.Add(time.Duration(ms) * time.Millisecond) }
+	const device = "5e1f0c2f6a3b4d5e6f70"
+	l := &trace.Timeline{Head: trace.Head{AOR: "bob@example.com", Node: "sip1", CallID: "19e9257c-849c-424a@192.0.2.4", Kind: "call", StartedAt: start},
+		Outcome: "pushing", Reason: "timeout", Events: []trace.Event{
+			{At: at(0), Name: trace.Held, Detail: "sip1"},
+			{At: at(0), Name: trace.Pushing, Device: device, Provider: "apns"},
+			{At: at(48), Name: trace.Accepted, Device: device, Provider: "apns", Tries: 1, SentAt: at(2), ID: "3F2A9C60-9B1E-4A4C-8E0D-7D1C5B2A6F10"},
+			{At: at(30000), Name: trace.HoldOver},
+			{At: at(30012), Name: trace.Ended, Detail: "timeout", Code: 408},
+		}}
+	c := tracedCall{AOR: l.AOR, Node: l.Node, CallID: l.CallID, Kind: l.Kind, StartedMS: l.StartedAt.UnixMilli(), Outcome: l.Outcome, Reason: l.Reason,
+		Verdict: trace.Verdict(l)}
+	for _, e := range l.Events {
+		one := tracedEvent{AtMS: e.At.UnixMilli(), Event: e.Name, Device: e.Device, Detail: e.Detail, Provider: e.Provider, ID: e.ID, Tries: e.Tries, Code: e.Code}
+		if !e.SentAt.IsZero() {
+			one.SentMS = e.SentAt.UnixMilli()
+		}
+		c.Events = append(c.Events, one)
+	}
+	var out bytes.Buffer
+	c.print(&out, painter(false))
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := out.String()
+	if zone := start.Local().Format(time.RFC3339); zone != start.Format(time.RFC3339) {
+		want = strings.Replace(want, zone, start.Format(time.RFC3339), 1)
+	}
+	if !strings.Contains(string(readme), "```\n"+want+"```\n") {
+		t.Errorf("the README does not show\n%s", want)
+	}
+}
+
+// Words for what others than people read elsewhere, colours only where they are
+// wanted, and nothing that could confuse a terminal.
+func TestTracePrint(t *testing.T) {
+	c := tracedCall{AOR: "bob@example.com", Node: "sip1", CallID: "c\x1b[31m\n", Kind: "call", StartedMS: 5000, Outcome: "awake", Reason: "answered",
+		Verdict: "rang at once", Omitted: 3, Events: []tracedEvent{
+			{AtMS: 3966, Event: trace.Awake, Device: "d", Detail: "tls:192.0.2.1:5"},
+			{AtMS: 5001, Event: trace.Withheld, Device: "d", Detail: "1s"},
+			{AtMS: 5002, Event: trace.Signalled, Device: "d", Detail: "dup"},
+			{AtMS: 5003, Event: trace.Failed, Device: "e", Detail: "no_token"},
+			{AtMS: 5004, Event: trace.Failed, Device: "e", Detail: "token_dead: Unregistered", Tries: 3},
+			{AtMS: 5004, Event: trace.Pushing, Device: "f", Detail: "cancel", Provider: "fcm", Kind: "cancel"},
+			{AtMS: 5004, Event: trace.Lost, Device: "f", Detail: "sip1: connection refused"},
+		}}
+	var out bytes.Buffer
+	c.print(&out, painter(false))
+	_, got, _ := strings.Cut(out.String(), "\n")
+	const want = `  rang at once
+  1 s before  was awake      d tls:192.0.2.1:5
+        1 ms  withheld       d it is being rung, a push would follow after 1s
+        2 ms  proxy told     d rung already
+        3 ms  not pushed     e no_token
+        4 ms  failed         e token_dead: Unregistered, try 3
+        4 ms  telling        f fcm, to say that the call is over
+        4 ms  node not told  f sip1: connection refused
+              and 3 more events
+`
+	if got != want || strings.Contains(out.String(), "\x1b") {
+		t.Errorf("got\n%q\nwant\n%s", out.String(), want)
+	}
+	out.Reset()
+	c.print(&out, painter(true))
+	if text := out.String(); !strings.Contains(text, "\x1b[1;32mrang at once\x1b[0m") || strings.Count(text, "\x1b[31m") != 3 {
+		t.Errorf("with colours: %q", text)
+	}
+}
+
+// --follow prints a call when it is over, once.
+func TestTraceFollow(t *testing.T) {
+	dir := configured(t)
+	s := serve(t, dir)
+	s.at("client.yml")
+	call := func(id string) {
+		s.call("wake.start", map[string]any{"node": "sip1", "aor": "bob@example.com", "call_id": id, "call": id, "kind": "call"}, nil)
+	}
+	call("before")
+	cmd := command(t, dir, "trace", "--config", "client.yml", "--follow", "--json")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}()
+	defer time.AfterFunc(patience, func() { _ = cmd.Process.Kill() }).Stop()
+	lines := bufio.NewScanner(out)
+	for _, id := range []string{"before", "one", "two"} {
+		if id != "before" {
+			call(id)
+		}
+		if !lines.Scan() || !strings.Contains(lines.Text(), `"call_id":"`+id+`"`) {
+			t.Fatalf("waiting for %s: %s, %v", id, lines.Text(), lines.Err())
+		}
 	}
 }

@@ -14,6 +14,12 @@ doc=$root/usr/share/doc/sipwake
 umask 022
 
 install -D -m 755 "$program" "$root/usr/bin/sipwake"
+# The program may be for another machine.
+ours() { env -u GOOS -u GOARCH CGO_ENABLED=0 go run -ldflags "-X main.version=$version" ./cmd/sipwake "$@"; }
+install -d "$root/usr/share/man/man1" "$root/usr/share/bash-completion/completions"
+ours man | gzip -9n >"$root/usr/share/man/man1/sipwake.1.gz"
+ours completion bash >"$root/usr/share/bash-completion/completions/sipwake"
+
 install -D -m 644 deploy/sipwake.service "$root/usr/lib/systemd/system/sipwake.service"
 install -D -m 644 deploy/sysusers.conf "$root/usr/lib/sysusers.d/sipwake.conf"
 for proxy in kamailio opensips; do
