@@ -366,7 +366,7 @@ func TestClientErrors(t *testing.T) {
 	c("pn-type=fcm;pn-app=a%20b;pn-tok=abc", "pn-app has a character that is not printable")
 	c("pn-type=fcm;app-id=a%20b;pn-tok=abc;pn-device=x", "app-id has a character that is not printable")
 	c("pn-type=fcm;pn-app=a;pn-tok=abc;pn-device=a%20b", "pn-device has a character that is not printable")
-	c("pn-type=fcm;pn-app=a;pn-tok=abc;pn-device="+strings.Repeat("x", 256), "pn-device is too long")
+	c("pn-type=fcm;pn-app=a;pn-tok=abc;pn-device="+strings.Repeat("x", 256), "pn-device is longer than 255 bytes")
 	c("pn-type=fcm;pn-app=a;pn-tok=a%0d", "pn-tok has a character that is not printable")
 	c("push-token-id=abc", "push-token-type does not name the push service")
 	c("push-token-type=a;push-token-id=abc", "push-token-app names no app")
