@@ -234,7 +234,7 @@ func TestSendFinal(t *testing.T) {
 func TestSendToToken(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		m := r.send(func(p *SendParams) {
-			p.AOR, p.Provider, p.App, p.Token = "", pnparam.APNs, "app", secret.NewToken("t")
+			p.AOR, p.Provider, p.App, p.Token = "", pnparam.APNs, "app", secret.NewToken("ab")
 		})
 		if len(m.Targets) != 1 || m.Targets[0].Address.Tokens[0].Service != pnparam.Remote {
 			t.Errorf("targets are %+v", m.Targets)
@@ -258,6 +258,8 @@ func TestSendBadParams(t *testing.T) {
 		f("aor", SendParams{Kind: push.Custom})
 		f("provider", SendParams{Kind: push.Custom, Token: token})
 		f("app", SendParams{Kind: push.Custom, Token: token, Provider: pnparam.FCM})
+		f("token", SendParams{Kind: push.Custom, Token: token, Provider: pnparam.APNs, App: "app"})
+		f("token", SendParams{Kind: push.Custom, Token: secret.NewToken(strings.Repeat("t", 4097)), Provider: pnparam.FCM, App: "app"})
 		if _, _, err := r.Message(r.t.Context(), ""); err == nil {
 			t.Error("a message without an id is known")
 		}

@@ -2,7 +2,9 @@ package outbox
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -108,6 +110,9 @@ func (s *Service) targets(ctx context.Context, p SendParams) ([]wake.Binding, er
 	}
 	a := pnparam.Address{Provider: p.Provider, App: p.App, Environment: p.Environment,
 		Tokens: []pnparam.Token{{Value: p.Token}}}
+	if bad := (*pnparam.Error)(nil); errors.As(a.Check(), &bad) {
+		return nil, &wake.ParamError{Field: strings.Replace(bad.Field, "tokens", "token", 1), Problem: bad.Problem}
+	}
 	if p.Provider == pnparam.APNs {
 		a.Tokens[0].Service = pnparam.Remote // a voip token is only pushed for calls
 	}

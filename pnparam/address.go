@@ -101,3 +101,26 @@ func (a Address) Equal(b Address) bool {
 	}
 	return true
 }
+
+// Check checks an address that came in another way than by a REGISTER, within the
+// same limits. An error is an *Error whose Field is provider, app or tokens.
+func (a Address) Check() error {
+	if a.Provider == "" {
+		return &Error{"provider", "is missing"}
+	}
+	if problem := checkProvider(a.Provider); problem != "" {
+		return &Error{"provider", problem}
+	}
+	if problem := checkApp(a.App); problem != "" {
+		return &Error{"app", problem}
+	}
+	if len(a.Tokens) == 0 {
+		return &Error{"tokens", "is missing"}
+	}
+	for _, t := range a.Tokens {
+		if problem := checkToken(a.Provider, t.Value.Reveal()); problem != "" {
+			return &Error{"tokens", problem}
+		}
+	}
+	return nil
+}

@@ -95,6 +95,14 @@ func examples() []example {
 		"rfc8599", instance, fcmAddress("my-project"))
 	bind("RFC 8599, Web Push behind the URI", `Contact: <sip:x7k2@df7jal23ls0d.invalid;transport=ws>;pn-provider=webpush;pn-prid="`+endpoint+`"`+inst,
 		"rfc8599", instance, Address{Provider: WebPush, Tokens: []Token{token("", endpoint)}})
+	bind("JsSIP 3.13, setExtraContactParams", `Contact: <sip:ve3c9otb@gkuhh9qi4nvk.invalid;transport=ws>;+sip.ice;reg-id=1;+sip.instance="<`+instance+
+		`>";expires=600;pn-provider=webpush;pn-prid=https%3A%2F%2Fupdates.push.services.mozilla.com%2Fwpush%2Fv2%2FgAAAAABk%3Fx%3D1`,
+		"rfc8599", instance, Address{Provider: WebPush, Tokens: []Token{token("", endpoint)}})
+	bind("SIP.js 0.21, extraContactHeaderParams", `Contact: <sip:jmiem2j9@3mmp20o9ppd2.invalid;transport=ws>;reg-id=1;+sip.instance="<`+instance+
+		`>";pn-provider=webpush;pn-prid=https%3A%2F%2Fupdates.push.services.mozilla.com%2Fwpush%2Fv2%2FgAAAAABk%3Fx%3D1;expires=600`,
+		"rfc8599", instance, Address{Provider: WebPush, Tokens: []Token{token("", endpoint)}})
+	bind("SIP.js 0.21, contactParams", "Contact: <sip:203sopae@3ph4aas7n8dq.invalid;transport=ws;pn-provider=webpush;pn-prid=https%3A%2F%2Fupdates.push.services.mozilla.com%2Fwpush%2Fv2%2FgAAAAABk%3Fx%3D1>;expires=600",
+		"rfc8599", "*", Address{Provider: WebPush, Tokens: []Token{token("", endpoint)}})
 	unbind("RFC 8599, unbind behind the URI", plain+";pn-provider=fcm;pn-param=my-project;pn-prid=null"+inst,
 		"rfc8599", instance, Address{Provider: FCM, App: "my-project"})
 	bind("old Linphone behind the URI, with white space", plain+" ; app-id=my-project ; pn-type = google;\tpn-tok = \""+fcmToken+"\""+inst,
@@ -366,7 +374,7 @@ func TestClientErrors(t *testing.T) {
 	c("pn-type=fcm;pn-app=a%20b;pn-tok=abc", "pn-app has a character that is not printable")
 	c("pn-type=fcm;app-id=a%20b;pn-tok=abc;pn-device=x", "app-id has a character that is not printable")
 	c("pn-type=fcm;pn-app=a;pn-tok=abc;pn-device=a%20b", "pn-device has a character that is not printable")
-	c("pn-type=fcm;pn-app=a;pn-tok=abc;pn-device="+strings.Repeat("x", 256), "pn-device is too long")
+	c("pn-type=fcm;pn-app=a;pn-tok=abc;pn-device="+strings.Repeat("x", 256), "pn-device is longer than 255 bytes")
 	c("pn-type=fcm;pn-app=a;pn-tok=a%0d", "pn-tok has a character that is not printable")
 	c("push-token-id=abc", "push-token-type does not name the push service")
 	c("push-token-type=a;push-token-id=abc", "push-token-app names no app")

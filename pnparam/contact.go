@@ -169,7 +169,7 @@ func (c *contact) readInstance(value string) {
 	case !printable(value):
 		problem = "+sip.instance has a character that no URN may have"
 	case len(value) > maxInstance:
-		problem = "+sip.instance is too long"
+		problem = "+sip.instance " + tooLong(maxInstance)
 	default:
 		c.instance = value
 		return

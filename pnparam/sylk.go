@@ -49,7 +49,7 @@ func sylk(in *input, p *Parsed) (bool, *Error) {
 func (p *Parsed) readDevice(id string) (problem string) {
 	id = parseInstance(id)
 	if len(id) > maxInstance {
-		return "is too long"
+		return tooLong(maxInstance)
 	}
 	if !printable(id) {
 		return "has a character that is not printable"

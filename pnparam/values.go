@@ -2,25 +2,30 @@ package pnparam
 
 import (
 	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/sipwake/sipwake/secret"
 )
 
-// Limits of the values that clients may have stored, in bytes.
+// Limits of the values that clients may have stored, in bytes once decoded.
 const (
 	maxProvider  = 64
 	maxApp       = 255
 	maxToken     = 4096
-	maxAPNsToken = 200
+	maxAPNsToken = 200 // 64 today, and Apple says not to count on it
 )
 
 // The checks of this file return what is wrong with a value, to be put behind
 // its name, or "". They never quote it.
 
+func tooLong(longest int) (problem string) {
+	return "is longer than " + strconv.Itoa(longest) + " bytes"
+}
+
 func checkProvider(p Provider) (problem string) {
 	if len(p) > maxProvider {
-		return "is too long"
+		return tooLong(maxProvider)
 	}
 	if !printable(string(p)) {
 		return "has a character that is not printable"
@@ -30,7 +35,7 @@ func checkProvider(p Provider) (problem string) {
 
 func checkApp(app string) (problem string) {
 	if len(app) > maxApp {
-		return "is too long"
+		return tooLong(maxApp)
 	}
 	if !printable(app) {
 		return "has a character that is not printable"
@@ -42,8 +47,12 @@ func checkToken(p Provider, token string) (problem string) {
 	if token == "" {
 		return "has an empty token"
 	}
-	if len(token) > maxToken || p == APNs && len(token) > maxAPNsToken {
-		return "is too long"
+	longest := maxToken
+	if p == APNs {
+		longest = maxAPNsToken
+	}
+	if len(token) > longest {
+		return tooLong(longest)
 	}
 	if p == APNs {
 		if len(token)%2 != 0 || !isHex(token) {

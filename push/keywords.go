@@ -38,7 +38,7 @@ func findKeyword(name string) (keyword, bool) {
 		return keyword{text: func(r *filling) string { return string(r.Kind) }}, true
 	case "{FROM}": // the caller's URI
 		return keyword{text: func(r *filling) string { return r.Values.From }}, true
-	case "{FROMUSERNAME}": // its user part
+	case "{FROMUSERNAME}": // what to dial to call back
 		return keyword{text: func(r *filling) string { return r.Values.User }}, true
 	case "{FROMDISPLAYNAME}": // how to show the caller
 		return keyword{text: callerName, long: true}, true

@@ -58,7 +58,7 @@ func (r *Request) lastTry() time.Time {
 type Values struct {
 	AOR     string // the user who is woken
 	From    string // caller's URI
-	User    string // caller's user part
+	User    string // what to dial to call the caller back: the user of From, readable
 	Display string // caller's display name, may be empty
 	CallID  string // Call-ID of the held request
 	UUID    string // the wake's RFC 9562 UUID, for CallKit

@@ -258,18 +258,11 @@ func checkImport(b *Binding) *ParamError {
 			return p
 		}
 	}
-	switch {
-	case b.Address.Provider == "":
-		return &ParamError{"provider", "is missing"}
-	case len(b.Address.Tokens) == 0:
-		return &ParamError{"tokens", "is missing"}
-	case b.RegisteredAt.IsZero():
-		return &ParamError{"registered_at", "is missing"}
+	if bad := (*pnparam.Error)(nil); errors.As(b.Address.Check(), &bad) {
+		return &ParamError{bad.Field, bad.Problem}
 	}
-	for _, t := range b.Address.Tokens {
-		if t.Value.Empty() {
-			return &ParamError{"tokens", "has an empty token"}
-		}
+	if b.RegisteredAt.IsZero() {
+		return &ParamError{"registered_at", "is missing"}
 	}
 	if b.Device == "" {
 		b.Device = pnparam.DeviceID(b.Address)

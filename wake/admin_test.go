@@ -135,6 +135,8 @@ func TestImport(t *testing.T) {
 		f("provider", func(b *wake.Binding) { b.Address.Provider = "" })
 		f("tokens", func(b *wake.Binding) { b.Address.Tokens = nil })
 		f("tokens", func(b *wake.Binding) { b.Address.Tokens[0].Value = secret.Token{} })
+		f("tokens", func(b *wake.Binding) { b.Address.Tokens[0].Value = secret.NewToken(strings.Repeat("t", 4097)) })
+		f("app", func(b *wake.Binding) { b.Address.App = strings.Repeat("a", 256) })
 		f("registered_at", func(b *wake.Binding) { b.RegisteredAt = time.Time{} })
 		f("device", func(b *wake.Binding) { b.Device = strings.Repeat("x", 300) })
 		f("call_id", func(b *wake.Binding) { b.CallID = "" })

@@ -3,7 +3,6 @@ package wake
 import (
 	"context"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/sipwake/sipwake/push"
@@ -211,13 +210,4 @@ func (s *Service) rings(cl *call, name string) bool {
 		s.follow(cl, next)
 	}
 	return waited
-}
-
-// userPart returns the user part of a SIP URI, or the whole without its scheme.
-func userPart(uri string) string {
-	if _, rest, ok := strings.Cut(uri, ":"); ok {
-		uri = rest
-	}
-	user, _, _ := strings.Cut(uri, "@")
-	return user
 }

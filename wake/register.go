@@ -78,6 +78,9 @@ func (s *Service) Register(ctx context.Context, p RegisterParams) (RegisterResul
 	} else if status, err = s.decide(ctx, parsed, &r, &res); err != nil {
 		return RegisterResult{}, err
 	}
+	if res.Problem != "" {
+		s.log.Debug("push data is not used", "aor", aor, "call_id", p.CallID, "problem", res.Problem)
+	}
 	if status == ignored {
 		res.Status = StatusNone
 		return res, nil

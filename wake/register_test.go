@@ -224,7 +224,7 @@ func TestRegisterUnreadable(t *testing.T) {
 	}
 	f("contact: pn-prid is not a device token in hexadecimal", wake.RegisterParams{Contact: contact("apns", "1", "xyz")})
 	f("contact: pn-prid has a bad percent escape", wake.RegisterParams{Contact: contact("fcm", "2", "%zz")})
-	f("contact: +sip.instance is too long", wake.RegisterParams{Contact: phone(strings.Repeat("1", 300))})
+	f("contact: +sip.instance is longer than 255 bytes", wake.RegisterParams{Contact: phone(strings.Repeat("1", 300))})
 	f("contact: has a character that no URI may have", wake.RegisterParams{Contact: contact("fcm", "1", `"x"`)})
 	f("X-MPUSH: is not PROVIDER:PACKAGE:TOKEN", wake.RegisterParams{Contact: phone("1"), Headers: map[string]string{"X-MPUSH": "x"}})
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/sipwake/sipwake/limit"
 	"github.com/sipwake/sipwake/push"
+	"github.com/sipwake/sipwake/sipuri"
 	"github.com/sipwake/sipwake/trace"
 )
 
@@ -299,6 +300,6 @@ func find(list []Registration, device string) *Registration {
 }
 
 func valuesOf(w Wake) push.Values {
-	return push.Values{AOR: w.AOR, From: w.From, User: userPart(w.From), Display: w.Display,
+	return push.Values{AOR: w.AOR, From: w.From, User: sipuri.Dial(w.From), Display: w.Display,
 		CallID: w.CallID, UUID: w.ID, Media: w.Media, Body: w.Body}
 }
