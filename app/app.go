@@ -20,6 +20,7 @@ import (
 	"github.com/sipwake/sipwake/cluster"
 	"github.com/sipwake/sipwake/config"
 	"github.com/sipwake/sipwake/limit"
+	"github.com/sipwake/sipwake/metric"
 	"github.com/sipwake/sipwake/outbox"
 	"github.com/sipwake/sipwake/push"
 	"github.com/sipwake/sipwake/rpc"
@@ -85,6 +86,9 @@ func New(cfg *config.Config, version string, log *slog.Logger) (*App, error) {
 		return nil, errors.Join(err, a.Stop(context.Background()))
 	}
 	a.dispatcher = push.NewDispatcher(log, a.reg)
+	if cfg.Operations.Exemplars {
+		a.dispatcher.AddExemplars()
+	}
 	if err := a.dispatcher.SetApps(parts.apps); err != nil {
 		return nil, errors.Join(err, a.Stop(context.Background()))
 	}
@@ -99,7 +103,7 @@ func New(cfg *config.Config, version string, log *slog.Logger) (*App, error) {
 		return nil, errors.Join(err, a.Stop(context.Background()))
 	}
 	a.service.AddLoad("rpc", a.rpc.Load)
-	a.operations = newOperations(a.reg, a.store, a.rpcReacts, limit.NewLog(log))
+	a.operations = newOperations(a.metrics(), a.store, a.rpcReacts, limit.NewLog(log))
 	return a, nil
 }
 
@@ -114,7 +118,8 @@ func (a *App) newService(p parts, rules wake.Store, kept trace.Store) {
 		stopTraces()
 		return nil
 	})
-	deps := wake.Deps{Store: rules, Sweeper: a.store, History: a.store, Pusher: a.dispatcher, Traces: timelines, Log: a.log, Metrics: a.reg}
+	deps := wake.Deps{Store: rules, Sweeper: a.store, History: a.store, Pusher: a.dispatcher, Traces: timelines, Log: a.log, Metrics: a.reg,
+		Exemplars: metric.Exemplars(a.cfg.Operations.Exemplars)}
 	shared, ok := a.store.(cluster.Store)
 	if !ok { // one instance has the embedded store for itself
 		a.service = wake.New(a.cfg.Wake, inForce, deps)
@@ -128,6 +133,7 @@ func (a *App) newService(p parts, rules wake.Store, kept trace.Store) {
 		a.share(others)
 	}
 	stopTraces = a.keepTraces(trace.NewKeeper(timelines, kept, a.service.Instance(), a.log, a.reg))
+	a.service.SetApps(a.dispatcher.Apps())
 	a.outbox = outbox.New(a.store, a.service, a.service.SendTTL, a.log)
 }
 
@@ -256,6 +262,7 @@ func (a *App) reload(cfg *config.Config) error {
 	applyRPC()
 	inForce, closeOld := a.nodes.set(cfg.Nodes, parts.nodes)
 	a.service.Configure(cfg.Wake, inForce)
+	a.service.SetApps(a.dispatcher.Apps())
 	closeOld()
 	a.log.Info("configuration reloaded")
 	return nil

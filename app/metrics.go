@@ -1,11 +1,13 @@
 package app
 
 import (
+	"net/http"
 	"runtime"
 	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
 func buildInfo(version string) prometheus.Collector {
@@ -39,6 +41,12 @@ func (m reloadMetrics) done(err error) {
 	}
 	m.successful.Set(1)
 	m.succeeded.Set(float64(time.Now().Unix()))
+}
+
+// metrics serves the metrics. OpenMetrics, which has the exemplars, writes some
+// bounds of buckets in another way (1.0 for 1): it is offered with them only.
+func (a *App) metrics() http.Handler {
+	return promhttp.HandlerFor(a.reg, promhttp.HandlerOpts{EnableOpenMetrics: a.cfg.Operations.Exemplars})
 }
 
 // stats is the result of service.stats: every counter and gauge of our own by

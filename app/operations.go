@@ -11,9 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
-
 	"github.com/sipwake/sipwake/limit"
 )
 
@@ -38,13 +35,14 @@ const (
 	operationsPerClient = 64
 )
 
-// newOperations returns the listener; rpc asks whether RPC answers.
-func newOperations(reg *prometheus.Registry, st store, rpc func(context.Context) error, log *limit.Log) *operations {
+// newOperations returns the listener, with metrics at /metrics; rpc asks whether RPC
+// answers.
+func newOperations(metrics http.Handler, st store, rpc func(context.Context) error, log *limit.Log) *operations {
 	o := &operations{served: make(chan error, 1), log: log, conns: limit.NewConns(limit.ConnLimits{
 		Most: operationsConns, Unproven: operationsConns, PerClient: operationsPerClient}, log)}
 	alive := newRarely(rpc)
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", metrics)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		if o.ready.Load() && alive.result() != nil { // while it starts and stops it is healthy too
 			o.fail(w, "RPC does not answer")

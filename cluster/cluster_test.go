@@ -165,7 +165,9 @@ type pushes struct{}
 func (pushes) Push(_ context.Context, _ push.Request, done func(push.Outcome)) {
 	done(push.Outcome{Reply: push.Reply{Reason: push.Accepted}, Tries: 1})
 }
-func (pushes) Serves(pnparam.Provider, string, pnparam.Environment) bool        { return true }
+func (pushes) App(_ pnparam.Provider, app string, _ pnparam.Environment) (string, bool) {
+	return app, true
+}
 func (pushes) Providers() []pnparam.Provider                                    { return nil }
 func (pushes) Policy(pnparam.Provider, string, pnparam.Environment) push.Policy { return push.Policy{} }
 func (pushes) Load() float64                                                    { return 0 }

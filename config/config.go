@@ -54,6 +54,9 @@ func (c *Config) Renamed() []string { return c.loaded.renamed }
 type Operations struct {
 	// Listen is the address, host:port. Default 127.0.0.1:8061.
 	Listen string `yaml:"listen"`
+	// Exemplars has the histograms of wakes, pushes and signals name calls, by a
+	// hash of the Call-ID, in OpenMetrics.
+	Exemplars bool `yaml:"exemplars"`
 }
 
 // Log says what is logged to standard error, and how.

@@ -68,6 +68,7 @@ func TestLoadFull(t *testing.T) {
 	f("rpc.token_files", c.RPC.TokenFiles, []string{"/etc/sipwake/rpc.token"})
 	f("rpc.deadline", c.RPC.Deadline, 300*time.Millisecond)
 	f("operations.listen", c.Operations.Listen, "127.0.0.1:9000")
+	f("operations.exemplars", c.Operations.Exemplars, true)
 	f("log.level", c.Log.Level.String(), "DEBUG")
 	f("store.type", c.Store.Type, StoreRedis)
 	f("store.redis.addresses", c.Store.Redis.Addresses, []string{"10.0.0.2:6379"})

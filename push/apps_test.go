@@ -16,7 +16,7 @@ func apnsApp(env pnparam.Environment, client push.Provider, packages ...string) 
 	return push.App{Provider: pnparam.APNs, Packages: packages, Environment: env, Client: client}
 }
 
-func TestServes(t *testing.T) {
+func TestApp(t *testing.T) {
 	ok := answers(push.Accepted)
 	production := apnsApp(pnparam.Production, ok, "com.a", "com.a.beta")
 	production.Default = true
@@ -26,9 +26,12 @@ func TestServes(t *testing.T) {
 
 	f := func(p pnparam.Provider, app string, env pnparam.Environment, want bool) {
 		t.Helper()
-		if got := r.Serves(p, app, env); got != want {
-			t.Errorf("Serves(%s, %q, %q) = %v", p, app, env, got)
+		if _, got := r.App(p, app, env); got != want {
+			t.Errorf("App(%s, %q, %q) = %v", p, app, env, got)
 		}
+	}
+	if name, _ := r.App(pnparam.APNs, "com.a.beta", pnparam.Production); name != "com.a" {
+		t.Errorf("the app is named %q, want its first package", name)
 	}
 	f(pnparam.APNs, "com.a", pnparam.Production, true)
 	f(pnparam.APNs, "com.a", pnparam.Sandbox, true)
@@ -80,7 +83,7 @@ func TestSetAppsRefusesConflicts(t *testing.T) {
 		if err == nil || err.Error() != want {
 			t.Errorf("SetApps: %v, want %s", err, want)
 		}
-		if !r.Serves(pnparam.FCM, theApp, "") {
+		if _, ok := r.App(pnparam.FCM, theApp, ""); !ok {
 			t.Error("a refused configuration has replaced the old one")
 		}
 	}
@@ -156,8 +159,9 @@ func TestMetricsOfApps(t *testing.T) {
 	defer r.stop()
 	const labels = `app="com.example.phone",environment="",`
 
-	r.wantMetric(`sipwake_push_total{kind="refresh",provider="apns",reason="token_dead"} 0`)
-	r.wantMetric(`sipwake_push_retries_total{provider="webpush"} 0`)
+	r.wantMetric(`sipwake_push_total{app="com.example.phone",kind="refresh",provider="fcm",reason="token_dead"} 0`)
+	r.wantMetric(`sipwake_push_total{app="other",kind="call",provider="apns",reason="no_app"} 0`)
+	r.wantMetric(`sipwake_push_retries_total{app="com.example.phone",provider="fcm"} 0`)
 	r.wantMetric(`sipwake_push_queue_capacity{` + labels + `lane="calls",provider="fcm"} 7`)
 	r.wantMetric(`sipwake_push_queue_rejected_total{` + labels + `lane="rest",provider="fcm"} 0`)
 	r.wantMetric(`sipwake_push_in_flight{` + labels + `provider="fcm"} 0`)
@@ -166,15 +170,20 @@ func TestMetricsOfApps(t *testing.T) {
 	r.wantMetric(`sipwake_credential_expiry_timestamp_seconds{` + labels + `provider="fcm"} 1.8e+09`)
 
 	r.send(request(push.Chat))
-	r.wantMetric(`sipwake_push_total{kind="chat",provider="fcm",reason="accepted"} 1`)
-	r.wantMetric(`sipwake_push_seconds_count{provider="fcm"} 1`)
+	r.wantMetric(`sipwake_push_total{app="com.example.phone",kind="chat",provider="fcm",reason="accepted"} 1`)
+	r.wantMetric(`sipwake_push_seconds_count{app="com.example.phone",provider="fcm"} 1`)
 
 	stranger := request(push.Call)
 	stranger.Provider = "made-up"
 	if o := r.send(stranger); o.Reason != push.NoApp {
 		t.Errorf("push to a provider that is not there: %+v", o)
 	}
-	r.wantMetric(`sipwake_push_total{kind="call",provider="other",reason="no_app"} 1`)
+	r.wantMetric(`sipwake_push_total{app="other",kind="call",provider="other",reason="no_app"} 1`)
+	stranger.Provider, stranger.App = pnparam.FCM, "made-up"
+	if o := r.send(stranger); o.Reason != push.NoApp {
+		t.Errorf("push to an app that is not there: %+v", o)
+	}
+	r.wantMetric(`sipwake_push_total{app="other",kind="call",provider="fcm",reason="no_app"} 1`)
 	if strings.Contains(r.metrics(), "made-up") {
 		t.Error("a stranger's word is a label")
 	}

@@ -68,6 +68,10 @@ func NewDispatcher(log *slog.Logger, reg prometheus.Registerer) *Dispatcher {
 	return d
 }
 
+// AddExemplars has the times of pushes name the calls, as metric.Exemplars does. It
+// must be called before SetApps.
+func (d *Dispatcher) AddExemplars() { d.metrics.exemplars = true }
+
 // SetApps replaces all apps at once. An app that was there with the same
 // Fingerprint goes on with its queue and client: of the new one only Packages,
 // Default, Templates and Policy are taken, and its Client is neither used nor closed.
@@ -119,7 +123,7 @@ func (d *Dispatcher) queueFor(a App, old *queue) *queue {
 	if old != nil {
 		rejected = old.rejected
 	}
-	return newQueue(d.base, a, d.log, d.metrics.provider(a.Provider), rejected)
+	return newQueue(d.base, a, d.log, d.metrics.app(&a), rejected)
 }
 
 // swap makes t the table and lets the queues that are not in it drain. The
@@ -140,13 +144,18 @@ func (d *Dispatcher) swap(t *table) {
 	}
 }
 
-// drain waits until the retired queue is empty, and lets go of it.
+// drain waits until the retired queue is empty, and lets go of it and of the series
+// that no other queue has.
 func (d *Dispatcher) drain(q *queue) {
 	<-q.drained
 	q.Client.Close()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.draining = slices.DeleteFunc(d.draining, func(other *queue) bool { return other == q })
+	same := func(other *queue) bool { return other.Provider == q.Provider && other.name() == q.name() }
+	if !slices.ContainsFunc(d.table.Load().queues, same) && !slices.ContainsFunc(d.draining, same) {
+		d.metrics.forget(&q.App)
+	}
 }
 
 // claims lists the keys under which a is found.
@@ -189,9 +198,14 @@ func claimed(env pnparam.Environment) string {
 	return "in environment " + string(env)
 }
 
-// Serves tells whether there is an app for such an address.
-func (d *Dispatcher) Serves(provider pnparam.Provider, app string, env pnparam.Environment) bool {
-	return d.table.Load().find(provider, app, env) != nil
+// App returns the name of the app that serves such an address, as the metrics and
+// Apps have it. ok reports whether there is one.
+func (d *Dispatcher) App(provider pnparam.Provider, app string, env pnparam.Environment) (name string, ok bool) {
+	q := d.table.Load().find(provider, app, env)
+	if q == nil {
+		return "", false
+	}
+	return q.name(), true
 }
 
 // Policy is that of the app for such an address; without one it is the default.

@@ -155,7 +155,7 @@ func TestStopFinishesWhatIsQueued(t *testing.T) {
 	<-g.started
 	stopped := make(chan error)
 	go func() { stopped <- r.Stop(context.Background()) }()
-	for r.Serves(pnparam.FCM, theApp, "") { // until Stop has begun
+	for ok := true; ok; _, ok = r.App(pnparam.FCM, theApp, "") { // until Stop has begun
 		runtime.Gosched()
 	}
 	if o := r.send(request(push.Call)); o.Reason != push.ShutDown {

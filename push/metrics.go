@@ -2,36 +2,41 @@ package push
 
 import (
 	"slices"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/sipwake/sipwake/metric"
 	"github.com/sipwake/sipwake/pnparam"
 )
-
-// otherProvider is the label of pushes whose provider sipwake does not know, so
-// that no stranger's word becomes a label.
-const otherProvider pnparam.Provider = "other"
 
 type outcomeKey struct {
 	kind   Kind
 	reason Reason
 }
 
-// providerMetrics are the series of one provider, all of them created up front.
-type providerMetrics struct {
-	outcomes map[outcomeKey]prometheus.Counter
-	seconds  prometheus.Observer
-	retries  prometheus.Counter
+// appMetrics are the series of the apps of one name at one provider, all of them
+// created up front.
+type appMetrics struct {
+	outcomes  map[outcomeKey]prometheus.Counter
+	seconds   prometheus.Observer
+	retries   prometheus.Counter
+	exemplars metric.Exemplars
 }
 
-func (m *providerMetrics) knows(kind Kind, reason Reason) bool {
+func (m *appMetrics) knows(kind Kind, reason Reason) bool {
 	return m.outcomes[outcomeKey{kind, reason}] != nil
 }
 
-func (m *providerMetrics) count(kind Kind, reason Reason) {
+func (m *appMetrics) count(kind Kind, reason Reason) {
 	if c := m.outcomes[outcomeKey{kind, reason}]; c != nil {
 		c.Inc()
 	}
+}
+
+// observe counts the time of one try.
+func (m *appMetrics) observe(took time.Duration, callID string) {
+	m.exemplars.Observe(m.seconds, took.Seconds(), callID)
 }
 
 // metrics are those of a Dispatcher.
@@ -41,7 +46,9 @@ type metrics struct {
 	total      *prometheus.CounterVec
 	seconds    *prometheus.HistogramVec
 	retries    *prometheus.CounterVec
-	providers  map[pnparam.Provider]*providerMetrics
+	exemplars  metric.Exemplars
+	// refused are the pushes that no app took, by provider.
+	refused map[pnparam.Provider]*appMetrics
 }
 
 func newMetrics(reg prometheus.Registerer, d *Dispatcher) *metrics {
@@ -50,22 +57,19 @@ func newMetrics(reg prometheus.Registerer, d *Dispatcher) *metrics {
 		total: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sipwake_push_total",
 			Help: "Pushes by how they ended, after all tries.",
-		}, []string{"provider", "kind", "reason"}),
-		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name:    "sipwake_push_seconds",
-			Help:    "Time of one try until the service answered, in seconds.",
-			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2, 5, 10},
-		}, []string{"provider"}),
+		}, []string{"provider", "app", "kind", "reason"}),
+		seconds: prometheus.NewHistogramVec(metric.Histogram("sipwake_push_seconds",
+			"Time of one try until the service answered, in seconds.",
+			.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2, 5, 10), []string{"provider", "app"}),
 		retries: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sipwake_push_retries_total",
 			Help: "Pushes that were given another try.",
-		}, []string{"provider"}),
-		providers: make(map[pnparam.Provider]*providerMetrics),
+		}, []string{"provider", "app"}),
+		refused: make(map[pnparam.Provider]*appMetrics),
 	}
-	for _, p := range []pnparam.Provider{pnparam.APNs, pnparam.FCM, pnparam.WebPush} {
-		m.providers[p] = m.provider(p)
+	for _, p := range []pnparam.Provider{pnparam.APNs, pnparam.FCM, pnparam.WebPush, metric.Other} {
+		m.refused[p] = &appMetrics{outcomes: m.outcomes(p, metric.Other, NoApp, ShutDown)}
 	}
-	m.providers[otherProvider] = &providerMetrics{outcomes: m.outcomes(otherProvider, NoApp, ShutDown)}
 	m.collectors = []prometheus.Collector{m.total, m.seconds, m.retries, newAppCollector(d)}
 	reg.MustRegister(m.collectors...)
 	return m
@@ -77,23 +81,29 @@ func (m *metrics) unregister() {
 	}
 }
 
-// provider returns the series of p, and creates them if need be.
-func (m *metrics) provider(p pnparam.Provider) *providerMetrics {
-	if known := m.providers[p]; known != nil {
-		return known
-	}
-	return &providerMetrics{
-		outcomes: m.outcomes(p, Reasons()...),
-		seconds:  m.seconds.WithLabelValues(string(p)),
-		retries:  m.retries.WithLabelValues(string(p)),
+// app returns the series of an app of the configuration, and creates them if need be.
+func (m *metrics) app(a *App) *appMetrics {
+	return &appMetrics{
+		outcomes:  m.outcomes(a.Provider, a.name(), Reasons()...),
+		seconds:   m.seconds.WithLabelValues(string(a.Provider), a.name()),
+		retries:   m.retries.WithLabelValues(string(a.Provider), a.name()),
+		exemplars: m.exemplars,
 	}
 }
 
-func (m *metrics) outcomes(p pnparam.Provider, reasons ...Reason) map[outcomeKey]prometheus.Counter {
+// forget ends the series of an app.
+func (m *metrics) forget(a *App) {
+	labels := prometheus.Labels{"provider": string(a.Provider), "app": a.name()}
+	m.total.DeletePartialMatch(labels)
+	m.seconds.DeletePartialMatch(labels)
+	m.retries.DeletePartialMatch(labels)
+}
+
+func (m *metrics) outcomes(p pnparam.Provider, app string, reasons ...Reason) map[outcomeKey]prometheus.Counter {
 	series := make(map[outcomeKey]prometheus.Counter)
 	for _, k := range Kinds() {
 		for _, r := range reasons {
-			series[outcomeKey{k, r}] = m.total.WithLabelValues(string(p), string(k), string(r))
+			series[outcomeKey{k, r}] = m.total.WithLabelValues(string(p), app, string(k), string(r))
 		}
 	}
 	return series
@@ -101,9 +111,9 @@ func (m *metrics) outcomes(p pnparam.Provider, reasons ...Reason) map[outcomeKey
 
 // countRefused counts a push that no app took.
 func (m *metrics) countRefused(p pnparam.Provider, kind Kind, reason Reason) {
-	known := m.providers[p]
+	known := m.refused[p]
 	if known == nil {
-		known = m.providers[otherProvider]
+		known = m.refused[metric.Other]
 	}
 	known.count(kind, reason)
 }

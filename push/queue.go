@@ -54,7 +54,7 @@ type queue struct {
 	base      context.Context // ends when pushes under way must be given up
 	log       *slog.Logger
 	throttle  throttle
-	metrics   *providerMetrics
+	metrics   *appMetrics
 	breaker   *breaker
 	rejected  *[lanes]atomic.Uint64 // shared with the queue's successors
 
@@ -65,7 +65,7 @@ type queue struct {
 	drained chan struct{} // closed when retired and empty
 }
 
-func newQueue(base context.Context, a App, log *slog.Logger, m *providerMetrics, rejected *[lanes]atomic.Uint64) *queue {
+func newQueue(base context.Context, a App, log *slog.Logger, m *appMetrics, rejected *[lanes]atomic.Uint64) *queue {
 	q := &queue{
 		App:      a,
 		base:     base,

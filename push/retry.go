@@ -126,7 +126,7 @@ func (q *queue) try(j *job, report func(error)) {
 	j.sentAt = now
 	j.reply = q.Client.Push(ctx, &j.n)
 	cancel()
-	q.metrics.seconds.Observe(time.Since(now).Seconds())
+	q.metrics.observe(time.Since(now), j.r.Values.CallID)
 
 	if !q.metrics.knows(j.r.Kind, j.reply.Reason) {
 		j.reply = Reply{Reason: BadRequest, Detail: "the provider gave no known reason"}

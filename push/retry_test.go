@@ -30,8 +30,8 @@ func TestRetryOfACallComesAtOnce(t *testing.T) {
 			if o.Reason != reason || o.Tries != 2 || len(*at) != 2 || !(*at)[0].Equal((*at)[1]) {
 				t.Errorf("call that ends with %s: %+v, tries at %v", reason, o, *at)
 			}
-			r.wantMetric(`sipwake_push_retries_total{provider="fcm"} 1`)
-			r.wantMetric(`sipwake_push_total{kind="call",provider="fcm",reason="` + string(reason) + `"} 1`)
+			r.wantMetric(`sipwake_push_retries_total{app="com.example.phone",provider="fcm"} 1`)
+			r.wantMetric(`sipwake_push_total{app="com.example.phone",kind="call",provider="fcm",reason="` + string(reason) + `"} 1`)
 			r.stop()
 		}
 	})

@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sipwake/sipwake/limit"
+	"github.com/sipwake/sipwake/metric"
 )
 
 // unknownMethod is the metric label of a method that does not exist.
@@ -25,9 +26,8 @@ type metrics struct {
 func newMetrics(methods map[string]method, conns func() limit.ConnStats, reg prometheus.Registerer) *metrics {
 	requests := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "sipwake_rpc_requests_total", Help: "JSON-RPC requests, by method and error code; 0 is success."}, []string{"method", "code"})
-	seconds := prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name: "sipwake_rpc_seconds", Help: "Time to answer a JSON-RPC request.",
-		Buckets: []float64{.0001, .00025, .0005, .001, .002, .005, .01, .025, .05, .1, .2, .4, 1}}, []string{"method"})
+	seconds := prometheus.NewHistogramVec(metric.Histogram("sipwake_rpc_seconds", "Time to answer a JSON-RPC request.",
+		.0001, .00025, .0005, .001, .002, .005, .01, .025, .05, .1, .2, .4, 1), []string{"method"})
 	m := &metrics{
 		requests: make(map[string]map[int]prometheus.Counter),
 		seconds:  make(map[string]prometheus.Observer),

@@ -2,9 +2,13 @@ package tests
 
 import (
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
 
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/apnssim"
 	"github.com/sipwake/sipwake/config"
@@ -136,7 +140,7 @@ func (r *rig) reload() {
 // The operations listener: health, readiness and every metric the documentation
 // names.
 func TestOperations(t *testing.T) {
-	r := newRig(t, rigOptions{})
+	r := newRig(t, rigOptions{wake: "  refresh: {every: 20ms}"})
 	for path, want := range map[string]int{"/healthz": 200, "/readyz": 200, "/metrics": 200, "/": 404} {
 		if status, _ := r.get(path); status != want {
 			t.Errorf("%s: %d, want %d", path, status, want)
@@ -145,30 +149,62 @@ func TestOperations(t *testing.T) {
 	r.asleep("bob@example.com", apnsContact("bob", apnsToken(1)))
 	r.startWake("bob@example.com", "1-1", nil)
 	r.pushed(apnsToken(1), 1)
+	eventually(t, "the bindings are counted", func() bool {
+		_, metrics := r.get("/metrics")
+		return strings.Contains(metrics, "sipwake_bindings{")
+	})
 	_, metrics := r.get("/metrics")
 	shared, _ := redisRig(t)
 	_, more := shared.get("/metrics")
-	metrics += more
+	metrics += endOfScrape + more
 	doc, err := os.ReadFile("../docs/METRICS.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	documented := map[string]bool{}
+	exported := series(t, metrics)
+	documented := map[string]string{}
 	for _, line := range strings.Split(string(doc), "\n") {
-		if name, _, ok := strings.Cut(strings.TrimPrefix(line, "| `"), "`"); ok && strings.HasPrefix(line, "| `sipwake_") {
-			name, _, _ = strings.Cut(name, "{")
-			documented[name] = true
-			if !strings.Contains(metrics, "# HELP "+name+" ") && !strings.Contains(name, "credential_expiry") {
-				t.Errorf("documented, but not exported: %s", name)
-			}
+		cells := strings.Split(strings.Trim(line, "| "), " | ")
+		if len(cells) < 3 || !strings.HasPrefix(cells[0], "`sipwake_") {
+			continue
+		}
+		name, labels, _ := strings.Cut(strings.Trim(cells[0], "`}"), "{")
+		sorted := strings.Split(labels, ",")
+		slices.Sort(sorted)
+		documented[name] = cells[1] + " {" + strings.Join(sorted, ",") + "}"
+		if got := exported[name]; got != documented[name] && !strings.Contains(name, "credential_expiry") {
+			t.Errorf("%s is documented as %s, exported as %q", name, documented[name], got)
 		}
 	}
-	for _, line := range strings.Split(metrics, "\n") {
-		if rest, ok := strings.CutPrefix(line, "# HELP sipwake_"); ok {
-			name, _, _ := strings.Cut("sipwake_"+rest, " ")
-			if !documented[name] {
-				t.Errorf("exported, but not documented: %s", name)
-			}
+	for name := range exported {
+		if strings.HasPrefix(name, "sipwake_") && documented[name] == "" {
+			t.Errorf("exported, but not documented: %s", name)
 		}
 	}
 }
+
+// series returns the type and the labels of each metric that an instance exports,
+// as "counter {kind,outcome}".
+func series(t *testing.T, metrics string) map[string]string {
+	t.Helper()
+	found := map[string]string{}
+	for _, text := range strings.SplitAfter(metrics, endOfScrape) {
+		parser := expfmt.NewTextParser(model.UTF8Validation)
+		families, err := parser.TextToMetricFamilies(strings.NewReader(strings.TrimSuffix(text, endOfScrape)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, f := range families {
+			var labels []string
+			for _, l := range f.GetMetric()[0].GetLabel() {
+				labels = append(labels, l.GetName())
+			}
+			slices.Sort(labels)
+			found[name] = strings.ToLower(f.GetType().String()) + " {" + strings.Join(labels, ",") + "}"
+		}
+	}
+	return found
+}
+
+// endOfScrape stands between what two instances export.
+const endOfScrape = "# end of scrape\n"

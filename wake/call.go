@@ -29,6 +29,7 @@ type call struct {
 	queued  bool // every device of wake.start has been added
 	settled bool // the node has been told to stop holding
 	counted bool // devices that did not answer have been counted
+	results bool // what became of each device has been counted
 	ringing bool // the hold time is over
 	closed  bool // it is no longer among the calls
 
@@ -153,6 +154,7 @@ func (s *Service) holdOver(cl *call) {
 	s.metrics.open.Dec()
 	s.metrics.ringing.Inc()
 	cl.event(trace.HoldOver, "", "")
+	s.countResults(cl, deviceSilent)
 	s.countUnanswered(cl)
 }
 

@@ -89,6 +89,11 @@ const (
 // afterEnd tells devices that were woken for nothing, and counts failures against
 // bindings.
 func (s *Service) afterEnd(cl *call, reason EndReason) {
+	if reason == EndTimeout || reason == EndFailed {
+		s.countResults(cl, deviceSilent)
+	} else {
+		s.countResults(cl, deviceEnded)
+	}
 	if reason == EndFailed {
 		s.countFailed(cl)
 	}

@@ -245,7 +245,8 @@ func (r *rig) wantEvent(call string, name trace.EventName) {
 	}
 }
 
-func (r *rig) metric(name string) float64 {
+// metric is the sum of the series with these labels, each "name=value".
+func (r *rig) metric(name string, labels ...string) float64 {
 	r.t.Helper()
 	n := 0.0
 	families, err := r.registry.Gather()
@@ -253,8 +254,15 @@ func (r *rig) metric(name string) float64 {
 		r.fatal("metrics: %v", err)
 	}
 	for _, f := range families {
-		if f.GetName() == name {
-			for _, m := range f.GetMetric() {
+		if f.GetName() != name {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			var has []string
+			for _, l := range m.GetLabel() {
+				has = append(has, l.GetName()+"="+l.GetValue())
+			}
+			if !slices.ContainsFunc(labels, func(l string) bool { return !slices.Contains(has, l) }) {
 				n += m.GetGauge().GetValue() + m.GetCounter().GetValue()
 			}
 		}
@@ -310,7 +318,9 @@ func (p *pusher) answer() {
 	synctest.Wait()
 }
 
-func (p *pusher) Serves(pnparam.Provider, string, pnparam.Environment) bool { return !p.unserved }
+func (p *pusher) App(_ pnparam.Provider, app string, _ pnparam.Environment) (string, bool) {
+	return app, !p.unserved
+}
 func (p *pusher) Providers() []pnparam.Provider {
 	return []pnparam.Provider{pnparam.APNs, pnparam.FCM}
 }

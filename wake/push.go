@@ -241,7 +241,8 @@ const storeTimeout = 2 * time.Second
 
 // Serves reports whether an app is configured for the binding.
 func (s *Service) Serves(b Binding) bool {
-	return s.pusher.Serves(b.Address.Provider, b.Address.App, b.Address.Environment)
+	_, ok := s.pusher.App(b.Address.Provider, b.Address.App, b.Address.Environment)
+	return ok
 }
 
 // SendTTL is how long a push of an application is worth delivering that does not

@@ -9,11 +9,17 @@ import (
 	"github.com/sipwake/sipwake/push"
 )
 
+// countEvery is how often bindings are counted that are looked through for nothing
+// else.
+const countEvery = 5 * time.Minute
+
 // Refresh wakes devices before their registration ends, so that they stay
-// reachable (RFC 8599 section 5.5). Every instance looks through all bindings
-// now and then; a claim in the store lets one of them send each push, once,
-// whoever restarts. Start it in a goroutine of its own; it returns when ctx ends.
+// reachable (RFC 8599 section 5.5), and counts the bindings of each app. Every
+// instance looks through all bindings now and then; a claim in the store lets one of
+// them send each push, once, whoever restarts. Start it in a goroutine of its own; it
+// returns when ctx ends.
 func (s *Service) Refresh(ctx context.Context) {
+	var counted time.Time
 	for {
 		cfg := s.settings.Load().Refresh
 		timer := time.NewTimer(cfg.Every)
@@ -23,21 +29,35 @@ func (s *Service) Refresh(ctx context.Context) {
 			timer.Stop()
 			return
 		}
-		if !cfg.Enabled {
+		if !cfg.Enabled && time.Since(counted) < countEvery {
 			continue
 		}
-		err := s.sweeper.Scan(ctx, func(bindings []Binding) error {
-			for _, b := range bindings {
-				if err := s.refreshOne(ctx, b, cfg); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil && ctx.Err() == nil {
-			s.log.Warn("cannot look through the bindings for refreshes", "err", err)
+		counted = time.Now()
+		if err := s.lookThrough(ctx, cfg); err != nil && ctx.Err() == nil {
+			s.log.Warn("cannot look through the bindings", "err", err)
 		}
 	}
+}
+
+// lookThrough looks at every binding once.
+func (s *Service) lookThrough(ctx context.Context, cfg RefreshConfig) error {
+	count := make(map[appLabels]int)
+	err := s.sweeper.Scan(ctx, func(bindings []Binding) error {
+		for _, b := range bindings {
+			count[s.labels(b.Address)]++
+			if !cfg.Enabled {
+				continue
+			}
+			if err := s.refreshOne(ctx, b, cfg); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err == nil {
+		s.metrics.setBindings(count)
+	}
+	return err
 }
 
 // lateFor is how long after its end a registration is still looked at.

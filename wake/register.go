@@ -153,7 +153,7 @@ func (s *Service) decide(ctx context.Context, parsed pnparam.Parsed, r *Registra
 		}
 		return "", nil
 	}
-	if !s.pusher.Serves(r.Address.Provider, r.Address.App, r.Address.Environment) {
+	if _, ok := s.pusher.App(r.Address.Provider, r.Address.App, r.Address.Environment); !ok {
 		return s.unserved(r, res), nil
 	}
 	if r.Gone {
@@ -257,7 +257,7 @@ func (s *Service) back(w Wake, r Registration) {
 	s.traces.Begin(w.head()) // of another instance's wake this is its own part
 	s.traces.Add(w.ID, trace.Event{At: r.RegisteredAt, Name: trace.Registered, Device: r.Device, Detail: r.Source})
 	if r.Action == ActionBind {
-		s.metrics.woken.WithLabelValues(string(r.Address.Provider)).Observe(r.RegisteredAt.Sub(w.StartedAt).Seconds())
+		s.metrics.observeWoken(s.labels(r.Address), &w, &r)
 	}
 	if cl := s.calls.get(w.key()); cl != nil {
 		cl.setRegistered(r.key())

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sipwake/sipwake/limit"
+	"github.com/sipwake/sipwake/metric"
 	"github.com/sipwake/sipwake/pnparam"
 	"github.com/sipwake/sipwake/push"
 	"github.com/sipwake/sipwake/trace"
@@ -33,8 +34,9 @@ type Pusher interface {
 	// Push never blocks. done is called once, from any goroutine, also from the
 	// caller's. A push whose ctx has ended before a try is dropped.
 	Push(ctx context.Context, r push.Request, done func(push.Outcome))
-	// Serves reports whether an app is configured for the address.
-	Serves(p pnparam.Provider, app string, env pnparam.Environment) bool
+	// App returns the name of the app that serves the address: a metric label. ok
+	// reports whether there is one.
+	App(p pnparam.Provider, app string, env pnparam.Environment) (name string, ok bool)
 	// Providers lists the providers with at least one app.
 	Providers() []pnparam.Provider
 	// Policy returns what the configuration says of the app of an address.
@@ -56,6 +58,8 @@ type Deps struct {
 	Metrics prometheus.Registerer
 	// Others is nil for a store that one instance has for itself.
 	Others Others
+	// Exemplars has the times of wakes and signals name the calls.
+	Exemplars metric.Exemplars
 }
 
 // Service applies the rules. Safe for concurrent use.
@@ -105,7 +109,7 @@ func New(cfg Config, nodes map[string]Node, d Deps) *Service {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Service{
 		store: d.Store, sweeper: d.Sweeper, history: d.History, others: d.Others, pusher: d.Pusher, traces: d.Traces, log: d.Log,
-		metrics: newMetrics(d.Metrics), instance: newInstance(), limits: limit.NewCalls(),
+		metrics: newMetrics(d.Metrics, d.Exemplars), instance: newInstance(), limits: limit.NewCalls(),
 		ctx: ctx, cancel: cancel, slots: make(chan struct{}, maxTasks), stop: make(chan struct{}),
 	}
 	s.calls.byKey = make(map[callKey]*call)
@@ -138,6 +142,18 @@ func (s *Service) Configure(cfg Config, nodes map[string]Node) {
 	for id := range nodes {
 		s.metrics.addNode(id)
 	}
+}
+
+// SetApps names the apps that are configured now, so that their series are there
+// before anything is counted, and those of other apps go.
+func (s *Service) SetApps(apps []push.AppInfo) { s.metrics.setApps(apps) }
+
+// labels are those of the app that serves the address.
+func (s *Service) labels(a pnparam.Address) appLabels {
+	if name, ok := s.pusher.App(a.Provider, a.App, a.Environment); ok {
+		return appLabels{string(a.Provider), name}
+	}
+	return otherApp
 }
 
 // Nodes returns the ids of the configured nodes.

@@ -59,7 +59,7 @@ func (s *Service) deliver(ctx context.Context, sig *signal, n int) (done bool, e
 	if err != nil || answer == SignalNoContact {
 		return false, err
 	}
-	s.metrics.signal.Observe(time.Since(sig.began).Seconds())
+	s.metrics.exemplars.Observe(s.metrics.signal, time.Since(sig.began).Seconds(), sig.wake.CallID)
 	s.event(sig.wake, trace.Signalled, sig.registration.Device, string(answer))
 	cl := s.calls.get(sig.wake.key())
 	switch {

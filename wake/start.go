@@ -94,6 +94,7 @@ func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error)
 		return s.answer(w, res), nil
 	case OutcomeNone, OutcomeShed:
 		s.close(w.key())
+		s.countResults(cl, deviceEnded)
 		if !st.Ended && !st.Full {
 			if _, err := s.store.End(ctx, w.AOR, w.Node, w.Call); err != nil {
 				s.log.Warn("cannot end a wake that is not held", "aor", w.AOR, "call_id", w.CallID, "err", err)

@@ -1,6 +1,10 @@
 package local
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sipwake/sipwake/metric"
+)
 
 type metrics struct {
 	errors, swept, rejected prometheus.Counter
@@ -15,9 +19,8 @@ func newMetrics() *metrics {
 			Name: "sipwake_store_swept_total", Help: "Bindings removed because their retention ran out."}),
 		rejected: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "sipwake_store_outbox_rejected_total", Help: "Messages refused because the outbox was full."}),
-		commit: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "sipwake_store_commit_seconds", Help: "Time of one write to the disk.",
-			Buckets: prometheus.ExponentialBuckets(.0005, 2, 13)}),
+		commit: prometheus.NewHistogram(metric.Histogram("sipwake_store_commit_seconds", "Time of one write to the disk.",
+			prometheus.ExponentialBuckets(.0005, 2, 13)...)),
 	}
 }
 
