@@ -123,7 +123,6 @@ func silentAndDeclined(s *scenario) {
 	if res := c.ends(603); res.After > 15*time.Second {
 		s.t.Errorf("the caller waited %s", res.After)
 	}
-	c.over("declined")
 }
 
 // silentAndBusy: the caller hears what the phone said that said something.
