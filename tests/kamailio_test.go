@@ -22,7 +22,8 @@ func TestKamailioSurvivesRestart(t *testing.T) { survivesRestart(t, kamailio()) 
 
 func kamailio() proxyKind {
 	find := func() error { _, err := stack.Find("kamailio"); return err }
-	return proxyKind{name: "Kamailio", find: find, required: "SIPWAKE_REQUIRE_ALL", node: "kamailio", start: startKamailio}
+	return proxyKind{name: "Kamailio", find: find, required: "SIPWAKE_REQUIRE_ALL", node: "kamailio", start: startKamailio,
+		quiet: true}
 }
 
 func startKamailio(ctx context.Context, c proxyConfig) (proxy, error) {

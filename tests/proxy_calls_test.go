@@ -14,7 +14,7 @@ func callTable() table {
 		"a sleeping phone is woken over UDP":               func(s *scenario) { wakesAndTalks(s, s.iphone(answers)) },
 		"a sleeping phone is woken over TCP":               func(s *scenario) { wakesAndTalks(s, s.iphone(answers, tcp)) },
 		"a sleeping phone is woken through FCM":            func(s *scenario) { wakesAndTalks(s, s.android(answers)) },
-		"a sleeping phone is not rung before it is back":   notRungAsleep,
+		"a phone that may be awake is rung at once, once":  mayBeAwake,
 		"an un-registered phone is woken":                  wokenAfterUnregister,
 		"a phone bound by X-MPUSH is woken":                wokenByMPUSH,
 		"a phone nobody knew registers meanwhile":          unknownRegisters,
@@ -61,18 +61,25 @@ func find(events []phone.Event, kind phone.Kind) (found []phone.Event) {
 	return found
 }
 
-// notRungAsleep: wake_sleeping. The phone still hears on its old socket.
-func notRungAsleep(s *scenario) {
+// mayBeAwake: its socket is there, the app does not run. It is rung and pushed, and
+// answers that INVITE when it is back.
+func mayBeAwake(s *scenario) {
 	d := s.iphone(answers, stubborn)
 	s.registered(d.Phone)
 	s.forgotten(1)
 	d.SleepDeaf()
 	c := s.calls()
+	in := must(d.WaitInvite(s.ctx))(s)
 	s.pushed(d)
 	s.wakes(d)
-	c.talks(d.Phone)
-	s.rung(d.Phone, 1)
+	c.talksOn(d.Phone, in)
+	if n := len(d.Requests("INVITE")); n != 1 {
+		s.t.Errorf("%d INVITEs reached the phone", n)
+	}
 	c.over("answered")
+	if n := s.timeline(c.CallID()).count("withheld"); n != 0 {
+		s.t.Errorf("%d pushes were withheld", n)
+	}
 }
 
 func wokenAfterUnregister(s *scenario) {
@@ -315,11 +322,12 @@ func unregisters(s *scenario) {
 	s.asleep(sleeper)
 	s.registered(d.Phone)
 	s.forgotten(2)
-	c := s.calls()
-	s.pushed(sleeper)
 	if m := must(d.Register(s.ctx, 0))(s); m.Code() != 200 {
 		s.t.Errorf("un-REGISTER got %d", m.Code())
 	}
+	c := s.calls()
+	s.pushed(sleeper)
+	must(d.Register(s.ctx, 0))(s)
 	must(d.Register(s.ctx, 0))(s) // an INVITE because of the first one has come by now
 	s.rung(d.Phone, 0)
 	s.wakes(d)

@@ -20,10 +20,8 @@ func holdTimeTable() table {
 
 // neverComes: timeout.
 func neverComes(s *scenario) {
-	d := s.iphone(stubborn)
-	s.registered(d.Phone)
-	s.forgotten(1)
-	d.SleepDeaf()
+	d := s.iphone(stubborn, tcp)
+	s.asleep(d)
 	c := s.calls()
 	// OpenSIPS counts whole seconds, of which the first may be short.
 	if res := c.ends(480); res.After < time.Second {

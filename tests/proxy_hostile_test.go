@@ -15,7 +15,7 @@ import (
 // hostile: what strangers put into their headers breaks neither the proxy nor the
 // JSON that goes to sipwake, nor that of the push.
 func hostile(t *testing.T, kind proxyKind) {
-	all := table{name: "hostile", proxy: proxyConfig{Hold: 30 * time.Second}, scenarios: scenarios{
+	all := table{name: "hostile", proxy: proxyConfig{Hold: 30 * time.Second, Hostile: true}, scenarios: scenarios{
 		"hostile callers": hostileCallers, "hostile REGISTERs": hostileRegisters,
 	}}
 	p := all.start(t, kind)

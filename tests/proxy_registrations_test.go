@@ -26,15 +26,15 @@ func registrationTable() table {
 // answered.
 func askFirstTable() table {
 	return table{name: "asks first", sipwake: rigOptions{wake: "  linger: 1s\n  reject_555: true"},
-		proxy: proxyConfig{Hold: 30 * time.Second, Ask: true}, scenarios: scenarios{
-			"a sleeping phone is woken over UDP":          func(s *scenario) { wakesAndTalks(s, s.iphone(answers)) },
-			"a sleeping phone is woken over TCP":          func(s *scenario) { wakesAndTalks(s, s.iphone(answers, tcp)) },
-			"a sleeping phone is not rung before it woke": notRungAsleep,
-			"many REGISTERs, one INVITE":                  func(s *scenario) { registersOften(s, s.iphone(stubborn, tcp)) },
-			"the same Contact on a new TCP connection":    staleTCP,
-			"RFC 8599 answers by sipwake's own apps":      askedCapabilities,
-			"a REGISTER that a later one has overtaken":   overtaken,
-			"hostile REGISTERs":                           hostileRegisters,
+		proxy: proxyConfig{Hold: 30 * time.Second, Ask: true, Hostile: true}, scenarios: scenarios{
+			"a sleeping phone is woken over UDP":        func(s *scenario) { wakesAndTalks(s, s.iphone(answers)) },
+			"a sleeping phone is woken over TCP":        func(s *scenario) { wakesAndTalks(s, s.iphone(answers, tcp)) },
+			"a phone that may be awake is rung at once": mayBeAwake,
+			"many REGISTERs, one INVITE":                func(s *scenario) { registersOften(s, s.iphone(stubborn, tcp)) },
+			"the same Contact on a new TCP connection":  staleTCP,
+			"RFC 8599 answers by sipwake's own apps":    askedCapabilities,
+			"a REGISTER that a later one has overtaken": overtaken,
+			"hostile REGISTERs":                         hostileRegisters,
 		}}
 }
 
@@ -194,13 +194,11 @@ func askedCapabilities(s *scenario) {
 // overtaken: sipwake has seen a later REGISTER and calls this one stale. The phone
 // sleeps as well as any other.
 func overtaken(s *scenario) {
-	d := s.iphone(answers, stubborn)
+	d := s.iphone(answers, stubborn, tcp)
 	s.registered(d.Phone)
 	s.register(s.aor(), "<sip:"+s.user+"@192.0.2.7:5070"+apnsParams(d.token)+">",
 		obj{"call_id": find(d.Events(), phone.Registered)[0].CallID, "cseq": 1000})
-	s.registered(d.Phone)
-	s.forgotten(1)
-	d.SleepDeaf()
+	s.asleep(d)
 	c := s.calls()
 	s.pushed(d)
 	s.wakes(d)

@@ -22,6 +22,7 @@ const (
 	Opened   Kind = "opened"   // a socket or connection is open
 	Slept    Kind = "slept"    // Sleep closed it
 	Deafened Kind = "deafened" // SleepDeaf
+	Heard    Kind = "hears"    // Hear
 	Lost     Kind = "lost"     // the other side closed the connection; Err
 	Woken    Kind = "woken"    // Wake is done: Code and Message of the REGISTER, or Err
 

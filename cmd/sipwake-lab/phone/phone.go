@@ -212,6 +212,15 @@ func (p *Phone) SleepDeaf() {
 	p.log.add(Event{Kind: Deafened})
 }
 
+// Hear ends SleepDeaf without a REGISTER, as of an app that the system lets run again:
+// what has come meanwhile is heard when it is sent again.
+func (p *Phone) Hear() {
+	p.mu.Lock()
+	p.deaf = false
+	p.mu.Unlock()
+	p.log.add(Event{Kind: Heard})
+}
+
 // Wake makes the phone hear and answer again and registers it. After Sleep, or
 // when its connection was lost, it opens a new socket on a new port or a new
 // connection; a phone that was only deaf, or awake, keeps the one it has.
