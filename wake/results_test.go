@@ -31,7 +31,7 @@ func TestResultsOfDevices(t *testing.T) {
 			}
 		})
 	}
-	accepted := push.Outcome{Reason: push.Accepted, Tries: 1}
+	accepted := push.Outcome{Reply: push.Reply{Reason: push.Accepted}, Tries: 1}
 	f("woken", accepted, func(r *rig) {
 		r.start("a")
 		r.register(phone("1"))
