@@ -50,12 +50,12 @@ func TestResultsOfDevices(t *testing.T) {
 		r.start("a")
 		r.end("a", wake.EndCancelled)
 	})
-	f("failed", push.Outcome{Reason: push.Unavailable, Tries: 2}, func(r *rig) {
+	f("failed", push.Outcome{Reply: push.Reply{Reason: push.Unavailable}, Tries: 2}, func(r *rig) {
 		r.start("a")
 		r.end("a", wake.EndTimeout)
 	})
-	f("failed", push.Outcome{Reason: push.BreakerOpen}, func(r *rig) { r.start("a") })
-	f("", push.Outcome{Reason: push.Denied}, func(r *rig) { r.start("a") })
+	f("failed", push.Outcome{Reply: push.Reply{Reason: push.BreakerOpen}}, func(r *rig) { r.start("a") })
+	f("", push.Outcome{Reply: push.Reply{Reason: push.Denied}}, func(r *rig) { r.start("a") })
 	f("", accepted, func(r *rig) { // it answers the call that it was rung for
 		r.start("a", func(p *wake.StartParams) { p.Live = []string{"registration-" + phone("1")[len(phone("1"))-12:]} })
 		r.rings("a", "registration-"+phone("1")[len(phone("1"))-12:])
