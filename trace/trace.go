@@ -64,6 +64,7 @@ const (
 	Cached     EventName = "cached"      // the store is away: the devices are those known here
 	Awake      EventName = "awake"       // the device registered a moment ago; detail is its flow
 	Limited    EventName = "limited"     // one call too many: no push; detail is the limit and its calls a minute
+	Unread     EventName = "unread"      // no person reads this message: nobody is woken
 	StoreAway  EventName = "store away"  // the call could not be stored, and its user is not known here
 	Forked     EventName = "forked"      // another branch of the call pushes the device
 	Withheld   EventName = "withheld"    // the device is being rung: its push waits; detail says how long

@@ -62,6 +62,7 @@ type story struct {
 	devices []*fate
 	limited string // the limit and its number
 	away    bool   // the store was
+	unread  bool   // no person reads the message
 	forked  bool   // another branch pushes
 	gaveUp  bool
 	over    bool // the hold time is over
@@ -104,6 +105,8 @@ func study(t *Timeline) *story {
 		switch e.Name {
 		case Limited:
 			c.limited = e.Detail
+		case Unread:
+			c.unread = true
 		case StoreAway:
 			c.away = true
 		case GaveUp:
@@ -113,7 +116,7 @@ func study(t *Timeline) *story {
 		case Ended:
 			c.ended, c.code = e.At, e.Code
 		case Lost:
-			said := "sipwake could not reach node " + unreached(e.Detail)
+			said := "sipwake could not reach " + unreached(e.Detail)
 			if e.Device == "" {
 				c.lost = said
 			} else {
@@ -178,6 +181,8 @@ func (c *story) notPushed() string {
 		return "not pushed: the caller exceeded the limit" + n
 	case which == "aor":
 		return "not pushed: this user exceeded the limit" + n
+	case c.unread:
+		return "not pushed: no person reads this message"
 	case c.away:
 		return "not pushed: the store was away, and this sipwake does not know the user's phones"
 	case c.Outcome == "shed" && len(c.devices) == 0:
@@ -357,10 +362,13 @@ func unreached(detail string) string {
 	if why == "context deadline exceeded" {
 		why = "no answer in time"
 	}
-	if !ok {
-		return node
+	switch {
+	case node == "":
+		return "the node"
+	case !ok:
+		return "node " + node
 	}
-	return node + ": " + why
+	return "node " + node + ": " + why
 }
 
 // failedWords says how a push failed: detail is a reason and what the service said.

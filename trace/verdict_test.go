@@ -126,7 +126,7 @@ func TestVerdictIgnoresCancelPush(t *testing.T) {
 
 // Whatever the events, there is one line that can be printed.
 func TestVerdictAlways(t *testing.T) {
-	names := []EventName{Held, Cached, Awake, Limited, StoreAway, Forked, Withheld, Answering, Pushing, Accepted, Failed, Registered, Signalled, Lost, GaveUp, HoldOver, Adopted, Ended, "new"}
+	names := []EventName{Held, Cached, Awake, Limited, Unread, StoreAway, Forked, Withheld, Answering, Pushing, Accepted, Failed, Registered, Signalled, Lost, GaveUp, HoldOver, Adopted, Ended, "new"}
 	random := rand.New(rand.NewPCG(3, 4))
 	one := func(of ...string) string { return of[random.IntN(len(of))] }
 	for range 20_000 {

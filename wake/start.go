@@ -1,6 +1,7 @@
 package wake
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/sipwake/sipwake/chat"
 	"github.com/sipwake/sipwake/limit"
 	"github.com/sipwake/sipwake/push"
 	"github.com/sipwake/sipwake/sipuri"
@@ -24,7 +26,11 @@ type StartParams struct {
 	From    string // From URI
 	Display string // From display name
 	Media   string
-	Body    string // text of a MESSAGE
+	// Body is that of a MESSAGE, ContentType and Priority are its raw headers. Without
+	// a ContentType the body is the text itself.
+	Body        string
+	ContentType string
+	Priority    string
 	// Live are the contacts being rung already, each named by the Call-ID of its
 	// registration or by its Contact URI.
 	Live []string
@@ -62,6 +68,14 @@ func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error)
 	w, node, err := s.newWake(p)
 	if err != nil {
 		return StartResult{}, err
+	}
+	if p.Kind == push.Chat && (p.ContentType != "" || p.Priority != "") {
+		text, wanted := chat.Read(cmp.Or(p.ContentType, "text/plain"), p.Priority, p.Body)
+		if w.Body = text; !wanted {
+			s.traces.Begin(w.head())
+			s.event(w, trace.Unread, "", "")
+			return s.answer(w, StartResult{Outcome: OutcomeNone}), nil
+		}
 	}
 	// Before the store: a flood must not cost it anything.
 	if over := s.limits.Over(&s.settings.Load().Limits, CallerOf(w.From), w.AOR, w.StartedAt); over != "" {

@@ -326,6 +326,41 @@ func TestStartChatWaitsForWhoIsAwake(t *testing.T) {
 	f(push.ChatAlways, 0, "chat token-1")
 }
 
+// A message that no person reads wakes nobody; the text inside a message/cpim is what
+// the push shows.
+func TestStartMessage(t *testing.T) {
+	f := func(contentType, priority, body, text string) {
+		t.Helper()
+		inBubble(t, nil, func(r *rig) {
+			r.asleep(phone("1"))
+			res := r.start("a", func(p *wake.StartParams) {
+				p.Kind, p.ContentType, p.Priority, p.Body = push.Chat, contentType, priority, body
+			})
+			if text == "" {
+				wantOutcome(r, res, wake.OutcomeNone, 0)
+				r.wantPushes()
+				r.wantEvent("a", trace.Unread)
+				return
+			}
+			wantOutcome(r, res, wake.OutcomePushing, 1)
+			if got := r.pusher.requests[0].Values.Body; got != text {
+				r.fatal("the push shows %q, want %q", got, text)
+			}
+		})
+	}
+	f("", "", "hello", "hello")
+	f("text/plain;charset=utf-8", "", "hello", "hello")
+	f("", "urgent", "hello", "hello")
+	f("message/cpim", "", "From: <sip:a@b>\r\n\r\nContent-Type: text/plain\r\n\r\nhello", "hello")
+	f("message/imdn+xml", "", "<imdn/>", "")
+	f("application/im-iscomposing+xml", "", "<x/>", "")
+	f("text/plain", "Non-Urgent", "hello", "")
+	inBubble(t, nil, func(r *rig) { // a call is a call
+		r.asleep(phone("1"))
+		wantOutcome(r, r.start("a", func(p *wake.StartParams) { p.Priority = "non-urgent" }), wake.OutcomePushing, 1)
+	})
+}
+
 // Every device unreachable: the node is told at once.
 func TestInvariant6NobodyLeft(t *testing.T) {
 	for _, reason := range []push.Reason{push.TokenDead, push.TokenBad, push.Credential, push.Unavailable, push.Expired} {
