@@ -164,18 +164,14 @@ func (c *contact) readBehind() {
 
 func (c *contact) readInstance(value string) {
 	value = parseInstance(value)
-	problem := ""
 	switch {
-	case !printable(value):
-		problem = "+sip.instance has a character that no URN may have"
-	case len(value) > maxInstance:
-		problem = "+sip.instance " + tooLong(maxInstance)
-	default:
+	case printable(value) && len(value) <= maxInstance:
 		c.instance = value
-		return
-	}
-	if c.problem == "" {
-		c.problem = problem
+	case c.problem != "":
+	case len(value) > maxInstance:
+		c.problem = "+sip.instance " + tooLong(maxInstance)
+	default:
+		c.problem = "+sip.instance has a character that no URN may have"
 	}
 }
 
