@@ -28,13 +28,13 @@ func kamailio() proxyKind {
 
 func startKamailio(ctx context.Context, c proxyConfig) (proxy, error) {
 	defines := map[string]string{"SIPWAKE_AWAKE_S": strconv.Itoa(int(c.Awake / time.Second))}
-	for name, d := range map[string]time.Duration{"SIPWAKE_FR_MS": c.Silence, "SIPWAKE_RPC_MS": c.Patience} {
+	for name, d := range map[string]time.Duration{"SIPWAKE_FR_MS": c.Silence, "SIPWAKE_RPC_MS": c.Patience, "SIPWAKE_ASK_MS": c.Patience} {
 		if d != 0 {
 			defines[name] = strconv.FormatInt(d.Milliseconds(), 10)
 		}
 	}
 	for name, on := range map[string]bool{
-		"SIPWAKE_STRICT": c.Strict, "SIPWAKE_ASK": c.Ask, "SIPWAKE_555": c.Refuse555, "SIPWAKE_DOWN_480": c.Down480,
+		"SIPWAKE_STRICT": c.Strict, "SIPWAKE_ANSWER_FIRST": c.AnswerFirst || c.Refuse555, "SIPWAKE_555": c.Refuse555, "SIPWAKE_DOWN_480": c.Down480,
 	} {
 		if on {
 			defines[name] = ""

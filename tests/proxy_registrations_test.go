@@ -9,7 +9,7 @@ import (
 
 // registrationTable: how a phone comes back.
 func registrationTable() table {
-	return table{name: "registrations", proxy: proxyConfig{Hold: 30 * time.Second}, scenarios: scenarios{
+	return table{name: "registrations", proxy: proxyConfig{Hold: 30 * time.Second, AnswerFirst: true}, scenarios: scenarios{
 		"many REGISTERs over UDP, one INVITE":              func(s *scenario) { registersOften(s, s.iphone(stubborn)) },
 		"many REGISTERs over TCP, one INVITE":              func(s *scenario) { registersOften(s, s.iphone(stubborn, tcp)) },
 		"many REGISTERs of a live phone, one INVITE":       liveRegistersOften,

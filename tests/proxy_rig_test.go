@@ -83,12 +83,14 @@ type proxyConfig struct {
 	// Silence is how long a phone may say nothing at all to an INVITE.
 	Silence time.Duration
 	// Patience is how long sipwake may take to answer.
-	Patience  time.Duration
-	Strict    bool // RFC 8599: no phone with push is rung before it registers again
-	Ask       bool // sipwake decides on each REGISTER with push data
-	Refuse555 bool // REGISTERs with push services that are not served
-	Down480   bool // phones that sleep are not tried while sipwake is down
-	Hostile   bool // it gets what it must complain of
+	Patience time.Duration
+	Strict   bool // RFC 8599: no phone with push is rung before it registers again
+	Ask      bool // sipwake decides on each REGISTER with push data
+	// AnswerFirst: REGISTERs are answered by the proxy's own lists.
+	AnswerFirst bool
+	Refuse555   bool // REGISTERs with push services that are not served
+	Down480     bool // phones that sleep are not tried while sipwake is down
+	Hostile     bool // it gets what it must complain of
 }
 
 // proxy is one that runs.

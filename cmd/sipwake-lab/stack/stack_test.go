@@ -52,7 +52,7 @@ func TestKamailio(t *testing.T) {
 	ctx := need(t, "kamailio")
 	k, err := StartKamailio(ctx, KamailioConfig{
 		Node: "edge1", URL: "http://127.0.0.1:1/rpc", Token: "t", Secret: "s", Hold: 7 * time.Second,
-		Defines: map[string]string{"SIPWAKE_ASK": ""},
+		Defines: map[string]string{"SIPWAKE_ANSWER_FIRST": ""},
 	})
 	if err != nil {
 		t.Fatal(err)
