@@ -24,6 +24,8 @@ type cli struct {
 	Status    statusCmd    `cmd:"" help:"Show how the running sipwake is doing."`
 	Health    healthCmd    `cmd:"" help:"Ask whether the running sipwake can work: exit status 0 if so, else 1."`
 
+	Wire wireCmd `cmd:"" help:"Print a patch that puts sipwake.cfg into your kamailio.cfg. No file is changed."`
+
 	Completion completionCmd `cmd:"" help:"Print a script that completes commands in a shell."`
 	Man        manCmd        `cmd:"" hidden:"" help:"Print the manual page."`
 

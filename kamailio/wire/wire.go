@@ -105,7 +105,9 @@ func (f *file) find(from int, pattern string) int {
 // has reports whether the file speaks of a define.
 func (f *file) has(name string) bool { return f.find(0, `^#!(ifn?def|ifexp|trydef)\s+`+name+`\b`) >= 0 }
 
-func (f *file) insert(line int, with ...string) { f.edits = append(f.edits, edit{line: line, with: with}) }
+func (f *file) insert(line int, with ...string) {
+	f.edits = append(f.edits, edit{line: line, with: with})
+}
 
 // under puts lines under the conditions of another line.
 func under(conditions []string, lines ...string) []string {
