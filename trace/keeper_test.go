@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"slices"
@@ -112,7 +111,7 @@ func keeping(t *testing.T, size int, f func(l *Log, k *Keeper, m *memory)) {
 	synctest.Test(t, func(t *testing.T) {
 		m, l := &memory{parts: map[string]Timeline{}}, NewLog(size)
 		reg := prometheus.NewRegistry()
-		k := NewKeeper(l, m, "one", slog.New(slog.NewTextHandler(io.Discard, nil)), reg)
+		k := NewKeeper(l, m, "one", slog.New(slog.DiscardHandler), reg)
 		m.reg = reg
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
