@@ -276,3 +276,29 @@ func TestCursor(t *testing.T) {
 		}
 	}
 }
+
+// Lists that are complete down to different places are one down to the higher one.
+func TestPage(t *testing.T) {
+	calls := func(of ...int) (list []Timeline) {
+		for _, n := range of {
+			list = append(list, Timeline{Head: Head{ID: fmt.Sprint(n), StartedAt: start.Add(time.Duration(n) * time.Second)}})
+		}
+		return list
+	}
+	for _, limit := range []int{2, 4, 9} {
+		for _, swap := range []bool{false, true} {
+			one, two := calls(9, 8, 5), calls(7, 3)
+			if swap {
+				one, two = two, one
+			}
+			p := page{limit: limit}
+			p.add(one, one[len(one)-1].Cursor())
+			p.add(two, two[len(two)-1].Cursor())
+			f := p.found()
+			want := "9875"[:min(limit, 4)]
+			if got := ids(f.Timelines); got != want || f.Next != f.Timelines[len(want)-1].Cursor() {
+				t.Errorf("by %d: %s, want %s, next %v", limit, got, want, f.Next)
+			}
+		}
+	}
+}
