@@ -92,7 +92,7 @@ func (c *statusCmd) Run() error {
 func askStatus(cl *client) (*serviceStatus, error) {
 	var info struct {
 		Version, Instance, Store string
-		UptimeS                  int64 `json:"uptime_s"`
+		UptimeS                  int64       `json:"uptime_s"`
 		Nodes                    []nodeState `json:"node_states"`
 		Apps                     []appState
 	}
