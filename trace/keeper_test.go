@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"slices"
@@ -112,7 +111,7 @@ func keeping(t *testing.T, size int, f func(l *Log, k *Keeper, m *memory)) {
 	synctest.Test(t, func(t *testing.T) {
 		m, l := &memory{parts: map[string]Timeline{}}, NewLog(size)
 		reg := prometheus.NewRegistry()
-		k := NewKeeper(l, m, "one", slog.New(slog.NewTextHandler(io.Discard, nil)), reg)
+		k := NewKeeper(l, m, "one", slog.New(slog.DiscardHandler), reg)
 		m.reg = reg
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
@@ -274,6 +273,32 @@ func TestCursor(t *testing.T) {
 	for _, bad := range []string{"x", ".", "1.", "-1.a", "%.a", "1." + strings.Repeat("a", 400)} {
 		if c, err := ParseCursor(bad); err == nil {
 			t.Errorf("%q: %v", bad, c)
+		}
+	}
+}
+
+// Lists that are complete down to different places are one down to the higher one.
+func TestPage(t *testing.T) {
+	calls := func(of ...int) (list []Timeline) {
+		for _, n := range of {
+			list = append(list, Timeline{Head: Head{ID: fmt.Sprint(n), StartedAt: start.Add(time.Duration(n) * time.Second)}})
+		}
+		return list
+	}
+	for _, limit := range []int{2, 4, 9} {
+		for _, swap := range []bool{false, true} {
+			one, two := calls(9, 8, 5), calls(7, 3)
+			if swap {
+				one, two = two, one
+			}
+			p := page{limit: limit}
+			p.add(one, one[len(one)-1].Cursor())
+			p.add(two, two[len(two)-1].Cursor())
+			f := p.found()
+			want := "9875"[:min(limit, 4)]
+			if got := ids(f.Timelines); got != want || f.Next != f.Timelines[len(want)-1].Cursor() {
+				t.Errorf("by %d: %s, want %s, next %v", limit, got, want, f.Next)
+			}
 		}
 	}
 }

@@ -55,7 +55,7 @@ func (l *Log) Begin(h Head) {
 // forget takes a call from the ring. What is to be written of it waits longer, as
 // long as no more wait so than the ring holds.
 func (l *Log) forget(e *entry) {
-	delete(l.byID, e.Head.ID)
+	delete(l.byID, e.ID)
 	e.forgotten = true
 	if !e.queued {
 		return

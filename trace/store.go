@@ -32,7 +32,7 @@ type Config struct {
 	Disabled bool `yaml:"disabled"`
 	// Retention is how long they are kept. Default 168h.
 	Retention time.Duration `yaml:"retention"`
-	// Calls is how many calls are kept; the oldest ones make room. Default 100000.
+	// Calls is how many calls are kept; the oldest ones make room. Default 50000.
 	Calls int `yaml:"calls"`
 	// CallBytes is the most that one instance writes of one call. What is beyond
 	// leaves out events from the middle. Default 8192.
@@ -45,7 +45,7 @@ func (c *Config) SetDefaults() {
 		c.Retention = 7 * 24 * time.Hour
 	}
 	if c.Calls == 0 {
-		c.Calls = 100_000
+		c.Calls = 50_000
 	}
 	if c.CallBytes == 0 {
 		c.CallBytes = 8192

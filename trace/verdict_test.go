@@ -117,9 +117,9 @@ func TestVerdict(t *testing.T) {
 
 // A push that tells of the end of a call is not one that was to wake a phone.
 func TestVerdictIgnoresCancelPush(t *testing.T) {
-	c := told("pushing", "cancelled", "0 held - sip1", "1 pushing one apns", "48 accepted one apns", "12000 pushing one cancel", "12040 failed one apns|token_dead: Unregistered", "12000 ended - cancelled")
+	c := told("pushing", "cancelled", "0 held - sip1", "1 pushing one apns", "48 failed one apns|token_bad: BadDeviceToken", "12000 pushing one cancel", "12040 accepted one cancel", "12000 ended - cancelled")
 	c.Events[3].Kind, c.Events[4].Kind = "cancel", "cancel"
-	if got, want := Verdict(c), "Apple took the push, the phone never registered; cancelled by the caller after 12 s"; got != want {
+	if got, want := Verdict(c), "Apple refused the token: it may be for another app or environment (BadDeviceToken); cancelled by the caller after 12 s"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }

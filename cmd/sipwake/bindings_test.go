@@ -84,7 +84,7 @@ func TestBindings(t *testing.T) {
 	if part := ok(t, dir, b("show", "Ser1233")...); !strings.HasPrefix(part, "user1233@example.com  ") {
 		t.Errorf("show by a part: %s", part)
 	}
-	refused(t, dir, "users or more have \"user1\" in their names: user1", b("show", "user1")...)
+	refused(t, dir, "users or more have \"user1\" in their names, such as user1", b("show", "user1")...)
 	refused(t, dir, "no binding", b("show", "carol")...)
 	var object struct {
 		AOR      string

@@ -37,7 +37,7 @@ func (c *showCmd) Run(cl *client) error {
 		}
 	}
 	if len(users) > maxShown {
-		return fmt.Errorf("%d users or more have %q in their names: %s ...", len(users), c.AOR, strings.Join(users[:maxShown/4], ", "))
+		return fmt.Errorf("%d users or more have %q in their names, such as %s", len(users), c.AOR, strings.Join(users[:maxShown/4], ", "))
 	}
 	found := false
 	for _, aor := range users {

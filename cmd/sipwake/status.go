@@ -43,9 +43,12 @@ type statusTrace struct {
 	Dropped int `json:"dropped"`
 }
 
-// nodeState is how a node has answered since sipwake started.
+// nodeState is what the last probe of a node found, and how it has answered signals
+// since sipwake started.
 type nodeState struct {
 	ID       string `json:"id"`
+	State    string `json:"state"` // up, unreachable, wrong secret or unknown
+	Error    string `json:"error,omitempty"`
 	Answered int    `json:"answered"`
 	Failed   int    `json:"failed"`
 }
@@ -89,8 +92,8 @@ func (c *statusCmd) Run() error {
 func askStatus(cl *client) (*serviceStatus, error) {
 	var info struct {
 		Version, Instance, Store string
-		UptimeS                  int64 `json:"uptime_s"`
-		Nodes                    []string
+		UptimeS                  int64       `json:"uptime_s"`
+		Nodes                    []nodeState `json:"node_states"`
 		Apps                     []appState
 	}
 	var load struct{ Load int }
@@ -101,17 +104,14 @@ func askStatus(cl *client) (*serviceStatus, error) {
 		}
 	}
 	s := &serviceStatus{Version: info.Version, Instance: info.Instance, UptimeS: info.UptimeS, Store: info.Store,
-		Load: load.Load, Wakes: int(stats["sipwake_wakes_open"]), Nodes: make([]nodeState, len(info.Nodes)), Apps: info.Apps,
+		Load: load.Load, Wakes: int(stats["sipwake_wakes_open"]), Nodes: info.Nodes, Apps: info.Apps,
 		Traces: statusTrace{int(stats["sipwake_traces_kept"]), int(stats["sipwake_traces_queue"]), int(stats["sipwake_traces_dropped_total"])}}
-	for i, id := range info.Nodes {
-		s.Nodes[i].ID = id
-	}
 	for name, n := range stats {
 		m := signalsStat.FindStringSubmatch(name)
 		if m == nil {
 			continue
 		}
-		i := slices.Index(info.Nodes, m[1])
+		i := slices.IndexFunc(s.Nodes, func(n nodeState) bool { return n.ID == m[1] })
 		switch {
 		case i < 0: // a node of an earlier configuration
 		case m[2] == "error":
@@ -138,7 +138,11 @@ func (s *serviceStatus) print(w io.Writer) error {
 	line("calls", "%d open", s.Wakes)
 	line("traces", "%d calls kept, %d to write, %d dropped", s.Traces.Kept, s.Traces.Queued, s.Traces.Dropped)
 	for _, n := range s.Nodes {
-		line("node", "%s: %d signals answered, %d failed", n.ID, n.Answered, n.Failed)
+		why := ""
+		if n.Error != "" {
+			why = " (" + printable(n.Error) + ")"
+		}
+		line("node", "%s: %s%s, %d signals answered, %d failed", n.ID, n.State, why, n.Answered, n.Failed)
 	}
 	for _, a := range s.Apps {
 		line("app", "%s: breaker %s, %d queued, %d in flight", strings.Join(strings.Fields(a.Provider+" "+a.Package+" "+a.Environment), " "),

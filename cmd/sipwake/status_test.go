@@ -14,14 +14,14 @@ func TestStatus(t *testing.T) {
 	write(t, dir, "client.yml", []byte("rpc:\n  listen: "+s.rpc+"\noperations:\n  listen: "+s.operations+"\n"))
 	got := ok(t, dir, "status", "--config", "client.yml")
 	for _, want := range []string{"version   unreleased, up ", "ready     ok\n", "store     local\n", "load      0 of 4\n", "calls     0 open\n",
-		"traces    0 calls kept, 0 to write, 0 dropped\n", "node      sip1: 0 signals answered, 0 failed\n", "app       apns com.example.phone", "breaker closed, 0 queued, 0 in flight\n"} {
+		"traces    0 calls kept, 0 to write, 0 dropped\n", "node      sip1: un", ", 0 signals answered, 0 failed\n", "app       apns com.example.phone", "breaker closed, 0 queued, 0 in flight\n"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q in\n%s", want, got)
 		}
 	}
 	var status serviceStatus
 	text := ok(t, dir, "status", "--config", "client.yml", "--json")
-	if err := json.Unmarshal([]byte(text), &status); err != nil || status.Ready != "ok" || len(status.Nodes) != 1 || len(status.Apps) == 0 {
+	if err := json.Unmarshal([]byte(text), &status); err != nil || status.Ready != "ok" || len(status.Nodes) != 1 || status.Nodes[0].ID != "sip1" || status.Nodes[0].State == "" || len(status.Apps) == 0 {
 		t.Errorf("%v: %s", err, text)
 	}
 	if got := ok(t, dir, "health", "--config", "client.yml"); got != "ok\n" {
