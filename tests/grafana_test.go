@@ -63,7 +63,7 @@ func TestGrafanaRules(t *testing.T) {
 	guide := readDoc(t, "docs/ALERTS.md")
 	names := regexp.MustCompile(`(?m)^ +- alert: (\w+)$`).FindAllStringSubmatch(text, -1)
 	for _, m := range names {
-		if !strings.Contains(tested, "alertname: "+m[1]+"\n") {
+		if !strings.Contains(tested, `alertname="`+m[1]+`"`) {
 			t.Errorf("no test of the alert %s", m[1])
 		}
 		if !strings.Contains(guide, "\n## "+m[1]+"\n") {
