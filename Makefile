@@ -14,7 +14,7 @@ PROXY ?= kamailio
 STORE ?= local
 ARCH ?= $(shell go env GOARCH 2>/dev/null)
 
-.PHONY: help setup build deb demo chaos test test-opensips features lint fuzz bench clean
+.PHONY: help setup build deb demo chaos test test-opensips features lint fuzz bench dashboards watch clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -63,6 +63,9 @@ fuzz: setup ## run each fuzz target for FUZZTIME (default 30s)
 bench: build ## measure sipwake under load, as ratios in one run, beside the budgets; then each part
 	@bin/sipwake-lab bench --sipwake bin/sipwake
 	@go test -run '^$$' -bench . -benchmem ./...
+
+dashboards: setup ## make grafana/dashboards anew
+	@go run ./grafana grafana/dashboards
 
 clean: ## remove what was built; the cache outside the checkout stays
 	@rm -rf bin dist

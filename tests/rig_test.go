@@ -58,6 +58,7 @@ type rigOptions struct {
 	apns   apnssim.Options
 	fcm    fcmsim.Options
 
+	operations string // more lines of "operations:"
 	apnsConfig string // more lines of the APNs app
 	fcmConfig  string // more lines of the FCM app
 }
@@ -113,6 +114,7 @@ rpc:
 %s
 operations:
   listen: 127.0.0.1:0
+%s
 log:
   level: debug
 store:
@@ -139,7 +141,7 @@ fcm:
     endpoint: %s
     ca_file: %s
 %s
-`, o.rpc, o.store, o.recent, o.wake, nodeID, r.node.url(), r.write("node.secret", nodeSecret), bundle, team, key,
+`, o.rpc, o.operations, o.store, o.recent, o.wake, nodeID, r.node.url(), r.write("node.secret", nodeSecret), bundle, team, key,
 		r.apns.URL(), r.apns.URL(), r.write("apns-ca.pem", string(r.apns.CA())), o.apnsConfig, account, r.fcm.URL(),
 		r.write("fcm-ca.pem", string(r.fcm.CA())), o.fcmConfig)
 	r.file = r.write("sipwake.yml", text)

@@ -26,7 +26,8 @@ func Cache() (string, error) {
 }
 
 // Find returns the path of a program that `make setup` provides: kamailio, kamcmd,
-// redis-server or redis-cli. The error wraps ErrMissing if it is not there.
+// redis-server, redis-cli, prometheus or promtool. The error wraps ErrMissing if it is
+// not there.
 func Find(name string) (string, error) {
 	dir, err := Cache()
 	if err != nil {
