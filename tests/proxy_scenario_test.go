@@ -99,8 +99,13 @@ func apnsParams(token string) string {
 // iphone makes a phone that APNs reaches; it has not registered yet.
 func (s *scenario) iphone(options ...option) *device {
 	s.t.Helper()
+	return s.iphoneOf(s.user, options...)
+}
+
+func (s *scenario) iphoneOf(user string, options ...option) *device {
+	s.t.Helper()
 	token := s.newToken()
-	d := &device{s.phone(append([]option{params(apnsParams(token))}, options...)...), token}
+	d := &device{s.phoneOf(user, append([]option{params(apnsParams(token))}, options...)...), token}
 	s.deliverAPNs(d)
 	return d
 }

@@ -79,7 +79,7 @@ func (p *Phone) Invite(ctx context.Context, target string, o InviteOptions) (*Ca
 		o.SDP = silentSDP(f)
 	}
 	req := p.newRequest("INVITE", target, o.Display)
-	req.contact, req.headers, req.body = p.ownContact(f), withType(o.Headers, "application/sdp"), o.SDP
+	req.contact, req.headers, req.body = p.callContact(f), append(withType(o.Headers, "application/sdp"), lines(p.cfg.CallHeaders)...), o.SDP
 	c := &Call{p: p, sentAt: time.Now(), t: p.newTransaction(f, req, *f.proxy.Load())}
 	c.t.on = c.hear
 	if err := c.t.start(); err != nil {

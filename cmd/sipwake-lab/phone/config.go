@@ -29,6 +29,11 @@ type Config struct {
 	Instance string
 	// Contact replaces the whole Contact value of REGISTERs; also "*".
 	Contact string
+	// CallContact replaces the whole Contact value of INVITEs and of answers to them, with
+	// {address} for the phone's own.
+	// CallHeaders are added to its INVITEs and answers as they are.
+	CallContact string
+	CallHeaders map[string]string
 	// Headers are added to REGISTERs as they are.
 	Headers map[string]string
 	// Expires is what Wake registers for; default 600 s, at least a second.

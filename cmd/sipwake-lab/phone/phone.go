@@ -336,9 +336,17 @@ func (p *Phone) ownContact(f *flow) string {
 	return "<sip:" + p.cfg.User + "@" + f.local.String() + transport + p.cfg.ContactParams + ">"
 }
 
+// callContact is the Contact of calls.
+func (p *Phone) callContact(f *flow) string {
+	if p.cfg.CallContact == "" {
+		return p.ownContact(f)
+	}
+	return strings.ReplaceAll(p.cfg.CallContact, "{address}", f.local.String())
+}
+
 // targetURI makes a URI of a user's name in the phone's domain.
 func (p *Phone) targetURI(target string) string {
-	if strings.HasPrefix(target, "sip:") || strings.HasPrefix(target, "sips:") {
+	if strings.HasPrefix(target, "sip:") || strings.HasPrefix(target, "sips:") || strings.HasPrefix(target, "tel:") {
 		return target
 	}
 	return "sip:" + target + "@" + p.cfg.Domain

@@ -194,7 +194,7 @@ func (in *Incoming) start() {
 	p.mu.Unlock()
 	p.log.add(Event{Kind: Ringing, Code: 180, Incoming: in})
 	p.respond(in.flow, in.from, in.tx,
-		responseText(in.Request, 180, in.tag, p.ownContact(in.flow), nil, nil))
+		responseText(in.Request, 180, in.tag, p.callContact(in.flow), lines(p.cfg.CallHeaders), nil))
 	if b.Code == 0 {
 		return
 	}
@@ -247,12 +247,12 @@ func (in *Incoming) finish(code int) error {
 	in.code = code
 	switch {
 	case code < 300:
-		kind, contact = Answered, p.ownContact(in.flow)
+		kind, contact, headers = Answered, p.callContact(in.flow), lines(p.cfg.CallHeaders)
 		if body = p.behaviour.SDP; body == nil && len(in.Request.Body()) > 0 {
 			body = silentSDP(in.flow)
 		}
 		if body != nil {
-			headers = []string{"Content-Type: application/sdp"}
+			headers = append(headers, "Content-Type: application/sdp")
 		}
 		in.dialog = in.newDialog()
 		p.dialogs[in.dialog.key()] = in.dialog
