@@ -76,7 +76,7 @@ func TestWireStock(t *testing.T) {
 // A call through Kamailio's own file, wired, wakes a phone.
 func TestWireStockWorks(t *testing.T) {
 	for _, defines := range []string{"", "WITH_JSONRPC WITH_ANTIFLOOD"} {
-		script := wiredStock(t, []string{"udp:LAB", "tcp:LAB"}, strings.Fields(defines)...)
+		script := wiredStock(t, []string{"udp:SIP_ADDR:SIP_PORT", "tcp:SIP_ADDR:SIP_PORT"}, strings.Fields(defines)...)
 		wokenThrough(t, strings.Replace(script, `include_file "`+wire.LocalFile+`"`, "", 1), nil, false)
 	}
 }

@@ -143,6 +143,9 @@ func (f *file) include(at int, o Options) {
 	} else {
 		out = append(out, `#!define SIPWAKE_DOMAIN "`+o.Domain+`"`)
 	}
+	if f.find(0, `^\s*alias\s*=`) < 0 {
+		out = append(out, `alias="`+o.Domain+`"`)
+	}
 	if f.find(0, `^route\[NATMANAGE\]`) >= 0 {
 		out = append(out, "#!define SIPWAKE_BRANCH_HOOK NATMANAGE", "#!define SIPWAKE_REPLY_HOOK NATMANAGE",
 			"#!define SIPWAKE_FAILURE_HOOK SIPWAKE_MANAGE_FAILURE")
