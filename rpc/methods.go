@@ -19,6 +19,7 @@ type method func(ctx context.Context, p *params) (any, error)
 func (s *Server) methods() map[string]method {
 	return map[string]method{
 		"binding.register": s.bindingRegister,
+		"binding.rejected": s.bindingRejected,
 		"binding.list":     s.bindingList,
 		"binding.remove":   s.bindingRemove,
 		"binding.export":   s.bindingExport,
@@ -68,6 +69,20 @@ func (s *Server) bindingRegister(ctx context.Context, p *params) (any, error) {
 		r.FeatureCaps = []string{}
 	}
 	return registerResult(r), nil
+}
+
+func (s *Server) bindingRejected(ctx context.Context, p *params) (any, error) {
+	req := wake.RejectedParams{Node: p.str("node"), AOR: p.str("aor"), Contact: p.str("contact"), Headers: p.stringMap("headers")}
+	if p.err != nil {
+		return nil, p.err
+	}
+	n, err := s.service.Rejected(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		Counted int `json:"counted"`
+	}{n}, nil
 }
 
 // binding is what operators see of one; its token is shortened.

@@ -63,6 +63,9 @@ type RemoveConfig struct {
 	RefreshUnanswered int `yaml:"refresh_unanswered"`
 	// CallFailed counts calls that failed though the device came back.
 	CallFailed int `yaml:"call_failed"`
+	// RegisterRejected counts REGISTERs with the binding's token that the registrar
+	// refused, such as with 403 or 404: the account is gone, or its password changed.
+	RegisterRejected int `yaml:"register_rejected"`
 }
 
 // RefreshConfig says when devices are woken to refresh their registration.
@@ -121,7 +124,8 @@ func (c *Config) Validate(report func(field, problem string)) {
 	between("refresh.spread", c.Refresh.Spread, 0, time.Hour)
 	between("refresh.every", c.Refresh.Every, 10*time.Millisecond, 10*time.Minute)
 	for field, n := range map[string]int{"rejected": *c.Remove.Rejected, "failed": c.Remove.Failed, "no_answer": c.Remove.NoAnswer,
-		"refresh_unanswered": c.Remove.RefreshUnanswered, "call_failed": c.Remove.CallFailed} {
+		"refresh_unanswered": c.Remove.RefreshUnanswered, "call_failed": c.Remove.CallFailed,
+		"register_rejected": c.Remove.RegisterRejected} {
 		if n < 0 {
 			report("remove."+field, "must not be negative")
 		}

@@ -86,7 +86,7 @@ func newMetrics(reg prometheus.Registerer, exemplars metric.Exemplars) *metrics 
 		m.ends.WithLabelValues(string(r))
 	}
 	for _, r := range []string{removedDead, removedUnbind, removedMoved, removedOperator, removedRejected, removedFailed,
-		removedNoAnswer, removedUnrefreshed, removedCallFailed} {
+		removedNoAnswer, removedUnrefreshed, removedCallFailed, removedRegister} {
 		m.removed.WithLabelValues(r)
 	}
 	return m
@@ -159,4 +159,5 @@ const (
 	removedNoAnswer    = "no_answer"
 	removedUnrefreshed = "refresh_unanswered"
 	removedCallFailed  = "call_failed"
+	removedRegister    = "register_rejected"
 )

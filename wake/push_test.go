@@ -134,6 +134,42 @@ func TestRemoveRules(t *testing.T) {
 	})
 }
 
+// REGISTERs that the registrar refused count for the token that they show.
+func TestRejected(t *testing.T) {
+	inBubble(t, func(c *wake.Config) { c.Remove.RegisterRejected = 2 }, func(r *rig) {
+		reject := func(contact string, want int) {
+			t.Helper()
+			n, err := r.service.Rejected(r.t.Context(), wake.RejectedParams{Node: "sip1", AOR: bob, Contact: contact})
+			if n != want || err != nil {
+				r.fatal("counted %d, %v, want %d", n, err, want)
+			}
+			r.sleep(0)
+		}
+		r.register(phone("1"))
+		r.register(phone("2"))
+		reject(phone("1"), 1)
+		r.register(phone("1")) // the row ends
+		reject(phone("1"), 1)
+		stranger := strings.Replace(phone("1"), "token-1", "guessed", 1)
+		reject(stranger, 0)
+		reject(stranger, 0)
+		reject("<sip:bob@192.0.2.1>", 0)
+		reject("", 0)
+		r.wantBindings("1", "2")
+		reject(phone("1"), 1)
+		r.wantBindings("2")
+		for _, p := range []wake.RejectedParams{{AOR: bob}, {Node: "sip1"}} {
+			if _, err := r.service.Rejected(r.t.Context(), p); err == nil {
+				t.Errorf("no error for %+v", p)
+			}
+		}
+		r.store.set(func(m *memory) { m.err = wake.ErrUnavailable })
+		if _, err := r.service.Rejected(r.t.Context(), wake.RejectedParams{Node: "sip1", AOR: bob, Contact: phone("2")}); !errors.Is(err, wake.ErrUnavailable) {
+			t.Errorf("a store that is away: %v", err)
+		}
+	})
+}
+
 func TestRemoveStoreAway(t *testing.T) {
 	inBubble(t, nil, func(r *rig) {
 		r.asleep(phone("1"))

@@ -106,7 +106,8 @@ func (s *Service) Register(ctx context.Context, p RegisterParams) (RegisterResul
 	}
 	if !r.Gone {
 		for _, t := range r.Address.Tokens {
-			s.failures.Forget(tokenFailure{t.Value, removedNoAnswer}, tokenFailure{t.Value, removedUnrefreshed})
+			s.failures.Forget(tokenFailure{t.Value, removedNoAnswer}, tokenFailure{t.Value, removedUnrefreshed},
+				tokenFailure{t.Value, removedRegister})
 		}
 	}
 	s.registerBack(stored.Wakes, r)
