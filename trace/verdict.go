@@ -181,6 +181,8 @@ func (c *story) notPushed() string {
 		n = " of " + n + minute
 	}
 	switch {
+	case slices.ContainsFunc(c.devices, func(d *fate) bool { return !d.rang.IsZero() }):
+		return ""
 	case which == "pair":
 		return "not pushed: the caller exceeded the limit" + n + " to this user"
 	case which == "caller":
@@ -189,7 +191,7 @@ func (c *story) notPushed() string {
 		return "not pushed: this user exceeded the limit" + n
 	case c.unread:
 		return "not pushed: no person reads this message"
-	case c.away:
+	case c.away && len(c.devices) == 0: // else the store has taken it all the same
 		return "not pushed: the store was away, and this sipwake does not know the user's phones"
 	case c.Outcome == "shed" && len(c.devices) == 0:
 		return "not pushed: sipwake had too much to do"

@@ -67,6 +67,10 @@ func TestVerdict(t *testing.T) {
 		{told("shed", ""), "not pushed: sipwake had too much to do"},
 		{told("shed", "", held, "1 failed one apns|queue_full"), "not pushed: too many pushes wait for Apple"},
 		{told("", "", "0 store_away -"), "not pushed: the store was away, and this sipwake does not know the user's phones"},
+		// The store took it all the same, or some other phone rang.
+		{told("", "", "0 store_away -", "900 adopted - x", "901 pushing one apns", "950 accepted one apns", "1850 registered one x", "1900 signalled one added"),
+			"rang after 1.9 s"},
+		{told("awake", "answered", held, "0 withheld one 1s", "120 answering one", "500 limited - pair 20", "5000 ended - answered"), "rang at once, answered after 5 s"},
 		{told("duplicate", "", held, "0 forked one"), "pushed by another branch of the same call"},
 
 		// It was pushed, and did not ring.
