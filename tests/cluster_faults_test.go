@@ -150,7 +150,8 @@ func (c *cluster) signals(s *scenario, answer string, n int) {
 func TestClusterLateReplication(t *testing.T) {
 	for name, sipwakes := range map[string]bool{"one sipwake": false, "two sipwakes": true} {
 		t.Run(name, func(t *testing.T) {
-			c := newCluster(t, clusterOptions{sipwakes: sipwakes})
+			strict := map[string]string{"SIPWAKE_STRICT": ""} // only the signal rings
+			c := newCluster(t, clusterOptions{sipwakes: sipwakes, defines: strict})
 			t.Run("late", func(t *testing.T) {
 				s := c.scenario(t)
 				d := s.iphone(tcp, stubborn, answers)

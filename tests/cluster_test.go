@@ -231,6 +231,7 @@ func TestClusterApart(t *testing.T) {
 	all := c.crossing()
 	for _, name := range []string{
 		// The call's node does not know the phones of the other one before they wake.
+		"a phone that may be awake is rung at once, once",
 		"a live phone is rung over UDP", "a live phone is rung over TCP", "a live phone that sends a Path of its own", "an awake phone is rung by its own node",
 		"a live phone rings, a sleeping one is woken", "a live phone answers, the woken one comes late",
 		"a phone moves to the other node over UDP", "a phone moves to the other node over TCP", "a phone behind NAT moves",
