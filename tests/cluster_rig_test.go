@@ -132,7 +132,9 @@ func (c *cluster) watch(t *testing.T, k *stack.Kamailio) {
 		t.Cleanup(k.Stop)
 		return
 	}
-	kamailio().watch(t, k)
+	kind := kamailio()
+	kind.quiet = false // what a phone says at two nodes crosses on its way
+	kind.watch(t, k)
 }
 
 // introduce tells every sipwake of the nodes.
