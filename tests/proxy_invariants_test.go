@@ -107,7 +107,7 @@ func TestInvariant8SIPNeverWaits(t *testing.T) {
 		table{name: "down", proxy: proxyConfig{URL: down, Hold: hold}, scenarios: withoutIt},
 		table{name: "down, asks", proxy: proxyConfig{URL: down, Hold: hold, Ask: true}, scenarios: withoutIt},
 		table{
-			name: "down, sleeping phones are not tried", proxy: proxyConfig{URL: down, Hold: hold, Down480: true, Strict: true},
+			name: "down, sleeping phones are not tried", proxy: proxyConfig{URL: down, Hold: hold, Down480: true, Strict: true, AnswerFirst: true},
 			scenarios: scenarios{"a call to a phone with push": notTried},
 		},
 		slow("slow", false), slow("slow, asks", true),
