@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/phone"
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
 )
 
@@ -16,6 +17,29 @@ import (
 func TestKamailioSignals(t *testing.T) {
 	table{name: "signals", proxy: proxyConfig{Hold: 30 * time.Second}, scenarios: scenarios{
 		"signals that are late or wrong": kamailioSignals,
+	}}.run(t, kamailio())
+}
+
+// TestField02Unsent: a phone whose connection has gone again is not taken for one
+// that rings.
+func TestField02Unsent(t *testing.T) {
+	table{name: "unsent", proxy: proxyConfig{Hold: 30 * time.Second}, scenarios: scenarios{
+		"its connection has gone": func(s *scenario) {
+			d := s.iphone(tcp, stubborn)
+			s.asleep(d)
+			c := s.calls()
+			s.pushed(d)
+			r := find(d.Events(), phone.Registered)[0]
+			wake := obj{"call": s.heldKey(), "aor": s.aor(), "contact": "sip:" + s.user + "@" + d.LocalAddr().String() + ";transport=tcp",
+				"call_id": r.Message.CallID(), "cseq": r.Message.CSeq(), "source": "tcp:" + d.LocalAddr().String()}
+			if code, got := s.signal(nodeSecret, "wake", wake); code != 200 || got != "unsent" {
+				s.t.Errorf("HTTP %d, %q", code, got)
+			}
+			d.SetBehaviour(phone.Answer(0))
+			s.wakes(d)
+			c.talks(d.Phone)
+			s.rung(d.Phone, 1)
+		},
 	}}.run(t, kamailio())
 }
 
