@@ -64,6 +64,9 @@ bench: build ## measure sipwake under load, as ratios in one run, beside the bud
 	@bin/sipwake-lab bench --sipwake bin/sipwake
 	@go test -run '^$$' -bench . -benchmem ./...
 
+watch: build ## make demo calls until Ctrl-C, and show them in Prometheus and, if it is on PATH, Grafana
+	@bin/sipwake-lab watch --sipwake bin/sipwake --proxy $(PROXY) --store $(STORE)
+
 dashboards: setup ## make grafana/dashboards anew
 	@go run ./grafana grafana/dashboards
 

@@ -110,7 +110,9 @@ func (s *stage) play(ctx context.Context, sc scene) error {
 		}
 	}
 	trace, traceErr := s.ended(ctx, call.CallID())
-	printTimeline(began, sc.user, caller.Events(), callee.Events(), trace)
+	if !s.quiet {
+		printTimeline(began, sc.user, caller.Events(), callee.Events(), trace)
+	}
 	if err := errors.Join(err, traceErr); err != nil {
 		return err
 	}

@@ -28,12 +28,14 @@ type stage struct {
 	store   string
 	kind    proxyKind
 
-	apns     *apnssim.Server
-	fcm      *fcmsim.Server
-	proxy    proxy
-	rpc      string // URL
-	children stack.Group
-	logs     []logged
+	apns       *apnssim.Server
+	fcm        *fcmsim.Server
+	proxy      proxy
+	rpc        string // URL
+	operations string // host:port
+	quiet      bool   // timelines are not printed
+	children   stack.Group
+	logs       []logged
 }
 
 // logged is what has left a log.
@@ -77,6 +79,7 @@ func (s *stage) startSipwake(ctx context.Context, rpcPort int, store string) err
 	if err != nil {
 		return err
 	}
+	s.operations = fmt.Sprintf("127.0.0.1:%d", opsPort)
 	leak.Secret(demoSecret)
 	secret, err := s.writeFile("node.secret", []byte(demoSecret))
 	if err != nil {
@@ -101,7 +104,8 @@ func (s *stage) startSipwake(ctx context.Context, rpcPort int, store string) err
 	config, err := s.writeFile("sipwake.yml", fmt.Appendf(nil, `rpc:
   listen: 127.0.0.1:%d
 operations:
-  listen: 127.0.0.1:%d
+  listen: %s
+  exemplars: true
 log:
   level: debug
 store:
@@ -122,13 +126,13 @@ fcm:
   - credentials_file: %s
     endpoint: %s
     ca_file: %s
-`, rpcPort, opsPort, store, demoNode, s.kind.node, s.proxy.SignalURL(), secret, demoBundle, demoTeam, key,
+`, rpcPort, s.operations, store, demoNode, s.kind.node, s.proxy.SignalURL(), secret, demoBundle, demoTeam, key,
 		s.apns.URL(), apnsCA, account, s.fcm.URL(), fcmCA))
 	if err != nil {
 		return err
 	}
 	child, err := stack.StartSipwake(ctx, stack.SipwakeConfig{Program: s.sipwake, Config: config,
-		Operations: fmt.Sprintf("127.0.0.1:%d", opsPort)})
+		Operations: s.operations})
 	if err != nil {
 		return err
 	}

@@ -27,6 +27,10 @@ for proxy in kamailio opensips; do
 	install -d "$root/usr/share/sipwake/$proxy"
 	install -m 644 "$proxy"/cfg/*.cfg "$root/usr/share/sipwake/$proxy/"
 done
+install -d "$root/usr/share/sipwake/grafana"
+cp -r grafana/{dashboards,rules,provisioning,prometheus.yml} "$root/usr/share/sipwake/grafana/"
+rm "$root"/usr/share/sipwake/grafana/rules/*_test.yml
+chmod -R u=rwX,go=rX "$root/usr/share/sipwake/grafana"
 install -d "$doc/docs"
 install -m 644 README.md CHANGELOG.md "$doc/"
 install -m 644 docs/*.md "$doc/docs/"

@@ -1,13 +1,13 @@
 #!/bin/bash
 # prometheus.sh - Prometheus and promtool, as bin/prometheus and bin/promtool of the cache
 #
-# Those of the host are used if they are new enough. The rest comes from Debian 13, in a tree
+# Those of the host are used if they will do. The rest comes from Debian 13, in a tree
 # of its own: the two programs and the C library that they are linked with, no more.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 suite=trixie
 tree=$cache/debian-prometheus-$suite
-least=2.50 # knows scrape_classic_histograms and keep_firing_for
+least=2.50 # knows scrape_classic_histograms, which has another name in 3
 
 at_least() { [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$2" ]; }
 
@@ -17,6 +17,7 @@ version_of() { "$1" --version 2>&1 | sed -n 's/^[a-z]*, version \([0-9.]*\).*/\1
 host() {
 	local prometheus promtool
 	prometheus=$(command -v prometheus) && promtool=$(command -v promtool) || return 1
+	case $(version_of "$prometheus") in 2.*) ;; *) return 1 ;; esac
 	at_least "$(version_of "$prometheus")" "$least" && at_least "$(version_of "$promtool")" "$least"
 }
 

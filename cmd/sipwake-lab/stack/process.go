@@ -45,7 +45,8 @@ type command struct {
 	name string
 	path string
 	args []string
-	dir  string // for the log
+	dir  string   // for the log
+	env  []string // beside that of the parent
 	// remove says that dir was made for this child alone.
 	remove bool
 	// orphan is the signal that the child gets when its parent dies.
@@ -66,6 +67,7 @@ func start(c command) (*Process, error) {
 	defer out.Close()
 	p.cmd = exec.Command(c.path, c.args...)
 	p.cmd.Stdout, p.cmd.Stderr = out, out
+	p.cmd.Env = append(os.Environ(), c.env...)
 	p.cmd.SysProcAttr = childAttributes(c.orphan)
 	started := make(chan error)
 	go func() {

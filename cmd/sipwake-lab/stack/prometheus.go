@@ -90,7 +90,7 @@ func (c *PrometheusConfig) write(dir string) (file string, err error) {
 	if err != nil {
 		return "", err
 	}
-	made := strings.NewReplacer("15s", c.Interval, "rules/", folder+"/rules/",
+	made := strings.NewReplacer("job_name: sipwake", "job_name: sipwake\n    scrape_classic_histograms: true", "15s", c.Interval, "rules/", folder+"/rules/",
 		`"127.0.0.1:8061"`, `"`+strings.Join(c.Targets, `", "`)+`"`).Replace(string(text))
 	file = filepath.Join(dir, "prometheus.yml")
 	return file, os.WriteFile(file, []byte(made), 0o600)

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
+)
+
+type watchCmd struct {
+	Sipwake string `default:"bin/sipwake" help:"The sipwake to run (${default})." type:"path"`
+	Proxy   string `default:"kamailio" help:"The SIP proxy to call through (${default})."`
+	Store   string `default:"local" enum:"local,redis" help:"Where it keeps bindings: local or redis (${default})."`
+	Grafana string `default:"grafana" help:"The folder with dashboards, rules and provisioning (${default})." type:"path"`
+}
+
+const (
+	watchInterval = "2s"                   // between scrapes
+	watchPause    = 500 * time.Millisecond // between calls
+	watchPatience = 2 * time.Minute        // for everything to start
+)
+
+// Run starts everything, makes the calls of the demo again and again until ctx ends,
+// and stops everything.
+func (c *watchCmd) Run(ctx context.Context) error {
+	kind, err := proxyNamed(c.Proxy)
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "sipwake-watch-")
+	if err != nil {
+		return fmt.Errorf("cannot make a directory: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	s := &stage{dir: dir, sipwake: c.Sipwake, store: c.Store, kind: kind, quiet: true}
+	defer s.stop()
+	if err := c.start(ctx, s); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	for round := 0; ctx.Err() == nil; round++ {
+		for _, sc := range scenes() {
+			sc.anew(round)
+			if err := s.play(ctx, sc); err != nil && ctx.Err() == nil {
+				fmt.Printf("watch: %s: %v\n", sc.title, err)
+			}
+			select {
+			case <-time.After(watchPause):
+			case <-ctx.Done():
+				return nil
+			}
+		}
+	}
+	return nil
+}
+
+// start starts the stage, Prometheus and Grafana, and says where they are.
+func (c *watchCmd) start(ctx context.Context, s *stage) error {
+	ctx, cancel := context.WithTimeout(ctx, watchPatience)
+	defer cancel()
+	if err := s.start(ctx); err != nil {
+		return err
+	}
+	p, err := stack.StartPrometheus(ctx, stack.PrometheusConfig{Folder: c.Grafana, Targets: []string{s.operations}, Interval: watchInterval})
+	if err != nil {
+		return err
+	}
+	s.children.Add(p)
+	fmt.Printf("watch: metrics     http://%s/metrics\n", s.operations)
+	fmt.Printf("watch: Prometheus  %s (Debian's, as make setup unpacks it, has an API and no pages)\n", p.URL())
+	g, err := stack.StartGrafana(ctx, stack.GrafanaConfig{Folder: c.Grafana, Prometheus: p.URL(), Interval: watchInterval})
+	switch {
+	case errors.Is(err, stack.ErrNoGrafana):
+		fmt.Printf("watch: no Grafana: %v\n", err)
+		fmt.Printf("watch: without it: promtool query instant %s 'job_app:sipwake_wake_devices:woken_ratio_rate5m'\n", p.URL())
+	case err != nil:
+		return err
+	default:
+		s.children.Add(g)
+		fmt.Printf("watch: Grafana     %s\n", g.URL())
+	}
+	fmt.Println("watch: calls are made until Ctrl-C")
+	return nil
+}
+
+// anew makes the scene that of another user with another token, so that it can be
+// played once more.
+func (sc *scene) anew(round int) {
+	old := sc.token
+	if strings.HasPrefix(old, "fcm-") {
+		sc.token = fmt.Sprintf("%s-%d", old, round)
+	} else {
+		sc.token = fmt.Sprintf("%x", sha256.Sum256(fmt.Appendf(nil, "%s %d", old, round)))
+	}
+	sc.user = fmt.Sprintf("%s%d", sc.user, round)
+}
