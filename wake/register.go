@@ -143,7 +143,10 @@ func (s *Service) decide(ctx context.Context, parsed pnparam.Parsed, r *Registra
 		}
 		return "", nil
 	case pnparam.None:
-		if cfg.UnbindWithoutPush && !r.Gone {
+		if r.Gone {
+			return s.left(ctx, r)
+		}
+		if cfg.UnbindWithoutPush {
 			device := r.Device
 			if err := s.findUnbound(ctx, r, false); err != nil {
 				return "", err
@@ -219,6 +222,39 @@ func featureCaps(providers ...pnparam.Provider) []string {
 		caps[i] = `*;+sip.pns="` + string(p) + `"`
 	}
 	return caps
+}
+
+// left does what the apps' policies say to a registration that ended without push
+// data: that of the same device or, with "Contact: *", those of all devices (RFC 3261
+// section 10.2.2). The status is ignored if that holds for all of them.
+func (s *Service) left(ctx context.Context, r *Registration) (Status, error) {
+	bindings, err := s.store.Bindings(ctx, Query{AOR: r.AOR})
+	if err != nil {
+		if errors.Is(err, ErrUnavailable) {
+			err = nil // Register fails too, but the REGISTER is kept for later
+		}
+		return "", err
+	}
+	mine, passedOver := 0, 0
+	for i := range bindings {
+		b := &bindings[i]
+		if r.Contact != "" && b.Device != r.Device && b.CallID != r.CallID && b.Contact != r.Contact {
+			continue
+		}
+		mine++
+		switch s.policy(b).Unregister {
+		case push.UnregisterRemove:
+			if _, err := s.remove(ctx, Removal{AOR: r.AOR, Device: b.Device, NotAfter: r.RegisteredAt}, removedUnbind); err != nil {
+				return "", err
+			}
+		case push.UnregisterIgnore:
+			passedOver++
+		}
+	}
+	if mine > 0 && passedOver == mine {
+		return ignored, nil
+	}
+	return "", nil
 }
 
 // findUnbound names the device that a REGISTER without a token means. Unless its

@@ -312,3 +312,48 @@ func TestReplayed(t *testing.T) {
 		}
 	})
 }
+
+// A registration that ends without push data does what the policy says, too.
+func TestUnregisterWithoutPushData(t *testing.T) {
+	f := func(policy push.Unregister, p wake.RegisterParams, devices ...string) {
+		t.Helper()
+		inBubble(t, nil, func(r *rig) {
+			r.pusher.policy.Unregister = policy
+			r.registerAs(wake.RegisterParams{Contact: phone("1"), CallID: "one"})
+			r.registerAs(wake.RegisterParams{Contact: phone("2"), CallID: "two"})
+			p.Expires = -1
+			if _, err := r.tryRegister(p); err != nil {
+				r.fatal("%v", err)
+			}
+			r.wantBindings(devices...)
+		})
+	}
+	plain := func(device string) string {
+		return fmt.Sprintf(`<sip:bob@192.0.2.1:5060>;+sip.instance="<urn:uuid:%s>";expires=0`, device)
+	}
+	f(push.UnregisterRemove, wake.RegisterParams{Contact: plain("1"), CallID: "x"}, "2")
+	f(push.UnregisterRemove, wake.RegisterParams{Contact: "<sip:bob@192.0.2.1:5060>;expires=0", CallID: "two"}, "1")
+	f(push.UnregisterRemove, wake.RegisterParams{Contact: "<sip:desk@192.0.2.9>;expires=0", CallID: "x"}, "1", "2")
+	f(push.UnregisterKeep, wake.RegisterParams{Contact: plain("1"), CallID: "x"}, "1", "2")
+	f(push.UnregisterIgnore, wake.RegisterParams{Contact: plain("1"), CallID: "x"}, "1", "2")
+}
+
+// So does "Contact: *", for all devices.
+func TestUnregisterAll(t *testing.T) {
+	f := func(policy push.Unregister, status wake.Status, devices ...string) {
+		t.Helper()
+		inBubble(t, nil, func(r *rig) {
+			r.pusher.policy.Unregister = policy
+			r.asleep(phone("1"), phone("2"))
+			r.cseq++
+			res, err := r.service.Register(r.t.Context(), wake.RegisterParams{Node: "sip1", AOR: bob, Contact: "*", CallID: "x", CSeq: r.cseq})
+			if err != nil || res.Status != status {
+				r.fatal("%s: %+v, %v", policy, res, err)
+			}
+			r.wantBindings(devices...)
+		})
+	}
+	f(push.UnregisterRemove, wake.StatusNone)
+	f(push.UnregisterKeep, wake.StatusNone, "1", "2")
+	f(push.UnregisterIgnore, wake.StatusNone, "1", "2")
+}
