@@ -10,7 +10,7 @@ suite=trixie
 tree=$cache/debian-$suite
 needed=(kamailio kamcmd redis-server redis-cli)
 kamailio_packages=(kamailio kamailio-extra-modules kamailio-json-modules kamailio-redis-modules
-	kamailio-tls-modules kamailio-utils-modules)
+	kamailio-tls-modules kamailio-utils-modules kamailio-websocket-modules)
 redis_packages=(redis-server redis-tools)
 
 # host_kamailio: the path of a Kamailio of the host that has all the modules.

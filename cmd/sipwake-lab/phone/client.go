@@ -106,7 +106,7 @@ func (t *Transaction) resend() {
 		stop = t.heard
 	}
 	wait, limit := t.p.cfg.T1, time.Now().Add(64*t.p.cfg.T1)
-	if t.f.tcp != nil {
+	if t.f.stream != nil {
 		wait = 64 * t.p.cfg.T1
 	}
 	for t.p.pause(wait, stop, t.f.done) {

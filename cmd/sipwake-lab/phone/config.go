@@ -1,15 +1,21 @@
 package phone
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
-// The transports.
+// The transports. Over WS and WSS a phone is a browser: it has no address of its own
+// (RFC 7118 section 5).
 const (
 	UDP = "udp"
 	TCP = "tcp"
+	TLS = "tls"
+	WS  = "ws"
+	WSS = "wss"
 )
 
 // Config describes a phone. User, Domain and Proxy are required.
@@ -19,8 +25,11 @@ type Config struct {
 	// Proxy is the host:port of the SIP proxy. Every request goes there, but
 	// those inside a dialog over UDP, which follow their route.
 	Proxy     string
-	Transport string // UDP (the default) or TCP
-	Host      string // local IP address; default: the one that leads to Proxy
+	Transport string // default UDP
+	// RootCAs are those that the proxy's certificate may come from, over TLS and WSS. It
+	// must be made out to the host of Proxy.
+	RootCAs *x509.CertPool
+	Host    string // local IP address; default: the one that leads to Proxy
 
 	// ContactParams are added to the URI of every Contact, for example
 	// ";pn-provider=apns;pn-param=TEAM.app;pn-prid=token".
@@ -86,8 +95,8 @@ func (c *Config) complete() error {
 	if c.Transport == "" {
 		c.Transport = UDP
 	}
-	if c.Transport != UDP && c.Transport != TCP {
-		return fmt.Errorf("cannot make phone: transport %q is not udp or tcp", c.Transport)
+	if !slices.Contains([]string{UDP, TCP, TLS, WS, WSS}, c.Transport) {
+		return fmt.Errorf("cannot make phone: transport %q is none", c.Transport)
 	}
 	if c.Expires == 0 {
 		c.Expires = 600 * time.Second

@@ -24,41 +24,54 @@ const (
 	writeTimeout = 5 * time.Second
 )
 
-// flow is one UDP socket or one TCP connection to the proxy: what RFC 5626
-// calls a flow. A phone has at most one open at a time.
+// flow is one UDP socket or one connection to the proxy: what RFC 5626 calls a flow.
+// A phone has at most one open at a time.
 type flow struct {
-	udp   *net.UDPConn // one of the two is nil
-	tcp   net.Conn
-	local netip.AddrPort
-	proxy atomic.Pointer[netip.AddrPort] // changes over UDP only
+	udp      *net.UDPConn // one of the two is nil
+	stream   net.Conn     // TCP, TLS, or WebSocket without its frames
+	protocol string       // as in a Via
+	local    netip.AddrPort
+	host     string                         // how the phone calls itself: local, or a name that nobody can resolve
+	proxy    atomic.Pointer[netip.AddrPort] // changes over UDP only
 
 	done chan struct{} // closed by close
 	once sync.Once
 }
 
-// openFlow opens a socket on a free port of host, or of the address that
-// leads to the proxy if host is empty.
-func openFlow(ctx context.Context, transport, host, proxy string) (*flow, error) {
+// openFlow opens a socket or a connection on a free port of the phone's host, or of
+// the address that leads to the proxy if it has none.
+func openFlow(ctx context.Context, c *Config, proxy string) (*flow, error) {
+	network := UDP
+	if c.Transport != UDP {
+		network = TCP
+	}
 	dialer := net.Dialer{}
-	if host != "" {
-		addr, err := netip.ParseAddr(host)
+	if c.Host != "" {
+		addr, err := netip.ParseAddr(c.Host)
 		if err != nil {
-			return nil, fmt.Errorf("cannot parse address %q: %w", host, err)
+			return nil, fmt.Errorf("cannot parse address %q: %w", c.Host, err)
 		}
 		dialer.LocalAddr = net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, 0))
-		if transport == TCP {
+		if network == TCP {
 			dialer.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(addr, 0))
 		}
 	}
-	conn, err := dialer.DialContext(ctx, transport, proxy)
+	conn, err := dialer.DialContext(ctx, network, proxy)
 	if err != nil {
 		return nil, fmt.Errorf("cannot reach proxy %q: %w", proxy, err)
 	}
-	f := &flow{done: make(chan struct{}), local: addrPort(conn.LocalAddr())}
+	f := &flow{done: make(chan struct{}), local: addrPort(conn.LocalAddr()), protocol: strings.ToUpper(c.Transport)}
+	f.host = f.local.String()
 	remote := addrPort(conn.RemoteAddr())
 	f.proxy.Store(&remote)
-	if transport == TCP {
-		f.tcp = conn
+	if network == TCP {
+		if f.stream, err = upgrade(ctx, c, conn, proxy); err != nil {
+			_ = conn.Close()
+			return nil, fmt.Errorf("cannot reach proxy %q over %s: %w", proxy, c.Transport, err)
+		}
+		if c.Transport == WS || c.Transport == WSS {
+			f.host = strings.ToLower(newTag()) + ".invalid"
+		}
 		return f, nil
 	}
 	// A connected UDP socket hears its peer only; a phone hears every proxy of
@@ -71,6 +84,7 @@ func openFlow(ctx context.Context, transport, host, proxy string) (*flow, error)
 		return nil, fmt.Errorf("cannot open socket: %w", err)
 	}
 	f.local = addrPort(f.udp.LocalAddr())
+	f.host = f.local.String()
 	return f, nil
 }
 
@@ -85,19 +99,12 @@ func addrPort(a net.Addr) netip.AddrPort {
 	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 }
 
-func (f *flow) protocol() string {
-	if f.tcp != nil {
-		return "TCP"
-	}
-	return "UDP"
-}
-
 // close ends the flow; the reader returns soon after. Idempotent.
 func (f *flow) close() {
 	f.once.Do(func() {
 		close(f.done)
-		if f.tcp != nil {
-			_ = f.tcp.Close() // nothing can be done about a connection that does not close
+		if f.stream != nil {
+			_ = f.stream.Close() // nothing can be done about a connection that does not close
 		} else {
 			_ = f.udp.Close()
 		}
@@ -113,12 +120,12 @@ func (f *flow) closed() bool {
 	}
 }
 
-// send sends one message; a TCP flow has only one place to send to.
+// send sends one message; a connection has only one place to send to.
 func (f *flow) send(b []byte, to netip.AddrPort) error {
 	var err error
-	if f.tcp != nil {
-		if err = f.tcp.SetWriteDeadline(time.Now().Add(writeTimeout)); err == nil {
-			_, err = f.tcp.Write(b)
+	if f.stream != nil {
+		if err = f.stream.SetWriteDeadline(time.Now().Add(writeTimeout)); err == nil {
+			_, err = f.stream.Write(b)
 		}
 	} else {
 		_, err = f.udp.WriteToUDPAddrPort(b, to)
@@ -155,7 +162,7 @@ func (f *flow) hop(target string, routes []string) netip.AddrPort {
 // that it cannot be read any more.
 func (f *flow) read(hear func(raw []byte, from netip.AddrPort, err error)) error {
 	var err error
-	if f.tcp != nil {
+	if f.stream != nil {
 		err = f.readStream(hear)
 	} else {
 		err = f.readDatagrams(hear)
@@ -200,7 +207,7 @@ func (f *flow) readStream(hear func([]byte, netip.AddrPort, error)) error {
 			}
 			hear(raw, *f.proxy.Load(), nil)
 		}
-		if err := stream.fill(f.tcp); err != nil {
+		if err := stream.fill(f.stream); err != nil {
 			return fmt.Errorf("cannot read connection: %w", err)
 		}
 	}

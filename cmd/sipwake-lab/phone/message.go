@@ -181,7 +181,7 @@ type request struct {
 
 func (r *request) text(f *flow, userAgent string) []byte {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "%s %s SIP/2.0\r\nVia: SIP/2.0/%s %s;branch=%s;rport\r\n", r.method, r.uri, f.protocol(), f.local, r.branch)
+	fmt.Fprintf(&b, "%s %s SIP/2.0\r\nVia: SIP/2.0/%s %s;branch=%s;rport\r\n", r.method, r.uri, f.protocol, f.host, r.branch)
 	for _, route := range r.routes {
 		fmt.Fprintf(&b, "Route: %s\r\n", route)
 	}

@@ -143,7 +143,7 @@ func (p *Phone) open(ctx context.Context, wake bool) (*flow, error) {
 	case f != nil && !f.closed():
 		return f, nil
 	}
-	f, err := openFlow(ctx, p.cfg.Transport, p.cfg.Host, proxy)
+	f, err := openFlow(ctx, &p.cfg, proxy)
 	if err != nil {
 		return nil, err
 	}
@@ -330,10 +330,14 @@ func (p *Phone) Close() {
 // ownContact is the Contact of this flow, without header parameters.
 func (p *Phone) ownContact(f *flow) string {
 	transport := ""
-	if f.tcp != nil {
-		transport = ";transport=tcp"
+	switch p.cfg.Transport {
+	case UDP:
+	case WSS:
+		transport = ";transport=ws" // RFC 7118 section 5.2.1
+	default:
+		transport = ";transport=" + p.cfg.Transport
 	}
-	return "<sip:" + p.cfg.User + "@" + f.local.String() + transport + p.cfg.ContactParams + ">"
+	return "<sip:" + p.cfg.User + "@" + f.host + transport + p.cfg.ContactParams + ">"
 }
 
 // callContact is the Contact of calls.

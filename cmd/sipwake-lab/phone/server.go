@@ -266,7 +266,7 @@ func (in *Incoming) finish(code int) error {
 	text := responseText(in.Request, code, in.tag, contact, headers, body)
 	p.log.add(Event{Kind: kind, Code: code, Incoming: in})
 	p.respond(in.flow, in.from, in.tx, text)
-	if code < 300 || in.flow.tcp == nil {
+	if code < 300 || in.flow.stream == nil {
 		p.spawn(func() { in.resend(text) })
 	}
 	return nil
