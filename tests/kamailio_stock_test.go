@@ -1,0 +1,184 @@
+package tests
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/apnssim/labca"
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/phone"
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
+	"github.com/sipwake/sipwake/kamailio/wire"
+)
+
+// The kamailio.cfg that comes with Kamailio, with sipwake in it.
+
+// stock is a Kamailio that runs it.
+type stock struct {
+	*proxyRig
+	ca   *labca.CA
+	port int // of TLS
+}
+
+// startStock wires the file, with these WITH_ features and the lines of
+// docs/WEBSOCKET.md, and runs it.
+func startStock(t *testing.T, features ...string) *stock {
+	t.Helper()
+	s := &stock{}
+	var err error
+	if s.ca, err = labca.New("kamailio"); err != nil {
+		t.Fatal(err)
+	}
+	if s.port, err = stack.FreePort("127.0.0.1"); err != nil {
+		t.Fatal(err)
+	}
+	kind := kamailio()
+	kind.found(t)
+	kind.quiet = false // it has no RTP proxy
+	script := s.script(t, features)
+	kind.start = func(ctx context.Context, c proxyConfig) (proxy, error) {
+		return s.run(ctx, t.TempDir(), script, c)
+	}
+	s.proxyRig = table{name: "stock", proxy: proxyConfig{Hold: 30 * time.Second}}.start(t, kind)
+	return s
+}
+
+// script is the file with sipwake in it.
+func (s *stock) script(t *testing.T, features []string) string {
+	t.Helper()
+	if modules, _ := filepath.Glob(must2(stack.Cache())(t) + "/*/usr/lib/*/kamailio/modules/websocket.so"); len(modules) == 0 {
+		t.Skip("Kamailio has no module websocket: make setup")
+	}
+	listen := []string{"udp:SIP_ADDR:SIP_PORT", "tcp:SIP_ADDR:SIP_PORT"}
+	if slices.Contains(features, "WITH_TLS") {
+		listen = append(listen, fmt.Sprintf("tls:127.0.0.1:%d", s.port))
+	}
+	return asDocSays(t, "docs/WEBSOCKET.md", wiredStock(t, listen, features...))
+}
+
+// run starts the node with what is of this test: addresses, a certificate.
+func (s *stock) run(ctx context.Context, dir, script string, c proxyConfig) (proxy, error) {
+	cert, err := s.ca.Server("127.0.0.1")
+	if err != nil {
+		return nil, err
+	}
+	key, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
+	if err != nil {
+		return nil, err
+	}
+	own := filepath.Join(dir, nodeID+".kamailio")
+	file := func(name string) string { return filepath.Join(own, name) }
+	tls := fmt.Sprintf("[server:default]\nmethod = TLSv1.2+\nverify_certificate = no\nprivate_key = %s\ncertificate = %s\n", file("key.pem"), file("cert.pem"))
+	files := map[string]string{
+		"kamailio-local.cfg": fmt.Sprintf("alias=%q\nauto_aliases=no\nlog_prefix_mode=1\n", domain),
+		wire.LocalFile:       `modparam("ctl", "binrpc", CTL)` + "\n",
+		"tls.cfg":            tls,
+		"cert.pem":           string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Certificate[0]})),
+		"key.pem":            string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})),
+	}
+	if err := os.MkdirAll(own, 0o700); err != nil {
+		return nil, err
+	}
+	for name, text := range files {
+		if err := os.WriteFile(file(name), []byte(text), 0o600); err != nil {
+			return nil, err
+		}
+	}
+	k, err := stack.StartKamailio(ctx, stack.KamailioConfig{
+		Node: nodeID, Secret: nodeSecret, URL: c.URL, Hold: c.Hold, Dir: dir,
+		Script: strings.Replace(script, "/etc/kamailio/tls.cfg", file("tls.cfg"), 1),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return k, nil
+}
+
+func over(transport string) option { return func(c *phone.Config) { c.Transport = transport } }
+
+// secure is a phone over TLS or WSS.
+func (s *stock) secure(transport string) option {
+	return func(c *phone.Config) {
+		c.Transport, c.RootCAs = transport, s.ca.Pool()
+		c.Proxy = fmt.Sprintf("127.0.0.1:%d", s.port)
+	}
+}
+
+// TestField18Transports: phones over TLS and in browsers sleep, come back on another
+// connection, and can hang up, with everything in the file that such phones need.
+func TestField18Transports(t *testing.T) {
+	s := startStock(t, "WITH_NAT", "WITH_TLS", "WITH_JSONRPC", "WITH_ANTIFLOOD")
+	all := scenarios{}
+	for name, transport := range map[string]option{
+		"UDP": over(phone.UDP), "TCP": tcp, "WebSocket": over(phone.WS), "TLS": s.secure(phone.TLS), "WebSocket over TLS": s.secure(phone.WSS),
+	} {
+		all["asleep, "+name] = func(s *scenario) { wakesAndTalks(s, s.iphone(transport, answers)) }
+		all["rung where it is, "+name] = func(s *scenario) { talksBothWays(s, transport) }
+	}
+	table{name: "transports", scenarios: all}.play(t, s.proxyRig)
+}
+
+// talksBothWays: caller and callee are of this kind, and the callee hangs up.
+func talksBothWays(s *scenario, transport option) {
+	d := s.iphone(transport, answers)
+	s.registered(d.Phone)
+	s.forgotten(1)
+	caller := s.caller(transport)
+	c := s.callsFrom(caller, phone.InviteOptions{})
+	c.ends(200)
+	in := must(d.WaitInvite(s.ctx))(s)
+	if err := in.Acked(s.ctx); err != nil {
+		s.t.Fatal(err)
+	}
+	if m := must(in.Bye(s.ctx))(s); m.Code() != 200 {
+		s.t.Errorf("BYE got %d", m.Code())
+	}
+	must(caller.WaitBye(s.ctx))(s)
+	s.rung(d.Phone, 1)
+}
+
+// TestField17Stock: what the file does besides, it does for calls that sipwake.cfg
+// takes.
+func TestField17Stock(t *testing.T) {
+	s := startStock(t, "WITH_NAT", "WITH_JSONRPC", "WITH_ANTIFLOOD", "WITH_VOICEMAIL")
+	table{name: "stock", scenarios: scenarios{
+		"a missed call is in the log": func(s *scenario) {
+			d := s.iphone(behaves(phone.Reject(603, 0)))
+			s.asleep(d)
+			c := s.calls()
+			c.ends(603)
+			eventually(s.t, "the missed call", func() bool {
+				log := must(os.ReadFile(s.proxy.Log()))(s)
+				return strings.Contains(string(log), "ACC: call missed") && strings.Contains(string(log), c.CallID())
+			})
+		},
+	}}.play(t, s.proxyRig)
+	t.Run("voicemail", func(t *testing.T) { voicemail(s.scenario(t)) })
+}
+
+// voicemail takes the call of a phone that is busy, and of one that nobody can wake.
+func voicemail(s *scenario) {
+	box := s.phone(answers)
+	if err := box.Open(s.ctx); err != nil {
+		s.t.Fatal(err)
+	}
+	k := s.proxy.(*stack.Kamailio)
+	at := box.LocalAddr()
+	must(k.Command(s.ctx, "cfg.sets", "voicemail", "srv_ip", at.Addr().String()))(s)
+	must(k.Command(s.ctx, "cfg.sets", "voicemail", "srv_port", fmt.Sprintf("s:%d", at.Port())))(s)
+	d := s.iphone(behaves(phone.Reject(486, 0)))
+	s.asleep(d)
+	s.calls().talks(box)
+	s.nextUser()
+	d = s.iphone(tcp)
+	s.dead(d)
+	s.asleep(d)
+	s.calls().talks(box)
+}
