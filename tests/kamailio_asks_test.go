@@ -1,6 +1,10 @@
 package tests
 
 import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"testing"
 	"time"
 
@@ -34,4 +38,37 @@ func TestField03AsksOnce(t *testing.T) {
 	}
 	must(s.caller().Invite(s.ctx, s.user, phone.InviteOptions{}))(s)
 	must(fresh.WaitInvite(s.ctx))(s)
+}
+
+// TestField03StoreAway: while sipwake cannot reach its store, what it has said of a
+// phone still holds.
+func TestField03StoreAway(t *testing.T) {
+	answered := make(chan struct{}, 8)
+	first := true
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		var q struct {
+			ID     json.RawMessage
+			Method string
+		}
+		if json.NewDecoder(req.Body).Decode(&q) != nil || q.Method != "binding.register" {
+			return
+		}
+		answer := `"error": {"code": -32003, "message": "store is not available"}`
+		if first {
+			answer = `"result": {"status": "stored", "code": 200, "sleeps": true, "feature_caps": ["*;+sip.pns=\"apns\""]}`
+		}
+		first = false
+		fmt.Fprintf(w, `{"jsonrpc": "2.0", "id": %s, %s}`, q.ID, answer)
+		answered <- struct{}{}
+	}))
+	t.Cleanup(server.Close)
+	s := table{proxy: proxyConfig{URL: server.URL}}.start(t, kamailio()).scenario(t)
+	d := s.phone(params(apnsParams(s.newToken())), tcp)
+	for i := range 5 {
+		m := must(d.Register(s.ctx, time.Minute))(s)
+		<-answered // or it came first
+		if n := len(m.Headers("Feature-Caps")); n != 1 {
+			t.Errorf("REGISTER %d got %d Feature-Caps", i+1, n)
+		}
+	}
 }
