@@ -163,10 +163,12 @@ func TestField09Leaves(t *testing.T) {
 			}, bound),
 		}
 	}
-	gone := all("remove", 0)
-	remove := table{name: "remove", proxy: c, sipwake: rigOptions{apnsConfig: "    policy: {unregister: remove}"},
-		scenarios: scenarios{"with its contact": gone["with its contact"]}}
-	onEveryProxy(t, table{name: "keep", proxy: c, scenarios: all("keep", 1)}, remove)
+	under := func(policy string, bound int) table {
+		return table{name: policy, proxy: c, sipwake: rigOptions{apnsConfig: "    policy: {unregister: " + policy + "}"}, scenarios: all(policy, bound)}
+	}
+	remove := under("remove", 0)
+	remove.scenarios = scenarios{"with its contact": remove.scenarios["with its contact"]}
+	onEveryProxy(t, under("keep", 1), under("ignore", 1), remove)
 }
 
 // TestField14NobodyReads: machine-made messages wake nobody, and reach who is awake.
