@@ -32,6 +32,10 @@ func TestField04NoPushDataLeaves(t *testing.T) {
 		"display name":       {`"A; \"B\", <c>" <sip:u@{address};pn-prid=TOKEN>`, `"A;\"B\",<c>"<sip:u@{address}>`},
 		"addr-spec":          {"sip:u@{address};pn-prid=TOKEN;x=y", "sip:u@{address};x=y"},
 		"a long token":       {"<sip:u@{address};pn-prid=TOKEN" + strings.Repeat("f", 4000) + ";x=y>", "<sip:u@{address};x=y>"},
+		"brackets":           {"<sip:u@{address};pn-prid=a[b]TOKEN;x=y>", "<sip:u@{address};x=y>"},
+		"an open address":    {"<sip:u@{address};x=y;pn-prid=https://push.example/a?t=TOKEN>;q=1", "<sip:u@{address};x=y>;q=1"},
+		"data in headers":    {"<sip:u@{address};x=y?pn-prid=TOKEN;pn-tok=TOKEN>;pn-tok=TOKEN;q=1", "<sip:u@{address};x=y>;q=1"},
+		"odd user":           {"<sip:u?push@{address};pn-prid=TOKEN>", "<sip:u?push@{address}>"},
 		"nothing to cut":     {`"Pn-dit" <sip:push@{address};x=y;ob>`, `"Pn-dit"<sip:push@{address};x=y;ob>`},
 	} {
 		all[name] = func(s *scenario) { cutOut(s, c.contact, c.want) }
