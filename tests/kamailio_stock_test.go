@@ -76,8 +76,12 @@ func (s *stock) run(ctx context.Context, dir, script string, c proxyConfig) (pro
 	own := filepath.Join(dir, nodeID+".kamailio")
 	file := func(name string) string { return filepath.Join(own, name) }
 	tls := fmt.Sprintf("[server:default]\nmethod = TLSv1.2+\nverify_certificate = no\nprivate_key = %s\ncertificate = %s\n", file("key.pem"), file("cert.pem"))
+	local := fmt.Sprintf("alias=%q\nauto_aliases=no\nlog_prefix_mode=1\n", domain)
 	files := map[string]string{
-		"kamailio-local.cfg": fmt.Sprintf("alias=%q\nauto_aliases=no\nlog_prefix_mode=1\n", domain),
+		"kamailio-local.cfg": local + fmt.Sprintf("loadmodule \"db_text.so\"\n#!define DBURL \"text://%s\"\n", own),
+		"version":            "table_name(string) table_version(int)\ndomain:2\ndomain_attrs:1\n",
+		"domain":             "id(int,auto) domain(string) did(string,null) last_modified(int)\n1:" + domain + "::0\n2:" + otherDomain + "::0\n",
+		"domain_attrs":       "id(int,auto) did(string) name(string) type(int) value(string) last_modified(int)\n",
 		wire.LocalFile:       `modparam("ctl", "binrpc", CTL)` + "\n",
 		"tls.cfg":            tls,
 		"cert.pem":           string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Certificate[0]})),
@@ -181,4 +185,25 @@ func voicemail(s *scenario) {
 	s.dead(d)
 	s.asleep(d)
 	s.calls().talks(box)
+}
+
+const otherDomain = "example.org"
+
+// TestField07TwoDomains: users of the same name in two domains are two users.
+func TestField07TwoDomains(t *testing.T) {
+	s := startStock(t, "WITH_MULTIDOMAIN", "WITH_JSONRPC").scenario(t)
+	there := func(c *phone.Config) { c.Domain = otherDomain }
+	d, e := s.iphone(tcp, answers), s.iphone(tcp, answers, there)
+	s.asleep(d)
+	s.registered(e.Phone)
+	eventually(t, "both are bound", func() bool { return s.bindings(s.user+"@"+otherDomain) == 1 })
+	e.Sleep()
+	c := s.callsFrom(s.caller(there), phone.InviteOptions{})
+	c.ends(200)
+	must(e.Next(s.ctx, phone.Answered))(s)
+	s.rung(e.Phone, 1)
+	s.rung(d.Phone, 0)
+	if n := len(find(d.Events(), phone.GotPush)); n != 0 {
+		t.Errorf("%d pushes to the user of the other domain", n)
+	}
 }
