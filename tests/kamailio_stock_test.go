@@ -125,6 +125,7 @@ func TestField18Transports(t *testing.T) {
 	} {
 		all["asleep, "+name] = func(s *scenario) { wakesAndTalks(s, s.iphone(transport, answers)) }
 		all["rung where it is, "+name] = func(s *scenario) { talksBothWays(s, transport) }
+		all["came back many times, "+name] = func(s *scenario) { cameBackOften(s, s.iphone(transport, answers)) }
 	}
 	table{name: "transports", scenarios: all}.play(t, s.proxyRig)
 }

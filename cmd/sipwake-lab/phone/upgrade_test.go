@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -108,7 +109,7 @@ func answerOne(conn net.Conn, framed bool, heard chan<- string) {
 	heard <- text
 	var kept []string
 	for _, line := range strings.Split(text, "\r\n") {
-		if name, _, _ := strings.Cut(line, ":"); strings.Contains("Via From To Call-ID CSeq", name) && name != "" {
+		if name, _, _ := strings.Cut(line, ":"); slices.Contains([]string{"Via", "From", "To", "Call-ID", "CSeq"}, name) {
 			kept = append(kept, line)
 		}
 	}
