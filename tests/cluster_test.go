@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/leak"
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/phone"
 )
 
@@ -42,6 +43,7 @@ func (c *cluster) crossing() scenarios {
 		"many REGISTERs over UDP, one INVITE":             func(s *scenario) { registersOften(s, s.iphone(stubborn)) },
 		"many REGISTERs over TCP, one INVITE":             func(s *scenario) { registersOften(s, s.iphone(stubborn, tcp)) },
 		"the same Contact on a new TCP connection":        staleTCP,
+		"a phone with a long token is woken":              longToken,
 		"the connection dies again after the phone woke":  staleTCPTwice,
 		"a phone that came back many times over TCP":      func(s *scenario) { cameBackOften(s, s.iphone(answers, tcp)) },
 		"a message wakes a sleeping phone over UDP":       func(s *scenario) { messageHeld(s, s.android()) },
@@ -239,6 +241,15 @@ func TestClusterApart(t *testing.T) {
 	}
 	all["a phone registered at the call's node, too"] = c.farAndNear
 	c.run(t, all)
+}
+
+// longToken: nodes pass on no token, so none is too long for that.
+func longToken(s *scenario) {
+	token := s.newToken() + strings.Repeat("f", 3000)
+	leak.Secret(token)
+	d := &device{s.phone(tcp, answers, params(";pn-provider=fcm;pn-param="+project+";pn-prid="+token)), token}
+	s.deliverFCM(d)
+	wakesAndTalks(s, d)
 }
 
 // farAndNear: what a phone has registered at the node of the call stays as it is when
