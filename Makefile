@@ -45,9 +45,9 @@ test: build ## run every test: unit, race, real Redis, real Kamailio
 		SIPWAKE_TEST_LOGS=$$logs SIPWAKE_REQUIRE_ALL=1 go test -race -timeout 9m ./... && bin/sipwake-lab leaks "$$logs"
 
 # What runs on every kind of proxy has a subtest of its name.
-OPENSIPS_TESTS := TestOpenSIPS|TestFeatureP3.*/OpenSIPS|TestInvariant7NothingLeaksThroughSIP/OpenSIPS|TestInvariant8SIPNeverWaits/OpenSIPS
+OPENSIPS_TESTS := TestOpenSIPS|TestFeatureP3.*/OpenSIPS|TestField.*/OpenSIPS|TestInvariant7NothingLeaksThroughSIP/OpenSIPS|TestInvariant8SIPNeverWaits/OpenSIPS
 
-test-opensips: setup ## run the tests with a real OpenSIPS 3.6, which must be on PATH
+test-opensips: setup ## run the tests with a real OpenSIPS 3.6 or 4.0, which must be on PATH
 	@SIPWAKE_REQUIRE_OPENSIPS=1 go test -race -timeout 9m ./opensips/...
 	@SIPWAKE_REQUIRE_OPENSIPS=1 go test -race -timeout 9m -run '$(OPENSIPS_TESTS)' ./tests
 

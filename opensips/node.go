@@ -119,7 +119,7 @@ func (n Node) outcome(ctx context.Context, e wakeEvent) (wake.Signal, error) {
 		switch {
 		case err != nil:
 			return "", err
-		case s == string(wake.SignalAdded), s == string(wake.SignalDuplicate), s == string(wake.SignalGone):
+		case s == string(wake.SignalAdded), s == string(wake.SignalDuplicate), s == string(wake.SignalGone), s == string(wake.SignalUnsent):
 			return wake.Signal(s), nil
 		case s != "":
 			return "", fmt.Errorf("it noted the unknown outcome %.40q", s)

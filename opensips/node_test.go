@@ -123,7 +123,7 @@ func TestOutcomes(t *testing.T) {
 			t.Errorf("got %q, %v; want %q", got, err, want)
 		}
 	}
-	for _, s := range []wake.Signal{wake.SignalAdded, wake.SignalDuplicate, wake.SignalGone} {
+	for _, s := range []wake.Signal{wake.SignalAdded, wake.SignalDuplicate, wake.SignalGone, wake.SignalUnsent} {
 		f(&mi{notes: notes(), raised: func(m *mi, e wakeEvent) { m.notes["sipwake_op_"+e.Op] = string(s) }}, s)
 	}
 	f(&mi{}, wake.SignalGone) // nobody holds it, so nobody heard the event

@@ -45,7 +45,7 @@ func TestScriptsParse(t *testing.T) {
 		check(script)
 	}
 	f("opensips.cfg", nil)
-	f("opensips.cfg", map[string]string{"sipwake_ask": "i:1", "sipwake_strict": "i:1", "sipwake_domain": "s:example.org"})
+	f("opensips.cfg", map[string]string{"sipwake_answer_first": "i:1", "sipwake_strict": "i:1", "sipwake_domain": "s:example.org"})
 	f("pn_enable.cfg", nil)
 
 	// With the settings.cfg that is shipped, and with mpath alone changed.

@@ -212,7 +212,7 @@ func WriteOpenSIPS(dir, modules string, c OpenSIPSConfig) (script string, err er
 func settings(c OpenSIPSConfig) string {
 	park := net.JoinHostPort(c.Address, strconv.Itoa(c.ParkPort))
 	sip := net.JoinHostPort(c.Address, strconv.Itoa(c.SIPPort))
-	all := map[string]string{"sipwake_node": "s:" + c.Node, "sipwake_park": "s:" + park, "sip_peer": "s:"}
+	all := map[string]string{"sipwake_node": "s:" + c.Node, "sipwake_park": "s:" + park, "sip_peer": "s:", "sipwake_domain": "s:example.com"}
 	if c.URL != "" {
 		all["sipwake_url"] = "s:" + c.URL
 	}

@@ -125,13 +125,13 @@ func TestOpenSIPS(t *testing.T) {
 	t.Cleanup(cancel)
 	o, err := StartOpenSIPS(ctx, OpenSIPSConfig{
 		Node: "edge1", URL: "http://127.0.0.1:1/rpc", Token: "t", Hold: 7 * time.Second,
-		Settings: map[string]string{"sipwake_ask": "i:1"},
+		Settings: map[string]string{"sipwake_strict": "i:1"},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer o.Stop()
-	for name, want := range map[string]string{"sipwake_hold_s": "7", "sipwake_ask": "1", "sipwake_token": "t"} {
+	for name, want := range map[string]string{"sipwake_hold_s": "7", "sipwake_strict": "1", "sipwake_token": "t"} {
 		if out, err := o.Command(ctx, "shv_get", "name="+name); err != nil || !strings.Contains(out, `"`+want+`"`) && !strings.Contains(out, ":"+want) {
 			t.Errorf("%s: %q, %v; want %s", name, out, err, want)
 		}
