@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/sipwake/sipwake/config"
 	kamailionode "github.com/sipwake/sipwake/kamailio"
@@ -14,16 +15,23 @@ import (
 	"github.com/sipwake/sipwake/secret"
 )
 
-// nodeStates are the states of the nodes by id, as service.info shows them.
+// nodeStates are the types and states of the nodes by id, as service.info shows
+// them, and whether they have taken a signal.
 func (r *rig) nodeStates() map[string]string {
 	r.t.Helper()
 	var info struct {
-		Nodes []struct{ ID, Type, State, Error string } `json:"node_states"`
+		Nodes []struct {
+			ID, Type, State string
+			LastSignal      time.Time `json:"last_signal"`
+		} `json:"node_states"`
 	}
 	r.call("service.info", nil, &info)
 	states := map[string]string{}
 	for _, n := range info.Nodes {
 		states[n.ID] = n.Type + " " + n.State
+		if !n.LastSignal.IsZero() {
+			states[n.ID] += " signalled"
+		}
 	}
 	return states
 }
@@ -97,8 +105,8 @@ func TestReloadKeepsConnections(t *testing.T) {
 	close(release)
 	second.waitFor(t, "wake", "9-9")
 	eventually(t, "the removed node has no connection", func() bool { return second.opened.Load() == second.closed.Load() })
-	if _, there := r.nodeStates()["edge2"]; there {
-		t.Error("the removed node is still shown")
+	if got := r.nodeStates(); len(got) != 1 || got["edge1"] != "kamailio up signalled" {
+		t.Errorf("the nodes are %v", got)
 	}
 	stop(t, r.app)
 	eventually(t, "after the end nor has the other", func() bool { return r.node.opened.Load() == r.node.closed.Load() })
