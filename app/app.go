@@ -110,7 +110,7 @@ func New(cfg *config.Config, version string, log *slog.Logger) (*App, error) {
 // newService builds the rules and what works with them.
 func (a *App) newService(p parts, rules wake.Store, kept trace.Store) {
 	a.nodes = newNodes(a.log, a.reg)
-	inForce, _ := a.nodes.set(a.cfg.Nodes, p.nodes)
+	inForce, _ := a.nodes.set(p.nodes)
 	a.onStop("nodes", func(context.Context) error { a.nodes.close(); return nil })
 	timelines := trace.NewLog(a.cfg.Wake.Traces)
 	var stopTraces func()
@@ -260,7 +260,7 @@ func (a *App) reload(cfg *config.Config) error {
 		return err
 	}
 	applyRPC()
-	inForce, closeOld := a.nodes.set(cfg.Nodes, parts.nodes)
+	inForce, closeOld := a.nodes.set(parts.nodes)
 	a.service.Configure(cfg.Wake, inForce)
 	a.service.SetApps(a.dispatcher.Apps())
 	closeOld()

@@ -14,21 +14,17 @@ import (
 
 	"github.com/sipwake/sipwake/config"
 	"github.com/sipwake/sipwake/kamailio"
+	"github.com/sipwake/sipwake/node"
 	"github.com/sipwake/sipwake/opensips"
 	"github.com/sipwake/sipwake/wake"
 )
 
-// node is a wake.Node that can be compared with another one.
-type node interface {
+// proxy is a node as a configuration makes it.
+type proxy struct {
 	wake.Node
-	// Fingerprint is the same for nodes with the same settings and secret.
-	Fingerprint() string
+	client *node.Client // below it
+	kind   string       // config.NodeKamailio or config.NodeOpenSIPS
 }
-
-var (
-	_ node = kamailio.Node{}
-	_ node = opensips.Node{}
-)
 
 // probeEvery is how often nodes are probed.
 const probeEvery = 30 * time.Second
@@ -46,10 +42,10 @@ type nodes struct {
 
 // probed is one node.
 type probed struct {
-	node
-	kind  string
-	state nodeState
-	err   string // why it is not up
+	proxy
+	state    nodeState
+	err      string // why it is not up
+	troubled bool   // it was logged that it is not up, and not that it is again
 }
 
 // nodeState is what a probe found.
@@ -60,7 +56,19 @@ const (
 	nodeUp          nodeState = "up"
 	nodeUnreachable nodeState = "unreachable"
 	nodeForbidden   nodeState = "wrong secret"
+	nodeOther       nodeState = "wrong answer"
 )
+
+// fix is what to do about a node that is not up.
+func (s nodeState) fix() string {
+	switch s {
+	case nodeUnreachable:
+		return "does the proxy run, does it listen for HTTP at the host and port of url, and does no firewall stand between?"
+	case nodeForbidden:
+		return "the secret here and at the proxy must be the same; a changed file is read again at SIGHUP"
+	}
+	return "is url that of this proxy, with the port and path at which its script takes signals, and is type right?"
+}
 
 func newNodes(log *slog.Logger, reg prometheus.Registerer) *nodes {
 	n := &nodes{log: log, byID: map[string]*probed{}, change: make(chan struct{}, 1),
@@ -73,34 +81,31 @@ func newNodes(log *slog.Logger, reg prometheus.Registerer) *nodes {
 // set takes the nodes of a configuration. What is as before keeps its connections
 // and its state. It returns those that are in force now, and a function that closes
 // what is not used any more.
-func (n *nodes) set(cfg []config.Node, made map[string]node) (now map[string]wake.Node, closeOld func()) {
+func (n *nodes) set(made map[string]proxy) (now map[string]wake.Node, closeOld func()) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	was := n.byID
+	n.byID, now = make(map[string]*probed, len(made)), make(map[string]wake.Node, len(made))
 	var unused []wake.Node
-	byID := make(map[string]*probed, len(made))
-	for _, c := range cfg {
-		p, old := made[c.ID], n.byID[c.ID]
-		if old != nil && old.Fingerprint() == p.Fingerprint() && old.kind == c.Type {
-			byID[c.ID] = old
-			unused = append(unused, p)
-			continue
-		}
-		byID[c.ID] = &probed{node: p, kind: c.Type, state: nodeUnknown}
-		n.up.WithLabelValues(c.ID).Set(0)
-	}
-	now = make(map[string]wake.Node, len(byID))
-	for id, p := range byID {
-		now[id] = p.node
-	}
-	for id, old := range n.byID {
-		if byID[id] != old {
+	for id, m := range made {
+		p, old := &probed{proxy: m, state: nodeUnknown}, was[id]
+		switch {
+		case old == nil:
+			n.up.WithLabelValues(id).Set(0)
+		case old.kind == p.kind && p.client.TakeOver(old.client):
+			p.state, p.err, p.troubled = old.state, old.err, old.troubled
+		default:
+			p.troubled = old.troubled
 			unused = append(unused, old)
 		}
-		if byID[id] == nil {
+		n.byID[id], now[id] = p, p.Node
+	}
+	for id, old := range was {
+		if n.byID[id] == nil {
 			n.up.DeleteLabelValues(id)
+			unused = append(unused, old)
 		}
 	}
-	n.byID = byID
 	select {
 	case n.change <- struct{}{}:
 	default:
@@ -145,8 +150,10 @@ func (n *nodes) probe(ctx context.Context, id string, p *probed) {
 	switch {
 	case errors.Is(err, kamailio.ErrForbidden), errors.Is(err, opensips.ErrForbidden):
 		state, text = nodeForbidden, err.Error()
-	case err != nil:
+	case errors.As(err, new(*node.NoAnswerError)):
 		state, text = nodeUnreachable, err.Error()
+	case err != nil:
+		state, text = nodeOther, err.Error()
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -161,11 +168,13 @@ func (n *nodes) probe(ctx context.Context, id string, p *probed) {
 	}
 	n.up.WithLabelValues(id).Set(up)
 	switch {
-	case state == was:
-	case state != nodeUp:
-		n.log.Warn("node cannot be signalled: phones that are woken will not be rung there", "node", id, "state", string(state), "err", text)
-	case was != nodeUnknown:
+	case state == nodeUp && p.troubled:
+		p.troubled = false
 		n.log.Info("node can be signalled again", "node", id)
+	case state != nodeUp && state != was:
+		p.troubled = true
+		n.log.Warn("node cannot be signalled: phones that are woken will not be rung there",
+			"node", id, "state", string(state), "err", text, "fix", state.fix())
 	}
 }
 
@@ -184,6 +193,8 @@ type nodeInfo struct {
 	Type  string    `json:"type"`
 	State nodeState `json:"state"`
 	Error string    `json:"error,omitempty"`
+	// LastSignal is when it last took a signal.
+	LastSignal time.Time `json:"last_signal,omitzero"`
 }
 
 // info returns the nodes, ordered by id.
@@ -193,21 +204,21 @@ func (n *nodes) info() []nodeInfo {
 	list := make([]nodeInfo, 0, len(n.byID))
 	for _, id := range slices.Sorted(maps.Keys(n.byID)) {
 		p := n.byID[id]
-		list = append(list, nodeInfo{id, p.kind, p.state, p.err})
+		list = append(list, nodeInfo{id, p.kind, p.state, p.err, p.client.LastSignal().UTC().Truncate(time.Second)})
 	}
 	return list
 }
 
 // makeNodes makes the nodes of a configuration, which connect to nothing yet, and
 // reports what is wrong.
-func makeNodes(cfg *config.Config, log *slog.Logger, problems *config.Problems) map[string]node {
+func makeNodes(cfg *config.Config, log *slog.Logger, problems *config.Problems) map[string]proxy {
 	edges := map[string]string{}
 	for _, n := range cfg.Nodes {
 		if n.SIP != "" {
 			edges[n.ID] = n.SIP
 		}
 	}
-	made := make(map[string]node, len(cfg.Nodes))
+	made := make(map[string]proxy, len(cfg.Nodes))
 	for i := range cfg.Nodes {
 		field := fmt.Sprintf("nodes[%d]", i)
 		if problems.Has(field) {
@@ -223,9 +234,11 @@ func makeNodes(cfg *config.Config, log *slog.Logger, problems *config.Problems) 
 	return made
 }
 
-func makeNode(n *config.Node, edges map[string]string, log *slog.Logger) (node, error) {
+func makeNode(n *config.Node, edges map[string]string, log *slog.Logger) (proxy, error) {
 	if n.Type == config.NodeOpenSIPS {
-		return opensips.New(n.ID, n.Config, edges, log)
+		o, err := opensips.New(n.ID, n.Config, edges, log)
+		return proxy{o, o.Client, n.Type}, err
 	}
-	return kamailio.New(n.ID, n.Config, edges, log)
+	k, err := kamailio.New(n.ID, n.Config, edges, log)
+	return proxy{k, k.Client, n.Type}, err
 }

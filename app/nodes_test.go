@@ -101,7 +101,7 @@ func set(t *testing.T, n *nodes, c *config.Config) map[string]wake.Node {
 	if err := problems.Err(); err != nil {
 		t.Fatal(err)
 	}
-	now, closeOld := n.set(c.Nodes, made)
+	now, closeOld := n.set(made)
 	closeOld()
 	return now
 }
@@ -133,6 +133,16 @@ func TestNodesReload(t *testing.T) {
 	until(t, "that of the removed node too", func() bool { return two.closed.Load() == 2 })
 	if one.opened.Load() != 1 || one.closed.Load() != 0 {
 		t.Errorf("%d connections to the node that is as before", one.opened.Load())
+	}
+	// Another node's sip is told to the others, and they stay as they are.
+	c = configOf(t, "s", one.URL, two.URL)
+	c.Nodes[1].SIP = "sip:192.0.2.2"
+	probe(set(t, n, c))
+	if got := n.byID["a"].client.Edges; len(got) != 1 || got["b"] != "sip:192.0.2.2" {
+		t.Errorf("the edges are %v", got)
+	}
+	if one.opened.Load() != 1 || one.closed.Load() != 0 {
+		t.Errorf("%d connections to the node beside one with a sip", one.opened.Load())
 	}
 	n.close()
 	until(t, "all are closed at the end", func() bool { return one.closed.Load() == 1 })
@@ -167,14 +177,14 @@ func TestNodesProbe(t *testing.T) {
 	}
 	c := configOf(t, "s", good.URL, "http://127.0.0.1:1", strange.URL)
 	set(t, n, c)
-	until(t, "each has a state", func() bool { return states() == "a up, b unreachable, c unreachable" })
-	if strings.Count(log.String(), "level=WARN") != 2 || strings.Contains(log.String(), "node=a") {
+	until(t, "each has a state", func() bool { return states() == "a up, b unreachable, c wrong answer" })
+	if strings.Count(log.String(), "level=WARN") != 2 || strings.Contains(log.String(), "node=a") || strings.Count(log.String(), "fix=") != 2 {
 		t.Errorf("the log is %s", log.String())
 	}
 	good.setSecret("another")
 	n.probe(ctx, "a", n.byID["a"])
 	n.probe(ctx, "a", n.byID["a"])
-	if got := states(); got != "a wrong secret, b unreachable, c unreachable" || strings.Count(log.String(), "node=a") != 1 {
+	if got := states(); got != "a wrong secret, b unreachable, c wrong answer" || strings.Count(log.String(), "node=a") != 1 {
 		t.Errorf("%s, the log is %s", got, log.String())
 	}
 	good.setSecret("s")
@@ -182,12 +192,18 @@ func TestNodesProbe(t *testing.T) {
 	if !strings.Contains(log.String(), "node can be signalled again") {
 		t.Errorf("the log is %s", log.String())
 	}
+	// A reload that corrects the secret is told as well.
+	good.setSecret("another")
+	n.probe(ctx, "a", n.byID["a"])
+	c = configOf(t, "another", good.URL, "http://127.0.0.1:1", strange.URL)
+	set(t, n, c)
+	until(t, "it works again", func() bool { return strings.Count(log.String(), "node can be signalled again") == 2 })
 	gathered, err := reg.Gather()
 	if err != nil || len(gathered) != 1 || len(gathered[0].GetMetric()) != 3 {
 		t.Errorf("metrics are %v, %v", gathered, err)
 	}
 	old := n.byID["b"]
-	set(t, n, configOf(t, "s", good.URL))
+	set(t, n, configOf(t, "another", good.URL))
 	n.probe(ctx, "b", old) // one that a reload has removed
 	if got := states(); got != "a up" {
 		t.Errorf("after the reload: %s", got)

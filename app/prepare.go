@@ -35,7 +35,7 @@ type store interface {
 // parts is what a configuration yields without touching anything that runs.
 type parts struct {
 	apps  []push.App
-	nodes map[string]node
+	nodes map[string]proxy
 }
 
 // Apps does everything that New does short of opening the store and listening: it

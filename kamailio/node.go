@@ -111,11 +111,13 @@ func (n Node) Probe(ctx context.Context) error {
 	ctx, cancel := n.Bound(ctx)
 	defer cancel()
 	err := n.Call(ctx, "probe", giveUpParams{"probe"}, nil)
-	if e := (*node.Error)(nil); errors.As(err, &e) && e.Code == noSuchMethod {
-		return nil
+	switch e := (*node.Error)(nil); {
+	case err == nil:
+		return fmt.Errorf("%w, not sipwake.cfg", node.ErrOther)
+	case !errors.As(err, &e):
+		return err
+	case e.Code != noSuchMethod:
+		return fmt.Errorf("%w, not sipwake.cfg: %w", node.ErrOther, err)
 	}
-	if err == nil {
-		err = errors.New("something else than sipwake.cfg answers at its url")
-	}
-	return err
+	return nil
 }

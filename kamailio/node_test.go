@@ -304,3 +304,34 @@ func TestConfig(t *testing.T) {
 	bad(func(c *node.Config) { c.SecretFile = empty }, "secret_file: cannot read secret: "+empty+" is empty")
 	bad(func(c *node.Config) { c.SecretFile = odd }, "secret_file: "+odd+" "+"must be printable ASCII without spaces and double quotes")
 }
+
+// A probe tells apart what can be wrong.
+func TestProbe(t *testing.T) {
+	f := func(code int, body string, want error) {
+		t.Helper()
+		var got received
+		n := serve(t, func(w http.ResponseWriter, r *http.Request) {
+			got = received{r.Method, r.URL.Path, r.Header.Get("Authorization"), r.Header.Get("Content-Type"), nil}
+			_ = json.NewDecoder(r.Body).Decode(&got.Body)
+			w.WriteHeader(code)
+			_, _ = io.WriteString(w, body)
+		})
+		if err := n.Probe(t.Context()); !errors.Is(err, want) || want == nil && err != nil {
+			t.Errorf("HTTP %d %s: got %v, want %v", code, body, err, want)
+		}
+		// The script wants a call's key in each request.
+		if got.Body["method"] != "probe" || got.Authorization != "Bearer "+password || got.Body["params"].(map[string]any)["call"] != "probe" {
+			t.Errorf("sent was %+v", got)
+		}
+	}
+	f(200, `{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"method not found"}}`, nil)
+	f(403, "forbidden", ErrForbidden)
+	f(404, "not found", node.ErrOther)
+	f(200, "<html>", node.ErrOther)
+	f(200, `{"result":{"status":"ok"}}`, node.ErrOther)
+	f(200, `{"error":{"code":500,"message":"Method Not Found"}}`, node.ErrOther)
+	n := serve(t, nil, func(c *node.Config) { c.URL = "http://127.0.0.1:1" })
+	if err := n.Probe(t.Context()); !errors.As(err, new(*node.NoAnswerError)) {
+		t.Errorf("nobody listens: %v", err)
+	}
+}

@@ -3,14 +3,16 @@ package node
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -79,56 +81,96 @@ func TestCall(t *testing.T) {
 }
 
 // What is unchanged by a reload keeps its connections.
-func TestFingerprint(t *testing.T) {
+func TestTakeOver(t *testing.T) {
+	var opened atomic.Int32
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"result":{}}`) }))
+	s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			opened.Add(1)
+		}
+	}
+	s.Start()
+	defer s.Close()
 	file := filepath.Join(t.TempDir(), "secret")
 	write := func(s string) {
 		if err := os.WriteFile(file, []byte(s), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	write("one")
-	base := Config{URL: "http://192.0.2.1", SecretFile: file}
-	first := newClient(t, base).Fingerprint()
-	if newClient(t, base).Fingerprint() != first {
-		t.Error("the same settings differ")
-	}
-	f := func(name string, change func(*Config)) {
+	write("one-secret")
+	call := func(c *Client) {
 		t.Helper()
-		c := base
-		change(&c)
-		if newClient(t, c).Fingerprint() == first {
-			t.Errorf("another %s makes no difference", name)
+		if err := c.Call(t.Context(), "m", nil, nil); err != nil {
+			t.Error(err)
 		}
 	}
-	f("url", func(c *Config) { c.URL = "http://192.0.2.2" })
-	f("timeout", func(c *Config) { c.Timeout = time.Minute })
-	f("connections", func(c *Config) { c.Connections = 7 })
-	f("secret", func(*Config) { write("two") })
-	if strings.Contains(fmt.Sprintf("%v %+v", newClient(t, base), *newClient(t, base)), "two") {
-		t.Error("the client shows its secret")
+	base := Config{URL: s.URL, SecretFile: file}
+	first := newClient(t, base)
+	call(first)
+	f := func(name string, want bool, change func(*Config)) {
+		t.Helper()
+		cfg := base
+		change(&cfg)
+		opened.Store(0)
+		c := newClient(t, cfg)
+		if got := c.TakeOver(first); got != want {
+			t.Errorf("%s: taken over %v", name, got)
+		}
+		call(c)
+		if opened.Load() > 0 == want {
+			t.Errorf("%s: %d connections opened", name, opened.Load())
+		}
+	}
+	f("the same", true, func(*Config) {})
+	f("the default", true, func(c *Config) { c.Timeout = time.Second })
+	f("secret itself", true, func(c *Config) { c.Secret, c.SecretFile = secret.NewText("one-secret"), "" })
+	f("url", false, func(c *Config) { c.URL += "/other" })
+	f("timeout", false, func(c *Config) { c.Timeout = time.Minute })
+	f("connections", false, func(c *Config) { c.Connections = 7 })
+	f("secret", false, func(*Config) { write("two-secret") })
+	for _, shown := range []string{fmt.Sprintf("%v", first), fmt.Sprintf("%+v", *first), fmt.Sprintf("%#v", *first)} {
+		if strings.Contains(shown, "one-secret") || regexp.MustCompile("[0-9a-f]{40}").MatchString(shown) {
+			t.Errorf("the client shows its secret or a hash of it: %s", shown)
+		}
 	}
 }
 
-// Close drops idle connections.
+// Close drops idle connections, and the others once their requests have ended.
 func TestClose(t *testing.T) {
-	var mu sync.Mutex
-	closed := make(chan struct{})
-	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	closed := make(chan struct{}, 3)
+	arrived, release := make(chan struct{}), make(chan struct{})
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if body, _ := io.ReadAll(r.Body); strings.Contains(string(body), "slow") {
+			close(arrived)
+			<-release
+		}
 		fmt.Fprint(w, `{"result":{}}`)
 	}))
 	s.Config.ConnState = func(_ net.Conn, state http.ConnState) {
-		mu.Lock()
-		defer mu.Unlock()
 		if state == http.StateClosed {
-			close(closed)
+			closed <- struct{}{}
 		}
 	}
 	s.Start()
 	defer s.Close()
 	c := newClient(t, Config{URL: s.URL, Secret: secret.NewText("x")})
-	if err := c.Call(t.Context(), "m", nil, nil); err != nil {
-		t.Fatal(err)
+	slow := make(chan error)
+	go func() { slow <- c.Call(t.Context(), "slow", nil, nil) }()
+	<-arrived
+	call := func() {
+		t.Helper()
+		if err := c.Call(t.Context(), "m", nil, nil); err != nil {
+			t.Error(err)
+		}
 	}
+	call()
 	c.Close()
+	<-closed
+	call() // one whose wake began before the reload
+	<-closed
+	close(release)
+	if err := <-slow; err != nil {
+		t.Error(err)
+	}
 	<-closed
 }

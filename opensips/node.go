@@ -146,12 +146,20 @@ func (n Node) fetch(ctx context.Context, key string) (string, error) {
 	var res struct {
 		Value string `json:"value"`
 	}
-	err := n.Call(ctx, "cache_fetch", map[string]string{"system": "local", "attr": key}, &res)
-	if e := (*node.Error)(nil); errors.As(err, &e) && e.Code == 400 {
+	err := n.Call(ctx, "cache_fetch", fetchParams{"local", key}, &res)
+	if e := (*node.Error)(nil); errors.As(err, &e) && e.Code == noValue {
 		return "", nil
 	}
 	return res.Value, err
 }
+
+type fetchParams struct {
+	System string `json:"system"`
+	Attr   string `json:"attr"`
+}
+
+// noValue is MI's error for a key that is not in the cache.
+const noValue = 400
 
 type replyParams struct {
 	Code    int    `json:"code"`
@@ -178,9 +186,19 @@ func (n Node) GiveUp(ctx context.Context, w wake.Wake) (wake.Signal, error) {
 	return n.Signalled(ctx, w, "give_up", wake.SignalOK, err)
 }
 
-// Probe implements wake.Node: any command will do.
+// Probe implements wake.Node. It asks for a note that nobody writes, as signals ask
+// for theirs: MI answers, and the cache of the script is there.
 func (n Node) Probe(ctx context.Context) error {
 	ctx, cancel := n.Bound(ctx)
 	defer cancel()
-	return n.Call(ctx, "version", struct{}{}, nil)
+	err := n.Call(ctx, "cache_fetch", fetchParams{"local", "sipwake_probe"}, nil)
+	switch e := (*node.Error)(nil); {
+	case err == nil:
+		return fmt.Errorf("%w, not an OpenSIPS with sipwake.cfg", node.ErrOther)
+	case !errors.As(err, &e):
+		return err
+	case e.Code != noValue:
+		return fmt.Errorf("%w, not an OpenSIPS with sipwake.cfg: %w", node.ErrOther, err)
+	}
+	return nil
 }

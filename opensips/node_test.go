@@ -338,3 +338,35 @@ func TestConfig(t *testing.T) {
 	bad(func(c *node.Config) { c.Timeout = -1 }, "timeout: must be from 1ms to 1m")
 	bad(func(c *node.Config) { c.Connections = -1 }, "connections: must be from 1 to 10000")
 }
+
+// A probe tells apart what can be wrong.
+func TestProbe(t *testing.T) {
+	m := &mi{notes: notes()}
+	if err := serve(t, m).Probe(t.Context()); err != nil {
+		t.Error(err)
+	}
+	want := map[string]any{"method": "cache_fetch", "params": map[string]any{"system": "local", "attr": "sipwake_probe"}}
+	if diff := cmp.Diff([]map[string]any{want}, m.seen); diff != "" {
+		t.Error(diff)
+	}
+	f := func(code int, body string, want error) {
+		t.Helper()
+		n := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(code)
+			_, _ = io.WriteString(w, body)
+		}))
+		if err := n.Probe(t.Context()); !errors.Is(err, want) {
+			t.Errorf("HTTP %d %s: got %v, want %v", code, body, err, want)
+		}
+	}
+	f(403, "", ErrForbidden)
+	f(401, "", ErrForbidden)
+	f(404, "", node.ErrOther)
+	f(200, `{"result":{"key":"sipwake_probe","value":"x"}}`, node.ErrOther)
+	f(200, `{"error":{"code":-32601,"message":"Method not found"}}`, node.ErrOther)
+	f(200, `{"error":{"code":500,"message":"Cache fetch command failed"}}`, node.ErrOther) // without the script
+	n := serve(t, m, func(c *node.Config) { c.URL = "http://127.0.0.1:1" })
+	if err := n.Probe(t.Context()); !errors.As(err, new(*node.NoAnswerError)) {
+		t.Errorf("nobody listens: %v", err)
+	}
+}

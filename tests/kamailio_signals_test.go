@@ -17,6 +17,7 @@ import (
 func TestKamailioSignals(t *testing.T) {
 	table{name: "signals", proxy: proxyConfig{Hold: 30 * time.Second}, scenarios: scenarios{
 		"signals that are late or wrong": kamailioSignals,
+		"probes":                         kamailioProbes,
 	}}.run(t, kamailio())
 }
 

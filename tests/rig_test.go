@@ -12,12 +12,14 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -404,7 +406,8 @@ type signal struct {
 // says "added" to the first wake of a contact, "dup" to the next, and "ok" to
 // give_up, unless answer says otherwise.
 type node struct {
-	server *httptest.Server
+	server         *httptest.Server
+	opened, closed atomic.Int64 // connections
 
 	mu      sync.Mutex
 	signals []signal
@@ -415,7 +418,16 @@ type node struct {
 
 func newNode(t *testing.T) *node {
 	n := &node{rung: make(map[string]bool), arrived: make(chan struct{}, 1<<16)}
-	n.server = httptest.NewServer(http.HandlerFunc(n.serve))
+	n.server = httptest.NewUnstartedServer(http.HandlerFunc(n.serve))
+	n.server.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		switch s {
+		case http.StateNew:
+			n.opened.Add(1)
+		case http.StateClosed:
+			n.closed.Add(1)
+		}
+	}
+	n.server.Start()
 	t.Cleanup(n.server.Close)
 	return n
 }

@@ -47,7 +47,7 @@ type statusTrace struct {
 // since sipwake started.
 type nodeState struct {
 	ID       string `json:"id"`
-	State    string `json:"state"` // up, unreachable, wrong secret or unknown
+	State    string `json:"state"` // up, unreachable, wrong secret, wrong answer or unknown
 	Error    string `json:"error,omitempty"`
 	Answered int    `json:"answered"`
 	Failed   int    `json:"failed"`
