@@ -319,6 +319,8 @@ func (p *pusher) answer() {
 }
 
 func (p *pusher) App(_ pnparam.Provider, app string, _ pnparam.Environment) (string, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	return app, !p.unserved
 }
 func (p *pusher) Providers() []pnparam.Provider {

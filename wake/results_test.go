@@ -79,7 +79,9 @@ func TestBindingsAreCounted(t *testing.T) {
 		r.sleep(time.Minute)
 		want(2, "provider=fcm", "app="+app)
 		want(1, "provider=apns", "app="+app)
+		r.pusher.mu.Lock()
 		r.pusher.unserved = true // the apps went
+		r.pusher.mu.Unlock()
 		r.service.SetApps(nil)
 		r.sleep(6 * time.Minute)
 		want(0, "provider=fcm", "app="+app)
