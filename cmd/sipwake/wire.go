@@ -67,7 +67,11 @@ func (c *wireCmd) Run() error {
 // local makes the settings of this machine: from sipwake's configuration or, where
 // there is none yet, with a new secret.
 func (c *wireCmd) local() (text string, notes []string, err error) {
-	node, url, password, token := cmp.Or(c.Node, "sip1"), "http://127.0.0.1:8060/rpc", "", secret.Text{}
+	node, url := cmp.Or(c.Node, "sip1"), "http://127.0.0.1:8060/rpc"
+	var (
+		password string
+		token    secret.Text
+	)
 	switch service, err := newClient(c.Config); {
 	case errors.Is(err, fs.ErrNotExist):
 		password = newSecret()

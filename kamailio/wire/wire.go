@@ -39,10 +39,10 @@ type edit struct {
 func File(text string, o Options) (Wired, error) {
 	f := &file{lines: strings.SplitAfter(text, "\n")}
 	f.conditions()
-	if f.find(0, `^\s*include_file\s+"[^"]*sipwake\.cfg"`) >= 0 {
+	if f.find(`^\s*include_file\s+"[^"]*sipwake\.cfg"`) >= 0 {
 		return Wired{}, fmt.Errorf("it includes sipwake.cfg already")
 	}
-	request := f.find(0, `^\s*(request_route|route)\s*\{`)
+	request := f.find(`^\s*(request_route|route)\s*\{`)
 	if request < 0 {
 		return Wired{}, fmt.Errorf("it has no request_route")
 	}
@@ -91,19 +91,13 @@ func (f *file) conditions() {
 	}
 }
 
-// find returns the first line from on that matches, -1 if there is none.
-func (f *file) find(from int, pattern string) int {
-	re := regexp.MustCompile(pattern)
-	for i := max(from, 0); i < len(f.lines); i++ {
-		if re.MatchString(f.lines[i]) {
-			return i
-		}
-	}
-	return -1
+// find returns the first line that matches, -1 if there is none.
+func (f *file) find(pattern string) int {
+	return slices.IndexFunc(f.lines, regexp.MustCompile(pattern).MatchString)
 }
 
 // has reports whether the file speaks of a define.
-func (f *file) has(name string) bool { return f.find(0, `^#!(ifn?def|ifexp|trydef)\s+`+name+`\b`) >= 0 }
+func (f *file) has(name string) bool { return f.find(`^#!(ifn?def|ifexp|trydef)\s+`+name+`\b`) >= 0 }
 
 func (f *file) insert(line int, with ...string) {
 	f.edits = append(f.edits, edit{line: line, with: with})
@@ -132,7 +126,7 @@ var shared = [...]struct{ module, define string }{
 func (f *file) include(at int, o Options) {
 	out := []string{`include_file "` + LocalFile + `"`}
 	for _, m := range shared {
-		if i := f.find(0, `^\s*loadmodule\s+"(\S*/)?`+m.module+`(\.so)?"`); i >= 0 {
+		if i := f.find(`^\s*loadmodule\s+"(\S*/)?` + m.module + `(\.so)?"`); i >= 0 {
 			out = append(out, under(f.inside[i], "#!define SIPWAKE_HAVE_"+m.define)...)
 			f.modules = append(f.modules, m.module)
 		}
@@ -143,23 +137,23 @@ func (f *file) include(at int, o Options) {
 	} else {
 		out = append(out, `#!define SIPWAKE_DOMAIN "`+o.Domain+`"`)
 	}
-	if f.find(0, `^\s*alias\s*=`) < 0 {
+	if f.find(`^\s*alias\s*=`) < 0 {
 		out = append(out, `alias="`+o.Domain+`"`)
 	}
-	if f.find(0, `^route\[NATMANAGE\]`) >= 0 {
+	if f.find(`^route\[NATMANAGE\]`) >= 0 {
 		out = append(out, "#!define SIPWAKE_BRANCH_HOOK NATMANAGE", "#!define SIPWAKE_REPLY_HOOK NATMANAGE",
 			"#!define SIPWAKE_FAILURE_HOOK SIPWAKE_MANAGE_FAILURE")
 	}
-	if i := f.find(0, `^event_route\[xhttp:request\]`); i >= 0 {
+	if i := f.find(`^event_route\[xhttp:request\]`); i >= 0 {
 		out = append(out, under(f.inside[i], "#!define SIPWAKE_OWN_XHTTP")...)
 	}
-	if f.find(0, `^\s*listen\s*=`) < 0 {
+	if f.find(`^\s*listen\s*=`) < 0 {
 		out = append(out, "# sipwake.cfg listens on a port of its own, so these must be said")
 		for _, l := range o.Listen {
 			out = append(out, "listen="+l)
 		}
 	}
-	if f.find(0, `^\s*tcp_accept_no_cl\s*=\s*yes`) < 0 || f.has("WITH_JSONRPC") {
+	if f.find(`^\s*tcp_accept_no_cl\s*=\s*yes`) < 0 || f.has("WITH_JSONRPC") {
 		out = append(out, "tcp_accept_no_cl=yes")
 	}
 	out = append(out, `include_file "sipwake.cfg"`)
@@ -170,7 +164,7 @@ func (f *file) include(at int, o Options) {
 // failures does for calls to phones what the file's failure route does: blocks and
 // voicemail. A call that nobody answered ends with 599 in sipwake.cfg.
 func (f *file) failures() []string {
-	if f.find(0, `^route\[NATMANAGE\]`) < 0 {
+	if f.find(`^route\[NATMANAGE\]`) < 0 {
 		return nil
 	}
 	out := []string{"", "# what MANAGE_FAILURE does, for calls that sipwake.cfg takes", "route[SIPWAKE_MANAGE_FAILURE] {", "\troute(NATMANAGE);"}
@@ -181,7 +175,7 @@ func (f *file) failures() []string {
 	}
 	block("WITH_BLOCK3XX", "3[0-9][0-9]")
 	block("WITH_BLOCK401407", "401|407")
-	if f.has("WITH_VOICEMAIL") && f.find(0, `^route\[TOVOICEMAIL\]`) >= 0 {
+	if f.has("WITH_VOICEMAIL") && f.find(`^route\[TOVOICEMAIL\]`) >= 0 {
 		out = append(out, "#!ifdef WITH_VOICEMAIL", "\tif (t_check_status(\"486|408|599\")) {", "\t\t$du = $null;", "\t\troute(TOVOICEMAIL);", "\t}", "#!endif")
 	}
 	return append(out, "}")
@@ -195,7 +189,7 @@ func (f *file) parked(request int) {
 // replies keeps push data out of replies.
 func (f *file) replies() {
 	strip := []string{"\troute(SIPWAKE_STRIP);", "\tmsg_apply_changes();"}
-	if i := f.find(0, `^reply_route\s*\{`); i >= 0 {
+	if i := f.find(`^reply_route\s*\{`); i >= 0 {
 		f.insert(i+1, strip...)
 		return
 	}
@@ -204,7 +198,7 @@ func (f *file) replies() {
 
 // register has sipwake.cfg save registrations.
 func (f *file) register() {
-	i := f.find(0, `^\s*(if\s*\(!)?save\("location"`)
+	i := f.find(`^\s*(if\s*\(!)?save\("location"`)
 	if i < 0 {
 		f.missing = append(f.missing, `no save("location"): put route(SIPWAKE_REGISTER); in its place, where the user is authenticated and NAT is handled`)
 		return
@@ -224,13 +218,13 @@ func (f *file) register() {
 
 // call has sipwake.cfg ring phones.
 func (f *file) call() {
-	i := f.find(0, `^\s*if\s*\(!lookup\("location"`)
+	i := f.find(`^\s*if\s*\(!lookup\("location"`)
 	if i < 0 {
 		f.missing = append(f.missing, `no lookup("location"): put route(SIPWAKE_CALL); before it, after record_route()`)
 		return
 	}
 	var out []string
-	if f.find(0, `^#!define\s+FLT_ACCMISSED\b`) >= 0 {
+	if f.find(`^#!define\s+FLT_ACCMISSED\b`) >= 0 {
 		out = append(out, "\tif (is_method(\"INVITE\")) setflag(FLT_ACCMISSED);")
 	}
 	f.insert(i, append(out, "\troute(SIPWAKE_CALL);")...)
@@ -238,7 +232,7 @@ func (f *file) call() {
 
 // http lets sipwake in where the file answers HTTP itself.
 func (f *file) http() {
-	i := f.find(0, `^event_route\[xhttp:request\]`)
+	i := f.find(`^event_route\[xhttp:request\]`)
 	if i < 0 {
 		return
 	}
