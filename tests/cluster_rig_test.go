@@ -205,6 +205,20 @@ func (s *scenario) uses(p *phone.Phone) {
 	}
 }
 
+// atMost waits until no node has more than n contacts of the user.
+func (c *cluster) atMost(s *scenario, n int) {
+	s.t.Helper()
+	eventually(s.t, "every node knows what has ended", func() bool {
+		for _, k := range []*clusterNode{c.a, c.b} {
+			text, err := k.kamailio.Command(s.ctx, "ul.lookup", "location", s.aor())
+			if err != nil || strings.Count(text, "Address:") > n {
+				return false
+			}
+		}
+		return true
+	})
+}
+
 // located waits until the node has n contacts of the user.
 func (s *scenario) located(k *clusterNode, n int) {
 	s.t.Helper()

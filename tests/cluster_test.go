@@ -67,7 +67,7 @@ func (c *cluster) crossing() scenarios {
 		"the only phone is busy":                           busy,
 		"one token is dead, the other phone is busy":       deadAndBusy,
 		"one token is dead, the other phone rings":         deadAndRinging,
-		"a REGISTER that ends a registration rings nobody": unregisters,
+		"a REGISTER that ends a registration rings nobody": func(s *scenario) { unregistersAnd(s, func() { c.atMost(s, 1) }) },
 		"many REGISTERs of a live phone, one INVITE":       liveRegistersOften,
 	}
 }

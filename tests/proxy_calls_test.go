@@ -317,7 +317,11 @@ func deadAndRinging(s *scenario) {
 }
 
 // unregisters: unregister.
-func unregisters(s *scenario) {
+func unregisters(s *scenario) { unregistersAnd(s, func() {}) }
+
+// unregistersAnd waits, with known, until every node knows that the registration has
+// ended: until then it is one of a phone that may be awake.
+func unregistersAnd(s *scenario, known func()) {
 	sleeper, d := s.iphone(stubborn), s.iphone(answers, stubborn)
 	s.asleep(sleeper)
 	s.registered(d.Phone)
@@ -325,6 +329,7 @@ func unregisters(s *scenario) {
 	if m := must(d.Register(s.ctx, 0))(s); m.Code() != 200 {
 		s.t.Errorf("un-REGISTER got %d", m.Code())
 	}
+	known()
 	c := s.calls()
 	s.pushed(sleeper)
 	must(d.Register(s.ctx, 0))(s)
