@@ -3,6 +3,8 @@ package tests
 import (
 	"context"
 	"fmt"
+	"io"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -146,4 +148,22 @@ func TestOpenSIPSOwnPush(t *testing.T) {
 	if got := d.Requests("INVITE")[0].Raw; strings.Contains(got, "pn-") {
 		t.Errorf("push parameters in\n%s", got)
 	}
+}
+
+// openSIPSTransactions asks an OpenSIPS how many it has.
+func openSIPSTransactions(ctx context.Context, o *stack.OpenSIPS) (string, error) {
+	const body = `{"jsonrpc":"2.0","id":1,"method":"get_statistics","params":{"statistics":["inuse_transactions"]}}`
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, o.SignalURL(), strings.NewReader(body))
+	if err != nil {
+		return "", err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Close = true
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	return string(text), err
 }
