@@ -2,7 +2,11 @@ package tests
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -14,11 +18,11 @@ import (
 
 // What any proxy does, on a real OpenSIPS.
 
-func TestOpenSIPSCalls(t *testing.T)           { callTable().run(t, openSIPS()) }
+func TestOpenSIPSCalls(t *testing.T)           { callTable().run(t, quiet(openSIPS())) }
 func TestOpenSIPSRegistrations(t *testing.T)   { registrationTable().run(t, openSIPS()) }
 func TestOpenSIPSAsksFirst(t *testing.T)       { askFirstTable().run(t, openSIPS()) }
 func TestOpenSIPSHoldTime(t *testing.T)        { holdTimeTable().run(t, openSIPS()) }
-func TestOpenSIPSMessages(t *testing.T)        { messageTable().run(t, openSIPS()) }
+func TestOpenSIPSMessages(t *testing.T)        { messageTable().run(t, quiet(openSIPS())) }
 func TestOpenSIPSHostile(t *testing.T)         { hostile(t, openSIPS()) }
 func TestOpenSIPSRaces(t *testing.T)           { races(t, openSIPS()) }
 func TestOpenSIPSSurvivesRestart(t *testing.T) { survivesRestart(t, openSIPS()) }
@@ -36,6 +40,12 @@ func openSIPS() proxyKind {
 			"may be awake: it runs on after a while":                   "tm's patience with a silent phone is sipwake_fr_s",
 		},
 	}
+}
+
+// quiet is the kind in whose log ordinary traffic leaves no ERROR line.
+func quiet(kind proxyKind) proxyKind {
+	kind.quiet = true
+	return kind
 }
 
 func startOpenSIPS(ctx context.Context, c proxyConfig) (proxy, error) {
@@ -107,6 +117,42 @@ func TestOpenSIPSDown480(t *testing.T) {
 	s.rung(d.Phone, 0)
 }
 
+// A phone whose connection has gone again is not taken for one that rings.
+func TestOpenSIPSUnsent(t *testing.T) {
+	held := make(chan string, 1)
+	sipwake := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		var q struct{ Params struct{ Call string } }
+		if err := json.NewDecoder(req.Body).Decode(&q); err == nil && q.Params.Call != "" && len(held) == 0 {
+			held <- q.Params.Call
+		}
+		_, _ = io.WriteString(w, `{"jsonrpc":"2.0","id":1,"result":{"status":"stored","code":200,"sleeps":true,"hold_s":30}}`)
+	}))
+	t.Cleanup(sipwake.Close)
+	s := table{name: "unsent", proxy: proxyConfig{URL: sipwake.URL, Hold: 30 * time.Second}}.start(t, openSIPS()).scenario(t)
+	o := s.proxy.(*stack.OpenSIPS)
+	d := s.iphone(tcp, stubborn, answers)
+	s.registered(d.Phone)
+	at := d.LocalAddr().String()
+	d.Sleep()
+	eventually(t, "the connection has gone", func() bool {
+		return !strings.Contains(must(o.Command(s.ctx, "list_tcp_conns"))(s), at)
+	})
+	c := s.calls()
+	signal := must(json.Marshal(obj{
+		"call": <-held, "op": "unsent", "attr": "1 tcp:" + at + " 0 1@phone",
+		"uri": "sip:" + s.user + "@" + at + ";transport=tcp", "received": "sip:" + at + ";transport=tcp",
+		"path": "", "qval": -1, "socket": "", "bflags": 0,
+	}))(s)
+	must(o.Command(s.ctx, "raise_event", "event=E_SIPWAKE_WAKE", "params="+string(signal)))(s)
+	eventually(t, "the outcome", func() bool {
+		out, err := o.Command(s.ctx, "cache_fetch", "system=local", "attr=sipwake_op_unsent")
+		return err == nil && strings.Contains(out, `"unsent"`)
+	})
+	s.wakes(d)
+	c.talks(d.Phone)
+	s.rung(d.Phone, 1)
+}
+
 // at has a phone register at another proxy than that of the rig.
 func at(p proxy) option { return func(c *phone.Config) { c.Proxy = p.SIPAddress() } }
 
@@ -146,4 +192,22 @@ func TestOpenSIPSOwnPush(t *testing.T) {
 	if got := d.Requests("INVITE")[0].Raw; strings.Contains(got, "pn-") {
 		t.Errorf("push parameters in\n%s", got)
 	}
+}
+
+// openSIPSTransactions asks an OpenSIPS how many it has.
+func openSIPSTransactions(ctx context.Context, o *stack.OpenSIPS) (string, error) {
+	const body = `{"jsonrpc":"2.0","id":1,"method":"get_statistics","params":{"statistics":["inuse_transactions"]}}`
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, o.SignalURL(), strings.NewReader(body))
+	if err != nil {
+		return "", err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Close = true
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	return string(text), err
 }

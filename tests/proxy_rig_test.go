@@ -243,7 +243,7 @@ func (kind proxyKind) watch(t *testing.T, p proxy) {
 			if complaints.MatchString(line) {
 				continue
 			}
-			if kind.quiet && strings.Contains(line, " ERROR: ") {
+			if kind.quiet && strings.Contains(line, " ERROR:") {
 				t.Errorf("%s: %s", kind.name, line)
 			}
 			for _, bad := range []string{"CRITICAL", "BUG", "by a signal", "no memory", "can't alloc"} {

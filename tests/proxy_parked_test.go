@@ -14,9 +14,15 @@ import (
 // TestField11NothingLeftBehind: a call that is answered before its parked leg waits
 // leaves no transaction behind, and no late 599 for the caller.
 func TestField11NothingLeftBehind(t *testing.T) {
+	for _, kind := range proxyKinds() {
+		t.Run(kind.name, func(t *testing.T) { nothingLeftBehind(t, kind) })
+	}
+}
+
+func nothingLeftBehind(t *testing.T, kind proxyKind) {
 	const calls, atOnce = 150, 10
 	p := table{name: "parked", sipwake: rigOptions{wake: "  linger: 1s\n" + noLimits},
-		proxy: proxyConfig{Hold: 2 * time.Minute}}.start(t, kamailio())
+		proxy: proxyConfig{Hold: 2 * time.Minute}}.start(t, kind)
 	s := p.scenario(t)
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, atOnce)
@@ -30,16 +36,26 @@ func TestField11NothingLeftBehind(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	current := regexp.MustCompile(`current: (\d+)`)
-	eventually(t, "no transaction is left", func() bool {
-		text := must(p.proxy.(*stack.Kamailio).Command(s.ctx, "tm.stats"))(s)
-		m := current.FindStringSubmatch(text)
-		if m == nil {
-			t.Fatalf("no transactions counted in %s", text)
-		}
-		n, err := strconv.Atoi(m[1])
-		return err == nil && n == 0
-	})
+	eventually(t, "no transaction is left", func() bool { return s.transactions() == 0 })
+}
+
+var transactionCount = regexp.MustCompile(`(?:current|inuse_transactions"): ?(\d+)`)
+
+// transactions returns how many the proxy has.
+func (s *scenario) transactions() int {
+	s.t.Helper()
+	var text string
+	switch p := s.proxy.(type) {
+	case *stack.Kamailio:
+		text = must(p.Command(s.ctx, "tm.stats"))(s)
+	case *stack.OpenSIPS:
+		text = must(openSIPSTransactions(s.ctx, p))(s)
+	}
+	m := transactionCount.FindStringSubmatch(text)
+	if m == nil {
+		s.t.Fatalf("no transactions counted in %s", text)
+	}
+	return must(strconv.Atoi(m[1]))(s)
 }
 
 // answeredAtOnce: a live phone answers with the first thing it says. It runs beside

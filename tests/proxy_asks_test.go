@@ -15,7 +15,13 @@ import (
 // it has said is known from then on, also while it is down; of what it has said
 // nothing, the phone is told nothing, and it is rung like any other.
 func TestField03AsksOnce(t *testing.T) {
-	p := table{name: "asks once", proxy: proxyConfig{Hold: 30 * time.Second}}.start(t, kamailio())
+	for _, kind := range proxyKinds() {
+		t.Run(kind.name, func(t *testing.T) { asksOnce(t, kind) })
+	}
+}
+
+func asksOnce(t *testing.T, kind proxyKind) {
+	p := table{name: "asks once", proxy: proxyConfig{Hold: 30 * time.Second}}.start(t, kind)
 	s := p.scenario(t)
 	d := s.iphone(tcp, answers)
 	caps := func(d *device) int {
