@@ -104,6 +104,11 @@ func New(cfg *config.Config, version string, log *slog.Logger) (*App, error) {
 	}
 	a.service.AddLoad("rpc", a.rpc.Load)
 	a.operations = newOperations(a.metrics(), a.store, a.rpcReacts, limit.NewLog(log))
+	password, err := pagePassword(cfg)
+	if err != nil {
+		return nil, errors.Join(problem(cfg, "operations.password_file", err), a.Stop(context.Background()))
+	}
+	a.operations.addPages(a.pages(), password)
 	return a, nil
 }
 

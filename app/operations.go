@@ -18,6 +18,7 @@ import (
 // /readyz (it can do its work).
 type operations struct {
 	server   *http.Server
+	mux      *http.ServeMux
 	log      *limit.Log
 	conns    *limit.Conns
 	listener net.Listener
@@ -64,6 +65,7 @@ func newOperations(metrics http.Handler, st store, rpc func(context.Context) err
 			fmt.Fprintln(w, "ok")
 		}
 	})
+	o.mux = mux
 	o.server = &http.Server{Handler: mux, ErrorLog: newErrorLog(log), ConnState: o.track, MaxHeaderBytes: 16 << 10,
 		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute}
 	return o

@@ -75,6 +75,9 @@ func prepare(cfg *config.Config, log *slog.Logger) (parts, error) {
 	if !problems.Has("store") {
 		problems.Add(storeField(cfg), checkStore(cfg, log))
 	}
+	if _, err := pagePassword(cfg); err != nil {
+		problems.Add("operations.password_file", err)
+	}
 	p.nodes = makeNodes(cfg, log, problems)
 	prepareApps(cfg, log, &p, problems)
 	return p, problems.Err()
@@ -183,6 +186,7 @@ func needRestart(was, is *config.Config) []string {
 	compare("rpc.connections_per_client", was.RPC.ConnectionsPerClient, is.RPC.ConnectionsPerClient)
 	compare("rpc.in_flight", was.RPC.InFlight, is.RPC.InFlight)
 	compare("operations.listen", was.Operations.Listen, is.Operations.Listen)
+	compare("operations.password_file", was.Operations.PasswordFile, is.Operations.PasswordFile)
 	compare("operations.exemplars", was.Operations.Exemplars, is.Operations.Exemplars)
 	compare("log", was.Log, is.Log)
 	compare("store", ownStore(was), ownStore(is))

@@ -54,6 +54,9 @@ func (c *Config) Renamed() []string { return c.loaded.renamed }
 type Operations struct {
 	// Listen is the address, host:port. Default 127.0.0.1:8061.
 	Listen string `yaml:"listen"`
+	// PasswordFile holds the password of the pages. Without it they are shown only
+	// if Listen is a loopback address.
+	PasswordFile string `yaml:"password_file"`
 	// Exemplars has the histograms of wakes, pushes and signals name calls, by a
 	// hash of the Call-ID, in OpenMetrics.
 	Exemplars bool `yaml:"exemplars"`

@@ -329,6 +329,9 @@ func TestDocsReload(t *testing.T) {
 		if !changed {
 			t.Errorf("there is no %s to change", key)
 		}
+		if key == "operations.password_file" { // which is read before the difference shows
+			c.Operations.PasswordFile = r.write("page.password", "a long password")
+		}
 		before := len(r.logs.String())
 		err = r.app.Reload(c) // may well refuse the value
 		warned := false
