@@ -205,7 +205,7 @@ func TestTraceWithoutServer(t *testing.T) {
 	closed := freePort(t)
 	f("rpc: {listen: \""+closed+"\"}", "cannot reach sipwake at "+closed+" (rpc.listen of client.yml): dial tcp "+closed+": connect: connection refused")
 	f("rpc: {listen: \""+s.operations+"\"}\noperations: {listen: \"127.0.0.1:1\"}",
-		"cannot read the answer of sipwake at "+s.operations+" (rpc.listen of client.yml): HTTP 404, and no JSON-RPC: is it another program's port?")
+		"cannot read the answer of sipwake at "+s.operations+" (rpc.listen of client.yml): HTTP 405, and no JSON-RPC: is it another program's port?")
 	f("rpc:\n  listen: "+s.rpc+"\n  cert_file: key.p8\n  key_file: key.p8",
 		"client.yml:3: rpc.cert_file: cannot read certificate: key.p8 holds no PEM certificate")
 	f("rpc:\n  listen: "+s.rpc+"\n  token_files: [none]",
