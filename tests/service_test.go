@@ -141,7 +141,7 @@ func (r *rig) reload() {
 // names.
 func TestOperations(t *testing.T) {
 	r := newRig(t, rigOptions{wake: "  refresh: {every: 20ms}"})
-	for path, want := range map[string]int{"/healthz": 200, "/readyz": 200, "/metrics": 200, "/": 404} {
+	for path, want := range map[string]int{"/healthz": 200, "/readyz": 200, "/metrics": 200, "/nowhere": 404} {
 		if status, _ := r.get(path); status != want {
 			t.Errorf("%s: %d, want %d", path, status, want)
 		}
