@@ -30,11 +30,11 @@ func TestWire(t *testing.T) {
 	}
 
 	// With a configuration the secret and the token are those of sipwake.
-	write(t, dir, "sip7.secret", []byte("s3cret-of-the-node\n"))
-	write(t, dir, "rpc.token", []byte("t0ken-of-rpc\n"))
+	write(t, dir, "sip7.secret", []byte("9fa1c07d-wire-77e3\n"))
+	write(t, dir, "rpc.token", []byte("4be2d915-wire-c86f\n"))
 	write(t, dir, "sipwake.yml", []byte("rpc: {token_files: [rpc.token]}\nnodes:\n  - {id: sip7, url: \"http://192.0.2.1:5060\", secret_file: sip7.secret}\n  - {id: os, type: opensips, url: \"http://192.0.2.1:8888\"}\n"))
 	stdout, stderr, status = sipwake(t, dir, "wire", "kamailio.cfg", "--config", "sipwake.yml")
-	for _, want := range []string{"SIPWAKE_NODE \"sip7\"", "SIPWAKE_SECRET \"s3cret-of-the-node\"", "SIPWAKE_TOKEN \"t0ken-of-rpc\"", "SIPWAKE_URL \"http://127.0.0.1:8060/rpc\""} {
+	for _, want := range []string{"SIPWAKE_NODE \"sip7\"", "SIPWAKE_SECRET \"9fa1c07d-wire-77e3\"", "SIPWAKE_TOKEN \"4be2d915-wire-c86f\"", "SIPWAKE_URL \"http://127.0.0.1:8060/rpc\""} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("%q is not in\n%s", want, stdout)
 		}
