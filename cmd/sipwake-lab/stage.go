@@ -27,6 +27,7 @@ type stage struct {
 	sipwake string // program
 	store   string
 	kind    proxyKind
+	config  string // more of sipwake's configuration
 
 	apns       *apnssim.Server
 	fcm        *fcmsim.Server
@@ -126,8 +127,8 @@ fcm:
   - credentials_file: %s
     endpoint: %s
     ca_file: %s
-`, rpcPort, s.operations, store, demoNode, s.kind.node, s.proxy.SignalURL(), secret, demoBundle, demoTeam, key,
-		s.apns.URL(), apnsCA, account, s.fcm.URL(), fcmCA))
+%s`, rpcPort, s.operations, store, demoNode, s.kind.node, s.proxy.SignalURL(), secret, demoBundle, demoTeam, key,
+		s.apns.URL(), apnsCA, account, s.fcm.URL(), fcmCA, s.config))
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
+)
+
+// clients are programs made by others, each "" if it is missing.
+type clients struct {
+	node, modules           string // Node.js, and the folder with JsSIP and ws
+	baresip, baresipModules string
+	sipp                    string
+
+	jssipVersion, wsVersion string
+}
+
+// findClients looks for what tests/setup/interop.sh has fetched.
+func findClients() (c clients, err error) {
+	cache, err := stack.Cache()
+	if err != nil {
+		return c, err
+	}
+	c.modules = filepath.Join(cache, "interop", "node")
+	c.jssipVersion, c.wsVersion = npmVersion(c.modules, "jssip"), npmVersion(c.modules, "ws")
+	if c.jssipVersion != "" && c.wsVersion != "" {
+		if c.node, err = exec.LookPath("node"); err != nil {
+			c.node = ""
+		}
+	}
+	if found, _ := filepath.Glob(filepath.Join(cache, "interop", "debian-*", "usr", "lib", "baresip", "modules")); len(found) > 0 {
+		c.baresipModules = found[0]
+		c.baresip, _ = stack.Find("baresip") // "" if it is missing
+	}
+	c.sipp, _ = stack.Find("sipp")
+	return c, nil
+}
+
+// npmVersion is that of an npm package, "" if it is missing.
+func npmVersion(dir, name string) string {
+	text, err := os.ReadFile(filepath.Join(dir, "node_modules", name, "package.json"))
+	var p struct{ Version string }
+	if err != nil || json.Unmarshal(text, &p) != nil {
+		return ""
+	}
+	return p.Version
+}
+
+// print says what runs, and what is skipped and why.
+func (c clients) print(ctx context.Context, sipwake string) {
+	fmt.Printf("interop: sipwake %s\n", version(ctx, sipwake, "--version"))
+	if kamailio, err := stack.Find("kamailio"); err == nil {
+		fmt.Printf("interop: Kamailio %s, with its module websocket\n", version(ctx, kamailio, "-v"))
+	}
+	fmt.Println("interop: simulated FCM and Web Push, phones of the lab")
+	if c.node != "" {
+		fmt.Printf("interop: JsSIP %s with ws %s on Node.js %s\n", c.jssipVersion, c.wsVersion, version(ctx, c.node, "--version"))
+	} else {
+		fmt.Println("interop: no JsSIP: it is skipped, as Node.js, or JsSIP and ws from npm, could not be had")
+	}
+	if c.baresip != "" {
+		fmt.Printf("interop: baresip %s\n", version(ctx, c.baresip, "-h"))
+	} else {
+		fmt.Println("interop: no baresip: it is skipped, as Debian's package baresip-core could not be had")
+	}
+	if c.sipp != "" {
+		fmt.Printf("interop: SIPp %s\n", version(ctx, c.sipp, "-v"))
+	} else {
+		fmt.Println("interop: no SIPp: it is skipped, as Debian's package sip-tester could not be had")
+	}
+}
+
+var versionText = regexp.MustCompile(`v?\d+\.\d+(\.\d+)?\S*`)
+
+// version is what the program calls its version.
+func version(ctx context.Context, path, flag string) string {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, path, flag).CombinedOutput()
+	if v := versionText.FindString(string(out)); v != "" {
+		return strings.TrimSuffix(strings.TrimPrefix(v, "v"), ".") // some end with 99
+	}
+	if err == nil {
+		return strings.TrimSpace(string(out))
+	}
+	return "of an unknown version"
+}

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
+	"github.com/sipwake/sipwake/kamailio/cfg"
+)
+
+// lines are put into a script behind others.
+type lines struct{ behind, what string }
+
+// webSocketLines put WebSocket (RFC 7118) into kamailio.cfg. A browser has no address
+// of its own: what follows the answer goes down its connection, by an alias in its
+// Contact.
+func webSocketLines() []lines {
+	return []lines{{`loadmodule "nathelper.so"
+`, `loadmodule "xhttp.so"
+loadmodule "websocket.so"
+#!define SIPWAKE_HAVE_XHTTP
+#!define SIPWAKE_OWN_XHTTP
+`}, {`include_file "sipwake.cfg"
+`, `
+event_route[xhttp:request] {
+	route(SIPWAKE_HTTP);
+	if ($hdr(Upgrade) =~ "websocket") {
+		ws_handle_handshake();
+		exit;
+	}
+	xhttp_reply("404", "Not Found", "", "");
+}
+`}, {`reply_route {
+	route(SIPWAKE_STRIP);
+	msg_apply_changes();
+`, `	if (nat_uac_test("64")) set_contact_alias();
+	# else Kamailio drops the answer, and its connection, by what the last test said
+	return 1;
+`}, {`	if (!is_method("REGISTER")) {
+		route(SIPWAKE_STRIP);
+		msg_apply_changes();
+`, `		if (nat_uac_test("64")) set_contact_alias();
+`}, {`		if (loose_route()) {
+`, `			handle_ruri_alias();
+`}}
+}
+
+// webSocketScript is kamailio.cfg with WebSocket.
+func webSocketScript() (string, error) {
+	own, err := cfg.Files.ReadFile("kamailio.cfg")
+	if err != nil {
+		return "", err
+	}
+	script := string(own)
+	for _, l := range webSocketLines() {
+		if n := strings.Count(script, l.behind); n != 1 {
+			return "", fmt.Errorf("kamailio.cfg has %d times, not once: %q", n, l.behind)
+		}
+		script = strings.Replace(script, l.behind, l.behind+l.what, 1)
+	}
+	return script, nil
+}
+
+// webSocketKamailio is Kamailio that browsers can reach.
+func webSocketKamailio() proxyKind {
+	return proxyKind{"kamailio", "Kamailio", func(ctx context.Context, rpc string) (proxy, error) {
+		script, err := webSocketScript()
+		if err != nil {
+			return nil, err
+		}
+		k, err := stack.StartKamailio(ctx, stack.KamailioConfig{
+			Node: demoNode, URL: rpc, Secret: demoSecret, Hold: demoHold, Script: script,
+		})
+		if err != nil {
+			return nil, err
+		}
+		return k, nil
+	}}
+}

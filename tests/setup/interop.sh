@@ -1,0 +1,71 @@
+#!/bin/bash
+# interop.sh - clients made by others, for `make interop`: baresip and SIPp from Debian 13, JsSIP and
+# ws from npm
+#
+# All go into $SIPWAKE_CACHE/interop (default ~/.cache/sipwake/interop), need no root and touch
+# nothing of the host. What cannot be had is left out with a line that says why: make interop then
+# skips it. Node.js is the host's; if it has none, Debian's is unpacked too.
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+suite=trixie
+interop=$cache/interop
+tree=$interop/debian-$suite
+npm_packages=(jssip@3.13.8 ws@8.23.0)
+packages=(baresip-core sip-tester)
+command -v node >/dev/null && command -v npm >/dev/null || packages+=(nodejs npm)
+
+fetch_debian() {
+	local work
+	[ "$(cat "$tree/.packages" 2>/dev/null)" != "${packages[*]}" ] || return 0
+	work=$(mktemp -d "$interop/.fetch.XXXXXX")
+	# shellcheck disable=SC2064 # the value of now is meant
+	trap "rm -rf '$work'" EXIT
+	say "fetching ${packages[*]} from Debian $suite"
+	private_apt "$work/apt" "$suite"
+	unpack "$work/tree" "${packages[@]}"
+	printf '%s\n' "${packages[*]}" >"$work/tree/.packages"
+	rm -rf "$tree"
+	mv "$work/tree" "$tree"
+}
+
+# ours NAME PROGRAM: a wrapper that starts PROGRAM of the tree with the tree's own loader and libraries.
+ours() {
+	local name=$1 prog=$tree/$2 lib loader
+	[ -x "$prog" ] || return 0
+	loader=$(compgen -G "$tree/usr/lib/*-linux-*/ld-linux*.so.*" || compgen -G "$tree/usr/lib/*-linux-*/ld64.so.*") ||
+		die "no loader below $tree/usr/lib"
+	loader=${loader%%$'\n'*}
+	lib=$(dirname "$loader")
+	wrapper "$name" <<-SH
+		#!/bin/sh
+		exec '$loader' --argv0 '$name' --library-path '$lib:$tree/usr/lib' '$prog' "\$@"
+	SH
+}
+
+fetch_npm() {
+	[ "$(cat "$interop/node/.packages" 2>/dev/null)" != "${npm_packages[*]}" ] || return 0
+	say "fetching ${npm_packages[*]} from npm"
+	mkdir -p "$interop/node"
+	npm install --prefix "$interop/node" --no-save --no-audit --no-fund --ignore-scripts --loglevel error \
+		"${npm_packages[@]}" >/dev/null
+	printf '%s\n' "${npm_packages[*]}" >"$interop/node/.packages"
+}
+
+# have NAME COMMAND...: runs the command apart; its failure is a line, not the end.
+have() {
+	local what=$1
+	shift
+	("$@") || say "MISSING $what: make interop skips what needs it"
+}
+
+lock
+mkdir -p "$interop"
+have "baresip and SIPp" fetch_debian
+ours baresip usr/bin/baresip
+ours sipp usr/bin/sipp
+command -v npm >/dev/null || {
+	ours node usr/bin/node
+	ours npm usr/bin/npm
+	PATH=$PATH:$bin
+}
+have "JsSIP and ws" fetch_npm
