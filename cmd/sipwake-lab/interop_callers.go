@@ -1,21 +1,10 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"net"
-	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
-	"time"
 
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/phone"
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
 )
 
 // caller makes one call at a time.
@@ -23,6 +12,14 @@ type caller interface {
 	dial(ctx context.Context, user string) error // until it is answered
 	hangUp(ctx context.Context) error            // sends BYE
 	hungUp(ctx context.Context) error            // waits for the callee's BYE
+	close()
+}
+
+// callee is called.
+type callee interface {
+	answered(ctx context.Context) error // rung, answered, and the ACK is there
+	hangUp(ctx context.Context) error   // sends BYE
+	hungUp(ctx context.Context) error   // waits for the caller's BYE
 	close()
 }
 
@@ -63,207 +60,6 @@ func (c *labCaller) hungUp(ctx context.Context) error {
 
 func (c *labCaller) close() { c.Close() }
 
-// baresip is a running baresip, told what to do through its module ctrl_tcp.
-type baresip struct {
-	*stack.Process
-	conn   net.Conn
-	events chan baresipEvent
-}
-
-// baresipEvent is what ctrl_tcp says of a call, or of a command.
-type baresipEvent struct {
-	Type, Param string
-	Response    bool
-	OK          bool
-	Data        string
-}
-
-// baresipConfig is baresip without a microphone and a loudspeaker.
-const baresipConfig = `poll_method epoll
-sip_listen 127.0.0.1:%d
-net_interface 127.0.0.1
-audio_player aubridge,nil
-audio_source aubridge,nil
-audio_alert aubridge,nil
-rtp_ports 20000-29999
-module_path %s
-module g711.so
-module aubridge.so
-module_app account.so
-module_app menu.so
-module_app ctrl_tcp.so
-ctrl_tcp_listen %s
-`
-
-// startBaresip starts baresip with an account that calls over TCP.
-func startBaresip(ctx context.Context, s *stage, path, modules string) (*baresip, error) {
-	sip, err := stack.FreePort("127.0.0.1")
-	if err != nil {
-		return nil, err
-	}
-	port, err := stack.FreePort("127.0.0.1")
-	if err != nil {
-		return nil, err
-	}
-	control := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-	dir := filepath.Join(s.dir, "baresip")
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return nil, err
-	}
-	account := fmt.Sprintf("<sip:alice@%s;transport=tcp>;regint=0;outbound=\"sip:%s;transport=tcp\"\n", demoDomain, s.proxy.SIPAddress())
-	err = errors.Join(
-		os.WriteFile(filepath.Join(dir, "config"), fmt.Appendf(nil, baresipConfig, sip, modules, control), 0o600),
-		os.WriteFile(filepath.Join(dir, "accounts"), []byte(account), 0o600),
-		os.WriteFile(filepath.Join(dir, "contacts"), nil, 0o600))
-	if err != nil {
-		return nil, err
-	}
-	b := &baresip{events: make(chan baresipEvent, 256)}
-	b.Process, err = stack.StartProgram(ctx, "baresip", path, s.dir, []string{"-f", dir}, func(ctx context.Context) (err error) {
-		b.conn, err = new(net.Dialer).DialContext(ctx, "tcp", control)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	go b.read()
-	return b, nil
-}
-
-// read takes netstrings: LENGTH:JSON,
-func (b *baresip) read() {
-	defer close(b.events)
-	r := bufio.NewReader(b.conn)
-	for {
-		text, err := r.ReadString(':')
-		if err != nil {
-			return
-		}
-		n, err := strconv.Atoi(strings.TrimSuffix(text, ":"))
-		if err != nil || n < 0 || n > 1<<20 {
-			return
-		}
-		body := make([]byte, n+1)
-		if _, err := io.ReadFull(r, body); err != nil {
-			return
-		}
-		var e baresipEvent
-		if json.Unmarshal(body[:n], &e) == nil {
-			b.events <- e
-		}
-	}
-}
-
-func (b *baresip) command(name, params string) error {
-	text, err := json.Marshal(map[string]string{"command": name, "params": params})
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(b.conn, "%d:%s,", len(text), text)
-	return err
-}
-
-// wait waits for an event of the call; its end instead of it is an error.
-func (b *baresip) wait(ctx context.Context, want string) error {
-	for {
-		select {
-		case e, ok := <-b.events:
-			switch {
-			case !ok:
-				return fmt.Errorf("baresip ended instead of %s", want)
-			case e.Type == want:
-				return nil
-			case e.Type == "CALL_CLOSED" || e.Response && !e.OK:
-				return fmt.Errorf("baresip: %s %s%s, not %s", e.Type, e.Param, e.Data, want)
-			}
-		case <-ctx.Done():
-			return fmt.Errorf("baresip: no %s", want)
-		}
-	}
-}
-
-func (b *baresip) dial(ctx context.Context, user string) error {
-	if err := b.command("dial", "sip:"+user+"@"+demoDomain); err != nil {
-		return err
-	}
-	return b.wait(ctx, "CALL_ESTABLISHED")
-}
-
-func (b *baresip) hangUp(ctx context.Context) error {
-	if err := b.command("hangup", ""); err != nil {
-		return err
-	}
-	return b.wait(ctx, "CALL_CLOSED")
-}
-
-func (b *baresip) hungUp(ctx context.Context) error { return b.wait(ctx, "CALL_CLOSED") }
-
-func (b *baresip) close() {
-	_ = b.conn.Close()
-	b.Stop()
-}
-
-// The load that SIPp makes.
-const (
-	sippCalls  = 100
-	sippRate   = 20 // a second
-	sippPhones = 10
-)
-
-// runSIPp has SIPp call the users in turn, and tells how many calls went as its
-// scenario says, and how many did not.
-func runSIPp(ctx context.Context, s *stage, path, scenario string, users []string) (good, bad int, err error) {
-	list := "SEQUENTIAL\n"
-	for _, u := range users {
-		list += u + ";" + demoDomain + "\n"
-	}
-	inf, err := s.writeFile("users.csv", []byte(list))
-	if err != nil {
-		return 0, 0, err
-	}
-	statistics := filepath.Join(s.dir, "sipp.csv")
-	p, err := stack.StartProgram(ctx, "sipp", path, s.dir, []string{
-		s.proxy.SIPAddress(), "-sf", scenario, "-inf", inf, "-i", "127.0.0.1", "-m", strconv.Itoa(sippCalls),
-		"-r", strconv.Itoa(sippRate), "-nostdin", "-timeout", "60s", "-trace_stat", "-stf", statistics, "-fd", "1",
-	}, nil)
-	if err != nil {
-		return 0, 0, err
-	}
-	defer p.Stop()
-	s.logs = append(s.logs, p)
-	select {
-	case <-p.Exited():
-	case <-ctx.Done():
-		return 0, sippCalls, errors.New("SIPp did not end")
-	}
-	return readSIPp(statistics)
-}
-
-// readSIPp reads the last line of SIPp's statistics.
-func readSIPp(file string) (good, bad int, err error) {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return 0, 0, err
-	}
-	rows := strings.Split(strings.TrimSpace(string(text)), "\n")
-	names, values := strings.Split(rows[0], ";"), strings.Split(rows[len(rows)-1], ";")
-	for i, name := range names {
-		if i >= len(values) {
-			break
-		}
-		switch name {
-		case "SuccessfulCall(C)":
-			good, err = strconv.Atoi(values[i])
-		case "FailedCall(C)":
-			bad, err = strconv.Atoi(values[i])
-		}
-		if err != nil {
-			return 0, 0, fmt.Errorf("cannot read the statistics of SIPp: %w", err)
-		}
-	}
-	return good, bad, nil
-}
-
 // labCallee is a phone of the lab that is called.
 type labCallee struct {
 	*phone.Phone
@@ -291,8 +87,3 @@ func (c *labCallee) hungUp(ctx context.Context) error {
 }
 
 func (c *labCallee) close() { c.Close() }
-
-// answersSoon is the phone of a user who takes every call.
-func answersSoon() phone.Config {
-	return phone.Config{Behaviour: phone.Answer(50 * time.Millisecond), WakeDelay: 20 * time.Millisecond}
-}

@@ -19,6 +19,7 @@ type clients struct {
 	node, modules           string // Node.js, and the folder with JsSIP and ws
 	baresip, baresipModules string
 	sipp                    string
+	noWebSocket             bool // Kamailio has no module for it
 
 	jssipVersion, wsVersion string
 }
@@ -44,6 +45,9 @@ func findClients() (c clients, err error) {
 	return c, nil
 }
 
+// browsers tells whether JsSIP can run.
+func (c clients) browsers() bool { return c.node != "" && !c.noWebSocket }
+
 // npmVersion is that of an npm package, "" if it is missing.
 func npmVersion(dir, name string) string {
 	text, err := os.ReadFile(filepath.Join(dir, "node_modules", name, "package.json"))
@@ -58,13 +62,16 @@ func npmVersion(dir, name string) string {
 func (c clients) print(ctx context.Context, sipwake string) {
 	fmt.Printf("interop: sipwake %s\n", version(ctx, sipwake, "--version"))
 	if kamailio, err := stack.Find("kamailio"); err == nil {
-		fmt.Printf("interop: Kamailio %s, with its module websocket\n", version(ctx, kamailio, "-v"))
+		fmt.Printf("interop: Kamailio %s\n", version(ctx, kamailio, "-v"))
 	}
 	fmt.Println("interop: simulated FCM and Web Push, phones of the lab")
-	if c.node != "" {
-		fmt.Printf("interop: JsSIP %s with ws %s on Node.js %s\n", c.jssipVersion, c.wsVersion, version(ctx, c.node, "--version"))
-	} else {
+	switch {
+	case c.noWebSocket:
+		fmt.Println("interop: no JsSIP: it is skipped, as this Kamailio has no module websocket")
+	case c.node == "":
 		fmt.Println("interop: no JsSIP: it is skipped, as Node.js, or JsSIP and ws from npm, could not be had")
+	default:
+		fmt.Printf("interop: JsSIP %s with ws %s on Node.js %s\n", c.jssipVersion, c.wsVersion, version(ctx, c.node, "--version"))
 	}
 	if c.baresip != "" {
 		fmt.Printf("interop: baresip %s\n", version(ctx, c.baresip, "-h"))
@@ -85,11 +92,12 @@ func version(ctx context.Context, path, flag string) string {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, path, flag).CombinedOutput()
+	// baresip and SIPp say it and exit with an error
 	if v := versionText.FindString(string(out)); v != "" {
-		return strings.TrimSuffix(strings.TrimPrefix(v, "v"), ".") // some end with 99
+		return strings.TrimSuffix(strings.TrimPrefix(v, "v"), ".")
 	}
-	if err == nil {
-		return strings.TrimSpace(string(out))
+	if text := strings.TrimSpace(string(out)); err == nil && text != "" {
+		return text // a commit
 	}
 	return "of an unknown version"
 }

@@ -62,18 +62,23 @@ func webSocketScript() (string, error) {
 	return script, nil
 }
 
-// webSocketKamailio is Kamailio that browsers can reach.
-func webSocketKamailio() proxyKind {
+// webSocketKamailio is Kamailio that browsers can reach. One without the module
+// websocket runs kamailio.cfg as it is, and lacks is called.
+func webSocketKamailio(lacks func()) proxyKind {
 	return proxyKind{"kamailio", "Kamailio", func(ctx context.Context, rpc string) (proxy, error) {
 		script, err := webSocketScript()
 		if err != nil {
 			return nil, err
 		}
-		k, err := stack.StartKamailio(ctx, stack.KamailioConfig{
-			Node: demoNode, URL: rpc, Secret: demoSecret, Hold: demoHold, Script: script,
-		})
+		c := stack.KamailioConfig{Node: demoNode, URL: rpc, Secret: demoSecret, Hold: demoHold, Script: script}
+		k, err := stack.StartKamailio(ctx, c)
+		if err != nil && strings.Contains(err.Error(), "websocket.so") {
+			lacks()
+			c.Script = ""
+			k, err = stack.StartKamailio(ctx, c)
+		}
 		if err != nil {
-			return nil, err
+			return nil, err // not k: a nil of its type is a proxy
 		}
 		return k, nil
 	}}

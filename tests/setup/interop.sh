@@ -69,3 +69,5 @@ command -v npm >/dev/null || {
 	PATH=$PATH:$bin
 }
 have "JsSIP and ws" fetch_npm
+for name in baresip sipp; do [ ! -x "$bin/$name" ] || say "$name: $bin/$name"; done
+[ ! -e "$interop/node/.packages" ] || say "npm: $(cat "$interop/node/.packages")"
