@@ -104,7 +104,7 @@ func (l *jssipLife) next(ctx context.Context, want string) (jssipEvent, error) {
 func (l *jssipLife) kill() {
 	_ = l.cmd.Process.Kill()
 	_ = l.stdin.Close()
-	for range l.events { //nolint:revive // until it has ended
+	for range l.events { // until it has ended
 	}
 	_ = l.cmd.Wait()
 }

@@ -72,7 +72,7 @@ func webSocketKamailio(lacks func()) proxyKind {
 		}
 		c := stack.KamailioConfig{Node: demoNode, URL: rpc, Secret: demoSecret, Hold: demoHold, Script: script}
 		k, err := stack.StartKamailio(ctx, c)
-		if err != nil && strings.Contains(err.Error(), "websocket.so") {
+		if err != nil && strings.Contains(err.Error(), "module <websocket>") {
 			lacks()
 			c.Script = ""
 			k, err = stack.StartKamailio(ctx, c)

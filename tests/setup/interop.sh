@@ -55,7 +55,10 @@ fetch_npm() {
 have() {
 	local what=$1
 	shift
-	("$@") || say "MISSING $what: make interop skips what needs it"
+	set +e # behind ||, the command itself would run without -e too
+	(set -e && "$@")
+	[ $? = 0 ] || say "MISSING $what: make interop skips what needs it"
+	set -e
 }
 
 lock
