@@ -29,6 +29,7 @@ type jssipConfig struct {
 	Instance string            `json:"instance"`
 	Push     map[string]string `json:"push"`
 	InURI    bool              `json:"in_uri"` // push parameters in the Contact URI, not behind it
+	NoGRUU   bool              `json:"no_gruu"`
 }
 
 // jssipLife is one process of a phone, from its start until it is killed.

@@ -13,8 +13,8 @@ import (
 type lines struct{ behind, what string }
 
 // webSocketLines put WebSocket (RFC 7118) into kamailio.cfg. A browser has no address
-// of its own: what follows the answer goes down its connection, by an alias in its
-// Contact.
+// of its own: what follows the answer finds its connection by the GRUU (RFC 5627) that
+// Kamailio has given it, or else by an alias in its Contact.
 func webSocketLines() []lines {
 	return []lines{{`loadmodule "nathelper.so"
 `, `loadmodule "xhttp.so"

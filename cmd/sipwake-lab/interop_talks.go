@@ -23,6 +23,7 @@ type talk struct {
 	webpush  bool // else FCM
 	inURI    bool // push parameters
 	byCallee bool // hangs up
+	noGRUU   bool // JsSIP does not use the GRUU that Kamailio gives it
 }
 
 // talks are the calls, in their order.
@@ -36,6 +37,8 @@ func (r *interop) talks() []talk {
 		{title: "JsSIP sleeps, RFC 8599 behind the URI, Web Push: woken, the caller hangs up", callee: "jssip", webpush: true},
 		{title: "JsSIP sleeps, RFC 8599 behind the URI, Web Push: woken, JsSIP hangs up", callee: "jssip", webpush: true, byCallee: true},
 		{title: "JsSIP sleeps, RFC 8599 behind the URI, FCM: woken, JsSIP hangs up", callee: "jssip", byCallee: true},
+		{title: "JsSIP without GRUU sleeps, FCM: woken, the caller hangs up", callee: "jssip", inURI: true, noGRUU: true},
+		{title: "JsSIP without GRUU sleeps, Web Push: woken, JsSIP hangs up", callee: "jssip", webpush: true, byCallee: true, noGRUU: true},
 		{title: "baresip calls over TCP, a phone of the lab sleeps: woken, baresip hangs up", callee: "lab", baresip: true},
 		{title: "baresip calls over TCP, a phone of the lab sleeps: woken, the phone hangs up", callee: "lab", baresip: true, byCallee: true},
 		{title: "baresip calls over TCP, JsSIP sleeps, FCM: woken, baresip hangs up", callee: "jssip", baresip: true, inURI: true},
@@ -135,7 +138,7 @@ func (r *interop) callee(ctx context.Context, t talk, user, token string) (calle
 		node: r.clients.node, script: filepath.Join(r.dir, "phone.cjs"), modules: r.clients.modules, pushed: make(chan struct{}, 8),
 		config: jssipConfig{
 			URI: "sip:" + user + "@" + demoDomain, Server: "ws://" + r.proxy.SIPAddress(),
-			Instance: fmt.Sprintf("00000000-0000-4000-8000-%012d", r.calls), InURI: t.inURI,
+			Instance: fmt.Sprintf("00000000-0000-4000-8000-%012d", r.calls), InURI: t.inURI, NoGRUU: t.noGRUU,
 			Push: map[string]string{"pn-provider": "fcm", "pn-param": demoProject, "pn-prid": url.QueryEscape(token)},
 		},
 	}

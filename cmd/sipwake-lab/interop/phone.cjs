@@ -42,7 +42,11 @@ function start(config) {
   ua = new JsSIP.UA(settings);
   if (!config.in_uri) ua.registrator().setExtraContactParams(config.push);
   ua.on('connected', () => ua.register());
-  ua.on('registered', () => tell('registered', { host: ua.contact.uri.host }));
+  ua.on('registered', () => {
+    // a library that knows nothing of GRUUs: its calls have the .invalid in their Contact
+    if (config.no_gruu) ua.contact.pub_gruu = null;
+    tell('registered', { host: ua.contact.uri.host });
+  });
   ua.on('registrationFailed', (e) => tell('failed', { cause: 'REGISTER: ' + e.cause }));
   ua.on('newRTCSession', (e) => {
     session = e.session;
