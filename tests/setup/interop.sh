@@ -4,7 +4,7 @@
 #
 # All go into $SIPWAKE_CACHE/interop (default ~/.cache/sipwake/interop), need no root and touch
 # nothing of the host. What cannot be had is left out with a line that says why: make interop then
-# skips it. Node.js is the host's; if it has none, Debian's is unpacked too.
+# skips it. Node.js and npm are the host's.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 suite=trixie
@@ -12,7 +12,6 @@ interop=$cache/interop
 tree=$interop/debian-$suite
 npm_packages=(jssip@3.13.8 ws@8.23.0)
 packages=(baresip-core sip-tester)
-command -v node >/dev/null && command -v npm >/dev/null || packages+=(nodejs npm)
 
 fetch_debian() {
 	local work
@@ -44,6 +43,9 @@ ours() {
 
 fetch_npm() {
 	[ "$(cat "$interop/node/.packages" 2>/dev/null)" != "${npm_packages[*]}" ] || return 0
+	if ! command -v node >/dev/null || ! command -v npm >/dev/null; then
+		die "cannot fetch npm packages: node or npm is missing"
+	fi
 	say "fetching ${npm_packages[*]} from npm"
 	mkdir -p "$interop/node"
 	npm install --prefix "$interop/node" --no-save --no-audit --no-fund --ignore-scripts --loglevel error \
@@ -66,11 +68,6 @@ mkdir -p "$interop"
 have "baresip and SIPp" fetch_debian
 ours baresip usr/bin/baresip
 ours sipp usr/bin/sipp
-command -v npm >/dev/null || {
-	ours node usr/bin/node
-	ours npm usr/bin/npm
-	PATH=$PATH:$bin
-}
 have "JsSIP and ws" fetch_npm
 for name in baresip sipp; do [ ! -x "$bin/$name" ] || say "$name: $bin/$name"; done
 [ ! -e "$interop/node/.packages" ] || say "npm: $(cat "$interop/node/.packages")"
