@@ -107,6 +107,7 @@ func (s *Service) Adopt(w Wake, st Started) bool {
 	s.metrics.adopted.Inc()
 	s.traces.Begin(w.head())
 	cl.event(trace.Adopted, "", s.instance)
+	st = w.only(st)
 	came := cameBack(w, st)
 	for _, b := range st.Bindings {
 		pushed := slices.Contains(w.Pushed, b.Device)
@@ -137,7 +138,7 @@ func (s *Service) Returned(w Wake, st Started) {
 	if cl == nil || st.Ended {
 		return
 	}
-	for _, r := range cameBack(w, st) {
+	for _, r := range cameBack(w, w.only(st)) {
 		if !cl.isBack(r.key()) {
 			s.signal(w, r, true)
 		}

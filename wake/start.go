@@ -11,6 +11,7 @@ import (
 
 	"github.com/sipwake/sipwake/chat"
 	"github.com/sipwake/sipwake/limit"
+	"github.com/sipwake/sipwake/pnparam"
 	"github.com/sipwake/sipwake/push"
 	"github.com/sipwake/sipwake/sipuri"
 	"github.com/sipwake/sipwake/trace"
@@ -31,6 +32,9 @@ type StartParams struct {
 	Body        string
 	ContentType string
 	Priority    string
+	// Instance names the only device that is meant, in any spelling of a +sip.instance
+	// or of a GRUU's gr (RFC 5627); empty for every device of the AOR.
+	Instance string
 	// Live are the contacts being rung already, each named by the Call-ID of its
 	// registration or by its Contact URI.
 	Live []string
@@ -77,6 +81,11 @@ func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error)
 			return s.answer(w, StartResult{Outcome: OutcomeNone}), nil
 		}
 	}
+	if p.Instance != "" && w.Instance == "" { // no device can be called so
+		s.traces.Begin(w.head())
+		s.event(w, trace.OneDevice, "", "")
+		return s.answer(w, StartResult{Outcome: OutcomeNone}), nil
+	}
 	// Before the store: a flood must not cost it anything.
 	if over := s.limits.Over(&s.settings.Load().Limits, CallerOf(w.From), w.AOR, w.StartedAt); over != "" {
 		s.traces.Begin(w.head())
@@ -101,7 +110,7 @@ func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error)
 		}
 		return StartResult{}, err
 	}
-	res := s.wakeDevices(cl, p.Live, st)
+	res := s.wakeDevices(cl, p.Live, w.only(st))
 	res.Cached = st.Cached
 	switch res.Outcome {
 	case OutcomePushing, OutcomeAwake:
@@ -148,7 +157,7 @@ func (s *Service) newWake(p StartParams) (Wake, Node, error) {
 	now := time.Now()
 	return Wake{ID: uuid.NewString(), AOR: aor, Node: p.Node, Call: p.Call, CallID: p.CallID, Kind: p.Kind,
 		StartedAt: now, Deadline: now.Add(hold), Owner: s.instance,
-		From: p.From, Display: p.Display, Media: p.Media, Body: p.Body}, node, nil
+		Instance: pnparam.Instance(p.Instance), From: p.From, Display: p.Display, Media: p.Media, Body: p.Body}, node, nil
 }
 
 func (s *Service) answer(w Wake, res StartResult) StartResult {
@@ -174,6 +183,9 @@ func (s *Service) wakeDevices(cl *call, live []string, st Started) StartResult {
 	}
 	s.traces.Begin(w.head())
 	cl.event(trace.Held, "", w.Node)
+	if w.Instance != "" {
+		cl.event(trace.OneDevice, "", w.Instance)
+	}
 	if st.Cached {
 		cl.event(trace.Cached, "", "the store is away")
 	}

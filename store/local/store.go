@@ -172,7 +172,7 @@ func (s *Store) Start(ctx context.Context, w wake.Wake) (wake.Started, error) {
 			same = i
 		case !past:
 			others++
-			w.Forked = w.Forked || o.CallID == w.CallID
+			w.Forked = w.Forked || o.CallID == w.CallID && o.Covers(&w)
 		}
 	}
 	if others >= store.MaxWakes {

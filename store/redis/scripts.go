@@ -132,7 +132,8 @@ end
 return {status, #list, wakes, went, previous}`
 
 // startScript: KEYS b, t; ARGV node NUL call, value, keep us, Call-ID, ID,
-// recent us, retention ms, most wakes, what marks a value as forked. Answers a word
+// recent us, retention ms, most wakes, what marks a value as forked, what follows the
+// head of a value that is for the same device. Answers a word
 // (started, forked, again, ended, duplicate, full), the bindings' string, the fields
 // and values remembered, since when; with again the wake as it was stored.
 func startScript() *goredis.Script {
@@ -145,7 +146,7 @@ local started, most = struct.unpack('>I8', value, 2), tonumber(ARGV[8])
 local recent = {}
 for f, v in pairs(mem) do
   if string.byte(f) == 119 then
-    local deadline, callid, id = struct.unpack('>I8I2c0I2c0', v, 10)
+    local deadline, callid, id, pos = struct.unpack('>I8I2c0I2c0', v, 10)
     if f == field then
       if id == ARGV[5] then
         word, value = 'again', v
@@ -154,7 +155,9 @@ for f, v in pairs(mem) do
       end
     elseif deadline >= started then
       open = open + 1
-      if callid == ARGV[4] and word == 'started' then word = 'forked' end
+      local same = ARGV[10] ~= '' and string.sub(v, pos, pos + #ARGV[10] - 1) == ARGV[10]
+      local covers = string.byte(v, pos) ~= 11 or same
+      if callid == ARGV[4] and covers and word == 'started' then word = 'forked' end
     else
       past[#past + 1] = {deadline, f}
     end

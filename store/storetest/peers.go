@@ -172,6 +172,7 @@ func testAdoptRings(t *testing.T, one, two PeerStore) {
 func testAdoptFork(t *testing.T, one, two PeerStore) {
 	first, second := ownedWake("fork@example.com", "one", 3000), ownedWake("fork@example.com", "one", 3001)
 	second.CallID, second.Node = first.CallID, "edge-2"
+	second.Instance = "urn:uuid:1"
 	startOwned(t, one, first)
 	if st, err := one.Start(t.Context(), second); err != nil || !st.Forked {
 		t.Fatalf("second branch: %+v, %v", st, err)

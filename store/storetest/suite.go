@@ -70,6 +70,7 @@ func Run(t *testing.T, open Open) {
 		{"WakeRings", testWakeRings},
 		{"WakeDuplicate", testWakeDuplicate},
 		{"WakeForked", testWakeForked},
+		{"WakeOfOneDevice", testWakeOfOneDevice},
 		{"WakeFull", testWakeFull},
 		{"WakesBounded", testWakesBounded},
 		{"End", testEnd},

@@ -23,9 +23,12 @@ const t2 = 4 * time.Second
 type Transaction struct {
 	p    *Phone
 	f    *flow
-	req  request
+	req  request // it and text change with a challenge, under the phone's lock
 	text []byte
 	to   netip.AddrPort
+	// challenge is the request that was answered with 401 or 407.
+	challenge  request
+	authorized bool
 	// on hears every response, in the flow's reader, before the transaction
 	// takes note of it.
 	on func(*Message)
@@ -114,7 +117,10 @@ func (t *Transaction) resend() {
 			t.finish(nil, fmt.Errorf("cannot see answer to %s: %w", t.req.method, ErrNoAnswer))
 			return
 		}
-		if err := t.f.send(t.text, t.to); err != nil {
+		t.p.mu.Lock()
+		text := t.text
+		t.p.mu.Unlock()
+		if err := t.f.send(text, t.to); err != nil {
 			t.finish(nil, err)
 			return
 		}
@@ -139,6 +145,9 @@ func (p *Phone) hearResponse(m *Message) {
 	p.mu.Unlock()
 	if !ok {
 		p.log.add(Event{Kind: GotStray, Code: m.Code(), Message: m})
+		return
+	}
+	if t.challenged(m) {
 		return
 	}
 	if t.on != nil {

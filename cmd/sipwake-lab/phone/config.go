@@ -31,6 +31,10 @@ type Config struct {
 	RootCAs *x509.CertPool
 	Host    string // local IP address; default: the one that leads to Proxy
 
+	// Password answers challenges (401, 407), as User; empty: they are answers like any
+	// other.
+	Password string
+
 	// ContactParams are added to the URI of every Contact, for example
 	// ";pn-provider=apns;pn-param=TEAM.app;pn-prid=token".
 	ContactParams string

@@ -33,6 +33,7 @@ const (
 	Rejected   Kind = "rejected"   // the phone sent 300 to 699 to an INVITE: Code, Incoming
 	Terminated Kind = "terminated" // the phone sent 487 to a cancelled INVITE: Incoming
 
+	Challenged  Kind = "challenged"  // 401 or 407, answered with the password: Code, Message
 	Provisional Kind = "provisional" // 1xx to an INVITE of ours: Code, Message
 	Final       Kind = "final"       // first final answer to an INVITE of ours: Code, Message
 	Forked      Kind = "forked"      // 2xx of one more callee; it got ACK and BYE: Code, Message
