@@ -210,6 +210,8 @@ func TestNotificationModes(t *testing.T) {
 	f(fcm.NotificationKeep, "", push.Chat, push.Custom)
 	f(fcm.NotificationCalls, "", push.Call, push.Chat, push.Custom)
 	f(fcm.NotificationAlways, "", push.Kinds()...)
+	f(fcm.NotificationNever, "")
+	f(fcm.NotificationNever, dir)
 	f(fcm.NotificationAuto, dir)
 	f(fcm.NotificationKeep, dir, push.Call)
 	f(fcm.NotificationCalls, dir, push.Call)
