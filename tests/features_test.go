@@ -268,8 +268,12 @@ func TestFeatureP8CallKit(t *testing.T) {
 		t.Fatal(err)
 	}
 	android := r.fcm.Pushes()[0].Message.Data
-	for key, want := range map[string]string{"ntype": "0", "nfromusername": "alice", "nfrom": "sip:alice@example.com", "nmsg": "",
+	inside, _ := ios["data"].(map[string]any) // where apps written for MPUSH look
+	for key, want := range map[string]string{"ntype": "0", "nfromusername": "alice", "nfrom": "alice", "nmsg": "Incoming call from Alice",
 		"ncallid": "call-1-1", "ntousr": "bob", "handle": "alice"} {
+		if key != "handle" && inside[key] != want {
+			t.Errorf("%s: iOS has %q in data; want %q", key, inside[key], want)
+		}
 		if ios[key] != want || android[key] != want {
 			t.Errorf("%s: iOS %q, Android %q; want %q", key, ios[key], android[key], want)
 		}
