@@ -40,6 +40,9 @@ type world struct {
 	net    *network // nil without root
 	noNet  string   // why
 
+	memory   *memory // nil without a cgroup
+	noMemory string  // why
+
 	apns     *apnssim.Server
 	fcm      *fcmsim.Server
 	relays   map[string]*relay // by provider
@@ -79,6 +82,7 @@ func (w *world) start(ctx context.Context) (err error) {
 	if w.net, w.noNet, err = newNetwork(); err != nil {
 		return err
 	}
+	w.memory, w.noMemory = newMemory()
 	if w.apns, err = apnssim.Start(apnssim.Options{Latency: pushLatency}); err != nil {
 		return err
 	}
@@ -145,6 +149,9 @@ func (w *world) stop() {
 	}
 	if w.net != nil {
 		w.net.close()
+	}
+	if w.memory != nil {
+		w.memory.remove()
 	}
 }
 
