@@ -50,7 +50,7 @@ func (c *Config) phones() int {
 
 // Result is what a run counted.
 type Result struct {
-	Faults, Calls, Bindings, Wakes, Stuck int
+	Faults, Calls, Bindings, Wakes, Stuck, Twice int
 }
 
 const (
@@ -73,7 +73,7 @@ func Run(ctx context.Context, c Config) (Result, error) {
 		return Result{}, fmt.Errorf("cannot make a directory: %w", err)
 	}
 	w := &world{config: c, dir: dir, times: newTimes(), ledger: newLedger(), relays: make(map[string]*relay)}
-	w.verdicts = &verdicts{w: w, excused: make(map[string]int)}
+	w.verdicts = &verdicts{w: w, excused: make(map[string]int), again: make(map[string]int)}
 	w.say("chaos: seed %d, logs in %s", c.Seed, dir)
 	res, err := w.run(ctx)
 	w.stop()
