@@ -84,6 +84,7 @@ func Run(ctx context.Context, c Config) (Result, error) {
 }
 
 func (w *world) run(ctx context.Context) (Result, error) {
+	w.startClock(ctx)
 	starting, cancel := context.WithTimeout(ctx, startPatience)
 	err := w.start(starting)
 	cancel()

@@ -47,6 +47,7 @@ func faults() []fault {
 			{name: "sipwake-slow", run: slowSipwake},
 			{name: "sipwake-all", run: killAllSipwakes},
 			{name: "sipwake-files", run: descriptors, missing: needsLinux},
+			{name: stepName, run: stepClock, missing: needsClock},
 			{name: "sipwake-memory", run: shortOfMemory, missing: needsMemory},
 		}),
 		of(onRedis, []fault{

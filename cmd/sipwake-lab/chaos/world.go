@@ -43,6 +43,9 @@ type world struct {
 	memory   *memory // nil without a cgroup
 	noMemory string  // why
 
+	clock   *stack.Clock // of the sipwake clocked; nil without Go
+	noClock string       // why
+
 	apns     *apnssim.Server
 	fcm      *fcmsim.Server
 	relays   map[string]*relay // by provider
@@ -181,8 +184,11 @@ func (w *world) planSipwakes() error {
 			config: filepath.Join(w.dir, fmt.Sprintf("sipwake%d.yml", i)), spool: filepath.Join(w.dir, fmt.Sprintf("spool%d", i))}
 		name := "sipwake" + strconv.Itoa(i)
 		s.server = &server{name: name, times: w.times, grace: time.Second, start: func(ctx context.Context) (*stack.Process, error) {
-			p, err := stack.StartSipwake(ctx, stack.SipwakeConfig{Program: w.config.Sipwake, Config: s.config,
-				Operations: s.operations, Name: name, Dir: filepath.Join(w.dir, name)})
+			c := stack.SipwakeConfig{Program: w.config.Sipwake, Config: s.config, Operations: s.operations, Name: name, Dir: filepath.Join(w.dir, name)}
+			if i == clocked && w.clock != nil {
+				c.Program, c.Env = w.clockedProgram(), w.clock.Env()
+			}
+			p, err := stack.StartSipwake(ctx, c)
 			if err != nil {
 				return nil, err
 			}
