@@ -33,7 +33,7 @@ type call struct {
 	nodeDied  bool
 	asked     asked
 	known     bool // the node has asked
-	pushes    []time.Time
+	pushes    []pushed
 	returned  []time.Time // REGISTERs answered 200
 	invites   []time.Time // that reached the phone
 	events    []phone.Event

@@ -19,6 +19,8 @@ import (
 // fault is one thing that goes wrong for a while.
 type fault struct {
 	name string
+	// part is what it breaks: two faults at once never break the same.
+	part string
 	// missing says why it cannot be made here; nil or empty: it can.
 	missing func(*world) string
 	// run breaks something, waits, and mends it. It returns what was broken. An error
@@ -26,30 +28,56 @@ type fault struct {
 	run func(context.Context, *world, *rand.Rand) (what string, err error)
 }
 
+// The parts that faults break.
+const (
+	onSipwake  = "sipwake"
+	onRedis    = "redis"
+	onNode     = "node"
+	onProvider = "provider"
+	onUsers    = "users"
+)
+
 // faults are all of them, in no order that counts.
 func faults() []fault {
-	all := []fault{
-		{name: "sipwake-kill", run: killSipwake},
-		{name: "sipwake-restart", run: restartSipwake},
-		{name: "sipwake-pause", run: pauseSipwake},
-		{name: "sipwake-slow", run: slowSipwake},
-		{name: "sipwake-all", run: killAllSipwakes},
-		{name: "redis-kill", run: killMaster},
-		{name: "redis-restart", run: restartMaster},
-		{name: "redis-pause", run: pauseMaster},
-		{name: "redis-slow", run: slowMaster},
-		{name: "redis-all", run: pauseRedis},
-		{name: "replica-kill", run: killReplica},
-		{name: "redis-partition", run: partitionMaster, missing: needsHosts},
-		{name: "replica-partition", run: partitionReplica, missing: needsHosts},
-		{name: "redis-delay", run: delayMaster, missing: needsDelay},
-		{name: "redis-disk-full", run: fillDisk, missing: needsHosts},
-		{name: "spool-disk-full", run: fillSpools, missing: needsHosts},
-		{name: "node-kill", run: killNode},
-		{name: "node-restart", run: restartNode},
-		{name: "node-pause", run: pauseNode},
+	return slices.Concat(
+		of(onSipwake, []fault{
+			{name: "sipwake-kill", run: killSipwake},
+			{name: "sipwake-restart", run: restartSipwake},
+			{name: "sipwake-pause", run: pauseSipwake},
+			{name: "sipwake-slow", run: slowSipwake},
+			{name: "sipwake-all", run: killAllSipwakes},
+			{name: "sipwake-files", run: descriptors, missing: needsLinux},
+			{name: stepName, run: stepClock, missing: needsClock},
+			{name: "sipwake-memory", run: shortOfMemory, missing: needsMemory},
+		}),
+		of(onRedis, []fault{
+			{name: "redis-kill", run: killMaster},
+			{name: "redis-restart", run: restartMaster},
+			{name: "redis-pause", run: pauseMaster},
+			{name: "redis-slow", run: slowMaster},
+			{name: "redis-all", run: pauseRedis},
+			{name: "replica-kill", run: killReplica},
+			{name: "redis-partition", run: partitionMaster, missing: needsHosts},
+			{name: "replica-partition", run: partitionReplica, missing: needsHosts},
+			{name: "redis-delay", run: delayMaster, missing: needsDelay},
+			{name: "redis-disk-full", run: fillDisk, missing: needsHosts},
+			{name: "spool-disk-full", run: fillSpools, missing: needsHosts},
+		}),
+		of(onNode, []fault{
+			{name: "node-kill", run: killNode},
+			{name: "node-restart", run: restartNode},
+			{name: "node-pause", run: pauseNode},
+		}),
+		of(onProvider, providerFaults()),
+	)
+}
+
+// of says what the faults break.
+func of(part string, list []fault) []fault {
+	for i := range list {
+		list[i].part = part
 	}
-	return append(all, providerFaults()...)
+	return list
 }
 
 func needsHosts(w *world) string { return w.noNet }

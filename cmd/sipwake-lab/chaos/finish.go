@@ -36,14 +36,16 @@ func (w *world) conclude(ctx context.Context, wr *writer, faults int, lasted tim
 		}
 	}
 	v := w.verdicts
+	v.judgePushes(ctx)
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	w.say("calls: %d answered, %d cancelled, %d rang and failed; excused:%s", v.answered, v.ended, v.failed, counts(v.excused))
 	acked, refused, _, _ := wr.look()
 	w.say("REGISTERs: %d stored, %d refused", acked, refused)
-	res := Result{Faults: faults, Calls: v.calls, Bindings: len(lost), Wakes: v.lost, Stuck: v.stuck}
-	w.say("chaos: %d faults, %d calls, %d bindings lost, %d wakes lost, %d stuck", res.Faults, res.Calls, res.Bindings, res.Wakes, res.Stuck)
-	if res.Bindings+res.Wakes+res.Stuck > 0 {
+	res := Result{Faults: faults, Calls: v.calls, Bindings: len(lost), Wakes: v.lost, Stuck: v.stuck, Twice: v.pushedTwice}
+	w.say("chaos: %d faults, %d calls, %d bindings lost, %d wakes lost, %d stuck, %d pushes sent twice",
+		res.Faults, res.Calls, res.Bindings, res.Wakes, res.Stuck, res.Twice)
+	if res.Bindings+res.Wakes+res.Stuck+res.Twice > 0 {
 		return res, fmt.Errorf("%w: seed %d, logs in %s", ErrFindings, w.config.Seed, w.dir)
 	}
 	// A run in which hardly a call was made, or in which hardly one came through, shows nothing.

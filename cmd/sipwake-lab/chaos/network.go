@@ -138,7 +138,7 @@ func (n *network) close() {
 	for _, dir := range n.mounts {
 		unmount(dir)
 	}
-	removeOf(os.Getpid())
+	removeOf(pid())
 }
 
 // removeLeftovers removes what runs left that are no more.
@@ -147,9 +147,8 @@ func removeLeftovers() {
 	links, _ := filepath.Glob("/sys/class/net/" + bridgePrefix + "*")
 	for _, path := range append(names, links...) {
 		text := strings.TrimPrefix(strings.TrimPrefix(filepath.Base(path), namespacePrefix), bridgePrefix)
-		text, _, _ = strings.Cut(text, "-")
-		if pid, err := strconv.Atoi(text); err == nil && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
-			removeOf(pid)
+		if text, _, _ = strings.Cut(text, "-"); gone(text) {
+			removeOf(text)
 		}
 	}
 	mounts, _ := os.ReadFile("/proc/mounts")
@@ -163,24 +162,30 @@ func removeLeftovers() {
 			dir = filepath.Dir(dir)
 		}
 		text, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), dirPrefix), "-")
-		if pid, err := strconv.Atoi(text); err == nil && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+		if gone(text) {
 			unmount(fields[1])
 		}
 	}
 }
 
+// gone tells whether the process with this id is no more.
+func gone(pid string) bool {
+	id, err := strconv.Atoi(pid)
+	return err == nil && errors.Is(syscall.Kill(id, 0), syscall.ESRCH)
+}
+
 // removeOf removes the namespaces and the bridge that the process with the id made.
 // A namespace takes its cable with it.
-func removeOf(pid int) {
-	names, _ := filepath.Glob(fmt.Sprintf("/run/netns/%s%d-*", namespacePrefix, pid))
+func removeOf(pid string) {
+	names, _ := filepath.Glob(fmt.Sprintf("/run/netns/%s%s-*", namespacePrefix, pid))
 	for _, path := range names {
 		_ = command("ip", "netns", "del", filepath.Base(path))
 	}
-	links, _ := filepath.Glob(fmt.Sprintf("/sys/class/net/%s%d.*", vethPrefix, pid))
+	links, _ := filepath.Glob(fmt.Sprintf("/sys/class/net/%s%s.*", vethPrefix, pid))
 	for _, path := range links {
 		_ = command("ip", "link", "del", filepath.Base(path)) // it goes with its namespace, a moment later
 	}
-	_ = command("ip", "link", "del", bridgePrefix+strconv.Itoa(pid))
+	_ = command("ip", "link", "del", bridgePrefix+pid)
 }
 
 // unmount takes a disk away; at worst it stays until the next boot.

@@ -40,6 +40,12 @@ type world struct {
 	net    *network // nil without root
 	noNet  string   // why
 
+	memory   *memory // nil without a cgroup
+	noMemory string  // why
+
+	clock   *stack.Clock // of the sipwake clocked; nil without Go
+	noClock string       // why
+
 	apns     *apnssim.Server
 	fcm      *fcmsim.Server
 	relays   map[string]*relay // by provider
@@ -79,6 +85,7 @@ func (w *world) start(ctx context.Context) (err error) {
 	if w.net, w.noNet, err = newNetwork(); err != nil {
 		return err
 	}
+	w.memory, w.noMemory = newMemory()
 	if w.apns, err = apnssim.Start(apnssim.Options{Latency: pushLatency}); err != nil {
 		return err
 	}
@@ -146,6 +153,9 @@ func (w *world) stop() {
 	if w.net != nil {
 		w.net.close()
 	}
+	if w.memory != nil {
+		w.memory.remove()
+	}
 }
 
 func stopAll(all []*server) {
@@ -174,8 +184,11 @@ func (w *world) planSipwakes() error {
 			config: filepath.Join(w.dir, fmt.Sprintf("sipwake%d.yml", i)), spool: filepath.Join(w.dir, fmt.Sprintf("spool%d", i))}
 		name := "sipwake" + strconv.Itoa(i)
 		s.server = &server{name: name, times: w.times, grace: time.Second, start: func(ctx context.Context) (*stack.Process, error) {
-			p, err := stack.StartSipwake(ctx, stack.SipwakeConfig{Program: w.config.Sipwake, Config: s.config,
-				Operations: s.operations, Name: name, Dir: filepath.Join(w.dir, name)})
+			c := stack.SipwakeConfig{Program: w.config.Sipwake, Config: s.config, Operations: s.operations, Name: name, Dir: filepath.Join(w.dir, name)}
+			if i == clocked && w.clock != nil {
+				c.Program, c.Env = w.clockedProgram(), w.clock.Env()
+			}
+			p, err := stack.StartSipwake(ctx, c)
 			if err != nil {
 				return nil, err
 			}
