@@ -210,6 +210,7 @@ var complaints = regexp.MustCompile(strings.Join([]string{
 	"buffer rewrite attempt", // tm: two branches for a call that is cancelled in that instant
 	"check_multi_info",       // a sipwake that is gone, or is somebody else
 	"invalid cseq for aor",   // REGISTERs that overtake each other
+	"_reply_light",           // a call that is given up when it ends in that instant
 }, "|"))
 
 // run starts a proxy that is watched.
