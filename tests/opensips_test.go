@@ -30,16 +30,10 @@ func TestOpenSIPSSurvivesRestart(t *testing.T) { survivesRestart(t, openSIPS()) 
 func openSIPS() proxyKind {
 	find := func() error { _, _, err := stack.FindOpenSIPS(); return err }
 	const judge = "sipwake alone decides"
-	const gruu = "its script does not tell wake.start which device is meant"
 	return proxyKind{
 		name: "OpenSIPS", find: find, required: "SIPWAKE_REQUIRE_OPENSIPS", node: "opensips",
 		start: startOpenSIPS, ownContact: true,
 		cannot: map[string]string{
-			"targets: a GRUU wakes one device":                         gruu,
-			"targets: a GRUU in capitals":                              gruu,
-			"targets: a GRUU with escapes":                             gruu,
-			"targets: a GRUU that is a pattern":                        gruu,
-			"targets: a GRUU of a device that is not":                  gruu,
 			"registrations: RFC 8599 answers by the proxy's own lists": judge,
 			"hold time: 555 by the proxy's own lists":                  judge,
 			"down, sleeping phones are not tried":                      judge + ": see TestOpenSIPSDown480",
@@ -174,6 +168,13 @@ func TestOpenSIPSTwoNodes(t *testing.T) {
 	table{scenarios: scenarios{
 		"UDP": func(s *scenario) { wakesAndTalks(s, s.iphone(answers, at(edge))) },
 		"TCP": func(s *scenario) { wakesAndTalks(s, s.iphone(answers, at(edge), tcp)) },
+		"GRUU": func(s *scenario) {
+			one := newInstance()
+			d := s.iphone(answers, at(edge), instance(one))
+			s.asleep(d)
+			s.callsDevice(one).talks(d.Phone)
+			s.rung(d.Phone, 1)
+		},
 	}}.play(t, p)
 }
 
