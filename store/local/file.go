@@ -48,13 +48,32 @@ var (
 	errIsDir   = errors.New("it is a directory, a file is expected")
 )
 
-// open opens or makes the file.
-func open(path string) (db *bbolt.DB, err error) {
-	// Room to grow: a new mapping waits for every reader.
-	if db, err = openFile(path, 1<<28, prepare); err != nil {
-		return nil, fmt.Errorf("cannot open store %q: %w", path, err)
+// openPatience is how long another process that has the file open may take to end.
+const openPatience = 300 * time.Millisecond
+
+// open opens or makes the file, after it has made a damaged one anew.
+func open(path string) (d *data, f *found, err error) {
+	if f, err = check(path); err == nil {
+		d, err = openNew(path)
 	}
-	return db, nil
+	if err != nil {
+		return nil, nil, fmt.Errorf("cannot open store %q: %w", path, err)
+	}
+	return d, f, nil
+}
+
+// openNew opens or makes a file that is not damaged.
+func openNew(path string) (*data, error) {
+	// Room to grow: a new mapping waits for every reader.
+	db, err := openFile(path, 1<<28, prepare)
+	if err != nil {
+		return nil, err
+	}
+	d, err := openData(db)
+	if err != nil {
+		_ = db.Close()
+	}
+	return d, err
 }
 
 // openFile opens or makes a file and has prepare make its buckets. A damaged one can
@@ -70,7 +89,7 @@ func openFile(path string, room int, prepare func(*bbolt.DB) error) (db *bbolt.D
 		return nil, errIsDir
 	}
 	db, err = bbolt.Open(path, 0o600, &bbolt.Options{
-		Timeout:         300 * time.Millisecond,
+		Timeout:         openPatience,
 		FreelistType:    bbolt.FreelistMapType,
 		InitialMmapSize: room,
 	})
@@ -144,17 +163,27 @@ func checkKey(r *wake.Registration) error {
 	return nil
 }
 
-// load reads an AOR from the file.
-func load(db *bbolt.DB, aor string) (*state, error) {
+// load reads an AOR from the file. What is no binding any more is left out: the next
+// REGISTER of the phone writes it anew.
+func (s *Store) load(aor string) (*state, error) {
 	st := &state{aor: string([]byte(aor))} // the caller's may be part of something big
 	var room [256]byte
 	prefix := appendKey(room[:0], aor, "")
-	err := db.View(func(tx *bbolt.Tx) error {
-		c := tx.Bucket(bucketBindings()).Cursor()
+	unreadable := 0
+	err := s.read(func(r reader) error {
+		st.devices, unreadable = nil, 0
+		c := r.table(bucketBindings()).Cursor()
 		for k, v := c.Seek(prefix); k != nil && bytes.HasPrefix(k, prefix); k, v = c.Next() {
+			if !whole(string(bucketBindings()), k, v) {
+				unreadable++
+				continue
+			}
 			st.devices = append(st.devices, &device{name: string(k[len(prefix):]), value: bytes.Clone(v)})
 		}
 		return nil
 	})
+	if unreadable > 0 {
+		s.log.Error("bindings cannot be read, and are taken for none until the phones register again", "aor", aor, "count", unreadable)
+	}
 	return st, err
 }
