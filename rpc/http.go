@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"strings"
 
 	"github.com/valyala/fasthttp"
 )
@@ -72,9 +71,6 @@ func badRequest(ctx *fasthttp.RequestCtx, err error) {
 		return
 	}
 	ctx.SetStatusCode(fasthttp.StatusBadRequest)
-	if strings.Contains(err.Error(), "unsupported http version ") { // it has no error of its own
-		ctx.SetStatusCode(fasthttp.StatusHTTPVersionNotSupported)
-	}
 }
 
 // quiet passes fasthttp's own complaints on as debug lines: they are about broken

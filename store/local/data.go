@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 
@@ -92,13 +91,13 @@ func (d *data) update(f func(tx *writeTx) error) (err error) {
 	if err != nil {
 		return err
 	}
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	done := false
 	defer func() {
-		if p := recover(); p != nil {
+		if !done {
 			d.stuck.Store(true)
-			err = fmt.Errorf("%w: %v", pagefile.ErrDamaged, p)
 		}
 	}()
+	defer pagefile.Recover(&err)()
 	err = d.db.Update(func(tx *bbolt.Tx) error {
 		w := &writeTx{tx: tx, guard: guard}
 		return errors.Join(w.err, f(w), w.err)
@@ -106,6 +105,7 @@ func (d *data) update(f func(tx *writeTx) error) (err error) {
 	if err == nil {
 		err = d.refresh()
 	}
+	done = true
 	return err
 }
 

@@ -5,13 +5,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
-	"runtime/debug"
 	"time"
 
 	"go.etcd.io/bbolt"
-	bolterrors "go.etcd.io/bbolt/errors"
 
+	"github.com/sipwake/sipwake/store/pagefile"
 	"github.com/sipwake/sipwake/wake"
 )
 
@@ -41,19 +39,14 @@ func buckets() [][]byte {
 		bucketClaims(), bucketClaimEnds(), bucketShared(), bucketNotes()}
 }
 
-var (
-	errInUse   = errors.New("another process has it open")
-	errFormat  = errors.New("it was written by a newer sipwake")
-	errDamaged = errors.New("it is damaged or no sipwake store; restore it or move it away")
-	errIsDir   = errors.New("it is a directory, a file is expected")
-)
+var errFormat = errors.New("it was written by a newer sipwake")
 
 // openPatience is how long another process that has the file open may take to end.
 const openPatience = 300 * time.Millisecond
 
 // open opens or makes the file, after it has made a damaged one anew.
-func open(path string) (d *data, f *found, err error) {
-	if f, err = check(path); err == nil {
+func open(path string) (d *data, f *pagefile.Found, err error) {
+	if f, err = pagefile.Mend(path, openPatience, Layout()); err == nil {
 		d, err = openNew(path)
 	}
 	if err != nil {
@@ -65,7 +58,7 @@ func open(path string) (d *data, f *found, err error) {
 // openNew opens or makes a file that is not damaged.
 func openNew(path string) (*data, error) {
 	// Room to grow: a new mapping waits for every reader.
-	db, err := openFile(path, 1<<28, prepare)
+	db, err := pagefile.Open(path, openPatience, 1<<28, prepare)
 	if err != nil {
 		return nil, err
 	}
@@ -74,39 +67,6 @@ func openNew(path string) (*data, error) {
 		_ = db.Close()
 	}
 	return d, err
-}
-
-// openFile opens or makes a file and has prepare make its buckets. A damaged one can
-// make bbolt panic, or fault where a part of it is missing: both are errors here.
-func openFile(path string, room int, prepare func(*bbolt.DB) error) (db *bbolt.DB, err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if p := recover(); p != nil {
-			db, err = nil, errDamaged
-		}
-	}()
-	if fi, err := os.Stat(path); err == nil && fi.IsDir() {
-		return nil, errIsDir
-	}
-	db, err = bbolt.Open(path, 0o600, &bbolt.Options{
-		Timeout:         openPatience,
-		FreelistType:    bbolt.FreelistMapType,
-		InitialMmapSize: room,
-	})
-	switch {
-	case errors.Is(err, bolterrors.ErrTimeout):
-		err = errInUse
-	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch):
-		err = errDamaged
-	case err == nil:
-		if err = prepare(db); err != nil {
-			_ = db.Close()
-		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	return db, nil
 }
 
 // prepare makes the buckets that are missing, in a new file or one of an older
