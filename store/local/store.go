@@ -41,6 +41,7 @@ type Store struct {
 	stop    context.CancelFunc
 	done    sync.WaitGroup
 	closed  atomic.Bool
+	backup  sync.Mutex // over the file of a backup
 }
 
 var (

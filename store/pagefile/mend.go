@@ -129,7 +129,7 @@ func setAside(path, fresh string, now time.Time) (aside string, err error) {
 		err = os.Rename(fresh, path)
 	}
 	if err == nil {
-		err = syncDir(filepath.Dir(path))
+		err = SyncDir(filepath.Dir(path))
 	}
 	if err != nil {
 		return "", fmt.Errorf("cannot set the damaged file aside: %w", err)
@@ -155,7 +155,8 @@ func dropAside(path string) {
 	}
 }
 
-func syncDir(dir string) error {
+// SyncDir has the names in a directory on the disk.
+func SyncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err
