@@ -98,7 +98,7 @@ func New(cfg *config.Config, version string, log *slog.Logger) (*App, error) {
 	}
 	a.newService(parts, rules, kept)
 	a.onStop("pushes", a.dispatcher.Stop)
-	backend := rpc.Backend{Wakes: a.service, Outbox: a.outbox, Traces: a.traces.Find, Info: a.info, Stats: a.stats}
+	backend := rpc.Backend{Wakes: a.service, Outbox: a.outbox, Traces: a.traces.Find, Info: a.info, Stats: a.stats, Backup: a.backup()}
 	if a.rpc, err = rpc.New(cfg.RPC, backend, log, a.reg); err != nil {
 		return nil, errors.Join(err, a.Stop(context.Background()))
 	}

@@ -138,7 +138,9 @@ func (s *Server) call(req request, st *settings, asked time.Time) ([]byte, *rpcE
 		if !st.access.proves() {
 			return nil, &rpcError{Code: codeNotAuthorised, Message: needsProof}
 		}
-		deadline = max(deadline, bulkDeadline)
+		if deadline = max(deadline, bulkDeadline); req.method == "store.backup" {
+			deadline = backupDeadline
+		}
 	}
 	ctx, cancel := context.WithDeadline(context.Background(), asked.Add(deadline))
 	defer cancel()

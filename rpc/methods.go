@@ -33,6 +33,7 @@ func (s *Server) methods() map[string]method {
 		"service.load":     s.serviceLoad,
 		"service.stats":    s.serviceStats,
 		"service.info":     s.serviceInfo,
+		"store.backup":     s.storeBackup,
 		"rpc.discover":     s.discover,
 	}
 }
