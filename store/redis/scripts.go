@@ -42,7 +42,7 @@ end
 // registerScript: KEYS b, t, n, token index keys; ARGV action, gone (0, 1, all), device, value,
 // memory field, memory value, recent us, retention ms, address (2+n), Call-ID,
 // AOR, most devices, most remembered, most AORs of a token, how long a note
-// is kept ms, most notes. The value's seen is
+// is kept ms, most notes, when the REGISTER came (us, Redis' clock). The value's seen is
 // filled in here. Answers status, devices, wakes, values that went (device, value,
 // ...), the index entries that the tokens had; of a refresh without these the first
 // two.
@@ -126,7 +126,7 @@ history(KEYS[3], now, tonumber(ARGV[15]), tonumber(ARGV[16]))
 local wakes = {}
 if not gone then
   for f, v in pairs(mem) do
-    if string.byte(f) == 119 and struct.unpack('>I8', v, 10) >= registered then wakes[#wakes + 1] = v end
+    if string.byte(f) == 119 and struct.unpack('>I8', v, 10) >= tonumber(ARGV[17]) then wakes[#wakes + 1] = v end
   end
 end
 return {status, #list, wakes, went, previous}`

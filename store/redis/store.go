@@ -37,6 +37,7 @@ type Store struct {
 	pipe    *goredis.AutoPipeliner
 	metrics *metrics
 	log     *slog.Logger
+	clock   clock
 
 	register, late, start, end *goredis.Script
 	remove, replace            *goredis.Script
@@ -164,7 +165,7 @@ func (s *Store) Register(ctx context.Context, r wake.Registration) (wake.Registe
 	args := []any{action(r.Action), gone, packDevice(r.Device), binding,
 		"r" + store.DeviceKey(&r), value, s.config.Recent.Microseconds(), s.config.Retention.Milliseconds(),
 		address, r.CallID, r.AOR, store.MaxDevices, store.MaxRecent, store.MaxAORs,
-		store.NoteKeep.Milliseconds(), store.MaxNotes}
+		store.NoteKeep.Milliseconds(), store.MaxNotes, s.clock.toRedis(r.RegisteredAt).UnixMicro()}
 	keys := []string{b, t, s.notesKey(r.AOR)}
 	if r.Action == wake.ActionBind && !r.Gone {
 		for _, token := range r.Address.Tokens {
@@ -265,7 +266,7 @@ func (s *Store) registered(ctx context.Context, r *wake.Registration, answer any
 	}
 	for _, v := range wakes {
 		value, _ := v.(string)
-		w, err := store.DecodeWake(r.AOR, []byte(value))
+		w, err := s.decodeWake(r.AOR, []byte(value))
 		if err != nil {
 			return wake.Registered{}, err
 		}
@@ -295,7 +296,7 @@ func (s *Store) Start(ctx context.Context, w wake.Wake) (wake.Started, error) {
 	if w.StartedAt.IsZero() {
 		w.StartedAt = time.Now()
 	}
-	value, err := store.AppendWake(make([]byte, 0, 256), &w)
+	value, err := s.appendWake(make([]byte, 0, 256), w)
 	if err != nil {
 		return wake.Started{}, fmt.Errorf("cannot start wake for %q: %w", w.AOR, err)
 	}
@@ -327,7 +328,7 @@ func (s *Store) End(ctx context.Context, aor, node, call string) (wake.Ended, er
 	if !ok {
 		return wake.Ended{}, nil
 	}
-	w, err := store.DecodeWake(aor, []byte(value))
+	w, err := s.decodeWake(aor, []byte(value))
 	if err != nil {
 		return wake.Ended{}, fmt.Errorf("cannot end wake for %q: %w", aor, err)
 	}

@@ -85,6 +85,7 @@ func Run(ctx context.Context, c Config) (Result, error) {
 
 func (w *world) run(ctx context.Context) (Result, error) {
 	w.startClock(ctx)
+	w.ledger.began = time.Now() // building may have taken a while
 	starting, cancel := context.WithTimeout(ctx, startPatience)
 	err := w.start(starting)
 	cancel()

@@ -41,7 +41,7 @@ func needsClock(w *world) string { return w.noClock }
 // passed, and what others must understand is told in Redis' time.
 func stepClock(ctx context.Context, w *world, r *rand.Rand) (string, error) {
 	s, d := w.sipwakes[clocked], lasts(r)+2*time.Second
-	by := time.Duration(2+r.IntN(90)) * time.Second
+	by := time.Duration(2+r.IntN(50)) * time.Second
 	if r.IntN(2) == 0 {
 		by = -by
 	}
