@@ -52,9 +52,9 @@ const (
 	fcmSilent  = `"android":{"priority":"{PRIORITY}"}`
 	fcmVisible = `"android":{"priority":"{PRIORITY}","notification":{"sound":"{SOUND}"}}`
 
-	fcmCall   = `{"data":{` + dataKeys + `},` + fcmSilent + `,` + fcmIOSAlert + `}`
-	fcmText   = `{"data":{` + dataKeys + `},"notification":` + alert + `,` + fcmVisible + `,` + fcmIOSSound + `}`
-	fcmOther  = `{"data":{` + dataKeys + `},` + fcmSilent + `,` + fcmIOSSilent + `}`
+	fcmCall  = `{"data":{` + dataKeys + `},` + fcmSilent + `,` + fcmIOSAlert + `}`
+	fcmText  = `{"data":{` + dataKeys + `},"notification":` + alert + `,` + fcmVisible + `,` + fcmIOSSound + `}`
+	fcmOther = `{"data":{` + dataKeys + `},` + fcmSilent + `,` + fcmIOSSilent + `}`
 
 	// For a service of the operator's own, which gets all there is.
 	plain = `{"kind":"{KIND}","app":"{PACKAGE}","token":"{TOKEN}","to":"{TO}","from":"{FROMURI}",` +
