@@ -43,6 +43,7 @@ const (
 	GotAck     Kind = "got ack"     // Message
 	GotBye     Kind = "got bye"     // Message; Code is the answer
 	GotMessage Kind = "got message" // a MESSAGE: Message; Code is the answer
+	GotForeign Kind = "got foreign" // an INVITE or MESSAGE for another user over UDP: Message; Code is the answer
 	GotOther   Kind = "got other"   // any other request: Message; Code is the answer
 	GotAgain   Kind = "got again"   // retransmission of a request: Message
 	GotStray   Kind = "got stray"   // a response that belongs to no request: Code, Message
