@@ -78,6 +78,7 @@ func prepare(cfg *config.Config, log *slog.Logger) (parts, error) {
 	if _, err := pagePassword(cfg); err != nil {
 		problems.Add("operations.password_file", err)
 	}
+	checkExporters(cfg, problems)
 	p.nodes = makeNodes(cfg, log, problems)
 	prepareApps(cfg, log, &p, problems)
 	return p, problems.Err()
@@ -194,6 +195,8 @@ func needRestart(was, is *config.Config) []string {
 	compare("wake.signals_per_node", was.Wake.SignalsPerNode, is.Wake.SignalsPerNode)
 	compare("wake.traces", was.Wake.Traces, is.Wake.Traces)
 	compare("traces", was.Traces, is.Traces)
+	compare("homer", was.Homer, is.Homer)
+	compare("otlp", was.OTLP, is.OTLP)
 	return fields
 }
 

@@ -188,6 +188,7 @@ func (s *Server) wakeStart(ctx context.Context, p *params) (any, error) {
 		Kind: push.Kind(p.str("kind")), From: p.str("from"), Display: p.str("display"),
 		Media: p.str("media"), Body: p.str("body"), ContentType: p.str("content_type"), Priority: p.str("priority"),
 		Instance: p.str("instance"), Live: p.strings("live"), Hold: p.seconds("hold_s", maxHold),
+		TraceParent: p.traceParent,
 	}
 	if p.err != nil {
 		return nil, p.err

@@ -61,6 +61,7 @@ const (
 	tagWakeForked  = 10 // set: one byte
 
 	tagWakeInstance = 11
+	tagWakeParent   = 12
 )
 
 const (
@@ -87,6 +88,7 @@ func AppendWake(dst []byte, w *wake.Wake) ([]byte, error) {
 	dst = appendTag(dst, tagWakeDisplay, w.Display)
 	dst = appendTag(dst, tagWakeMedia, w.Media)
 	dst = appendTag(dst, tagWakeBody, w.Body)
+	dst = appendTag(dst, tagWakeParent, w.TraceParent)
 	for _, device := range w.Pushed {
 		dst = AppendPushed(dst, device)
 	}
@@ -145,6 +147,8 @@ func DecodeWake(aor string, v []byte) (wake.Wake, error) {
 			w.Body = string(s)
 		case tagWakeInstance:
 			w.Instance = string(s)
+		case tagWakeParent:
+			w.TraceParent = string(s)
 		case tagWakeForked:
 			w.Forked = true
 		}

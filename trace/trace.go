@@ -18,6 +18,8 @@ type Head struct {
 	CallID    string
 	Kind      string // "call" or "chat"
 	StartedAt time.Time
+	// Parent is the W3C trace context of whoever sent the call; it is not kept.
+	Parent string
 }
 
 // Timeline is what happened to one call: the answer to "why did this phone not

@@ -39,6 +39,8 @@ type StartParams struct {
 	// registration or by its Contact URI.
 	Live []string
 	Hold time.Duration // how long the node can hold; 0: as long as we like
+	// TraceParent is the W3C trace context of the request, empty if it has none.
+	TraceParent string
 }
 
 // Outcome is what wake.start answers.
@@ -78,6 +80,7 @@ func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error)
 		if w.Body = text; !wanted {
 			s.traces.Begin(w.head())
 			s.event(w, trace.Unread, "", "")
+			s.logUnheld(w, OutcomeNone, nil)
 			return s.answer(w, StartResult{Outcome: OutcomeNone}), nil
 		}
 	}
@@ -90,6 +93,7 @@ func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error)
 	if over := s.limits.Over(&s.settings.Load().Limits, CallerOf(w.From), w.AOR, w.StartedAt); over != "" {
 		s.traces.Begin(w.head())
 		s.limited(w, over)
+		s.logUnheld(w, OutcomeShed, nil)
 		return s.answer(w, StartResult{Outcome: OutcomeShed}), nil
 	}
 	// The call is open before the store knows it: a wake.end that comes between
@@ -112,15 +116,17 @@ func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error)
 	}
 	res := s.wakeDevices(cl, p.Live, w.only(st))
 	res.Cached = st.Cached
+	cl.setOutcome(res.Outcome)
 	switch res.Outcome {
 	case OutcomePushing, OutcomeAwake:
 		return s.answer(w, res), nil
 	case OutcomeNone, OutcomeShed:
 		s.close(w.key())
 		s.countResults(cl, deviceEnded)
+		s.logUnheld(w, res.Outcome, cl)
 		if !st.Ended && !st.Full {
 			if _, err := s.store.End(ctx, w.AOR, w.Node, w.Call); err != nil {
-				s.log.Warn("cannot end a wake that is not held", "aor", w.AOR, "call_id", w.CallID, "err", err)
+				s.repeats.Warn("cannot end a wake that is not held", "aor", w.AOR, "call_id", w.CallID, "err", err)
 			}
 		}
 	case OutcomeDuplicate:
@@ -157,7 +163,7 @@ func (s *Service) newWake(p StartParams) (Wake, Node, error) {
 	now := time.Now()
 	return Wake{ID: uuid.NewString(), AOR: aor, Node: p.Node, Call: p.Call, CallID: p.CallID, Kind: p.Kind,
 		StartedAt: now, Deadline: now.Add(hold), Owner: s.instance,
-		Instance: pnparam.Instance(p.Instance), From: p.From, Display: p.Display, Media: p.Media, Body: p.Body}, node, nil
+		Instance: pnparam.Instance(p.Instance), From: p.From, Display: p.Display, Media: p.Media, Body: p.Body, TraceParent: p.TraceParent}, node, nil
 }
 
 func (s *Service) answer(w Wake, res StartResult) StartResult {

@@ -49,6 +49,8 @@ type Wake struct {
 	Display string
 	Media   string
 	Body    string
+
+	TraceParent string // W3C trace context of wake.start, empty if it had none
 }
 
 // Means reports whether the wake is for the device, named as in Binding.
