@@ -3,6 +3,7 @@ package tests
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -14,7 +15,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sipwake/sipwake/app"
+	"github.com/goccy/go-yaml"
+
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
 	"github.com/sipwake/sipwake/config"
 )
 
@@ -196,19 +199,73 @@ func TestLabProviders(t *testing.T) {
 	l := startLab(t, "until Ctrl-C", "providers", "--dir", dir, "--package", "com.example.phone")
 	file := filepath.Join(dir, "sipwake.yml")
 	apps := string(must2(os.ReadFile(filepath.Join(dir, "apps.yml")))(t))
-	own := "rpc:\n  listen: 127.0.0.1:0\noperations:\n  listen: 127.0.0.1:0\nstore:\n  local:\n    path: " + dir + "/bindings.db\n"
+	port := func() string { return fmt.Sprintf("127.0.0.1:%d", must2(stack.FreePort("127.0.0.1"))(t)) }
+	operations := port()
+	own := "rpc:\n  listen: " + port() + "\noperations:\n  listen: " + operations + "\nstore:\n  local:\n    path: " + dir + "/bindings.db\n"
 	if err := os.WriteFile(file, []byte(own+apps), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c := must2(config.Load(file))(t)
-	if _, err := app.Apps(c); err != nil {
-		t.Fatal(err)
+	sipwake := must2(program())(t)
+	service := must2(stack.StartSipwake(t.Context(), stack.SipwakeConfig{Program: sipwake, Config: file, Operations: operations}))(t)
+	t.Cleanup(service.Stop)
+	const token = "fcm-registration-token-of-the-operator"
+	push := func() { // that it was refused is an error of the command
+		out, err := exec.Command(sipwake, "send", "--config", file, "--provider", "fcm", "--app", "com.example.phone", "--token", token, "--body", "hello").CombinedOutput()
+		t.Logf("%v: %s", err, out)
 	}
-	for _, b := range []string{"works", "unavailable"} {
-		l.ask("POST", "/providers/apns/"+b)
-	}
+	push()
+	l.waitFor("fcm, device 1: ")
+	l.waitFor(": taken")
+	l.ask("POST", "/devices/1/badrequest")
+	push()
+	l.waitFor(": refused with 400 INVALID_ARGUMENT")
+	l.ask("POST", "/devices/1/works")
+	l.ask("POST", "/providers/fcm/unregistered")
+	push()
+	l.waitFor(": refused with 404 UNREGISTERED")
 	if said := l.ask("POST", "/subscriptions"); !strings.HasPrefix(said, "https://127.0.0.1:") {
 		t.Errorf("the subscription is %q", said)
 	}
 	l.end()
+	if strings.Contains(l.said, token) {
+		t.Errorf("it shows the token: %s", l.said)
+	}
+}
+
+// What the compose file mounts and builds is there, and the folder's configuration is
+// one that the service loads.
+func TestCompose(t *testing.T) {
+	var file struct {
+		Services map[string]struct {
+			Build       struct{ Target string }
+			NetworkMode string `yaml:"network_mode"`
+			Command     any
+			Volumes     []string
+			Healthcheck struct{ Test []string }
+		}
+	}
+	if err := yaml.Unmarshal([]byte(readDoc(t, "deploy/compose.yaml")), &file); err != nil {
+		t.Fatal(err)
+	}
+	docker := readDoc(t, "deploy/Dockerfile")
+	for name, s := range file.Services {
+		if s.NetworkMode != "host" {
+			t.Errorf("%s is on network %q", name, s.NetworkMode)
+		}
+		if s.Build.Target != "" && !strings.Contains(docker, " AS "+s.Build.Target+"\n") {
+			t.Errorf("%s: the Dockerfile has no target %s", name, s.Build.Target)
+		}
+		for _, v := range s.Volumes {
+			source, _, _ := strings.Cut(strings.Replace(v, "${SIPWAKE_CONFIG:-./compose}", "./compose", 1), ":")
+			if _, err := os.Stat(filepath.Join("../deploy", source)); err != nil && strings.HasPrefix(source, ".") {
+				t.Errorf("%s mounts what is not there: %v", name, err)
+			}
+		}
+	}
+	if test := file.Services["sipwake"].Healthcheck.Test; len(test) != 3 || test[2] != "health" {
+		t.Errorf("the health check is %q", test)
+	}
+	if _, err := config.Load("../deploy/compose/sipwake.yml"); err != nil {
+		t.Error(err)
+	}
 }
