@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"html"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -111,13 +113,22 @@ func (l *labRun) end() {
 	}
 }
 
-// Whoever has nothing but the lab, its control and sipwake trace finds why each call
-// ended as it did.
+// Whoever has nothing but sipwake trace, or nothing but the pages, finds why each call
+// of the lab ended as it did.
 func TestLabUp(t *testing.T) {
 	found(t, "kamailio")
 	sipwake := must2(program())(t)
 	dir := t.TempDir()
 	l := startLab(t, "until Ctrl-C", "up", "--no-calls", "--sipwake", sipwake, "--dir", dir)
+	operations, sip := l.found(`metrics +(http://[0-9.:]+)`), l.found(`SIP +([0-9.:]+)`)
+	paged := func(callID, want string) {
+		t.Helper()
+		res := must2(http.Get(operations + "/call?call_id=" + url.QueryEscape(callID)))(t)
+		defer res.Body.Close()
+		if text := html.UnescapeString(string(must2(io.ReadAll(res.Body))(t))); !regexp.MustCompile(want).MatchString(text) {
+			t.Errorf("the page has no %q: %s", want, text)
+		}
+	}
 	traced := func(callID, want string) {
 		t.Helper()
 		var out []byte
@@ -146,9 +157,10 @@ func TestLabUp(t *testing.T) {
 			l.ask("POST", "/calls/"+call[1]+"/hangup")
 		}
 		traced(call[2], want)
+		paged(call[2], want)
 	}
-	f("answered", "ivan", `rang after .*, answered after`)
-	f("awake", "walter", `rang after .*, answered after`)
+	f("answered", "ivan", `rang (after .*|at once), answered after`)
+	f("awake", "walter", `rang (after .*|at once), answered after`)
 	f("busy", "anna", `rang after .*, busy after`)
 	f("declined", "dina", `rang after .*, declined after`)
 	f("cancelled", "cleo", `Apple took the push, the phone never registered; cancelled by the caller`)
@@ -171,7 +183,6 @@ func TestLabUp(t *testing.T) {
 			t.Errorf("the help has no %q: %s", want, help)
 		}
 	}
-	operations, sip := l.found(`metrics +(http://[0-9.:]+)`), l.found(`SIP +([0-9.:]+)`)
 	l.end()
 	if _, err := http.Get(operations); err == nil {
 		t.Error("sipwake runs on")
