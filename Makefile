@@ -14,7 +14,7 @@ PROXY ?= kamailio
 STORE ?= local
 ARCH ?= $(shell go env GOARCH 2>/dev/null)
 
-.PHONY: help setup build deb demo interop chaos test test-opensips features lint fuzz bench dashboards watch clean
+.PHONY: help setup build deb demo up interop chaos test test-opensips features lint fuzz bench dashboards watch clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ deb: setup ## build dist/sipwake_VERSION_ARCH.deb, a Debian package; ARCH=arm64 
 
 demo: build ## make real calls through a real proxy (PROXY) wake simulated phones; STORE=redis for a real Redis
 	@bin/sipwake-lab demo --sipwake bin/sipwake --proxy $(PROXY) --store $(STORE)
+
+up: build ## keep a proxy, sipwake, push services and phones running until Ctrl-C, and do with them what curl asks
+	@bin/sipwake-lab up --sipwake bin/sipwake --proxy $(PROXY) --store $(STORE)
 
 interop: build ## make calls with clients made by others: JsSIP, baresip, SIPp, through a real Kamailio
 	@tests/setup/interop.sh

@@ -122,6 +122,7 @@ func TestDocsConfigurations(t *testing.T) {
 		"docs/CONFIG.md":     docBlocks(t, "docs/CONFIG.md", "yaml"),
 		"docs/CLUSTER.md":    docBlocks(t, "docs/CLUSTER.md", "yaml"),
 		"deploy/sipwake.yml": {uncommented(t, readDoc(t, "deploy/sipwake.yml"))},
+		"deploy/compose":     {uncommented(t, readDoc(t, "deploy/compose/sipwake.yml"))},
 	}
 	for doc, blocks := range shown {
 		for i, text := range blocks {

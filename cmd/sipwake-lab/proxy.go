@@ -25,8 +25,8 @@ type proxyKind struct {
 	node  string // --proxy, and the type of a node in sipwake's configuration
 	title string
 	// start starts one as demoNode that asks the sipwake at rpc and takes signals that
-	// show demoSecret.
-	start func(ctx context.Context, rpc string) (proxy, error)
+	// show demoSecret; SIP is on the port, or on a free one if it is 0.
+	start func(ctx context.Context, rpc string, port int) (proxy, error)
 }
 
 func proxyKinds() []proxyKind {
@@ -44,16 +44,16 @@ func proxyNamed(name string) (proxyKind, error) {
 	return proxyKind{}, fmt.Errorf("no SIP proxy %q, there is: %s", name, strings.Join(known, ", "))
 }
 
-func startKamailio(ctx context.Context, rpc string) (proxy, error) {
-	k, err := stack.StartKamailio(ctx, stack.KamailioConfig{Node: demoNode, URL: rpc, Secret: demoSecret, Hold: demoHold})
+func startKamailio(ctx context.Context, rpc string, port int) (proxy, error) {
+	k, err := stack.StartKamailio(ctx, stack.KamailioConfig{Node: demoNode, URL: rpc, SIPPort: port, Secret: demoSecret, Hold: demoHold})
 	if err != nil {
 		return nil, err // not k: a nil of its type is a proxy
 	}
 	return k, nil
 }
 
-func startOpenSIPS(ctx context.Context, rpc string) (proxy, error) {
-	o, err := stack.StartOpenSIPS(ctx, stack.OpenSIPSConfig{Node: demoNode, URL: rpc, Hold: demoHold})
+func startOpenSIPS(ctx context.Context, rpc string, port int) (proxy, error) {
+	o, err := stack.StartOpenSIPS(ctx, stack.OpenSIPSConfig{Node: demoNode, URL: rpc, SIPPort: port, Hold: demoHold})
 	if err != nil {
 		return nil, err
 	}

@@ -50,7 +50,7 @@ func courses() []scene {
 		title: "the app was deleted: its token is dead", expected: "480 at once, the binding is gone", user: "dora",
 		params: apnsParams, token: demoToken(4),
 		prepare: func(s *stage, sc *scene) {
-			s.apns.Behave(sc.token, apnssim.Behaviour{Status: 410, Reason: "Unregistered", Timestamp: time.Now().Add(time.Hour)})
+			s.services.APNs.Behave(sc.token, apnssim.Behaviour{Status: 410, Reason: "Unregistered", Timestamp: time.Now().Add(time.Hour)})
 		},
 		code: 480, pushes: 1, invites: 0, unbound: true,
 	}}
@@ -82,3 +82,6 @@ func dialects() []scene {
 	}
 	return list
 }
+
+// demoTokenOf is an APNs token for the user.
+func demoTokenOf(user string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(user))) }
