@@ -67,7 +67,9 @@ func faults() []fault {
 			{name: "node-kill", run: killNode},
 			{name: "node-restart", run: restartNode},
 			{name: "node-pause", run: pauseNode},
+			{name: "node-kill-crowded", run: killCrowded},
 		}),
+		of(onUsers, []fault{{name: "user-flood", run: flood}}),
 		of(onProvider, providerFaults()),
 	)
 }

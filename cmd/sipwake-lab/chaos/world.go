@@ -24,8 +24,9 @@ const (
 	// push under way.
 	pushLatency = 150 * time.Millisecond
 	// nodeGrace is how long after a node is back the other may take until it knows.
-	nodeGrace = 2 * time.Second
-	spoolSize = 4 // of a spool's disk, in MB
+	nodeGrace  = 2 * time.Second
+	nodeMemory = 512 // for calls that a node holds, in MB
+	spoolSize  = 4   // of a spool's disk, in MB
 	// providerGrace is how long after a provider works again a push may still fail:
 	// a try that began before (4s), and the pause of the breaker (2s).
 	providerGrace = 7 * time.Second
@@ -46,19 +47,21 @@ type world struct {
 	clock   *stack.Clock // of the sipwake clocked; nil without Go
 	noClock string       // why
 
-	apns     *apnssim.Server
-	fcm      *fcmsim.Server
-	relays   map[string]*relay // by provider
-	redis    *redisGroup
-	sipwakes []*instance
-	nodes    []*node
-	fronts   []*front
-	calls    *caller
-	servers  []*server // all, in the order of their start
-	sleepers []*sleeper
-	verdicts *verdicts
-	telling  sync.Mutex // of one story at a time
-	stories  int
+	apns      *apnssim.Server
+	fcm       *fcmsim.Server
+	relays    map[string]*relay // by provider
+	redis     *redisGroup
+	sipwakes  []*instance
+	nodes     []*node
+	fronts    []*front
+	calls     *caller
+	crowd     *crowd
+	strangers *strangers
+	servers   []*server // all, in the order of their start
+	sleepers  []*sleeper
+	verdicts  *verdicts
+	telling   sync.Mutex // of one story at a time
+	stories   int
 }
 
 // instance is one sipwake.
@@ -96,6 +99,10 @@ func (w *world) start(ctx context.Context) (err error) {
 		if w.relays[provider], err = startRelay(strings.TrimPrefix(url, "https://")); err != nil {
 			return err
 		}
+	}
+	w.crowd = &crowd{w: w}
+	if w.strangers, err = newStrangers(); err != nil {
+		return err
 	}
 	if w.redis, err = startRedis(ctx, w); err != nil {
 		return err
@@ -140,6 +147,9 @@ func (w *world) stop() {
 	}
 	if w.calls != nil {
 		w.calls.close()
+	}
+	if w.strangers != nil {
+		w.strangers.close()
 	}
 	for _, r := range w.relays {
 		r.close()
@@ -213,7 +223,7 @@ func (w *world) startNodes(ctx context.Context) error {
 		w.fronts = append(w.fronts, f)
 		name := "node" + strconv.Itoa(i)
 		configs = append(configs, stack.KamailioConfig{
-			Node: name, URL: f.url(), Secret: secret, Hold: hold, Dir: filepath.Join(w.dir, name),
+			Node: name, URL: f.url(), Secret: secret, Hold: hold, Dir: filepath.Join(w.dir, name), Memory: nodeMemory,
 			Defines: map[string]string{
 				"SIPWAKE_RING_MS": strconv.FormatInt(ring.Milliseconds(), 10),
 				// Longer than the load balancer tries one sipwake after the other.
