@@ -26,7 +26,7 @@ const (
 	// nodeGrace is how long after a node is back the other may take until it knows.
 	nodeGrace  = 2 * time.Second
 	nodeMemory = 512 // for calls that a node holds, in MB
-	spoolSize  = 4   // of a spool's disk, in MB
+	spoolSize  = 8   // of a spool's disk, in MB
 	// providerGrace is how long after a provider works again a push may still fail:
 	// a try that began before (4s), and the pause of the breaker (2s).
 	providerGrace = 7 * time.Second
@@ -40,6 +40,7 @@ type world struct {
 	ledger *ledger
 	net    *network // nil without root
 	noNet  string   // why
+	noSlow string   // why no disk can be slow
 
 	memory   *memory // nil without a cgroup
 	noMemory string  // why
@@ -334,8 +335,11 @@ nodes:
 		write(filepath.Base(s.config), fmt.Appendf(nil, "rpc:\n  listen: %s\n  token_files: [%s]\noperations:\n  listen: %s\n"+
 			"store:\n  fallback:\n    spool: %s\n%s", rpc, token, s.operations, s.spool, text))
 		if w.net != nil {
-			if err := w.net.disk(s.spool, spoolSize); err != nil {
-				return err
+			if err := w.net.loop(s.spool, spoolSize); err != nil {
+				w.noSlow = "no disk that can be slow: " + err.Error()
+				if err := w.net.disk(s.spool, spoolSize); err != nil {
+					return err
+				}
 			}
 		}
 		if err := s.run(ctx); err != nil {
