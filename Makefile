@@ -45,8 +45,8 @@ interop: build ## make calls with clients made by others: JsSIP, baresip, SIPp, 
 	@tests/setup/interop.sh
 	@bin/sipwake-lab interop --sipwake bin/sipwake
 
-chaos: build ## break part after part while calls flow, and count what is lost (about 5 minutes; SEED=n repeats a run)
-	@bin/sipwake-lab chaos --sipwake bin/sipwake --seed $(or $(SEED),0)
+chaos: build ## break part after part while calls flow, and count what is lost (about 5 minutes; LONG=1 an hour; SEED=n repeats a run)
+	@bin/sipwake-lab chaos --sipwake bin/sipwake --seed $(or $(SEED),0) $(if $(LONG),--duration 1h)
 
 test: build ## run every test: unit, race, real Redis, real Kamailio
 	@tests/setup/nfpm.sh

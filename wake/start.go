@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -161,9 +162,17 @@ func (s *Service) newWake(p StartParams) (Wake, Node, error) {
 		hold = min(hold, p.Hold)
 	}
 	now := time.Now()
-	return Wake{ID: uuid.NewString(), AOR: aor, Node: p.Node, Call: p.Call, CallID: p.CallID, Kind: p.Kind,
+	return Wake{ID: wakeID(aor, p), AOR: aor, Node: p.Node, Call: p.Call, CallID: p.CallID, Kind: p.Kind,
 		StartedAt: now, Deadline: now.Add(hold), Owner: s.instance,
 		Instance: pnparam.Instance(p.Instance), From: p.From, Display: p.Display, Media: p.Media, Body: p.Body, TraceParent: p.TraceParent}, node, nil
+}
+
+// wakeID names the wake of a held request. Any instance gives it the same name, so that
+// a phone that is pushed by two of them knows it for one call: the store may have been
+// away, and each has started it from what it remembers.
+func wakeID(aor string, p StartParams) string {
+	text := strings.Join([]string{p.Node, p.Call, p.CallID, string(p.Kind), aor}, "\x00")
+	return uuid.NewSHA1(uuid.Nil, []byte(text)).String()
 }
 
 func (s *Service) answer(w Wake, res StartResult) StartResult {

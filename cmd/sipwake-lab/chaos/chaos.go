@@ -99,7 +99,11 @@ func (w *world) run(ctx context.Context) (Result, error) {
 	for _, l := range leftOut {
 		w.say("left out: %s", l)
 	}
-	w.say("%s everything is up: 3 sipwakes, 3 Redis with sentinels, 2 Kamailios, %d phones", w.ledger.at(time.Now()), len(w.sleepers))
+	if w.noOpenSIPS != "" {
+		w.say("left out: OpenSIPS: %s", w.noOpenSIPS)
+	}
+	w.say("%s everything is up: 3 sipwakes, 3 Redis with sentinels, %d Kamailios, %d OpenSIPS, %d phones", w.ledger.at(time.Now()),
+		kamailios, len(w.nodes)-kamailios, len(w.sleepers))
 	watching, stopWatch := context.WithCancel(ctx)
 	var watch sync.WaitGroup
 	watch.Go(func() { w.watchSelf(watching) })

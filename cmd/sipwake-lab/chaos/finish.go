@@ -18,7 +18,13 @@ func (w *world) conclude(ctx context.Context, wr *writer, faults int, lasted tim
 	patience, cancel := context.WithTimeout(ctx, quiet)
 	defer cancel()
 	var left []string
-	_ = poll(patience, "the end of everything", func() bool { left = w.leftovers(patience); return len(left) == 0 })
+	_ = poll(patience, "the end of everything", func() bool {
+		now := w.leftovers(patience)
+		if patience.Err() == nil { // else nobody was asked to the end
+			left = now
+		}
+		return len(now) == 0
+	})
 	if ctx.Err() != nil {
 		return Result{}, ctx.Err()
 	}
@@ -78,15 +84,10 @@ func (w *world) leftovers(ctx context.Context) (left []string) {
 		}
 	}
 	for _, n := range w.nodes {
-		text, err := n.command(ctx, "tm.stats")
-		if err != nil {
+		if count, err := n.transactions(ctx); err != nil {
 			left = append(left, fmt.Sprintf("%s: no statistics: %v", n.name, err))
-			continue
-		}
-		for line := range strings.Lines(text) {
-			if name, value, _ := strings.Cut(strings.TrimSpace(line), ":"); name == "current" && strings.TrimSpace(value) != "0" {
-				left = append(left, n.name+": transactions"+value)
-			}
+		} else if count != "0" {
+			left = append(left, n.name+": transactions "+count)
 		}
 	}
 	return left

@@ -16,6 +16,7 @@ type ledger struct {
 	pushes map[string][]pushed // of calls, delivered, by Call-ID
 	began  time.Time
 	acked  map[int]time.Time // the last wake.start that each sipwake acknowledged
+	crowds map[string]crowdCount
 }
 
 // pushed is a push that its service took. A phone has one device, so those of a
@@ -28,7 +29,7 @@ type pushed struct {
 
 func newLedger() *ledger {
 	return &ledger{asked: make(map[string]asked), pushes: make(map[string][]pushed), began: time.Now(),
-		acked: make(map[int]time.Time)}
+		acked: make(map[int]time.Time), crowds: make(map[string]crowdCount)}
 }
 
 // start notes what a node's wake.start came to. Of several, as a node never sends,
@@ -39,6 +40,7 @@ func (l *ledger) start(callID string, a asked) {
 	if known, ok := l.asked[callID]; !ok || known.instance < 0 {
 		l.asked[callID] = a
 	}
+	l.countCrowd(callID, a)
 	if a.instance >= 0 {
 		l.acked[a.instance] = a.ackedAt
 	}

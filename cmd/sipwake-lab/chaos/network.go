@@ -133,6 +133,29 @@ func (n *network) disk(dir string, megabytes int) error {
 	return nil
 }
 
+// loop mounts a file system at dir that can be frozen, which a tmpfs cannot. The error is
+// a reason to do without.
+func (n *network) loop(dir string, megabytes int) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	image := dir + ".img"
+	if err := errors.Join(os.WriteFile(image, nil, 0o600), os.Truncate(image, int64(megabytes)<<20)); err != nil {
+		return err
+	}
+	if err := command("mkfs.ext4", "-q", "-O", "^has_journal", image); err != nil {
+		return err
+	}
+	if err := command("mount", "-o", "loop", image, dir); err != nil {
+		return err
+	}
+	n.mounts = append(n.mounts, dir)
+	if err := command("fsfreeze", "-f", dir); err != nil {
+		return err
+	}
+	return command("fsfreeze", "-u", dir)
+}
+
 // close removes everything. The processes in the namespaces must have ended.
 func (n *network) close() {
 	for _, dir := range n.mounts {
@@ -154,7 +177,7 @@ func removeLeftovers() {
 	mounts, _ := os.ReadFile("/proc/mounts")
 	for line := range strings.Lines(string(mounts)) {
 		fields := strings.Fields(line)
-		if len(fields) < 3 || fields[2] != "tmpfs" {
+		if len(fields) < 3 || fields[2] != "tmpfs" && fields[2] != "ext4" {
 			continue
 		}
 		dir := fields[1]

@@ -37,8 +37,11 @@ func (v *verdicts) judgePushes(ctx context.Context) {
 //   - The sipwake ended, or stood still, in the moment before it had noted the answer,
 //     or later, when Redis was away for the note. Another one goes on, with the UUID of
 //     the same wake.
-//   - Another UUID is another wake of the same call. That may only be when Redis was away
-//     as the call began, for then each sipwake starts from its memory.
+//   - The sipwake that answered had started the call from its memory, for Redis did not
+//     answer it: the one that was asked before may have it too.
+//
+// It is the same wake, with the same UUID, in each of these: another UUID is excused by
+// nothing.
 func (v *verdicts) twice(a asked, first, second pushed) string {
 	t := v.w.times
 	sent, noted := first.at.Add(-noteGrace), first.at.Add(noteGrace)
@@ -46,12 +49,11 @@ func (v *verdicts) twice(a asked, first, second pushed) string {
 		return slices.ContainsFunc(a.tries, func(i int) bool { return t.bad(v.w.sipwakes[i].name, from, to) })
 	}
 	switch {
+	case first.wake != second.wake:
 	case t.bad(partHarness, sent, second.at):
 		return "machine too slow"
-	case first.wake != second.wake:
-		if t.bad(partRedis, a.at.Add(-noteGrace), a.at.Add(noteGrace)) {
-			return "Redis away, two wakes"
-		}
+	case a.cached && len(a.tries) > 1:
+		return "started from memory"
 	case t.bad(first.provider, sent, noted):
 		return first.provider + " away"
 	case owner(sent, noted):

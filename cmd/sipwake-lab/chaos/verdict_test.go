@@ -108,7 +108,17 @@ func TestTwice(t *testing.T) {
 	f("its provider was away, the answer may be lost", true, "one", away{apns: {0.5, 5}})
 	f("the other provider was away", false, "one", away{fcm: {0.5, 5}})
 	f("another UUID", false, "two", away{"sipwake1": {1.1, 4}})
-	f("another UUID, Redis was away when it began", true, "two", away{partRedis: {-1, 0.5}})
-	f("another UUID, Redis went away later", false, "two", away{partRedis: {2, 4}})
-	f("the run itself did not run", true, "two", away{partHarness: {1, 2}})
+	f("another UUID, though Redis was away", false, "two", away{partRedis: {-1, 9}})
+	f("the run itself did not run", true, "one", away{partHarness: {1, 2}})
+	memory := asked{at: at(0), tries: []int{0, 1}, instance: 1, cached: true}
+	v := &verdicts{w: &world{times: newTimes()}}
+	for range instances {
+		v.w.sipwakes = append(v.w.sipwakes, &instance{server: &server{name: "up"}})
+	}
+	if v.twice(memory, pushed{at(1), apns, "one"}, pushed{at(2), apns, "one"}) == "" {
+		t.Error("two were asked and one started from memory: a finding")
+	}
+	if v.twice(memory, pushed{at(1), apns, "one"}, pushed{at(2), apns, "two"}) != "" {
+		t.Error("two were asked and one started from memory, another UUID: excused")
+	}
 }
