@@ -88,7 +88,7 @@ func (e *Exporter) exportPart(ctx context.Context, p *trace.Part) (err error) {
 		case trace.Signalled, trace.Lost, trace.GaveUp:
 			target = there
 		}
-		err = first(err, e.send(ctx, p, v.At, source, target, entryOf(p, v)))
+		err = first(err, e.send(ctx, p, v.At, source, target, entryOf(v)))
 	}
 	if p.Verdict != "" {
 		err = first(err, e.send(ctx, p, p.Last(), here, here, &entry{Event: "verdict", Message: "sipwake: " + p.Verdict}))
@@ -125,7 +125,7 @@ type entry struct {
 	Instance string `json:"instance,omitempty"`
 }
 
-func entryOf(p *trace.Part, v *trace.Event) *entry {
+func entryOf(v *trace.Event) *entry {
 	message := "sipwake: " + string(v.Name)
 	if v.Detail != "" {
 		message += ": " + v.Detail

@@ -154,7 +154,7 @@ func (c *call) common() []attribute.KeyValue {
 }
 
 // child makes a span below that of the call.
-func (c *call) child(under context.Context, name string, from, to time.Time, k otel.SpanKind, e *trace.Event) otel.Span {
+func (c *call) child(under context.Context, name string, from time.Time, k otel.SpanKind, e *trace.Event) otel.Span {
 	c.n++
 	sum := sha256.Sum256(binary.BigEndian.AppendUint64([]byte(c.ID+" "+c.Instance+" "+from.String()), c.n))
 	_, s := c.tracer.Start(c.ids(under, otel.SpanID(sum[:8])), name, otel.WithTimestamp(from), otel.WithSpanKind(k),
@@ -173,7 +173,7 @@ func (c *call) push(under context.Context, begun, ended *trace.Event) {
 	if begun != nil {
 		from = begun.At
 	}
-	s := c.child(under, strings.TrimSpace("push "+e.Provider), from, to, otel.SpanKindClient, e)
+	s := c.child(under, strings.TrimSpace("push "+e.Provider), from, otel.SpanKindClient, e)
 	if !e.SentAt.IsZero() {
 		s.AddEvent("sent", otel.WithTimestamp(e.SentAt)) // the last try
 	}
@@ -190,7 +190,7 @@ func (c *call) signal(under context.Context, registered, answered *trace.Event) 
 	if registered != nil {
 		from = registered.At
 	}
-	s := c.child(under, "signal "+c.Node, from, answered.At, otel.SpanKindClient, answered)
+	s := c.child(under, "signal "+c.Node, from, otel.SpanKindClient, answered)
 	if answered.Name == trace.Lost {
 		s.SetStatus(codes.Error, answered.Detail)
 	}
