@@ -44,6 +44,8 @@ func runChild(what string) {
 		childCrash(s)
 	case "outbox":
 		childOutbox(s)
+	case "power":
+		err = childPower(s)
 	case "full":
 		err = childFull(s)
 	}
