@@ -28,6 +28,7 @@ type cli struct {
 	Wire wireCmd `cmd:"" help:"Print a patch that puts sipwake.cfg into your kamailio.cfg. No file is changed."`
 
 	Completion completionCmd `cmd:"" help:"Print a script that completes commands in a shell."`
+	Licenses   licensesCmd   `cmd:"" help:"Print the licences of all that is in this program."`
 	Man        manCmd        `cmd:"" hidden:"" help:"Print the manual page."`
 
 	Version kong.VersionFlag `help:"Print the version."`

@@ -188,7 +188,7 @@ func damageUse(ctx context.Context, s *local.Store) error {
 // not on a damaged page is served; and everybody can register.
 func TestDamagedPages(t *testing.T) {
 	data := damageFile(t)
-	trials := 24
+	trials := 14
 	if n, err := strconv.Atoi(os.Getenv("SIPWAKE_TEST_TRIALS")); err == nil {
 		trials = n
 	}

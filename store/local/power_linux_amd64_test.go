@@ -250,7 +250,7 @@ func TestPowerLoss(t *testing.T) {
 	}
 	rnd := rand.New(rand.NewPCG(7, uint64(time.Now().UnixNano())))
 	lost := filepath.Join(dir, "lost.db")
-	cuts := 120
+	cuts := 60
 	if testing.Short() {
 		cuts = 20
 	}
