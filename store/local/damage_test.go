@@ -1,6 +1,7 @@
 package local_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -291,5 +292,53 @@ func TestDamagedFilesBounded(t *testing.T) {
 	}
 	if aside, err := filepath.Glob(path + ".damaged-*"); err != nil || len(aside) != 3 {
 		t.Errorf("%d damaged files, %v", len(aside), err)
+	}
+}
+
+// A bucket that has lost its name is known by what is in it.
+func TestDamagedNames(t *testing.T) {
+	data := damageFile(t)
+	for _, name := range []string{"bindings", "tokens", "messages", "due", "shared", "claims", "meta"} {
+		for _, running := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, running), func(t *testing.T) {
+				path := filepath.Join(t.TempDir(), "store.db")
+				hit := bytes.ReplaceAll(data, []byte(name), []byte("x"+name[1:]))
+				first := hit
+				if running {
+					first = data
+				}
+				if err := os.WriteFile(path, first, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				s := open(t, path, storetest.Options{Outbox: 10_000})
+				if running {
+					f, err := os.OpenFile(path, os.O_WRONLY, 0)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if _, err := f.WriteAt(hit, 0); err != nil {
+						t.Fatal(err)
+					}
+					_ = f.Close()
+				}
+				for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+					_, messageErr := s.Due(t.Context(), time.Now().Add(time.Hour), time.Millisecond, 100)
+					_, claimErr := s.Claim(t.Context(), fmt.Sprint(time.Now()), time.Hour)
+					list, err := s.Bindings(t.Context(), wake.Query{AOR: user(1000)})
+					if err = errors.Join(messageErr, claimErr, err); err == nil && len(list) == 1 && s.Notice() != "" {
+						break
+					}
+					if time.Now().After(end) {
+						t.Fatalf("%d bindings, notice %q, %v", len(list), s.Notice(), err)
+					}
+				}
+				if m, found, err := s.Message(t.Context(), storetest.Message(3).ID); err != nil || !found {
+					t.Error(m, err)
+				}
+				if list, err := s.Bindings(t.Context(), wake.Query{Token: storetest.Registration("", 1000).Address.Tokens[0].Value}); err != nil || len(list) != 1 {
+					t.Errorf("by token: %d, %v", len(list), err)
+				}
+			})
+		}
 	}
 }

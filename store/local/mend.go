@@ -2,6 +2,7 @@ package local
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -10,30 +11,55 @@ import (
 
 // mend makes the file anew while the service runs. The writer calls it.
 func (s *Store) mend() error {
+	if time.Since(s.mendFailed) < mendPause {
+		return errMend
+	}
+	err := s.mendNow()
+	if err != nil {
+		s.mendFailed = time.Now()
+		s.report(err)
+	}
+	return err
+}
+
+// mendPause is how long the writer leaves a file alone that could not be made anew.
+const mendPause = 10 * time.Second
+
+var errMend = errors.New("it could not be made anew")
+
+func (s *Store) mendNow() error {
 	old := s.data.Load()
 	v := pagefile.NewView(old.raw, *old.newest.Load())
 	why := ""
 	if report := v.Check(); !report.OK() {
 		why = report.Problems[0]
-	} else if err := errors.Join(verify(v, &report), v.Err(), old.current()); err != nil {
+	} else if err := errors.Join(verify(v, &report), complete(&report), v.Err(), old.current()); err != nil {
 		why = err.Error()
 	} else if !old.stuck.Load() {
 		return nil // it has been read wrong once: the disk, or it was mended meanwhile
 	}
 	f, err := pagefile.Replace(v, s.config.Path, why, Layout())
 	if err != nil {
-		s.report(err)
 		return err
 	}
 	fresh, err := openNew(s.config.Path)
 	if err != nil {
-		s.report(err)
 		return err
 	}
 	s.data.Store(fresh)
 	_ = old.close()
 	s.rewrite()
 	s.tell(*f)
+	return nil
+}
+
+// complete returns an error if a bucket is missing, as it may only before prepare.
+func complete(report *pagefile.Report) error {
+	for _, name := range buckets() {
+		if _, ok := report.Buckets[string(name)]; !ok {
+			return fmt.Errorf("%w: it has no %s", pagefile.ErrDamaged, name)
+		}
+	}
 	return nil
 }
 

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -18,9 +20,15 @@ func Layout() pagefile.Layout {
 	return pagefile.Layout{Prepare: prepare, Place: place, Newer: newer, Finish: rebuild, Verify: verify}
 }
 
-// place keeps what is whole.
+// known reports whether a bucket has the name.
+func known(bucket string) bool {
+	return slices.ContainsFunc(buckets(), func(name []byte) bool { return string(name) == bucket })
+}
+
+// place keeps what is whole. What is in a bucket that has lost its name is told by
+// what it looks like.
 func place(bucket string, k, v []byte) string {
-	if bucket != "" {
+	if known(bucket) {
 		if whole(bucket, k, v) {
 			return bucket
 		}
@@ -108,8 +116,10 @@ func verify(v *pagefile.View, report *pagefile.Report) error {
 	if m, ok := report.Buckets[string(bucketMessages())]; ok && uint64(m.Keys) != m.Sequence {
 		return fmt.Errorf("%w: the number of messages is wrong", pagefile.ErrDamaged)
 	}
-	for _, name := range [][]byte{bucketMeta(), bucketBindings()} {
-		if _, ok := report.Buckets[string(name)]; !ok {
+	strange := slices.ContainsFunc(slices.Collect(maps.Keys(report.Buckets)), func(name string) bool { return !known(name) })
+	for i, name := range buckets() {
+		// One of an older sipwake has fewer, one of a newer more.
+		if _, ok := report.Buckets[string(name)]; !ok && (i < 3 || strange) {
 			return fmt.Errorf("%w: it has no %s", pagefile.ErrDamaged, name)
 		}
 	}

@@ -42,6 +42,8 @@ type Store struct {
 	done    sync.WaitGroup
 	closed  atomic.Bool
 	backup  sync.Mutex // over the file of a backup
+	// mendFailed is when the file could not be made anew; for the writer only.
+	mendFailed time.Time
 }
 
 var (
