@@ -83,7 +83,11 @@ func rebuild(db *bbolt.DB) error {
 			hashes, err := tokens(v)
 			index := tx.Bucket(bucketTokens())
 			for _, h := range hashes {
-				list := store.WithAOR(store.ReadAORs(index.Get(h[:])), string(aor), true)
+				had := store.ReadAORs(index.Get(h[:]))
+				if slices.Contains(had, string(aor)) {
+					continue
+				}
+				list := store.WithAOR(had, string(aor), true)
 				if err := index.Put(h[:], store.AppendAORs(nil, list)); err != nil {
 					return err
 				}
