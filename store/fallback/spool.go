@@ -95,7 +95,7 @@ func openFile(dir string, log *slog.Logger) (*bbolt.DB, error) {
 			continue
 		}
 		if f != nil {
-			log.Error("the spool was damaged: "+f.What(), "file", path, "damaged", f.Aside, "problem", f.Why)
+			log.Error("the spool was damaged and made anew", "what", f.What(), "file", path, "damaged", f.Aside, "problem", f.Why)
 		}
 		if err != nil {
 			return nil, err

@@ -54,7 +54,7 @@ func TestSpoolDamaged(t *testing.T) {
 	}
 	trash(5)
 	s = spoolIn(t, dir, &log)
-	if n := s.len(); n == 0 || n > 200 || !strings.Contains(log.String(), "the spool was damaged") {
+	if n := s.len(); n == 0 || n > 200 || !strings.Contains(log.String(), "the spool was damaged and made anew") {
 		t.Errorf("%d registrations, %s", n, log.String())
 	}
 	fi, err := os.Stat(path)

@@ -87,8 +87,8 @@ func (s *Store) rewrite() {
 // tell says once, and from then on in /readyz and a metric, that the file was damaged.
 func (s *Store) tell(f pagefile.Found) {
 	s.metrics.repairs.Inc()
-	s.log.Error("the store's file was damaged and made anew: "+f.What()+"; phones that are missing are known again with their next REGISTER; look at the disk, and delete the damaged file when nobody needs it",
-		"file", s.config.Path, "damaged", f.Aside, "problem", f.Why, "problems", f.Report.Damaged,
+	s.log.Error("the store's file was damaged and made anew: phones that are missing are known again with their next REGISTER; look at the disk, and delete the damaged file when nobody needs it",
+		"what", f.What(), "file", s.config.Path, "damaged", f.Aside, "problem", f.Why, "problems", f.Report.Damaged,
 		"pages_lost", f.Report.Lost, "pages_found", f.Report.Found)
 	text := strings.Join([]string{"the store's file was damaged and made anew at", time.Now().UTC().Format(time.RFC3339) + ":", f.What() + ";",
 		"the damaged one is", f.Aside}, " ")

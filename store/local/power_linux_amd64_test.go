@@ -194,15 +194,12 @@ func powerLoss(events []event, rnd *rand.Rand) []byte {
 	var disk []byte
 	var loose []event
 	apply := func(e event) {
-		switch end := int(e.at) + len(e.data); {
-		case e.kind == "length":
+		if e.kind == "length" {
 			disk = append(disk[:min(int(e.at), len(disk))], make([]byte, max(int(e.at)-len(disk), 0))...)
-		default:
-			if end > len(disk) {
-				disk = append(disk, make([]byte, end-len(disk))...)
-			}
-			copy(disk[e.at:], e.data)
+			return
 		}
+		disk = append(disk, make([]byte, max(int(e.at)+len(e.data)-len(disk), 0))...)
+		copy(disk[e.at:], e.data)
 	}
 	for _, e := range events {
 		switch e.kind {

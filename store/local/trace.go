@@ -56,7 +56,7 @@ func OpenTraces(path string, c trace.Config, log *slog.Logger) (*Traces, error) 
 		return nil, fmt.Errorf("cannot open traces %q: %w", path, err)
 	}
 	if f != nil {
-		log.Error("the file of traces was damaged: "+f.What(), "file", path, "damaged", f.Aside, "problem", f.Why)
+		log.Error("the file of traces was damaged and made anew", "what", f.What(), "file", path, "damaged", f.Aside, "problem", f.Why)
 	}
 	db, err := openTraces(path)
 	if errors.Is(err, errFormat) {

@@ -191,7 +191,7 @@ func (s *Store) write(ctx context.Context) {
 		case <-s.writer.soon:
 			s.commit(s.writer.take(true))
 		case <-s.writer.repair:
-			s.mend()
+			_ = s.mend() // which has said so
 		case <-tick.C:
 			s.commit(s.writer.take(true))
 			s.rest()
