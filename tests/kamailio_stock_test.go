@@ -201,6 +201,7 @@ func voicemail(s *scenario) {
 	s.asleep(d)
 	s.calls().talks(box)
 	s.nextUser()
+	box.SetContact("<sip:" + s.user + "@" + at.String() + ">") // it takes calls for everybody
 	d = s.iphone(tcp)
 	s.dead(d)
 	s.asleep(d)

@@ -3,6 +3,7 @@ package tests
 import (
 	"context"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -174,6 +175,9 @@ type restartable struct {
 func (r *restartable) restart(s *scenario) {
 	s.t.Helper()
 	r.Stop()
+	if err := os.Remove(r.Log()); err != nil { // what it says when it is stopped is no fault
+		s.t.Fatal(err)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.proxy = must(r.start(s.ctx))(s)
