@@ -157,6 +157,7 @@ type proxyRig struct {
 	proxy  proxy
 	users  *atomic.Int64
 	tokens *atomic.Int64
+	every  option // of each phone, before its own; may be nil
 }
 
 // start starts a sipwake and a proxy that know each other; a proxy alone, if the

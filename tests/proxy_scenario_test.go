@@ -29,7 +29,7 @@ func (p *proxyRig) scenario(t *testing.T) *scenario {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
 	s := &scenario{t: t, ctx: ctx}
-	s.proxyRig = &proxyRig{&own, p.kind, p.proxy, p.users, p.tokens}
+	s.proxyRig = &proxyRig{&own, p.kind, p.proxy, p.users, p.tokens, p.every}
 	s.nextUser()
 	return s
 }
@@ -81,6 +81,9 @@ func (s *scenario) phone(options ...option) *phone.Phone {
 func (s *scenario) phoneOf(user string, options ...option) *phone.Phone {
 	s.t.Helper()
 	c := phone.Config{User: user, Domain: domain, Proxy: s.proxy.SIPAddress()}
+	if s.every != nil {
+		s.every(&c)
+	}
 	for _, set := range options {
 		set(&c)
 	}
