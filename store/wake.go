@@ -83,7 +83,7 @@ func AppendWake(dst []byte, w *wake.Wake) ([]byte, error) {
 	dst = appendTag(dst, tagWakeNode, w.Node)
 	dst = appendTag(dst, tagWakeCall, w.Call)
 	dst = appendTag(dst, tagWakeKind, string(w.Kind))
-	dst = appendTag(dst, tagWakeOwner, w.Owner)
+	dst = AppendOwner(dst, w.Owner)
 	dst = appendTag(dst, tagWakeFrom, w.From)
 	dst = appendTag(dst, tagWakeDisplay, w.Display)
 	dst = appendTag(dst, tagWakeMedia, w.Media)
@@ -103,6 +103,14 @@ func AppendWake(dst []byte, w *wake.Wake) ([]byte, error) {
 func AppendInstance(dst []byte, instance string) []byte {
 	return appendTag(dst, tagWakeInstance, instance)
 }
+
+// AppendOwner appends what says the owner in the value of a wake; nothing without one.
+func AppendOwner(dst []byte, owner string) []byte { return appendTag(dst, tagWakeOwner, owner) }
+
+// Again reports whether w is the wake o itself, which its owner starts once more, as
+// it does not know whether o was stored. Another owner gives the same request the same
+// ID.
+func Again(o, w *wake.Wake) bool { return o.ID == w.ID && o.Owner == w.Owner }
 
 // AppendForked makes a wake's value one that was Forked.
 func AppendForked(dst []byte) []byte { return appendTag(dst, tagWakeForked, "1") }

@@ -315,7 +315,7 @@ func (c *cluster) strangersRoute(s *scenario) {
 	for host, code := range map[string]int{"127.0.0.1": 480, peer: 200} {
 		before := len(target.Requests("INVITE"))
 		caller := s.phoneOf("stranger", func(c *phone.Config) { c.Host = host })
-		call := must(caller.Invite(s.ctx, "sip:nobody@192.0.2.1", phone.InviteOptions{Headers: map[string]string{"Route": route}}))(s)
+		call := must(caller.Invite(s.ctx, "sip:"+s.user+"@192.0.2.1", phone.InviteOptions{Headers: map[string]string{"Route": route}}))(s)
 		res := must(call.Final(s.ctx))(s)
 		if n := len(target.Requests("INVITE")) - before; res.Code != code || n != map[int]int{480: 0, 200: 1}[code] {
 			s.t.Errorf("from %s: %d, and %d INVITEs reached the phone; want %d", host, res.Code, n, code)

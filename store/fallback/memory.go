@@ -223,7 +223,7 @@ func (m *memory) startAway(w *wake.Wake) (wake.Started, bool) {
 		o := &e.wakes[i].Wake
 		switch past := store.Past(o, w); {
 		case o.Node == w.Node && o.Call == w.Call:
-			if !past && o.ID != w.ID {
+			if !past && !store.Again(o, w) {
 				return wake.Started{Duplicate: true, Cached: true}, true
 			}
 			same = i
@@ -240,7 +240,7 @@ func (m *memory) startAway(w *wake.Wake) (wake.Started, bool) {
 		m.tidy(e)
 		return wake.Started{}, false
 	}
-	if same >= 0 && e.wakes[same].ID == w.ID {
+	if same >= 0 && store.Again(&e.wakes[same].Wake, w) {
 		forked = e.wakes[same].Forked
 	}
 	res.Forked = forked

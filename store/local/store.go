@@ -172,7 +172,7 @@ func (s *Store) Start(ctx context.Context, w wake.Wake) (wake.Started, error) {
 		o := &st.wakes[i].Wake
 		switch past := store.Past(o, &w); {
 		case o.Node == w.Node && o.Call == w.Call:
-			if !past && o.ID != w.ID {
+			if !past && !store.Again(o, &w) {
 				return wake.Started{Duplicate: true}, nil
 			}
 			same = i
@@ -184,7 +184,7 @@ func (s *Store) Start(ctx context.Context, w wake.Wake) (wake.Started, error) {
 	if others >= store.MaxWakes {
 		return wake.Started{Full: true}, nil
 	}
-	if same >= 0 && st.wakes[same].ID == w.ID {
+	if same >= 0 && store.Again(&st.wakes[same].Wake, &w) {
 		w.Forked = st.wakes[same].Forked
 	}
 	st.keep(w, same, now)

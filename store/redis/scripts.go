@@ -133,8 +133,8 @@ return {status, #list, wakes, went, previous}`
 
 // startScript: KEYS b, t; ARGV node NUL call, value, keep us, Call-ID, ID,
 // recent us, retention ms, most wakes, what marks a value as forked, what follows the
-// head of a value that is for the same device. Answers a word
-// (started, forked, again, ended, duplicate, full), the bindings' string, the fields
+// head of a value that is for the same device, what says the owner in a value. Answers
+// a word (started, forked, again, ended, duplicate, full), the bindings' string, the fields
 // and values remembered, since when; with again the wake as it was stored.
 func startScript() *goredis.Script {
 	return goredis.NewScript(prelude + `
@@ -148,7 +148,7 @@ for f, v in pairs(mem) do
   if string.byte(f) == 119 then
     local deadline, callid, id, pos = struct.unpack('>I8I2c0I2c0', v, 10)
     if f == field then
-      if id == ARGV[5] then
+      if id == ARGV[5] and string.find(v, ARGV[11], pos, true) then
         word, value = 'again', v
       elseif deadline >= started then
         return {'duplicate'}

@@ -304,7 +304,7 @@ func (s *Store) Start(ctx context.Context, w wake.Wake) (wake.Started, error) {
 	s.own(ctx, &w) // before the wake is there: never is one without an owner to adopt it from
 	c := s.run(ctx, s.start, []string{b, t}, wakeField(w.Node, w.Call), value, store.Keep(&w).Microseconds(),
 		w.CallID, w.ID, s.config.Recent.Microseconds(), s.config.Retention.Milliseconds(), store.MaxWakes, store.AppendForked(nil),
-		store.AppendInstance(nil, w.Instance))
+		store.AppendInstance(nil, w.Instance), store.AppendOwner(nil, w.Owner))
 	answer, err := c.wait(ctx)
 	if err == nil {
 		var res wake.Started

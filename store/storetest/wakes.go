@@ -222,6 +222,11 @@ func testWakeDuplicate(t *testing.T, s wake.Store) {
 	if got := f.start(again); !got.Duplicate || got.Ended || got.Forked {
 		t.Errorf("retransmission: %+v, want a duplicate", got)
 	}
+	again = w // another instance gives the request the same ID
+	again.Owner = "another"
+	if got := f.start(again); !got.Duplicate || got.Ended || got.Forked {
+		t.Errorf("another owner: %+v, want a duplicate", got)
+	}
 	f.equal(f.start(w), first) // the same Start, asked again
 	f.equal(f.register(Registration(aor, 1)).Wakes, []wake.Wake{w})
 	f.equal(f.end(w), wake.Ended{Known: true, Wake: w})
