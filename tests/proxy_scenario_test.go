@@ -30,6 +30,9 @@ func (p *proxyRig) scenario(t *testing.T) *scenario {
 	t.Cleanup(cancel)
 	s := &scenario{t: t, ctx: ctx}
 	s.proxyRig = &proxyRig{&own, p.kind, p.proxy, p.users, p.tokens}
+	if g, ok := p.proxy.(*gatewayProxy); ok {
+		s.callAt = g.pbx.SIPAddress()
+	}
 	s.nextUser()
 	return s
 }
@@ -80,7 +83,7 @@ func (s *scenario) phone(options ...option) *phone.Phone {
 
 func (s *scenario) phoneOf(user string, options ...option) *phone.Phone {
 	s.t.Helper()
-	c := phone.Config{User: user, Domain: domain, Proxy: s.proxy.SIPAddress()}
+	c := phone.Config{User: user, Domain: domain, Proxy: s.proxy.SIPAddress(), Password: passwordOf(user)}
 	for _, set := range options {
 		set(&c)
 	}

@@ -29,6 +29,9 @@ type Transaction struct {
 	// on hears every response, in the flow's reader, before the transaction
 	// takes note of it.
 	on func(*Message)
+	// next is the same request with credentials, once it was challenged, under the
+	// phone's lock; first is the other way round.
+	next, first *Transaction
 
 	heard     chan struct{} // closed by the first response, or with done
 	done      chan struct{} // closed by the final response or by a failure
@@ -54,6 +57,9 @@ func (t *Transaction) finish(m *Message, err error) {
 		t.final, t.err, t.at = m, err, time.Now()
 		t.onceHeard.Do(func() { close(t.heard) })
 		close(t.done)
+		if t.first != nil {
+			t.first.finish(m, err)
+		}
 	})
 }
 
@@ -141,8 +147,14 @@ func (p *Phone) hearResponse(m *Message) {
 		p.log.add(Event{Kind: GotStray, Code: m.Code(), Message: m})
 		return
 	}
+	if t.answerChallenge(m) {
+		return
+	}
 	if t.on != nil {
 		t.on(m)
+	}
+	if t.first != nil {
+		t.first.onceHeard.Do(func() { close(t.first.heard) })
 	}
 	t.onceHeard.Do(func() { close(t.heard) })
 	if m.Code() >= 200 {

@@ -31,6 +31,9 @@ type Config struct {
 	RootCAs *x509.CertPool
 	Host    string // local IP address; default: the one that leads to Proxy
 
+	// Password answers the challenges that requests get; empty: none is answered.
+	Password string
+
 	// ContactParams are added to the URI of every Contact, for example
 	// ";pn-provider=apns;pn-param=TEAM.app;pn-prid=token".
 	ContactParams string
