@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
 	"github.com/sipwake/sipwake/kamailio/cfg"
@@ -30,6 +28,7 @@ func gateway(defines ...string) proxyKind {
 	kind := kamailio()
 	kind.name = "gateway"
 	kind.ownContact = true
+	kind.cannot = map[string]string{"calls: nobody has a phone": "the PBX answers for a user who is not registered"}
 	kind.start = func(ctx context.Context, c proxyConfig) (proxy, error) { return startGateway(ctx, c, defines) }
 	return kind
 }
@@ -63,15 +62,11 @@ func startGateway(ctx context.Context, c proxyConfig, defines []string) (proxy, 
 	if err := os.WriteFile(list, fmt.Appendf(nil, "1 sip:%s\n", pbx.SIPAddress()), 0o600); err != nil {
 		return nil, err
 	}
-	all := map[string]string{"GW_LIST": stack.Quote(list), "GW_PING_S": "1", "SIPWAKE_AWAKE_S": strconv.Itoa(int(c.Awake / time.Second))}
+	all := kamailioDefines(c)
+	all["GW_LIST"], all["GW_PING_S"] = stack.Quote(list), "1"
 	for _, d := range defines {
 		name, value, _ := strings.Cut(d, "=")
 		all[name] = value
-	}
-	for name, d := range map[string]time.Duration{"SIPWAKE_FR_MS": c.Silence, "SIPWAKE_RPC_MS": c.Patience, "SIPWAKE_ASK_MS": c.Patience} {
-		if d != 0 {
-			all[name] = strconv.FormatInt(d.Milliseconds(), 10)
-		}
 	}
 	k, err := stack.StartKamailio(ctx, stack.KamailioConfig{Node: nodeID, Secret: nodeSecret, URL: c.URL, Hold: c.Hold,
 		ChatHold: c.ChatHold, Defines: all, Script: string(script)})
