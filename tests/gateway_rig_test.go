@@ -4,9 +4,11 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
+	"testing"
 
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
 	"github.com/sipwake/sipwake/kamailio/cfg"
@@ -35,14 +37,49 @@ func gateway(defines ...string) proxyKind {
 
 type gatewayProxy struct {
 	*stack.Kamailio
-	pbx *stack.Kamailio
-	dir string
+	config stack.KamailioConfig
+	pbx    *stack.Kamailio
+	dir    string
 }
 
 func (g *gatewayProxy) Stop() {
 	g.Kamailio.Stop()
 	g.pbx.Stop()
 	_ = os.RemoveAll(g.dir)
+}
+
+// restart starts the gateway again, where it was.
+func (g *gatewayProxy) restart(s *scenario) {
+	s.t.Helper()
+	g.config.SIPPort = portOf(s.t, g.SIPAddress())
+	g.Kamailio.Stop()
+	k, err := stack.StartKamailio(s.ctx, g.config)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	g.Kamailio = k
+}
+
+// restartPBX starts a PBX that knows of no registration in the place of the one there
+// was.
+func (g *gatewayProxy) restartPBX(s *scenario) {
+	s.t.Helper()
+	g.pbx.Stop()
+	pbx, err := stack.StartKamailio(s.ctx, stack.KamailioConfig{Node: "pbx", Address: pbxAddress,
+		SIPPort: portOf(s.t, g.pbx.SIPAddress()), Script: pbxScript})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	g.pbx = pbx
+}
+
+func portOf(t *testing.T, address string) int {
+	t.Helper()
+	a, err := netip.ParseAddrPort(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return int(a.Port())
 }
 
 func startGateway(ctx context.Context, c proxyConfig, defines []string) (proxy, error) {
@@ -58,21 +95,26 @@ func startGateway(ctx context.Context, c proxyConfig, defines []string) (proxy, 
 	if err != nil {
 		return nil, err
 	}
-	list := filepath.Join(dir, "dispatcher.list")
-	if err := os.WriteFile(list, fmt.Appendf(nil, "1 sip:%s\n", pbx.SIPAddress()), 0o600); err != nil {
-		return nil, err
-	}
+	list, text := filepath.Join(dir, "dispatcher.list"), fmt.Sprintf("1 sip:%s\n", pbx.SIPAddress())
 	all := kamailioDefines(c)
 	all["GW_LIST"], all["GW_PING_S"] = stack.Quote(list), "1"
 	for _, d := range defines {
 		name, value, _ := strings.Cut(d, "=")
+		if name == "PBX" { // one more, which is tried first
+			text = fmt.Sprintf("1 sip:%s 0 10\n", value) + text
+			continue
+		}
 		all[name] = value
 	}
-	k, err := stack.StartKamailio(ctx, stack.KamailioConfig{Node: nodeID, Secret: nodeSecret, URL: c.URL, Hold: c.Hold,
-		ChatHold: c.ChatHold, Defines: all, Script: string(script)})
+	if err := os.WriteFile(list, []byte(text), 0o600); err != nil {
+		return nil, err
+	}
+	config := stack.KamailioConfig{Node: nodeID, Secret: nodeSecret, URL: c.URL, Hold: c.Hold, ChatHold: c.ChatHold,
+		Defines: all, Script: string(script)}
+	k, err := stack.StartKamailio(ctx, config)
 	if err != nil {
 		pbx.Stop()
 		return nil, err
 	}
-	return &gatewayProxy{k, pbx, dir}, nil
+	return &gatewayProxy{k, config, pbx, dir}, nil
 }
