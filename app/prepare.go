@@ -18,6 +18,8 @@ import (
 	"github.com/sipwake/sipwake/rpc"
 	"github.com/sipwake/sipwake/store/local"
 	"github.com/sipwake/sipwake/store/redis"
+	"github.com/sipwake/sipwake/secret"
+	"github.com/sipwake/sipwake/upper"
 	"github.com/sipwake/sipwake/wake"
 )
 
@@ -27,6 +29,7 @@ type store interface {
 	wake.Sweeper
 	wake.History
 	outbox.Store
+	upper.Store
 	// Ping tells whether the store can be used right now.
 	Ping(ctx context.Context) error
 	Close() error
@@ -36,6 +39,7 @@ type store interface {
 type parts struct {
 	apps  []push.App
 	nodes map[string]proxy
+	key   *upper.Key // of registrations at PBXs, if they are kept alive
 }
 
 // Apps does everything that New does short of opening the store and listening: it
@@ -78,9 +82,22 @@ func prepare(cfg *config.Config, log *slog.Logger) (parts, error) {
 	if _, err := pagePassword(cfg); err != nil {
 		problems.Add("operations.password_file", err)
 	}
+	if file := cfg.Upper.KeyFile; file != "" && !problems.Has("upper.key_file") {
+		key, err := readKey(file)
+		problems.Add("upper.key_file", err)
+		p.key = &key
+	}
 	p.nodes = makeNodes(cfg, log, problems)
 	prepareApps(cfg, log, &p, problems)
 	return p, problems.Err()
+}
+
+func readKey(file string) (upper.Key, error) {
+	text, err := secret.ReadText(file)
+	if err != nil {
+		return upper.Key{}, err
+	}
+	return upper.NewKey(text)
 }
 
 func prepareApps(cfg *config.Config, log *slog.Logger, p *parts, problems *config.Problems) {

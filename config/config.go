@@ -22,6 +22,7 @@ import (
 	"github.com/sipwake/sipwake/store/local"
 	"github.com/sipwake/sipwake/store/redis"
 	"github.com/sipwake/sipwake/trace"
+	"github.com/sipwake/sipwake/upper"
 	"github.com/sipwake/sipwake/wake"
 )
 
@@ -33,6 +34,7 @@ type Config struct {
 	Store      Store         `yaml:"store"`
 	Wake       wake.Config   `yaml:"wake"`
 	Traces     trace.Config  `yaml:"traces"`
+	Upper      upper.Config  `yaml:"upper"`
 	Nodes      []Node        `yaml:"nodes"`
 	APNs       []apns.Config `yaml:"apns"`
 	FCM        []fcm.Config  `yaml:"fcm"`
@@ -126,6 +128,7 @@ func (c *Config) SetDefaults() {
 	setDefault(&c.Log.Format, LogJSON)
 	c.Wake.SetDefaults()
 	c.Traces.SetDefaults()
+	c.Upper.SetDefaults()
 	setDefault(&c.Store.Type, StoreLocal)
 	c.Store.Local.Recent, c.Store.Redis.Recent = c.Wake.Recent, c.Wake.Recent
 	c.Store.Local.SetDefaults()
@@ -184,6 +187,7 @@ func (c *Config) Validate(report func(field, problem string)) {
 	}
 	c.Wake.Validate(below("wake"))
 	c.Traces.Validate(below("traces"))
+	c.Upper.Validate(below("upper"))
 	c.validateNodes(below)
 	for i := range c.APNs {
 		c.APNs[i].Validate(below(fmt.Sprintf("apns[%d]", i)))
