@@ -63,6 +63,7 @@ type rigOptions struct {
 	operations string // more lines of "operations:"
 	apnsConfig string // more lines of the APNs app
 	fcmConfig  string // more lines of the FCM app
+	sections   string // more of the file
 }
 
 // noLimits lets a few callers call without end.
@@ -143,9 +144,10 @@ fcm:
     endpoint: %s
     ca_file: %s
 %s
+%s
 `, o.rpc, o.operations, o.store, o.recent, o.wake, nodeID, r.node.url(), r.write("node.secret", nodeSecret), bundle, team, key,
 		r.apns.URL(), r.apns.URL(), r.write("apns-ca.pem", string(r.apns.CA())), o.apnsConfig, account, r.fcm.URL(),
-		r.write("fcm-ca.pem", string(r.fcm.CA())), o.fcmConfig)
+		r.write("fcm-ca.pem", string(r.fcm.CA())), o.fcmConfig, o.sections)
 	r.file = r.write("sipwake.yml", text)
 }
 
