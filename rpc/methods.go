@@ -62,7 +62,7 @@ func (s *Server) bindingRegister(ctx context.Context, p *params) (any, error) {
 		Expires: int(p.number("expires", -1, -1, math.MaxUint32)),
 		Headers: p.stringMap("headers"), Source: p.str("source"), UserAgent: p.str("user_agent"),
 	}
-	above, atPBX := p.upperRegistration()
+	above := p.stringMap("upper")
 	if p.err != nil {
 		return nil, p.err
 	}
@@ -70,9 +70,8 @@ func (s *Server) bindingRegister(ctx context.Context, p *params) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	// An ordinary phone's registration is its own affair.
-	if atPBX && (r.Sleeps || above.Granted == 0) {
-		if err := s.registerUpper(ctx, req, above); err != nil {
+	if above != nil {
+		if err := s.registerUpper(ctx, req, above, r.Sleeps); err != nil {
 			return nil, err
 		}
 	}

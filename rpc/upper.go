@@ -2,6 +2,8 @@ package rpc
 
 import (
 	"context"
+	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -13,28 +15,22 @@ import (
 // maxGranted bounds what a PBX can grant.
 const maxGranted = 30 * 24 * 60 * 60 // seconds
 
-// upperRegistration reads the parameter upper of binding.register: what the PBX behind a
-// gateway granted.
-func (p *params) upperRegistration() (r upper.Registration, ok bool) {
-	v := p.get("upper")
-	if v == nil {
-		return r, false
+// registerUpper takes the parameter upper of binding.register: what the PBX behind a
+// gateway granted. The registration of an ordinary phone is its own affair.
+func (s *Server) registerUpper(ctx context.Context, req wake.RegisterParams, v map[string]string, sleeps bool) error {
+	granted, err := strconv.ParseUint(v["granted"], 10, 32)
+	if err != nil || granted > maxGranted {
+		return &wake.ParamError{Field: "upper", Problem: fmt.Sprintf("must have granted, seconds up to %d", maxGranted)}
 	}
-	u := newParams(v)
-	r = upper.Registration{Server: u.str("server"), URI: u.str("uri"), To: u.str("to"), User: u.str("user"), Realm: u.str("realm"),
-		Granted: time.Duration(u.number("granted", 0, 0, maxGranted)) * time.Second}
-	if u.err != nil {
-		p.fail("upper", "has a field of the wrong type, or is no object")
+	if granted > 0 && !sleeps {
+		return nil
 	}
-	return r, true
-}
-
-func (s *Server) registerUpper(ctx context.Context, req wake.RegisterParams, r upper.Registration) error {
 	aor, err := wake.CleanAOR(req.AOR)
 	if err != nil {
 		return err
 	}
-	r.AOR, r.Node = aor, req.Node
+	r := upper.Registration{AOR: aor, Node: req.Node, Server: v["server"], URI: v["uri"], To: v["to"], User: v["user"], Realm: v["realm"],
+		Granted: time.Duration(granted) * time.Second}
 	ha1 := ""
 	for name, value := range req.Headers {
 		if strings.EqualFold(name, "X-PIID") {
@@ -100,16 +96,17 @@ func (s *Server) upperList(ctx context.Context, p *params) (any, error) {
 }
 
 func (s *Server) upperRefresh(ctx context.Context, p *params) (any, error) {
-	return s.forUpper(ctx, p, s.upper.Refresh)
+	aor := p.str("aor")
+	return forUpper(ctx, p, aor, s.upper.Refresh)
 }
 
 func (s *Server) upperRemove(ctx context.Context, p *params) (any, error) {
-	return s.forUpper(ctx, p, s.upper.Remove)
+	aor := p.str("aor")
+	return forUpper(ctx, p, aor, s.upper.Remove)
 }
 
 // forUpper does something to the registration of one user.
-func (s *Server) forUpper(ctx context.Context, p *params, do func(context.Context, string) (bool, error)) (any, error) {
-	aor := p.str("aor")
+func forUpper(ctx context.Context, p *params, aor string, do func(context.Context, string) (bool, error)) (any, error) {
 	if p.err != nil {
 		return nil, p.err
 	}

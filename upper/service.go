@@ -116,6 +116,7 @@ const (
 func (s *Service) Run(ctx context.Context, every time.Duration) {
 	t := time.NewTicker(every)
 	defer t.Stop()
+	var counted time.Time
 	for {
 		select {
 		case <-t.C:
@@ -134,6 +135,35 @@ func (s *Service) Run(ctx context.Context, every time.Duration) {
 		for i := range list {
 			s.refresh(ctx, cfg, &list[i])
 		}
+		if time.Since(counted) > countEvery {
+			counted = time.Now()
+			s.count(ctx)
+		}
+	}
+}
+
+// countEvery is how often registrations are counted, a page of countPage at a time.
+const (
+	countEvery = 5 * time.Minute
+	countPage  = 500
+)
+
+func (s *Service) count(ctx context.Context) {
+	n := map[State]int{StateOK: 0, StateRetrying: 0, StateFailed: 0}
+	for cursor := ""; ; {
+		list, next, err := s.store.Uppers(ctx, cursor, countPage)
+		if err != nil {
+			return
+		}
+		for i := range list {
+			n[list[i].State]++
+		}
+		if cursor = next; cursor == "" {
+			break
+		}
+	}
+	for state, n := range n {
+		s.metrics.registrations.WithLabelValues(string(state)).Set(float64(n))
 	}
 }
 
