@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/md5"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,10 @@ import (
 	"time"
 
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/leak"
+	kamailionode "github.com/sipwake/sipwake/kamailio"
+	proxynode "github.com/sipwake/sipwake/node"
+	"github.com/sipwake/sipwake/secret"
+	"github.com/sipwake/sipwake/upper"
 )
 
 // upperScenario is one user of a gateway whose PBX grants four seconds, and whose
@@ -145,4 +150,24 @@ func TestGatewayPasswordChanged(t *testing.T) {
 	}
 	f("", 1)
 	f("  failure: remove", 0)
+}
+
+// TestGatewayRefusesServers: whoever knows the node's secret sends no REGISTER but to a
+// PBX of the list.
+func TestGatewayRefusesServers(t *testing.T) {
+	s, g := gatewayScenario(t, rigOptions{})
+	n := must(kamailionode.New(nodeID, proxynode.Config{URL: g.SignalURL(), Secret: secret.NewText(nodeSecret), Timeout: 10 * time.Second, Connections: 1},
+		nil, slog.New(slog.DiscardHandler)))(s)
+	defer n.Close()
+	r := upper.Request{Key: "r1-4", AOR: s.aor(), URI: "sip:" + domain, To: "sip:" + s.aor(), CallID: "upper", CSeq: 4, Expires: 60}
+	for _, server := range []string{"sip:127.0.0.1:5060", "sip:192.0.2.1", "sips:192.0.2.1", "", "http://" + pbxAddress} {
+		r.Server = server
+		if err := n.RegisterUpper(s.ctx, r); err == nil || !strings.Contains(err.Error(), "refused") {
+			t.Errorf("%q: %v", server, err)
+		}
+	}
+	r.Server = "sip:" + g.pbx.SIPAddress()
+	if err := n.RegisterUpper(s.ctx, r); err != nil {
+		t.Error(err)
+	}
 }
