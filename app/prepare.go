@@ -16,9 +16,9 @@ import (
 	"github.com/sipwake/sipwake/push/apns"
 	"github.com/sipwake/sipwake/push/fcm"
 	"github.com/sipwake/sipwake/rpc"
+	"github.com/sipwake/sipwake/secret"
 	"github.com/sipwake/sipwake/store/local"
 	"github.com/sipwake/sipwake/store/redis"
-	"github.com/sipwake/sipwake/secret"
 	"github.com/sipwake/sipwake/upper"
 	"github.com/sipwake/sipwake/wake"
 )

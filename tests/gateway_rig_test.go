@@ -3,15 +3,11 @@ package tests
 import (
 	"context"
 	_ "embed"
-	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
-	"github.com/sipwake/sipwake/kamailio/cfg"
 )
 
 // pbxScript is a PBX with digest that knows nothing of push: a Kamailio too.
@@ -39,13 +35,11 @@ type gatewayProxy struct {
 	*stack.Kamailio
 	config stack.KamailioConfig
 	pbx    *stack.Kamailio
-	dir    string
 }
 
 func (g *gatewayProxy) Stop() {
 	g.Kamailio.Stop()
 	g.pbx.Stop()
-	_ = os.RemoveAll(g.dir)
 }
 
 // restart starts the gateway again, where it was.
@@ -83,38 +77,27 @@ func portOf(t *testing.T, address string) int {
 }
 
 func startGateway(ctx context.Context, c proxyConfig, defines []string) (proxy, error) {
-	script, err := cfg.Files.ReadFile("gateway.cfg")
-	if err != nil {
-		return nil, err
-	}
-	dir, err := os.MkdirTemp("", "gateway")
-	if err != nil {
-		return nil, err
-	}
 	pbx, err := stack.StartKamailio(ctx, stack.KamailioConfig{Node: "pbx", Address: pbxAddress, Script: pbxScript})
 	if err != nil {
 		return nil, err
 	}
-	list, text := filepath.Join(dir, "dispatcher.list"), fmt.Sprintf("1 sip:%s\n", pbx.SIPAddress())
 	all := kamailioDefines(c)
-	all["GW_LIST"], all["GW_PING_S"] = stack.Quote(list), "1"
+	all["GW_PING_S"] = "1"
+	var pbxs []string
 	for _, d := range defines {
 		name, value, _ := strings.Cut(d, "=")
 		if name == "PBX" { // one more, which is tried first
-			text = fmt.Sprintf("1 sip:%s 0 10\n", value) + text
+			pbxs = append(pbxs, value)
 			continue
 		}
 		all[name] = value
 	}
-	if err := os.WriteFile(list, []byte(text), 0o600); err != nil {
-		return nil, err
-	}
 	config := stack.KamailioConfig{Node: nodeID, Secret: nodeSecret, URL: c.URL, Hold: c.Hold, ChatHold: c.ChatHold,
-		Defines: all, Script: string(script)}
+		Defines: all, PBXs: append(pbxs, pbx.SIPAddress())}
 	k, err := stack.StartKamailio(ctx, config)
 	if err != nil {
 		pbx.Stop()
 		return nil, err
 	}
-	return &gatewayProxy{k, config, pbx, dir}, nil
+	return &gatewayProxy{k, config, pbx}, nil
 }

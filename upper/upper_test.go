@@ -1,6 +1,7 @@
 package upper
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -47,7 +48,7 @@ func TestAnswer(t *testing.T) {
 	f := func(challenge string, want error, has ...string) {
 		t.Helper()
 		got, _, err := answer([]string{"X: y", "WWW-Authenticate: " + challenge}, "Mufasa", "testrealm@host.com", ha1, "sip:host.com")
-		if err != want {
+		if !errors.Is(err, want) {
 			t.Errorf("%s: %v, want %v", challenge, err, want)
 		}
 		for _, text := range has {
