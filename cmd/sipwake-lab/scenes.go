@@ -18,6 +18,12 @@ const (
 	fcmParams   = ";pn-provider=fcm;pn-param=" + demoProject + ";pn-prid=TOKEN"
 )
 
+// demoCaller is who calls in every scene.
+const demoCaller = "alice"
+
+// demoPassword is what a user shows to a PBX.
+func demoPassword(user string) string { return "password-of-" + user }
+
 func demoToken(n int) string { return fmt.Sprintf("%x", sha256.Sum256([]byte{byte(n)})) }
 
 // scenes are the calls of the demo.
