@@ -143,7 +143,7 @@ func (a *App) newService(p parts, rules wake.Store, kept trace.Store) {
 	a.service.SetApps(a.dispatcher.Apps())
 	a.outbox = outbox.New(a.store, a.service, a.service.SendTTL, a.log)
 	a.upper = upper.New(a.store, bindings{a.service}, a.log, a.reg)
-	a.upper.Configure(a.cfg.Upper, p.key, registrars(inForce))
+	a.upper.Configure(a.cfg.Upper, p.upper, registrars(inForce))
 }
 
 func (a *App) onStop(name string, f func(context.Context) error) {
@@ -275,7 +275,7 @@ func (a *App) reload(cfg *config.Config) error {
 	applyRPC()
 	inForce, closeOld := a.nodes.set(parts.nodes)
 	a.service.Configure(cfg.Wake, inForce)
-	a.upper.Configure(cfg.Upper, parts.key, registrars(inForce))
+	a.upper.Configure(cfg.Upper, parts.upper, registrars(inForce))
 	a.service.SetApps(a.dispatcher.Apps())
 	closeOld()
 	a.log.Info("configuration reloaded")

@@ -16,7 +16,6 @@ import (
 	"github.com/sipwake/sipwake/push/apns"
 	"github.com/sipwake/sipwake/push/fcm"
 	"github.com/sipwake/sipwake/rpc"
-	"github.com/sipwake/sipwake/secret"
 	"github.com/sipwake/sipwake/store/local"
 	"github.com/sipwake/sipwake/store/redis"
 	"github.com/sipwake/sipwake/upper"
@@ -39,7 +38,7 @@ type store interface {
 type parts struct {
 	apps  []push.App
 	nodes map[string]proxy
-	key   *upper.Key // of registrations at PBXs, if they are kept alive
+	upper upper.Files
 }
 
 // Apps does everything that New does short of opening the store and listening: it
@@ -82,22 +81,14 @@ func prepare(cfg *config.Config, log *slog.Logger) (parts, error) {
 	if _, err := pagePassword(cfg); err != nil {
 		problems.Add("operations.password_file", err)
 	}
-	if file := cfg.Upper.KeyFile; file != "" && !problems.Has("upper.key_file") {
-		key, err := readKey(file)
-		problems.Add("upper.key_file", err)
-		p.key = &key
+	if !problems.Has("upper") {
+		var err error
+		p.upper, err = cfg.Upper.Read()
+		problems.Add("upper", err)
 	}
 	p.nodes = makeNodes(cfg, log, problems)
 	prepareApps(cfg, log, &p, problems)
 	return p, problems.Err()
-}
-
-func readKey(file string) (upper.Key, error) {
-	text, err := secret.ReadText(file)
-	if err != nil {
-		return upper.Key{}, err
-	}
-	return upper.NewKey(text)
 }
 
 func prepareApps(cfg *config.Config, log *slog.Logger, p *parts, problems *config.Problems) {

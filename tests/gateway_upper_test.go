@@ -101,6 +101,26 @@ func TestGatewayKeepsAlive(t *testing.T) {
 	}
 }
 
+// TestGatewaySecretsFile: the administrator's list does for apps that give no HA1.
+func TestGatewaySecretsFile(t *testing.T) {
+	ha1 := fmt.Sprintf("%x", md5.Sum([]byte("user1:pbx.example:"+passwordOf("user1"))))
+	leak.Secret(ha1)
+	file := filepath.Join(t.TempDir(), "ha1")
+	if err := os.WriteFile(file, []byte("# of the PBX\nUser1@"+domain+" "+ha1+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, _ := upperScenario(t, "  secrets_file: "+file+"\n")
+	d := s.iphone(answers)
+	s.asleep(d)
+	s.refreshed(time.Now())
+	s.calls().talks(d.Phone)
+	s.nextUser()
+	s.asleep(s.iphone())
+	if u, ok := s.upper(); ok {
+		t.Errorf("a user who is not in the list: %+v", u)
+	}
+}
+
 // TestGatewayKeepsNothingWithout: an app without an HA1 refreshes by itself.
 func TestGatewayKeepsNothingWithout(t *testing.T) {
 	s, _ := upperScenario(t, "")

@@ -1,12 +1,15 @@
 package upper
 
 import (
+	"bufio"
+	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/sipwake/sipwake/secret"
@@ -54,4 +57,55 @@ func (k Key) open(aor string, sealed []byte) (secret.Text, error) {
 		return secret.Text{}, errSealed
 	}
 	return secret.NewText(string(text)), nil
+}
+
+// Files is what a Config's files hold.
+type Files struct {
+	key     *Key                   // nil: nothing is kept alive
+	secrets map[string]secret.Text // HA1s by AOR
+}
+
+// Read reads the files that the configuration names. Every error names the field.
+func (c *Config) Read() (Files, error) {
+	if c.KeyFile == "" {
+		return Files{}, nil
+	}
+	text, err := secret.ReadText(c.KeyFile)
+	if err == nil {
+		var k Key
+		if k, err = NewKey(text); err == nil {
+			f := Files{key: &k}
+			f.secrets, err = readSecrets(c.SecretsFile)
+			return f, err
+		}
+	}
+	return Files{}, fmt.Errorf("key_file: %w", err)
+}
+
+// readSecrets reads lines of an AOR and an HA1. No error quotes a line.
+func readSecrets(path string) (map[string]secret.Text, error) {
+	if path == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("secrets_file: %w", err)
+	}
+	all := make(map[string]secret.Text)
+	lines := bufio.NewScanner(bytes.NewReader(text))
+	for n := 1; lines.Scan(); n++ {
+		line, _, _ := strings.Cut(lines.Text(), "#")
+		fields := strings.Fields(line)
+		if len(fields) == 0 {
+			continue
+		}
+		if len(fields) != 2 || !strings.Contains(fields[0], "@") || !isHA1.MatchString(fields[1]) {
+			return nil, fmt.Errorf("secrets_file: line %d is not user@domain and 32 hexadecimal digits", n)
+		}
+		all[strings.ToLower(fields[0])] = secret.NewText(fields[1])
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("secrets_file: %w", err)
+	}
+	return all, nil
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"regexp"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -36,7 +37,7 @@ type Service struct {
 // settings is what a reload swaps.
 type settings struct {
 	Config
-	key   *Key // nil: nothing is kept alive
+	Files
 	nodes map[string]Node
 }
 
@@ -47,10 +48,9 @@ func New(s Store, b Bindings, log *slog.Logger, reg prometheus.Registerer) *Serv
 	return u
 }
 
-// Configure swaps the settings, the key and the nodes. Without a key nothing is kept
-// alive.
-func (s *Service) Configure(cfg Config, key *Key, nodes map[string]Node) {
-	s.settings.Store(&settings{cfg, key, nodes})
+// Configure swaps the settings, what Keys has read, and the nodes.
+func (s *Service) Configure(cfg Config, files Files, nodes map[string]Node) {
+	s.settings.Store(&settings{cfg, files, nodes})
 }
 
 // Registered is a REGISTER of a phone that the PBX accepted.
@@ -83,11 +83,15 @@ func (s *Service) Register(ctx context.Context, r Registered) error {
 			return nil
 		}
 	}
-	if !isHA1.MatchString(r.HA1.Reveal()) {
+	ha1 := r.HA1
+	if !isHA1.MatchString(ha1.Reveal()) {
+		ha1 = cfg.secrets[r.AOR]
+	}
+	if ha1.Empty() {
 		return nil
 	}
 	u := r.Registration
-	u.Secret = cfg.key.seal(u.AOR, secret.NewText(strings.ToLower(r.HA1.Reveal())))
+	u.Secret = cfg.key.seal(u.AOR, secret.NewText(strings.ToLower(ha1.Reveal())))
 	u.State, u.Why, u.Tries, u.Stamp = StateOK, "", 0, 0
 	u.LastOK = time.Now()
 	u.Due = u.LastOK.Add(cfg.next(&u))
@@ -132,14 +136,29 @@ func (s *Service) Run(ctx context.Context, every time.Duration) {
 		if err != nil && ctx.Err() == nil {
 			s.log.Warn("cannot read registrations that are due", "err", err)
 		}
-		for i := range list {
-			s.refresh(ctx, cfg, &list[i])
-		}
+		s.refreshAll(ctx, cfg, list)
 		if time.Since(counted) > countEvery {
 			counted = time.Now()
 			s.count(ctx)
 		}
 	}
+}
+
+// atOnce is how many refreshes are handed to nodes at a time: one node that does not
+// answer holds up no other.
+const atOnce = 32
+
+func (s *Service) refreshAll(ctx context.Context, cfg *settings, list []Registration) {
+	var all sync.WaitGroup
+	slots := make(chan struct{}, atOnce)
+	for i := range list {
+		slots <- struct{}{}
+		all.Go(func() {
+			s.refresh(ctx, cfg, &list[i])
+			<-slots
+		})
+	}
+	all.Wait()
 }
 
 // countEvery is how often registrations are counted, a page of countPage at a time.

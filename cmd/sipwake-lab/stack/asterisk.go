@@ -142,7 +142,7 @@ direct_media=no
 rewrite_contact=no
 `
 
-// The README of a PBX: docs/GATEWAY.md has the same.
+// As docs/GATEWAY.md has it.
 const asteriskUser = `[USER](endpoint)
 aors=USER
 auth=USER
