@@ -98,9 +98,14 @@ func New(cfg *config.Config, version string, log *slog.Logger) (*App, error) {
 	if err != nil {
 		return nil, errors.Join(err, a.Stop(context.Background()))
 	}
-	a.newService(parts, rules, kept)
+	a.nodes = newNodes(log, a.reg)
+	exporters, err := a.exporters()
+	if err != nil {
+		return nil, errors.Join(err, a.Stop(context.Background()))
+	}
+	a.newService(parts, rules, kept, exporters)
 	a.onStop("pushes", a.dispatcher.Stop)
-	backend := rpc.Backend{Wakes: a.service, Outbox: a.outbox, Upper: a.upper, Traces: a.traces.Find, Info: a.info, Stats: a.stats}
+	backend := rpc.Backend{Wakes: a.service, Outbox: a.outbox, Upper: a.upper, Traces: a.traces.Find, Info: a.info, Stats: a.stats, Backup: a.backup()}
 	if a.rpc, err = rpc.New(cfg.RPC, backend, log, a.reg); err != nil {
 		return nil, errors.Join(err, a.Stop(context.Background()))
 	}
@@ -115,14 +120,14 @@ func New(cfg *config.Config, version string, log *slog.Logger) (*App, error) {
 }
 
 // newService builds the rules and what works with them.
-func (a *App) newService(p parts, rules wake.Store, kept trace.Store) {
-	a.nodes = newNodes(a.log, a.reg)
+func (a *App) newService(p parts, rules wake.Store, kept trace.Store, exporters []trace.Exporter) {
 	inForce, _ := a.nodes.set(p.nodes)
 	a.onStop("nodes", func(context.Context) error { a.nodes.close(); return nil })
 	timelines := trace.NewLog(a.cfg.Wake.Traces)
-	var stopTraces func()
-	a.onStop("writing of traces", func(context.Context) error { // after all that adds to them
-		stopTraces()
+	var stopTraces, stopExport func(context.Context)
+	a.onStop("writing of traces", func(ctx context.Context) error { // after all that adds to them
+		stopTraces(ctx)
+		stopExport(ctx)
 		return nil
 	})
 	deps := wake.Deps{Store: rules, Sweeper: a.store, History: a.store, Pusher: a.dispatcher, Traces: timelines, Log: a.log, Metrics: a.reg,
@@ -139,7 +144,9 @@ func (a *App) newService(p parts, rules wake.Store, kept trace.Store) {
 		a.onStop("signals", a.service.Stop)
 		a.share(others)
 	}
-	stopTraces = a.keepTraces(trace.NewKeeper(timelines, kept, a.service.Instance(), a.log, a.reg))
+	instance := a.service.Instance()
+	stopExport = exportTraces(trace.NewExport(timelines, exporters, instance, ok, a.log, a.reg))
+	stopTraces = a.keepTraces(trace.NewKeeper(timelines, kept, instance, a.log, a.reg))
 	a.service.SetApps(a.dispatcher.Apps())
 	a.outbox = outbox.New(a.store, a.service, a.service.SendTTL, a.log)
 	a.upper = upper.New(a.store, bindings{a.service}, a.log, a.reg)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/url"
 	"slices"
 	"sync"
 	"time"
@@ -24,6 +25,7 @@ type proxy struct {
 	wake.Node
 	client *node.Client // below it
 	kind   string       // config.NodeKamailio or config.NodeOpenSIPS
+	url    string
 }
 
 // probeEvery is how often nodes are probed.
@@ -115,6 +117,21 @@ func (n *nodes) set(made map[string]proxy) (now map[string]wake.Node, closeOld f
 			u.Close()
 		}
 	}
+}
+
+// address returns host:port of the node's url, empty if there is none.
+func (n *nodes) address(id string) string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	p := n.byID[id]
+	if p == nil {
+		return ""
+	}
+	u, err := url.Parse(p.url)
+	if err != nil {
+		return ""
+	}
+	return u.Host
 }
 
 // run probes the nodes, at once after each change and then now and again, until ctx
@@ -237,8 +254,8 @@ func makeNodes(cfg *config.Config, log *slog.Logger, problems *config.Problems) 
 func makeNode(n *config.Node, edges map[string]string, log *slog.Logger) (proxy, error) {
 	if n.Type == config.NodeOpenSIPS {
 		o, err := opensips.New(n.ID, n.Config, edges, log)
-		return proxy{o, o.Client, n.Type}, err
+		return proxy{o, o.Client, n.Type, n.URL}, err
 	}
 	k, err := kamailio.New(n.ID, n.Config, edges, log)
-	return proxy{k, k.Client, n.Type}, err
+	return proxy{k, k.Client, n.Type, n.URL}, err
 }

@@ -63,6 +63,9 @@ func newOperations(metrics http.Handler, st store, rpc func(context.Context) err
 			o.fail(w, "store unavailable")
 		default:
 			fmt.Fprintln(w, "ok")
+			if n, ok := st.(noticing); ok && n.Notice() != "" {
+				fmt.Fprintln(w, n.Notice())
+			}
 		}
 	})
 	o.mux = mux
@@ -70,6 +73,9 @@ func newOperations(metrics http.Handler, st store, rpc func(context.Context) err
 		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute}
 	return o
 }
+
+// noticing is a store that may have something to say though it works.
+type noticing interface{ Notice() string }
 
 func (o *operations) fail(w http.ResponseWriter, why string) {
 	http.Error(w, why, http.StatusServiceUnavailable)

@@ -86,6 +86,7 @@ func prepare(cfg *config.Config, log *slog.Logger) (parts, error) {
 		p.upper, err = cfg.Upper.Read()
 		problems.Add("upper", err)
 	}
+	checkExporters(cfg, problems)
 	p.nodes = makeNodes(cfg, log, problems)
 	prepareApps(cfg, log, &p, problems)
 	return p, problems.Err()
@@ -202,6 +203,8 @@ func needRestart(was, is *config.Config) []string {
 	compare("wake.signals_per_node", was.Wake.SignalsPerNode, is.Wake.SignalsPerNode)
 	compare("wake.traces", was.Wake.Traces, is.Wake.Traces)
 	compare("traces", was.Traces, is.Traces)
+	compare("homer", was.Homer, is.Homer)
+	compare("otlp", was.OTLP, is.OTLP)
 	return fields
 }
 

@@ -150,7 +150,7 @@ func TestProblemsNameTheLine(t *testing.T) {
 	write(t, dir, "pushkit.com.b.pem", "")
 	write(t, dir, "fcmkey.com.c.json", "{}")
 	f("\ncredentials_dir: DIR",
-		"2: credentials_dir: DIR/pushkit.com.a.p13: its name must end in .p12, .pem or .password",
+		"2: credentials_dir: DIR/pushkit.com.a.p13: its name must end in .p12, .pem, .password or .pwd",
 		"2: credentials_dir: credentials_file: DIR/fcmkey.com.c.json is not the JSON file of a service account (its type is not service_account)")
 
 	write(t, dir, "bad.json", "{\n\n\"a\": \"{B}\"}")

@@ -22,6 +22,8 @@ import (
 	"github.com/sipwake/sipwake/store/local"
 	"github.com/sipwake/sipwake/store/redis"
 	"github.com/sipwake/sipwake/trace"
+	"github.com/sipwake/sipwake/trace/homer"
+	"github.com/sipwake/sipwake/trace/otlp"
 	"github.com/sipwake/sipwake/upper"
 	"github.com/sipwake/sipwake/wake"
 )
@@ -35,6 +37,8 @@ type Config struct {
 	Wake       wake.Config   `yaml:"wake"`
 	Traces     trace.Config  `yaml:"traces"`
 	Upper      upper.Config  `yaml:"upper"`
+	Homer      homer.Config  `yaml:"homer"`
+	OTLP       otlp.Config   `yaml:"otlp"`
 	Nodes      []Node        `yaml:"nodes"`
 	APNs       []apns.Config `yaml:"apns"`
 	FCM        []fcm.Config  `yaml:"fcm"`
@@ -129,6 +133,8 @@ func (c *Config) SetDefaults() {
 	c.Wake.SetDefaults()
 	c.Traces.SetDefaults()
 	c.Upper.SetDefaults()
+	c.Homer.SetDefaults()
+	c.OTLP.SetDefaults()
 	setDefault(&c.Store.Type, StoreLocal)
 	c.Store.Local.Recent, c.Store.Redis.Recent = c.Wake.Recent, c.Wake.Recent
 	c.Store.Local.SetDefaults()
@@ -188,6 +194,8 @@ func (c *Config) Validate(report func(field, problem string)) {
 	c.Wake.Validate(below("wake"))
 	c.Traces.Validate(below("traces"))
 	c.Upper.Validate(below("upper"))
+	c.Homer.Validate(below("homer"))
+	c.OTLP.Validate(below("otlp"))
 	c.validateNodes(below)
 	for i := range c.APNs {
 		c.APNs[i].Validate(below(fmt.Sprintf("apns[%d]", i)))

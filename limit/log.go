@@ -39,6 +39,9 @@ func NewLog(log *slog.Logger) *Log {
 // Warn logs a line at level WARN.
 func (l *Log) Warn(msg string, args ...any) { l.write(slog.LevelWarn, msg, args) }
 
+// Info logs a line at level INFO.
+func (l *Log) Info(msg string, args ...any) { l.write(slog.LevelInfo, msg, args) }
+
 // Error logs a line at level ERROR.
 func (l *Log) Error(msg string, args ...any) { l.write(slog.LevelError, msg, args) }
 

@@ -219,6 +219,9 @@ func examples() []example {
 	bind("Mizutech iOS, default", "X-MPUSH: d:i:com.example.phone:"+hex1, "mpush", "*", apnsAddress("", "com.example.phone", "", voip))
 	bind("Mizutech iOS with FCM", "X-MPUSH: j:com.example.phone:"+fcmToken, "mpush", "*", fcmAddress("com.example.phone"))
 	bind("Mizutech iOS with FCM, as i", "X-MPUSH: i:com.example.phone:"+fcmToken, "mpush", "*", fcmAddress("com.example.phone"))
+	bind("Mizutech iOS with both tokens", "X-MPUSH: i:com.example.phone:"+hex1+"|"+hex2, "mpush", "*",
+		apnsAddress("", "com.example.phone", "", voip, token(Remote, hex2)))
+	bind("Mizutech browser with FCM", "X-MPUSH: w:com.example.phone:"+fcmToken, "mpush", "*", fcmAddress("com.example.phone"))
 	bind("Mizutech Web Push", "X-MPUSH: w:com.example.phone:"+endpoint, "mpush", "*", Address{Provider: WebPush, Tokens: []Token{token("", endpoint)}})
 	keys := &WebPushKeys{secret.NewToken(p256dh), secret.NewToken(auth)}
 	bind("Mizutech Web Push with keys", "X-MPUSH: w:com.example.phone:"+endpoint+"|"+p256dh+"|"+auth,

@@ -6,8 +6,10 @@ const mpushHeader = "X-MPUSH"
 
 // mpush reads Mizutech's header X-MPUSH: [s:|p:|d:]PROVIDER:PACKAGE:TOKEN, where
 // the prefix is the environment (sandbox, production, default), or "null" to
-// unbind. The token may contain colons; that of Web Push may be
-// ENDPOINT|P256DH|AUTH, the subscription with its keys.
+// unbind. The token may contain colons; that of a browser is an FCM token, or the
+// endpoint of Web Push, alone or as ENDPOINT|P256DH|AUTH with the subscription's
+// keys. An iPhone may send VOIP|REMOTE, as in X-Push, so that more than calls
+// reaches it.
 func mpush(in *input, p *Parsed) (bool, *Error) {
 	value := in.headers.mpush
 	if value == "" {
@@ -67,6 +69,9 @@ func (a *Address) readMizutech(appField, app, tokenField, token string) (problem
 	if a.Provider == APNs && isFCMToken(token) {
 		a.Provider = FCM // apps on iOS that use FCM say i too, not only j
 	}
+	if a.Provider == WebPush && !isNull(token) && !strings.Contains(token, "://") && !strings.Contains(token, "|") {
+		a.Provider = FCM // browsers that use FCM's own token
+	}
 	bind := !isNull(token)
 	if _, problem := a.readApp(app, bind); problem != "" {
 		return appField + " " + problem
@@ -77,6 +82,13 @@ func (a *Address) readMizutech(appField, app, tokenField, token string) (problem
 	var service Service
 	switch a.Provider {
 	case APNs:
+		if voip, remote, pair := cutPair(token, "|"); pair {
+			if problem := checkPair(voip, remote); problem != "" {
+				return tokenField + " " + problem
+			}
+			a.setPair(voip, remote)
+			return ""
+		}
 		service = VoIP
 	case WebPush:
 		endpoint, keys, ok := cut(token, '|')

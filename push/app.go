@@ -14,6 +14,8 @@ type App struct {
 	// main one, used as the metric label "app". None means the empty name, as
 	// WebPush addresses have it.
 	Packages []string
+	// Any: the app also serves the packages of its Provider that no other app has.
+	Any bool
 	// Environment is empty for providers without environments; such an app
 	// serves an address whatever environment the client named.
 	Environment pnparam.Environment

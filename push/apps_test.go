@@ -49,6 +49,35 @@ func TestApp(t *testing.T) {
 	}
 }
 
+// An app for any package serves those that no other app has, whatever it is named.
+func TestAnyPackage(t *testing.T) {
+	ok := answers(push.Accepted)
+	rest := push.App{Provider: pnparam.FCM, Packages: []string{"project"}, Any: true, Default: true, Client: ok}
+	r := newRig(t, fcmApp(ok), rest, apnsApp(pnparam.Production, ok, "com.a"))
+	defer r.stop()
+	f := func(p pnparam.Provider, app string, env pnparam.Environment, want string) {
+		t.Helper()
+		if got, _ := r.App(p, app, env); got != want {
+			t.Errorf("App(%s, %q, %q) = %q, want %q", p, app, env, got, want)
+		}
+	}
+	f(pnparam.FCM, theApp, "", theApp)
+	f(pnparam.FCM, "com.other", "", "project")
+	f(pnparam.FCM, "com.other", pnparam.Sandbox, "project")
+	f(pnparam.FCM, "project", "", "project")
+	f(pnparam.APNs, "com.other", pnparam.Production, "")
+
+	second := rest
+	second.Packages = []string{"second"}
+	err := r.SetApps([]push.App{rest, second})
+	if want := `cannot serve fcm app "second": another app has any_package too`; err == nil || err.Error() != want {
+		t.Errorf("two apps for any package: %v, want %s", err, want)
+	}
+	if got := push.Found([]push.App{rest}, []push.App{second}); got[1].Any {
+		t.Error("an app that was found takes the packages of one that is configured")
+	}
+}
+
 func TestEnvironmentPicksTheClient(t *testing.T) {
 	named := func(name string) push.Provider {
 		return &service{answer: func(context.Context, *push.Notification) push.Reply {

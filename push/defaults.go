@@ -27,37 +27,37 @@ type Templates struct {
 // The parts that the default payloads share. All values are strings, as FCM
 // wants them.
 const (
-	dataKeys = `"ntype":"{TYPE}","nfromusername":"{FROMUSERNAME}","nfrom":"{FROM}","nmsg":"{MSG}",` +
-		`"ncallid":"{CALLID}","ntousr":"{TOUSER}","handle":"{FROMUSERNAME}","callUUID":"{UUID}",` +
+	// What apps written for Mizutech's MPUSH read.
+	mpushKeys = `"ntype":"{TYPE}","nfromusername":"{FROMUSERNAME}","nfrom":"{FROM}","nmsg":"{MSG}",` +
+		`"ncallid":"{CALLID}","ntousr":"{TOUSER}"`
+	dataKeys = mpushKeys + `,"nfromuri":"{FROMURI}","handle":"{FROMUSERNAME}","callUUID":"{UUID}",` +
 		`"display":"{FROMDISPLAYNAME}","media":"{MEDIA}","{DATA}":null`
+	// An iPhone's app gets one object, and those written for MPUSH look into its "data".
+	apnsKeys = dataKeys + `,"data":{` + mpushKeys + `}`
 
-	callAlert   = `{"title":"Incoming call","body":"{FROMDISPLAYNAME}"}`
-	chatAlert   = `{"title":"{FROMDISPLAYNAME}","body":"{BODY}"}`
-	customAlert = `{"title":"{TITLE}","body":"{BODY}"}`
+	alert = `{"title":"{TITLE}","body":"{BODY}"}`
 
-	apnsVoIP   = `{"aps":{},` + dataKeys + `}`
-	apnsCall   = `{"aps":{"alert":` + callAlert + `,"sound":"{SOUND}"},` + dataKeys + `}`
-	apnsChat   = `{"aps":{"alert":` + chatAlert + `,"sound":"{SOUND}","mutable-content":1},` + dataKeys + `}`
-	apnsCustom = `{"aps":{"alert":` + customAlert + `,"sound":"{SOUND}","mutable-content":1},` + dataKeys + `}`
-	apnsSilent = `{"aps":{"content-available":1},` + dataKeys + `}`
+	apnsVoIP   = `{"aps":{},` + apnsKeys + `}`
+	apnsCall   = `{"aps":{"alert":` + alert + `,"sound":"{SOUND}"},` + apnsKeys + `}`
+	apnsText   = `{"aps":{"alert":` + alert + `,"sound":"{SOUND}","mutable-content":1},` + apnsKeys + `}`
+	apnsSilent = `{"aps":{"content-available":1},` + apnsKeys + `}`
 
 	// The "apns" part is for an iPhone whose app uses FCM; Android never sees it.
 	// The provider adds its headers. Where there is a notification, FCM makes the
 	// alert from that.
-	fcmIOSAlert  = `"apns":{"payload":{"aps":{"alert":` + callAlert + `,"sound":"{SOUND}"}}}`
+	fcmIOSAlert  = `"apns":{"payload":{"aps":{"alert":` + alert + `,"sound":"{SOUND}"}}}`
 	fcmIOSSound  = `"apns":{"payload":{"aps":{"sound":"{SOUND}","mutable-content":1}}}`
 	fcmIOSSilent = `"apns":{"payload":{"aps":{"content-available":1}}}`
 
 	fcmSilent  = `"android":{"priority":"{PRIORITY}"}`
 	fcmVisible = `"android":{"priority":"{PRIORITY}","notification":{"sound":"{SOUND}"}}`
 
-	fcmCall   = `{"data":{` + dataKeys + `},` + fcmSilent + `,` + fcmIOSAlert + `}`
-	fcmChat   = `{"data":{` + dataKeys + `},"notification":` + chatAlert + `,` + fcmVisible + `,` + fcmIOSSound + `}`
-	fcmCustom = `{"data":{` + dataKeys + `},"notification":` + customAlert + `,` + fcmVisible + `,` + fcmIOSSound + `}`
-	fcmOther  = `{"data":{` + dataKeys + `},` + fcmSilent + `,` + fcmIOSSilent + `}`
+	fcmCall  = `{"data":{` + dataKeys + `},` + fcmSilent + `,` + fcmIOSAlert + `}`
+	fcmText  = `{"data":{` + dataKeys + `},"notification":` + alert + `,` + fcmVisible + `,` + fcmIOSSound + `}`
+	fcmOther = `{"data":{` + dataKeys + `},` + fcmSilent + `,` + fcmIOSSilent + `}`
 
 	// For a service of the operator's own, which gets all there is.
-	plain = `{"kind":"{KIND}","app":"{PACKAGE}","token":"{TOKEN}","to":"{TO}","from":"{FROM}",` +
+	plain = `{"kind":"{KIND}","app":"{PACKAGE}","token":"{TOKEN}","to":"{TO}","from":"{FROMURI}",` +
 		`"user":"{FROMUSERNAME}","display":"{FROMDISPLAYNAME}","call_id":"{CALLID}","uuid":"{UUID}",` +
 		`"media":"{MEDIA}","title":"{TITLE}","body":"{BODY}","data":{"{DATA}":null}}`
 )
@@ -70,8 +70,8 @@ func defaultTexts(p pnparam.Provider) map[templateKey]string {
 		return map[templateKey]string{
 			{Call, pnparam.VoIP}: apnsVoIP,
 			{Call, ""}:           apnsCall,
-			{Chat, ""}:           apnsChat,
-			{Custom, ""}:         apnsCustom,
+			{Chat, ""}:           apnsText,
+			{Custom, ""}:         apnsText,
 			// Apple wants no second alert for a call that is over; the app may
 			// take the first one away.
 			{Cancel, ""}:  apnsSilent,
@@ -79,7 +79,7 @@ func defaultTexts(p pnparam.Provider) map[templateKey]string {
 		}
 	case pnparam.FCM:
 		return map[templateKey]string{
-			{Call, ""}: fcmCall, {Chat, ""}: fcmChat, {Custom, ""}: fcmCustom,
+			{Call, ""}: fcmCall, {Chat, ""}: fcmText, {Custom, ""}: fcmText,
 			{Cancel, ""}: fcmOther, {Refresh, ""}: fcmOther,
 		}
 	}
@@ -117,9 +117,9 @@ func (t *Templates) fillEmpty() {
 // With returns a copy in which text is the payload for the kind and service;
 // the empty service stands for all that have no payload of their own. The text
 // is a JSON object. Keywords in its string values are filled in: {PACKAGE},
-// {TOKEN}, {TO}, {TOUSER}, {TYPE}, {KIND}, {FROM}, {FROMUSERNAME},
-// {FROMDISPLAYNAME}, {CALLID}, {UUID}, {MEDIA}, {TITLE}, and {BODY}, {MSG} or
-// {MESSAGE}, and how it is sent: {PRIORITY}, {APRIORITY}, {NPRIORITY}, {PUSHTYPE},
+// {TOKEN}, {TO}, {TOUSER} or {TOUSERNAME}, {TYPE}, {KIND}, {FROM} or
+// {FROMUSERNAME}, {FROMURI}, {FROMDISPLAYNAME}, {CALLID}, {UUID}, {MEDIA},
+// {TITLE}, and {BODY}, {MSG} or {MESSAGE}, and how it is sent: {PRIORITY}, {APRIORITY}, {NPRIORITY}, {PUSHTYPE},
 // {TTLNUM}, {SOUND}; the pair "{DATA}": null makes room for Values.Data. The error
 // names the place in the text.
 func (t *Templates) With(kind Kind, service pnparam.Service, text []byte) (*Templates, error) {

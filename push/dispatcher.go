@@ -32,6 +32,13 @@ type table struct {
 
 // find returns the queue that serves the address, or nil.
 func (t *table) find(provider pnparam.Provider, app string, env pnparam.Environment) *queue {
+	if q := t.named(provider, app, env); q != nil {
+		return q
+	}
+	return t.named(provider, anyPackage, env)
+}
+
+func (t *table) named(provider pnparam.Provider, app string, env pnparam.Environment) *queue {
 	if q := t.byKey[appKey{provider, app, env}]; q != nil || env == "" {
 		return q
 	}
@@ -41,6 +48,10 @@ func (t *table) find(provider pnparam.Provider, app string, env pnparam.Environm
 	}
 	return nil
 }
+
+// anyPackage is where the app is found that serves all packages that no other app
+// has: no client can name it.
+const anyPackage = "\x00"
 
 // Dispatcher sends pushes through apps: it queues, retries, bounds and counts
 // them. All methods are safe for concurrent use.
@@ -164,6 +175,9 @@ func claims(a *App) []appKey {
 	if len(packages) == 0 {
 		packages = []string{""}
 	}
+	if a.Any {
+		packages = append(slices.Clip(packages), anyPackage)
+	}
 	var keys []appKey
 	for _, p := range packages {
 		keys = append(keys, appKey{a.Provider, p, a.Environment})
@@ -182,6 +196,9 @@ func checkApps(apps []App) error {
 			return fmt.Errorf("cannot serve %s app %q: it has no client", a.Provider, a.name())
 		}
 		for _, k := range claims(a) {
+			if seen[k] && k.app == anyPackage {
+				return fmt.Errorf("cannot serve %s app %q: another app has any_package too", k.provider, a.name())
+			}
 			if seen[k] {
 				return fmt.Errorf("cannot serve %s app %q: two apps claim it %s", k.provider, k.app, claimed(k.env))
 			}

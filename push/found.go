@@ -12,7 +12,7 @@ import (
 // Found adds apps that were found, in a directory of credentials, to those that
 // were configured. A package that is configured is not taken from what was found,
 // in any environment, and a package that was found twice is the first's; an app
-// that has none left is not added.
+// that has none left is not added. The same goes for Any.
 func Found(apps, found []App) []App {
 	type name struct {
 		provider pnparam.Provider
@@ -20,6 +20,7 @@ func Found(apps, found []App) []App {
 	}
 	configured := make(map[name]bool)
 	for i := range apps {
+		configured[name{apps[i].Provider, anyPackage}] = configured[name{apps[i].Provider, anyPackage}] || apps[i].Any
 		for _, p := range apps[i].Packages {
 			configured[name{apps[i].Provider, p}] = true
 		}
@@ -32,6 +33,7 @@ func Found(apps, found []App) []App {
 			taken[key] = true
 			return gone
 		})
+		a.Any = a.Any && !configured[name{a.Provider, anyPackage}]
 		if len(a.Packages) > 0 {
 			apps = append(apps, a)
 		}

@@ -30,15 +30,15 @@ func findKeyword(name string) (keyword, bool) {
 		return keyword{text: func(r *filling) string { return r.Token.Reveal() }}, true
 	case "{TO}": // the AOR that is woken
 		return keyword{text: func(r *filling) string { return r.Values.AOR }}, true
-	case "{TOUSER}": // its user part
+	case "{TOUSER}", "{TOUSERNAME}": // its user part
 		return keyword{text: func(r *filling) string { user, _, _ := strings.Cut(r.Values.AOR, "@"); return user }}, true
 	case "{TYPE}": // 0 call, 1 chat, 2 cancel, 3 custom, 4 refresh
 		return keyword{text: func(r *filling) string { return strconv.Itoa(slices.Index(Kinds(), r.Kind)) }}, true
 	case "{KIND}": // the same as a word
 		return keyword{text: func(r *filling) string { return string(r.Kind) }}, true
-	case "{FROM}": // the caller's URI
+	case "{FROMURI}": // the caller's URI
 		return keyword{text: func(r *filling) string { return r.Values.From }}, true
-	case "{FROMUSERNAME}": // what to dial to call back
+	case "{FROM}", "{FROMUSERNAME}": // what to dial to call back
 		return keyword{text: func(r *filling) string { return r.Values.User }}, true
 	case "{FROMDISPLAYNAME}": // how to show the caller
 		return keyword{text: callerName, long: true}, true
@@ -48,8 +48,8 @@ func findKeyword(name string) (keyword, bool) {
 		return keyword{text: func(r *filling) string { return r.Values.UUID }}, true
 	case "{MEDIA}": // audio, video or nothing
 		return keyword{text: func(r *filling) string { return r.Values.Media }}, true
-	case "{MSG}", "{MESSAGE}", "{BODY}": // the text of a message
-		return keyword{text: func(r *filling) string { return r.Values.Body }, long: true}, true
+	case "{MSG}", "{MESSAGE}", "{BODY}": // the text of a message, or who calls
+		return keyword{text: body, long: true}, true
 	case "{TITLE}": // the title of a push.send, or else the caller
 		return keyword{text: title, long: true}, true
 	}
@@ -95,8 +95,19 @@ func callerName(r *filling) string {
 }
 
 func title(r *filling) string {
-	if r.Values.Title != "" {
+	switch {
+	case r.Values.Title != "":
 		return r.Values.Title
+	case r.Kind == Call:
+		return "Incoming call"
+	default:
+		return callerName(r)
 	}
-	return callerName(r)
+}
+
+func body(r *filling) string {
+	if r.Values.Body == "" && r.Kind == Call {
+		return "Incoming call from " + callerName(r)
+	}
+	return r.Values.Body
 }

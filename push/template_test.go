@@ -52,11 +52,16 @@ var aCall = push.Request{
 }
 
 func TestDefaultPayloads(t *testing.T) {
-	data := func(ntype string) string {
-		return `"ntype":"` + ntype + `","nfromusername":"alice","nfrom":"sip:alice@example.com","nmsg":"Hello",` +
-			`"ncallid":"call-1","ntousr":"bob","handle":"alice","callUUID":"uuid-1","display":"Alice \"A\" Ünal","media":"video","k":"v"`
+	// The six keys that apps written for MPUSH read: nfrom is the number or user part.
+	mpush := func(ntype string) string {
+		return `"ntype":"` + ntype + `","nfromusername":"alice","nfrom":"alice","nmsg":"Hello","ncallid":"call-1","ntousr":"bob"`
 	}
-	const name = `"Alice \"A\" Ünal"`
+	data := func(ntype string) string {
+		return mpush(ntype) + `,"nfromuri":"sip:alice@example.com","handle":"alice","callUUID":"uuid-1",` +
+			`"display":"Alice \"A\" Ünal","media":"video","k":"v"`
+	}
+	ios := func(ntype string) string { return data(ntype) + `,"data":{` + mpush(ntype) + `}` }
+	const alert = `{"title":"News","body":"Hello"}`
 	f := func(p pnparam.Provider, kind push.Kind, service pnparam.Service, want string) {
 		t.Helper()
 		r := aCall
@@ -69,28 +74,28 @@ func TestDefaultPayloads(t *testing.T) {
 			t.Errorf("%s %s %s (-want +got):\n%s", p, kind, service, diff)
 		}
 	}
-	f(pnparam.APNs, push.Call, pnparam.VoIP, `{"aps":{},`+data("0")+`}`)
+	f(pnparam.APNs, push.Call, pnparam.VoIP, `{"aps":{},`+ios("0")+`}`)
 	f(pnparam.APNs, push.Call, pnparam.Remote,
-		`{"aps":{"alert":{"title":"Incoming call","body":`+name+`},"sound":"default"},`+data("0")+`}`)
+		`{"aps":{"alert":`+alert+`,"sound":"default"},`+ios("0")+`}`)
 	f(pnparam.APNs, push.Chat, pnparam.Remote,
-		`{"aps":{"alert":{"title":`+name+`,"body":"Hello"},"sound":"default","mutable-content":1},`+data("1")+`}`)
-	f(pnparam.APNs, push.Cancel, pnparam.Remote, `{"aps":{"content-available":1},`+data("2")+`}`)
+		`{"aps":{"alert":`+alert+`,"sound":"default","mutable-content":1},`+ios("1")+`}`)
+	f(pnparam.APNs, push.Cancel, pnparam.Remote, `{"aps":{"content-available":1},`+ios("2")+`}`)
 	f(pnparam.APNs, push.Custom, pnparam.Remote,
-		`{"aps":{"alert":{"title":"News","body":"Hello"},"sound":"default","mutable-content":1},`+data("3")+`}`)
-	f(pnparam.APNs, push.Refresh, pnparam.Remote, `{"aps":{"content-available":1},`+data("4")+`}`)
+		`{"aps":{"alert":`+alert+`,"sound":"default","mutable-content":1},`+ios("3")+`}`)
+	f(pnparam.APNs, push.Refresh, pnparam.Remote, `{"aps":{"content-available":1},`+ios("4")+`}`)
 	const (
 		silent  = `"apns":{"payload":{"aps":{"content-available":1}}}`
 		visible = `"android":{"priority":"high","notification":{"sound":"default"}},` +
 			`"apns":{"payload":{"aps":{"sound":"default","mutable-content":1}}}`
 	)
 	f(pnparam.FCM, push.Call, "", `{"data":{`+data("0")+`},"android":{"priority":"high"},"apns":{`+
-		`"payload":{"aps":{"alert":{"title":"Incoming call","body":`+name+`},"sound":"default"}}}}`)
-	f(pnparam.FCM, push.Chat, "", `{"data":{`+data("1")+`},"notification":{"title":`+name+`,"body":"Hello"},`+visible+`}`)
+		`"payload":{"aps":{"alert":`+alert+`,"sound":"default"}}}}`)
+	f(pnparam.FCM, push.Chat, "", `{"data":{`+data("1")+`},"notification":`+alert+`,`+visible+`}`)
 	f(pnparam.FCM, push.Cancel, "", `{"data":{`+data("2")+`},"android":{"priority":"high"},`+silent+`}`)
-	f(pnparam.FCM, push.Custom, "", `{"data":{`+data("3")+`},"notification":{"title":"News","body":"Hello"},`+visible+`}`)
+	f(pnparam.FCM, push.Custom, "", `{"data":{`+data("3")+`},"notification":`+alert+`,`+visible+`}`)
 	f(pnparam.FCM, push.Refresh, "", `{"data":{`+data("4")+`},"android":{"priority":"normal"},`+silent+`}`)
 	f("webhook", push.Call, "", `{"kind":"call","app":"com.example.phone","token":"a0b1c2d3e4f5","to":"bob@example.com",`+
-		`"from":"sip:alice@example.com","user":"alice","display":`+name+`,"call_id":"call-1","uuid":"uuid-1","media":"video",`+
+		`"from":"sip:alice@example.com","user":"alice","display":"Alice \"A\" Ünal","call_id":"call-1","uuid":"uuid-1","media":"video",`+
 		`"title":"News","body":"Hello","data":{"k":"v"}}`)
 
 	for _, kind := range push.Kinds() {
@@ -100,6 +105,28 @@ func TestDefaultPayloads(t *testing.T) {
 			t.Errorf("webpush %s: %q, %v", kind, b, err)
 		}
 	}
+}
+
+// The texts of pushes that nobody wrote one for: a call says who calls, in the
+// words of MPUSH's documents; a message shows who wrote it.
+func TestTexts(t *testing.T) {
+	f := func(kind push.Kind, display, title, body string) {
+		t.Helper()
+		r := aCall
+		r.Kind, r.Values.Display, r.Values.Title, r.Values.Body = kind, display, "", ""
+		got, err := custom(t, `{"a":"{TITLE}|{BODY}|{MSG}|{MESSAGE}"}`).With(kind, "", []byte(`{"a":"{TITLE}|{BODY}|{MSG}|{MESSAGE}"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		payload, err := got.Payload(nil, &r, 4096)
+		if want := `{"a":"` + title + strings.Repeat("|"+body, 3) + `"}`; err != nil || string(payload) != want {
+			t.Errorf("%s: %s, %v; want %s", kind, payload, err, want)
+		}
+	}
+	f(push.Call, "Alice", "Incoming call", "Incoming call from Alice")
+	f(push.Call, "", "Incoming call", "Incoming call from alice")
+	f(push.Chat, "Alice", "Alice", "")
+	f(push.Refresh, "Alice", "Alice", "")
 }
 
 func TestTemplateKeywords(t *testing.T) {
@@ -113,7 +140,8 @@ func TestTemplateKeywords(t *testing.T) {
 		}
 	}
 	f(`{"a":"{PACKAGE} {TOKEN} {TO} {TOUSER} {TYPE} {KIND}"}`, `{"a":"com.example.phone a0b1c2d3e4f5 bob@example.com bob 1 chat"}`)
-	f(`{"a":"{FROM}|{FROMUSERNAME}|{FROMDISPLAYNAME}"}`, `{"a":"sip:alice@example.com|alice|Alice \"A\" Ünal"}`)
+	f(`{"a":"{FROM}|{FROMUSERNAME}|{FROMURI}|{FROMDISPLAYNAME}"}`, `{"a":"alice|alice|sip:alice@example.com|Alice \"A\" Ünal"}`)
+	f(`{"a":"{TOUSERNAME}"}`, `{"a":"bob"}`)
 	f(`{"a":"{CALLID}{UUID}{MEDIA}"}`, `{"a":"call-1uuid-1video"}`)
 	f(`{"a":["{MSG}","{MESSAGE}","{BODY}","{TITLE}"]}`, `{"a":["Hello","Hello","Hello","News"]}`)
 	f(`{ "a" : [ 1.50, true, false, null, {}, [], "" ] }`, `{"a":[1.50,true,false,null,{},[],""]}`)
@@ -173,7 +201,7 @@ func TestHostileValues(t *testing.T) {
 	} {
 		r := aCall
 		r.Kind, r.Service = push.Chat, pnparam.Remote
-		r.Values.Display, r.Values.User = name, "u"
+		r.Values.Display, r.Values.User, r.Values.Title = name, "u", ""
 		got := filled(t, push.DefaultTemplates(pnparam.APNs), r, 4096).(map[string]any)
 		alert := got["aps"].(map[string]any)["alert"].(map[string]any)
 		if want := strings.ToValidUTF8(name, "\uFFFD"); !strings.HasPrefix(replaceEach(name), alert["title"].(string)) {
@@ -188,7 +216,7 @@ func replaceEach(s string) string { return string([]rune(s)) }
 func TestLongTextsAreCut(t *testing.T) {
 	r := aCall
 	r.Kind, r.Service = push.Chat, pnparam.Remote
-	r.Values.Body = strings.Repeat("öß€😀", 2000)
+	r.Values.Title, r.Values.Body = "", strings.Repeat("öß€😀", 2000)
 	b, err := push.DefaultTemplates(pnparam.APNs).Payload(nil, &r, 4096)
 	if err != nil {
 		t.Fatal(err)
@@ -197,18 +225,18 @@ func TestLongTextsAreCut(t *testing.T) {
 		Aps struct {
 			Alert struct{ Title, Body string }
 		}
-		Nmsg, Nfrom string
+		Nmsg, Nfromuri string
 	}
 	if err := json.Unmarshal(b, &got); err != nil {
 		t.Fatal(err)
 	}
-	if len(b) > 4096 || len(b) < 4096-2*utf8.UTFMax {
+	if len(b) > 4096 || len(b) < 4096-3*utf8.UTFMax {
 		t.Errorf("payload has %d bytes", len(b))
 	}
 	if !strings.HasPrefix(r.Values.Body, got.Nmsg) || got.Nmsg != got.Aps.Alert.Body || got.Nmsg == "" {
 		t.Errorf("the text was cut to %q and %q", got.Nmsg, got.Aps.Alert.Body)
 	}
-	if got.Aps.Alert.Title != r.Values.Display || got.Nfrom != r.Values.From {
+	if got.Aps.Alert.Title != r.Values.Display || got.Nfromuri != r.Values.From {
 		t.Errorf("a short text was cut: %+v", got)
 	}
 
@@ -228,7 +256,7 @@ func FuzzTemplate(f *testing.F) {
 	f.Add("a", "b", "c", "d", "e", "f", "g", -1)
 	f.Add("", "", "", strings.Repeat("é", 5000), strings.Repeat("\x01", 900), "\xff", "\xfe", 1000)
 	const text = `{"aps":{"alert":{"title":"{FROMDISPLAYNAME}: {TITLE}","body":["{BODY}",{"{DATA}":null}]},"n":1},` +
-		`"from":"{FROM} {FROMUSERNAME}","more":{"a":"{MSG}","{DATA}":null}}`
+		`"from":"{FROMURI} {FROMUSERNAME}","more":{"a":"{MSG}","{DATA}":null}}`
 	templates, err := push.DefaultTemplates(pnparam.APNs).With(push.Chat, "", []byte(text))
 	if err != nil {
 		f.Fatal(err)

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/valyala/fasthttp"
 	"github.com/valyala/fastjson"
@@ -21,7 +20,7 @@ func (s *Server) batch(ctx *fasthttp.RequestCtx, items []*fastjson.Value, st *se
 		return
 	}
 	var (
-		asked   = time.Now()
+		asked   = sentNow(ctx)
 		answers = make([][]byte, len(items))
 		next    atomic.Int64
 		workers sync.WaitGroup

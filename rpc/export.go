@@ -17,8 +17,32 @@ const bulkDeadline = 8 * time.Second
 
 // revealing reports whether a method is kept from callers that show neither token
 // nor certificate, whatever their address: binding.export is the one place that
-// shows push tokens, and with a Contact of binding.import a call can be had.
-func revealing(method string) bool { return method == "binding.export" || method == "binding.import" }
+// shows push tokens, with a Contact of binding.import a call can be had, and a backup
+// takes room on the disk.
+func revealing(method string) bool {
+	return method == "binding.export" || method == "binding.import" || method == "store.backup"
+}
+
+// backupDeadline is what a backup may take: some gigabytes.
+const backupDeadline = 2 * time.Minute
+
+// storeBackup has the embedded store write a backup beside its file.
+func (s *Server) storeBackup(ctx context.Context, p *params) (any, error) {
+	if p.err != nil {
+		return nil, p.err
+	}
+	if s.backup == nil {
+		return nil, &rpcError{Code: codeNoMethod, Message: "method not found: this store is Redis; keep its own snapshots"}
+	}
+	file, size, err := s.backup(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		File  string `json:"file"`
+		Bytes int64  `json:"bytes"`
+	}{file, size}, nil
+}
 
 // needsProof is what such callers are told where nobody has anything to show.
 const needsProof = "not authorised: this method is for callers that show a token, on this machine too: " +

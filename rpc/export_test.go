@@ -19,7 +19,7 @@ func TestExportNeedsProof(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, method := range []string{"binding.export", "binding.import"} {
+	for _, method := range []string{"binding.export", "binding.import", "store.backup"} {
 		for _, body := range []string{`{"jsonrpc":"2.0","id":1,"method":"` + method + `","params":{"limit":0}}`,
 			`[{"jsonrpc":"2.0","id":1,"method":"` + method + `","params":{"limit":0}}]`} {
 			for _, peer := range []string{"192.0.2.7", "127.0.0.1", "::1"} {

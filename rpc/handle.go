@@ -93,7 +93,7 @@ func (s *Server) answer(ctx *fasthttp.RequestCtx, st *settings, peer netip.Addr)
 		return
 	}
 	if v.Type() != fastjson.TypeArray {
-		dst, e, reply := s.one(ctx.Response.Body()[:0], v, st, time.Now())
+		dst, e, reply := s.one(ctx.Response.Body()[:0], v, st, sentNow(ctx))
 		if !reply {
 			ctx.SetStatusCode(fasthttp.StatusNoContent)
 			return
@@ -112,9 +112,26 @@ func (s *Server) answer(ctx *fasthttp.RequestCtx, st *settings, peer netip.Addr)
 	s.batch(ctx, items, st)
 }
 
+// sent is what all requests of one body have in common.
+type sent struct {
+	at     time.Time
+	parent string // W3C trace context, empty if there is none
+}
+
+// traceParentSize is that of the one version of a traceparent header there is.
+const traceParentSize = 55
+
+func sentNow(ctx *fasthttp.RequestCtx) sent {
+	p := ctx.Request.Header.Peek("traceparent")
+	if len(p) != traceParentSize {
+		p = nil
+	}
+	return sent{time.Now(), string(p)}
+}
+
 // one answers one request and appends the response to dst; reply is false for a
-// notification, which gets none. The time for it runs since asked.
-func (s *Server) one(dst []byte, v *fastjson.Value, st *settings, asked time.Time) (out []byte, e *rpcError, reply bool) {
+// notification, which gets none. The time for it runs since it was sent.
+func (s *Server) one(dst []byte, v *fastjson.Value, st *settings, asked sent) (out []byte, e *rpcError, reply bool) {
 	began := time.Now()
 	req, e := parseRequest(v)
 	var result []byte
@@ -128,7 +145,7 @@ func (s *Server) one(dst []byte, v *fastjson.Value, st *settings, asked time.Tim
 	return appendResponse(dst, req.id, result, e), e, true
 }
 
-func (s *Server) call(req request, st *settings, asked time.Time) ([]byte, *rpcError) {
+func (s *Server) call(req request, st *settings, asked sent) ([]byte, *rpcError) {
 	m := s.table[req.method]
 	if m == nil {
 		return nil, &rpcError{Code: codeNoMethod, Message: "method not found"}
@@ -138,16 +155,20 @@ func (s *Server) call(req request, st *settings, asked time.Time) ([]byte, *rpcE
 		if !st.access.proves() {
 			return nil, &rpcError{Code: codeNotAuthorised, Message: needsProof}
 		}
-		deadline = max(deadline, bulkDeadline)
+		if deadline = max(deadline, bulkDeadline); req.method == "store.backup" {
+			deadline = backupDeadline
+		}
 	}
-	ctx, cancel := context.WithDeadline(context.Background(), asked.Add(deadline))
+	ctx, cancel := context.WithDeadline(context.Background(), asked.at.Add(deadline))
 	defer cancel()
 	if ctx.Err() != nil || !s.gate.enter(req.method) {
 		s.log.Warn("request refused, overloaded", "method", req.method)
 		return nil, &rpcError{Code: codeOverloaded, Message: "overloaded: too many requests are being worked on"}
 	}
 	defer s.gate.leave(req.method)
-	res, err := m(ctx, newParams(req.params))
+	p := newParams(req.params)
+	p.traceParent = asked.parent
+	res, err := m(ctx, p)
 	if err == nil {
 		var b []byte
 		if b, err = json.Marshal(res); err == nil {

@@ -37,6 +37,7 @@ func (s *Server) methods() map[string]method {
 		"service.load":     s.serviceLoad,
 		"service.stats":    s.serviceStats,
 		"service.info":     s.serviceInfo,
+		"store.backup":     s.storeBackup,
 		"rpc.discover":     s.discover,
 	}
 }
@@ -195,7 +196,9 @@ func (s *Server) wakeStart(ctx context.Context, p *params) (any, error) {
 	req := wake.StartParams{
 		Node: p.str("node"), AOR: p.str("aor"), CallID: p.str("call_id"), Call: p.str("call"),
 		Kind: push.Kind(p.str("kind")), From: p.str("from"), Display: p.str("display"),
-		Media: p.str("media"), Body: p.str("body"), ContentType: p.str("content_type"), Priority: p.str("priority"), Live: p.strings("live"), Hold: p.seconds("hold_s", maxHold),
+		Media: p.str("media"), Body: p.str("body"), ContentType: p.str("content_type"), Priority: p.str("priority"),
+		Instance: p.str("instance"), Live: p.strings("live"), Hold: p.seconds("hold_s", maxHold),
+		TraceParent: p.traceParent,
 	}
 	if p.err != nil {
 		return nil, p.err

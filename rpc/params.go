@@ -16,6 +16,8 @@ import (
 type params struct {
 	v   *fastjson.Value
 	err error
+
+	traceParent string // of the HTTP request
 }
 
 func newParams(v *fastjson.Value) *params {

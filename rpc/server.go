@@ -33,6 +33,7 @@ type Server struct {
 	traces  func(ctx context.Context, q trace.Query, part string) trace.Found
 	info    func() any
 	stats   func() (any, error)
+	backup  func(context.Context) (string, int64, error)
 	log     *limit.Log
 	debug   *slog.Logger
 	metrics *metrics
@@ -57,7 +58,7 @@ type settings struct {
 // maxClients is how many clients have a rate of their own; further ones share one.
 const maxClients = 4096
 
-// Backend is what the methods work with. All of it is required.
+// Backend is what the methods work with. All of it but Backup is required.
 type Backend struct {
 	Wakes  *wake.Service
 	Outbox *outbox.Service
@@ -67,11 +68,14 @@ type Backend struct {
 	// Info and Stats make the results of service.info and service.stats.
 	Info  func() any
 	Stats func() (any, error)
+	// Backup makes a backup of the store, and returns its file and size; nil if the
+	// store has none of its own.
+	Backup func(ctx context.Context) (file string, bytes int64, err error)
 }
 
 // New returns a Server that does not listen yet.
 func New(cfg Config, b Backend, log *slog.Logger, reg prometheus.Registerer) (*Server, error) {
-	s := &Server{service: b.Wakes, outbox: b.Outbox, upper: b.Upper, traces: b.Traces, info: b.Info, stats: b.Stats, log: limit.NewLog(log), debug: log, rates: limit.New[netip.Addr](maxClients)}
+	s := &Server{service: b.Wakes, outbox: b.Outbox, upper: b.Upper, traces: b.Traces, info: b.Info, stats: b.Stats, backup: b.Backup, log: limit.NewLog(log), debug: log, rates: limit.New[netip.Addr](maxClients)}
 	apply, err := s.Prepare(cfg)
 	if err != nil {
 		return nil, err

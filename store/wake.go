@@ -46,7 +46,7 @@ func Keep(w *wake.Wake) time.Duration {
 func Past(o, w *wake.Wake) bool { return w.StartedAt.After(o.Deadline) }
 
 // Tags behind the head of a wake: 1 version  8 started  8 deadline  2+n Call-ID
-// 2+n ID.
+// 2+n ID. tagWakeInstance comes first, where a script finds it.
 const (
 	tagWakeNode = 1
 	tagWakeCall = 2
@@ -59,6 +59,9 @@ const (
 	tagWakeMedia   = 8
 	tagWakeBody    = 9
 	tagWakeForked  = 10 // set: one byte
+
+	tagWakeInstance = 11
+	tagWakeParent   = 12
 )
 
 const (
@@ -76,6 +79,7 @@ func AppendWake(dst []byte, w *wake.Wake) ([]byte, error) {
 	dst = appendTime(dst, w.Deadline)
 	dst = append16(dst, w.CallID)
 	dst = append16(dst, w.ID)
+	dst = AppendInstance(dst, w.Instance)
 	dst = appendTag(dst, tagWakeNode, w.Node)
 	dst = appendTag(dst, tagWakeCall, w.Call)
 	dst = appendTag(dst, tagWakeKind, string(w.Kind))
@@ -84,6 +88,7 @@ func AppendWake(dst []byte, w *wake.Wake) ([]byte, error) {
 	dst = appendTag(dst, tagWakeDisplay, w.Display)
 	dst = appendTag(dst, tagWakeMedia, w.Media)
 	dst = appendTag(dst, tagWakeBody, w.Body)
+	dst = appendTag(dst, tagWakeParent, w.TraceParent)
 	for _, device := range w.Pushed {
 		dst = AppendPushed(dst, device)
 	}
@@ -91,6 +96,12 @@ func AppendWake(dst []byte, w *wake.Wake) ([]byte, error) {
 		dst = AppendForked(dst)
 	}
 	return dst, nil
+}
+
+// AppendInstance appends what follows the head in the value of a wake for one device;
+// nothing for a wake for all.
+func AppendInstance(dst []byte, instance string) []byte {
+	return appendTag(dst, tagWakeInstance, instance)
 }
 
 // AppendForked makes a wake's value one that was Forked.
@@ -134,6 +145,10 @@ func DecodeWake(aor string, v []byte) (wake.Wake, error) {
 			w.Media = string(s)
 		case tagWakeBody:
 			w.Body = string(s)
+		case tagWakeInstance:
+			w.Instance = string(s)
+		case tagWakeParent:
+			w.TraceParent = string(s)
 		case tagWakeForked:
 			w.Forked = true
 		}

@@ -44,3 +44,17 @@ func TestForked(t *testing.T) {
 		}
 	}
 }
+
+// The trace of the call goes with its wake, to whoever adopts it.
+func TestTraceParent(t *testing.T) {
+	w := newWake()
+	w.TraceParent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	v, err := store.AppendWake(nil, &w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := store.DecodeWake(w.AOR, v)
+	if d := cmp.Diff(w, got); d != "" || err != nil {
+		t.Errorf("%v, want - got +\n%s", err, d)
+	}
+}

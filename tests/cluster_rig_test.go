@@ -67,8 +67,8 @@ func newCluster(t *testing.T, o clusterOptions) *cluster {
 	c := &cluster{mortal: o.mortal}
 	nodes := c.start(t, o, rigs)
 	users, tokens := new(atomic.Int64), new(atomic.Int64)
-	c.a = &clusterNode{&proxyRig{rigs[0], kamailio(), nodes[0], users, tokens}, nodes[0]}
-	c.b = &clusterNode{&proxyRig{rigs[1], kamailio(), nodes[1], users, tokens}, nodes[1]}
+	c.a = &clusterNode{&proxyRig{rigs[0], kamailio(), nodes[0], users, tokens, nil}, nodes[0]}
+	c.b = &clusterNode{&proxyRig{rigs[1], kamailio(), nodes[1], users, tokens, nil}, nodes[1]}
 	// Before the nodes end: a signal under way is repeated until it is taken.
 	for _, r := range rigs {
 		t.Cleanup(func() { stop(t, r.app) })
@@ -193,7 +193,7 @@ func (c *cluster) scenario(t *testing.T) *scenario {
 // at returns the scenario with phones at another node.
 func (s *scenario) at(k *clusterNode) *scenario {
 	there := *s
-	there.proxyRig = &proxyRig{s.rig, s.kind, k.kamailio, s.users, s.tokens}
+	there.proxyRig = &proxyRig{s.rig, s.kind, k.kamailio, s.users, s.tokens, s.every}
 	return &there
 }
 

@@ -123,7 +123,7 @@ func TestRPCDiscover(t *testing.T) {
 // binding.export is only for callers that showed a token.
 func TestRPCExportIsGuarded(t *testing.T) {
 	r := newRig(t, rigOptions{rpc: "  token_files: [" + writeTemp(t, "c093-bearer-token") + "]"})
-	for _, method := range []string{"binding.export", "binding.import"} {
+	for _, method := range []string{"binding.export", "binding.import", "store.backup"} {
 		r.auth = ""
 		if status, _ := r.post(`{"jsonrpc":"2.0","id":1,"method":"` + method + `"}`); status != 401 {
 			t.Errorf("%s without a token: %d", method, status)

@@ -125,6 +125,7 @@ func TestDocsConfigurations(t *testing.T) {
 		"docs/CLUSTER.md":    docBlocks(t, "docs/CLUSTER.md", "yaml"),
 		"docs/GATEWAY.md":    docBlocks(t, "docs/GATEWAY.md", "yaml"),
 		"deploy/sipwake.yml": {uncommented(t, readDoc(t, "deploy/sipwake.yml"))},
+		"deploy/compose":     {uncommented(t, readDoc(t, "deploy/compose/sipwake.yml"))},
 	}
 	for doc, blocks := range shown {
 		for i, text := range blocks {
@@ -335,6 +336,9 @@ func TestDocsReload(t *testing.T) {
 		if key == "operations.password_file" { // which is read before the difference shows
 			c.Operations.PasswordFile = r.write("page.password", "a long password")
 		}
+		if key == "otlp.endpoint" { // too
+			c.OTLP.Endpoint = "http://127.0.0.1:4318"
+		}
 		before := len(r.logs.String())
 		err = r.app.Reload(c) // may well refuse the value
 		warned := false
@@ -358,6 +362,10 @@ func change(v reflect.Value) {
 		v.SetBool(!v.Bool())
 	case reflect.Int, reflect.Int64:
 		v.SetInt(v.Int() + 1)
+	case reflect.Uint32:
+		v.SetUint(v.Uint() + 1)
+	case reflect.Float64:
+		v.SetFloat(v.Float() / 2)
 	case reflect.Pointer:
 		next := reflect.New(v.Type().Elem())
 		next.Elem().Set(v.Elem())

@@ -223,8 +223,8 @@ func TestFeatureP1Kinds(t *testing.T) {
 
 // P7: every keyword of a template, and the sound of the kind.
 func TestFeatureP7Keywords(t *testing.T) {
-	words := []string{"PACKAGE", "TOKEN", "TO", "TYPE", "FROM", "FROMUSERNAME", "FROMDISPLAYNAME", "CALLID", "PRIORITY", "NPRIORITY",
-		"APRIORITY", "TTLNUM", "PUSHTYPE", "SOUND", "MSG", "MESSAGE", "TITLE", "BODY"}
+	words := []string{"PACKAGE", "TOKEN", "TO", "TYPE", "TOUSERNAME", "FROM", "FROMUSERNAME", "FROMURI", "FROMDISPLAYNAME", "CALLID", "PRIORITY",
+		"NPRIORITY", "APRIORITY", "TTLNUM", "PUSHTYPE", "SOUND", "MSG", "MESSAGE", "TITLE", "BODY"}
 	template := map[string]any{"aps": obj{"alert": "x"}}
 	for _, w := range words {
 		template[w] = "<{" + w + "}>"
@@ -243,8 +243,8 @@ func TestFeatureP7Keywords(t *testing.T) {
 		t.Fatal(err)
 	}
 	for word, want := range map[string]string{
-		"PACKAGE": bundle, "TOKEN": apnsToken(2), "TO": "bob@example.com", "TYPE": "1", "FROM": "sip:alice@example.com",
-		"FROMUSERNAME": "alice", "FROMDISPLAYNAME": "Ann <b>", "CALLID": "call-1-1", "PRIORITY": "high", "NPRIORITY": "PRIORITY_HIGH",
+		"PACKAGE": bundle, "TOKEN": apnsToken(2), "TO": "bob@example.com", "TYPE": "1", "TOUSERNAME": "bob", "FROM": "alice",
+		"FROMURI": "sip:alice@example.com", "FROMUSERNAME": "alice", "FROMDISPLAYNAME": "Ann <b>", "CALLID": "call-1-1", "PRIORITY": "high", "NPRIORITY": "PRIORITY_HIGH",
 		"APRIORITY": "10", "TTLNUM": "90", "PUSHTYPE": "alert", "SOUND": "ping.caf", "MSG": `say "hi"`, "MESSAGE": `say "hi"`,
 		"TITLE": "Ann <b>", "BODY": `say "hi"`,
 	} {
@@ -268,8 +268,12 @@ func TestFeatureP8CallKit(t *testing.T) {
 		t.Fatal(err)
 	}
 	android := r.fcm.Pushes()[0].Message.Data
-	for key, want := range map[string]string{"ntype": "0", "nfromusername": "alice", "nfrom": "sip:alice@example.com", "nmsg": "",
+	inside, _ := ios["data"].(map[string]any) // where apps written for MPUSH look
+	for key, want := range map[string]string{"ntype": "0", "nfromusername": "alice", "nfrom": "alice", "nmsg": "Incoming call from Alice",
 		"ncallid": "call-1-1", "ntousr": "bob", "handle": "alice"} {
+		if key != "handle" && inside[key] != want {
+			t.Errorf("%s: iOS has %q in data; want %q", key, inside[key], want)
+		}
 		if ios[key] != want || android[key] != want {
 			t.Errorf("%s: iOS %q, Android %q; want %q", key, ios[key], android[key], want)
 		}

@@ -39,6 +39,7 @@ func TestGatewayAsterisk(t *testing.T) {
 			Defines: kamailioDefines(c), PBXs: []string{pbx.SIPAddress()}})
 	}
 	s := table{name: "asterisk", proxy: proxyConfig{Hold: 30 * time.Second}}.start(t, kind).scenario(t)
+	s.every = showsPassword
 	friend := s.phoneOf("friend")
 	s.registered(friend)
 

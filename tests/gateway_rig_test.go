@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/phone"
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
 )
 
@@ -15,8 +16,7 @@ import (
 //go:embed testdata/pbx.cfg
 var pbxScript string
 
-// passwordOf is the password that a user has at that PBX.
-func passwordOf(user string) string { return "pw-" + user }
+func showsPassword(c *phone.Config) { c.Password = passwordOf(c.User) }
 
 // pbxAddress is another one than that of the phones: a gateway knows a PBX by it.
 const pbxAddress = "127.0.0.2"

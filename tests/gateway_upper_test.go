@@ -27,7 +27,7 @@ func upperScenario(t *testing.T, lines string, defines ...string) (*scenario, *g
 		t.Fatal(err)
 	}
 	leak.Secret(strings.Repeat("5e", 32))
-	return gatewayScenario(t, rigOptions{sections: "upper:\n  key_file: " + file + "\n" + lines},
+	return gatewayScenario(t, rigOptions{more: "upper:\n  key_file: " + file + "\n" + lines},
 		append([]string{"GW_EXPIRES=4"}, defines...)...)
 }
 

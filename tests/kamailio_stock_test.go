@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,11 +26,19 @@ type stock struct {
 	*proxyRig
 	ca   *labca.CA
 	port int // of TLS
+	// sipPort is 0 until it runs: it comes back where it was.
+	sipPort int
 }
 
 // startStock wires the file, with these WITH_ features and the lines of
 // docs/WEBSOCKET.md, and runs it.
 func startStock(t *testing.T, features ...string) *stock {
+	t.Helper()
+	return startStockWith(t, rigOptions{}, func(script string) string { return script }, features...)
+}
+
+// startStockWith is startStock with a change of the wired file.
+func startStockWith(t *testing.T, sipwake rigOptions, change func(string) string, features ...string) *stock {
 	t.Helper()
 	s := &stock{}
 	var err error
@@ -42,11 +51,15 @@ func startStock(t *testing.T, features ...string) *stock {
 	kind := kamailio()
 	kind.found(t)
 	kind.quiet = false // it has no RTP proxy
-	script := s.script(t, features)
+	script, dir := change(s.script(t, features)), t.TempDir()
 	kind.start = func(ctx context.Context, c proxyConfig) (proxy, error) {
-		return s.run(ctx, t.TempDir(), script, c)
+		k, err := s.run(ctx, dir, script, c)
+		if err != nil {
+			return nil, err
+		}
+		return &restartable{proxy: k, start: func(ctx context.Context) (proxy, error) { return s.run(ctx, dir, script, c) }}, nil
 	}
-	s.proxyRig = table{name: "stock", proxy: proxyConfig{Hold: 30 * time.Second}}.start(t, kind)
+	s.proxyRig = table{name: "stock", sipwake: sipwake, proxy: proxyConfig{Hold: 30 * time.Second}}.start(t, kind)
 	return s
 }
 
@@ -79,7 +92,9 @@ func (s *stock) run(ctx context.Context, dir, script string, c proxyConfig) (pro
 	local := fmt.Sprintf("alias=%q\nauto_aliases=no\nlog_prefix_mode=1\n", domain)
 	files := map[string]string{
 		"kamailio-local.cfg": local + fmt.Sprintf("loadmodule \"db_text.so\"\n#!define DBURL \"text://%s\"\n", own),
-		"version":            "table_name(string) table_version(int)\ndomain:2\ndomain_attrs:1\n",
+		"version":            "table_name(string) table_version(int)\ndomain:2\ndomain_attrs:1\nsubscriber:7\nlocation:9\n",
+		"subscriber":         subscribers(),
+		"location":           locationTable,
 		"domain":             "id(int,auto) domain(string) did(string,null) last_modified(int)\n1:" + domain + "::0\n2:" + otherDomain + "::0\n",
 		"domain_attrs":       "id(int,auto) did(string) name(string) type(int) value(string) last_modified(int)\n",
 		wire.LocalFile:       `modparam("ctl", "binrpc", CTL)` + "\n",
@@ -91,17 +106,21 @@ func (s *stock) run(ctx context.Context, dir, script string, c proxyConfig) (pro
 		return nil, err
 	}
 	for name, text := range files {
+		if _, err := os.Stat(file(name)); err == nil {
+			continue // Kamailio runs again: its tables are its own
+		}
 		if err := os.WriteFile(file(name), []byte(text), 0o600); err != nil {
 			return nil, err
 		}
 	}
 	k, err := stack.StartKamailio(ctx, stack.KamailioConfig{
-		Node: nodeID, Secret: nodeSecret, URL: c.URL, Hold: c.Hold, Dir: dir,
+		Node: nodeID, Secret: nodeSecret, URL: c.URL, Hold: c.Hold, Dir: dir, SIPPort: s.sipPort,
 		Script: strings.Replace(script, "/etc/kamailio/tls.cfg", file("tls.cfg"), 1),
 	})
 	if err != nil {
 		return nil, err
 	}
+	s.sipPort = int(netip.MustParseAddrPort(k.SIPAddress()).Port())
 	return k, nil
 }
 
@@ -174,7 +193,7 @@ func voicemail(s *scenario) {
 	if err := box.Open(s.ctx); err != nil {
 		s.t.Fatal(err)
 	}
-	k := s.proxy.(*stack.Kamailio)
+	k := s.proxy.(*restartable).proxy.(*stack.Kamailio)
 	at := box.LocalAddr()
 	must(k.Command(s.ctx, "cfg.sets", "voicemail", "srv_ip", at.Addr().String()))(s)
 	must(k.Command(s.ctx, "cfg.sets", "voicemail", "srv_port", fmt.Sprintf("s:%d", at.Port())))(s)
@@ -182,6 +201,7 @@ func voicemail(s *scenario) {
 	s.asleep(d)
 	s.calls().talks(box)
 	s.nextUser()
+	box.SetContact("<sip:" + s.user + "@" + at.String() + ">") // it takes calls for everybody
 	d = s.iphone(tcp)
 	s.dead(d)
 	s.asleep(d)

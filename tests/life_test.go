@@ -130,7 +130,7 @@ func TestFeatureC4RemovalRules(t *testing.T) {
 // P13: a device is woken before its registration ends, once, also after a
 // restart, and its binding goes if it does not answer and that is configured.
 func TestFeatureP13Refresh(t *testing.T) {
-	r := newRig(t, rigOptions{wake: "  refresh: {enabled: true, before: 120s, spread: 1s, every: 20ms}\n  remove: {refresh_unanswered: 1}"})
+	r := newRig(t, rigOptions{wake: "  min_expires: 1s\n  refresh: {enabled: true, before: 120s, spread: 1s, every: 20ms}\n  remove: {refresh_unanswered: 1}"})
 	r.register("bob@example.com", fcmContact("bob", "fcm-token-bob-1"), obj{"expires": 3})
 	r.register("carol@example.com", fcmContact("carol", "fcm-token-carol"), obj{"expires": 3600})
 	r.register("dave@example.com", fcmContact("dave", "fcm-token-dave-1"), obj{"expires": 3})

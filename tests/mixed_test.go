@@ -34,7 +34,7 @@ func TestOpenSIPSMixed(t *testing.T) {
 	for name, way := range map[string]struct{ phone, call proxy }{
 		"registers at OpenSIPS, held at Kamailio": {o, k}, "registers at Kamailio, held at OpenSIPS": {k, o},
 	} {
-		rig := &proxyRig{r, kamailio(), way.phone, users, tokens}
+		rig := &proxyRig{r, kamailio(), way.phone, users, tokens, nil}
 		for transport, options := range map[string][]option{"UDP": {answers}, "TCP": {answers, tcp}} {
 			t.Run(name+", "+transport, func(t *testing.T) {
 				s := rig.scenario(t)

@@ -168,6 +168,13 @@ func TestOpenSIPSTwoNodes(t *testing.T) {
 	table{scenarios: scenarios{
 		"UDP": func(s *scenario) { wakesAndTalks(s, s.iphone(answers, at(edge))) },
 		"TCP": func(s *scenario) { wakesAndTalks(s, s.iphone(answers, at(edge), tcp)) },
+		"GRUU": func(s *scenario) {
+			one := newInstance()
+			d := s.iphone(answers, at(edge), instance(one))
+			s.asleep(d)
+			s.callsDevice(one).talks(d.Phone)
+			s.rung(d.Phone, 1)
+		},
 	}}.play(t, p)
 }
 

@@ -49,6 +49,12 @@ func asksOnce(t *testing.T, kind proxyKind) {
 // TestField03StoreAway: while sipwake cannot reach its store, what it has said of a
 // phone still holds.
 func TestField03StoreAway(t *testing.T) {
+	for _, kind := range proxyKinds() {
+		t.Run(kind.name, func(t *testing.T) { saidHolds(t, kind) })
+	}
+}
+
+func saidHolds(t *testing.T, kind proxyKind) {
 	answered := make(chan struct{}, 8)
 	first := true
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
@@ -68,7 +74,7 @@ func TestField03StoreAway(t *testing.T) {
 		answered <- struct{}{}
 	}))
 	t.Cleanup(server.Close)
-	s := table{proxy: proxyConfig{URL: server.URL}}.start(t, kamailio()).scenario(t)
+	s := table{proxy: proxyConfig{URL: server.URL}}.start(t, kind).scenario(t)
 	d := s.phone(params(apnsParams(s.newToken())), tcp)
 	for i := range 5 {
 		m := must(d.Register(s.ctx, time.Minute))(s)

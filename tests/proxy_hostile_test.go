@@ -60,7 +60,7 @@ func hostileCallers(s *scenario) {
 		if name := got["display"]; c.name != "*" && name != c.name {
 			s.t.Errorf("%q became %q, want %q", c.wire, name, c.name)
 		}
-		want := []string{"aps", "callUUID", "display", "handle", "media", "ncallid", "nfrom", "nfromusername", "nmsg", "ntousr", "ntype"}
+		want := []string{"aps", "callUUID", "data", "display", "handle", "media", "ncallid", "nfrom", "nfromuri", "nfromusername", "nmsg", "ntousr", "ntype"}
 		if keys := slices.Sorted(maps.Keys(got)); !slices.Equal(keys, want) {
 			s.t.Errorf("%q makes a payload with the keys %q", c.wire, keys)
 		}

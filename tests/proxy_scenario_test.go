@@ -29,9 +29,9 @@ func (p *proxyRig) scenario(t *testing.T) *scenario {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
 	s := &scenario{t: t, ctx: ctx}
-	s.proxyRig = &proxyRig{&own, p.kind, p.proxy, p.users, p.tokens}
+	s.proxyRig = &proxyRig{&own, p.kind, p.proxy, p.users, p.tokens, p.every}
 	if g, ok := p.proxy.(*gatewayProxy); ok {
-		s.callAt = g.pbx.SIPAddress()
+		s.callAt, s.every = g.pbx.SIPAddress(), showsPassword
 	}
 	s.nextUser()
 	return s
@@ -83,7 +83,10 @@ func (s *scenario) phone(options ...option) *phone.Phone {
 
 func (s *scenario) phoneOf(user string, options ...option) *phone.Phone {
 	s.t.Helper()
-	c := phone.Config{User: user, Domain: domain, Proxy: s.proxy.SIPAddress(), Password: passwordOf(user)}
+	c := phone.Config{User: user, Domain: domain, Proxy: s.proxy.SIPAddress()}
+	if s.every != nil {
+		s.every(&c)
+	}
 	for _, set := range options {
 		set(&c)
 	}

@@ -14,7 +14,13 @@ import (
 func TestField08Targets(t *testing.T) {
 	c := proxyConfig{Hold: 30 * time.Second}
 	onEveryProxy(t, table{name: "targets", proxy: c, scenarios: scenarios{
-		"a GRUU is one device":                            gruu,
+		"a GRUU wakes one device": func(s *scenario) { gruu(s, func(id string) string { return id }) },
+		"a GRUU in capitals":      func(s *scenario) { gruu(s, strings.ToUpper) },
+		"a GRUU with escapes": func(s *scenario) {
+			gruu(s, func(id string) string { return strings.ReplaceAll(id, ":", "%3a") })
+		},
+		"a GRUU that is a pattern":                        func(s *scenario) { gruuOfNobody(s, "urn:uuid:.*") },
+		"a GRUU of a device that is not":                  func(s *scenario) { gruuOfNobody(s, newInstance()) },
 		"a phone whose Contact is its GRUU hears the end": gruuContact,
 		"another token while the call is held, one INVITE": func(s *scenario) {
 			tokenChanges(s, func(string) string { return s.newToken() })
@@ -31,23 +37,57 @@ func instance(id string) option { return func(c *phone.Config) { c.Instance = id
 
 func newInstance() string { return "urn:uuid:" + uuid.NewString() }
 
-// gruu: the other device is woken like any other, but not rung.
-func gruu(s *scenario) {
-	one, two := newInstance(), newInstance()
-	d, e := s.iphone(instance(one), tcp), s.iphone(instance(two), tcp, stubborn)
+// callsDevice calls the GRUU of an instance.
+func (s *scenario) callsDevice(id string) *call {
+	s.t.Helper()
+	return &call{must(s.caller().Invite(s.ctx, "sip:"+s.aor()+";gr="+id, phone.InviteOptions{}))(s), s, nil}
+}
+
+// gruu: one device is pushed and rung, however its GRUU is spelled; no other one is,
+// not even if it registers meanwhile, and whether it has push or an instance or not.
+func gruu(s *scenario, spell func(id string) string) {
+	one := newInstance()
+	d, e := s.iphone(instance(one), tcp), s.iphone(instance(newInstance()), tcp, stubborn)
 	s.asleep(d, e)
-	c := &call{must(s.caller().Invite(s.ctx, "sip:"+s.aor()+";gr="+one, phone.InviteOptions{}))(s), s, nil}
+	desk := s.phone(tcp)
+	c := s.callsDevice(spell(one))
 	in := must(d.WaitInvite(s.ctx))(s)
 	then := time.Now()
 	s.wakes(e)
 	s.reported(then)
-	c.happens("signalled", 2)
+	s.registered(desk)
+	c.happens("signalled", 1)
 	if err := in.Answer(200); err != nil {
 		s.t.Fatal(err)
 	}
 	c.talksOn(d.Phone, in)
 	s.rung(d.Phone, 1)
-	s.rung(e.Phone, 0)
+	for _, p := range []*phone.Phone{e.Phone, desk} {
+		s.rung(p, 0)
+	}
+	s.neverPushed(e)
+	if n := s.timeline(c.CallID()).count("signalled"); n != 1 {
+		s.t.Errorf("%d signals", n)
+	}
+}
+
+func (s *scenario) neverPushed(d *device) {
+	s.t.Helper()
+	if n := len(find(d.Events(), phone.GotPush)); n != 0 {
+		s.t.Errorf("%d pushes", n)
+	}
+}
+
+// gruuOfNobody: the caller hears at once that nobody is there.
+func gruuOfNobody(s *scenario, id string) {
+	asleep, live := s.iphone(tcp, stubborn), s.iphone(instance(newInstance()))
+	s.asleep(asleep)
+	s.registered(live.Phone)
+	s.callsDevice(id).ends(480)
+	s.neverPushed(asleep)
+	s.neverPushed(live)
+	s.rung(asleep.Phone, 0)
+	s.rung(live.Phone, 0)
 }
 
 func gruuContact(s *scenario) {

@@ -61,9 +61,9 @@ type rigOptions struct {
 	fcm    fcmsim.Options
 
 	operations string // more lines of "operations:"
+	more       string // more sections
 	apnsConfig string // more lines of the APNs app
 	fcmConfig  string // more lines of the FCM app
-	sections   string // more of the file
 }
 
 // noLimits lets a few callers call without end.
@@ -147,7 +147,7 @@ fcm:
 %s
 `, o.rpc, o.operations, o.store, o.recent, o.wake, nodeID, r.node.url(), r.write("node.secret", nodeSecret), bundle, team, key,
 		r.apns.URL(), r.apns.URL(), r.write("apns-ca.pem", string(r.apns.CA())), o.apnsConfig, account, r.fcm.URL(),
-		r.write("fcm-ca.pem", string(r.fcm.CA())), o.fcmConfig, o.sections)
+		r.write("fcm-ca.pem", string(r.fcm.CA())), o.fcmConfig, o.more)
 	r.file = r.write("sipwake.yml", text)
 }
 

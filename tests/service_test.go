@@ -140,7 +140,8 @@ func (r *rig) reload() {
 // The operations listener: health, readiness and every metric the documentation
 // names.
 func TestOperations(t *testing.T) {
-	r := newRig(t, rigOptions{wake: "  refresh: {every: 20ms}"})
+	r := newRig(t, rigOptions{wake: "  refresh: {every: 20ms}",
+		more: "homer: {address: 127.0.0.1:9}\notlp: {endpoint: \"http://127.0.0.1:9\"}"})
 	for path, want := range map[string]int{"/healthz": 200, "/readyz": 200, "/metrics": 200, "/nowhere": 404} {
 		if status, _ := r.get(path); status != want {
 			t.Errorf("%s: %d, want %d", path, status, want)

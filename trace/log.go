@@ -14,6 +14,8 @@ type Log struct {
 	ring   []*entry // those in byID; decides who is forgotten
 	oldest int
 
+	feed feed // what goes to the exporters
+
 	keep    bool     // somebody takes what changes
 	changed []*entry // to be written, in the order of their first change
 	waiting int      // those of changed that are not in the ring any more
@@ -23,9 +25,10 @@ type Log struct {
 // entry is a timeline and what is to be written of it.
 type entry struct {
 	Timeline
-	since, last time.Time // its first and its last change that are not written
+	since, last time.Time // its first change that is not written, and its last one
 	queued      bool      // it is in changed
 	forgotten   bool      // it is not in the ring any more
+	feeding
 }
 
 // NewLog returns a Log that remembers size calls.
@@ -57,6 +60,7 @@ func (l *Log) Begin(h Head) {
 func (l *Log) forget(e *entry) {
 	delete(l.byID, e.ID)
 	e.forgotten = true
+	l.feed.forget(e, cap(l.ring))
 	if !e.queued {
 		return
 	}
@@ -104,16 +108,18 @@ func (l *Log) SetReason(id, reason string) {
 	if t := l.byID[id]; t != nil {
 		t.Reason = reason
 		l.touch(t)
+		t.ended = t.last
 	}
 }
 
 // touch notes that the timeline has changed.
 func (l *Log) touch(e *entry) {
-	if !l.keep {
+	if !l.keep && !l.feed.on {
 		return
 	}
 	e.last = time.Now()
-	if !e.queued {
+	l.feed.add(e)
+	if l.keep && !e.queued {
 		e.queued, e.since = true, e.last
 		l.changed = append(l.changed, e)
 	}

@@ -25,3 +25,17 @@ func BenchmarkLogAdd(b *testing.B) {
 		}
 	})
 }
+
+// What exporters cost a call: nothing without them, and no allocation with them.
+func BenchmarkLogAddExport(b *testing.B) {
+	for _, on := range []bool{false, true} {
+		b.Run(fmt.Sprintf("exported=%v", on), func(b *testing.B) {
+			l := fullLog(on)
+			e := Event{Name: Accepted, Device: "device", Detail: "apns", Provider: "apns"}
+			b.ReportAllocs()
+			for b.Loop() {
+				l.Add("a", e)
+			}
+		})
+	}
+}

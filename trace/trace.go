@@ -18,6 +18,8 @@ type Head struct {
 	CallID    string
 	Kind      string // "call" or "chat"
 	StartedAt time.Time
+	// Parent is the W3C trace context of whoever sent the call; it is not kept.
+	Parent string
 }
 
 // Timeline is what happened to one call: the answer to "why did this phone not
@@ -66,6 +68,7 @@ const (
 	Limited    EventName = "limited"     // one call too many: no push; detail is the limit and its calls a minute
 	Unread     EventName = "unread"      // no person reads this message: nobody is woken
 	StoreAway  EventName = "store away"  // the call could not be stored, and its user is not known here
+	OneDevice  EventName = "one device"  // the call is for one device of the user; detail names it
 	Forked     EventName = "forked"      // another branch of the call pushes the device
 	Withheld   EventName = "withheld"    // the device is being rung: its push waits; detail says how long
 	Answering  EventName = "answering"   // the device that is being rung answered: it is awake, no push

@@ -17,6 +17,8 @@ func Verdict(t *Timeline) string {
 		return said
 	}
 	switch n := len(c.devices); {
+	case n == 0 && t.Reason == "" && t.Outcome == "none" && c.one:
+		return "nobody to wake: the call is for one device, and it has no binding"
 	case n == 0 && t.Reason == "" && t.Outcome == "none":
 		return "nobody to wake: no binding"
 	case n == 0 && c.lost != "":
@@ -63,6 +65,7 @@ type story struct {
 	devices []*fate
 	limited string // the limit and its number
 	away    bool   // the store was
+	one     bool   // it is for one device of the user
 	unread  bool   // no person reads the message
 	forked  bool   // another branch pushes
 	gaveUp  bool
@@ -106,6 +109,8 @@ func study(t *Timeline) *story {
 		switch e.Name {
 		case Limited:
 			c.limited = e.Detail
+		case OneDevice:
+			c.one = true
 		case Unread:
 			c.unread = true
 		case StoreAway:

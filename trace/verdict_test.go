@@ -58,6 +58,7 @@ func TestVerdict(t *testing.T) {
 
 		// Nobody was to be woken.
 		{told("none", "", held), "nobody to wake: no binding"},
+		{told("none", "", held, "0 one_device - urn:uuid:1"), "nobody to wake: the call is for one device, and it has no binding"},
 		{told("none", "", held, "1 failed one apns|no_token"), "nobody could be woken: not pushed: the phone has no token for this kind of push"},
 		{told("none", "", held, "1 failed one apns|denied"), "nobody could be woken: not pushed: the user or the app's policy does not want it"},
 		{told("shed", "", "0 limited - caller 120"), "not pushed: the caller exceeded the limit of 120 calls a minute"},

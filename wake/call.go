@@ -33,6 +33,7 @@ type call struct {
 	ringing bool // the hold time is over
 	closed  bool // it is no longer among the calls
 
+	outcome Outcome   // what wake.start answered; empty if another instance did
 	limit   sync.Once // asks whether the call may push
 	over    bool      // it must not: it exceeds a limit
 	reason  EndReason
@@ -46,6 +47,9 @@ type device struct {
 	state      deviceState
 	registered bool        // since the call came: it hears the end from SIP
 	accepted   bool        // the push service took its push
+	ended      push.Reason // how its push ended, empty before that
+	endedAt    time.Time
+	cameBack   time.Time   // when this instance learned that it is back
 	cancelled  bool        // it was sent a cancel push
 	refusal    push.Reason // why its push was refused without a try
 	delayed    *time.Timer // its push waits; nil when it does not
@@ -65,7 +69,7 @@ type callKey struct{ node, call, aor string }
 func (w Wake) key() callKey { return callKey{w.Node, w.Call, w.AOR} }
 
 func (w Wake) head() trace.Head {
-	return trace.Head{ID: w.ID, AOR: w.AOR, Node: w.Node, CallID: w.CallID, Kind: string(w.Kind), StartedAt: w.StartedAt}
+	return trace.Head{ID: w.ID, AOR: w.AOR, Node: w.Node, CallID: w.CallID, Kind: string(w.Kind), StartedAt: w.StartedAt, Parent: w.TraceParent}
 }
 
 // calls holds the calls that this instance owns.
@@ -163,6 +167,7 @@ func (s *Service) holdOver(cl *call) {
 func (s *Service) forget(cl *call) {
 	if s.calls.take(cl.wake.key(), cl) != nil {
 		s.metrics.ringing.Dec()
+		s.logEnd(cl, endUnknown, 0)
 	}
 }
 
@@ -262,9 +267,22 @@ func (cl *call) setBack(key string) decision {
 		d = &device{}
 		cl.devices[key] = d
 	}
-	d.state = deviceBack
+	d.back()
 	d.release()
 	return cl.decide()
+}
+
+// back notes that the device is.
+func (d *device) back() {
+	d.state = deviceBack
+	d.seen()
+}
+
+// seen notes when the device came back.
+func (d *device) seen() {
+	if d.cameBack.IsZero() {
+		d.cameBack = time.Now()
+	}
 }
 
 // setUnreachable notes that the device's push failed for good. A device that is
@@ -310,6 +328,7 @@ func (cl *call) setRegistered(key string) {
 	defer cl.mu.Unlock()
 	if d := cl.devices[key]; d != nil {
 		d.registered = true
+		d.seen()
 	}
 }
 
@@ -353,7 +372,7 @@ func (cl *call) awake(key string) (waited bool, next decision) {
 	if d == nil || d.release() == nil {
 		return false, goOn
 	}
-	d.state = deviceBack
+	d.back()
 	return true, cl.decide()
 }
 
@@ -379,6 +398,15 @@ func (cl *call) accept(key string) (ended bool) {
 		d.accepted = true
 	}
 	return cl.reason != ""
+}
+
+// pushEnded notes how the device's push ended.
+func (cl *call) pushEnded(key string, reason push.Reason) {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	if d := cl.devices[key]; d != nil {
+		d.ended, d.endedAt = reason, time.Now()
+	}
 }
 
 func (cl *call) refuse(key string, reason push.Reason) {

@@ -22,7 +22,8 @@ type Config struct {
 	// Default 1s.
 	PushDelay time.Duration `yaml:"push_delay" was:"withhold"`
 	// MinExpires refuses REGISTERs with push data that ask for less with 423
-	// (RFC 8599 section 5.3); 0 accepts any.
+	// (RFC 8599 section 5.3). Default: with Refresh, a minute more than
+	// Refresh.Before, so that there is time for a push; else any is accepted.
 	MinExpires time.Duration `yaml:"min_expires"`
 	// UnbindWithoutPush removes a device's binding when it registers without push
 	// data.
@@ -97,6 +98,9 @@ func (c *Config) SetDefaults() {
 	setDefault(&c.Refresh.Before, 180*time.Second)
 	setDefault(&c.Refresh.Spread, time.Minute)
 	setDefault(&c.Refresh.Every, 30*time.Second)
+	if c.Refresh.Enabled {
+		setDefault(&c.MinExpires, c.Refresh.Before+time.Minute)
+	}
 	setDefault(&c.Traces, 2048)
 }
 
@@ -119,7 +123,7 @@ func (c *Config) Validate(report func(field, problem string)) {
 	between("linger", c.Linger, time.Millisecond, time.Minute)
 	between("send_ttl", c.SendTTL, time.Second, 28*24*time.Hour)
 	between("push_delay", c.PushDelay, time.Millisecond, 10*time.Second)
-	between("min_expires", c.MinExpires, 0, time.Hour)
+	between("min_expires", c.MinExpires, 0, 2*time.Hour)
 	between("refresh.before", c.Refresh.Before, 120*time.Second, time.Hour)
 	between("refresh.spread", c.Refresh.Spread, 0, time.Hour)
 	between("refresh.every", c.Refresh.Every, 10*time.Millisecond, 10*time.Minute)

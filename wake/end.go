@@ -58,7 +58,7 @@ func (s *Service) End(ctx context.Context, p EndParams) (bool, error) {
 	s.signals.drop(key)
 	owner := cl != nil && (!ended.Known || ended.Wake.Owner == s.instance)
 	if owner {
-		s.afterEnd(cl, p.Reason)
+		s.afterEnd(cl, p.Reason, p.Code)
 	}
 	if err != nil {
 		return false, err
@@ -68,14 +68,13 @@ func (s *Service) End(ctx context.Context, p EndParams) (bool, error) {
 	}
 	w := ended.Wake
 	if !owner {
-		s.publish(w, EventEnded, string(p.Reason))
+		s.publishEvent(Event{Type: EventEnded, Node: w.Node, Call: w.Call, AOR: w.AOR, Detail: string(p.Reason), Code: p.Code})
+		s.log.Debug("wake of another instance ended", "aor", aor, "call_id", w.CallID, "node", p.Node, "owner", w.Owner, "reason", p.Reason)
 	}
 	s.metrics.ends.WithLabelValues(string(p.Reason)).Inc()
 	s.traces.Begin(w.head()) // of another instance's wake this is its own part
 	s.traces.Add(w.ID, trace.Event{At: time.Now(), Name: trace.Ended, Detail: string(p.Reason), Code: p.Code})
 	s.traces.SetReason(w.ID, string(p.Reason))
-	s.log.Info("wake ended", "aor", aor, "call_id", w.CallID, "node", p.Node, "kind", w.Kind,
-		"reason", p.Reason, "code", p.Code, "seconds", time.Since(w.StartedAt).Seconds())
 	return true, nil
 }
 
@@ -86,9 +85,10 @@ const (
 	missedTTL = 24 * time.Hour
 )
 
-// afterEnd tells devices that were woken for nothing, and counts failures against
-// bindings.
-func (s *Service) afterEnd(cl *call, reason EndReason) {
+// afterEnd tells devices that were woken for nothing, counts failures against
+// bindings, and logs the call.
+func (s *Service) afterEnd(cl *call, reason EndReason, code int) {
+	s.logEnd(cl, reason, code)
 	if reason == EndTimeout || reason == EndFailed {
 		s.countResults(cl, deviceSilent)
 	} else {

@@ -141,7 +141,7 @@ func (m *memory) Start(_ context.Context, w wake.Wake) (wake.Started, error) {
 		switch {
 		case o.Node == w.Node && o.Call == w.Call:
 			res.Duplicate = o.ID != w.ID
-		case o.CallID == w.CallID:
+		case o.CallID == w.CallID && o.Covers(&w):
 			res.Forked = true
 		}
 	}

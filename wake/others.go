@@ -29,6 +29,8 @@ type Event struct {
 	// Detail is the device, with EventRegistered and EventBack; the contact that
 	// rings, with EventRings; the reason, with EventEnded.
 	Detail string
+	// Code is the final SIP status, with EventEnded; 0 if unknown.
+	Code int `json:",omitempty"`
 }
 
 // EventType says what happened to a wake.
@@ -44,8 +46,12 @@ const (
 
 // publish sends an event about a wake that another instance owns.
 func (s *Service) publish(w Wake, t EventType, detail string) {
+	s.publishEvent(Event{Type: t, Node: w.Node, Call: w.Call, AOR: w.AOR, Detail: detail})
+}
+
+func (s *Service) publishEvent(e Event) {
 	if s.others != nil {
-		s.others.Publish(Event{Type: t, Node: w.Node, Call: w.Call, AOR: w.AOR, Detail: detail})
+		s.others.Publish(e)
 	}
 }
 
@@ -57,7 +63,7 @@ func (s *Service) HandleEvent(e Event) {
 	case EventEnded:
 		if cl := s.close(w.key()); cl != nil {
 			s.traces.SetReason(cl.wake.ID, e.Detail)
-			s.afterEnd(cl, EndReason(e.Detail))
+			s.afterEnd(cl, EndReason(e.Detail), e.Code)
 		}
 	case EventRings:
 		if cl := s.calls.get(w.key()); cl != nil {
@@ -94,7 +100,7 @@ func (s *Service) OpenWakes() []Wake {
 func (s *Service) Adopt(w Wake, st Started) bool {
 	node, err := s.node(w.Node)
 	if err != nil {
-		s.log.Error("cannot adopt wake", "aor", w.AOR, "call_id", w.CallID, "node", w.Node, "err", err)
+		s.repeats.Error("cannot adopt wake", "aor", w.AOR, "call_id", w.CallID, "node", w.Node, "err", err)
 		return true
 	}
 	if st.Forked && len(w.Pushed) == 0 {
@@ -107,6 +113,7 @@ func (s *Service) Adopt(w Wake, st Started) bool {
 	s.metrics.adopted.Inc()
 	s.traces.Begin(w.head())
 	cl.event(trace.Adopted, "", s.instance)
+	st = w.only(st)
 	came := cameBack(w, st)
 	for _, b := range st.Bindings {
 		pushed := slices.Contains(w.Pushed, b.Device)
@@ -137,7 +144,7 @@ func (s *Service) Returned(w Wake, st Started) {
 	if cl == nil || st.Ended {
 		return
 	}
-	for _, r := range cameBack(w, st) {
+	for _, r := range cameBack(w, w.only(st)) {
 		if !cl.isBack(r.key()) {
 			s.signal(w, r, true)
 		}

@@ -78,6 +78,7 @@ func (s *Service) pushForCall(cl *call, b Binding) attempt {
 
 // pushed takes the outcome of one device's push for a call.
 func (s *Service) pushed(cl *call, b *Binding, o push.Outcome) {
+	cl.pushEnded(b.Device, o.Reason)
 	if o.Reason == push.Accepted {
 		cl.pushEvent(trace.Accepted, b, "", o)
 		if ended := cl.accept(b.Device); ended {
@@ -222,7 +223,7 @@ func (s *Service) countFailure(b *Binding, reason string, limit int, notAfter ti
 // removeSoon removes a binding without making the caller wait for the store.
 func (s *Service) removeSoon(r Removal, reason string) {
 	failed := func(err error) { // the next failure will find it again
-		s.log.Warn("cannot remove binding", "aor", r.AOR, "device", r.Device, "reason", reason, "err", err)
+		s.repeats.Warn("cannot remove binding", "aor", r.AOR, "device", r.Device, "reason", reason, "err", err)
 	}
 	err := s.Go(func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, storeTimeout)

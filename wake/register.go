@@ -110,8 +110,7 @@ func (s *Service) Register(ctx context.Context, p RegisterParams) (RegisterResul
 				tokenFailure{t.Value, removedRegister})
 		}
 	}
-	s.registerBack(stored.Wakes, r)
-	res.Wakes = len(stored.Wakes)
+	res.Wakes = s.registerBack(stored.Wakes, r)
 	s.moved(ctx, stored.PreviousAORs, r)
 	return res, nil
 }
@@ -342,11 +341,16 @@ func (s *Service) Replayed(ctx context.Context, r Registration, stored Registere
 	s.moved(ctx, stored.PreviousAORs, r)
 }
 
-// registerBack signals every node that holds one of the wakes.
-func (s *Service) registerBack(wakes []Wake, r Registration) {
+// registerBack signals every node that holds one of the wakes that mean the device,
+// and returns how many do.
+func (s *Service) registerBack(wakes []Wake, r Registration) (n int) {
 	for _, w := range wakes {
-		s.back(w, r)
+		if w.Means(r.Device) {
+			s.back(w, r)
+			n++
+		}
 	}
+	return n
 }
 
 func (b Binding) has(token secret.Token) bool {

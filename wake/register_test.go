@@ -167,6 +167,19 @@ func TestRegisterRefreshCaps(t *testing.T) {
 		if !slices.Equal(res.FeatureCaps, []string{`*;+sip.pns="fcm";+sip.pnsreg="180"`}) {
 			t.Errorf("the answer is %+v", res)
 		}
+		// There is no time for a push before it ends.
+		res = r.registerAs(wake.RegisterParams{Contact: phone("2"), Expires: 239})
+		if res.Status != wake.StatusRefused || res.Code != 423 || res.MinExpires != 240 {
+			t.Errorf("the answer to a short registration is %+v", res)
+		}
+		if res = r.registerAs(wake.RegisterParams{Contact: phone("2"), Expires: 240}); res.Code != 200 {
+			t.Errorf("the answer to the next one is %+v", res)
+		}
+	})
+	inBubble(t, nil, func(r *rig) {
+		if res := r.registerAs(wake.RegisterParams{Contact: phone("2"), Expires: 60}); res.Code != 200 {
+			t.Errorf("without refresh pushes the answer is %+v", res)
+		}
 	})
 }
 

@@ -71,6 +71,7 @@ type Service struct {
 	pusher  Pusher
 	traces  *trace.Log
 	log     *slog.Logger
+	repeats *limit.Log // what strangers or an outage can cause without end
 	metrics *metrics
 
 	instance string // among those that share the store; another one after each start
@@ -108,7 +109,7 @@ const maxTasks = 1024
 func New(cfg Config, nodes map[string]Node, d Deps) *Service {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Service{
-		store: d.Store, sweeper: d.Sweeper, history: d.History, others: d.Others, pusher: d.Pusher, traces: d.Traces, log: d.Log,
+		store: d.Store, sweeper: d.Sweeper, history: d.History, others: d.Others, pusher: d.Pusher, traces: d.Traces, log: d.Log, repeats: limit.NewLog(d.Log),
 		metrics: newMetrics(d.Metrics, d.Exemplars), instance: newInstance(), limits: limit.NewCalls(),
 		ctx: ctx, cancel: cancel, slots: make(chan struct{}, maxTasks), stop: make(chan struct{}),
 	}
@@ -205,6 +206,7 @@ func (s *Service) Stop(ctx context.Context) error {
 	s.signals.close()
 	<-done
 	s.calls.dropAll()
+	s.repeats.Close()
 	return err
 }
 

@@ -94,10 +94,10 @@ func (s *Service) unsignalled(sig *signal, err error) {
 	w := sig.wake
 	s.event(w, trace.Lost, sig.registration.Device, w.Node+": "+strings.TrimPrefix(err.Error(), fmt.Sprintf("cannot signal node %q: ", w.Node)))
 	if sig.giveUp {
-		s.log.Warn("cannot tell node to stop holding", "node", w.Node, "aor", w.AOR, "call_id", w.CallID, "err", err)
+		s.repeats.Warn("cannot tell node to stop holding", "node", w.Node, "aor", w.AOR, "call_id", w.CallID, "err", err)
 		return
 	}
-	s.log.Error("cannot signal node", "node", w.Node, "aor", w.AOR, "call_id", w.CallID, "err", err)
+	s.repeats.Error("cannot signal node", "node", w.Node, "aor", w.AOR, "call_id", w.CallID, "err", err)
 }
 
 // event adds a step to the timeline of a wake, whoever owns it.

@@ -5,12 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/sipwake/sipwake/chat"
 	"github.com/sipwake/sipwake/limit"
+	"github.com/sipwake/sipwake/pnparam"
 	"github.com/sipwake/sipwake/push"
 	"github.com/sipwake/sipwake/sipuri"
 	"github.com/sipwake/sipwake/trace"
@@ -31,10 +33,15 @@ type StartParams struct {
 	Body        string
 	ContentType string
 	Priority    string
+	// Instance names the only device that is meant, in any spelling of a +sip.instance
+	// or of a GRUU's gr (RFC 5627); empty for every device of the AOR.
+	Instance string
 	// Live are the contacts being rung already, each named by the Call-ID of its
 	// registration or by its Contact URI.
 	Live []string
 	Hold time.Duration // how long the node can hold; 0: as long as we like
+	// TraceParent is the W3C trace context of the request, empty if it has none.
+	TraceParent string
 }
 
 // Outcome is what wake.start answers.
@@ -74,13 +81,20 @@ func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error)
 		if w.Body = text; !wanted {
 			s.traces.Begin(w.head())
 			s.event(w, trace.Unread, "", "")
+			s.logUnheld(w, OutcomeNone, nil)
 			return s.answer(w, StartResult{Outcome: OutcomeNone}), nil
 		}
+	}
+	if p.Instance != "" && w.Instance == "" { // no device can be called so
+		s.traces.Begin(w.head())
+		s.event(w, trace.OneDevice, "", "")
+		return s.answer(w, StartResult{Outcome: OutcomeNone}), nil
 	}
 	// Before the store: a flood must not cost it anything.
 	if over := s.limits.Over(&s.settings.Load().Limits, CallerOf(w.From), w.AOR, w.StartedAt); over != "" {
 		s.traces.Begin(w.head())
 		s.limited(w, over)
+		s.logUnheld(w, OutcomeShed, nil)
 		return s.answer(w, StartResult{Outcome: OutcomeShed}), nil
 	}
 	// The call is open before the store knows it: a wake.end that comes between
@@ -101,17 +115,19 @@ func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error)
 		}
 		return StartResult{}, err
 	}
-	res := s.wakeDevices(cl, p.Live, st)
+	res := s.wakeDevices(cl, p.Live, w.only(st))
 	res.Cached = st.Cached
+	cl.setOutcome(res.Outcome)
 	switch res.Outcome {
 	case OutcomePushing, OutcomeAwake:
 		return s.answer(w, res), nil
 	case OutcomeNone, OutcomeShed:
 		s.close(w.key())
 		s.countResults(cl, deviceEnded)
+		s.logUnheld(w, res.Outcome, cl)
 		if !st.Ended && !st.Full {
 			if _, err := s.store.End(ctx, w.AOR, w.Node, w.Call); err != nil {
-				s.log.Warn("cannot end a wake that is not held", "aor", w.AOR, "call_id", w.CallID, "err", err)
+				s.repeats.Warn("cannot end a wake that is not held", "aor", w.AOR, "call_id", w.CallID, "err", err)
 			}
 		}
 	case OutcomeDuplicate:
@@ -146,9 +162,17 @@ func (s *Service) newWake(p StartParams) (Wake, Node, error) {
 		hold = min(hold, p.Hold)
 	}
 	now := time.Now()
-	return Wake{ID: uuid.NewString(), AOR: aor, Node: p.Node, Call: p.Call, CallID: p.CallID, Kind: p.Kind,
+	return Wake{ID: wakeID(aor, p), AOR: aor, Node: p.Node, Call: p.Call, CallID: p.CallID, Kind: p.Kind,
 		StartedAt: now, Deadline: now.Add(hold), Owner: s.instance,
-		From: p.From, Display: p.Display, Media: p.Media, Body: p.Body}, node, nil
+		Instance: pnparam.Instance(p.Instance), From: p.From, Display: p.Display, Media: p.Media, Body: p.Body, TraceParent: p.TraceParent}, node, nil
+}
+
+// wakeID names the wake of a held request. Any instance gives it the same name, so that
+// a phone that is pushed by two of them knows it for one call: the store may have been
+// away, and each has started it from what it remembers.
+func wakeID(aor string, p StartParams) string {
+	text := strings.Join([]string{p.Node, p.Call, p.CallID, string(p.Kind), aor}, "\x00")
+	return uuid.NewSHA1(uuid.Nil, []byte(text)).String()
 }
 
 func (s *Service) answer(w Wake, res StartResult) StartResult {
@@ -174,6 +198,9 @@ func (s *Service) wakeDevices(cl *call, live []string, st Started) StartResult {
 	}
 	s.traces.Begin(w.head())
 	cl.event(trace.Held, "", w.Node)
+	if w.Instance != "" {
+		cl.event(trace.OneDevice, "", w.Instance)
+	}
 	if st.Cached {
 		cl.event(trace.Cached, "", "the store is away")
 	}

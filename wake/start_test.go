@@ -480,3 +480,28 @@ func TestStartDenied(t *testing.T) {
 		wantOutcome(r, r.start("b"), wake.OutcomePushing, 1)
 	})
 }
+
+// Two instances that do not know of each other's wake push under one UUID.
+func TestStartNamesTheWakeByItsRequest(t *testing.T) {
+	uuid := func(change ...func(*wake.StartParams)) (id string) {
+		inBubble(t, nil, func(r *rig) {
+			r.asleep(phone("1"))
+			r.start("a", change...)
+			id = r.pusher.requests[0].Values.UUID
+		})
+		return id
+	}
+	first := uuid()
+	if first == "" || first != uuid() {
+		t.Error("another instance gives the same held request another UUID")
+	}
+	for what, change := range map[string]func(*wake.StartParams){
+		"node":    func(p *wake.StartParams) { p.Node = "sip2" },
+		"call":    func(p *wake.StartParams) { p.Call = "b" },
+		"Call-ID": func(p *wake.StartParams) { p.CallID = "b" },
+	} {
+		if uuid(change) == first {
+			t.Errorf("another %s has the same UUID", what)
+		}
+	}
+}

@@ -74,8 +74,8 @@ type Started struct {
 	// Ended: the wake had already ended. Duplicate: the same wake was already
 	// open (a retransmission). Nothing was stored in either case.
 	Ended, Duplicate bool
-	// Forked: another wake with the same Call-ID was open for this AOR when this one
-	// started first, so its devices have been pushed. The wake was stored.
+	// Forked: another wake with the same Call-ID, that Covers this one, was open for
+	// this AOR when it started first, so its devices have been pushed. The wake was stored.
 	Forked bool
 	// Full: as many wakes are open for the AOR as the store keeps. Nothing was
 	// stored and nothing is returned.

@@ -9,8 +9,10 @@ package wake
 
 import (
 	"context"
+	"slices"
 	"time"
 
+	"github.com/sipwake/sipwake/pnparam"
 	"github.com/sipwake/sipwake/push"
 )
 
@@ -27,6 +29,9 @@ type Wake struct {
 	Call   string // the node's own key of the held request, opaque to us
 	CallID string // Call-ID of the held request
 	Kind   push.Kind
+	// Instance is the only device that is meant, as pnparam.Instance writes it; empty
+	// for every device of the AOR.
+	Instance string
 	// StartedAt is when wake.start came, Deadline when the node stops holding.
 	StartedAt time.Time
 	Deadline  time.Time
@@ -35,8 +40,8 @@ type Wake struct {
 	// Pushed are the devices whose push is known to be accepted, as far as it was
 	// noted for an instance that adopts the wake.
 	Pushed []string
-	// Forked says that another branch of the same request was open when this one
-	// started: its devices have been pushed. The store sets it.
+	// Forked says that another branch of the same request, that Covers this one, was
+	// open when it started: its devices have been pushed. The store sets it.
 	Forked bool
 
 	// What its pushes say.
@@ -44,6 +49,25 @@ type Wake struct {
 	Display string
 	Media   string
 	Body    string
+
+	TraceParent string // W3C trace context of wake.start, empty if it had none
+}
+
+// Means reports whether the wake is for the device, named as in Binding.
+func (w *Wake) Means(device string) bool {
+	return w.Instance == "" || pnparam.Instance(device) == w.Instance
+}
+
+// Covers reports whether every device that o is for is one that w is for.
+func (w *Wake) Covers(o *Wake) bool { return w.Instance == "" || w.Instance == o.Instance }
+
+// only leaves in st the devices that the wake is for.
+func (w *Wake) only(st Started) Started {
+	if w.Instance != "" {
+		st.Bindings = slices.DeleteFunc(slices.Clone(st.Bindings), func(b Binding) bool { return !w.Means(b.Device) })
+		st.Recent = slices.DeleteFunc(slices.Clone(st.Recent), func(r Registration) bool { return !w.Means(r.Device) })
+	}
+	return st
 }
 
 // Signal is a node's answer.

@@ -14,7 +14,7 @@ import (
 type chaosCmd struct {
 	Sipwake   string        `default:"bin/sipwake" help:"The sipwake to run (${default})." type:"path"`
 	Seed      uint64        `help:"Decides the order of the faults and their victims; 0 takes the time."`
-	Duration  time.Duration `default:"3m" help:"How long faults are made (${default})."`
+	Duration  time.Duration `default:"4m" help:"How long faults are made (${default})."`
 	Faults    []string      `help:"Names of the faults to make; all if none is given."`
 	Calls     float64       `default:"2" help:"Calls a second (${default})."`
 	Registers float64       `default:"20" help:"REGISTERs a second (${default})."`

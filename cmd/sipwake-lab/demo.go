@@ -171,8 +171,8 @@ func (s *stage) newPhone(ctx context.Context, sc *scene) (*phone.Phone, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.apns.OnDeliver(sc.token, func(payload []byte, _ http.Header) { p.OnPush(payload) })
-	s.fcm.OnDeliver(sc.token, func(*fcmsim.Message) { p.OnPush(nil) })
+	s.services.APNs.OnDeliver(sc.token, func(payload []byte, _ http.Header) { p.OnPush(payload) })
+	s.services.FCM.OnDeliver(sc.token, func(*fcmsim.Message) { p.OnPush(nil) })
 	if err := registerOK(ctx, p, time.Hour); err != nil {
 		return p, err
 	}

@@ -2,18 +2,11 @@ package main
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
 	"embed"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
 	"time"
-
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/webpushsim"
 )
 
 type interopCmd struct {
@@ -29,7 +22,6 @@ var interopFiles embed.FS
 // interop is a stage with clients made by others.
 type interop struct {
 	stage
-	webpush *webpushsim.Server
 	clients clients
 	baresip *baresip
 
@@ -81,12 +73,6 @@ func (r *interop) startAll(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if r.webpush, err = webpushsim.Start(webpushsim.Options{}); err != nil {
-		return err
-	}
-	if r.config, err = r.webpushConfig(); err != nil {
-		return err
-	}
 	if err := r.start(ctx); err != nil {
 		return err
 	}
@@ -104,31 +90,4 @@ func (r *interop) stopAll() {
 		r.baresip.close()
 	}
 	r.stop()
-	if r.webpush != nil {
-		r.webpush.Close()
-	}
-}
-
-// webpushConfig is sipwake's configuration of the simulated Web Push service.
-func (r *interop) webpushConfig() (string, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return "", err
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return "", err
-	}
-	vapid, err := r.writeFile("vapid.pem", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
-	if err != nil {
-		return "", err
-	}
-	ca, err := r.webpush.WriteCA(r.dir)
-	return fmt.Sprintf(`webpush:
-  vapid_key_file: %s
-  subject: mailto:operator@example.com
-  hosts: ["%s"]
-  ca_file: %s
-  allow_private: true
-`, vapid, r.webpush.Host(), ca), err
 }

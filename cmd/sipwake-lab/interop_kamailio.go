@@ -65,12 +65,12 @@ func webSocketScript() (string, error) {
 // webSocketKamailio is Kamailio that browsers can reach. One without the module
 // websocket runs kamailio.cfg as it is, and lacks is called.
 func webSocketKamailio(lacks func()) proxyKind {
-	return proxyKind{node: "kamailio", title: "Kamailio", start: func(ctx context.Context, rpc string) (proxy, error) {
+	return proxyKind{node: "kamailio", title: "Kamailio", start: func(ctx context.Context, rpc string, port int) (proxy, error) {
 		script, err := webSocketScript()
 		if err != nil {
 			return nil, err
 		}
-		c := stack.KamailioConfig{Node: demoNode, URL: rpc, Secret: demoSecret, Hold: demoHold, Script: script}
+		c := stack.KamailioConfig{Node: demoNode, URL: rpc, SIPPort: port, Secret: demoSecret, Hold: demoHold, Script: script}
 		k, err := stack.StartKamailio(ctx, c)
 		if err != nil && strings.Contains(err.Error(), "module <websocket>") {
 			lacks()

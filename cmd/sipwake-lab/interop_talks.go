@@ -108,7 +108,7 @@ func (r *interop) talk(ctx context.Context, t talk) error {
 // token is a new one. Those of FCM have capitals, and so they must stay.
 func (r *interop) token(t talk) (string, error) {
 	if t.webpush {
-		sub, err := r.webpush.MakeSubscription("")
+		sub, err := r.services.WebPush.MakeSubscription("")
 		return sub.URL, err
 	}
 	return fmt.Sprintf("cAfe%d-Zs:APA91bHPRgkFLJu-5iQ4x9e2B7n0cT8wYk", r.calls), nil
@@ -117,7 +117,7 @@ func (r *interop) token(t talk) (string, error) {
 // pushed counts the pushes to the token.
 func (r *interop) pushed(token string) int {
 	n := r.pushes(token)
-	for _, p := range r.webpush.Pushes() {
+	for _, p := range r.services.WebPush.Pushes() {
 		if p.Token.Reveal() == token {
 			n++
 		}
@@ -145,9 +145,9 @@ func (r *interop) callee(ctx context.Context, t talk, user, token string) (calle
 	wake := func() { j.pushed <- struct{}{} }
 	if t.webpush {
 		j.config.Push = map[string]string{"pn-provider": "webpush", "pn-prid": url.QueryEscape(token)}
-		r.webpush.OnDeliver(token, func(*webpushsim.Message) { wake() })
+		r.services.WebPush.OnDeliver(token, func(*webpushsim.Message) { wake() })
 	} else {
-		r.fcm.OnDeliver(token, func(*fcmsim.Message) { wake() })
+		r.services.FCM.OnDeliver(token, func(*fcmsim.Message) { wake() })
 	}
 	if err := j.wake(ctx); err != nil {
 		j.close()

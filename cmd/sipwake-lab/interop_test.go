@@ -21,7 +21,7 @@ func TestWebSocketScript(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	lacks := false
-	p, err := webSocketKamailio(func() { lacks = true }).start(ctx, "http://127.0.0.1:9/rpc")
+	p, err := webSocketKamailio(func() { lacks = true }).start(ctx, "http://127.0.0.1:9/rpc", 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,8 +25,8 @@ type proxyKind struct {
 	node  string // --proxy, and the type of a node in sipwake's configuration
 	title string
 	// start starts one as demoNode that asks the sipwake at rpc and takes signals that
-	// show demoSecret.
-	start func(ctx context.Context, rpc string) (proxy, error)
+	// show demoSecret; SIP is on the port, or on a free one if it is 0.
+	start func(ctx context.Context, rpc string, port int) (proxy, error)
 	// pbx: what it calls is another call, with a Call-ID of its own.
 	pbx bool
 }
@@ -66,7 +66,7 @@ func (g gatewayProxy) Stop() {
 	g.pbx.Stop()
 }
 
-func startGateway(ctx context.Context, rpc string) (proxy, error) {
+func startGateway(ctx context.Context, rpc string, port int) (proxy, error) {
 	users := map[string]string{demoCaller: demoPassword(demoCaller)}
 	for _, sc := range scenes() {
 		users[sc.user] = demoPassword(sc.user)
@@ -76,7 +76,7 @@ func startGateway(ctx context.Context, rpc string) (proxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	k, err := stack.StartKamailio(ctx, stack.KamailioConfig{Node: demoNode, URL: rpc, Secret: demoSecret, Hold: demoHold,
+	k, err := stack.StartKamailio(ctx, stack.KamailioConfig{Node: demoNode, URL: rpc, SIPPort: port, Secret: demoSecret, Hold: demoHold,
 		PBXs: []string{pbx.SIPAddress()}})
 	if err != nil {
 		pbx.Stop()
@@ -85,16 +85,16 @@ func startGateway(ctx context.Context, rpc string) (proxy, error) {
 	return gatewayProxy{k, pbx}, nil
 }
 
-func startKamailio(ctx context.Context, rpc string) (proxy, error) {
-	k, err := stack.StartKamailio(ctx, stack.KamailioConfig{Node: demoNode, URL: rpc, Secret: demoSecret, Hold: demoHold})
+func startKamailio(ctx context.Context, rpc string, port int) (proxy, error) {
+	k, err := stack.StartKamailio(ctx, stack.KamailioConfig{Node: demoNode, URL: rpc, SIPPort: port, Secret: demoSecret, Hold: demoHold})
 	if err != nil {
 		return nil, err // not k: a nil of its type is a proxy
 	}
 	return k, nil
 }
 
-func startOpenSIPS(ctx context.Context, rpc string) (proxy, error) {
-	o, err := stack.StartOpenSIPS(ctx, stack.OpenSIPSConfig{Node: demoNode, URL: rpc, Hold: demoHold})
+func startOpenSIPS(ctx context.Context, rpc string, port int) (proxy, error) {
+	o, err := stack.StartOpenSIPS(ctx, stack.OpenSIPSConfig{Node: demoNode, URL: rpc, SIPPort: port, Hold: demoHold})
 	if err != nil {
 		return nil, err
 	}

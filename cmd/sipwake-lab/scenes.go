@@ -18,9 +18,6 @@ const (
 	fcmParams   = ";pn-provider=fcm;pn-param=" + demoProject + ";pn-prid=TOKEN"
 )
 
-// demoCaller is who calls in every scene.
-const demoCaller = "alice"
-
 // demoPassword is what a user shows to a PBX.
 func demoPassword(user string) string { return "password-of-" + user }
 
@@ -56,7 +53,7 @@ func courses() []scene {
 		title: "the app was deleted: its token is dead", expected: "480 at once, the binding is gone", user: "dora",
 		params: apnsParams, token: demoToken(4),
 		prepare: func(s *stage, sc *scene) {
-			s.apns.Behave(sc.token, apnssim.Behaviour{Status: 410, Reason: "Unregistered", Timestamp: time.Now().Add(time.Hour)})
+			s.services.APNs.Behave(sc.token, apnssim.Behaviour{Status: 410, Reason: "Unregistered", Timestamp: time.Now().Add(time.Hour)})
 		},
 		code: 480, pushes: 1, invites: 0, unbound: true,
 	}}
@@ -88,3 +85,6 @@ func dialects() []scene {
 	}
 	return list
 }
+
+// demoTokenOf is an APNs token for the user.
+func demoTokenOf(user string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(user))) }

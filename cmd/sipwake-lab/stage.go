@@ -9,10 +9,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/apnssim"
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/fcmsim"
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/leak"
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/phone"
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/services"
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
 )
 
@@ -28,16 +27,30 @@ type stage struct {
 	sipwake string // program
 	store   string
 	kind    proxyKind
-	config  string // more of sipwake's configuration
+	bundles []string // iOS apps beside that of the demo
+	config  string   // more of sipwake's configuration
 
-	apns       *apnssim.Server
-	fcm        *fcmsim.Server
+	ports      ports
+	push       services.Options
+	services   *services.Services
+	configFile string // of sipwake
 	proxy      proxy
 	rpc        string // URL
 	operations string // host:port
 	quiet      bool   // timelines are not printed
 	children   stack.Group
 	logs       []logged
+}
+
+// ports are those on 127.0.0.1 to listen on; 0 picks a free one.
+type ports struct{ sip, rpc, operations int }
+
+// pick returns the port, or a free one if it is 0.
+func pick(port int) (int, error) {
+	if port != 0 {
+		return port, nil
+	}
+	return stack.FreePort("127.0.0.1")
 }
 
 // logged is what has left a log.
@@ -48,18 +61,15 @@ type logged interface {
 
 // start starts the simulators, Redis if wanted, the SIP proxy and sipwake.
 func (s *stage) start(ctx context.Context) (err error) {
-	if s.apns, err = apnssim.Start(apnssim.Options{}); err != nil {
+	if s.services, err = services.Start(s.push); err != nil {
 		return err
 	}
-	if s.fcm, err = fcmsim.Start(fcmsim.Options{}); err != nil {
-		return err
-	}
-	rpcPort, err := stack.FreePort("127.0.0.1")
+	rpcPort, err := pick(s.ports.rpc)
 	if err != nil {
 		return err
 	}
 	s.rpc = fmt.Sprintf("http://127.0.0.1:%d/rpc", rpcPort)
-	if s.proxy, err = s.kind.start(ctx, s.rpc); err != nil {
+	if s.proxy, err = s.kind.start(ctx, s.rpc, s.ports.sip); err != nil {
 		return err
 	}
 	s.children.Add(s.proxy)
@@ -77,7 +87,7 @@ func (s *stage) start(ctx context.Context) (err error) {
 }
 
 func (s *stage) startSipwake(ctx context.Context, rpcPort int, store string) error {
-	opsPort, err := stack.FreePort("127.0.0.1")
+	opsPort, err := pick(s.ports.operations)
 	if err != nil {
 		return err
 	}
@@ -87,23 +97,11 @@ func (s *stage) startSipwake(ctx context.Context, rpcPort int, store string) err
 	if err != nil {
 		return err
 	}
-	key, err := s.apns.MakeKey(s.dir, demoTeam, "DEMOKEY123")
+	apps, err := s.services.WriteConfig(s.dir, services.Apps{Team: demoTeam, Bundles: append([]string{demoBundle}, s.bundles...), Project: demoProject})
 	if err != nil {
 		return err
 	}
-	account, err := s.fcm.MakeAccount(s.dir, demoProject)
-	if err != nil {
-		return err
-	}
-	apnsCA, err := s.writeFile("apns-ca.pem", s.apns.CA())
-	if err != nil {
-		return err
-	}
-	fcmCA, err := s.writeFile("fcm-ca.pem", s.fcm.CA())
-	if err != nil {
-		return err
-	}
-	config, err := s.writeFile("sipwake.yml", fmt.Appendf(nil, `rpc:
+	s.configFile, err = s.writeFile("sipwake.yml", fmt.Appendf(nil, `rpc:
   listen: 127.0.0.1:%d
 operations:
   listen: %s
@@ -117,23 +115,11 @@ nodes:
     type: %s
     url: %s
     secret_file: %s
-apns:
-  - bundle_id: %s
-    team_id: %s
-    key_id: DEMOKEY123
-    key_file: %s
-    endpoint: %s
-    ca_file: %s
-fcm:
-  - credentials_file: %s
-    endpoint: %s
-    ca_file: %s
-%s`, rpcPort, s.operations, store, demoNode, s.kind.node, s.proxy.SignalURL(), secret, demoBundle, demoTeam, key,
-		s.apns.URL(), apnsCA, account, s.fcm.URL(), fcmCA, s.config))
+%s%s`, rpcPort, s.operations, store, demoNode, s.kind.node, s.proxy.SignalURL(), secret, apps, s.config))
 	if err != nil {
 		return err
 	}
-	child, err := stack.StartSipwake(ctx, stack.SipwakeConfig{Program: s.sipwake, Config: config,
+	child, err := stack.StartSipwake(ctx, stack.SipwakeConfig{Program: s.sipwake, Config: s.configFile,
 		Operations: s.operations})
 	if err != nil {
 		return err
@@ -145,11 +131,8 @@ fcm:
 
 func (s *stage) stop() {
 	s.children.Stop()
-	if s.apns != nil {
-		s.apns.Close()
-	}
-	if s.fcm != nil {
-		s.fcm.Close()
+	if s.services != nil {
+		s.services.Close()
 	}
 }
 
@@ -164,12 +147,12 @@ func (s *stage) printLogs() {
 
 func (s *stage) pushes(token string) int {
 	n := 0
-	for _, p := range s.apns.Pushes() {
+	for _, p := range s.services.APNs.Pushes() {
 		if p.Token.Reveal() == token {
 			n++
 		}
 	}
-	for _, p := range s.fcm.Pushes() {
+	for _, p := range s.services.FCM.Pushes() {
 		if p.Token.Reveal() == token {
 			n++
 		}

@@ -23,11 +23,13 @@ type cli struct {
 	Send      sendCmd      `cmd:"" help:"Send a push to a user's phones or to one token, or show what became of one."`
 	Trace     traceCmd     `cmd:"" help:"Show what happened to calls, and why a phone did not ring."`
 	Status    statusCmd    `cmd:"" help:"Show how the running sipwake is doing."`
+	DB        dbCmd        `cmd:"" name:"db" help:"Back up the embedded store; check a file, and rescue what can be read of it."`
 	Health    healthCmd    `cmd:"" help:"Ask whether the running sipwake can work: exit status 0 if so, else 1."`
 
 	Wire wireCmd `cmd:"" help:"Print a patch that puts sipwake.cfg into your kamailio.cfg. No file is changed."`
 
 	Completion completionCmd `cmd:"" help:"Print a script that completes commands in a shell."`
+	Licenses   licensesCmd   `cmd:"" help:"Print the licences of all that is in this program."`
 	Man        manCmd        `cmd:"" hidden:"" help:"Print the manual page."`
 
 	Version kong.VersionFlag `help:"Print the version."`

@@ -75,6 +75,8 @@ func (e *tracedEvent) what() string {
 		}
 	case trace.Withheld:
 		return "it is being rung, a push would follow after " + detail
+	case trace.OneDevice:
+		return "the call is for " + detail + " alone"
 	case trace.Forked:
 		return "another branch of this call pushes it"
 	case trace.Signalled:

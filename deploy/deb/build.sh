@@ -36,16 +36,7 @@ install -m 644 README.md CHANGELOG.md "$doc/"
 install -m 644 docs/*.md "$doc/docs/"
 
 # The program holds these modules, and their licences ask to be told of.
-CGO_ENABLED=0 GOOS=linux GOARCH=$arch go list -deps -f '{{with .Module}}{{if .Version}}{{.Path}} {{.Version}} {{.Dir}}{{end}}{{end}}' ./cmd/sipwake |
-	sort -u | while read -r module at folder; do
-	find "$folder" -maxdepth 1 -type f \( -iname 'licen[sc]e*' -o -iname 'copying*' -o -iname 'notice*' \) | sort |
-		while read -r file; do
-			printf '==== %s %s: %s\n\n' "$module" "$at" "$(basename "$file")"
-			cat "$file"
-			echo
-		done
-done >"$work/modules"
-gzip -9n <"$work/modules" >"$doc/modules.copyright.gz"
+gzip -9n <cmd/sipwake/licenses.txt >"$doc/modules.copyright.gz"
 {
 	cat LICENSE
 	printf '\nThe licences of the Go modules in /usr/bin/sipwake are in modules.copyright.gz.\n'

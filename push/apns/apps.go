@@ -125,20 +125,30 @@ func (c *Config) useKey(cred *credential) ([]byte, error) {
 	return contents, nil
 }
 
-func (c *Config) useCertificate(cred *credential, log *slog.Logger) ([]byte, error) {
+// certificate reads the push certificate with its key, and returns the bytes of
+// its file too.
+func (c *Config) certificate() ([]byte, tls.Certificate, error) {
 	contents, err := readField("certificate_file", c.CertificateFile)
 	if err != nil {
-		return nil, err
+		return nil, tls.Certificate{}, err
 	}
 	password := c.CertificatePassword
 	if c.CertificatePasswordFile != "" {
 		if password, err = secret.ReadText(c.CertificatePasswordFile); err != nil {
-			return nil, fmt.Errorf("certificate_password_file: %w", err)
+			return nil, tls.Certificate{}, fmt.Errorf("certificate_password_file: %w", err)
 		}
 	}
 	cert, err := parseCertificate(contents, password.Reveal())
 	if err != nil {
-		return nil, fmt.Errorf("certificate_file: %s %w", c.CertificateFile, err)
+		return nil, tls.Certificate{}, fmt.Errorf("certificate_file: %s %w", c.CertificateFile, err)
+	}
+	return contents, cert, nil
+}
+
+func (c *Config) useCertificate(cred *credential, log *slog.Logger) ([]byte, error) {
+	contents, cert, err := c.certificate()
+	if err != nil {
+		return nil, err
 	}
 	cred.tls.Certificates = []tls.Certificate{cert}
 	// With TLS 1.3 a client's handshake is done before its certificate has been

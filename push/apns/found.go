@@ -12,14 +12,15 @@ import (
 //
 //	pushkit.PACKAGE.p12            a push certificate with its key
 //	pushkit.PACKAGE.pem            the same in PEM
-//	pushkit.PACKAGE.password       the password of either
+//	pushkit.PACKAGE.password       the password of either; .pwd is the same
+//	pushkit.p12, pushkit.pem       a certificate that says itself for which app it is
 //	apns.PACKAGE.TEAM.KEY.p8       a key, with team ID and key ID
 //
 // PACKAGE is the bundle ID without ".voip". Each credential makes one Config with
 // the defaults, on which SetDefaults has been called, and which is valid; the
 // environments of a certificate are its own. Other files are passed over. The
-// error joins one for each file that cannot be used. Contents are not read
-// before Config.Apps.
+// error joins one for each file that cannot be used. No contents are read before
+// Config.Apps, but those of a certificate that has no package in its name.
 func FromDir(dir string) ([]Config, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -32,19 +33,18 @@ func FromDir(dir string) ([]Config, error) {
 	)
 	for _, e := range entries {
 		path := filepath.Join(dir, e.Name())
-		c, problem := fromName(path)
-		switch {
-		case c == nil && problem == "":
+		c, err := fromName(path)
+		if err == nil && c == nil {
 			continue
-		case problem == "" && first[c.BundleID] != "":
-			problem = fmt.Sprintf("is for the same app as %s; keep one of them", first[c.BundleID])
 		}
-		if problem != "" {
-			errs = append(errs, fmt.Errorf("%s: %s", path, problem))
+		if err == nil && first[c.BundleID] != "" {
+			err = fmt.Errorf("is for the same app as %s; keep one of them", first[c.BundleID])
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", path, err))
 			continue
 		}
 		first[c.BundleID] = e.Name()
-		c.found = true
 		c.SetDefaults()
 		c.Validate(func(field, problem string) { errs = append(errs, fmt.Errorf("%s: %s %s", path, field, problem)) })
 		list = append(list, *c)
@@ -55,32 +55,58 @@ func FromDir(dir string) ([]Config, error) {
 	return list, nil
 }
 
-// fromName reads a file's name. Without a Config and a problem it is no file of
-// ours.
-func fromName(path string) (c *Config, problem string) {
+// fromName makes a Config of the file's name. Without a Config and an error it is
+// no file of ours.
+func fromName(path string) (*Config, error) {
 	name := filepath.Base(path)
 	ext := filepath.Ext(name)
-	if rest, ok := strings.CutPrefix(strings.TrimSuffix(name, ext), "pushkit."); ok {
+	stem := strings.TrimSuffix(name, ext)
+	if rest, ok := strings.CutPrefix(stem+".", "pushkit."); ok {
 		switch ext {
 		case ".p12", ".pem":
-			c = &Config{BundleID: rest, CertificateFile: path}
-			password := strings.TrimSuffix(path, ext) + ".password"
-			if _, err := os.Stat(password); !errors.Is(err, os.ErrNotExist) {
-				c.CertificatePasswordFile = password
-			}
-			return c, ""
-		case ".password":
-			return nil, ""
+			return fromCertificate(path, strings.TrimSuffix(rest, "."))
+		case ".password", ".pwd":
+			return nil, nil
 		}
-		return nil, "its name must end in .p12, .pem or .password"
+		return nil, errors.New("its name must end in .p12, .pem, .password or .pwd")
 	}
 	rest, ok := strings.CutPrefix(name, "apns.")
 	if !ok {
-		return nil, ""
+		return nil, nil
 	}
 	parts := strings.Split(rest, ".")
 	if n := len(parts); n >= 4 && ext == ".p8" {
-		return &Config{BundleID: strings.Join(parts[:n-3], "."), TeamID: parts[n-3], KeyID: parts[n-2], KeyFile: path}, ""
+		return &Config{BundleID: strings.Join(parts[:n-3], "."), TeamID: parts[n-3], KeyID: parts[n-2], KeyFile: path, found: true}, nil
 	}
-	return nil, "its name must be apns.PACKAGE.TEAM.KEY.p8"
+	return nil, errors.New("its name must be apns.PACKAGE.TEAM.KEY.p8")
+}
+
+// fromCertificate makes a Config of a certificate and the password beside it.
+// Where the name has no bundle ID, the certificate's own topic is it.
+func fromCertificate(path, bundle string) (*Config, error) {
+	c := &Config{BundleID: bundle, CertificateFile: path, found: true}
+	for _, ext := range []string{".password", ".pwd"} {
+		file := strings.TrimSuffix(path, filepath.Ext(path)) + ext
+		if _, err := os.Stat(file); errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if c.CertificatePasswordFile != "" {
+			return nil, fmt.Errorf("has two files with its password, %s and %s; keep one of them",
+				filepath.Base(c.CertificatePasswordFile), filepath.Base(file))
+		}
+		c.CertificatePasswordFile = file
+	}
+	if bundle != "" {
+		return c, nil
+	}
+	_, cert, err := c.certificate()
+	if err != nil {
+		return nil, err
+	}
+	topics := certificateTopics(cert.Leaf)
+	if len(topics) == 0 {
+		return nil, errors.New("does not say for which app it is: name it pushkit.PACKAGE" + filepath.Ext(path))
+	}
+	c.BundleID = strings.TrimSuffix(topics[0], ".voip")
+	return c, nil
 }

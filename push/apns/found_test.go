@@ -60,6 +60,12 @@ func TestFromDir(t *testing.T) {
 		t.Fatal(err)
 	}
 	move(t, key, dir, "apns.com.c-d."+team+".KEYOFDIR00.p8")
+	// MPUSH's names: no package, which the certificate says, and .pwd.
+	p12, _ = certificate(apnssim.Certificate{BundleID: "com.d", Password: "pwd", Production: true, Topics: []string{"com.d", "com.d.voip"}})
+	move(t, p12, dir, "pushkit.p12")
+	if err := os.WriteFile(filepath.Join(dir, "pushkit.pwd"), []byte("pwd"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, other := range []string{"README", "fcmkey.com.x.json", "AuthKey_X.p8"} {
 		if err := os.WriteFile(filepath.Join(dir, other), nil, 0o600); err != nil {
 			t.Fatal(err)
@@ -67,7 +73,7 @@ func TestFromDir(t *testing.T) {
 	}
 
 	found := find(t, dir)
-	if len(found) != 3 {
+	if len(found) != 4 {
 		t.Fatalf("found %v", found)
 	}
 	f := func(name string, env, byDefault pnparam.Environment, count int) {
@@ -88,6 +94,7 @@ func TestFromDir(t *testing.T) {
 	f("com.a", pnparam.Sandbox, pnparam.Production, 2)
 	f("com.b", pnparam.Sandbox, pnparam.Sandbox, 1) // its only environment
 	f("com.c-d", pnparam.Production, pnparam.Production, 2)
+	f("com.d", pnparam.Production, pnparam.Production, 1)
 
 	// A certificate that is replaced under its name is another one.
 	before := apps(t, find(t, dir)["com.b"])[pnparam.Sandbox].Fingerprint
@@ -106,6 +113,7 @@ func TestFromDirErrors(t *testing.T) {
 	for _, name := range []string{
 		"pushkit.com.a.p12", "pushkit.com.a.pem", "pushkit.com.b.voip.p12", "pushkit.com.c.p13", "pushkit.com d.p12",
 		"apns.com.e.p8", "apns.com.f.TEAM.K-1.p8", "apns.com.g.TEAM.KEY.pem",
+		"pushkit.pem", "pushkit.com.h.p12", "pushkit.com.h.pwd", "pushkit.com.h.password",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
 			t.Fatal(err)
@@ -122,7 +130,9 @@ func TestFromDirErrors(t *testing.T) {
 		"pushkit.com d.p12: bundle_id must have letters, digits, dots and hyphens only",
 		"pushkit.com.a.pem: is for the same app as pushkit.com.a.p12; keep one of them",
 		`pushkit.com.b.voip.p12: bundle_id must be without ".voip", which is added where it is needed`,
-		"pushkit.com.c.p13: its name must end in .p12, .pem or .password",
+		"pushkit.com.c.p13: its name must end in .p12, .pem, .password or .pwd",
+		"pushkit.com.h.p12: has two files with its password, pushkit.com.h.password and pushkit.com.h.pwd; keep one of them",
+		"pushkit.pem: certificate_file: pushkit.pem is neither PEM nor PKCS#12 with one key and its certificate: pkcs12: error reading P12 data: asn1: syntax error: sequence truncated",
 	}
 	got := strings.Split(strings.ReplaceAll(err.Error(), dir+string(filepath.Separator), ""), "\n")
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -89,10 +90,13 @@ func TestDefaultPayloads(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := map[string]any{
-			"aps": aps, "ntype": ntype, "nfromusername": "alice", "nfrom": "sip:alice@example.com", "nmsg": "Hello",
-			"ncallid": "call-1", "ntousr": "bob", "handle": "alice", "callUUID": "6ba7b810-9dad-41d1-80b4-00c04fd430c8",
-			"display": `Alice "A" Ünal`, "media": "audio",
+			"ntype": ntype, "nfromusername": "alice", "nfrom": "alice", "nmsg": "Hello", "ncallid": "call-1", "ntousr": "bob",
 		}
+		want["data"] = maps.Clone(want) // where apps written for MPUSH look
+		maps.Copy(want, map[string]any{
+			"aps": aps, "nfromuri": "sip:alice@example.com", "handle": "alice", "callUUID": "6ba7b810-9dad-41d1-80b4-00c04fd430c8",
+			"display": `Alice "A" Ünal`, "media": "audio",
+		})
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", kind, diff)
 		}
@@ -100,7 +104,7 @@ func TestDefaultPayloads(t *testing.T) {
 	alert := func(title, body, sound string) map[string]any {
 		return map[string]any{"alert": map[string]any{"title": title, "body": body}, "sound": sound, "mutable-content": 1.0}
 	}
-	ring := alert("Incoming call", `Alice "A" Ünal`, "ring.caf")
+	ring := alert("Incoming call", "Hello", "ring.caf")
 	delete(ring, "mutable-content")
 	silent := map[string]any{"content-available": 1.0}
 	f(push.Call, pnparam.VoIP, "0", map[string]any{})

@@ -29,6 +29,9 @@ type Config struct {
 	// Packages are further names by which clients call the app in pn-param, such
 	// as Android package names.
 	Packages []string `yaml:"packages"`
+	// AnyPackage: the app also serves the packages that no other app has. One app
+	// may have it.
+	AnyPackage bool `yaml:"any_package"`
 	// CredentialsFile is the service account's JSON file from Google.
 	CredentialsFile string `yaml:"credentials_file"`
 	// Endpoint replaces Google's host.
@@ -79,7 +82,7 @@ func (c *Config) Validate(report func(field, problem string)) {
 		report("endpoint", fmt.Sprintf("must be an https URL of host and port only, is %q", c.Endpoint))
 	}
 	if !c.Notification.valid() {
-		report("notification", "must be auto, keep, calls or always")
+		report("notification", "must be auto, keep, calls, always or never")
 	}
 	c.Limits.Validate(report)
 	c.Options.Validate(pnparam.FCM, report)
@@ -146,6 +149,7 @@ func (c *Config) Apps(_ *slog.Logger) ([]push.App, error) {
 	return []push.App{{
 		Provider:    pnparam.FCM,
 		Packages:    packages,
+		Any:         c.AnyPackage,
 		Default:     true,
 		Client:      client,
 		Limits:      c.Limits,

@@ -11,6 +11,7 @@ import (
 // FromDir finds the service accounts that need no configuration, by their names:
 //
 //	fcmkey.PACKAGE.json
+//	fcmkey.json              for every package that no other app has
 //
 // Each makes one Config with the defaults, on which SetDefaults has been called,
 // and which is valid. Its app serves PACKAGE and the project's own name. Other
@@ -29,12 +30,13 @@ func FromDir(dir string) ([]Config, error) {
 			continue
 		}
 		path := filepath.Join(dir, e.Name())
-		pkg, ok := strings.CutSuffix(rest, ".json")
-		if !ok {
-			errs = append(errs, fmt.Errorf("%s: its name must be fcmkey.PACKAGE.json", path))
+		c := Config{CredentialsFile: path}
+		if pkg, ok := strings.CutSuffix(rest, ".json"); ok {
+			c.Packages = []string{pkg}
+		} else if c.AnyPackage = rest == "json"; !c.AnyPackage {
+			errs = append(errs, fmt.Errorf("%s: its name must be fcmkey.PACKAGE.json or fcmkey.json", path))
 			continue
 		}
-		c := Config{Packages: []string{pkg}, CredentialsFile: path}
 		c.SetDefaults()
 		c.Validate(func(field, problem string) { errs = append(errs, fmt.Errorf("%s: %s %s", path, field, problem)) })
 		list = append(list, c)

@@ -49,6 +49,20 @@ func TestFromDir(t *testing.T) {
 	if find().Fingerprint != app.Fingerprint {
 		t.Error("the same file has two fingerprints")
 	}
+	if app.Any {
+		t.Error("an app of one package serves all")
+	}
+	move := func(from, to string) {
+		t.Helper()
+		if err := os.Rename(filepath.Join(dir, from), filepath.Join(dir, to)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	move("fcmkey.com.example.app.json", "fcmkey.json")
+	if all := find(); !all.Any || len(all.Packages) != 1 {
+		t.Errorf("fcmkey.json makes %+v", all)
+	}
+	move("fcmkey.json", "fcmkey.com.example.app.json")
 	account, err := sim.MakeAccount(t.TempDir(), project)
 	if err != nil {
 		t.Fatal(err)
@@ -72,7 +86,7 @@ func TestFromDirErrors(t *testing.T) {
 	}
 	want := []string{
 		"fcmkey.com b.json: packages[0] must have letters, digits, dots, colons, hyphens and underscores only",
-		"fcmkey.com.a.txt: its name must be fcmkey.PACKAGE.json",
+		"fcmkey.com.a.txt: its name must be fcmkey.PACKAGE.json or fcmkey.json",
 	}
 	got := strings.Split(strings.ReplaceAll(err.Error(), dir+string(filepath.Separator), ""), "\n")
 	if diff := cmp.Diff(want, got); diff != "" {

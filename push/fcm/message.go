@@ -32,11 +32,14 @@ const (
 	NotificationCalls Notification = "calls"
 	// NotificationAlways: every kind has one.
 	NotificationAlways Notification = "always"
+	// NotificationNever: no kind has one on Android, whatever its template says:
+	// the app shows what is to be shown.
+	NotificationNever Notification = "never"
 )
 
 func (m Notification) valid() bool {
 	switch m {
-	case NotificationAuto, NotificationKeep, NotificationCalls, NotificationAlways:
+	case NotificationAuto, NotificationKeep, NotificationCalls, NotificationAlways, NotificationNever:
 		return true
 	}
 	return false
@@ -52,7 +55,7 @@ func (c *Config) templateRules() push.TemplateRules {
 func notice(kind push.Kind) string {
 	switch kind {
 	case push.Call:
-		return `{"title":"Incoming call","body":"{FROMDISPLAYNAME}"}`
+		return `{"title":"{TITLE}","body":"{BODY}"}`
 	case push.Cancel:
 		return `{"title":"Call ended","body":"{FROMDISPLAYNAME}"}`
 	case push.Chat:
@@ -67,6 +70,8 @@ func notice(kind push.Kind) string {
 func (m Notification) edit(kind push.Kind, text []byte) ([]byte, error) {
 	shown := kind == push.Chat || kind == push.Custom
 	switch {
+	case m == NotificationNever:
+		return take(text)
 	case m == NotificationKeep, m == NotificationAuto && shown:
 		return text, nil
 	case m == NotificationAlways, m == NotificationCalls && kind == push.Call:

@@ -90,7 +90,7 @@ func TestDefaultPayloads(t *testing.T) {
 		t.Helper()
 		m := delivered(t, sim, send, request(kind))
 		want := map[string]string{
-			"ntype": ntype, "nfromusername": "alice", "nfrom": "sip:alice@example.com", "nmsg": "Hello",
+			"ntype": ntype, "nfromusername": "alice", "nfrom": "alice", "nfromuri": "sip:alice@example.com", "nmsg": "Hello",
 			"ncallid": "call-1", "ntousr": "bob", "handle": "alice", "callUUID": "6ba7b810-9dad-41d1-80b4-00c04fd430c8",
 			"display": `Alice "A" Ünal`, "media": "audio",
 		}
@@ -139,7 +139,7 @@ func TestIPhone(t *testing.T) {
 			t.Errorf("%s: ttl %s, want %v", kind, m.Android.TTL, ttl)
 		}
 	}
-	ring := map[string]any{"alert": map[string]any{"title": "Incoming call", "body": `Alice "A" Ünal`}, "sound": "ring.caf"}
+	ring := map[string]any{"alert": map[string]any{"title": "Incoming call", "body": "Hello"}, "sound": "ring.caf"}
 	sound := map[string]any{"sound": "default", "mutable-content": 1.0} // FCM makes the alert
 	silent := map[string]any{"content-available": 1.0}
 	f(push.Call, "alert", "10", 0, ring)
@@ -210,6 +210,8 @@ func TestNotificationModes(t *testing.T) {
 	f(fcm.NotificationKeep, "", push.Chat, push.Custom)
 	f(fcm.NotificationCalls, "", push.Call, push.Chat, push.Custom)
 	f(fcm.NotificationAlways, "", push.Kinds()...)
+	f(fcm.NotificationNever, "")
+	f(fcm.NotificationNever, dir)
 	f(fcm.NotificationAuto, dir)
 	f(fcm.NotificationKeep, dir, push.Call)
 	f(fcm.NotificationCalls, dir, push.Call)

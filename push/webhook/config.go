@@ -29,7 +29,7 @@ const (
 )
 
 // payload is the default template: what the body around it does not say.
-const payload = `{"to":"{TO}","from":"{FROM}","user":"{FROMUSERNAME}","display":"{FROMDISPLAYNAME}",` +
+const payload = `{"to":"{TO}","from":"{FROMURI}","user":"{FROMUSERNAME}","display":"{FROMDISPLAYNAME}",` +
 	`"call_id":"{CALLID}","uuid":"{UUID}","media":"{MEDIA}","title":"{TITLE}","body":"{BODY}","data":{"{DATA}":null}}`
 
 // Config is one service of the operator's own.

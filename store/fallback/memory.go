@@ -229,7 +229,7 @@ func (m *memory) startAway(w *wake.Wake) (wake.Started, bool) {
 			same = i
 		case !past:
 			others++
-			forked = forked || o.CallID == w.CallID
+			forked = forked || o.CallID == w.CallID && o.Covers(w)
 		}
 	}
 	if others >= store.MaxWakes {

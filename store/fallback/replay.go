@@ -137,7 +137,10 @@ func (s *Store) replayList(ctx context.Context, list []spooled, failed map[strin
 		wait sync.WaitGroup
 	)
 	for aor, regs := range byAOR {
-		if failed[aor] {
+		mu.Lock()
+		skip := failed[aor]
+		mu.Unlock()
+		if skip {
 			continue
 		}
 		wait.Go(func() {

@@ -14,9 +14,9 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
-	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/sipwake/sipwake/store"
+	"github.com/sipwake/sipwake/store/pagefile"
 	"github.com/sipwake/sipwake/wake"
 )
 
@@ -25,6 +25,8 @@ const (
 	maxShare = 16
 	// maxWaiting is how many registrations may wait for the disk.
 	maxWaiting = 8192
+	// maxBegun is how often a damaged file begins anew while the service runs.
+	maxBegun = 5
 )
 
 var errShared = fmt.Errorf("%d processes use it already", maxShare)
@@ -36,13 +38,14 @@ var errShared = fmt.Errorf("%d processes use it already", maxShare)
 // The file has one bucket: 8 bytes number -> version (1), AOR (2+n), registration
 // (package store).
 type spool struct {
-	db      *bbolt.DB
 	size    int
 	log     *slog.Logger
 	metrics *metrics
 	done    sync.WaitGroup
 
-	file   sync.Mutex // over writes
+	file   sync.Mutex // over what follows, also while it is read and written
+	db     *bbolt.DB
+	begun  int // how often it began anew
 	index  map[spoolKey]uint64
 	length atomic.Int64 // of the index
 
@@ -69,7 +72,7 @@ func openSpool(dir string, size int, log *slog.Logger, m *metrics) (*spool, erro
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("spool: cannot make directory: %w", err)
 	}
-	db, err := openFile(dir)
+	db, err := openFile(dir, log)
 	if err != nil {
 		return nil, fmt.Errorf("spool: cannot open %q: %w", dir, err)
 	}
@@ -82,35 +85,98 @@ func openSpool(dir string, size int, log *slog.Logger, m *metrics) (*spool, erro
 	return s, nil
 }
 
-// openFile opens the first file of the directory that no other process has open.
-func openFile(dir string) (*bbolt.DB, error) {
+// openFile opens the first file of the directory that no other process has open. A
+// damaged one is made anew of what can be read.
+func openFile(dir string, log *slog.Logger) (*bbolt.DB, error) {
 	for n := range maxShare {
-		db, err := bbolt.Open(filepath.Join(dir, fmt.Sprintf("spool-%d.db", n)), 0o600, &bbolt.Options{
-			Timeout: time.Millisecond, FreelistType: bbolt.FreelistMapType})
-		if errors.Is(err, bolterrors.ErrTimeout) {
+		path := filepath.Join(dir, fmt.Sprintf("spool-%d.db", n))
+		f, err := pagefile.Mend(path, time.Millisecond, SpoolLayout())
+		if errors.Is(err, pagefile.ErrInUse) {
 			continue
 		}
+		if f != nil {
+			log.Error("the spool was damaged and made anew", "what", f.What(), "file", path, "damaged", f.Aside, "problem", f.Why)
+		}
 		if err != nil {
 			return nil, err
 		}
-		err = db.Update(func(tx *bbolt.Tx) error {
-			_, err := tx.CreateBucketIfNotExists(bucketSpool())
-			return err
-		})
-		if err != nil {
-			_ = db.Close()
-			return nil, err
+		db, err := pagefile.Open(path, time.Millisecond, 0, prepareSpool)
+		if errors.Is(err, pagefile.ErrInUse) {
+			continue
 		}
-		return db, nil
+		return db, err
 	}
 	return nil, errShared
+}
+
+func prepareSpool(db *bbolt.DB) error {
+	return db.Update(func(tx *bbolt.Tx) error {
+		_, err := tx.CreateBucketIfNotExists(bucketSpool())
+		return err
+	})
+}
+
+// SpoolLayout is that of a file of the spool.
+func SpoolLayout() pagefile.Layout {
+	name := string(bucketSpool())
+	return pagefile.Layout{Prepare: prepareSpool,
+		Place: func(bucket string, k, v []byte) string {
+			if _, err := decodeSpooled(v); err != nil || len(k) != 8 || bucket != "" && bucket != name {
+				return ""
+			}
+			return name
+		},
+		Finish: func(db *bbolt.DB) error {
+			return db.Update(func(tx *bbolt.Tx) error {
+				b := tx.Bucket(bucketSpool())
+				last, _ := b.Cursor().Last()
+				if last == nil {
+					return nil
+				}
+				return b.SetSequence(binary.BigEndian.Uint64(last))
+			})
+		}}
+}
+
+// do runs f in a transaction. A damaged page can make bbolt panic: that is an error
+// here, and the file begins anew. It needs the file's lock.
+func (s *spool) do(run func(*bbolt.DB, func(*bbolt.Tx) error) error, f func(b *bbolt.Bucket) error) error {
+	err := s.attempt(run, f)
+	if !errors.Is(err, pagefile.ErrDamaged) {
+		return err
+	}
+	if s.begun++; s.begun > maxBegun {
+		return fmt.Errorf("it is damaged again and again; look at the disk: %w", err)
+	}
+	path := s.db.Path()
+	aside, renewErr := pagefile.SetAside(path)
+	if renewErr == nil {
+		var db *bbolt.DB
+		if db, renewErr = pagefile.Open(path, time.Millisecond, 0, prepareSpool); renewErr == nil {
+			s.db, s.index = db, make(map[spoolKey]uint64)
+			s.length.Store(0)
+		}
+	}
+	s.log.Error("the spool is damaged, and began anew", "file", path, "damaged", aside, "problem", err, "err", renewErr)
+	return err
+}
+
+func (s *spool) attempt(run func(*bbolt.DB, func(*bbolt.Tx) error) error, f func(b *bbolt.Bucket) error) (err error) {
+	defer pagefile.Recover(&err)()
+	return run(s.db, func(tx *bbolt.Tx) error {
+		b := tx.Bucket(bucketSpool())
+		if b == nil {
+			return pagefile.ErrDamaged
+		}
+		return f(b)
+	})
 }
 
 // load makes the index from the file. It needs the file's lock.
 func (s *spool) load() error {
 	index := make(map[spoolKey]uint64)
-	err := s.db.View(func(tx *bbolt.Tx) error {
-		return tx.Bucket(bucketSpool()).ForEach(func(k, v []byte) error {
+	err := s.do((*bbolt.DB).View, func(b *bbolt.Bucket) error {
+		return b.ForEach(func(k, v []byte) error {
 			if r, err := decodeSpooled(v); err == nil && len(k) == 8 {
 				index[keyOf(&r)] = binary.BigEndian.Uint64(k)
 			}
@@ -135,6 +201,11 @@ func (s *spool) close() error {
 	}
 	s.signal()
 	s.done.Wait()
+	s.file.Lock()
+	defer s.file.Unlock()
+	if s.begun > maxBegun {
+		return nil // bbolt may never let go of it
+	}
 	if err := s.db.Close(); err != nil {
 		return fmt.Errorf("cannot close spool: %w", err)
 	}
@@ -195,8 +266,7 @@ func (s *spool) put(list []wake.Registration) error {
 	s.file.Lock()
 	defer s.file.Unlock()
 	dropped := 0
-	err := s.db.Update(func(tx *bbolt.Tx) error {
-		b := tx.Bucket(bucketSpool())
+	err := s.do((*bbolt.DB).Update, func(b *bbolt.Bucket) error {
 		for i := range list {
 			if err := s.putOne(b, &list[i]); err != nil {
 				return err
@@ -264,11 +334,16 @@ type spooled struct {
 
 // read returns up to n registrations with the number from and later ones.
 func (s *spool) read(from uint64, n int) ([]spooled, error) {
+	s.file.Lock()
+	defer s.file.Unlock()
 	var list []spooled
-	err := s.db.View(func(tx *bbolt.Tx) error {
-		c := tx.Bucket(bucketSpool()).Cursor()
+	err := s.do((*bbolt.DB).View, func(b *bbolt.Bucket) error {
+		c := b.Cursor()
 		for k, v := c.Seek(binary.BigEndian.AppendUint64(nil, from)); k != nil && len(list) < n; k, v = c.Next() {
 			r, err := decodeSpooled(v)
+			if len(k) != 8 {
+				continue
+			}
 			list = append(list, spooled{binary.BigEndian.Uint64(k), r, err != nil})
 		}
 		return nil
@@ -286,8 +361,7 @@ func (s *spool) remove(list []spooled) error {
 	}
 	s.file.Lock()
 	defer s.file.Unlock()
-	err := s.db.Update(func(tx *bbolt.Tx) error {
-		b := tx.Bucket(bucketSpool())
+	err := s.do((*bbolt.DB).Update, func(b *bbolt.Bucket) error {
 		for _, r := range list {
 			if err := b.Delete(binary.BigEndian.AppendUint64(nil, r.seq)); err != nil {
 				return err

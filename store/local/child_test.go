@@ -27,6 +27,13 @@ import (
 // its own.
 func runChild(what string) {
 	path := os.Getenv("SIPWAKE_TEST_PATH")
+	if seed, ok := strings.CutPrefix(what, "damage"); ok {
+		if err := childDamage(seed); err != nil {
+			fmt.Println("error", err)
+			os.Exit(1)
+		}
+		return
+	}
 	s, err := local.New(local.Config{Path: path}, slog.New(slog.DiscardHandler), nil)
 	if err != nil {
 		fmt.Println("error", err)
@@ -37,6 +44,8 @@ func runChild(what string) {
 		childCrash(s)
 	case "outbox":
 		childOutbox(s)
+	case "power":
+		err = childPower(s)
 	case "full":
 		err = childFull(s)
 	}

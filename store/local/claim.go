@@ -20,14 +20,14 @@ func (s *Store) Claim(ctx context.Context, key string, ttl time.Duration) (bool,
 	granted, err := false, errClaim
 	if key != "" && len(key) <= bbolt.MaxKeySize-8 && ttl > 0 {
 		taken := false
-		err = s.view(ctx, func(tx *bbolt.Tx) error {
-			taken = claimed(tx, key, time.Now())
+		err = s.view(ctx, func(r reader) error {
+			taken = claimed(r.table(bucketClaims()), key, time.Now())
 			return nil
 		})
 		if err == nil && !taken { // so it looks now; the write decides
-			err = s.writer.do(ctx, func(tx *bbolt.Tx) error {
+			err = s.writer.do(ctx, func(tx *writeTx) error {
 				now := time.Now()
-				if claimed(tx, key, now) {
+				if claimed(tx.table(bucketClaims()), key, now) {
 					return nil
 				}
 				granted = true
@@ -41,19 +41,19 @@ func (s *Store) Claim(ctx context.Context, key string, ttl time.Duration) (bool,
 	return granted, nil
 }
 
-func claimed(tx *bbolt.Tx, key string, now time.Time) bool {
-	v := tx.Bucket(bucketClaims()).Get([]byte(key))
+func claimed(claims keyed, key string, now time.Time) bool {
+	v := claims.Get([]byte(key))
 	return len(v) == 8 && int64(binary.BigEndian.Uint64(v)) > now.UnixMicro()
 }
 
 // claim writes a claim, and removes some that have ended.
-func claim(tx *bbolt.Tx, key string, now, until time.Time) error {
-	claims, ends := tx.Bucket(bucketClaims()), tx.Bucket(bucketClaimEnds())
+func claim(tx *writeTx, key string, now, until time.Time) error {
+	claims, ends := tx.table(bucketClaims()), tx.table(bucketClaimEnds())
 	for _, k := range first(ends, now, cleanMost) {
 		if err := ends.Delete(k); err != nil {
 			return err
 		}
-		if claimed(tx, string(k[8:]), now) {
+		if claimed(claims, string(k[8:]), now) {
 			continue
 		}
 		if err := claims.Delete(k[8:]); err != nil {

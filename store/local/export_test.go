@@ -3,12 +3,15 @@ package local
 import (
 	"bytes"
 	"fmt"
+	"io"
+	"slices"
 	"strings"
 	"testing"
 
 	"go.etcd.io/bbolt"
 
 	"github.com/sipwake/sipwake/store"
+	"github.com/sipwake/sipwake/store/pagefile"
 	"github.com/sipwake/sipwake/wake"
 )
 
@@ -25,7 +28,7 @@ func Active(s *Store) int {
 
 // Stored returns how many bindings and tokens the file holds.
 func Stored(t *testing.T, s *Store) (bindings, tokens int) {
-	err := s.db.View(func(tx *bbolt.Tx) error {
+	err := s.data.Load().db.View(func(tx *bbolt.Tx) error {
 		bindings = tx.Bucket(bucketBindings()).Stats().KeyN
 		tokens = tx.Bucket(bucketTokens()).Stats().KeyN
 		return nil
@@ -40,7 +43,7 @@ func Stored(t *testing.T, s *Store) (bindings, tokens int) {
 // brackets how many messages are counted.
 func Keys(t *testing.T, s *Store) string {
 	var b strings.Builder
-	err := s.db.View(func(tx *bbolt.Tx) error {
+	err := s.data.Load().db.View(func(tx *bbolt.Tx) error {
 		for _, name := range [][]byte{bucketMessages(), bucketDue(), bucketDone(), bucketClaims(), bucketClaimEnds()} {
 			fmt.Fprintf(&b, "%s %d ", name, tx.Bucket(name).Stats().KeyN)
 			if bytes.Equal(name, bucketMessages()) {
@@ -77,7 +80,7 @@ func MakeOlder(t *testing.T, path string) {
 
 // NoteUsers returns how many AORs have notes in the file.
 func NoteUsers(t *testing.T, s *Store) (n int) {
-	err := s.db.View(func(tx *bbolt.Tx) error {
+	err := s.data.Load().db.View(func(tx *bbolt.Tx) error {
 		n = tx.Bucket(bucketNotes()).Stats().KeyN
 		return nil
 	})
@@ -100,4 +103,48 @@ func PutNote(t *testing.T, path, aor string, n wake.RemovalNote) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// UsedPages returns the pages of the newest state that are in use, the meta pages
+// and the list of free pages among them; those nearest to the roots come first.
+func UsedPages(r io.ReaderAt) ([]uint64, error) {
+	m, _, err := pagefile.ReadMetas(r)
+	if err != nil {
+		return nil, err
+	}
+	return append([]uint64{m.Root, 0, 1, m.Freelist}, pagefile.NewView(r, m).Used()...), nil
+}
+
+// UsersBeside returns the users none of whose bindings are on the pages. If the list
+// of free pages is hit as well as a branch, nobody can tell which pages below it are old.
+func UsersBeside(t *testing.T, data []byte, hit []uint64) map[string]bool {
+	r := bytes.NewReader(data)
+	m, _, err := pagefile.ReadMetas(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	users := make(map[string]bool)
+	v := pagefile.NewView(r, m)
+	both := slices.Contains(hit, 0) && slices.Contains(hit, 1) || slices.Contains(hit, m.Freelist) && len(hit) > 1
+	if both {
+		return users
+	}
+	_, err = v.Salvage(func(bucket string, k, _ []byte) error {
+		if bucket == string(bucketBindings()) {
+			aor, _, _ := cutKey(k)
+			users[string(aor)] = true
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range hit {
+		for _, k := range v.Keys(page) {
+			if aor, _, ok := cutKey(k); ok {
+				delete(users, string(aor))
+			}
+		}
+	}
+	return users
 }

@@ -5,13 +5,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
-	"runtime/debug"
 	"time"
 
 	"go.etcd.io/bbolt"
-	bolterrors "go.etcd.io/bbolt/errors"
 
+	"github.com/sipwake/sipwake/store/pagefile"
 	"github.com/sipwake/sipwake/wake"
 )
 
@@ -44,53 +42,34 @@ func buckets() [][]byte {
 		bucketUpper(), bucketUpperDue()}
 }
 
-var (
-	errInUse   = errors.New("another process has it open")
-	errFormat  = errors.New("it was written by a newer sipwake")
-	errDamaged = errors.New("it is damaged or no sipwake store; restore it or move it away")
-	errIsDir   = errors.New("it is a directory, a file is expected")
-)
+var errFormat = errors.New("it was written by a newer sipwake")
 
-// open opens or makes the file.
-func open(path string) (db *bbolt.DB, err error) {
-	// Room to grow: a new mapping waits for every reader.
-	if db, err = openFile(path, 1<<28, prepare); err != nil {
-		return nil, fmt.Errorf("cannot open store %q: %w", path, err)
+// openPatience is how long another process that has the file open may take to end.
+const openPatience = 300 * time.Millisecond
+
+// open opens or makes the file, after it has made a damaged one anew.
+func open(path string) (d *data, f *pagefile.Found, err error) {
+	if f, err = pagefile.Mend(path, openPatience, Layout()); err == nil {
+		d, err = openNew(path)
 	}
-	return db, nil
+	if err != nil {
+		return nil, nil, fmt.Errorf("cannot open store %q: %w", path, err)
+	}
+	return d, f, nil
 }
 
-// openFile opens or makes a file and has prepare make its buckets. A damaged one can
-// make bbolt panic, or fault where a part of it is missing: both are errors here.
-func openFile(path string, room int, prepare func(*bbolt.DB) error) (db *bbolt.DB, err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if p := recover(); p != nil {
-			db, err = nil, errDamaged
-		}
-	}()
-	if fi, err := os.Stat(path); err == nil && fi.IsDir() {
-		return nil, errIsDir
-	}
-	db, err = bbolt.Open(path, 0o600, &bbolt.Options{
-		Timeout:         300 * time.Millisecond,
-		FreelistType:    bbolt.FreelistMapType,
-		InitialMmapSize: room,
-	})
-	switch {
-	case errors.Is(err, bolterrors.ErrTimeout):
-		err = errInUse
-	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch):
-		err = errDamaged
-	case err == nil:
-		if err = prepare(db); err != nil {
-			_ = db.Close()
-		}
-	}
+// openNew opens or makes a file that is not damaged.
+func openNew(path string) (*data, error) {
+	// Room to grow: a new mapping waits for every reader.
+	db, err := pagefile.Open(path, openPatience, 1<<28, prepare)
 	if err != nil {
 		return nil, err
 	}
-	return db, nil
+	d, err := openData(db)
+	if err != nil {
+		_ = db.Close()
+	}
+	return d, err
 }
 
 // prepare makes the buckets that are missing, in a new file or one of an older
@@ -147,17 +126,27 @@ func checkKey(r *wake.Registration) error {
 	return nil
 }
 
-// load reads an AOR from the file.
-func load(db *bbolt.DB, aor string) (*state, error) {
+// load reads an AOR from the file. What is no binding any more is left out: the next
+// REGISTER of the phone writes it anew.
+func (s *Store) load(aor string) (*state, error) {
 	st := &state{aor: string([]byte(aor))} // the caller's may be part of something big
 	var room [256]byte
 	prefix := appendKey(room[:0], aor, "")
-	err := db.View(func(tx *bbolt.Tx) error {
-		c := tx.Bucket(bucketBindings()).Cursor()
+	unreadable := 0
+	err := s.read(func(r reader) error {
+		st.devices, unreadable = nil, 0
+		c := r.table(bucketBindings()).Cursor()
 		for k, v := c.Seek(prefix); k != nil && bytes.HasPrefix(k, prefix); k, v = c.Next() {
+			if !whole(string(bucketBindings()), k, v) {
+				unreadable++
+				continue
+			}
 			st.devices = append(st.devices, &device{name: string(k[len(prefix):]), value: bytes.Clone(v)})
 		}
 		return nil
 	})
+	if unreadable > 0 {
+		s.log.Error("bindings cannot be read, and are taken for none until the phones register again", "aor", aor, "count", unreadable)
+	}
 	return st, err
 }

@@ -7,8 +7,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"go.etcd.io/bbolt"
-
 	"github.com/sipwake/sipwake/store"
 )
 
@@ -23,7 +21,7 @@ func hashToken(key []byte) tokenHash {
 // index tells which AORs a token is bound to. What is not written yet is in memory,
 // and so is which tokens have several: a refresh must not read the file.
 type index struct {
-	db      *bbolt.DB
+	read    func(func(r reader) error) error
 	sharing atomic.Int64 // of the shared
 	mu      sync.Mutex
 	pending map[tokenHash]owner
@@ -35,15 +33,16 @@ type owner struct {
 	gen  uint64
 }
 
-func (x *index) init(db *bbolt.DB) error {
-	x.db, x.pending, x.shared = db, make(map[tokenHash]owner), make(map[tokenHash]struct{})
-	err := db.View(func(tx *bbolt.Tx) error {
-		return tx.Bucket(bucketShared()).ForEach(func(k, _ []byte) error {
+func (x *index) init(read func(func(r reader) error) error) error {
+	x.read, x.pending, x.shared = read, make(map[tokenHash]owner), make(map[tokenHash]struct{})
+	err := read(func(r reader) error {
+		r.table(bucketShared()).each(func(k []byte) bool {
 			if len(k) == len(tokenHash{}) {
 				x.shared[tokenHash(k)] = struct{}{}
 			}
-			return nil
+			return true
 		})
+		return nil
 	})
 	x.sharing.Store(int64(len(x.shared)))
 	return err
@@ -61,8 +60,8 @@ func (x *index) ownersLocked(h tokenHash) ([]string, error) {
 		return o.aors, nil
 	}
 	var aors []string
-	err := x.db.View(func(tx *bbolt.Tx) error {
-		aors = store.ReadAORs(tx.Bucket(bucketTokens()).Get(h[:]))
+	err := x.read(func(r reader) error {
+		aors = store.ReadAORs(r.table(bucketTokens()).Get(h[:]))
 		return nil
 	})
 	return aors, err
@@ -103,7 +102,7 @@ func (x *index) refreshed(aor string, head store.Head) (changed []tokenHash, oth
 			return false
 		}
 		others = addOthers(others, had, aor)
-		if had[len(had)-1] != aor {
+		if len(had) == 0 || had[len(had)-1] != aor { // the file may have lost it
 			x.set(h, store.WithAOR(had, aor, false))
 			changed = append(changed, h)
 		}
@@ -120,6 +119,20 @@ func addOthers(others, list []string, aor string) []string {
 		}
 	}
 	return others
+}
+
+// restore gives the AOR the tokens that it has, where the file does not say so any
+// more. It returns what is to be written.
+func (x *index) restore(aor string, owned []tokenHash) (changed []tokenHash) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, h := range owned {
+		if had, err := x.ownersLocked(h); err == nil && !slices.Contains(had, aor) {
+			x.set(h, store.WithAOR(had, aor, true))
+			changed = append(changed, h)
+		}
+	}
+	return changed
 }
 
 // release takes the tokens from the AOR, as far as it has them. It returns what
@@ -182,7 +195,7 @@ type tokenOp struct {
 	owner owner
 }
 
-func (t *tokenOp) put(index, shared *bbolt.Bucket) error {
+func (t *tokenOp) put(index, shared *table) error {
 	var err error
 	switch aors := t.owner.aors; {
 	case len(aors) > 1:

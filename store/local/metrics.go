@@ -7,8 +7,8 @@ import (
 )
 
 type metrics struct {
-	errors, swept, rejected prometheus.Counter
-	commit                  prometheus.Histogram
+	errors, swept, rejected, repairs prometheus.Counter
+	commit                           prometheus.Histogram
 }
 
 func newMetrics() *metrics {
@@ -19,6 +19,8 @@ func newMetrics() *metrics {
 			Name: "sipwake_store_swept_total", Help: "Bindings removed because their retention ran out."}),
 		rejected: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "sipwake_store_outbox_rejected_total", Help: "Messages refused because the outbox was full."}),
+		repairs: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "sipwake_store_repairs_total", Help: "Times that the file was damaged and made anew."}),
 		commit: prometheus.NewHistogram(metric.Histogram("sipwake_store_commit_seconds", "Time of one write to the disk.",
 			prometheus.ExponentialBuckets(.0005, 2, 13)...)),
 	}
@@ -34,7 +36,7 @@ func (m *metrics) register(reg prometheus.Registerer, s *Store) {
 	outbox := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "sipwake_store_outbox_capacity", Help: "Messages that the outbox may hold."})
 	outbox.Set(float64(s.config.Outbox))
-	reg.MustRegister(m.errors, m.swept, m.rejected, m.commit, size, outbox,
+	reg.MustRegister(m.errors, m.swept, m.rejected, m.repairs, m.commit, size, outbox,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "sipwake_store_outbox", Help: "Messages in the outbox, done ones included."},
 			func() float64 { return float64(s.messages()) }),

@@ -8,8 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"go.etcd.io/bbolt"
-
 	"github.com/sipwake/sipwake/store"
 	"github.com/sipwake/sipwake/wake"
 )
@@ -40,8 +38,8 @@ func (st *state) takeNotes(ops []noteOp) []noteOp {
 	return append(ops, noteOp{st, slices.Clone(st.notes)})
 }
 
-func (o *noteOp) put(tx *bbolt.Tx) error {
-	bucket, key := tx.Bucket(bucketNotes()), []byte(o.st.aor)
+func (o *noteOp) put(tx *writeTx) error {
+	bucket, key := tx.table(bucketNotes()), []byte(o.st.aor)
 	v := bytes.Clone(bucket.Get(key))
 	for i := range o.notes {
 		v = store.AddNote(v, &o.notes[i])
@@ -71,8 +69,8 @@ func (s *Store) Removals(ctx context.Context, aor string) ([]wake.RemovalNote, e
 	}
 	defer sh.mu.Unlock()
 	var v []byte
-	err = s.view(ctx, func(tx *bbolt.Tx) error {
-		v = bytes.Clone(tx.Bucket(bucketNotes()).Get([]byte(aor)))
+	err = s.view(ctx, func(r reader) error {
+		v = bytes.Clone(r.table(bucketNotes()).Get([]byte(aor)))
 		return nil
 	})
 	if err != nil {
@@ -89,8 +87,9 @@ func (s *Store) Removals(ctx context.Context, aor string) ([]wake.RemovalNote, e
 func (s *Store) sweepNotes(from []byte) (next []byte) {
 	var old [][]byte
 	now := time.Now()
-	err := s.db.View(func(tx *bbolt.Tx) error {
-		c := tx.Bucket(bucketNotes()).Cursor()
+	err := s.read(func(r reader) error {
+		next, old = nil, nil
+		c := r.table(bucketNotes()).Cursor()
 		n := 0
 		for k, v := c.Seek(from); k != nil; k, v = c.Next() {
 			if n++; n > sweepBatch {
@@ -104,8 +103,8 @@ func (s *Store) sweepNotes(from []byte) (next []byte) {
 		return nil
 	})
 	if err == nil && len(old) > 0 {
-		err = s.writer.do(context.Background(), func(tx *bbolt.Tx) error {
-			bucket := tx.Bucket(bucketNotes())
+		err = s.writer.do(context.Background(), func(tx *writeTx) error {
+			bucket := tx.table(bucketNotes())
 			for _, k := range old {
 				if len(store.ReadNotes(bucket.Get(k), now)) > 0 {
 					continue

@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"time"
 
-	"go.etcd.io/bbolt"
-
 	"github.com/sipwake/sipwake/outbox"
 	"github.com/sipwake/sipwake/store"
 	"github.com/sipwake/sipwake/wake"
@@ -28,9 +26,9 @@ func (s *Store) Put(ctx context.Context, m outbox.Message) error {
 	value, err := store.AppendMessage(nil, &m)
 	full := false
 	if err == nil {
-		err = s.writer.do(ctx, func(tx *bbolt.Tx) error {
+		err = s.writer.do(ctx, func(tx *writeTx) error {
 			o, now := openOutbox(tx), time.Now()
-			if o.find(m.ID, now) != nil {
+			if findMessage(o.messages, m.ID, now) != nil {
 				return nil
 			}
 			if err := o.clean(now, cleanMost); err != nil {
@@ -44,6 +42,9 @@ func (s *Store) Put(ctx context.Context, m outbox.Message) error {
 		})
 	}
 	if err == nil && full {
+		if s.messages() > uint64(s.config.Outbox) { // a smaller outbox than before, or a wrong number
+			poke(s.writer.repair)
+		}
 		s.metrics.rejected.Inc()
 		err = outbox.ErrFull
 	}
@@ -57,9 +58,9 @@ func (s *Store) Put(ctx context.Context, m outbox.Message) error {
 func (s *Store) Update(ctx context.Context, m outbox.Message) error {
 	value, err := store.AppendMessage(nil, &m)
 	if err == nil {
-		err = s.writer.do(ctx, func(tx *bbolt.Tx) error {
+		err = s.writer.do(ctx, func(tx *writeTx) error {
 			o := openOutbox(tx)
-			if o.find(m.ID, time.Now()) == nil {
+			if findMessage(o.messages, m.ID, time.Now()) == nil {
 				return nil
 			}
 			return o.store(m.ID, value)
@@ -74,9 +75,8 @@ func (s *Store) Update(ctx context.Context, m outbox.Message) error {
 // Message implements outbox.Store.
 func (s *Store) Message(ctx context.Context, id string) (outbox.Message, bool, error) {
 	var value []byte
-	err := s.view(ctx, func(tx *bbolt.Tx) error {
-		o := openOutbox(tx)
-		value = bytes.Clone(o.find(id, time.Now()))
+	err := s.view(ctx, func(r reader) error {
+		value = bytes.Clone(findMessage(r.table(bucketMessages()), id, time.Now()))
 		return nil
 	})
 	var m outbox.Message
@@ -95,15 +95,14 @@ func (s *Store) Due(ctx context.Context, now time.Time, lease time.Duration, lim
 		return nil, nil
 	}
 	idle := false
-	err := s.view(ctx, func(tx *bbolt.Tx) error {
-		o := openOutbox(tx)
-		idle = len(first(o.due, now, 1))+len(first(o.done, time.Now(), 1)) == 0
+	err := s.view(ctx, func(r reader) error {
+		idle = len(first(r.table(bucketDue()), now, 1))+len(first(r.table(bucketDone()), time.Now(), 1)) == 0
 		return nil
 	})
 	var list []outbox.Message
 	unreadable := 0
 	if err == nil && !idle {
-		err = s.writer.do(ctx, func(tx *bbolt.Tx) error {
+		err = s.writer.do(ctx, func(tx *writeTx) error {
 			o := openOutbox(tx)
 			if err := o.clean(time.Now(), limit); err != nil {
 				return err
@@ -124,21 +123,21 @@ func (s *Store) Due(ctx context.Context, now time.Time, lease time.Duration, lim
 
 // messages counts them.
 func (s *Store) messages() (n uint64) {
-	_ = s.view(context.Background(), func(tx *bbolt.Tx) error {
-		n = tx.Bucket(bucketMessages()).Sequence()
+	_ = s.view(context.Background(), func(r reader) error {
+		n = r.table(bucketMessages()).Sequence()
 		return nil
 	})
 	return n
 }
 
 // view reads the file.
-func (s *Store) view(ctx context.Context, f func(tx *bbolt.Tx) error) error {
+func (s *Store) view(ctx context.Context, f func(r reader) error) error {
 	err := context.Cause(ctx)
 	if err == nil {
 		if s.closed.Load() {
 			err = errClosed
-		} else if err = s.db.View(f); err != nil {
-			s.metrics.errors.Inc()
+		} else {
+			err = s.read(f)
 		}
 	}
 	if err != nil {
@@ -147,17 +146,17 @@ func (s *Store) view(ctx context.Context, f func(tx *bbolt.Tx) error) error {
 	return nil
 }
 
-// messageBuckets are the three buckets within a transaction. A message has an entry in
+// messageTables are the three buckets within a write. A message has an entry in
 // one of the two indexes.
-type messageBuckets struct{ messages, due, done *bbolt.Bucket }
+type messageTables struct{ messages, due, done *table }
 
-func openOutbox(tx *bbolt.Tx) messageBuckets {
-	return messageBuckets{tx.Bucket(bucketMessages()), tx.Bucket(bucketDue()), tx.Bucket(bucketDone())}
+func openOutbox(tx *writeTx) messageTables {
+	return messageTables{tx.table(bucketMessages()), tx.table(bucketDue()), tx.table(bucketDone())}
 }
 
-// find returns the value, nil when the message is gone.
-func (o *messageBuckets) find(id string, now time.Time) []byte {
-	v := o.messages.Get([]byte(id))
+// findMessage returns the value, nil when the message is gone.
+func findMessage(messages keyed, id string, now time.Time) []byte {
+	v := messages.Get([]byte(id))
 	if h, err := store.ReadMessageHead(v); err != nil || !now.Before(h.End()) {
 		return nil
 	}
@@ -165,15 +164,24 @@ func (o *messageBuckets) find(id string, now time.Time) []byte {
 }
 
 // entry returns where the index has the message with this head.
-func (o *messageBuckets) entry(h store.MessageHead, id string) (*bbolt.Bucket, []byte) {
-	if h.Done {
-		return o.done, timeKey(h.End(), id)
+func (o *messageTables) entry(h store.MessageHead, id string) (*table, []byte) {
+	index, key := messageEntry(h, id)
+	if string(index) == string(bucketDone()) {
+		return o.done, key
 	}
-	return o.due, timeKey(h.NextTry, id)
+	return o.due, key
+}
+
+// messageEntry returns the entry of a message in one of the two indexes.
+func messageEntry(h store.MessageHead, id string) (index, key []byte) {
+	if h.Done {
+		return bucketDone(), timeKey(h.End(), id)
+	}
+	return bucketDue(), timeKey(h.NextTry, id)
 }
 
 // store puts the value in the place of the one that there was.
-func (o *messageBuckets) store(id string, value []byte) error {
+func (o *messageTables) store(id string, value []byte) error {
 	if err := o.remove(id); err != nil {
 		return err
 	}
@@ -192,7 +200,7 @@ func (o *messageBuckets) store(id string, value []byte) error {
 }
 
 // remove removes the message, if there is one, from the index too.
-func (o *messageBuckets) remove(id string) error {
+func (o *messageTables) remove(id string) error {
 	v := o.messages.Get([]byte(id))
 	if v == nil {
 		return nil
@@ -210,7 +218,7 @@ func (o *messageBuckets) remove(id string) error {
 }
 
 // clean removes some of the done messages that have ended.
-func (o *messageBuckets) clean(now time.Time, most int) error {
+func (o *messageTables) clean(now time.Time, most int) error {
 	for _, k := range first(o.done, now, most) {
 		if err := o.drop(o.done, k); err != nil {
 			return err
@@ -220,7 +228,7 @@ func (o *messageBuckets) clean(now time.Time, most int) error {
 }
 
 // drop removes an entry of an index, and the message that it belongs to.
-func (o *messageBuckets) drop(index *bbolt.Bucket, k []byte) error {
+func (o *messageTables) drop(index *table, k []byte) error {
 	fits := o.fits(index, k)
 	if err := index.Delete(k); err != nil || !fits {
 		return err
@@ -230,7 +238,7 @@ func (o *messageBuckets) drop(index *bbolt.Bucket, k []byte) error {
 
 // fits tells whether the entry is that of its message. A message that cannot be
 // read has no other entry.
-func (o *messageBuckets) fits(index *bbolt.Bucket, k []byte) bool {
+func (o *messageTables) fits(index *table, k []byte) bool {
 	v := o.messages.Get(k[8:])
 	h, err := store.ReadMessageHead(v)
 	if err != nil {
@@ -242,13 +250,14 @@ func (o *messageBuckets) fits(index *bbolt.Bucket, k []byte) bool {
 
 // full tells whether there is no room for another message, after it has made
 // some if it can.
-func (o *messageBuckets) full(limit int) (bool, error) {
+func (o *messageTables) full(limit int) (bool, error) {
 	for o.messages.Sequence() >= uint64(limit) {
-		oldest, _ := o.done.Cursor().First()
+		var oldest []byte
+		o.done.each(func(k []byte) bool { oldest = bytes.Clone(k); return false })
 		if oldest == nil {
 			return true, nil
 		}
-		if err := o.drop(o.done, bytes.Clone(oldest)); err != nil {
+		if err := o.drop(o.done, oldest); err != nil {
 			return false, err
 		}
 	}
@@ -257,7 +266,7 @@ func (o *messageBuckets) full(limit int) (bool, error) {
 
 // lease returns what is due at now, due again at next, which is later. What has
 // ended or cannot be read is removed; the latter is counted.
-func (o *messageBuckets) lease(now, next time.Time, limit int) (list []outbox.Message, unreadable int, err error) {
+func (o *messageTables) lease(now, next time.Time, limit int) (list []outbox.Message, unreadable int, err error) {
 	for len(list) < limit {
 		keys := first(o.due, now, limit-len(list))
 		if len(keys) == 0 {
@@ -282,9 +291,9 @@ var errUnreadable = errors.New("message cannot be read")
 
 // leaseOne returns nil when there is no such message (any more). One that cannot
 // be read is removed too.
-func (o *messageBuckets) leaseOne(k []byte, next time.Time) (*outbox.Message, error) {
+func (o *messageTables) leaseOne(k []byte, next time.Time) (*outbox.Message, error) {
 	id := string(k[8:])
-	value := bytes.Clone(o.find(id, time.Now()))
+	value := bytes.Clone(findMessage(o.messages, id, time.Now()))
 	if value == nil || !o.fits(o.due, k) {
 		return nil, o.drop(o.due, k)
 	}
@@ -307,11 +316,14 @@ func timeKey(t time.Time, name string) []byte {
 }
 
 // first returns copies of the keys at or before the time, the oldest first.
-func first(b *bbolt.Bucket, until time.Time, most int) (keys [][]byte) {
+func first(b keyed, until time.Time, most int) (keys [][]byte) {
 	last := uint64(max(until.UnixMicro(), 0))
-	c := b.Cursor()
-	for k, _ := c.First(); len(k) >= 8 && len(keys) < most && binary.BigEndian.Uint64(k) <= last; k, _ = c.Next() {
+	b.each(func(k []byte) bool {
+		if len(k) < 8 || len(keys) == most || binary.BigEndian.Uint64(k) > last {
+			return false
+		}
 		keys = append(keys, bytes.Clone(k))
-	}
+		return true
+	})
 	return keys
 }

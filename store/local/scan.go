@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"go.etcd.io/bbolt"
-
 	"github.com/sipwake/sipwake/store"
 	"github.com/sipwake/sipwake/wake"
 )
@@ -68,8 +66,9 @@ func (s *Store) Scan(ctx context.Context, f func([]wake.Binding) error) error {
 
 // scanKeys returns some keys and where to go on, nil at the end.
 func (s *Store) scanKeys(ctx context.Context, from []byte) (keys [][]byte, next []byte, err error) {
-	err = s.view(ctx, func(tx *bbolt.Tx) error {
-		c := tx.Bucket(bucketBindings()).Cursor()
+	err = s.view(ctx, func(r reader) error {
+		keys, next = nil, nil
+		c := r.table(bucketBindings()).Cursor()
 		for k, _ := c.Seek(from); k != nil; k, _ = c.Next() {
 			if len(keys) == scanBatch {
 				next = bytes.Clone(k)
@@ -94,8 +93,8 @@ func (s *Store) value(ctx context.Context, key []byte, aor, name string) (value 
 		}
 		return value, nil
 	}
-	err = s.view(ctx, func(tx *bbolt.Tx) error {
-		value = bytes.Clone(tx.Bucket(bucketBindings()).Get(key))
+	err = s.view(ctx, func(r reader) error {
+		value = bytes.Clone(r.table(bucketBindings()).Get(key))
 		return nil
 	})
 	return value, err

@@ -21,7 +21,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"go.etcd.io/bbolt"
 
 	"github.com/sipwake/sipwake/outbox"
 	"github.com/sipwake/sipwake/store"
@@ -32,7 +31,8 @@ import (
 // Store is a wake.Store, wake.Sweeper, outbox.Store, upper.Store and wake.History in a file.
 type Store struct {
 	config  Config
-	db      *bbolt.DB
+	data    atomic.Pointer[data]
+	damage  atomic.Pointer[string] // what was found since the start
 	log     *slog.Logger
 	metrics *metrics
 	seed    maphash.Seed
@@ -42,6 +42,9 @@ type Store struct {
 	stop    context.CancelFunc
 	done    sync.WaitGroup
 	closed  atomic.Bool
+	backup  sync.Mutex // over the file of a backup
+	// mendFailed is when the file could not be made anew; for the writer only.
+	mendFailed time.Time
 }
 
 var (
@@ -61,21 +64,25 @@ var (
 // when another process has it open. Close must be called.
 func New(c Config, log *slog.Logger, reg prometheus.Registerer) (*Store, error) {
 	c.SetDefaults()
-	db, err := open(c.Path)
+	opened, found, err := open(c.Path)
 	if err != nil {
 		return nil, err
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	s := &Store{config: c, db: db, log: log, metrics: newMetrics(), seed: maphash.MakeSeed(), stop: stop}
+	s := &Store{config: c, log: log, metrics: newMetrics(), seed: maphash.MakeSeed(), stop: stop}
 	for i := range s.shards {
 		s.shards[i].aors = make(map[string]*state)
 	}
-	if err := s.index.init(db); err != nil {
+	s.writer.init()
+	s.data.Store(opened)
+	if err := s.index.init(s.read); err != nil {
 		stop()
-		_ = db.Close()
+		_ = opened.close()
 		return nil, fmt.Errorf("cannot open store %q: %w", c.Path, err)
 	}
-	s.writer.init()
+	if found != nil {
+		s.tell(*found)
+	}
 	s.metrics.register(reg, s)
 	s.done.Go(func() { s.write(ctx) })
 	s.done.Go(func() { s.sweep(ctx) })
@@ -92,9 +99,9 @@ func (s *Store) Close() error {
 	s.done.Wait()
 	err := s.writer.err()
 	if err == nil {
-		err = s.db.Close()
+		err = s.data.Load().close()
 	} else {
-		_ = s.db.Close()
+		_ = s.data.Load().close()
 	}
 	if err != nil {
 		return fmt.Errorf("cannot close store: %w", err)
@@ -128,10 +135,9 @@ func (s *Store) lock(ctx context.Context, aor string) (*shard, *state, error) {
 	if st := sh.aors[aor]; st != nil {
 		return sh, st, nil
 	}
-	st, err := load(s.db, aor)
+	st, err := s.load(aor)
 	if err != nil {
 		sh.mu.Unlock()
-		s.metrics.errors.Inc()
 		return nil, nil, fmt.Errorf("%w: cannot read file: %w", wake.ErrUnavailable, err)
 	}
 	sh.aors[st.aor] = st
@@ -174,7 +180,7 @@ func (s *Store) Start(ctx context.Context, w wake.Wake) (wake.Started, error) {
 			same = i
 		case !past:
 			others++
-			w.Forked = w.Forked || o.CallID == w.CallID
+			w.Forked = w.Forked || o.CallID == w.CallID && o.Covers(&w)
 		}
 	}
 	if others >= store.MaxWakes {

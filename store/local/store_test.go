@@ -165,33 +165,13 @@ func TestOpenFails(t *testing.T) {
 		}
 		return path
 	}
-	good := filepath.Join(dir, "good.db")
-	s := open(t, good, storetest.Options{})
-	for n := range 200 {
-		register(t, s, storetest.Registration(fmt.Sprintf("user%d@example.com", n), n))
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	data, err := os.ReadFile(good)
-	if err != nil {
-		t.Fatal(err)
-	}
-	trashed := append([]byte(nil), data...)
-	for i := 2 * os.Getpagesize(); i < len(trashed); i++ {
-		trashed[i] = 0xa5
-	}
 	cases := map[string][2]string{
-		"in use":        {inUse, "another process has it open"},
-		"a directory":   {dir, "it is a directory"},
-		"text":          {write("text.db", []byte(strings.Repeat("this is no database\n", 2000)), 0o600), "damaged"},
-		"short":         {write("short.db", data[:100], 0o600), "damaged"},
-		"truncated":     {write("truncated.db", data[:2*os.Getpagesize()+100], 0o600), "damaged"},
-		"trashed pages": {write("trashed.db", trashed, 0o600), "damaged"},
-		"no folder":     {filepath.Join(dir, "none", "store.db"), "no such file"},
+		"in use":      {inUse, "another process has it open"},
+		"a directory": {dir, "it is a directory"},
+		"no folder":   {filepath.Join(dir, "none", "store.db"), "no such file"},
 	}
 	if os.Getuid() != 0 { // root may read everything
-		cases["no permission"] = [2]string{write("closed.db", data, 0), "permission denied"}
+		cases["no permission"] = [2]string{write("closed.db", []byte("x"), 0), "permission denied"}
 	}
 	for name, c := range cases {
 		began := time.Now()

@@ -5,8 +5,6 @@ import (
 	"context"
 	"time"
 
-	"go.etcd.io/bbolt"
-
 	"github.com/sipwake/sipwake/store"
 )
 
@@ -63,8 +61,9 @@ func pause(ctx context.Context, d time.Duration) bool {
 func (s *Store) sweepSome(from []byte) (next []byte) {
 	oldest := time.Now().Add(-s.config.Retention)
 	var old []string
-	err := s.db.View(func(tx *bbolt.Tx) error {
-		c := tx.Bucket(bucketBindings()).Cursor()
+	err := s.read(func(r reader) error {
+		next, old = nil, nil
+		c := r.table(bucketBindings()).Cursor()
 		n := 0
 		for k, v := c.Seek(from); k != nil; k, v = c.Next() {
 			if n++; n > sweepBatch {

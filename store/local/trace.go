@@ -7,13 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"runtime/debug"
+	"sync"
 	"time"
 
 	"go.etcd.io/bbolt"
 
 	"github.com/sipwake/sipwake/store"
+	"github.com/sipwake/sipwake/store/pagefile"
 	"github.com/sipwake/sipwake/trace"
 	"github.com/sipwake/sipwake/wake"
 )
@@ -31,7 +31,13 @@ import (
 //	meta    "format" -> "1"
 type Traces struct {
 	config trace.Config
+	path   string
+	log    *slog.Logger
+
+	mu     sync.RWMutex // over db; held to read by whoever uses it
 	db     *bbolt.DB
+	begun  int  // how often it began anew
+	broken bool // it does so no more
 }
 
 var _ trace.Store = (*Traces)(nil)
@@ -42,25 +48,32 @@ func traceBuckets() []string { return []string{"parts", "terms", "index", "users
 func TracesPath(storePath string) string { return storePath + ".traces" }
 
 // OpenTraces opens the file, and makes it if there is none. One that cannot be read
-// is put aside, under a name that ends with .damaged. Close must be called.
+// is put aside, and what can be read of it takes its place. Close must be called.
 func OpenTraces(path string, c trace.Config, log *slog.Logger) (*Traces, error) {
 	c.SetDefaults()
+	f, err := pagefile.Mend(path, openPatience, TracesLayout())
+	if err != nil {
+		return nil, fmt.Errorf("cannot open traces %q: %w", path, err)
+	}
+	if f != nil {
+		log.Error("the file of traces was damaged and made anew", "what", f.What(), "file", path, "damaged", f.Aside, "problem", f.Why)
+	}
 	db, err := openTraces(path)
-	if errors.Is(err, errDamaged) || errors.Is(err, errFormat) {
+	if errors.Is(err, errFormat) {
 		log.Error("traces cannot be read, beginning anew", "file", path, "err", err)
-		if err := os.Rename(path, path+".damaged"); err != nil {
-			return nil, fmt.Errorf("cannot put traces aside: %w", err)
+		if _, err := pagefile.SetAside(path); err != nil {
+			return nil, err
 		}
 		db, err = openTraces(path)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return &Traces{config: c, db: db}, nil
+	return &Traces{config: c, path: path, log: log, db: db}, nil
 }
 
 func openTraces(path string) (*bbolt.DB, error) {
-	db, err := openFile(path, 1<<20, prepareTraces)
+	db, err := pagefile.Open(path, openPatience, 1<<20, prepareTraces)
 	if err != nil {
 		return nil, fmt.Errorf("cannot open traces %q: %w", path, err)
 	}
@@ -87,6 +100,11 @@ func prepareTraces(db *bbolt.DB) error {
 
 // Close closes the file.
 func (s *Traces) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.broken {
+		return nil // bbolt may never let go of it
+	}
 	if err := s.db.Close(); err != nil {
 		return fmt.Errorf("cannot close traces: %w", err)
 	}
@@ -102,21 +120,64 @@ func openTraceFile(tx *bbolt.Tx) traceFile {
 }
 
 // guarded runs f in a transaction. A damaged page can make bbolt panic: that is an
-// error here.
-func (s *Traces) guarded(ctx context.Context, run func(func(*bbolt.Tx) error) error, f func(traceFile) error) (err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if recover() != nil {
-			err = fmt.Errorf("%w: %w", wake.ErrUnavailable, errDamaged)
-		}
-	}()
-	if err = ctx.Err(); err == nil {
-		err = run(func(tx *bbolt.Tx) error { return f(openTraceFile(tx)) })
+// error here, and the file begins anew.
+func (s *Traces) guarded(ctx context.Context, run func(*bbolt.DB, func(*bbolt.Tx) error) error, f func(traceFile) error) error {
+	err := ctx.Err()
+	var db *bbolt.DB
+	if err == nil {
+		db, err = s.attempt(run, f)
+	}
+	if errors.Is(err, pagefile.ErrDamaged) {
+		s.beginAnew(db, err)
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", wake.ErrUnavailable, err)
 	}
 	return nil
+}
+
+func (s *Traces) attempt(run func(*bbolt.DB, func(*bbolt.Tx) error) error, f func(traceFile) error) (db *bbolt.DB, err error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.broken {
+		return nil, errBroken
+	}
+	db = s.db
+	defer pagefile.Recover(&err)()
+	return db, run(db, func(tx *bbolt.Tx) error {
+		t := openTraceFile(tx)
+		if t.parts == nil || t.terms == nil || t.index == nil || t.users == nil {
+			return pagefile.ErrDamaged
+		}
+		return f(t)
+	})
+}
+
+// maxBegun is how often a file of traces begins anew while the service runs: bbolt
+// may keep the damaged one open for good.
+const maxBegun = 5
+
+var errBroken = errors.New("the file of traces is damaged again and again; look at the disk")
+
+// beginAnew sets a file aside that turns out to be damaged.
+func (s *Traces) beginAnew(db *bbolt.DB, why error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.broken || db != nil && s.db != db {
+		return // somebody else was first
+	}
+	s.begun++
+	aside, err := pagefile.SetAside(s.path)
+	if err == nil {
+		db, err = openTraces(s.path)
+	}
+	if err != nil || s.begun > maxBegun {
+		s.broken = true
+	}
+	if err == nil {
+		s.db = db
+	}
+	s.log.Error("the file of traces is damaged, and began anew", "file", s.path, "damaged", aside, "problem", why, "err", err)
 }
 
 // Put implements trace.Store.
@@ -127,7 +188,7 @@ func (s *Traces) Put(ctx context.Context, parts []trace.Timeline) (kept int, err
 		}
 	}
 	oldest := time.Now().Add(-s.config.Retention)
-	err = s.guarded(ctx, s.db.Update, func(f traceFile) error {
+	err = s.guarded(ctx, (*bbolt.DB).Update, func(f traceFile) error {
 		for i := range parts {
 			if parts[i].StartedAt.Before(oldest) {
 				continue
@@ -261,7 +322,7 @@ func (f *traceFile) removeUser(term trace.Term) error {
 
 // Find implements trace.Store.
 func (s *Traces) Find(ctx context.Context, q trace.Query) (found []trace.Timeline, next trace.Cursor, err error) {
-	err = s.guarded(ctx, s.db.View, func(f traceFile) error {
+	err = s.guarded(ctx, (*bbolt.DB).View, func(f traceFile) error {
 		found, next = f.find(ctx, &q)
 		return nil
 	})
@@ -327,7 +388,7 @@ func (f *traceFile) call(place []byte) (parts []trace.Timeline) {
 
 // Users implements trace.Store.
 func (s *Traces) Users(ctx context.Context, part string, most int) (found []string, err error) {
-	err = s.guarded(ctx, s.db.View, func(f traceFile) error {
+	err = s.guarded(ctx, (*bbolt.DB).View, func(f traceFile) error {
 		seen := make(map[string]bool)
 		c := f.users.Cursor()
 		for k, _ := c.Seek([]byte(part)); bytes.HasPrefix(k, []byte(part)) && len(found) < most; k, _ = c.Next() {

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"go.etcd.io/bbolt"
-
 	"github.com/sipwake/sipwake/store"
 	"github.com/sipwake/sipwake/upper"
 )
@@ -18,8 +16,8 @@ func bucketUpperDue() []byte { return []byte("upperdue") }
 // PutUpper implements upper.Store.
 func (s *Store) PutUpper(ctx context.Context, r upper.Registration) error {
 	changed := false
-	err := s.writer.do(ctx, func(tx *bbolt.Tx) error {
-		old := tx.Bucket(bucketUpper()).Get([]byte(r.AOR))
+	err := s.writer.do(ctx, func(tx *writeTx) error {
+		old := tx.table(bucketUpper()).Get([]byte(r.AOR))
 		was := store.UpperStamp(old)
 		if changed = r.Stamp != 0 && r.Stamp != was; changed {
 			return nil
@@ -40,8 +38,8 @@ func (s *Store) PutUpper(ctx context.Context, r upper.Registration) error {
 }
 
 // putUpper writes v in the place of old; nil removes it.
-func putUpper(tx *bbolt.Tx, aor string, old, v []byte) error {
-	all, due := tx.Bucket(bucketUpper()), tx.Bucket(bucketUpperDue())
+func putUpper(tx *writeTx, aor string, old, v []byte) error {
+	all, due := tx.table(bucketUpper()), tx.table(bucketUpperDue())
 	if old != nil {
 		if err := due.Delete(timeKey(store.UpperDue(old), aor)); err != nil {
 			return err
@@ -59,8 +57,8 @@ func putUpper(tx *bbolt.Tx, aor string, old, v []byte) error {
 // Upper implements upper.Store.
 func (s *Store) Upper(ctx context.Context, aor string) (u upper.Registration, ok bool, err error) {
 	var v []byte
-	err = s.view(ctx, func(tx *bbolt.Tx) error {
-		v = bytes.Clone(tx.Bucket(bucketUpper()).Get([]byte(aor)))
+	err = s.view(ctx, func(r reader) error {
+		v = bytes.Clone(r.table(bucketUpper()).Get([]byte(aor)))
 		return nil
 	})
 	if err == nil && v != nil {
@@ -77,8 +75,8 @@ func (s *Store) RemoveUpper(ctx context.Context, aor string) error {
 	if _, ok, err := s.Upper(ctx, aor); err == nil && !ok { // the usual case needs no write
 		return nil
 	}
-	err := s.writer.do(ctx, func(tx *bbolt.Tx) error {
-		old := tx.Bucket(bucketUpper()).Get([]byte(aor))
+	err := s.writer.do(ctx, func(tx *writeTx) error {
+		old := tx.table(bucketUpper()).Get([]byte(aor))
 		if old == nil {
 			return nil
 		}
@@ -94,12 +92,12 @@ func (s *Store) RemoveUpper(ctx context.Context, aor string) error {
 // cannot be read is dropped: the phone's next REGISTER brings it again.
 func (s *Store) DueUppers(ctx context.Context, now time.Time, lease time.Duration, limit int) (list []upper.Registration, err error) {
 	idle := true
-	err = s.view(ctx, func(tx *bbolt.Tx) error {
-		idle = len(first(tx.Bucket(bucketUpperDue()), now, 1)) == 0
+	err = s.view(ctx, func(r reader) error {
+		idle = len(first(r.table(bucketUpperDue()), now, 1)) == 0
 		return nil
 	})
 	if err == nil && !idle {
-		err = s.writer.do(ctx, func(tx *bbolt.Tx) error {
+		err = s.writer.do(ctx, func(tx *writeTx) error {
 			var err error
 			list, err = s.leaseUppers(tx, now, now.Add(max(lease, time.Millisecond)), limit)
 			return err
@@ -111,16 +109,16 @@ func (s *Store) DueUppers(ctx context.Context, now time.Time, lease time.Duratio
 	return list, nil
 }
 
-func (s *Store) leaseUppers(tx *bbolt.Tx, now, next time.Time, limit int) (list []upper.Registration, err error) {
-	for _, key := range first(tx.Bucket(bucketUpperDue()), now, limit) {
+func (s *Store) leaseUppers(tx *writeTx, now, next time.Time, limit int) (list []upper.Registration, err error) {
+	for _, key := range first(tx.table(bucketUpperDue()), now, limit) {
 		aor := string(key[8:])
-		old := tx.Bucket(bucketUpper()).Get(key[8:])
+		old := tx.table(bucketUpper()).Get(key[8:])
 		v := bytes.Clone(old)
 		store.SetUpperDue(v, next)
 		u, bad := store.DecodeUpper(v)
 		if bad != nil {
 			s.log.Error("registration cannot be read and was dropped", "aor", aor, "err", bad)
-			if err := tx.Bucket(bucketUpperDue()).Delete(key); err != nil {
+			if err := tx.table(bucketUpperDue()).Delete(key); err != nil {
 				return nil, err
 			}
 			v = nil
@@ -136,9 +134,9 @@ func (s *Store) leaseUppers(tx *bbolt.Tx, now, next time.Time, limit int) (list 
 
 // Uppers implements upper.Store.
 func (s *Store) Uppers(ctx context.Context, cursor string, limit int) (list []upper.Registration, next string, err error) {
-	err = s.view(ctx, func(tx *bbolt.Tx) error {
+	err = s.view(ctx, func(r reader) error {
 		list, next = nil, ""
-		c := tx.Bucket(bucketUpper()).Cursor()
+		c := r.table(bucketUpper()).Cursor()
 		for k, v := c.Seek([]byte(cursor)); k != nil; k, v = c.Next() {
 			if len(list) >= limit {
 				next = string(k)

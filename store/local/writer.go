@@ -9,8 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"go.etcd.io/bbolt"
-
 	"github.com/sipwake/sipwake/wake"
 )
 
@@ -33,6 +31,7 @@ type writer struct {
 	closed bool          // nothing is taken any more
 
 	now, soon chan struct{} // wake the goroutine: for next, for everything
+	repair    chan struct{} // and for a file that is damaged
 	failure   atomic.Pointer[error]
 	waiting   atomic.Int64 // refreshed AORs
 }
@@ -48,12 +47,12 @@ type batch struct {
 
 // job is work that reads what it changes, inside the transaction of a write. An
 // error is one of the file and fails the whole write, for all that wait for it.
-type job func(tx *bbolt.Tx) error
+type job func(tx *writeTx) error
 
 func (w *writer) init() {
 	w.next = &batch{done: make(chan struct{})}
 	w.room = make(chan struct{})
-	w.now, w.soon = make(chan struct{}, 1), make(chan struct{}, 1)
+	w.now, w.soon, w.repair = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)
 }
 
 // err returns the error of the last write.
@@ -102,7 +101,7 @@ func (w *writer) do(ctx context.Context, f job) error {
 		return fmt.Errorf("%w: %w", wake.ErrUnavailable, errClosed)
 	}
 	b := w.next
-	b.jobs = append(b.jobs, func(tx *bbolt.Tx) error {
+	b.jobs = append(b.jobs, func(tx *writeTx) error {
 		if ctx.Err() != nil {
 			return nil // nobody would hear of it
 		}
@@ -191,6 +190,8 @@ func (s *Store) write(ctx context.Context) {
 			s.commit(s.writer.take(false))
 		case <-s.writer.soon:
 			s.commit(s.writer.take(true))
+		case <-s.writer.repair:
+			_ = s.mend() // which has said so
 		case <-tick.C:
 			s.commit(s.writer.take(true))
 			s.rest()
@@ -224,7 +225,7 @@ func (s *Store) commit(b *batch) {
 	tokens := s.index.collect(b.tokens)
 	if len(ops)+len(tokens)+len(notes)+len(b.jobs) > 0 {
 		began := time.Now()
-		b.err = s.db.Update(func(tx *bbolt.Tx) error { return put(tx, ops, tokens, notes, b.jobs) })
+		b.err = s.update(func(tx *writeTx) error { return put(tx, ops, tokens, notes, b.jobs) })
 		s.metrics.commit.Observe(time.Since(began).Seconds())
 		s.report(b.err)
 	}
@@ -286,8 +287,8 @@ func (s *Store) collect(states []*state) (ops []op, notes []noteOp) {
 	return ops, notes
 }
 
-func put(tx *bbolt.Tx, ops []op, tokens []tokenOp, notes []noteOp, jobs []job) error {
-	bindings, index, shared := tx.Bucket(bucketBindings()), tx.Bucket(bucketTokens()), tx.Bucket(bucketShared())
+func put(tx *writeTx, ops []op, tokens []tokenOp, notes []noteOp, jobs []job) error {
+	bindings, index, shared := tx.table(bucketBindings()), tx.table(bucketTokens()), tx.table(bucketShared())
 	for _, o := range ops {
 		var err error
 		if o.value == nil {

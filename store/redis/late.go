@@ -91,7 +91,7 @@ if not gone then
   for f, v in pairs(mem) do
     if string.byte(f) == 119 then
       local from, to = struct.unpack('>I8I8', v, 2)
-      if from <= registered and to >= registered then wakes[#wakes + 1] = v end
+      if from <= tonumber(ARGV[17]) and to >= tonumber(ARGV[17]) then wakes[#wakes + 1] = v end
     end
   end
 end

@@ -30,7 +30,7 @@ func (s *Store) ownedKey(instance string) string { return s.config.Prefix + "p:w
 // own lists the wake among those of its owner. It does not wait.
 func (s *Store) own(ctx context.Context, w *wake.Wake) {
 	if w.Owner != "" {
-		until := w.StartedAt.Add(store.Keep(w)).UnixMilli()
+		until := s.clock.toRedis(w.StartedAt).Add(store.Keep(w)).UnixMilli()
 		s.pipe.Submit(ctx, goredis.NewCmd(ctx, "zadd", s.ownedKey(w.Owner), until, packOwned(w)))
 	}
 }
@@ -46,17 +46,24 @@ func packOwned(w *wake.Wake) string { return wakeField(w.Node, w.Call) + "\x00" 
 
 // Beat implements cluster.Store.
 func (s *Store) Beat(ctx context.Context, instance string, ttl time.Duration) (living, dead []string, err error) {
+	asked := time.Now()
 	c := s.run(ctx, s.beat, []string{s.aliveKey()}, instance, ttl.Milliseconds())
 	answer, err := c.wait(ctx)
 	if err != nil {
 		return nil, nil, fmt.Errorf("cannot beat: %w", err)
 	}
 	a, ok := answer.([]any)
-	if !ok || len(a) != 2 {
+	if !ok || len(a) != 3 {
 		return nil, nil, fmt.Errorf("cannot beat: %w", errAnswer)
 	}
+	text, _ := a[2].(string)
+	us, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return nil, nil, fmt.Errorf("cannot beat: %w", errAnswer)
+	}
+	s.clock.set(asked, time.UnixMicro(us))
 	owned := s.ownedKey(instance)
-	s.pipe.Submit(ctx, goredis.NewCmd(ctx, "zremrangebyscore", owned, "-inf", time.Now().UnixMilli()))
+	s.pipe.Submit(ctx, goredis.NewCmd(ctx, "zremrangebyscore", owned, "-inf", s.clock.toRedis(time.Now()).UnixMilli()))
 	s.pipe.Submit(ctx, goredis.NewCmd(ctx, "pexpire", owned, ownedFor.Milliseconds()))
 	return texts(a[0]), texts(a[1]), nil
 }
@@ -139,7 +146,7 @@ func (s *Store) adoptAll(ctx context.Context, members []string, dead, owner stri
 func (s *Store) adoptOne(ctx context.Context, member string, was []byte, dead, owner string, f func(wake.Wake, wake.Started)) error {
 	node, call, aor := unpackOwned(member)
 	for {
-		w, err := store.DecodeWake(aor, was)
+		w, err := s.decodeWake(aor, was)
 		if err != nil {
 			s.log.Error("wake cannot be read", "aor", aor, "err", err)
 			return nil
@@ -183,7 +190,7 @@ func unpackOwned(member string) (node, call, aor string) {
 // take gives the wake its new owner, if it is still as it was read.
 func (s *Store) take(ctx context.Context, w wake.Wake, was []byte) (wake.Started, error) {
 	s.own(ctx, &w)
-	is, err := store.AppendWake(nil, &w)
+	is, err := s.appendWake(nil, w)
 	if err != nil {
 		return wake.Started{}, err
 	}
@@ -192,8 +199,14 @@ func (s *Store) take(ctx context.Context, w wake.Wake, was []byte) (wake.Started
 
 func (s *Store) retaken(ctx context.Context, w wake.Wake, was, is []byte) (wake.Started, error) {
 	b, t := s.keys(w.AOR)
-	c := s.run(ctx, s.retake, []string{b, t}, wakeField(w.Node, w.Call), was, is,
-		s.config.Recent.Microseconds(), s.config.Retention.Milliseconds())
+	// Whoever has registered since the wake was started has come back, and by Redis' clock,
+	// whatever that of the instance says that took the REGISTER.
+	since := s.clock.toRedis(w.StartedAt)
+	if recent := s.clock.toRedis(time.Now()).Add(-s.config.Recent); recent.Before(since) {
+		since = recent
+	}
+	c := s.run(ctx, s.retake, []string{b, t}, wakeField(w.Node, w.Call), was, is, since.UnixMicro(),
+		s.config.Retention.Milliseconds())
 	answer, err := c.wait(ctx)
 	if err != nil {
 		return wake.Started{}, err
@@ -218,7 +231,7 @@ func (s *Store) Reread(ctx context.Context, w wake.Wake) (wake.Started, error) {
 		return wake.Started{}, fmt.Errorf("cannot read wake of %q: %w", w.AOR, s.unavailable(ctx, err))
 	}
 	value := openValue(cmd.Val())
-	now, err := store.DecodeWake(w.AOR, value)
+	now, err := s.decodeWake(w.AOR, value)
 	if err != nil {
 		return wake.Started{}, fmt.Errorf("cannot read wake of %q: %w", w.AOR, err)
 	}

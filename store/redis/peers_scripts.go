@@ -4,7 +4,8 @@ import goredis "github.com/redis/go-redis/v9"
 
 // beatScript: KEYS p:alive; ARGV instance, ttl ms. Answers the instances that live
 // and those that do not. When nobody has beaten for as long as an instance may be
-// silent, Redis was away, and nobody is dead before a chance to beat.
+// silent, Redis was away, and nobody is dead before a chance to beat. The third answer is
+// Redis' time, in us.
 func beatScript() *goredis.Script {
 	return goredis.NewScript(`
 local t = redis.call('TIME')
@@ -16,11 +17,12 @@ if last[2] and tonumber(last[2]) > 0 and tonumber(last[2]) < now then
   end
 end
 redis.call('ZADD', KEYS[1], now + ttl, ARGV[1])
-return {redis.call('ZRANGEBYSCORE', KEYS[1], now, '+inf'), redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. now)}`)
+return {redis.call('ZRANGEBYSCORE', KEYS[1], now, '+inf'), redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', '(' .. now),
+  t[1] .. string.format('%06d', t[2])}`)
 }
 
 // retakeScript: KEYS b, t; ARGV node NUL call, the wake's value as it must be, its
-// new value, recent us, retention ms. Answers false if the wake is another, else
+// new value, since when a REGISTER is recent (us), retention ms. Answers false if the wake is another, else
 // as startScript.
 func retakeScript() *goredis.Script {
 	return goredis.NewScript(prelude + `
@@ -40,7 +42,7 @@ for f, v in pairs(mem) do
   end
 end
 local list = devices(redis.call('GET', KEYS[1]), now - tonumber(ARGV[5]) * 1000)
-return {'started', join(list), recent, struct.pack('>I8', now - tonumber(ARGV[4]))}`)
+return {'started', join(list), recent, struct.pack('>I8', tonumber(ARGV[4]))}`)
 }
 
 // pushedScript: KEYS t; ARGV node NUL call, what to append to the wake's value.

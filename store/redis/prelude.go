@@ -43,9 +43,9 @@ package redis
 //	o:{outbox}due    sorted set: the IDs of those that are not done, by next try
 //	o:{outbox}done   sorted set: the IDs of those that are, by their end
 //
-// Clocks: what is recent is told by Redis' clock alone, so that instances whose
-// clocks differ see the same. Deadlines are compared with the time in the RPC;
-// how long a wake is kept (store.Keep) is told by Redis' clock.
+// Clocks: what is recent is told by Redis' clock alone, so that instances whose clocks
+// differ see the same. The times of a wake, and what they are compared with, are
+// translated to it (clock); how long a wake is kept (store.Keep) is told by Redis' clock.
 const prelude = `
 local HEAD = '>BI8I8I8I8I4I2c0I2c0'
 local function clock()

@@ -42,7 +42,7 @@ end
 // registerScript: KEYS b, t, n, token index keys; ARGV action, gone (0, 1, all), device, value,
 // memory field, memory value, recent us, retention ms, address (2+n), Call-ID,
 // AOR, most devices, most remembered, most AORs of a token, how long a note
-// is kept ms, most notes. The value's seen is
+// is kept ms, most notes, when the REGISTER came (us, Redis' clock). The value's seen is
 // filled in here. Answers status, devices, wakes, values that went (device, value,
 // ...), the index entries that the tokens had; of a refresh without these the first
 // two.
@@ -126,13 +126,14 @@ history(KEYS[3], now, tonumber(ARGV[15]), tonumber(ARGV[16]))
 local wakes = {}
 if not gone then
   for f, v in pairs(mem) do
-    if string.byte(f) == 119 and struct.unpack('>I8', v, 10) >= registered then wakes[#wakes + 1] = v end
+    if string.byte(f) == 119 and struct.unpack('>I8', v, 10) >= tonumber(ARGV[17]) then wakes[#wakes + 1] = v end
   end
 end
 return {status, #list, wakes, went, previous}`
 
 // startScript: KEYS b, t; ARGV node NUL call, value, keep us, Call-ID, ID,
-// recent us, retention ms, most wakes, what marks a value as forked. Answers a word
+// recent us, retention ms, most wakes, what marks a value as forked, what follows the
+// head of a value that is for the same device. Answers a word
 // (started, forked, again, ended, duplicate, full), the bindings' string, the fields
 // and values remembered, since when; with again the wake as it was stored.
 func startScript() *goredis.Script {
@@ -145,7 +146,7 @@ local started, most = struct.unpack('>I8', value, 2), tonumber(ARGV[8])
 local recent = {}
 for f, v in pairs(mem) do
   if string.byte(f) == 119 then
-    local deadline, callid, id = struct.unpack('>I8I2c0I2c0', v, 10)
+    local deadline, callid, id, pos = struct.unpack('>I8I2c0I2c0', v, 10)
     if f == field then
       if id == ARGV[5] then
         word, value = 'again', v
@@ -154,7 +155,9 @@ for f, v in pairs(mem) do
       end
     elseif deadline >= started then
       open = open + 1
-      if callid == ARGV[4] and word == 'started' then word = 'forked' end
+      local same = ARGV[10] ~= '' and string.sub(v, pos, pos + #ARGV[10] - 1) == ARGV[10]
+      local covers = string.byte(v, pos) ~= 11 or same
+      if callid == ARGV[4] and covers and word == 'started' then word = 'forked' end
     else
       past[#past + 1] = {deadline, f}
     end

@@ -38,6 +38,7 @@ type Store struct {
 	pipe    *goredis.AutoPipeliner
 	metrics *metrics
 	log     *slog.Logger
+	clock   clock
 
 	register, late, start, end *goredis.Script
 	remove, replace            *goredis.Script
@@ -168,7 +169,7 @@ func (s *Store) Register(ctx context.Context, r wake.Registration) (wake.Registe
 	args := []any{action(r.Action), gone, packDevice(r.Device), binding,
 		"r" + store.DeviceKey(&r), value, s.config.Recent.Microseconds(), s.config.Retention.Milliseconds(),
 		address, r.CallID, r.AOR, store.MaxDevices, store.MaxRecent, store.MaxAORs,
-		store.NoteKeep.Milliseconds(), store.MaxNotes}
+		store.NoteKeep.Milliseconds(), store.MaxNotes, s.clock.toRedis(r.RegisteredAt).UnixMicro()}
 	keys := []string{b, t, s.notesKey(r.AOR)}
 	if r.Action == wake.ActionBind && !r.Gone {
 		for _, token := range r.Address.Tokens {
@@ -269,7 +270,7 @@ func (s *Store) registered(ctx context.Context, r *wake.Registration, answer any
 	}
 	for _, v := range wakes {
 		value, _ := v.(string)
-		w, err := store.DecodeWake(r.AOR, []byte(value))
+		w, err := s.decodeWake(r.AOR, []byte(value))
 		if err != nil {
 			return wake.Registered{}, err
 		}
@@ -299,14 +300,15 @@ func (s *Store) Start(ctx context.Context, w wake.Wake) (wake.Started, error) {
 	if w.StartedAt.IsZero() {
 		w.StartedAt = time.Now()
 	}
-	value, err := store.AppendWake(make([]byte, 0, 256), &w)
+	value, err := s.appendWake(make([]byte, 0, 256), w)
 	if err != nil {
 		return wake.Started{}, fmt.Errorf("cannot start wake for %q: %w", w.AOR, err)
 	}
 	b, t := s.keys(w.AOR)
 	s.own(ctx, &w) // before the wake is there: never is one without an owner to adopt it from
 	c := s.run(ctx, s.start, []string{b, t}, wakeField(w.Node, w.Call), value, store.Keep(&w).Microseconds(),
-		w.CallID, w.ID, s.config.Recent.Microseconds(), s.config.Retention.Milliseconds(), store.MaxWakes, store.AppendForked(nil))
+		w.CallID, w.ID, s.config.Recent.Microseconds(), s.config.Retention.Milliseconds(), store.MaxWakes, store.AppendForked(nil),
+		store.AppendInstance(nil, w.Instance))
 	answer, err := c.wait(ctx)
 	if err == nil {
 		var res wake.Started
@@ -330,7 +332,7 @@ func (s *Store) End(ctx context.Context, aor, node, call string) (wake.Ended, er
 	if !ok {
 		return wake.Ended{}, nil
 	}
-	w, err := store.DecodeWake(aor, []byte(value))
+	w, err := s.decodeWake(aor, []byte(value))
 	if err != nil {
 		return wake.Ended{}, fmt.Errorf("cannot end wake for %q: %w", aor, err)
 	}

@@ -72,6 +72,7 @@ func Run(t *testing.T, open Open) {
 		{"WakeRings", testWakeRings},
 		{"WakeDuplicate", testWakeDuplicate},
 		{"WakeForked", testWakeForked},
+		{"WakeOfOneDevice", testWakeOfOneDevice},
 		{"WakeFull", testWakeFull},
 		{"WakesBounded", testWakesBounded},
 		{"End", testEnd},

@@ -1,7 +1,9 @@
 package storetest
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -250,6 +252,38 @@ func testWakeForked(t *testing.T, s wake.Store) {
 	bob := newWake("bob@example.com", "1")
 	if got := f.start(bob); got.Forked || got.Duplicate {
 		t.Errorf("the same call for another user: %+v", got)
+	}
+}
+
+// A wake for one device keeps it, and forks only from one that has pushed that device.
+func testWakeOfOneDevice(t *testing.T, s wake.Store) {
+	f := fixture{t, s}
+	of := func(call, instance string) wake.Wake {
+		w := newWake(aor, call)
+		w.CallID, w.Instance = "same", instance
+		return w
+	}
+	one, two, longer := of("1", "urn:uuid:1"), of("2", "urn:uuid:2"), of("3", "urn:uuid:12")
+	all := []wake.Wake{one, two, longer}
+	for _, w := range all {
+		if f.start(w).Forked {
+			t.Errorf("the first wake for %s is forked", w.Instance)
+		}
+	}
+	whole := of("4", "")
+	if f.start(whole).Forked {
+		t.Error("a wake for all devices is forked from those for one")
+	}
+	all = append(all, whole)
+	got := f.register(seen(aor, 1)).Wakes
+	slices.SortFunc(got, func(a, b wake.Wake) int { return cmp.Compare(a.Call, b.Call) })
+	f.equal(got, all)
+	if !f.start(of("5", "urn:uuid:9")).Forked || f.start(one).Forked {
+		t.Error("forked from a wake for all devices: a new one is, the first is not")
+	}
+	f.end(whole)
+	if !f.start(of("6", "urn:uuid:12")).Forked || f.start(of("7", "urn:uuid:123")).Forked {
+		t.Error("forked from a wake for the same device, and not from that for another")
 	}
 }
 

@@ -47,6 +47,10 @@ type Options struct {
 	// Record is how many of the last pushes Pushes returns; default 1000, less
 	// than zero for none.
 	Record int
+	// OnPush is called with each push, in the push's own goroutine, before it is
+	// answered. The Status is 0 where a fault takes the place of an answer. It must
+	// not block.
+	OnPush func(Push)
 }
 
 // Server is a running simulator. Safe for concurrent use.
@@ -60,6 +64,7 @@ type Server struct {
 	stop     func()
 	keys     keyring
 	devices  sync.Map // token → *device
+	all      device   // for those without a script
 	recorder recorder.Recorder[Push]
 
 	mu    sync.Mutex
@@ -267,7 +272,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	d := s.device(token)
-	b := d.next()
+	b := s.behaviour(d)
+	if b.Fault != None {
+		s.tell(p)
+	}
 	if !s.wait(r, s.options.Latency+b.Delay) || !s.act(w, r, c, &p, b) {
 		return
 	}

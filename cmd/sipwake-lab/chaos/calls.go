@@ -33,7 +33,7 @@ type call struct {
 	nodeDied  bool
 	asked     asked
 	known     bool // the node has asked
-	pushes    []time.Time
+	pushes    []pushed
 	returned  []time.Time // REGISTERs answered 200
 	invites   []time.Time // that reached the phone
 	events    []phone.Event
@@ -51,8 +51,8 @@ type traffic struct {
 func (t *traffic) run(ctx, life context.Context) {
 	for ctx.Err() == nil {
 		if s := t.pick(); s != nil {
-			plan := callPlan{transport: phone.UDP, goodbye: t.rand.IntN(2) == 0,
-				through: t.w.nodes[t.rand.IntN(2)], back: t.w.nodes[t.rand.IntN(2)]}
+			plan := callPlan{transport: phone.UDP, goodbye: t.rand.IntN(2) == 0}
+			plan.through, plan.back = t.w.way(t.rand)
 			if t.rand.IntN(2) == 0 {
 				plan.transport = phone.TCP
 			}

@@ -14,10 +14,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"math/rand/v2"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -52,7 +50,7 @@ func (c *Config) phones() int {
 
 // Result is what a run counted.
 type Result struct {
-	Faults, Calls, Bindings, Wakes, Stuck int
+	Faults, Calls, Bindings, Wakes, Stuck, Twice int
 }
 
 const (
@@ -75,7 +73,7 @@ func Run(ctx context.Context, c Config) (Result, error) {
 		return Result{}, fmt.Errorf("cannot make a directory: %w", err)
 	}
 	w := &world{config: c, dir: dir, times: newTimes(), ledger: newLedger(), relays: make(map[string]*relay)}
-	w.verdicts = &verdicts{w: w, excused: make(map[string]int)}
+	w.verdicts = &verdicts{w: w, excused: make(map[string]int), again: make(map[string]int)}
 	w.say("chaos: seed %d, logs in %s", c.Seed, dir)
 	res, err := w.run(ctx)
 	w.stop()
@@ -86,6 +84,8 @@ func Run(ctx context.Context, c Config) (Result, error) {
 }
 
 func (w *world) run(ctx context.Context) (Result, error) {
+	w.startClock(ctx)
+	w.ledger.began = time.Now() // building may have taken a while
 	starting, cancel := context.WithTimeout(ctx, startPatience)
 	err := w.start(starting)
 	cancel()
@@ -99,7 +99,11 @@ func (w *world) run(ctx context.Context) (Result, error) {
 	for _, l := range leftOut {
 		w.say("left out: %s", l)
 	}
-	w.say("%s everything is up: 3 sipwakes, 3 Redis with sentinels, 2 Kamailios, %d phones", w.ledger.at(time.Now()), len(w.sleepers))
+	if w.noOpenSIPS != "" {
+		w.say("left out: OpenSIPS: %s", w.noOpenSIPS)
+	}
+	w.say("%s everything is up: 3 sipwakes, 3 Redis with sentinels, %d Kamailios, %d OpenSIPS, %d phones", w.ledger.at(time.Now()),
+		kamailios, len(w.nodes)-kamailios, len(w.sleepers))
 	watching, stopWatch := context.WithCancel(ctx)
 	var watch sync.WaitGroup
 	watch.Go(func() { w.watchSelf(watching) })
@@ -123,32 +127,6 @@ func (w *world) run(ctx context.Context) (Result, error) {
 		return Result{}, err
 	}
 	return w.conclude(ctx, wr, n, lasted)
-}
-
-// plan is the order of the faults, which the seed decides.
-type plan struct {
-	rand   *rand.Rand
-	chosen []fault
-}
-
-func newPlan(seed uint64, chosen []fault) *plan {
-	return &plan{rand: rand.New(rand.NewPCG(seed, 1)), chosen: chosen}
-}
-
-// all returns one fault after the other without end, each once before any comes again.
-// Each has numbers of its own: how a fault uses them does not change the next.
-func (p *plan) all() iter.Seq2[fault, *rand.Rand] {
-	return func(yield func(fault, *rand.Rand) bool) {
-		for {
-			round := slices.Clone(p.chosen)
-			p.rand.Shuffle(len(round), func(i, j int) { round[i], round[j] = round[j], round[i] })
-			for _, f := range round {
-				if !yield(f, rand.New(rand.NewPCG(p.rand.Uint64(), 1))) {
-					return
-				}
-			}
-		}
-	}
 }
 
 // breakThings makes faults until the time is over.

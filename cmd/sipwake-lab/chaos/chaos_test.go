@@ -117,3 +117,33 @@ func TestSeed(t *testing.T) {
 		}
 	}
 }
+
+// Two at once break different parts, and all come before any comes again.
+func TestTwoAtOnce(t *testing.T) {
+	parts := make(map[string]string)
+	for _, f := range faults() {
+		parts[f.name] = f.part
+	}
+	came, pairs := make(map[string]bool), 0
+	for f := range newPlan(3, faults()).all() {
+		names := strings.Split(f.name, " + ")
+		if len(names) == 2 {
+			pairs++
+			if parts[names[0]] == parts[names[1]] {
+				t.Errorf("%s: both break %s", f.name, parts[names[0]])
+			}
+		}
+		for _, name := range names {
+			if came[name] || parts[name] == "" {
+				t.Errorf("%s comes again, or breaks nothing", name)
+			}
+			came[name] = true
+		}
+		if len(came) == len(parts) {
+			break
+		}
+	}
+	if pairs < len(parts)/4 {
+		t.Errorf("two at once only %d times", pairs)
+	}
+}

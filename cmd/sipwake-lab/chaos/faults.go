@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -19,6 +17,8 @@ import (
 // fault is one thing that goes wrong for a while.
 type fault struct {
 	name string
+	// part is what it breaks: two faults at once never break the same.
+	part string
 	// missing says why it cannot be made here; nil or empty: it can.
 	missing func(*world) string
 	// run breaks something, waits, and mends it. It returns what was broken. An error
@@ -26,30 +26,59 @@ type fault struct {
 	run func(context.Context, *world, *rand.Rand) (what string, err error)
 }
 
+// The parts that faults break.
+const (
+	onSipwake  = "sipwake"
+	onRedis    = "redis"
+	onNode     = "node"
+	onProvider = "provider"
+	onUsers    = "users"
+)
+
 // faults are all of them, in no order that counts.
 func faults() []fault {
-	all := []fault{
-		{name: "sipwake-kill", run: killSipwake},
-		{name: "sipwake-restart", run: restartSipwake},
-		{name: "sipwake-pause", run: pauseSipwake},
-		{name: "sipwake-slow", run: slowSipwake},
-		{name: "sipwake-all", run: killAllSipwakes},
-		{name: "redis-kill", run: killMaster},
-		{name: "redis-restart", run: restartMaster},
-		{name: "redis-pause", run: pauseMaster},
-		{name: "redis-slow", run: slowMaster},
-		{name: "redis-all", run: pauseRedis},
-		{name: "replica-kill", run: killReplica},
-		{name: "redis-partition", run: partitionMaster, missing: needsHosts},
-		{name: "replica-partition", run: partitionReplica, missing: needsHosts},
-		{name: "redis-delay", run: delayMaster, missing: needsDelay},
-		{name: "redis-disk-full", run: fillDisk, missing: needsHosts},
-		{name: "spool-disk-full", run: fillSpools, missing: needsHosts},
-		{name: "node-kill", run: killNode},
-		{name: "node-restart", run: restartNode},
-		{name: "node-pause", run: pauseNode},
+	return slices.Concat(
+		of(onSipwake, []fault{
+			{name: "sipwake-kill", run: killSipwake},
+			{name: "sipwake-restart", run: restartSipwake},
+			{name: "sipwake-pause", run: pauseSipwake},
+			{name: "sipwake-slow", run: slowSipwake},
+			{name: "sipwake-all", run: killAllSipwakes},
+			{name: "sipwake-files", run: descriptors, missing: needsLinux},
+			{name: stepName, run: stepClock, missing: needsClock},
+			{name: "sipwake-memory", run: shortOfMemory, missing: needsMemory},
+		}),
+		of(onRedis, []fault{
+			{name: "redis-kill", run: killMaster},
+			{name: "redis-restart", run: restartMaster},
+			{name: "redis-pause", run: pauseMaster},
+			{name: "redis-slow", run: slowMaster},
+			{name: "redis-all", run: pauseRedis},
+			{name: "replica-kill", run: killReplica},
+			{name: "redis-partition", run: partitionMaster, missing: needsHosts},
+			{name: "replica-partition", run: partitionReplica, missing: needsHosts},
+			{name: "redis-delay", run: delayMaster, missing: needsDelay},
+			{name: "redis-disk-full", run: fillDisk, missing: needsHosts},
+			{name: "spool-disk-full", run: fillSpools, missing: needsHosts},
+			{name: "spool-disk-slow", run: slowSpools, missing: needsSlowDisk},
+		}),
+		of(onNode, []fault{
+			{name: "node-kill", run: killNode},
+			{name: "node-restart", run: restartNode},
+			{name: "node-pause", run: pauseNode},
+			{name: "node-kill-crowded", run: killCrowded},
+		}),
+		of(onUsers, []fault{{name: "user-flood", run: flood}}),
+		of(onProvider, providerFaults()),
+	)
+}
+
+// of says what the faults break.
+func of(part string, list []fault) []fault {
+	for i := range list {
+		list[i].part = part
 	}
-	return append(all, providerFaults()...)
+	return list
 }
 
 func needsHosts(w *world) string { return w.noNet }
@@ -228,48 +257,6 @@ func delayMaster(ctx context.Context, w *world, r *rand.Rand) (string, error) {
 		return m.host.undelay()
 	})
 }
-
-// fillDisk fills the master's disk. Sentinels take that for a master that is down.
-func fillDisk(ctx context.Context, w *world, r *rand.Rand) (string, error) {
-	d := lasts(r)
-	return w.onMaster(ctx, func(m *redisHost) error {
-		if err := fill(m.disk); err != nil {
-			return err
-		}
-		sleep(ctx, d)
-		return unfill(m.disk)
-	})
-}
-
-// fillSpools fills the disks on which the sipwakes would keep REGISTERs, while all
-// Redis servers are paused.
-func fillSpools(ctx context.Context, w *world, r *rand.Rand) (string, error) {
-	var problems []error
-	for _, s := range w.sipwakes {
-		problems = append(problems, fill(s.spool))
-	}
-	_, err := pauseRedis(ctx, w, r)
-	for _, s := range w.sipwakes {
-		problems = append(problems, unfill(s.spool))
-	}
-	return "all spools, Redis away", errors.Join(append(problems, err)...)
-}
-
-func fill(dir string) error {
-	f, err := os.OpenFile(filepath.Join(dir, "fill"), os.O_CREATE|os.O_WRONLY, 0o600)
-	if err != nil {
-		return fmt.Errorf("cannot fill disk: %w", err)
-	}
-	defer f.Close()
-	for block := make([]byte, 1<<16); len(block) > 0; {
-		if _, err := f.Write(block); err != nil {
-			block = block[:len(block)/2]
-		}
-	}
-	return nil
-}
-
-func unfill(dir string) error { return os.Remove(filepath.Join(dir, "fill")) }
 
 func killNode(ctx context.Context, w *world, r *rand.Rand) (string, error) {
 	n := oneNode(w, r)

@@ -18,7 +18,13 @@ func (w *world) conclude(ctx context.Context, wr *writer, faults int, lasted tim
 	patience, cancel := context.WithTimeout(ctx, quiet)
 	defer cancel()
 	var left []string
-	_ = poll(patience, "the end of everything", func() bool { left = w.leftovers(patience); return len(left) == 0 })
+	_ = poll(patience, "the end of everything", func() bool {
+		now := w.leftovers(patience)
+		if patience.Err() == nil { // else nobody was asked to the end
+			left = now
+		}
+		return len(now) == 0
+	})
 	if ctx.Err() != nil {
 		return Result{}, ctx.Err()
 	}
@@ -36,14 +42,16 @@ func (w *world) conclude(ctx context.Context, wr *writer, faults int, lasted tim
 		}
 	}
 	v := w.verdicts
+	v.judgePushes(ctx)
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	w.say("calls: %d answered, %d cancelled, %d rang and failed; excused:%s", v.answered, v.ended, v.failed, counts(v.excused))
 	acked, refused, _, _ := wr.look()
 	w.say("REGISTERs: %d stored, %d refused", acked, refused)
-	res := Result{Faults: faults, Calls: v.calls, Bindings: len(lost), Wakes: v.lost, Stuck: v.stuck}
-	w.say("chaos: %d faults, %d calls, %d bindings lost, %d wakes lost, %d stuck", res.Faults, res.Calls, res.Bindings, res.Wakes, res.Stuck)
-	if res.Bindings+res.Wakes+res.Stuck > 0 {
+	res := Result{Faults: faults, Calls: v.calls, Bindings: len(lost), Wakes: v.lost, Stuck: v.stuck, Twice: v.pushedTwice}
+	w.say("chaos: %d faults, %d calls, %d bindings lost, %d wakes lost, %d stuck, %d pushes sent twice",
+		res.Faults, res.Calls, res.Bindings, res.Wakes, res.Stuck, res.Twice)
+	if res.Bindings+res.Wakes+res.Stuck+res.Twice > 0 {
 		return res, fmt.Errorf("%w: seed %d, logs in %s", ErrFindings, w.config.Seed, w.dir)
 	}
 	// A run in which hardly a call was made, or in which hardly one came through, shows nothing.
@@ -76,15 +84,10 @@ func (w *world) leftovers(ctx context.Context) (left []string) {
 		}
 	}
 	for _, n := range w.nodes {
-		text, err := n.command(ctx, "tm.stats")
-		if err != nil {
+		if count, err := n.transactions(ctx); err != nil {
 			left = append(left, fmt.Sprintf("%s: no statistics: %v", n.name, err))
-			continue
-		}
-		for line := range strings.Lines(text) {
-			if name, value, _ := strings.Cut(strings.TrimSpace(line), ":"); name == "current" && strings.TrimSpace(value) != "0" {
-				left = append(left, n.name+": transactions"+value)
-			}
+		} else if count != "0" {
+			left = append(left, n.name+": transactions "+count)
 		}
 	}
 	return left

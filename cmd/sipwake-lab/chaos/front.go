@@ -139,6 +139,7 @@ type asked struct {
 	instance int // that answered; -1 for none
 	outcome  string
 	hold     time.Duration
+	cached   bool // it was started from the sipwake's memory
 	err      error
 }
 
@@ -221,6 +222,7 @@ func (a *asked) read(answer []byte, instance int, err error) {
 	var res struct {
 		Outcome string
 		Hold    float64 `json:"hold_s"`
+		Cached  bool
 	}
 	if err == nil {
 		err = readResult(answer, &res)
@@ -229,7 +231,7 @@ func (a *asked) read(answer []byte, instance int, err error) {
 		a.err = err
 		return
 	}
-	a.instance, a.outcome, a.hold = instance, res.Outcome, time.Duration(res.Hold*float64(time.Second))
+	a.instance, a.outcome, a.hold, a.cached = instance, res.Outcome, time.Duration(res.Hold*float64(time.Second)), res.Cached
 }
 
 // quietPort returns a free port below those that the system gives to connections, so

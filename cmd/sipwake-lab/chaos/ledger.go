@@ -3,6 +3,7 @@ package chaos
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -11,15 +12,24 @@ import (
 // and what phones and callers saw. Safe for concurrent use.
 type ledger struct {
 	mu     sync.Mutex
-	asked  map[string]asked       // by Call-ID
-	pushes map[string][]time.Time // of calls, delivered, by Call-ID
+	asked  map[string]asked    // by Call-ID
+	pushes map[string][]pushed // of calls, delivered, by Call-ID
 	began  time.Time
 	acked  map[int]time.Time // the last wake.start that each sipwake acknowledged
+	crowds map[string]crowdCount
+}
+
+// pushed is a push that its service took. A phone has one device, so those of a
+// Call-ID are all for one device.
+type pushed struct {
+	at       time.Time
+	provider string
+	wake     string // UUID
 }
 
 func newLedger() *ledger {
-	return &ledger{asked: make(map[string]asked), pushes: make(map[string][]time.Time), began: time.Now(),
-		acked: make(map[int]time.Time)}
+	return &ledger{asked: make(map[string]asked), pushes: make(map[string][]pushed), began: time.Now(),
+		acked: make(map[int]time.Time), crowds: make(map[string]crowdCount)}
 }
 
 // start notes what a node's wake.start came to. Of several, as a node never sends,
@@ -30,6 +40,7 @@ func (l *ledger) start(callID string, a asked) {
 	if known, ok := l.asked[callID]; !ok || known.instance < 0 {
 		l.asked[callID] = a
 	}
+	l.countCrowd(callID, a)
 	if a.instance >= 0 {
 		l.acked[a.instance] = a.ackedAt
 	}
@@ -48,26 +59,33 @@ func (l *ledger) inWake(ctx context.Context, instance int) {
 	}
 }
 
-func (l *ledger) push(callID string) {
+func (l *ledger) push(callID string, p pushed) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.pushes[callID] = append(l.pushes[callID], time.Now())
+	l.pushes[callID] = append(l.pushes[callID], p)
 }
 
 // of returns what is known of a call.
-func (l *ledger) of(callID string) (a asked, known bool, pushes []time.Time) {
+func (l *ledger) of(callID string) (a asked, known bool, pushes []pushed) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	a, known = l.asked[callID]
-	return a, known, append([]time.Time(nil), l.pushes[callID]...)
+	return a, known, slices.Clone(l.pushes[callID])
 }
 
-// forget drops what is known of a call that was judged.
-func (l *ledger) forget(callID string) {
+// repeated returns the Call-IDs of which more than one push was taken, and counts the
+// pushes of all.
+func (l *ledger) repeated() (callIDs []string, all int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.asked, callID)
-	delete(l.pushes, callID)
+	for id, p := range l.pushes {
+		all += len(p)
+		if len(p) > 1 {
+			callIDs = append(callIDs, id)
+		}
+	}
+	slices.Sort(callIDs)
+	return callIDs, all
 }
 
 // at is a time in the run, as it is printed.

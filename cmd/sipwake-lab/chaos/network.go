@@ -133,12 +133,35 @@ func (n *network) disk(dir string, megabytes int) error {
 	return nil
 }
 
+// loop mounts a file system at dir that can be frozen, which a tmpfs cannot. The error is
+// a reason to do without.
+func (n *network) loop(dir string, megabytes int) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	image := dir + ".img"
+	if err := errors.Join(os.WriteFile(image, nil, 0o600), os.Truncate(image, int64(megabytes)<<20)); err != nil {
+		return err
+	}
+	if err := command("mkfs.ext4", "-q", "-O", "^has_journal", image); err != nil {
+		return err
+	}
+	if err := command("mount", "-o", "loop", image, dir); err != nil {
+		return err
+	}
+	n.mounts = append(n.mounts, dir)
+	if err := command("fsfreeze", "-f", dir); err != nil {
+		return err
+	}
+	return command("fsfreeze", "-u", dir)
+}
+
 // close removes everything. The processes in the namespaces must have ended.
 func (n *network) close() {
 	for _, dir := range n.mounts {
 		unmount(dir)
 	}
-	removeOf(os.Getpid())
+	removeOf(pid())
 }
 
 // removeLeftovers removes what runs left that are no more.
@@ -147,15 +170,14 @@ func removeLeftovers() {
 	links, _ := filepath.Glob("/sys/class/net/" + bridgePrefix + "*")
 	for _, path := range append(names, links...) {
 		text := strings.TrimPrefix(strings.TrimPrefix(filepath.Base(path), namespacePrefix), bridgePrefix)
-		text, _, _ = strings.Cut(text, "-")
-		if pid, err := strconv.Atoi(text); err == nil && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
-			removeOf(pid)
+		if text, _, _ = strings.Cut(text, "-"); gone(text) {
+			removeOf(text)
 		}
 	}
 	mounts, _ := os.ReadFile("/proc/mounts")
 	for line := range strings.Lines(string(mounts)) {
 		fields := strings.Fields(line)
-		if len(fields) < 3 || fields[2] != "tmpfs" {
+		if len(fields) < 3 || fields[2] != "tmpfs" && fields[2] != "ext4" {
 			continue
 		}
 		dir := fields[1]
@@ -163,24 +185,30 @@ func removeLeftovers() {
 			dir = filepath.Dir(dir)
 		}
 		text, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), dirPrefix), "-")
-		if pid, err := strconv.Atoi(text); err == nil && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+		if gone(text) {
 			unmount(fields[1])
 		}
 	}
 }
 
+// gone tells whether the process with this id is no more.
+func gone(pid string) bool {
+	id, err := strconv.Atoi(pid)
+	return err == nil && errors.Is(syscall.Kill(id, 0), syscall.ESRCH)
+}
+
 // removeOf removes the namespaces and the bridge that the process with the id made.
 // A namespace takes its cable with it.
-func removeOf(pid int) {
-	names, _ := filepath.Glob(fmt.Sprintf("/run/netns/%s%d-*", namespacePrefix, pid))
+func removeOf(pid string) {
+	names, _ := filepath.Glob(fmt.Sprintf("/run/netns/%s%s-*", namespacePrefix, pid))
 	for _, path := range names {
 		_ = command("ip", "netns", "del", filepath.Base(path))
 	}
-	links, _ := filepath.Glob(fmt.Sprintf("/sys/class/net/%s%d.*", vethPrefix, pid))
+	links, _ := filepath.Glob(fmt.Sprintf("/sys/class/net/%s%s.*", vethPrefix, pid))
 	for _, path := range links {
 		_ = command("ip", "link", "del", filepath.Base(path)) // it goes with its namespace, a moment later
 	}
-	_ = command("ip", "link", "del", bridgePrefix+strconv.Itoa(pid))
+	_ = command("ip", "link", "del", bridgePrefix+pid)
 }
 
 // unmount takes a disk away; at worst it stays until the next boot.

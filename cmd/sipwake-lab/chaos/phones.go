@@ -63,21 +63,21 @@ func (w *world) newSleeper(i int) (*sleeper, error) {
 		return nil, err
 	}
 	w.apns.OnDeliver(s.token, func(payload []byte, _ http.Header) {
-		var data struct{ NType, NCallID string }
+		var data struct{ NType, NCallID, CallUUID string }
 		_ = json.Unmarshal(payload, &data) // one that cannot be read wakes no phone, which is judged
-		s.pushed(data.NType, data.NCallID, payload)
+		s.pushed(data.NType, data.NCallID, data.CallUUID, payload)
 	})
-	w.fcm.OnDeliver(s.token, func(m *fcmsim.Message) { s.pushed(m.Data["ntype"], m.Data["ncallid"], nil) })
+	w.fcm.OnDeliver(s.token, func(m *fcmsim.Message) { s.pushed(m.Data["ntype"], m.Data["ncallid"], m.Data["callUUID"], nil) })
 	return s, nil
 }
 
 // pushed takes a delivered push. Only one of a call wakes.
-func (s *sleeper) pushed(kind, callID string, payload []byte) {
+func (s *sleeper) pushed(kind, callID, wake string, payload []byte) {
 	const call = "0"
 	if kind != call {
 		return
 	}
-	s.w.ledger.push(callID)
+	s.w.ledger.push(callID, pushed{time.Now(), s.provider, wake})
 	s.phone.OnPush(payload)
 }
 

@@ -21,7 +21,7 @@ const (
 	// redisGrace is how long sipwake may need to find Redis again.
 	redisGrace = 2500 * time.Millisecond
 	// diskSize is that of a server's disk, in MB.
-	diskSize = 48
+	diskSize = 256
 )
 
 // redisHost is a Redis server and a sentinel on one host.

@@ -43,7 +43,7 @@ func (w *world) story(ctx context.Context, c *call) string {
 			c.asked.ackedAt.Sub(c.asked.at).Round(time.Millisecond), c.asked.outcome, c.asked.hold, c.asked.err)
 	}
 	for _, p := range c.pushes {
-		say("%s push delivered", at(p))
+		say("%s push delivered, wake %s", at(p.at), p.wake)
 	}
 	for _, e := range c.events {
 		say("%s phone: %s", at(e.At), e)
@@ -52,6 +52,14 @@ func (w *world) story(ctx context.Context, c *call) string {
 		say("%s the caller hung up", at(c.cancelled))
 	}
 	say("%s the caller got %d %v", at(c.final), c.code, c.err)
+	b.WriteString(w.traces(ctx, c.id))
+	return b.String()
+}
+
+// traces is what the sipwakes know of a call.
+func (w *world) traces(ctx context.Context, callID string) string {
+	var b strings.Builder
+	say := func(format string, args ...any) { fmt.Fprintf(&b, "  "+format+"\n", args...) }
 	for _, s := range w.sipwakes {
 		var res struct {
 			Wakes []struct {
@@ -62,14 +70,14 @@ func (w *world) story(ctx context.Context, c *call) string {
 				}
 			}
 		}
-		if err := w.calls.call(ctx, s.id, "wake.trace", map[string]string{"call_id": c.id}, &res); err != nil {
+		if err := w.calls.call(ctx, s.id, "wake.trace", map[string]string{"call_id": callID}, &res); err != nil {
 			say("%s: no trace: %v", s.name, err)
 			continue
 		}
 		for _, t := range res.Wakes {
 			say("%s: outcome %q, reason %q", s.name, t.Outcome, t.Reason)
 			for _, e := range t.Events {
-				say("  %s %s %s", at(time.UnixMilli(e.AtMS)), e.Event, e.Detail)
+				say("  %s %s %s", w.ledger.at(time.UnixMilli(e.AtMS)), e.Event, e.Detail)
 			}
 		}
 	}

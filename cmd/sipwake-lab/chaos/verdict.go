@@ -50,11 +50,13 @@ type verdicts struct {
 	excused  map[string]int
 	lost     int
 	stuck    int
+
+	again       map[string]int // pushes sent twice, by what excuses them
+	pushedTwice int
 }
 
 // judge counts the call and tells the whole story of one that is a finding.
 func (v *verdicts) judge(ctx context.Context, c *call) {
-	defer v.w.ledger.forget(c.id)
 	if ctx.Err() != nil {
 		return // the run was interrupted
 	}

@@ -54,7 +54,7 @@ func TestVerdict(t *testing.T) {
 	f("given up without a reason", isLost, nil, func(c *call) { c.final = at(1) })
 	f("given up because of the provider", isExcused, away{apns: {0, 5}}, func(c *call) { c.final = at(1) })
 	f("ended though the push had arrived", isLost, nil, func(c *call) {
-		c.final, c.pushes, c.returned = at(1), []time.Time{at(0.5)}, []time.Time{at(1.2)}
+		c.final, c.pushes, c.returned = at(1), []pushed{{at: at(0.5)}}, []time.Time{at(1.2)}
 	})
 	nobody := func(c *call) { c.final, c.asked.outcome, c.asked.hold = at(0.3), "none", 0 }
 	f("nobody to wake", isLost, nil, nobody)
@@ -76,5 +76,49 @@ func TestCalm(t *testing.T) {
 	}
 	if d := bad.away("x", began, began.Add(2500*time.Millisecond)); d != 500*time.Millisecond {
 		t.Errorf("away for %s", d)
+	}
+}
+
+// What excuses a push that was sent twice, and what does not.
+func TestTwice(t *testing.T) {
+	began := time.Now()
+	at := func(s float64) time.Time { return began.Add(time.Duration(s * float64(time.Second))) }
+	f := func(what string, excused bool, wake string, away map[string][2]float64) {
+		t.Helper()
+		w := &world{times: newTimes()}
+		for i := range instances {
+			w.sipwakes = append(w.sipwakes, &instance{server: &server{name: "sipwake" + string(rune('0'+i))}})
+		}
+		for part, s := range away {
+			w.times.add(part, at(s[0]), at(s[1]))
+		}
+		a := asked{at: at(0), tries: []int{1}, instance: 1}
+		why := (&verdicts{w: w}).twice(a, pushed{at(1), apns, "one"}, pushed{at(6), apns, wake})
+		if (why != "") != excused {
+			t.Errorf("%s: excused by %q", what, why)
+		}
+	}
+	type away = map[string][2]float64
+	f("nothing was away", false, "one", nil)
+	f("its sipwake died as the push was taken", true, "one", away{"sipwake1": {1.1, 4}})
+	f("its sipwake died later", false, "one", away{"sipwake1": {3, 5}})
+	f("its sipwake died later, Redis had been away", true, "one", away{"sipwake1": {3, 5}, partRedis: {0.5, 2}})
+	f("another sipwake died", false, "one", away{"sipwake0": {1.1, 4}})
+	f("Redis was away, its sipwake lived", false, "one", away{partRedis: {0.5, 5}})
+	f("its provider was away, the answer may be lost", true, "one", away{apns: {0.5, 5}})
+	f("the other provider was away", false, "one", away{fcm: {0.5, 5}})
+	f("another UUID", false, "two", away{"sipwake1": {1.1, 4}})
+	f("another UUID, though Redis was away", false, "two", away{partRedis: {-1, 9}})
+	f("the run itself did not run", true, "one", away{partHarness: {1, 2}})
+	memory := asked{at: at(0), tries: []int{0, 1}, instance: 1, cached: true}
+	v := &verdicts{w: &world{times: newTimes()}}
+	for range instances {
+		v.w.sipwakes = append(v.w.sipwakes, &instance{server: &server{name: "up"}})
+	}
+	if v.twice(memory, pushed{at(1), apns, "one"}, pushed{at(2), apns, "one"}) == "" {
+		t.Error("two were asked and one started from memory: a finding")
+	}
+	if v.twice(memory, pushed{at(1), apns, "one"}, pushed{at(2), apns, "two"}) != "" {
+		t.Error("two were asked and one started from memory, another UUID: excused")
 	}
 }

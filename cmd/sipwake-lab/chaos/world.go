@@ -24,8 +24,9 @@ const (
 	// push under way.
 	pushLatency = 150 * time.Millisecond
 	// nodeGrace is how long after a node is back the other may take until it knows.
-	nodeGrace = 2 * time.Second
-	spoolSize = 4 // of a spool's disk, in MB
+	nodeGrace  = 2 * time.Second
+	nodeMemory = 512 // for calls that a node holds, in MB
+	spoolSize  = 8   // of a spool's disk, in MB
 	// providerGrace is how long after a provider works again a push may still fail:
 	// a try that began before (4s), and the pause of the breaker (2s).
 	providerGrace = 7 * time.Second
@@ -39,20 +40,30 @@ type world struct {
 	ledger *ledger
 	net    *network // nil without root
 	noNet  string   // why
+	noSlow string   // why no disk can be slow
 
-	apns     *apnssim.Server
-	fcm      *fcmsim.Server
-	relays   map[string]*relay // by provider
-	redis    *redisGroup
-	sipwakes []*instance
-	nodes    []*node
-	fronts   []*front
-	calls    *caller
-	servers  []*server // all, in the order of their start
-	sleepers []*sleeper
-	verdicts *verdicts
-	telling  sync.Mutex // of one story at a time
-	stories  int
+	memory   *memory // nil without a cgroup
+	noMemory string  // why
+
+	clock   *stack.Clock // of the sipwake clocked; nil without Go
+	noClock string       // why
+
+	apns       *apnssim.Server
+	fcm        *fcmsim.Server
+	relays     map[string]*relay // by provider
+	redis      *redisGroup
+	sipwakes   []*instance
+	noOpenSIPS string // why there is none
+	nodes      []*node
+	fronts     []*front
+	calls      *caller
+	crowd      *crowd
+	strangers  *strangers
+	servers    []*server // all, in the order of their start
+	sleepers   []*sleeper
+	verdicts   *verdicts
+	telling    sync.Mutex // of one story at a time
+	stories    int
 }
 
 // instance is one sipwake.
@@ -65,20 +76,12 @@ type instance struct {
 	spool      string // directory, a disk of its own
 }
 
-// node is one Kamailio.
-type node struct {
-	*server
-	address string // host:port for SIP
-	dmq     string // host:port where the other node tells of registrations
-	config  stack.KamailioConfig
-	command func(ctx context.Context, args ...string) (string, error)
-}
-
 // start starts everything. On an error, too, stop is to be called.
 func (w *world) start(ctx context.Context) (err error) {
 	if w.net, w.noNet, err = newNetwork(); err != nil {
 		return err
 	}
+	w.memory, w.noMemory = newMemory()
 	if w.apns, err = apnssim.Start(apnssim.Options{Latency: pushLatency}); err != nil {
 		return err
 	}
@@ -89,6 +92,10 @@ func (w *world) start(ctx context.Context) (err error) {
 		if w.relays[provider], err = startRelay(strings.TrimPrefix(url, "https://")); err != nil {
 			return err
 		}
+	}
+	w.crowd = &crowd{w: w}
+	if w.strangers, err = newStrangers(); err != nil {
+		return err
 	}
 	if w.redis, err = startRedis(ctx, w); err != nil {
 		return err
@@ -134,6 +141,9 @@ func (w *world) stop() {
 	if w.calls != nil {
 		w.calls.close()
 	}
+	if w.strangers != nil {
+		w.strangers.close()
+	}
 	for _, r := range w.relays {
 		r.close()
 	}
@@ -145,6 +155,9 @@ func (w *world) stop() {
 	}
 	if w.net != nil {
 		w.net.close()
+	}
+	if w.memory != nil {
+		w.memory.remove()
 	}
 }
 
@@ -174,8 +187,11 @@ func (w *world) planSipwakes() error {
 			config: filepath.Join(w.dir, fmt.Sprintf("sipwake%d.yml", i)), spool: filepath.Join(w.dir, fmt.Sprintf("spool%d", i))}
 		name := "sipwake" + strconv.Itoa(i)
 		s.server = &server{name: name, times: w.times, grace: time.Second, start: func(ctx context.Context) (*stack.Process, error) {
-			p, err := stack.StartSipwake(ctx, stack.SipwakeConfig{Program: w.config.Sipwake, Config: s.config,
-				Operations: s.operations, Name: name, Dir: filepath.Join(w.dir, name)})
+			c := stack.SipwakeConfig{Program: w.config.Sipwake, Config: s.config, Operations: s.operations, Name: name, Dir: filepath.Join(w.dir, name)}
+			if i == clocked && w.clock != nil {
+				c.Program, c.Env = w.clockedProgram(), w.clock.Env()
+			}
+			p, err := stack.StartSipwake(ctx, c)
 			if err != nil {
 				return nil, err
 			}
@@ -187,79 +203,6 @@ func (w *world) planSipwakes() error {
 	}
 	w.calls = newCaller(urls)
 	return nil
-}
-
-// startNodes starts two nodes that share their registrations.
-func (w *world) startNodes(ctx context.Context) error {
-	var configs []stack.KamailioConfig
-	for i := range 2 {
-		f, err := startFront(w.calls, i, w.ledger)
-		if err != nil {
-			return err
-		}
-		w.fronts = append(w.fronts, f)
-		name := "node" + strconv.Itoa(i)
-		configs = append(configs, stack.KamailioConfig{
-			Node: name, URL: f.url(), Secret: secret, Hold: hold, Dir: filepath.Join(w.dir, name),
-			Defines: map[string]string{
-				"SIPWAKE_RING_MS": strconv.FormatInt(ring.Milliseconds(), 10),
-				// Longer than the load balancer tries one sipwake after the other.
-				"SIPWAKE_RPC_MS": "2800",
-			}})
-	}
-	configs = stack.WithPeers(configs)
-	for i := range configs {
-		n, err := w.newNode(configs, i)
-		if err != nil {
-			return err
-		}
-		w.nodes = append(w.nodes, n)
-		w.servers = append(w.servers, n.server)
-	}
-	for i, n := range w.nodes {
-		n.config.Defines["DMQ_PEER"] = stack.Quote("sip:" + w.nodes[1-i].dmq)
-		if err := n.run(ctx); err != nil {
-			return err
-		}
-	}
-	return poll(ctx, "that the nodes know each other", func() bool { return w.nodes[0].knows(ctx, w.nodes[1]) && w.nodes[1].knows(ctx, w.nodes[0]) })
-}
-
-func (w *world) newNode(configs []stack.KamailioConfig, i int) (*node, error) {
-	c := configs[i]
-	var ports []int
-	for _, address := range []string{c.Address, "127.0.0.1", c.Address} {
-		port, err := quietPort(address)
-		if err != nil {
-			return nil, err
-		}
-		ports = append(ports, port)
-	}
-	c.SIPPort, c.ParkPort = ports[0], ports[1]
-	n := &node{address: fmt.Sprintf("%s:%d", c.Address, ports[0]), dmq: fmt.Sprintf("%s:%d", c.Address, ports[2])}
-	c.Defines["WITH_DMQ"], c.Defines["DMQ_PORT"], c.Defines["DMQ_SELF"] = "", strconv.Itoa(ports[2]), stack.Quote("sip:"+n.dmq)
-	n.config = c
-	n.server = &server{name: c.Node, times: w.times, grace: nodeGrace, start: func(ctx context.Context) (*stack.Process, error) {
-		k, err := stack.StartKamailio(ctx, n.config)
-		if err != nil {
-			return nil, err
-		}
-		n.command = k.Command
-		return k.Process, nil
-	}}
-	return n, nil
-}
-
-// knows tells whether the node takes the other one for active.
-func (n *node) knows(ctx context.Context, other *node) bool {
-	list, err := n.command(ctx, "dmq.list_nodes")
-	host, port, _ := strings.Cut(other.dmq, ":")
-	for entry := range strings.SplitSeq(list, "}") {
-		if err == nil && strings.Contains(entry, "host: "+host+"\n") && strings.Contains(entry, "port: "+port+"\n") {
-			return strings.Contains(entry, "status: active")
-		}
-	}
-	return false
 }
 
 func (w *world) startSipwakes(ctx context.Context) error {
@@ -282,7 +225,7 @@ func (w *world) startSipwakes(ctx context.Context) error {
 	}
 	secretFile := write("node.secret", []byte(secret))
 	for _, n := range w.nodes {
-		fmt.Fprintf(&nodes, "  - id: %s\n    url: http://%s\n    secret_file: %s\n", n.name, n.address, secretFile)
+		nodes.WriteString(n.forSipwake(secretFile, len(w.nodes) > kamailios))
 	}
 	const limits = "    timeout: 3s\n    call_timeout: 1s\n    breaker_pause: 2s\n"
 	text := fmt.Sprintf(`  type: redis
@@ -311,8 +254,11 @@ nodes:
 		write(filepath.Base(s.config), fmt.Appendf(nil, "rpc:\n  listen: %s\n  token_files: [%s]\noperations:\n  listen: %s\n"+
 			"store:\n  fallback:\n    spool: %s\n%s", rpc, token, s.operations, s.spool, text))
 		if w.net != nil {
-			if err := w.net.disk(s.spool, spoolSize); err != nil {
-				return err
+			if err := w.net.loop(s.spool, spoolSize); err != nil {
+				w.noSlow = "no disk that can be slow: " + err.Error()
+				if err := w.net.disk(s.spool, spoolSize); err != nil {
+					return err
+				}
 			}
 		}
 		if err := s.run(ctx); err != nil {
@@ -327,10 +273,8 @@ func (w *world) ready(ctx context.Context) string {
 	if !w.redis.whole(ctx) {
 		return "Redis"
 	}
-	for i, n := range w.nodes {
-		if other := w.nodes[1-i]; !n.knows(ctx, other) {
-			return n.name + " with " + other.name
-		}
+	if n := w.nodesReady(ctx); n != "" {
+		return n
 	}
 	for _, s := range w.sipwakes {
 		if !httpOK(ctx, "http://"+s.operations+"/readyz") {

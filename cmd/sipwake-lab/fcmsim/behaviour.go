@@ -88,16 +88,26 @@ func (d *device) behave(script []Behaviour) {
 	d.script = script
 }
 
-func (d *device) next() Behaviour {
+// next is the script's next behaviour, and whether there is a script.
+func (d *device) next() (b Behaviour, ok bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(d.script) == 0 {
-		return Behaviour{}
+		return Behaviour{}, false
 	}
-	b := d.script[0]
+	b = d.script[0]
 	if len(d.script) > 1 {
 		d.script = d.script[1:]
 	}
+	return b, true
+}
+
+// behaviour is that of the device, or of all.
+func (s *Server) behaviour(d *device) Behaviour {
+	if b, ok := d.next(); ok {
+		return b
+	}
+	b, _ := s.all.next()
 	return b
 }
 
@@ -121,6 +131,10 @@ func (s *Server) Behave(token string, script ...Behaviour) {
 	s.AddToken(token)
 	s.device(token).behave(script)
 }
+
+// BehaveAll sets how pushes to the tokens that have no script of their own are
+// answered, as Behave does for one.
+func (s *Server) BehaveAll(script ...Behaviour) { s.all.behave(script) }
 
 // OnDeliver has f called with each push that is delivered to the token, after
 // the answer was sent and from the push's own goroutine. nil ends it.
@@ -211,7 +225,17 @@ func (s *Server) refuse(w http.ResponseWriter, p *Push, b Behaviour) {
 }
 
 // record notes a push that was answered.
-func (s *Server) record(p Push) { s.recorder.Add(p, p.Status == http.StatusOK) }
+func (s *Server) record(p Push) {
+	s.recorder.Add(p, p.Status == http.StatusOK)
+	s.tell(p)
+}
+
+// tell hands a push to whoever wants to see each.
+func (s *Server) tell(p Push) {
+	if s.options.OnPush != nil {
+		s.options.OnPush(p)
+	}
+}
 
 // Pushes returns the last pushes, the oldest first.
 func (s *Server) Pushes() []Push { return s.recorder.Last() }

@@ -71,7 +71,7 @@ func (s *Server) BehaveOAuth(script ...Behaviour) { s.oauth.behave(script) }
 
 // token is the token endpoint, RFC 7523.
 func (s *Server) token(w http.ResponseWriter, r *http.Request) {
-	b := s.oauth.next()
+	b, _ := s.oauth.next()
 	if !s.wait(r, b.Delay) || b.Fault != None && !s.act(w, r, nil, b) {
 		return
 	}

@@ -46,6 +46,10 @@ type Options struct {
 	// Record is how many of the last pushes Pushes returns; default 1000, less
 	// than zero for none.
 	Record int
+	// OnPush is called with each push, in the push's own goroutine, before it is
+	// answered. The Status is 0 where a fault takes the place of an answer. It must
+	// not block.
+	OnPush func(Push)
 }
 
 // Server is a running simulator. Safe for concurrent use.
@@ -61,6 +65,7 @@ type Server struct {
 	access   sync.Map // access token → grant
 	devices  sync.Map // registration token → *device
 	oauth    device
+	all      device // for devices without a script
 	recorder recorder.Recorder[Push]
 
 	requests, grants atomic.Uint64
@@ -216,7 +221,10 @@ func (s *Server) send(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, &p, Unregistered())
 		return
 	}
-	b = d.next()
+	b = s.behaviour(d)
+	if b.Fault != None {
+		s.tell(p)
+	}
 	if !s.wait(r, s.options.Latency+b.Delay) || !s.act(w, r, &p, b) {
 		return
 	}

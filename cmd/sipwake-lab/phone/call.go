@@ -131,7 +131,7 @@ func (c *Call) hearFinal(m *Message) {
 		c.p.mu.Unlock()
 		a = c.ack2xx(d)
 	} else {
-		req := c.t.last().req
+		req := c.t.req
 		req.method, req.to, req.contact, req.headers, req.body = "ACK", m.Header("To"), "", nil, nil
 		a.text = req.text(c.t.f, c.p.cfg.UserAgent)
 	}
@@ -160,7 +160,7 @@ func (c *Call) newDialog(m *Message) *dialog {
 	routes := splitList(m.Headers("Record-Route"))
 	slices.Reverse(routes)
 	d := &dialog{callID: c.t.req.callID, local: c.t.req.from, remote: m.Header("To"), target: c.t.req.uri,
-		routes: routes, cseq: c.t.last().req.cseq}
+		routes: routes, cseq: c.t.req.cseq}
 	if contacts := splitList(m.Headers("Contact")); len(contacts) > 0 {
 		d.target = addressURI(contacts[0])
 	}
@@ -168,7 +168,7 @@ func (c *Call) newDialog(m *Message) *dialog {
 }
 
 func (c *Call) ack2xx(d *dialog) ack {
-	req := d.request("ACK", c.t.last().req.cseq)
+	req := d.request("ACK", c.t.req.cseq)
 	return ack{req.text(c.t.f, c.p.cfg.UserAgent), c.t.f.hop(d.target, d.routes)}
 }
 
@@ -245,7 +245,7 @@ func (c *Call) Cancel(ctx context.Context) (*Message, error) {
 	if c.t.finished() {
 		return nil, fmt.Errorf("cannot cancel call: %w", ErrNotUp)
 	}
-	req := c.t.last().req
+	req := c.t.req
 	req.method, req.contact, req.headers, req.body = "CANCEL", "", nil, nil
 	t, err := c.p.send(c.t.f, req, c.t.to, nil)
 	if err != nil {

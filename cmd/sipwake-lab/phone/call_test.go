@@ -196,6 +196,27 @@ func TestStrayRequestsGet481(t *testing.T) {
 	}
 }
 
+// A phone has the UDP port that another one has left, and hears what is for that one.
+func TestAnotherUsersCallGets404(t *testing.T) {
+	ctx, r := bound(t), newRelay(t)
+	bob := newPhone(t, r, "bob", nil)
+	if err := bob.Open(ctx); err != nil {
+		t.Fatal(err)
+	}
+	eve := newPhone(t, r, "eve", func(c *phone.Config) { c.Proxy = bob.LocalAddr().String() })
+	c := must(eve.Invite(ctx, "sip:carol@"+bob.LocalAddr().String(), phone.InviteOptions{}))(t)
+	final(t, c, 404)
+	if m := must(eve.Message(ctx, "sip:carol@"+bob.LocalAddr().String(), "hello"))(t); m.Code() != 404 {
+		t.Errorf("MESSAGE got %d", m.Code())
+	}
+	if n := len(bob.Requests("INVITE")) + len(bob.Requests("MESSAGE")); n != 0 {
+		t.Errorf("%d requests are his", n)
+	}
+	bob.SetContact("<sip:carol@192.0.2.1>")
+	must(eve.Invite(ctx, "sip:carol@"+bob.LocalAddr().String(), phone.InviteOptions{}))(t)
+	must(bob.WaitInvite(ctx))(t)
+}
+
 func TestMessage(t *testing.T) {
 	eachTransport(t, func(t *testing.T, set func(*phone.Config)) {
 		ctx, r := bound(t), newRelay(t)

@@ -23,15 +23,15 @@ const t2 = 4 * time.Second
 type Transaction struct {
 	p    *Phone
 	f    *flow
-	req  request
+	req  request // it and text change with a challenge, under the phone's lock
 	text []byte
 	to   netip.AddrPort
+	// challenge is the request that was answered with 401 or 407.
+	challenge  request
+	authorized bool
 	// on hears every response, in the flow's reader, before the transaction
 	// takes note of it.
 	on func(*Message)
-	// next is the same request with credentials, once it was challenged, under the
-	// phone's lock; first is the other way round.
-	next, first *Transaction
 
 	heard     chan struct{} // closed by the first response, or with done
 	done      chan struct{} // closed by the final response or by a failure
@@ -57,9 +57,6 @@ func (t *Transaction) finish(m *Message, err error) {
 		t.final, t.err, t.at = m, err, time.Now()
 		t.onceHeard.Do(func() { close(t.heard) })
 		close(t.done)
-		if t.first != nil {
-			t.first.finish(m, err)
-		}
 	})
 }
 
@@ -120,7 +117,10 @@ func (t *Transaction) resend() {
 			t.finish(nil, fmt.Errorf("cannot see answer to %s: %w", t.req.method, ErrNoAnswer))
 			return
 		}
-		if err := t.f.send(t.text, t.to); err != nil {
+		t.p.mu.Lock()
+		text := t.text
+		t.p.mu.Unlock()
+		if err := t.f.send(text, t.to); err != nil {
 			t.finish(nil, err)
 			return
 		}
@@ -147,14 +147,11 @@ func (p *Phone) hearResponse(m *Message) {
 		p.log.add(Event{Kind: GotStray, Code: m.Code(), Message: m})
 		return
 	}
-	if t.answerChallenge(m) {
+	if t.challenged(m) {
 		return
 	}
 	if t.on != nil {
 		t.on(m)
-	}
-	if t.first != nil {
-		t.first.onceHeard.Do(func() { close(t.first.heard) })
 	}
 	t.onceHeard.Do(func() { close(t.heard) })
 	if m.Code() >= 200 {

@@ -31,7 +31,8 @@ type Config struct {
 	RootCAs *x509.CertPool
 	Host    string // local IP address; default: the one that leads to Proxy
 
-	// Password answers the challenges that requests get; empty: none is answered.
+	// Password answers challenges (401, 407), as User; empty: they are answers like any
+	// other.
 	Password string
 
 	// ContactParams are added to the URI of every Contact, for example

@@ -33,6 +33,7 @@ const (
 	Rejected   Kind = "rejected"   // the phone sent 300 to 699 to an INVITE: Code, Incoming
 	Terminated Kind = "terminated" // the phone sent 487 to a cancelled INVITE: Incoming
 
+	Challenged  Kind = "challenged"  // 401 or 407, answered with the password: Code, Message
 	Provisional Kind = "provisional" // 1xx to an INVITE of ours: Code, Message
 	Final       Kind = "final"       // first final answer to an INVITE of ours: Code, Message
 	Forked      Kind = "forked"      // 2xx of one more callee; it got ACK and BYE: Code, Message
@@ -42,6 +43,7 @@ const (
 	GotAck     Kind = "got ack"     // Message
 	GotBye     Kind = "got bye"     // Message; Code is the answer
 	GotMessage Kind = "got message" // a MESSAGE: Message; Code is the answer
+	GotForeign Kind = "got foreign" // an INVITE or MESSAGE for another user over UDP: Message; Code is the answer
 	GotOther   Kind = "got other"   // any other request: Message; Code is the answer
 	GotAgain   Kind = "got again"   // retransmission of a request: Message
 	GotStray   Kind = "got stray"   // a response that belongs to no request: Code, Message

@@ -27,6 +27,7 @@ type relay struct {
 	bindings  map[string][]binding // by user
 	registers []string
 	drop      func(text string) bool
+	challenge func(text string) string // the answer to a request that is challenged, else empty
 }
 
 type binding struct{ contact, flow string }
@@ -164,7 +165,13 @@ func (r *relay) hear(text, flow string) {
 	}
 	start, rest, _ := strings.Cut(text, "\r\n")
 	words := strings.SplitN(start, " ", 3)
+	challenge := ""
+	if r.challenge != nil {
+		challenge = r.challenge(text)
+	}
 	switch {
+	case challenge != "":
+		r.sendLocked(flow, challenge)
 	case len(words) != 3 || !strings.Contains(rest, "\r\n\r\n"):
 		r.sendLocked(flow, "SIP/2.0 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
 	case words[0] == "SIP/2.0":

@@ -96,6 +96,11 @@ func (p *Phone) newIncoming(f *flow, m *Message, from netip.AddrPort, t *serverT
 // handle acts on a request that is new, or that was only recorded by a deaf
 // phone and came again when it was not deaf any more.
 func (p *Phone) handle(f *flow, m *Message, from netip.AddrPort, t *serverTx, deaf, late bool) {
+	if f.udp != nil && !deaf && p.foreign(m) {
+		p.log.add(Event{Kind: GotForeign, Code: 404, Message: m})
+		p.respond(f, from, t, responseText(m, 404, newTag(), "", nil, nil))
+		return
+	}
 	e := Event{Kind: GotOther, Code: 200, Message: m, Incoming: t.incoming, Deaf: deaf}
 	var then func()
 	switch m.Method() {
@@ -140,6 +145,20 @@ func (p *Phone) handle(f *flow, m *Message, from netip.AddrPort, t *serverTx, de
 	if then != nil {
 		then()
 	}
+}
+
+// foreign reports whether a new call or message is for another user: one whose phone
+// had this UDP port before (RFC 3261 section 8.2.2.1).
+func (p *Phone) foreign(m *Message) bool {
+	if m.Method() != "INVITE" && m.Method() != "MESSAGE" || tagOf(m) != "" {
+		return false
+	}
+	_, rest, _ := strings.Cut(m.URI(), ":")
+	user, _, ok := strings.Cut(rest, "@")
+	p.mu.Lock()
+	contact := p.contact
+	p.mu.Unlock()
+	return ok && user != p.cfg.User && !strings.Contains(contact, ":"+user+"@")
 }
 
 // respond answers to where the request came from, which is what rport asks for

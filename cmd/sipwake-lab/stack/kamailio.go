@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,6 +36,9 @@ type KamailioConfig struct {
 	// Hold and ChatHold are how long an INVITE and a MESSAGE are held, in whole
 	// seconds. 0 is the script's default.
 	Hold, ChatHold time.Duration
+	// Memory is what all its processes share, in MB: about 40 kB for each call that is
+	// held. Default 64.
+	Memory int
 	// Defines are further -A NAME=VALUE. VALUE stands in the script as it is: a text
 	// needs Quote, "" defines the name alone.
 	Defines map[string]string
@@ -182,7 +186,7 @@ func scriptDir(dir string, c KamailioConfig) string { return filepath.Join(dir, 
 // arguments returns the command line. -DD: the process we start is the main one;
 // -E: it logs to standard error.
 func (k *Kamailio) arguments(dir, script string, c KamailioConfig) []string {
-	args := []string{"-f", script, "-Y", dir, "-m", "64", "-M", "8", "-DD", "-E"}
+	args := []string{"-f", script, "-Y", dir, "-m", strconv.Itoa(cmp.Or(c.Memory, 64)), "-M", "8", "-DD", "-E"}
 	defines := map[string]string{
 		"SIP_ADDR":          c.Address,
 		"SIP_PORT":          strconv.Itoa(c.SIPPort),

@@ -2,6 +2,7 @@ package stack
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -35,6 +36,8 @@ type OpenSIPSConfig struct {
 	// Hold and ChatHold are how long an INVITE and a MESSAGE are held, in whole
 	// seconds. 0 is the script's default.
 	Hold, ChatHold time.Duration
+	// Memory is what all its processes share, in MB. Default 64.
+	Memory int
 	// Settings are further settings of sipwake.cfg by their names, "s:TEXT" or
 	// "i:NUMBER".
 	Settings map[string]string
@@ -62,11 +65,15 @@ func (o *OpenSIPS) SignalURL() string {
 }
 
 // Command runs an MI command, such as "ul_dump", and returns its result as JSON.
-// Arguments are NAME=VALUE.
+// Arguments are NAME=VALUE, or NAME[]=VALUE for a list of one.
 func (o *OpenSIPS) Command(ctx context.Context, method string, args ...string) (string, error) {
-	params := map[string]string{}
+	params := map[string]any{}
 	for _, a := range args {
 		name, value, _ := strings.Cut(a, "=")
+		if list, ok := strings.CutSuffix(name, "[]"); ok {
+			params[list] = []string{value}
+			continue
+		}
 		params[name] = value
 	}
 	body, err := json.Marshal(map[string]any{"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
@@ -162,7 +169,7 @@ func startOpenSIPS(ctx context.Context, program, modules string, c OpenSIPSConfi
 	if err == nil {
 		o.Process, err = start(command{
 			// -F: the process we start is the main one.
-			name: c.Node, path: program, args: []string{"-F", "-f", script, "-m", "64", "-M", "8"},
+			name: c.Node, path: program, args: []string{"-F", "-f", script, "-m", strconv.Itoa(cmp.Or(c.Memory, 64)), "-M", "8"},
 			dir: dir, remove: temporary,
 			// The main process ends its own children; killed, it would leave them.
 			orphan: syscall.SIGTERM,

@@ -21,6 +21,8 @@ type SipwakeConfig struct {
 	Name string
 	// Dir holds the log. Default a temporary directory that Stop removes.
 	Dir string
+	// Env is NAME=VALUE beside the environment of the parent.
+	Env []string
 }
 
 // Sipwake is a running sipwake.
@@ -36,8 +38,8 @@ func StartSipwake(ctx context.Context, c SipwakeConfig) (*Sipwake, error) {
 		return nil, fmt.Errorf("cannot start sipwake: %w", err)
 	}
 	p, err := start(command{
-		name: c.Name, path: c.Program, args: []string{"serve", "--config", c.Config}, dir: dir, remove: temporary,
-		orphan: syscall.SIGKILL,
+		name: c.Name, path: c.Program, args: []string{"serve", "--config", c.Config}, dir: dir, env: c.Env,
+		remove: temporary, orphan: syscall.SIGKILL,
 	})
 	if err != nil {
 		if temporary {

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/sipwake/sipwake/secret"
@@ -53,22 +54,45 @@ type Push struct {
 // Behave sets how pushes to the URL of a subscription are answered: each takes
 // the next behaviour, and the last one stays. None means delivery.
 func (s *Server) Behave(uri string, script ...Behaviour) {
-	b := s.find(uri)
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.script = script
+	s.find(uri).script.behave(script)
 }
 
-func (b *browser) next() Behaviour {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if len(b.script) == 0 {
-		return Behaviour{}
+// BehaveAll sets how pushes to the subscriptions that have no script of their own are
+// answered, as Behave does for one.
+func (s *Server) BehaveAll(script ...Behaviour) { s.all.behave(script) }
+
+// script is the behaviours to come. Safe for concurrent use.
+type script struct {
+	mu    sync.Mutex
+	ahead []Behaviour
+}
+
+func (s *script) behave(ahead []Behaviour) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ahead = ahead
+}
+
+// next is the next behaviour, and whether there is a script.
+func (s *script) next() (b Behaviour, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.ahead) == 0 {
+		return Behaviour{}, false
 	}
-	next := b.script[0]
-	if len(b.script) > 1 {
-		b.script = b.script[1:]
+	b = s.ahead[0]
+	if len(s.ahead) > 1 {
+		s.ahead = s.ahead[1:]
 	}
+	return b, true
+}
+
+// behaviour is that of the browser, or of all.
+func (s *Server) behaviour(b *browser) Behaviour {
+	if next, ok := b.script.next(); ok {
+		return next
+	}
+	next, _ := s.all.next()
 	return next
 }
 
@@ -136,7 +160,17 @@ func (s *Server) refuse(w http.ResponseWriter, p *Push, b Behaviour) {
 }
 
 // record notes a push that was answered.
-func (s *Server) record(p Push) { s.recorder.Add(p, p.Status == http.StatusCreated) }
+func (s *Server) record(p Push) {
+	s.recorder.Add(p, p.Status == http.StatusCreated)
+	s.tell(p)
+}
+
+// tell hands a push to whoever wants to see each.
+func (s *Server) tell(p Push) {
+	if s.options.OnPush != nil {
+		s.options.OnPush(p)
+	}
+}
 
 // Pushes returns the last pushes, the oldest first.
 func (s *Server) Pushes() []Push { return s.recorder.Last() }

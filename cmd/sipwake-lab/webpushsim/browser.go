@@ -17,7 +17,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -40,9 +39,7 @@ type browser struct {
 	auth      []byte
 	vapid     string // the only key that may push; empty for any
 	onDeliver atomic.Pointer[func(*Message)]
-
-	mu     sync.Mutex
-	script []Behaviour
+	script    script
 }
 
 // Message is a push as the browser gets it.

@@ -38,6 +38,10 @@ type Options struct {
 	// Record is how many of the last pushes Pushes returns; default 1000, less
 	// than zero for none.
 	Record int
+	// OnPush is called with each push, in the push's own goroutine, before it is
+	// answered. The Status is 0 where a fault takes the place of an answer. It must
+	// not block.
+	OnPush func(Push)
 }
 
 // Server is a running simulator. Safe for concurrent use.
@@ -50,6 +54,7 @@ type Server struct {
 	closing  chan struct{}
 	stop     func()
 	browsers sync.Map // path → *browser
+	all      script   // for those without a script
 	recorder recorder.Recorder[Push]
 
 	requests atomic.Uint64
@@ -185,7 +190,10 @@ func (s *Server) push(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	p.Message = m
-	next := b.next()
+	next := s.behaviour(b)
+	if next.Fault != None {
+		s.tell(p)
+	}
 	if !s.wait(r, s.options.Latency+next.Delay) || !s.act(w, r, &p, next) {
 		return
 	}

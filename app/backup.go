@@ -1,0 +1,16 @@
+package app
+
+import (
+	"context"
+)
+
+// backup returns what makes a backup of the store, nil if that is not the embedded one.
+func (a *App) backup() func(context.Context) (file string, bytes int64, err error) {
+	s, ok := a.store.(interface {
+		Backup(ctx context.Context) (file string, bytes int64, err error)
+	})
+	if !ok {
+		return nil
+	}
+	return s.Backup
+}

@@ -1,0 +1,119 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+)
+
+// A sipwake that comes to the end of what the system gives it.
+
+func needsLinux(*world) string {
+	if runtime.GOOS != "linux" {
+		return "not Linux"
+	}
+	return ""
+}
+
+// descriptors lets a sipwake open no more files than it has, and then as many as
+// before.
+func descriptors(ctx context.Context, w *world, r *rand.Rand) (string, error) {
+	s, d := oneSipwake(w, r), lasts(r)
+	pid := s.process().PID()
+	list, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	if err != nil {
+		return "", fmt.Errorf("cannot count files of %s: %w", s.name, err)
+	}
+	s.times.begin(s.name)
+	defer s.times.end(s.name, s.grace)
+	before, err := limitFiles(pid, uint64(len(list)))
+	if err != nil {
+		return "", fmt.Errorf("cannot limit files of %s: %w", s.name, err)
+	}
+	sleep(ctx, d)
+	if _, err := limitFiles(pid, before); err != nil {
+		return "", fmt.Errorf("cannot lift limit of %s: %w", s.name, err)
+	}
+	return fmt.Sprintf("%s, %d files", s.name, len(list)), nil
+}
+
+const memoryPrefix = "swc-"
+
+// memory is a cgroup in which a sipwake can be short of memory, of version 1 or 2.
+type memory struct{ dir, limit, none string }
+
+// newMemory makes the cgroup, or says why there is none.
+func newMemory() (*memory, string) {
+	var problems []error
+	for _, m := range []memory{
+		{"/sys/fs/cgroup/memory", "memory.limit_in_bytes", "-1"},
+		{"/sys/fs/cgroup", "memory.max", "max"},
+	} {
+		left, _ := filepath.Glob(m.dir + "/" + memoryPrefix + "*")
+		for _, dir := range left {
+			if gone(strings.TrimPrefix(filepath.Base(dir), memoryPrefix)) {
+				_ = os.Remove(dir) // of a run that crashed
+			}
+		}
+		m.dir = filepath.Join(m.dir, memoryPrefix+strconv.Itoa(os.Getpid()))
+		if err := os.Mkdir(m.dir, 0o755); err != nil {
+			problems = append(problems, err)
+			continue
+		}
+		if err := m.set(m.none); err != nil {
+			m.remove()
+			problems = append(problems, err)
+			continue
+		}
+		return &m, ""
+	}
+	return nil, "no cgroup that limits memory: " + strings.ReplaceAll(errors.Join(problems...).Error(), "\n", "; ")
+}
+
+func (m *memory) set(bytes string) error {
+	return os.WriteFile(filepath.Join(m.dir, m.limit), []byte(bytes), 0o600)
+}
+
+// remove needs that the processes in it have ended.
+func (m *memory) remove() { _ = os.Remove(m.dir) } // at worst an empty cgroup stays
+
+func needsMemory(w *world) string { return w.noMemory }
+
+// shortOfMemory leaves a sipwake hardly more memory than it has. If the system kills
+// it then, it is started again, as a supervisor does.
+func shortOfMemory(ctx context.Context, w *world, r *rand.Rand) (string, error) {
+	s, d := oneSipwake(w, r), lasts(r)
+	p := s.process()
+	s.times.begin(s.name)
+	if err := os.WriteFile(filepath.Join(w.memory.dir, "cgroup.procs"), []byte(strconv.Itoa(p.PID())), 0o600); err != nil {
+		return "", fmt.Errorf("cannot move %s into a cgroup: %w", s.name, err)
+	}
+	// What it has now is not counted there, only what comes on top.
+	room := (1 + r.IntN(8)) << 18
+	if err := w.memory.set(strconv.Itoa(room)); err != nil {
+		return "", fmt.Errorf("cannot limit memory of %s: %w", s.name, err)
+	}
+	waits, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	select {
+	case <-p.Exited():
+	case <-waits.Done():
+	}
+	if err := w.memory.set(w.memory.none); err != nil {
+		return "", fmt.Errorf("cannot lift limit of %s: %w", s.name, err)
+	}
+	select {
+	case <-p.Exited():
+		s.kill() // what belongs to that
+		return s.name + ", killed", s.run(ctx)
+	default:
+		s.times.end(s.name, s.grace)
+		return s.name, nil
+	}
+}

@@ -1,0 +1,60 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"math/rand/v2"
+	"slices"
+	"sync"
+)
+
+// plan is the order of the faults, which the seed decides.
+type plan struct {
+	rand   *rand.Rand
+	chosen []fault
+}
+
+func newPlan(seed uint64, chosen []fault) *plan {
+	return &plan{rand: rand.New(rand.NewPCG(seed, 1)), chosen: chosen}
+}
+
+// all returns one fault after the other without end, each once before any comes again.
+// Every second time it is two at once that break different parts, as long as there are
+// such. Each has numbers of its own: how a fault uses them does not change the next.
+func (p *plan) all() iter.Seq2[fault, *rand.Rand] {
+	return func(yield func(fault, *rand.Rand) bool) {
+		for turn := 0; ; {
+			round := slices.Clone(p.chosen)
+			p.rand.Shuffle(len(round), func(i, j int) { round[i], round[j] = round[j], round[i] })
+			for ; len(round) > 0; turn++ {
+				f := round[0]
+				round = round[1:]
+				other := slices.IndexFunc(round, func(o fault) bool { return o.part != f.part })
+				if turn%2 == 1 && other >= 0 {
+					f = both(f, round[other])
+					round = slices.Delete(round, other, other+1)
+				}
+				if !yield(f, rand.New(rand.NewPCG(p.rand.Uint64(), 1))) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// both is two faults at once.
+func both(a, b fault) fault {
+	return fault{name: a.name + " + " + b.name, run: func(ctx context.Context, w *world, r *rand.Rand) (string, error) {
+		var (
+			work       sync.WaitGroup
+			other      string
+			otherError error
+			numbers    = rand.New(rand.NewPCG(r.Uint64(), 1))
+		)
+		work.Go(func() { other, otherError = b.run(ctx, w, numbers) })
+		what, err := a.run(ctx, w, r)
+		work.Wait()
+		return what + " + " + other, errors.Join(err, otherError)
+	}}
+}

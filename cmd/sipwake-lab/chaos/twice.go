@@ -1,0 +1,65 @@
+package chaos
+
+import (
+	"context"
+	"slices"
+	"time"
+)
+
+// noteGrace is how long after a push was taken its sipwake may not have noted it yet:
+// the answer is under way, and the note waits for Redis.
+const noteGrace = time.Second
+
+// judgePushes counts the pushes that were sent twice for one wake and device, after
+// the run: what is late counts as well.
+func (v *verdicts) judgePushes(ctx context.Context) {
+	ids, all := v.w.ledger.repeated()
+	for _, id := range ids {
+		a, _, pushes := v.w.ledger.of(id)
+		for _, p := range pushes[1:] {
+			if why := v.twice(a, pushes[0], p); why != "" {
+				v.again[why]++
+				continue
+			}
+			if v.pushedTwice++; v.pushedTwice <= maxStories {
+				v.w.say("FINDING push sent twice: %s asked %v, wake %s at %s by %s, and wake %s at %s\n%s", id, a.tries,
+					pushes[0].wake, v.w.ledger.at(pushes[0].at), p.provider, p.wake, v.w.ledger.at(p.at), v.w.traces(ctx, id))
+			}
+		}
+	}
+	v.w.say("pushes: %d taken; sent twice and excused:%s", all, counts(v.again))
+}
+
+// twice says what excuses a second push, or nothing. The push service took the first
+// one and said so.
+//
+//   - The answer may never have arrived: the provider's connections were broken.
+//   - The sipwake ended, or stood still, in the moment before it had noted the answer,
+//     or later, when Redis was away for the note. Another one goes on, with the UUID of
+//     the same wake.
+//   - The sipwake that answered had started the call from its memory, for Redis did not
+//     answer it: the one that was asked before may have it too.
+//
+// It is the same wake, with the same UUID, in each of these: another UUID is excused by
+// nothing.
+func (v *verdicts) twice(a asked, first, second pushed) string {
+	t := v.w.times
+	sent, noted := first.at.Add(-noteGrace), first.at.Add(noteGrace)
+	owner := func(from, to time.Time) bool {
+		return slices.ContainsFunc(a.tries, func(i int) bool { return t.bad(v.w.sipwakes[i].name, from, to) })
+	}
+	switch {
+	case first.wake != second.wake:
+	case t.bad(partHarness, sent, second.at):
+		return "machine too slow"
+	case a.cached && len(a.tries) > 1:
+		return "started from memory"
+	case t.bad(first.provider, sent, noted):
+		return first.provider + " away"
+	case owner(sent, noted):
+		return "sipwake away"
+	case owner(sent, second.at) && t.bad(partRedis, sent, second.at):
+		return "sipwake and Redis away"
+	}
+	return ""
+}

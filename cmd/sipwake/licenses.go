@@ -1,0 +1,18 @@
+package main
+
+import (
+	_ "embed"
+	"fmt"
+	"os"
+)
+
+//go:embed licenses.txt
+var licenses string
+
+type licensesCmd struct{}
+
+// Run prints them.
+func (c *licensesCmd) Run() error {
+	_, err := fmt.Fprint(os.Stdout, licenses)
+	return err
+}

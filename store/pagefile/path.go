@@ -1,0 +1,121 @@
+package pagefile
+
+// Guard checks the pages that a write is about to use, before bbolt sees them: those
+// on the way to a key, and those beside them, which it may merge. One Guard is for
+// one write; it looks at no page twice.
+type Guard struct {
+	view    *View
+	good    map[uint64]page // leaves without their bytes
+	buckets map[string]*Bucket
+}
+
+// NewGuard returns one for the state that the write begins with. It checks the list
+// of free pages at once.
+func NewGuard(v *View) (*Guard, error) {
+	if _, err := v.freelist(nil); err != nil {
+		return nil, err
+	}
+	return &Guard{view: v, good: make(map[uint64]page), buckets: make(map[string]*Bucket)}, nil
+}
+
+// Bucket checks the way to a bucket, as Key does to a key.
+func (g *Guard) Bucket(name string) error {
+	if _, ok := g.buckets[name]; ok {
+		return nil
+	}
+	if err := g.way(g.view.meta.Root, []byte(name)); err != nil {
+		return err
+	}
+	b := g.view.Bucket(name)
+	if g.view.err != nil {
+		return g.view.err
+	}
+	if b.inline != nil {
+		if err := b.inline.check(nil, nil); err != nil {
+			return err
+		}
+	}
+	g.buckets[name] = b
+	return nil
+}
+
+// Key checks the way to where the key is in the bucket, or would be.
+func (g *Guard) Key(bucket string, key []byte) error {
+	if err := g.Bucket(bucket); err != nil {
+		return err
+	}
+	b := g.buckets[bucket]
+	if b.inline != nil {
+		return nil
+	}
+	return g.way(b.root, key)
+}
+
+func (g *Guard) way(id uint64, key []byte) error {
+	var lo, hi []byte
+	for depth := 0; ; depth++ {
+		p, err := g.page(id, lo, hi, depth)
+		if err != nil || p.leaf {
+			return err
+		}
+		i := p.towards(key)
+		for _, beside := range []int{i - 1, i + 1} {
+			if beside < 0 || beside >= p.n {
+				continue
+			}
+			if err := g.edge(&p, beside, beside > i, lo, hi, depth); err != nil {
+				return err
+			}
+		}
+		id, lo, hi = p.child(i, lo, hi)
+	}
+}
+
+// edge checks a page beside the way, down to the leaf that is next to it.
+func (g *Guard) edge(p *page, i int, after bool, lo, hi []byte, depth int) error {
+	for {
+		var id uint64
+		id, lo, hi = p.child(i, lo, hi)
+		depth++
+		next, err := g.page(id, lo, hi, depth)
+		if err != nil || next.leaf {
+			return err
+		}
+		if p, i = &next, 0; !after {
+			i = next.n - 1
+		}
+	}
+}
+
+// child returns the i-th, of a page that is good, and the bounds of its keys.
+func (p *page) child(i int, lo, hi []byte) (id uint64, from, to []byte) {
+	k, _, _, id, _ := p.element(i)
+	from, to = k, hi
+	if i == 0 {
+		from = lo
+	}
+	if i+1 < p.n {
+		to, _, _, _, _ = p.element(i + 1)
+	}
+	return id, from, to
+}
+
+func (g *Guard) page(id uint64, lo, hi []byte, depth int) (page, error) {
+	if depth > maxDepth {
+		return page{}, damaged(id, "the way to it is too long")
+	}
+	if p, ok := g.good[id]; ok {
+		return p, nil
+	}
+	p, err := g.view.read(id)
+	if err == nil {
+		err = p.check(lo, hi)
+	}
+	if err != nil {
+		return page{}, err
+	}
+	if g.good[id] = p; p.leaf {
+		g.good[id] = page{id: id, leaf: true}
+	}
+	return p, nil
+}

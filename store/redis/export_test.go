@@ -1,0 +1,15 @@
+package redis
+
+import "time"
+
+// SetClock makes the machine's clock one that is so far ahead of Redis'.
+func (s *Store) SetClock(ahead time.Duration) {
+	now := time.Now()
+	s.clock.last.Store(&told{now, now.Add(-ahead)})
+}
+
+// ClockAhead is how far the machine's clock is taken to be ahead of Redis'.
+func (s *Store) ClockAhead() time.Duration {
+	now := time.Now()
+	return now.Sub(s.clock.toRedis(now))
+}

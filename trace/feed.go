@@ -1,0 +1,167 @@
+package trace
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// feed holds the timelines of a Log that have something to export. It is guarded by
+// the Log's lock.
+type feed struct {
+	on        bool     // somebody exports
+	list      []*entry // in the order of their first change
+	forgotten int      // those of list that are not in the ring any more
+	dropped   int      // that were never exported
+}
+
+// feeding is what a feed knows of a timeline.
+type feeding struct {
+	fed      bool      // it is in the list
+	told     bool      // the call itself has been exported
+	exported int       // so many of its events have been exported
+	ended    time.Time // when its Reason was set
+}
+
+// add notes that the timeline has changed.
+func (f *feed) add(e *entry) {
+	if f.on && !e.fed {
+		e.fed = true
+		f.list = append(f.list, e)
+	}
+}
+
+// forget notes that the timeline is not in the ring any more. No more than most wait
+// so; the oldest one is dropped.
+func (f *feed) forget(e *entry, most int) {
+	if !e.fed {
+		return
+	}
+	if f.forgotten++; f.forgotten <= most {
+		return
+	}
+	i := slices.IndexFunc(f.list, func(e *entry) bool { return e.forgotten })
+	f.list = slices.Delete(f.list, i, i+1)
+	f.forgotten--
+	f.dropped++
+}
+
+// When a timeline is exported: some events come after the end of a call.
+const (
+	settled = 2 * time.Second
+	// latest is when the end of a call is exported, whatever else happens.
+	latest = 10 * time.Second
+	// abandoned is how long a call is silent whose end never comes: it may ring for
+	// five minutes without news.
+	abandoned = 6 * time.Minute
+)
+
+// due reports whether the timeline is to be exported: the call has ended, it was not
+// held, or this is the part of an instance that only looked on.
+func (e *entry) due(now time.Time) bool {
+	silent := now.Sub(e.last)
+	switch {
+	case e.forgotten:
+		return true
+	case e.Reason != "":
+		return silent >= settled || now.Sub(e.ended) >= latest
+	case e.Outcome == "none" || e.Outcome == "shed":
+		return silent >= settled
+	case !e.owned(), e.Events[len(e.Events)-1].Name == StoreAway:
+		return silent >= latest
+	}
+	return silent >= abandoned
+}
+
+// owned reports whether the timeline is of the instance that took the call, or that
+// went on with it.
+func (t *Timeline) owned() bool {
+	return t.Outcome != "" || slices.ContainsFunc(t.Events, func(e Event) bool {
+		return e.Name == Held || e.Name == Adopted || e.Name == StoreAway
+	})
+}
+
+// Part is what an Exporter is given of one call.
+type Part struct {
+	// Timeline has the events that have not been exported yet.
+	Timeline
+	// Whole says that the call is told with it: once a call, by one instance. Else
+	// these are events that came later, or that another instance saw.
+	Whole bool
+	// Verdict says what became of a Whole call that no other instance had a hand in.
+	Verdict string
+}
+
+// tell adds what is too much work for the Log's lock, and takes away what stays here:
+// the hash of a push address, by which a device without a name is known.
+func (p *Part) tell(instance string, shared bool) {
+	p.Instance = instance
+	numbers := make(map[string]string)
+	for i := range p.Events {
+		if d := &p.Events[i].Device; Hashed(*d) {
+			if numbers[*d] == "" {
+				numbers[*d] = fmt.Sprintf("unnamed-%d", len(numbers)+1)
+			}
+			*d = numbers[*d]
+		}
+	}
+	if p.Whole && !shared {
+		p.Verdict = Verdict(&p.Timeline)
+	}
+}
+
+// Hashed reports whether a device has no name but the hash of its push address.
+func Hashed(device string) bool {
+	if len(device) != 20 {
+		return false
+	}
+	for _, c := range []byte(device) {
+		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}
+
+// Last is when the last event was.
+func (p *Part) Last() time.Time {
+	if n := len(p.Events); n > 0 {
+		return p.Events[n-1].At
+	}
+	return p.StartedAt
+}
+
+// export returns up to most parts that are due. At the end of the process all are;
+// a call that has not ended is told by whoever goes on with it, if somebody does.
+func (l *Log) export(now time.Time, most int, all, shared bool) (parts []Part) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	rest := l.feed.list[:0]
+	for _, e := range l.feed.list {
+		if len(parts) == most || !all && !e.due(now) {
+			rest = append(rest, e)
+			continue
+		}
+		p := Part{Timeline: e.copy(), Whole: !e.told && e.owned() && (!all || !shared || e.Reason != "" || e.due(now))}
+		p.Events = p.Events[e.exported:]
+		e.fed, e.exported, e.told = false, len(e.Events), e.told || p.Whole
+		if e.forgotten {
+			l.feed.forgotten--
+		}
+		if p.Whole || len(p.Events) > 0 {
+			parts = append(parts, p)
+		}
+	}
+	clear(l.feed.list[len(rest):])
+	l.feed.list = rest
+	return parts
+}
+
+// takeUnexported returns how many timelines were dropped since it was last asked.
+func (l *Log) takeUnexported() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := l.feed.dropped
+	l.feed.dropped = 0
+	return n
+}
