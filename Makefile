@@ -35,8 +35,9 @@ deb: setup ## build dist/sipwake_VERSION_ARCH.deb, a Debian package; ARCH=arm64 
 		version=$$(deploy/deb/version.sh '$(VERSION)' "$$(date -u -d "@$$SOURCE_DATE_EPOCH" +%Y%m%d%H%M)"); \
 		deploy/deb/build.sh dist/$(ARCH)/sipwake "$$version" $(ARCH) dist
 
-demo: build ## make real calls through a real proxy (PROXY) wake simulated phones; STORE=redis for a real Redis
-	@bin/sipwake-lab demo --sipwake bin/sipwake --proxy $(PROXY) --store $(STORE)
+demo: build ## make real calls through a real proxy (PROXY) wake simulated phones; STORE=redis for a real Redis, PBX=asterisk behind a gateway
+	@[ '$(PBX)' != asterisk ] || tests/setup/asterisk.sh
+	@bin/sipwake-lab demo --sipwake bin/sipwake --proxy $(PROXY) --store $(STORE) --pbx '$(PBX)'
 
 up: build ## keep a proxy, sipwake, push services and phones running until Ctrl-C, and do with them what curl asks
 	@bin/sipwake-lab up --sipwake bin/sipwake --proxy $(PROXY) --store $(STORE)

@@ -26,6 +26,7 @@ import (
 	"github.com/sipwake/sipwake/rpc"
 	"github.com/sipwake/sipwake/store/fallback"
 	"github.com/sipwake/sipwake/trace"
+	"github.com/sipwake/sipwake/upper"
 	"github.com/sipwake/sipwake/wake"
 )
 
@@ -43,6 +44,7 @@ type App struct {
 	dispatcher *push.Dispatcher
 	service    *wake.Service
 	outbox     *outbox.Service
+	upper      *upper.Service
 	nodes      *nodes
 	traces     *trace.Keeper
 	rpc        *rpc.Server
@@ -103,7 +105,7 @@ func New(cfg *config.Config, version string, log *slog.Logger) (*App, error) {
 	}
 	a.newService(parts, rules, kept, exporters)
 	a.onStop("pushes", a.dispatcher.Stop)
-	backend := rpc.Backend{Wakes: a.service, Outbox: a.outbox, Traces: a.traces.Find, Info: a.info, Stats: a.stats, Backup: a.backup()}
+	backend := rpc.Backend{Wakes: a.service, Outbox: a.outbox, Upper: a.upper, Traces: a.traces.Find, Info: a.info, Stats: a.stats, Backup: a.backup()}
 	if a.rpc, err = rpc.New(cfg.RPC, backend, log, a.reg); err != nil {
 		return nil, errors.Join(err, a.Stop(context.Background()))
 	}
@@ -147,6 +149,8 @@ func (a *App) newService(p parts, rules wake.Store, kept trace.Store, exporters 
 	stopTraces = a.keepTraces(trace.NewKeeper(timelines, kept, instance, a.log, a.reg))
 	a.service.SetApps(a.dispatcher.Apps())
 	a.outbox = outbox.New(a.store, a.service, a.service.SendTTL, a.log)
+	a.upper = upper.New(a.store, bindings{a.service}, a.log, a.reg)
+	a.upper.Configure(a.cfg.Upper, p.upper, registrars(inForce))
 }
 
 func (a *App) onStop(name string, f func(context.Context) error) {
@@ -222,6 +226,9 @@ func (a *App) share(others *cluster.Cluster) {
 // outboxEvery is how often the outbox is looked at for messages to try again.
 const outboxEvery = time.Second
 
+// upperEvery is how often registrations at PBXs are looked at that are due.
+const upperEvery = time.Second
+
 // startLoops starts what runs by itself: refresh wake-ups and the outbox.
 func (a *App) startLoops() {
 	ctx, cancel := context.WithCancel(context.Background())
@@ -229,6 +236,7 @@ func (a *App) startLoops() {
 	loops.Go(func() { a.service.Refresh(ctx) })
 	loops.Go(func() { a.nodes.run(ctx) })
 	loops.Go(func() { a.outbox.Run(ctx, outboxEvery) })
+	loops.Go(func() { a.upper.Run(ctx, upperEvery) })
 	if a.fallback != nil {
 		loops.Go(func() { a.fallback.Run(ctx, a.service.Replayed) })
 	}
@@ -274,6 +282,7 @@ func (a *App) reload(cfg *config.Config) error {
 	applyRPC()
 	inForce, closeOld := a.nodes.set(parts.nodes)
 	a.service.Configure(cfg.Wake, inForce)
+	a.upper.Configure(cfg.Upper, parts.upper, registrars(inForce))
 	a.service.SetApps(a.dispatcher.Apps())
 	closeOld()
 	a.log.Info("configuration reloaded")

@@ -18,6 +18,7 @@ import (
 	"github.com/sipwake/sipwake/rpc"
 	"github.com/sipwake/sipwake/store/local"
 	"github.com/sipwake/sipwake/store/redis"
+	"github.com/sipwake/sipwake/upper"
 	"github.com/sipwake/sipwake/wake"
 )
 
@@ -27,6 +28,7 @@ type store interface {
 	wake.Sweeper
 	wake.History
 	outbox.Store
+	upper.Store
 	// Ping tells whether the store can be used right now.
 	Ping(ctx context.Context) error
 	Close() error
@@ -36,6 +38,7 @@ type store interface {
 type parts struct {
 	apps  []push.App
 	nodes map[string]proxy
+	upper upper.Files
 }
 
 // Apps does everything that New does short of opening the store and listening: it
@@ -77,6 +80,11 @@ func prepare(cfg *config.Config, log *slog.Logger) (parts, error) {
 	}
 	if _, err := pagePassword(cfg); err != nil {
 		problems.Add("operations.password_file", err)
+	}
+	if !problems.Has("upper") {
+		var err error
+		p.upper, err = cfg.Upper.Read()
+		problems.Add("upper", err)
 	}
 	checkExporters(cfg, problems)
 	p.nodes = makeNodes(cfg, log, problems)

@@ -24,6 +24,7 @@ import (
 	"github.com/sipwake/sipwake/trace"
 	"github.com/sipwake/sipwake/trace/homer"
 	"github.com/sipwake/sipwake/trace/otlp"
+	"github.com/sipwake/sipwake/upper"
 	"github.com/sipwake/sipwake/wake"
 )
 
@@ -35,6 +36,7 @@ type Config struct {
 	Store      Store         `yaml:"store"`
 	Wake       wake.Config   `yaml:"wake"`
 	Traces     trace.Config  `yaml:"traces"`
+	Upper      upper.Config  `yaml:"upper"`
 	Homer      homer.Config  `yaml:"homer"`
 	OTLP       otlp.Config   `yaml:"otlp"`
 	Nodes      []Node        `yaml:"nodes"`
@@ -130,6 +132,7 @@ func (c *Config) SetDefaults() {
 	setDefault(&c.Log.Format, LogJSON)
 	c.Wake.SetDefaults()
 	c.Traces.SetDefaults()
+	c.Upper.SetDefaults()
 	c.Homer.SetDefaults()
 	c.OTLP.SetDefaults()
 	setDefault(&c.Store.Type, StoreLocal)
@@ -190,6 +193,7 @@ func (c *Config) Validate(report func(field, problem string)) {
 	}
 	c.Wake.Validate(below("wake"))
 	c.Traces.Validate(below("traces"))
+	c.Upper.Validate(below("upper"))
 	c.Homer.Validate(below("homer"))
 	c.OTLP.Validate(below("otlp"))
 	c.validateNodes(below)

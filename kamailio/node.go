@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/sipwake/sipwake/node"
+	"github.com/sipwake/sipwake/upper"
 	"github.com/sipwake/sipwake/wake"
 )
 
@@ -100,6 +101,25 @@ func (n Node) signal(ctx context.Context, w wake.Wake, method string, params any
 		err = fmt.Errorf("it answered with the unknown status %.40q", string(res.Status))
 	}
 	return n.Signalled(ctx, w, method, res.Status, err)
+}
+
+var _ upper.Node = Node{}
+
+// RegisterUpper implements upper.Node, for one that runs gateway.cfg.
+func (n Node) RegisterUpper(ctx context.Context, r upper.Request) error {
+	ctx, cancel := n.Bound(ctx)
+	defer cancel()
+	var res struct {
+		Status string `json:"status"`
+	}
+	err := n.Call(ctx, "upper.register", r, &res)
+	if err == nil && res.Status != "sent" {
+		err = fmt.Errorf("it could not send it: %.40q", res.Status)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot have node %q register a user: %w", n.ID, err)
+	}
+	return nil
 }
 
 // noSuchMethod is the error of JSON-RPC 2.0 for a method that is not known.

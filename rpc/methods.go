@@ -28,6 +28,10 @@ func (s *Server) methods() map[string]method {
 		"wake.progress":    s.wakeProgress,
 		"wake.end":         s.wakeEnd,
 		"wake.trace":       s.wakeTrace,
+		"upper.result":     s.upperResult,
+		"upper.list":       s.upperList,
+		"upper.refresh":    s.upperRefresh,
+		"upper.remove":     s.upperRemove,
 		"push.send":        s.pushSend,
 		"push.status":      s.pushStatus,
 		"service.load":     s.serviceLoad,
@@ -59,12 +63,18 @@ func (s *Server) bindingRegister(ctx context.Context, p *params) (any, error) {
 		Expires: int(p.number("expires", -1, -1, math.MaxUint32)),
 		Headers: p.stringMap("headers"), Source: p.str("source"), UserAgent: p.str("user_agent"),
 	}
+	above := p.stringMap("upper")
 	if p.err != nil {
 		return nil, p.err
 	}
 	r, err := s.service.Register(ctx, req)
 	if err != nil {
 		return nil, err
+	}
+	if above != nil {
+		if err := s.registerUpper(ctx, req, above, r.Sleeps); err != nil {
+			return nil, err
+		}
 	}
 	if r.FeatureCaps == nil {
 		r.FeatureCaps = []string{}

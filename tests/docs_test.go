@@ -65,6 +65,8 @@ func inTemp(t *testing.T, dir, text string) string {
 		switch filepath.Ext(path) {
 		case ".p8", ".pem":
 			contents = keyAndCertificate(t)
+		case ".key":
+			contents = []byte(strings.Repeat("5e", 32))
 		case ".json":
 			sim, err := fcmsim.Start(fcmsim.Options{})
 			if err != nil {
@@ -121,6 +123,7 @@ func TestDocsConfigurations(t *testing.T) {
 		"README.md":          docBlocks(t, "README.md", "yaml"),
 		"docs/CONFIG.md":     docBlocks(t, "docs/CONFIG.md", "yaml"),
 		"docs/CLUSTER.md":    docBlocks(t, "docs/CLUSTER.md", "yaml"),
+		"docs/GATEWAY.md":    docBlocks(t, "docs/GATEWAY.md", "yaml"),
 		"deploy/sipwake.yml": {uncommented(t, readDoc(t, "deploy/sipwake.yml"))},
 		"deploy/compose":     {uncommented(t, readDoc(t, "deploy/compose/sipwake.yml"))},
 	}

@@ -27,6 +27,17 @@ func kamailio() proxyKind {
 }
 
 func startKamailio(ctx context.Context, c proxyConfig) (proxy, error) {
+	k, err := stack.StartKamailio(ctx, stack.KamailioConfig{
+		Node: nodeID, Secret: nodeSecret, URL: c.URL, Hold: c.Hold, ChatHold: c.ChatHold, Defines: kamailioDefines(c),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return k, nil
+}
+
+// kamailioDefines are the settings of the script.
+func kamailioDefines(c proxyConfig) map[string]string {
 	defines := map[string]string{"SIPWAKE_AWAKE_S": strconv.Itoa(int(c.Awake / time.Second))}
 	for name, d := range map[string]time.Duration{"SIPWAKE_FR_MS": c.Silence, "SIPWAKE_RPC_MS": c.Patience, "SIPWAKE_ASK_MS": c.Patience} {
 		if d != 0 {
@@ -40,11 +51,5 @@ func startKamailio(ctx context.Context, c proxyConfig) (proxy, error) {
 			defines[name] = ""
 		}
 	}
-	k, err := stack.StartKamailio(ctx, stack.KamailioConfig{
-		Node: nodeID, Secret: nodeSecret, URL: c.URL, Hold: c.Hold, ChatHold: c.ChatHold, Defines: defines,
-	})
-	if err != nil {
-		return nil, err
-	}
-	return k, nil
+	return defines
 }

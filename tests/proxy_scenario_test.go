@@ -30,6 +30,9 @@ func (p *proxyRig) scenario(t *testing.T) *scenario {
 	t.Cleanup(cancel)
 	s := &scenario{t: t, ctx: ctx}
 	s.proxyRig = &proxyRig{&own, p.kind, p.proxy, p.users, p.tokens, p.every}
+	if g, ok := p.proxy.(*gatewayProxy); ok {
+		s.callAt, s.every = g.pbx.SIPAddress(), showsPassword
+	}
 	s.nextUser()
 	return s
 }

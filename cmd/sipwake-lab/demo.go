@@ -17,6 +17,7 @@ import (
 type demoCmd struct {
 	Sipwake string `default:"bin/sipwake" help:"The sipwake to run (${default})." type:"path"`
 	Proxy   string `default:"kamailio" help:"The SIP proxy to call through (${default})."`
+	PBX     string `name:"pbx" help:"A PBX without push that the proxy is a gateway of: asterisk."`
 	Store   string `default:"local" enum:"local,redis" help:"Where it keeps bindings: local or redis (${default})."`
 }
 
@@ -27,6 +28,9 @@ const demoPatience = 2 * time.Minute
 // everything. It fails unless each call went as expected.
 func (c *demoCmd) Run(ctx context.Context) error {
 	kind, err := proxyNamed(c.Proxy)
+	if c.PBX != "" {
+		kind, err = inFrontOf(c.PBX)
+	}
 	if err != nil {
 		return err
 	}
@@ -92,7 +96,7 @@ func (s *stage) play(ctx context.Context, sc scene) error {
 		return err
 	}
 	defer callee.Close()
-	caller, err := phone.New(phone.Config{User: "alice", Domain: demoDomain, Proxy: s.proxy.SIPAddress()})
+	caller, err := phone.New(phone.Config{User: demoCaller, Domain: demoDomain, Proxy: s.proxy.SIPAddress(), Password: demoPassword(demoCaller)})
 	if err != nil {
 		return err
 	}
@@ -109,7 +113,7 @@ func (s *stage) play(ctx context.Context, sc scene) error {
 			_, err = callee.WaitFrom(ctx, mark, func(e phone.Event) bool { return e.Kind == phone.GotBye })
 		}
 	}
-	trace, traceErr := s.ended(ctx, call.CallID())
+	trace, traceErr := s.ended(ctx, s.which(sc.user, call))
 	if !s.quiet {
 		printTimeline(began, sc.user, caller.Events(), callee.Events(), trace)
 	}
@@ -129,7 +133,7 @@ func (s *stage) play(ctx context.Context, sc scene) error {
 // final answer.
 func (s *stage) finish(ctx context.Context, sc *scene, call *phone.Call) (phone.Result, error) {
 	if sc.act != nil {
-		if err := s.waitForPush(ctx, call.CallID()); err != nil {
+		if err := s.waitForPush(ctx, s.which(sc.user, call)); err != nil {
 			return phone.Result{}, err
 		}
 		if err := sc.act(ctx, call); err != nil {
@@ -157,6 +161,7 @@ func (s *stage) judge(sc *scene, final phone.Result, callee *phone.Phone) error 
 func (s *stage) newPhone(ctx context.Context, sc *scene) (*phone.Phone, error) {
 	cfg := sc.phone
 	cfg.User, cfg.Domain, cfg.Proxy = sc.user, demoDomain, s.proxy.SIPAddress()
+	cfg.Password = demoPassword(sc.user)
 	cfg.ContactParams = strings.ReplaceAll(sc.params, "TOKEN", sc.token)
 	if sc.header != "" {
 		name, value, _ := strings.Cut(strings.ReplaceAll(sc.header, "TOKEN", sc.token), ": ")

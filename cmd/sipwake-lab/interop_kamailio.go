@@ -65,7 +65,7 @@ func webSocketScript() (string, error) {
 // webSocketKamailio is Kamailio that browsers can reach. One without the module
 // websocket runs kamailio.cfg as it is, and lacks is called.
 func webSocketKamailio(lacks func()) proxyKind {
-	return proxyKind{"kamailio", "Kamailio", func(ctx context.Context, rpc string, port int) (proxy, error) {
+	return proxyKind{node: "kamailio", title: "Kamailio", start: func(ctx context.Context, rpc string, port int) (proxy, error) {
 		script, err := webSocketScript()
 		if err != nil {
 			return nil, err

@@ -18,6 +18,9 @@ const (
 	fcmParams   = ";pn-provider=fcm;pn-param=" + demoProject + ";pn-prid=TOKEN"
 )
 
+// demoPassword is what a user shows to a PBX.
+func demoPassword(user string) string { return "password-of-" + user }
+
 func demoToken(n int) string { return fmt.Sprintf("%x", sha256.Sum256([]byte{byte(n)})) }
 
 // scenes are the calls of the demo.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/leak"
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/phone"
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/services"
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
 )
@@ -239,9 +240,17 @@ func (s *stage) unbound(ctx context.Context, user string) error {
 	})
 }
 
-func (s *stage) trace(ctx context.Context, callID string) (wakeTrace, error) {
+// which names a call to wake.trace.
+func (s *stage) which(user string, call *phone.Call) map[string]string {
+	if s.kind.pbx {
+		return map[string]string{"aor": user + "@" + demoDomain}
+	}
+	return map[string]string{"call_id": call.CallID()}
+}
+
+func (s *stage) trace(ctx context.Context, which map[string]string) (wakeTrace, error) {
 	var res struct{ Wakes []wakeTrace }
-	err := s.call(ctx, "wake.trace", map[string]string{"call_id": callID}, &res)
+	err := s.call(ctx, "wake.trace", which, &res)
 	if err != nil || len(res.Wakes) == 0 {
 		return wakeTrace{}, err
 	}
@@ -249,9 +258,9 @@ func (s *stage) trace(ctx context.Context, callID string) (wakeTrace, error) {
 }
 
 // waitForPush waits until the push service has taken the call's push.
-func (s *stage) waitForPush(ctx context.Context, callID string) error {
+func (s *stage) waitForPush(ctx context.Context, which map[string]string) error {
 	return s.poll(ctx, "that the push was accepted", func() (bool, error) {
-		t, err := s.trace(ctx, callID)
+		t, err := s.trace(ctx, which)
 		for _, e := range t.Events {
 			if e.Event == "accepted" {
 				return true, err
@@ -262,9 +271,9 @@ func (s *stage) waitForPush(ctx context.Context, callID string) error {
 }
 
 // ended waits until sipwake knows that the call is over, and returns its trace.
-func (s *stage) ended(ctx context.Context, callID string) (t wakeTrace, err error) {
+func (s *stage) ended(ctx context.Context, which map[string]string) (t wakeTrace, err error) {
 	err = s.poll(ctx, "the end of the call", func() (bool, error) {
-		t, err = s.trace(ctx, callID)
+		t, err = s.trace(ctx, which)
 		return t.Reason != "", err
 	})
 	return t, err

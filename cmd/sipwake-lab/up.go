@@ -159,7 +159,7 @@ func (l *lab) demoCalls(ctx context.Context) {
 
 // hangUpWhenPushed is the caller who has no patience.
 func (l *lab) hangUpWhenPushed(ctx context.Context, c *labCall) {
-	if l.waitForPush(ctx, c.CallID()) == nil {
+	if l.waitForPush(ctx, map[string]string{"call_id": c.CallID()}) == nil {
 		_ = c.hangUp(ctx) // how it ends is seen at the call
 	}
 }

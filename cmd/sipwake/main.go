@@ -19,6 +19,7 @@ type cli struct {
 	Check     checkCmd     `cmd:"" help:"Read a configuration and every file it names, and say what is wrong."`
 	Templates templatesCmd `cmd:"" help:"Show every app's payloads, filled with sample values."`
 	Bindings  bindingsCmd  `cmd:"" help:"List, show, remove, export and import bindings."`
+	Upper     upperCmd     `cmd:"" help:"List, show, refresh and remove registrations at PBXs behind a gateway."`
 	Send      sendCmd      `cmd:"" help:"Send a push to a user's phones or to one token, or show what became of one."`
 	Trace     traceCmd     `cmd:"" help:"Show what happened to calls, and why a phone did not ring."`
 	Status    statusCmd    `cmd:"" help:"Show how the running sipwake is doing."`

@@ -1,10 +1,11 @@
 // Package cfg holds the Kamailio script: sipwake.cfg, which an administrator
-// includes in a kamailio.cfg, and kamailio.cfg, a small proxy that uses it.
+// includes in a kamailio.cfg, kamailio.cfg, a small proxy that uses it, and
+// gateway.cfg, one that is a push gateway in front of a PBX.
 package cfg
 
 import "embed"
 
-// Files are sipwake.cfg and kamailio.cfg.
+// Files are sipwake.cfg, kamailio.cfg and gateway.cfg.
 //
 //go:embed *.cfg
 var Files embed.FS

@@ -23,6 +23,7 @@ import (
 	"github.com/sipwake/sipwake/store/fallback"
 	"github.com/sipwake/sipwake/store/redis"
 	"github.com/sipwake/sipwake/store/storetest"
+	"github.com/sipwake/sipwake/upper"
 	"github.com/sipwake/sipwake/wake"
 )
 
@@ -182,9 +183,13 @@ type whole struct {
 	*fallback.Store
 	wake.Sweeper
 	messages
+	uppers
 }
 
-type messages = outbox.Store
+type (
+	messages = outbox.Store
+	uppers   = upper.Store
+)
 
 // A store that answers is the same store with it.
 func TestContract(t *testing.T) {
@@ -200,7 +205,7 @@ func TestContract(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = f.Close() })
-		return whole{f, s, s}
+		return whole{f, s, s, s}
 	})
 }
 

@@ -26,6 +26,8 @@ import (
 //	done       end, ID -> nothing: those that are
 //	claims     key -> end
 //	claimends  end, key -> nothing
+//	upper      AOR -> a registration at a PBX
+//	upperdue   due, AOR -> nothing
 //	meta       "format" -> "1"
 const format = "1"
 
@@ -36,7 +38,8 @@ func bucketMeta() []byte     { return []byte("meta") }
 
 func buckets() [][]byte {
 	return [][]byte{bucketBindings(), bucketTokens(), bucketMeta(), bucketMessages(), bucketDue(), bucketDone(),
-		bucketClaims(), bucketClaimEnds(), bucketShared(), bucketNotes()}
+		bucketClaims(), bucketClaimEnds(), bucketShared(), bucketNotes(),
+		bucketUpper(), bucketUpperDue()}
 }
 
 var errFormat = errors.New("it was written by a newer sipwake")

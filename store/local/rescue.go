@@ -15,7 +15,7 @@ import (
 )
 
 // Layout is that of the store's file. Of a damaged one bindings, messages, notes,
-// claims and the index from tokens are read; the rest follows from them.
+// registrations at PBXs, claims and the index from tokens are read; the rest follows from them.
 func Layout() pagefile.Layout {
 	return pagefile.Layout{Prepare: prepare, Place: place, Newer: newer, Finish: rebuild, Verify: verify}
 }
@@ -34,7 +34,7 @@ func place(bucket string, k, v []byte) string {
 		}
 		return ""
 	}
-	for _, bucket := range [][]byte{bucketBindings(), bucketMessages(), bucketNotes()} {
+	for _, bucket := range [][]byte{bucketBindings(), bucketMessages(), bucketNotes(), bucketUpper()} {
 		if whole(string(bucket), k, v) {
 			return string(bucket)
 		}
@@ -57,6 +57,9 @@ func whole(bucket string, k, v []byte) bool {
 		return err == nil
 	case string(bucketNotes()):
 		return len(store.ReadNotes(v, time.Now())) > 0
+	case string(bucketUpper()):
+		u, err := store.DecodeUpper(v)
+		return err == nil && u.AOR == string(k)
 	case string(bucketTokens()):
 		return len(k) == len(tokenHash{}) && len(store.ReadAORs(v)) > 0
 	case string(bucketClaims()):
@@ -108,6 +111,9 @@ func rebuild(db *bbolt.DB) error {
 			messages := tx.Bucket(bucketMessages())
 			index, key := messageEntry(h, string(k))
 			return errors.Join(tx.Bucket(index).Put(key, nil), messages.SetSequence(messages.Sequence()+1))
+		}),
+		each(bucketUpper(), func(tx *bbolt.Tx, k, v []byte) error {
+			return tx.Bucket(bucketUpperDue()).Put(timeKey(store.UpperDue(v), string(k)), nil)
 		}),
 		each(bucketClaims(), func(tx *bbolt.Tx, k, v []byte) error {
 			return tx.Bucket(bucketClaimEnds()).Put(append(bytes.Clone(v), k...), nil)

@@ -24,10 +24,11 @@ import (
 
 	"github.com/sipwake/sipwake/outbox"
 	"github.com/sipwake/sipwake/store"
+	"github.com/sipwake/sipwake/upper"
 	"github.com/sipwake/sipwake/wake"
 )
 
-// Store is a wake.Store, wake.Sweeper, outbox.Store and wake.History in a file.
+// Store is a wake.Store, wake.Sweeper, outbox.Store, upper.Store and wake.History in a file.
 type Store struct {
 	config  Config
 	data    atomic.Pointer[data]
@@ -50,6 +51,7 @@ var (
 	_ wake.Store   = (*Store)(nil)
 	_ wake.Sweeper = (*Store)(nil)
 	_ outbox.Store = (*Store)(nil)
+	_ upper.Store  = (*Store)(nil)
 	_ wake.History = (*Store)(nil)
 )
 

@@ -26,10 +26,11 @@ import (
 	"github.com/sipwake/sipwake/pnparam"
 	"github.com/sipwake/sipwake/secret"
 	"github.com/sipwake/sipwake/store"
+	"github.com/sipwake/sipwake/upper"
 	"github.com/sipwake/sipwake/wake"
 )
 
-// Store is a wake.Store, wake.Sweeper, outbox.Store, cluster.Store and wake.History in
+// Store is a wake.Store, wake.Sweeper, outbox.Store, upper.Store, cluster.Store and wake.History in
 // Redis.
 type Store struct {
 	config  Config
@@ -42,6 +43,7 @@ type Store struct {
 	register, late, start, end *goredis.Script
 	remove, replace            *goredis.Script
 	put, update, due           *goredis.Script
+	upper                      upperScripts
 	beat, retake               *goredis.Script
 }
 
@@ -49,6 +51,7 @@ var (
 	_ wake.Store    = (*Store)(nil)
 	_ wake.Sweeper  = (*Store)(nil)
 	_ outbox.Store  = (*Store)(nil)
+	_ upper.Store   = (*Store)(nil)
 	_ cluster.Store = (*Store)(nil)
 	_ wake.History  = (*Store)(nil)
 )
@@ -81,7 +84,8 @@ func New(c Config, log *slog.Logger, reg prometheus.Registerer) (*Store, error) 
 		register: registerScript(), late: lateScript(), start: startScript(), end: endScript(),
 		remove: removeScript(), replace: replaceScript(),
 		put: putScript(), update: updateScript(), due: dueScript(),
-		beat: beatScript(), retake: retakeScript(),
+		upper: newUpperScripts(),
+		beat:  beatScript(), retake: retakeScript(),
 	}
 	s.metrics = newMetrics(reg, &c, pipe.Len)
 	return s, nil

@@ -16,6 +16,7 @@ import (
 	"github.com/sipwake/sipwake/pnparam"
 	"github.com/sipwake/sipwake/push"
 	"github.com/sipwake/sipwake/secret"
+	"github.com/sipwake/sipwake/upper"
 	"github.com/sipwake/sipwake/wake"
 )
 
@@ -31,6 +32,7 @@ type Store interface {
 	wake.Store
 	wake.Sweeper
 	outbox.Store
+	upper.Store
 	wake.History
 }
 
@@ -116,6 +118,8 @@ func runMore(t *testing.T, open Open) {
 		{name: "OutboxEnd", f: testOutboxEnd},
 		{name: "OutboxUsage", f: testOutboxUsage},
 		{name: "OutboxFull", f: testOutboxFull, o: Options{Outbox: outboxSmall}},
+		{name: "Upper", f: testUpper},
+		{name: "UpperDue", f: testUpperDue},
 		{name: "OutboxDueRace", f: func(t *testing.T, s Store) { testDueRace(t, s) }},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.f(t, open(t, test.o)) })

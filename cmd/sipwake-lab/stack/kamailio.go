@@ -45,6 +45,9 @@ type KamailioConfig struct {
 	// Script is the configuration to run, default the project's kamailio.cfg. It may
 	// include "sipwake.cfg".
 	Script string
+	// PBXs makes the node a push gateway, unless there is a Script: the project's
+	// gateway.cfg in front of these, host:port each, the one to try first before others.
+	PBXs []string
 	// Dir holds the log and the control socket. Default a temporary directory that
 	// Stop removes.
 	Dir string
@@ -146,7 +149,14 @@ func startKamailio(ctx context.Context, path string, c KamailioConfig) (*Kamaili
 
 // writeScript puts the script beside sipwake.cfg and returns its path.
 func writeScript(dir string, c KamailioConfig) (string, error) {
-	own, err := cfg.Files.ReadFile("kamailio.cfg")
+	name, list := "kamailio.cfg", ""
+	if len(c.PBXs) > 0 {
+		name = "gateway.cfg"
+	}
+	for i, pbx := range c.PBXs {
+		list += fmt.Sprintf("1 sip:%s 0 %d\n", pbx, len(c.PBXs)-i)
+	}
+	own, err := cfg.Files.ReadFile(name)
 	if err != nil {
 		return "", err
 	}
@@ -158,14 +168,20 @@ func writeScript(dir string, c KamailioConfig) (string, error) {
 		return "", err
 	}
 	// Several nodes may share the directory.
-	path := filepath.Join(dir, c.Node+".kamailio")
+	path := scriptDir(dir, c)
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return "", err
 	}
 	script := filepath.Join(path, "kamailio.cfg")
 	return script, errors.Join(os.WriteFile(script, own, 0o600),
-		os.WriteFile(filepath.Join(path, "sipwake.cfg"), include, 0o600))
+		os.WriteFile(filepath.Join(path, "sipwake.cfg"), include, 0o600),
+		os.WriteFile(filepath.Join(path, pbxList), []byte(list), 0o600))
 }
+
+// pbxList is the file with the PBXs of a gateway, beside its script.
+const pbxList = "dispatcher.list"
+
+func scriptDir(dir string, c KamailioConfig) string { return filepath.Join(dir, c.Node+".kamailio") }
 
 // arguments returns the command line. -DD: the process we start is the main one;
 // -E: it logs to standard error.
@@ -189,6 +205,9 @@ func (k *Kamailio) arguments(dir, script string, c KamailioConfig) []string {
 		if d != 0 {
 			defines[name] = strconv.Itoa(int(d / time.Second))
 		}
+	}
+	if len(c.PBXs) > 0 {
+		defines["GW_LIST"] = Quote(filepath.Join(scriptDir(dir, c), pbxList))
 	}
 	maps.Copy(defines, c.Defines)
 	for _, name := range slices.Sorted(maps.Keys(defines)) {

@@ -1,0 +1,124 @@
+package rpc
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sipwake/sipwake/secret"
+	"github.com/sipwake/sipwake/upper"
+	"github.com/sipwake/sipwake/wake"
+)
+
+// maxGranted bounds what a PBX can grant.
+const maxGranted = 30 * 24 * 60 * 60 // seconds
+
+// registerUpper takes the parameter upper of binding.register: what the PBX behind a
+// gateway granted. The registration of an ordinary phone is its own affair.
+func (s *Server) registerUpper(ctx context.Context, req wake.RegisterParams, v map[string]string, sleeps bool) error {
+	granted, err := strconv.ParseUint(v["granted"], 10, 32)
+	if err != nil || granted > maxGranted {
+		return &wake.ParamError{Field: "upper", Problem: fmt.Sprintf("must have granted, seconds up to %d", maxGranted)}
+	}
+	if granted > 0 && !sleeps {
+		return nil
+	}
+	aor, err := wake.CleanAOR(req.AOR)
+	if err != nil {
+		return err
+	}
+	r := upper.Registration{AOR: aor, Node: req.Node, Server: v["server"], URI: v["uri"], To: v["to"], User: v["user"], Realm: v["realm"],
+		Granted: time.Duration(granted) * time.Second}
+	ha1 := ""
+	for name, value := range req.Headers {
+		if strings.EqualFold(name, "X-PIID") {
+			ha1 = strings.TrimSpace(value)
+		}
+	}
+	return s.upper.Register(ctx, upper.Registered{Registration: r, HA1: secret.NewText(ha1)})
+}
+
+func (s *Server) upperResult(ctx context.Context, p *params) (any, error) {
+	r := upper.Result{Node: p.str("node"), AOR: p.str("aor"), Key: p.str("call"), Code: int(p.number("code", 408, 100, 699)),
+		Granted: int(p.number("granted", 0, -1, maxGranted)), Headers: strings.Split(p.str("headers"), "\r\n")}
+	if p.err != nil {
+		return nil, p.err
+	}
+	return struct{}{}, s.upper.Result(ctx, r)
+}
+
+// upperShown is what operators see of a registration.
+type upperShown struct {
+	AOR      string      `json:"aor"`
+	Server   string      `json:"server"`
+	Node     string      `json:"node"`
+	User     string      `json:"user"`
+	State    upper.State `json:"state"`
+	Why      string      `json:"why,omitempty"`
+	Granted  int         `json:"granted_s"`
+	LastOK   time.Time   `json:"last_ok_at"`
+	Due      time.Time   `json:"due_at"`
+	Attempts int         `json:"failed_tries"`
+}
+
+func (s *Server) upperList(ctx context.Context, p *params) (any, error) {
+	aor, cursor, limit := p.str("aor"), p.str("cursor"), int(p.number("limit", 500, 1, 1000))
+	if p.err != nil {
+		return nil, p.err
+	}
+	var (
+		found []upper.Registration
+		next  string
+		err   error
+	)
+	if aor == "" {
+		found, next, err = s.upper.List(ctx, cursor, limit)
+	} else if aor, err = wake.CleanAOR(aor); err == nil {
+		var one upper.Registration
+		var ok bool
+		if one, ok, err = s.upper.Find(ctx, aor); ok {
+			found = append(found, one)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	list := make([]upperShown, len(found))
+	for i, u := range found {
+		list[i] = upperShown{u.AOR, u.Server, u.Node, u.User, u.State, u.Why, int(u.Granted / time.Second), u.LastOK, u.Due, u.Tries}
+	}
+	return struct {
+		Registrations []upperShown `json:"registrations"`
+		Cursor        string       `json:"cursor,omitempty"`
+	}{list, next}, nil
+}
+
+func (s *Server) upperRefresh(ctx context.Context, p *params) (any, error) {
+	aor := p.str("aor")
+	return forUpper(ctx, p, aor, s.upper.Refresh)
+}
+
+func (s *Server) upperRemove(ctx context.Context, p *params) (any, error) {
+	aor := p.str("aor")
+	return forUpper(ctx, p, aor, s.upper.Remove)
+}
+
+// forUpper does something to the registration of one user.
+func forUpper(ctx context.Context, p *params, aor string, do func(context.Context, string) (bool, error)) (any, error) {
+	if p.err != nil {
+		return nil, p.err
+	}
+	aor, err := wake.CleanAOR(aor)
+	if err != nil {
+		return nil, err
+	}
+	found, err := do(ctx, aor)
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		Found bool `json:"found"`
+	}{found}, nil
+}

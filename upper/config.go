@@ -1,0 +1,60 @@
+package upper
+
+import "time"
+
+// Config is the section upper.
+type Config struct {
+	// KeyFile holds the text that HA1s of apps are encrypted with in the store. Empty:
+	// no registration is kept alive by sipwake.
+	KeyFile string `yaml:"key_file"`
+	// SecretsFile holds HA1s of users whose apps send none, a line each: AOR and HA1.
+	SecretsFile string `yaml:"secrets_file"`
+	// Expires is what a refresh asks of the PBX; 0: as much as it gave the phone.
+	Expires time.Duration `yaml:"expires"`
+	// Margin is how long before its end a registration is refreshed, at the latest at
+	// half of its time. Default 60 s.
+	Margin time.Duration `yaml:"margin"`
+	// Rate is how many registrations an instance refreshes in a second. Default 200.
+	Rate int `yaml:"rate"`
+	// Failure is what happens when the PBX refuses a user's password: FailureKeep tries
+	// again once an hour, FailureRemove removes the user's bindings. Default FailureKeep.
+	Failure string `yaml:"failure"`
+}
+
+// The values of Config.Failure.
+const (
+	FailureKeep   = "keep"
+	FailureRemove = "remove"
+)
+
+// SetDefaults fills what is not set.
+func (c *Config) SetDefaults() {
+	if c.Margin == 0 {
+		c.Margin = time.Minute
+	}
+	if c.Rate == 0 {
+		c.Rate = 200
+	}
+	if c.Failure == "" {
+		c.Failure = FailureKeep
+	}
+}
+
+// Validate reports every setting that cannot be used.
+func (c *Config) Validate(report func(field, problem string)) {
+	if c.SecretsFile != "" && c.KeyFile == "" {
+		report("key_file", "must be set with secrets_file")
+	}
+	if c.Expires != 0 && c.Expires < time.Minute || c.Expires > 7*24*time.Hour {
+		report("expires", "must be from 1m to 168h, or 0")
+	}
+	if c.Margin < time.Second || c.Margin > time.Hour {
+		report("margin", "must be from 1s to 1h")
+	}
+	if c.Rate < 1 || c.Rate > 10000 {
+		report("rate", "must be from 1 to 10000")
+	}
+	if c.Failure != FailureKeep && c.Failure != FailureRemove {
+		report("failure", "must be keep or remove")
+	}
+}

@@ -1,0 +1,37 @@
+package upper
+
+import (
+	"fmt"
+	"time"
+)
+
+// attempt is one REGISTER of a refresh: what any instance must know to go on with what
+// comes back.
+type attempt struct {
+	try  int    // 1 is without credentials
+	cseq uint32 // grows with time, so that no instance need remember it
+	ends bool   // it ends the registration
+}
+
+// epoch is where CSeq numbers start: four for each second since then fit into 31 bits
+// until 2042.
+const epoch = 1_767_225_600 // 2026-01-01
+
+func newAttempt() attempt { return attempt{try: 1, cseq: uint32(time.Now().Unix()-epoch) * 4} }
+
+func (k attempt) String() string {
+	what := "r"
+	if k.ends {
+		what = "e"
+	}
+	return fmt.Sprintf("%s%d-%d", what, k.try, k.cseq)
+}
+
+func parseAttempt(s string) (k attempt, ok bool) {
+	var what rune
+	if n, err := fmt.Sscanf(s, "%c%d-%d", &what, &k.try, &k.cseq); err != nil || n != 3 || k.try < 1 || k.try > 3 {
+		return attempt{}, false
+	}
+	k.ends = what == 'e'
+	return k, what == 'e' || what == 'r'
+}
