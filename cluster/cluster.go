@@ -26,7 +26,8 @@ type Members interface {
 	// Adopt makes owner that of every wake of a dead instance that has not ended,
 	// those past their deadline too, and calls f with each, from the caller's
 	// goroutine, and with what Start would answer now; Forked is as it was answered
-	// first. Of several callers one gets it.
+	// first, and Recent are all registrations since the wake was started, by the store's
+	// own clock. Of several callers one gets it.
 	Adopt(ctx context.Context, dead, owner string, f func(wake.Wake, wake.Started)) error
 }
 
@@ -34,7 +35,7 @@ type Members interface {
 // concurrent use.
 type Wakes interface {
 	// Reread returns what Start would return now: the AOR's bindings and recent
-	// registrations; Forked is as it was answered first. Ended says that the wake
+	// registrations, as Adopt has them; Forked is as it was answered first. Ended says that the wake
 	// has ended, or has another owner than w has.
 	Reread(ctx context.Context, w wake.Wake) (wake.Started, error)
 	// Pushed notes in the wake that the device's push was accepted, so that

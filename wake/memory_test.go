@@ -153,11 +153,11 @@ func (m *memory) Start(_ context.Context, w wake.Wake) (wake.Started, error) {
 	case !res.Duplicate:
 		e.wakes = append(e.wakes, &openWake{w, res.Forked})
 	}
-	m.read(e, &res)
+	m.read(e, &res, time.Time{})
 	return res, nil
 }
 
-func (m *memory) read(e *entry, res *wake.Started) {
+func (m *memory) read(e *entry, res *wake.Started, since time.Time) {
 	for _, b := range e.bindings {
 		res.Bindings = append(res.Bindings, b)
 	}
@@ -165,6 +165,12 @@ func (m *memory) read(e *entry, res *wake.Started) {
 	for _, r := range e.recent {
 		if time.Since(r.RegisteredAt) < m.recent {
 			res.Recent = append(res.Recent, r)
+		}
+	}
+	for _, b := range res.Bindings {
+		known := slices.ContainsFunc(res.Recent, func(r wake.Registration) bool { return r.Device == b.Device })
+		if !since.IsZero() && !b.RegisteredAt.Before(since) && !known {
+			res.Recent = append(res.Recent, wake.Registration{Binding: b, Action: wake.ActionBind})
 		}
 	}
 }
@@ -185,7 +191,7 @@ func (m *memory) reread(w wake.Wake) wake.Started {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	e, res := m.entry(w.AOR), wake.Started{}
-	m.read(e, &res)
+	m.read(e, &res, w.StartedAt)
 	return res
 }
 

@@ -114,7 +114,7 @@ func (s *Service) Adopt(w Wake, st Started) bool {
 	s.traces.Begin(w.head())
 	cl.event(trace.Adopted, "", s.instance)
 	st = w.only(st)
-	came := cameBack(w, st)
+	came := cameBack(st)
 	for _, b := range st.Bindings {
 		pushed := slices.Contains(w.Pushed, b.Device)
 		if st.Forked && !pushed {
@@ -144,27 +144,17 @@ func (s *Service) Returned(w Wake, st Started) {
 	if cl == nil || st.Ended {
 		return
 	}
-	for _, r := range cameBack(w, w.only(st)) {
+	for _, r := range cameBack(w.only(st)) {
 		if !cl.isBack(r.key()) {
 			s.signal(w, r, true)
 		}
 	}
 }
 
-// clockSkew is how far the clocks of instances may differ. A device that came
-// back so long before its wake may be signalled for it once more, which the
-// node answers with SignalDuplicate.
-const clockSkew = time.Second
-
-// cameBack returns the devices that have registered since the wake was started,
-// or just before.
-func cameBack(w Wake, st Started) []Registration {
-	came := st.Recent
-	since := w.StartedAt.Add(-clockSkew)
-	for _, b := range st.Bindings {
-		if b.RegisteredAt.After(since) && b.ExpiresAt.After(time.Now()) && find(came, b.Device) == nil {
-			came = append(came, Registration{Binding: b, Action: ActionBind})
-		}
-	}
-	return came
+// cameBack returns the devices that have registered since the wake was started, as the
+// store says: by its own clock, for those of the instances may differ.
+func cameBack(st Started) []Registration {
+	return slices.DeleteFunc(slices.Clone(st.Recent), func(r Registration) bool {
+		return !r.ExpiresAt.IsZero() && r.ExpiresAt.Before(time.Now()) // and went again
+	})
 }

@@ -63,6 +63,23 @@ func TestAdopt(t *testing.T) {
 	})
 }
 
+// The phone registered before the call, through an instance whose clock is ahead: the
+// store knows better, and it is pushed.
+func TestAdoptClocksDiffer(t *testing.T) {
+	inBubble(t, nil, func(r *rig) {
+		r.asleep(phone("1"))
+		r.pusher.hold = true
+		r.start("a")
+		h, w := heir(r)
+		defer h.stop()
+		st := r.store.reread(w)
+		st.Bindings[0].RegisteredAt = time.Now().Add(80 * time.Second)
+		h.service.Adopt(w, st)
+		h.wantPushes("call token-1")
+		h.wantSignals()
+	})
+}
+
 // Who came back while nobody looked is signalled, and not pushed.
 func TestAdoptSignalsWhoCameBack(t *testing.T) {
 	inBubble(t, nil, func(r *rig) {
