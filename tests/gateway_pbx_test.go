@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/phone"
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
 )
 
 // TestGatewayFailover: a PBX of the list that says nothing is passed over, for
@@ -59,4 +60,42 @@ func TestGatewayRestarts(t *testing.T) {
 	s.asleep(d)
 	g.restart(s)
 	s.calls().talks(d.Phone)
+}
+
+// TestGatewayChoosesPBX: a phone's header or domain chooses a PBX among those of the
+// list, and no other.
+func TestGatewayChoosesPBX(t *testing.T) {
+	other, err := stack.StartKamailio(t.Context(), stack.KamailioConfig{Node: "pbx", Address: "127.0.0.3", Script: pbxScript})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Stop()
+	s, g := gatewayScenario(t, rigOptions{}, "GW_SETS_HOOK=SETS", "PBX=2 "+other.SIPAddress())
+	second := *g
+	second.pbx = other
+	at := func(first, then int) {
+		t.Helper()
+		if a, b := len(g.atPBX(s, s.user)), len(second.atPBX(s, s.user)); a != first || b != then {
+			t.Errorf("%d contacts at the first PBX, %d at the second, want %d and %d", a, b, first, then)
+		}
+	}
+	d := s.iphone(answers, header("X-Sy.Uppersrv", "Branch"))
+	s.asleep(d)
+	at(0, 1)
+	s.callAt = other.SIPAddress()
+	s.calls().talks(d.Phone)
+	// His own calls go there too.
+	friend := s.iphone(answers, header("X-Sy.Uppersrvd", "branch"))
+	caller := s.user
+	s.nextUser()
+	callee := s.iphone(answers, header("X-Sy.Upperproxy", "branch"))
+	s.asleep(callee)
+	s.registered(friend.Phone)
+	res := must(must(friend.Invite(s.ctx, s.user, phone.InviteOptions{}))(s).Final(s.ctx))(s)
+	if res.Code != 200 {
+		t.Errorf("%s calls a user of the same PBX and got %d", caller, res.Code)
+	}
+	s.nextUser()
+	s.registered(s.iphone(header("X-Sy.Uppersrv", other.SIPAddress())).Phone)
+	at(1, 0)
 }

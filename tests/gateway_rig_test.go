@@ -9,6 +9,7 @@ import (
 
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/phone"
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
+	"github.com/sipwake/sipwake/kamailio/cfg"
 )
 
 // pbxScript is a PBX with digest that knows nothing of push: a Kamailio too.
@@ -92,8 +93,15 @@ func startGateway(ctx context.Context, c proxyConfig, defines []string) (proxy, 
 		}
 		all[name] = value
 	}
+	script, err := cfg.Files.ReadFile("gateway.cfg")
+	if err != nil {
+		return nil, err
+	}
 	config := stack.KamailioConfig{Node: nodeID, Secret: nodeSecret, URL: c.URL, Hold: c.Hold, ChatHold: c.ChatHold,
 		Defines: all, PBXs: append(pbxs, pbx.SIPAddress())}
+	if all["GW_SETS_HOOK"] != "" {
+		config.Script = string(script) + "route[SETS] {\n\t$sht(gwset=>branch) = 2;\n}\n"
+	}
 	k, err := stack.StartKamailio(ctx, config)
 	if err != nil {
 		pbx.Stop()

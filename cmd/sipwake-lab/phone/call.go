@@ -245,7 +245,9 @@ func (c *Call) Cancel(ctx context.Context) (*Message, error) {
 	if c.t.finished() {
 		return nil, fmt.Errorf("cannot cancel call: %w", ErrNotUp)
 	}
-	req := c.t.req
+	c.p.mu.Lock()
+	req := c.t.req // a challenge may have changed it
+	c.p.mu.Unlock()
 	req.method, req.contact, req.headers, req.body = "CANCEL", "", nil, nil
 	t, err := c.p.send(c.t.f, req, c.t.to, nil)
 	if err != nil {

@@ -47,6 +47,7 @@ type KamailioConfig struct {
 	Script string
 	// PBXs makes the node a push gateway, unless there is a Script: the project's
 	// gateway.cfg in front of these, host:port each, the one to try first before others.
+	// "2 host:port" is one of set 2.
 	PBXs []string
 	// Dir holds the log and the control socket. Default a temporary directory that
 	// Stop removes.
@@ -154,7 +155,11 @@ func writeScript(dir string, c KamailioConfig) (string, error) {
 		name = "gateway.cfg"
 	}
 	for i, pbx := range c.PBXs {
-		list += fmt.Sprintf("1 sip:%s 0 %d\n", pbx, len(c.PBXs)-i)
+		set, address, other := strings.Cut(pbx, " ")
+		if !other {
+			set, address = "1", pbx
+		}
+		list += fmt.Sprintf("%s sip:%s 0 %d\n", set, address, len(c.PBXs)-i)
 	}
 	own, err := cfg.Files.ReadFile(name)
 	if err != nil {
