@@ -18,6 +18,9 @@ func newMetrics(reg prometheus.Registerer) metrics {
 	for _, result := range []string{"ok", "ended", string(StateRetrying), string(StateFailed)} {
 		m.refreshes.WithLabelValues(result)
 	}
+	for _, state := range []State{StateOK, StateRetrying, StateFailed} {
+		m.registrations.WithLabelValues(string(state))
+	}
 	return m
 }
 
