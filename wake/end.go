@@ -112,21 +112,49 @@ func (s *Service) afterEnd(cl *call, reason EndReason, code int) {
 	}
 }
 
+// overtaken is how much later than wake.end the report of the answering phone's
+// REGISTER may come.
+const overtaken = 500 * time.Millisecond
+
 // tellOver sends the device a cancel push, once, if its app wants one.
 func (s *Service) tellOver(cl *call, device string) {
-	if b, ok := cl.takeCancel(device, func(b *Binding) push.CancelRule { return s.policy(b).Cancel }); ok {
-		s.tell(cl, b, push.Cancel, cl.values, cancelTTL)
+	b, reason, ok := cl.takeCancel(device, func(b *Binding) push.CancelRule { return s.policy(b).Cancel })
+	if !ok {
+		return
 	}
+	if reason != EndAnswered {
+		s.tell(cl, b, push.Cancel, cl.values, cancelTTL)
+		return
+	}
+	time.AfterFunc(overtaken, func() {
+		if !s.registeredSince(b) {
+			s.tell(cl, b, push.Cancel, cl.values, cancelTTL)
+		}
+	})
+}
+
+// registeredSince reports whether the device has registered since b was read: then it
+// may be the one that is talking.
+func (s *Service) registeredSince(b Binding) bool {
+	ctx, cancel := context.WithTimeout(s.ctx, overtaken)
+	defer cancel()
+	list, err := s.store.Bindings(ctx, Query{AOR: b.AOR})
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(list, func(now Binding) bool {
+		return now.Device == b.Device && !now.RegisteredAt.Equal(b.RegisteredAt)
+	})
 }
 
 // takeCancel reports whether the device is to be told that the call is over. One
-// that is back hears it from SIP. It says so once.
-func (cl *call) takeCancel(key string, rule func(*Binding) push.CancelRule) (Binding, bool) {
+// that is back hears it from SIP. It says so once, and why the call ended.
+func (cl *call) takeCancel(key string, rule func(*Binding) push.CancelRule) (Binding, EndReason, bool) {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
 	d := cl.devices[key]
 	if d == nil || d.cancelled || cl.wake.Kind != push.Call {
-		return Binding{}, false
+		return Binding{}, "", false
 	}
 	pushed := d.accepted && !d.registered && d.state != deviceBack
 	switch rule(&d.binding) {
@@ -137,7 +165,7 @@ func (cl *call) takeCancel(key string, rule func(*Binding) push.CancelRule) (Bin
 	case push.CancelAlways:
 		d.cancelled = true
 	}
-	return d.binding, d.cancelled
+	return d.binding, cl.reason, d.cancelled
 }
 
 func missedCall(v push.Values) push.Values {

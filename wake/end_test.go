@@ -89,6 +89,9 @@ func TestCancelPushes(t *testing.T) {
 			r.register(phone("2")) // hears the end from SIP
 			before := len(r.pusher.sent())
 			r.end("a", reason)
+			if reason == wake.EndAnswered {
+				r.sleep(time.Second) // the report of who answered may come late
+			}
 			got := map[string]bool{}
 			for _, p := range r.pusher.sent()[before:] {
 				got[p] = true
@@ -141,7 +144,23 @@ func TestCancelSparesWhoRegistered(t *testing.T) {
 			r.service.HandleEvent(e)
 		}
 		r.end("a", wake.EndAnswered)
+		r.sleep(time.Second)
 		r.wantPushes("call token-1", "call token-2", "call token-3", "cancel token-3")
+	})
+}
+
+// A phone that answers within milliseconds: wake.end overtakes the report of its
+// REGISTER. It is not told that its call is over.
+func TestCancelSparesWhoAnswered(t *testing.T) {
+	inBubble(t, nil, func(r *rig) {
+		r.pusher.policy.Cancel = push.CancelPushed
+		r.asleep(phone("1"), phone("2"))
+		r.start("a")
+		r.end("a", wake.EndAnswered)
+		r.sleep(100 * time.Millisecond)
+		r.register(phone("1"))
+		r.sleep(time.Second)
+		r.wantPushes("call token-1", "call token-2", "cancel token-2")
 	})
 }
 
