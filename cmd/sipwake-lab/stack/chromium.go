@@ -5,12 +5,9 @@ import (
 	"os/exec"
 )
 
-// FindChromium returns the path of a Chromium: that of make setup, else the host's.
-// The error wraps ErrMissing if there is none.
+// FindChromium returns the path of the host's Chromium. The error wraps ErrMissing if
+// there is none.
 func FindChromium() (string, error) {
-	if path, err := Find("chromium"); err == nil {
-		return path, nil
-	}
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
 		if path, err := exec.LookPath(name); err == nil {
 			return path, nil
