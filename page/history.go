@@ -29,6 +29,8 @@ type AppCount struct {
 	Errors                map[string]float64
 }
 
+func (c *AppCount) devices() float64 { return c.Woken + c.Silent + c.Failed }
+
 // Sample is what the metrics say at one moment.
 type Sample struct {
 	At        time.Time
@@ -112,27 +114,27 @@ type graphs struct {
 	ShareLine, TimeLine   template.HTML // made of numbers only
 }
 
-// graphs returns those of all apps, by name.
+// graphs returns those of all apps with phones to wake in that time, by name.
 func (h *History) graphs() (list []graphs) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for k, points := range h.points {
-		g := graphs{AppKey: k, Share: "–", Seconds: "–"}
-		if first, end := points[0], points[len(points)-1]; len(points) > 0 {
-			if len(points) == 1 || len(points) < maxSamples {
-				first = AppCount{} // all since the start
-			}
-			all := end.Woken + end.Silent + end.Failed - first.Woken - first.Silent - first.Failed
-			g.Woken = fmt.Sprintf("%.0f of %.0f", end.Woken-first.Woken, all)
-			if all > 0 {
-				g.Share = fmt.Sprintf("%.0f %%", 100*(end.Woken-first.Woken)/all)
-			}
-			if n := end.Back - first.Back; n > 0 {
-				g.Seconds = fmt.Sprintf("%.2f s", (end.Waited-first.Waited)/n)
-			}
+		g := graphs{AppKey: k, Seconds: "–"}
+		first, end := AppCount{}, points[len(points)-1] // all since the start
+		if len(points) == maxSamples {
+			first = points[0]
+		}
+		all := end.devices() - first.devices()
+		if all <= 0 {
+			continue
+		}
+		g.Woken = fmt.Sprintf("%.0f of %.0f", end.Woken-first.Woken, all)
+		g.Share = fmt.Sprintf("%.0f %%", 100*(end.Woken-first.Woken)/all)
+		if n := end.Back - first.Back; n > 0 {
+			g.Seconds = fmt.Sprintf("%.2f s", (end.Waited-first.Waited)/n)
 		}
 		g.ShareLine = line(points, 1, func(a, b AppCount) (float64, bool) {
-			all := b.Woken + b.Silent + b.Failed - a.Woken - a.Silent - a.Failed
+			all := b.devices() - a.devices()
 			return (b.Woken - a.Woken) / all, all > 0
 		})
 		g.TimeLine = line(points, 0, func(a, b AppCount) (float64, bool) {

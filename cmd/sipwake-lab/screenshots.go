@@ -73,15 +73,15 @@ func (c *screenshotsCmd) Run(ctx context.Context) error {
 		return err
 	}
 	answered := ""
-	for _, call := range l.calls.last() {
-		if call.to == "ivan" {
+	for _, call := range l.calls.last() { // the first one: ivan slept
+		if call.to == "ivan" && answered == "" {
 			answered = call.CallID()
 		}
 	}
 	call := "/call?call_id=" + url.QueryEscape(answered)
 	return c.take(ctx, program, dir, "http://"+l.operations, []shot{
-		{"overview.png", "/", 1100, 1000, false},
-		{"overview-dark.png", "/", 1100, 1000, true},
+		{"overview.png", "/", 1100, 1280, false},
+		{"overview-dark.png", "/", 1100, 1280, true},
 		{"overview-phone.png", "/", 390, 844, false},
 		{"call.png", call, 1100, 620, false},
 		{"call-phone.png", call, 390, 844, true},
@@ -127,6 +127,15 @@ func (c *screenshotsCmd) takeOne(ctx context.Context, base string, s shot) error
 		return err
 	}
 	if err := chromedp.Do(ctx, chromedp.EmulateViewport(s.width, s.height), chromedp.Navigate(base+s.path)); err != nil {
+		return err
+	}
+	// The name of the machine is nobody's business.
+	host, err := os.Hostname()
+	if err != nil {
+		return err
+	}
+	if _, err := chromedp.Run(ctx, chromedp.Evaluate[string](fmt.Sprintf(
+		`document.querySelector("main").innerHTML = document.querySelector("main").innerHTML.replaceAll(%q, "host1")`, host))); err != nil {
 		return err
 	}
 	png, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())
