@@ -73,7 +73,7 @@ func addMetric(s *page.Sample, name string, labels map[string]string, m *dto.Met
 		c.Waited += m.GetHistogram().GetSampleSum()
 		c.Back += float64(m.GetHistogram().GetSampleCount())
 	case "sipwake_push_total":
-		if labels["reason"] != "ok" && labels["reason"] != "accepted" && n > 0 {
+		if labels["reason"] != "accepted" && n > 0 {
 			if c.Errors == nil {
 				c.Errors = map[string]float64{}
 			}

@@ -146,6 +146,9 @@ func showCall(w http.ResponseWriter, t trace.Timeline) {
 
 // tone says how a call stands: open, good or bad, for its colour.
 func tone(t trace.Timeline) string {
+	if t.Reason == "" && (t.Outcome == string(wake.OutcomeNone) || t.Outcome == string(wake.OutcomeShed)) {
+		return "bad" // it was not held: no end is told
+	}
 	if t.Reason == "" {
 		return "open"
 	}

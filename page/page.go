@@ -118,7 +118,6 @@ type binding struct {
 	Device, Provider, App, Environment, Node, UserAgent string
 	RegisteredAt, ExpiresAt                             time.Time
 	Expired, Served                                     bool
-	Tokens                                              []secret.Token
 }
 
 func (s Source) user(w http.ResponseWriter, r *http.Request) {
@@ -132,10 +131,7 @@ func (s Source) user(w http.ResponseWriter, r *http.Request) {
 	list := make([]binding, 0, len(known))
 	for _, b := range known[:min(len(known), mostRows)] {
 		v := binding{b.Device, string(b.Address.Provider), b.Address.App, string(b.Address.Environment), b.Node, b.UserAgent,
-			b.RegisteredAt, b.ExpiresAt, time.Now().After(b.ExpiresAt), s.Wakes.Serves(b), nil}
-		for _, t := range b.Address.Tokens {
-			v.Tokens = append(v.Tokens, t.Value)
-		}
+			b.RegisteredAt, b.ExpiresAt, time.Now().After(b.ExpiresAt), s.Wakes.Serves(b)}
 		list = append(list, v)
 	}
 	show(w, http.StatusOK, "user", map[string]any{"AOR": aor, "Bindings": list,

@@ -28,7 +28,7 @@ func (r *rig) page(t *testing.T, path string) string {
 	if csp := res.Header.Get("Content-Security-Policy"); !strings.HasPrefix(csp, "default-src 'none'; style-src 'self'; script-src 'self'; ") {
 		t.Errorf("%s: policy %q", path, csp)
 	}
-	if strings.Contains(text, "fcm-token-bob-1") || strings.Contains(strings.ReplaceAll(text, ownScript, ""), "<script") {
+	if strings.Contains(text, "fcm-token-bob-1") || strings.Contains(text, "token:") || strings.Contains(strings.ReplaceAll(text, ownScript, ""), "<script") {
 		t.Errorf("%s shows a token or a script: %s", path, text)
 	}
 	return text
