@@ -17,7 +17,7 @@ PROXY ?= kamailio
 STORE ?= local
 ARCH ?= $(shell go env GOARCH 2>/dev/null)
 
-.PHONY: help setup build deb demo up interop chaos test test-opensips features lint fuzz bench dashboards watch audit licenses clean
+.PHONY: help setup build deb demo up interop chaos test test-opensips features lint fuzz bench dashboards watch screenshots audit licenses clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -77,6 +77,9 @@ bench: build ## measure sipwake under load, as ratios in one run, beside the bud
 
 watch: build ## make demo calls until Ctrl-C, and show them in Prometheus and, if it is on PATH, Grafana
 	@bin/sipwake-lab watch --sipwake bin/sipwake --proxy $(PROXY) --store $(STORE)
+
+screenshots: build ## take the pictures of docs/pictures, of real calls through a real proxy; needs Chromium
+	@bin/sipwake-lab screenshots --sipwake bin/sipwake --proxy $(PROXY) --store $(STORE)
 
 dashboards: setup ## make grafana/dashboards anew
 	@go run ./grafana grafana/dashboards

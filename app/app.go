@@ -22,6 +22,7 @@ import (
 	"github.com/sipwake/sipwake/limit"
 	"github.com/sipwake/sipwake/metric"
 	"github.com/sipwake/sipwake/outbox"
+	"github.com/sipwake/sipwake/page"
 	"github.com/sipwake/sipwake/push"
 	"github.com/sipwake/sipwake/rpc"
 	"github.com/sipwake/sipwake/store/fallback"
@@ -47,6 +48,7 @@ type App struct {
 	upper      *upper.Service
 	nodes      *nodes
 	traces     *trace.Keeper
+	history    *page.History
 	rpc        *rpc.Server
 	operations *operations
 	reloads    reloadMetrics
@@ -115,6 +117,7 @@ func New(cfg *config.Config, version string, log *slog.Logger) (*App, error) {
 	if err != nil {
 		return nil, errors.Join(problem(cfg, "operations.password_file", err), a.Stop(context.Background()))
 	}
+	a.history = page.NewHistory()
 	a.operations.addPages(a.pages(), password)
 	return a, nil
 }
@@ -235,6 +238,7 @@ func (a *App) startLoops() {
 	var loops sync.WaitGroup
 	loops.Go(func() { a.service.Refresh(ctx) })
 	loops.Go(func() { a.nodes.run(ctx) })
+	loops.Go(func() { a.sample(ctx) })
 	loops.Go(func() { a.outbox.Run(ctx, outboxEvery) })
 	loops.Go(func() { a.upper.Run(ctx, upperEvery) })
 	if a.fallback != nil {

@@ -21,7 +21,7 @@ func pagePassword(cfg *config.Config) (secret.Text, error) {
 
 // pages returns the pages of the operations listener.
 func (a *App) pages() http.Handler {
-	return page.New(page.Source{Wakes: a.service, Calls: a.traces.Find, Info: func() page.Info {
+	return page.New(page.Source{Wakes: a.service, History: a.history, Calls: a.traces.Find, Info: func() page.Info {
 		i := page.Info{Version: a.version, Instance: a.service.Instance(), Store: a.cfg.Store.Type,
 			Uptime: time.Since(a.began), Apps: a.dispatcher.Apps()}
 		for _, n := range a.nodes.info() {

@@ -1,5 +1,5 @@
 // Package page shows an operator what sipwake does: a few read-only pages, without
-// scripts and without anything from elsewhere.
+// anything from elsewhere, complete without JavaScript.
 package page
 
 import (
@@ -33,6 +33,8 @@ type Source struct {
 	Info  func() Info
 	Calls func(ctx context.Context, q trace.Query, part string) trace.Found
 	Wakes *wake.Service
+	// History is what the graphs are drawn from.
+	History *History
 }
 
 // Bounds of what one page shows.
@@ -44,11 +46,19 @@ const (
 	patience  = 3 * time.Second
 )
 
-//go:embed page.html style.css
+//go:embed page.html style.css live.js
 var files embed.FS
 
 var pages = template.Must(template.New("").Funcs(template.FuncMap{
 	"span": trace.Span, "verdict": func(t trace.Timeline) string { return trace.Verdict(&t) },
+	"tone": tone,
+	"clock": func(t time.Time) string {
+		if time.Since(t) < 12*time.Hour {
+			return t.UTC().Format("15:04:05")
+		}
+		return t.UTC().Format("2 Jan 15:04")
+	},
+	"short": func(device string) string { return "…" + device[max(0, len(device)-9):] },
 	"time": func(t time.Time) string {
 		if t.IsZero() {
 			return "-"
@@ -57,22 +67,29 @@ var pages = template.Must(template.New("").Funcs(template.FuncMap{
 	},
 }).ParseFS(files, "page.html"))
 
-// New returns the handler of /, /style.css, /search, /call and /user.
+// New returns the handler of /, /search, /call, /user, /events (server-sent events
+// with the overview), /style.css and /live.js.
 func New(s Source) http.Handler {
-	mux := http.NewServeMux()
+	mux, events := http.NewServeMux(), newLive(s.renderLive)
 	mux.HandleFunc("GET /{$}", s.overview)
 	mux.HandleFunc("GET /search", s.search)
 	mux.HandleFunc("GET /call", s.call)
 	mux.HandleFunc("GET /user", s.user)
-	mux.HandleFunc("GET /style.css", func(w http.ResponseWriter, r *http.Request) {
-		http.ServeFileFS(w, r, files, "style.css")
-	})
+	for _, name := range []string{"style.css", "live.js"} {
+		mux.HandleFunc("GET /"+name, func(w http.ResponseWriter, r *http.Request) { http.ServeFileFS(w, r, files, name) })
+	}
+	// Nobody asks a browser for it: without this each one says that it is not there.
+	mux.HandleFunc("GET /favicon.ico", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
-		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
+		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cache-Control", "no-store")
+		if r.Method == http.MethodGet && r.URL.Path == "/events" {
+			events.ServeHTTP(w, r)
+			return
+		}
 		ctx, cancel := context.WithTimeout(r.Context(), patience)
 		defer cancel()
 		mux.ServeHTTP(w, r.WithContext(ctx))
@@ -96,77 +113,11 @@ func asked(r *http.Request, name string) string {
 	return s[:min(len(s), mostText)]
 }
 
-func (s Source) overview(w http.ResponseWriter, r *http.Request) {
-	level, reasons := s.Wakes.Load()
-	info := s.Info()
-	info.Nodes = info.Nodes[:min(len(info.Nodes), mostRows)]
-	info.Apps = info.Apps[:min(len(info.Apps), mostRows)]
-	show(w, http.StatusOK, "overview", map[string]any{"Info": info, "Level": int(level), "Reasons": reasons,
-		"Live": r.URL.Query().Has("live"), "Found": s.Calls(r.Context(), trace.Query{Limit: lastCalls}, "")})
-}
-
-// search looks for a user or a part of one, and for a Call-ID if there is none.
-func (s Source) search(w http.ResponseWriter, r *http.Request) {
-	q := asked(r, "q")
-	var found trace.Found
-	if q != "" {
-		found = s.Calls(r.Context(), trace.Query{CallID: q, Limit: mostFound}, "")
-		if len(found.Timelines) == 0 {
-			found = s.Calls(r.Context(), trace.Query{Limit: mostFound}, q)
-		}
-	}
-	show(w, http.StatusOK, "search", map[string]any{"Q": q, "Found": found})
-}
-
-// row is an event of a ladder: at which column it happens.
-type row struct {
-	trace.Event
-	After  time.Duration
-	Column int
-}
-
-// columns are those of a ladder: from the caller to the phone.
-var columns = []string{"caller", "proxy", "sipwake", "push service", "phone"}
-
-func columnOf(n trace.EventName) int {
-	switch n {
-	case trace.Ended:
-		return 0
-	case trace.Held, trace.Signalled, trace.Lost, trace.GaveUp:
-		return 1
-	case trace.Pushing, trace.Accepted, trace.Failed:
-		return 3
-	case trace.Registered, trace.Answering, trace.Awake:
-		return 4
-	}
-	return 2
-}
-
-func (s Source) call(w http.ResponseWriter, r *http.Request) {
-	id, callID := asked(r, "id"), asked(r, "call_id")
-	if callID != "" {
-		for _, t := range s.Calls(r.Context(), trace.Query{CallID: callID, Limit: mostFound}, "").Timelines {
-			if id != "" && t.ID != id {
-				continue
-			}
-			rows := make([]row, 0, len(t.Events))
-			for _, e := range t.Events[:min(len(t.Events), mostRows)] {
-				rows = append(rows, row{e, max(e.At.Sub(t.StartedAt), 0), columnOf(e.Name)})
-			}
-			show(w, http.StatusOK, "call", map[string]any{"Call": t, "Rows": rows, "Columns": columns,
-				"More": len(t.Events) - len(rows) + t.Omitted})
-			return
-		}
-	}
-	show(w, http.StatusNotFound, "absent", "This call is not known (any more).")
-}
-
 // binding is one of a user, without its Contact, which holds the push token.
 type binding struct {
 	Device, Provider, App, Environment, Node, UserAgent string
 	RegisteredAt, ExpiresAt                             time.Time
-	Expired                                             bool
-	Tokens                                              []secret.Token
+	Expired, Served                                     bool
 }
 
 func (s Source) user(w http.ResponseWriter, r *http.Request) {
@@ -180,10 +131,7 @@ func (s Source) user(w http.ResponseWriter, r *http.Request) {
 	list := make([]binding, 0, len(known))
 	for _, b := range known[:min(len(known), mostRows)] {
 		v := binding{b.Device, string(b.Address.Provider), b.Address.App, string(b.Address.Environment), b.Node, b.UserAgent,
-			b.RegisteredAt, b.ExpiresAt, time.Now().After(b.ExpiresAt), nil}
-		for _, t := range b.Address.Tokens {
-			v.Tokens = append(v.Tokens, t.Value)
-		}
+			b.RegisteredAt, b.ExpiresAt, time.Now().After(b.ExpiresAt), s.Wakes.Serves(b)}
 		list = append(list, v)
 	}
 	show(w, http.StatusOK, "user", map[string]any{"AOR": aor, "Bindings": list,

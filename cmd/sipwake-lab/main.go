@@ -14,15 +14,16 @@ import (
 )
 
 type cli struct {
-	Demo      demoCmd      `cmd:"" help:"Make calls through a real SIP proxy to phones that sleep, and print what happens."`
-	Up        upCmd        `cmd:"" help:"Keep a SIP proxy, sipwake, push services and phones running, and do with them what you ask over HTTP."`
-	Providers providersCmd `cmd:"" help:"Run simulated push services alone, for a sipwake of your own."`
-	Watch     watchCmd     `cmd:"" help:"Make calls without end, and show them in Prometheus and Grafana."`
-	Interop   interopCmd   `cmd:"" help:"Make calls with clients made by others, JsSIP, baresip and SIPp, through a real Kamailio."`
-	Leaks     leaksCmd     `cmd:"" help:"Look for secrets in what a test run has said."`
-	Chaos     chaosCmd     `cmd:"" help:"Break part after part of a whole installation while calls flow, and count what is lost."`
-	Bench     benchCmd     `cmd:"" help:"Measure sipwake under load, beside what it is built on."`
-	Echo      echoCmd      `cmd:"" hidden:""`
+	Demo        demoCmd        `cmd:"" help:"Make calls through a real SIP proxy to phones that sleep, and print what happens."`
+	Up          upCmd          `cmd:"" help:"Keep a SIP proxy, sipwake, push services and phones running, and do with them what you ask over HTTP."`
+	Providers   providersCmd   `cmd:"" help:"Run simulated push services alone, for a sipwake of your own."`
+	Watch       watchCmd       `cmd:"" help:"Make calls without end, and show them in Prometheus and Grafana."`
+	Screenshots screenshotsCmd `cmd:"" help:"Take pictures of the pages that show the calls of the lab."`
+	Interop     interopCmd     `cmd:"" help:"Make calls with clients made by others, JsSIP, baresip and SIPp, through a real Kamailio."`
+	Leaks       leaksCmd       `cmd:"" help:"Look for secrets in what a test run has said."`
+	Chaos       chaosCmd       `cmd:"" help:"Break part after part of a whole installation while calls flow, and count what is lost."`
+	Bench       benchCmd       `cmd:"" help:"Measure sipwake under load, beside what it is built on."`
+	Echo        echoCmd        `cmd:"" hidden:""`
 }
 
 func main() { os.Exit(run(os.Args[1:])) }
