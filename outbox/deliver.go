@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sipwake/sipwake/push"
+	"github.com/sipwake/sipwake/sipuri"
 	"github.com/sipwake/sipwake/wake"
 )
 
@@ -57,9 +58,20 @@ func (d *delivery) try(i int, t Target) {
 	m := d.message
 	d.service.devices.Push(wake.DevicePush{
 		Binding: wake.Binding{AOR: m.AOR, Device: t.Device, Address: t.Address}, Kind: m.Kind,
-		Values:   push.Values{AOR: m.AOR, UUID: m.ID, Title: m.Title, Body: m.Body, Data: m.Data},
+		Values:   valuesOf(&m),
 		Deadline: m.Deadline, TryUntil: d.until,
 	}, func(o push.Outcome) { d.done(i, o) })
+}
+
+// valuesOf fills payloads. There is no Call-ID; apps that tell calls apart by it get
+// the message's ID.
+func valuesOf(m *Message) push.Values {
+	v := push.Values{AOR: m.AOR, From: m.From, User: sipuri.Dial(m.From), Display: m.Display,
+		UUID: m.ID, Title: m.Title, Body: m.Body, Data: m.Data}
+	if m.Kind == push.Call || m.Kind == push.Cancel {
+		v.CallID = m.ID
+	}
+	return v
 }
 
 func (d *delivery) done(i int, o push.Outcome) {

@@ -38,6 +38,8 @@ type Message struct {
 	ID        string
 	AOR       string
 	Kind      push.Kind
+	From      string // who it is from: a URI, a number or a name; may be empty
+	Display   string // how to show who it is from; may be empty
 	Title     string
 	Body      string
 	Data      map[string]string

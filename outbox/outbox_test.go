@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -242,6 +243,27 @@ func TestSendToToken(t *testing.T) {
 	})
 }
 
+// A push of kind call goes to a voip token, says who calls, and has lost its purpose
+// soon.
+func TestSendCall(t *testing.T) {
+	inBubble(t, func(r *rig) {
+		m := r.send(func(p *SendParams) {
+			p.AOR, p.Provider, p.App, p.Token = "", pnparam.APNs, "app", secret.NewToken("ab")
+			p.Kind, p.From, p.Display = push.Call, "sip:+1-555@example.com;user=phone", "Alice"
+		})
+		if m.Targets[0].Address.Tokens[0].Service != pnparam.VoIP || !m.Deadline.Equal(m.CreatedAt.Add(30*time.Second)) {
+			t.Errorf("message is %+v", m)
+		}
+		want := push.Values{From: "sip:+1-555@example.com;user=phone", User: "+1555", Display: "Alice", CallID: m.ID, UUID: m.ID, Title: "t"}
+		if p := r.devices.pushed[0]; p.Kind != push.Call || !reflect.DeepEqual(p.Values, want) {
+			t.Errorf("pushed is %+v, want %+v", p, want)
+		}
+		if m := r.send(func(p *SendParams) { p.Kind, p.TTL = push.Cancel, time.Minute }); !m.Deadline.Equal(m.CreatedAt.Add(time.Minute)) {
+			t.Errorf("its own time: %+v", m)
+		}
+	})
+}
+
 func TestSendBadParams(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		f := func(field string, p SendParams) {
@@ -252,7 +274,8 @@ func TestSendBadParams(t *testing.T) {
 			}
 		}
 		token := secret.NewToken("t")
-		f("kind", SendParams{AOR: bob, Kind: push.Call})
+		f("kind", SendParams{AOR: bob, Kind: "ring"})
+		f("kind", SendParams{AOR: bob})
 		f("ttl_s", SendParams{AOR: bob, Kind: push.Custom, TTL: -1})
 		f("aor", SendParams{AOR: "a b", Kind: push.Custom})
 		f("aor", SendParams{Kind: push.Custom})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -48,12 +49,19 @@ type SendParams struct {
 	App         string
 	Environment pnparam.Environment
 	Token       secret.Token
-	Kind        push.Kind // custom, chat or refresh
+	Kind        push.Kind
+	From        string // as in Message
+	Display     string // as in Message
 	Title       string
 	Body        string
 	Data        map[string]string
-	TTL         time.Duration // how long it is worth delivering; 0: the configured time
+	// TTL is how long it is worth delivering. 0: the configured time; of a call and
+	// a cancel half a minute at most, for a phone must not ring much later.
+	TTL time.Duration
 }
+
+// callTTL is how long a push about a call is worth delivering that does not say so.
+const callTTL = 30 * time.Second
 
 // Send stores a push to each device of an AOR, or to a token, and begins to
 // deliver it. The message it returns can be asked for by its ID for a day after
@@ -71,9 +79,12 @@ func (s *Service) Send(ctx context.Context, p SendParams) (Message, error) {
 	}
 	if p.TTL == 0 {
 		p.TTL = s.ttl()
+		if p.Kind == push.Call || p.Kind == push.Cancel {
+			p.TTL = min(p.TTL, callTTL)
+		}
 	}
 	now := time.Now()
-	m := Message{ID: uuid.NewString(), AOR: p.AOR, Kind: p.Kind, Title: p.Title, Body: p.Body, Data: p.Data,
+	m := Message{ID: uuid.NewString(), AOR: p.AOR, Kind: p.Kind, From: p.From, Display: p.Display, Title: p.Title, Body: p.Body, Data: p.Data,
 		CreatedAt: now, Deadline: now.Add(p.TTL), NextTry: now.Add(lease), Targets: make([]Target, len(bindings))}
 	for i, b := range bindings {
 		m.Targets[i] = Target{Device: b.Device, Address: b.Address, State: TargetQueued}
@@ -91,8 +102,8 @@ func (s *Service) Send(ctx context.Context, p SendParams) (Message, error) {
 }
 
 func (s *Service) targets(ctx context.Context, p SendParams) ([]wake.Binding, error) {
-	if p.Kind != push.Custom && p.Kind != push.Chat && p.Kind != push.Refresh {
-		return nil, &wake.ParamError{Field: "kind", Problem: `must be "custom", "chat" or "refresh"`}
+	if !slices.Contains(push.Kinds(), p.Kind) {
+		return nil, &wake.ParamError{Field: "kind", Problem: "must be call, chat, cancel, custom or refresh, or a number from 0 to 4"}
 	}
 	if p.TTL < 0 || p.TTL > 28*24*time.Hour {
 		return nil, &wake.ParamError{Field: "ttl_s", Problem: "must be between 0 and 2419200"}
@@ -115,6 +126,9 @@ func (s *Service) targets(ctx context.Context, p SendParams) ([]wake.Binding, er
 	}
 	if p.Provider == pnparam.APNs {
 		a.Tokens[0].Service = pnparam.Remote // a voip token is only pushed for calls
+		if p.Kind == push.Call {
+			a.Tokens[0].Service = pnparam.VoIP
+		}
 	}
 	return []wake.Binding{{Address: a}}, nil
 }

@@ -245,12 +245,9 @@ func (s *Server) wakeEnd(ctx context.Context, p *params) (any, error) {
 }
 
 func (s *Server) pushSend(ctx context.Context, p *params) (any, error) {
-	req := outbox.SendParams{
-		AOR: p.str("aor"), Provider: pnparam.Provider(p.str("provider")), App: p.str("app"),
-		Environment: pnparam.Environment(p.str("environment")), Token: secret.NewToken(p.str("token")),
-		Kind: push.Kind(p.str("kind")), Title: p.str("title"), Body: p.str("body"), Data: p.stringMap("data"),
-		TTL: p.seconds("ttl_s", 28*24*time.Hour),
-	}
+	req := sendParams(p)
+	req.AOR, req.Token = p.str("aor"), secret.NewToken(p.str("token"))
+	req.Environment = pnparam.Environment(p.str("environment"))
 	if p.err != nil {
 		return nil, p.err
 	}
@@ -259,6 +256,16 @@ func (s *Server) pushSend(ctx context.Context, p *params) (any, error) {
 		return nil, err
 	}
 	return newMessage(m), nil
+}
+
+// sendParams reads what push.send and push.many have in common.
+func sendParams(p *params) outbox.SendParams {
+	return outbox.SendParams{
+		Provider: pnparam.Provider(p.str("provider")), App: p.str("app"),
+		Kind: p.kind("kind"), From: p.str("from"), Display: p.str("display"),
+		Title: p.str("title"), Body: p.str("body"), Data: p.stringMap("data"),
+		TTL: p.seconds("ttl_s", 28*24*time.Hour),
+	}
 }
 
 func (s *Server) pushStatus(ctx context.Context, p *params) (any, error) {

@@ -40,6 +40,8 @@ const (
 	tagMessageBody   = 4
 	tagMessageData   = 5 // uvarint length of the key, key, value
 	tagMessageTarget = 6 // tags of its own
+	tagMessageFrom   = 7
+	tagMessageName   = 8
 )
 
 // Tags of a target.
@@ -102,6 +104,8 @@ func AppendMessage(dst []byte, m *outbox.Message) ([]byte, error) {
 	dst = appendTag(dst, tagMessageKind, string(m.Kind))
 	dst = appendTag(dst, tagMessageTitle, m.Title)
 	dst = appendTag(dst, tagMessageBody, m.Body)
+	dst = appendTag(dst, tagMessageFrom, m.From)
+	dst = appendTag(dst, tagMessageName, m.Display)
 	var part []byte
 	for _, key := range slices.Sorted(maps.Keys(m.Data)) {
 		part = binary.AppendUvarint(part[:0], uint64(len(key)))
@@ -147,6 +151,10 @@ func DecodeMessage(id string, v []byte) (outbox.Message, error) {
 			m.AOR = string(s)
 		case tagMessageKind:
 			m.Kind = push.Kind(s)
+		case tagMessageFrom:
+			m.From = string(s)
+		case tagMessageName:
+			m.Display = string(s)
 		case tagMessageTitle:
 			m.Title = string(s)
 		case tagMessageBody:

@@ -262,6 +262,17 @@ func TestSend(t *testing.T) {
 	if !strings.Contains(got, "sent  accepted") {
 		t.Errorf("to a token: %s", got)
 	}
+	stdout, stderr, status = sipwake(t, dir, send("--token", "fcm-token-other", "--provider", "fcm", "--app", "example-phone", "--kind", "call",
+		"--from", "1001", "--display", "Alice")...)
+	if status != 0 || !strings.Contains(stdout, "sent  accepted") || !strings.Contains(stderr, "the phone will ring") {
+		t.Errorf("a call: status %d:\n%s%s", status, stdout, stderr)
+	}
+	rang := slices.ContainsFunc(fcm.Pushes(), func(p fcmsim.Push) bool {
+		return p.Message.Data["ntype"] == "0" && p.Message.Data["nfrom"] == "1001" && p.Message.Data["ncallid"] == strings.Fields(stdout)[0]
+	})
+	if !rang {
+		t.Errorf("no push says who calls: %+v", fcm.Pushes())
+	}
 	refused(t, dir, "has no device that can be pushed", send("--aor", "nobody@example.com")...)
 	refused(t, dir, "id: is not known", send("--status", "none")...)
 	refused(t, dir, "give --aor, --token or --status", send()...)

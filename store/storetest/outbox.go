@@ -21,7 +21,7 @@ const outboxSmall = 5
 func Message(n int) outbox.Message {
 	now := time.Now().UTC().Truncate(time.Microsecond)
 	return outbox.Message{
-		ID: fmt.Sprintf("message-%06d", n), AOR: aor, Kind: push.Custom, Title: "Hello", Body: "Good morning, Zoë",
+		ID: fmt.Sprintf("message-%06d", n), AOR: aor, Kind: push.Custom, From: "sip:alice@example.com", Display: "Alice Zoë", Title: "Hello", Body: "Good morning, Zoë",
 		Data:      map[string]string{"a": "1", "": "empty", "b": ""},
 		CreatedAt: now, Deadline: now.Add(time.Hour), NextTry: now,
 		Targets: []outbox.Target{
