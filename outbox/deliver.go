@@ -129,6 +129,8 @@ func (s *Service) save(m Message) {
 func (s *Service) Run(ctx context.Context, every time.Duration) {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
+	var jobs sync.WaitGroup
+	defer jobs.Wait()
 	for {
 		select {
 		case <-ticker.C:
@@ -144,16 +146,38 @@ func (s *Service) Run(ctx context.Context, every time.Duration) {
 			continue
 		}
 		for _, m := range due {
-			if now.After(m.Deadline) {
+			switch {
+			case now.After(m.Deadline):
 				s.expire(m)
-			} else {
+			case m.Many != nil:
+				s.startJob(ctx, &jobs, m)
+			default:
 				s.deliver(m)
 			}
 		}
 	}
 }
 
+// startJob works on a push to many users if there is a place; if not, its lease ends.
+func (s *Service) startJob(ctx context.Context, jobs *sync.WaitGroup, m Message) {
+	select {
+	case s.jobs <- struct{}{}:
+	default:
+		return
+	}
+	jobs.Go(func() {
+		defer func() { <-s.jobs }()
+		s.work(ctx, m)
+	})
+}
+
 func (s *Service) expire(m Message) {
+	m.Users = nil
+	if m.Many != nil {
+		many := *m.Many
+		many.Ended, m.Many = true, &many
+	}
+	m.Targets = slices.Clone(m.Targets)
 	for i := range m.Targets {
 		if m.Targets[i].State == TargetQueued {
 			m.Targets[i].State = TargetFailed

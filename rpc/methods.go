@@ -5,7 +5,6 @@ import (
 	"math"
 	"time"
 
-	"github.com/sipwake/sipwake/outbox"
 	"github.com/sipwake/sipwake/pnparam"
 	"github.com/sipwake/sipwake/push"
 	"github.com/sipwake/sipwake/secret"
@@ -33,6 +32,8 @@ func (s *Server) methods() map[string]method {
 		"upper.refresh":    s.upperRefresh,
 		"upper.remove":     s.upperRemove,
 		"push.send":        s.pushSend,
+		"push.many":        s.pushMany,
+		"push.list":        s.pushList,
 		"push.status":      s.pushStatus,
 		"service.load":     s.serviceLoad,
 		"service.stats":    s.serviceStats,
@@ -242,72 +243,6 @@ func (s *Server) wakeEnd(ctx context.Context, p *params) (any, error) {
 	return struct {
 		Pending bool `json:"pending"`
 	}{pending}, nil
-}
-
-func (s *Server) pushSend(ctx context.Context, p *params) (any, error) {
-	req := sendParams(p)
-	req.AOR, req.Token = p.str("aor"), secret.NewToken(p.str("token"))
-	req.Environment = pnparam.Environment(p.str("environment"))
-	if p.err != nil {
-		return nil, p.err
-	}
-	m, err := s.outbox.Send(ctx, req)
-	if err != nil {
-		return nil, err
-	}
-	return newMessage(m), nil
-}
-
-// sendParams reads what push.send and push.many have in common.
-func sendParams(p *params) outbox.SendParams {
-	return outbox.SendParams{
-		Provider: pnparam.Provider(p.str("provider")), App: p.str("app"),
-		Kind: p.kind("kind"), From: p.str("from"), Display: p.str("display"),
-		Title: p.str("title"), Body: p.str("body"), Data: p.stringMap("data"),
-		TTL: p.seconds("ttl_s", 28*24*time.Hour),
-	}
-}
-
-func (s *Server) pushStatus(ctx context.Context, p *params) (any, error) {
-	id := p.str("id")
-	if p.err != nil {
-		return nil, p.err
-	}
-	m, ok, err := s.outbox.Message(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	if !ok {
-		return nil, &wake.ParamError{Field: "id", Problem: "is not known, or too long ago"}
-	}
-	return newMessage(m), nil
-}
-
-// message is what has become of a push of an application.
-type message struct {
-	ID       string    `json:"id"`
-	AOR      string    `json:"aor,omitempty"`
-	Kind     push.Kind `json:"kind"`
-	Created  time.Time `json:"created_at"`
-	Deadline time.Time `json:"deadline"`
-	Devices  []target  `json:"devices"`
-}
-
-type target struct {
-	Device   string             `json:"device,omitempty"`
-	Provider pnparam.Provider   `json:"provider"`
-	State    outbox.TargetState `json:"state"`
-	Reason   push.Reason        `json:"reason,omitempty"`
-	Detail   string             `json:"detail,omitempty"`
-	Tries    int                `json:"tries"`
-}
-
-func newMessage(m outbox.Message) message {
-	targets := make([]target, len(m.Targets))
-	for i, t := range m.Targets {
-		targets[i] = target{t.Device, t.Address.Provider, t.State, t.Reason, t.Detail, t.Tries}
-	}
-	return message{m.ID, m.AOR, m.Kind, m.CreatedAt, m.Deadline, targets}
 }
 
 func (s *Server) serviceLoad(context.Context, *params) (any, error) {

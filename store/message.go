@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -42,6 +43,9 @@ const (
 	tagMessageTarget = 6 // tags of its own
 	tagMessageFrom   = 7
 	tagMessageName   = 8
+	tagMessageJob    = 9
+	tagMessageMany   = 10 // JSON
+	tagMessageUser   = 11 // one tag a user
 )
 
 // Tags of a target.
@@ -106,6 +110,17 @@ func AppendMessage(dst []byte, m *outbox.Message) ([]byte, error) {
 	dst = appendTag(dst, tagMessageBody, m.Body)
 	dst = appendTag(dst, tagMessageFrom, m.From)
 	dst = appendTag(dst, tagMessageName, m.Display)
+	dst = appendTag(dst, tagMessageJob, m.Job)
+	if m.Many != nil {
+		many, err := json.Marshal(m.Many)
+		if err != nil {
+			return nil, fmt.Errorf("cannot write message: %w", err)
+		}
+		dst = appendTag(dst, tagMessageMany, many)
+	}
+	for _, user := range m.Users {
+		dst = appendTag(dst, tagMessageUser, user)
+	}
 	var part []byte
 	for _, key := range slices.Sorted(maps.Keys(m.Data)) {
 		part = binary.AppendUvarint(part[:0], uint64(len(key)))
@@ -155,6 +170,13 @@ func DecodeMessage(id string, v []byte) (outbox.Message, error) {
 			m.From = string(s)
 		case tagMessageName:
 			m.Display = string(s)
+		case tagMessageJob:
+			m.Job = string(s)
+		case tagMessageMany:
+			m.Many = new(outbox.Many)
+			return json.Unmarshal(s, m.Many)
+		case tagMessageUser:
+			m.Users = append(m.Users, string(s))
 		case tagMessageTitle:
 			m.Title = string(s)
 		case tagMessageBody:
