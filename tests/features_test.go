@@ -467,7 +467,7 @@ func TestFeatureG13Many(t *testing.T) {
 	}
 	r.call("push.many", obj{"app": project, "kind": 3, "title": "t", "rate": 1000}, &all)
 	r.eventuallyLong("the app ended", ended(&all))
-	if all.Many.Users != 30|| all.Many.None != 0 || len(r.apns.Pushes()) != 0 {
+	if all.Many.Users != 30 || all.Many.None != 0 || len(r.apns.Pushes()) != 0 {
 		t.Errorf("the app: %+v", all)
 	}
 	for i := range aors {
