@@ -273,6 +273,27 @@ func TestSend(t *testing.T) {
 	if !rang {
 		t.Errorf("no push says who calls: %+v", fcm.Pushes())
 	}
+	users := write(t, dir, "users", []byte("bob@example.com\n\nnobody@example.com\n"))
+	many := ok(t, dir, "send-many", "--config", "client.yml", "--users", users, "--title", "All", "--rate", "1000")
+	if !strings.Contains(many, "\n2 users, 1 without a device; ") {
+		t.Errorf("send-many: %s", many)
+	}
+	job := strings.Fields(many)[0]
+	if got := ok(t, dir, "pushes", "--config", "client.yml", "--job", job); !regexp.MustCompile(
+		`\AID +KIND +AOR +APP +STATE +REASON\n\S+ +custom +bob@example.com +example-phone +(sent|queued) .*\n\z`).MatchString(got) {
+		t.Errorf("pushes of the job: %s", got)
+	}
+	if got := ok(t, dir, "pushes", "--config", "client.yml"); !regexp.MustCompile(job+` +custom +2 of 2 users +ended`).MatchString(got) || !strings.Contains(got, row[1]) {
+		t.Errorf("pushes: %s", got)
+	}
+	if got := ok(t, dir, "pushes", "--config", "client.yml", "--state", "failed"); strings.Count(got, "\n") != 2 || !strings.Contains(got, "failed  token_dead") {
+		t.Errorf("failed pushes: %s", got)
+	}
+	everyone := ok(t, dir, "send-many", "--config", "client.yml", "--everyone", "--app", "example-phone", "--kind", "1", "--body", "x")
+	if !strings.Contains(everyone, "\n1 users, 0 without a device; ") {
+		t.Errorf("send-many --everyone: %s", everyone)
+	}
+	refused(t, dir, "give --app", "send-many", "--config", "client.yml", "--everyone")
 	refused(t, dir, "has no device that can be pushed", send("--aor", "nobody@example.com")...)
 	refused(t, dir, "id: is not known", send("--status", "none")...)
 	refused(t, dir, "give --aor, --token or --status", send()...)
