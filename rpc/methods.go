@@ -3,6 +3,8 @@ package rpc
 import (
 	"context"
 	"math"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/sipwake/sipwake/pnparam"
@@ -130,6 +132,7 @@ type token struct {
 func (s *Server) bindingList(ctx context.Context, p *params) (any, error) {
 	aor, tok := p.str("aor"), secret.NewToken(p.str("token"))
 	all, cursor, limit := p.boolean("all"), p.str("cursor"), int(p.number("limit", 500, 1, 1000))
+	app, provider, search := p.str("app"), pnparam.Provider(p.str("provider")), strings.ToLower(p.str("search"))
 	if p.err != nil {
 		return nil, p.err
 	}
@@ -147,6 +150,9 @@ func (s *Server) bindingList(ctx context.Context, p *params) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	found = slices.DeleteFunc(found, func(b wake.Binding) bool {
+		return app != "" && app != b.Address.App || provider != "" && provider != b.Address.Provider || !strings.Contains(b.AOR, search)
+	})
 	list := make([]binding, len(found))
 	for i, b := range found {
 		tokens := make([]token, len(b.Address.Tokens))

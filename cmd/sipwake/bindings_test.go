@@ -75,6 +75,15 @@ func TestBindings(t *testing.T) {
 	if m == nil {
 		t.Fatalf("list of one: %s", one)
 	}
+	for _, c := range []struct {
+		args string
+		want int
+	}{{"--app com.example.phone", n + 1}, {"--provider apns --search SER12", 45 + 1}, {"--provider fcm", 1}, {"--app no.such", 1}, {"--aor user7@example.com --provider apns", 2}} {
+		if got := ok(t, dir, b(append([]string{"list"}, strings.Fields(c.args)...)...)...); strings.Count(got, "\n") != c.want {
+			t.Errorf("list %s: %.300s", c.args, got)
+		}
+	}
+	refused(t, dir, "give --aor", b("list")...)
 	shown := ok(t, dir, b("show", "user7@example.com")...)
 	for _, want := range []string{"user7@example.com  " + m[1], "phone/1", "udp:192.0.2.7:5070", "token:"} {
 		if !strings.Contains(shown, want) {
@@ -292,6 +301,9 @@ func TestSend(t *testing.T) {
 	everyone := ok(t, dir, "send-many", "--config", "client.yml", "--everyone", "--app", "example-phone", "--kind", "1", "--body", "x")
 	if !strings.Contains(everyone, "\n1 users, 0 without a device; ") {
 		t.Errorf("send-many --everyone: %s", everyone)
+	}
+	if got := ok(t, dir, "stats", "--config", "client.yml"); !regexp.MustCompile(`(?m)^REGISTERs +2 stored\n[^$]*^fcm example-phone +\d+ bindings; pushes: .*1 token_dead$`).MatchString(got) {
+		t.Errorf("stats: %s", got)
 	}
 	refused(t, dir, "give --app", "send-many", "--config", "client.yml", "--everyone")
 	refused(t, dir, "has no device that can be pushed", send("--aor", "nobody@example.com")...)
