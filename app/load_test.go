@@ -1,6 +1,7 @@
 package app
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -79,8 +80,8 @@ func TestLoadListener(t *testing.T) {
 }
 
 func isTimeout(err error) bool {
-	ne, ok := err.(net.Error)
-	return ok && ne.Timeout()
+	ne := net.Error(nil)
+	return errors.As(err, &ne) && ne.Timeout()
 }
 
 // A store that is away is an error, and it is off unless it is asked for.

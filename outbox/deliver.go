@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/sipwake/sipwake/push"
-	"github.com/sipwake/sipwake/sipuri"
 	"github.com/sipwake/sipwake/wake"
 )
 
@@ -66,7 +65,7 @@ func (d *delivery) try(i int, t Target) {
 // valuesOf fills payloads. There is no Call-ID; apps that tell calls apart by it get
 // the message's ID.
 func valuesOf(m *Message) push.Values {
-	v := push.Values{AOR: m.AOR, From: m.From, User: sipuri.Dial(m.From), Display: m.Display,
+	v := push.Values{AOR: m.AOR, From: m.From, Display: m.Display,
 		UUID: m.ID, Title: m.Title, Body: m.Body, Data: m.Data}
 	if m.Kind == push.Call || m.Kind == push.Cancel {
 		v.CallID = m.ID

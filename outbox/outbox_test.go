@@ -297,7 +297,7 @@ func TestSendCall(t *testing.T) {
 		if m.Targets[0].Address.Tokens[0].Service != pnparam.VoIP || !m.Deadline.Equal(m.CreatedAt.Add(30*time.Second)) {
 			t.Errorf("message is %+v", m)
 		}
-		want := push.Values{From: "sip:+1-555@example.com;user=phone", User: "+1555", Display: "Alice", CallID: m.ID, UUID: m.ID, Title: "t"}
+		want := push.Values{From: "sip:+1-555@example.com;user=phone", Display: "Alice", CallID: m.ID, UUID: m.ID, Title: "t"}
 		if p := r.devices.pushed[0]; p.Kind != push.Call || !reflect.DeepEqual(p.Values, want) {
 			t.Errorf("pushed is %+v, want %+v", p, want)
 		}
