@@ -51,6 +51,7 @@ type App struct {
 	history    *page.History
 	rpc        *rpc.Server
 	operations *operations
+	load       *listener // nil without one
 	reloads    reloadMetrics
 	started    chan struct{} // closed by Start
 
@@ -76,7 +77,7 @@ func New(cfg *config.Config, version string, log *slog.Logger) (*App, error) {
 		return nil, err
 	}
 	a := &App{version: version, log: log, reg: prometheus.NewRegistry(), began: time.Now(), cfg: cfg,
-		served: make(chan error, 1), failed: make(chan error, 2), started: make(chan struct{})}
+		served: make(chan error, 1), failed: make(chan error, 3), started: make(chan struct{})}
 	a.reg.MustRegister(collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(version))
 	a.reloads = newReloadMetrics(a.reg)
@@ -187,6 +188,9 @@ func (a *App) Start() error {
 		_ = l.Close() // if Serve has not begun, Stop did not know of the listener
 		return errors.Join(err, <-a.served)
 	})
+	if err := a.startLoad(); err != nil {
+		return err
+	}
 	a.operations.ready.Store(true)
 	a.log.Info("sipwake started", "version", a.version, "rpc", l.Addr().String(),
 		"operations", a.operations.addr(), "store", a.cfg.Store.Type)

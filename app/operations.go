@@ -2,12 +2,8 @@ package app
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"log"
-	"net"
 	"net/http"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -17,13 +13,9 @@ import (
 // operations is the listener for monitoring: /metrics, /healthz (RPC answers) and
 // /readyz (it can do its work).
 type operations struct {
-	server   *http.Server
-	mux      *http.ServeMux
-	log      *limit.Log
-	conns    *limit.Conns
-	listener net.Listener
-	served   chan error
-	ready    atomic.Bool // false before Start and while stopping
+	*listener
+	mux   *http.ServeMux
+	ready atomic.Bool // false before Start and while stopping
 }
 
 // readyPatience bounds the question to the store behind /readyz, and that to RPC
@@ -39,8 +31,7 @@ const (
 // newOperations returns the listener, with metrics at /metrics; rpc asks whether RPC
 // answers.
 func newOperations(metrics http.Handler, st store, rpc func(context.Context) error, log *limit.Log) *operations {
-	o := &operations{served: make(chan error, 1), log: log, conns: limit.NewConns(limit.ConnLimits{
-		Most: operationsConns, Unproven: operationsConns, PerClient: operationsPerClient}, log)}
+	o := &operations{}
 	alive := newRarely(rpc)
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", metrics)
@@ -69,8 +60,8 @@ func newOperations(metrics http.Handler, st store, rpc func(context.Context) err
 		}
 	})
 	o.mux = mux
-	o.server = &http.Server{Handler: mux, ErrorLog: newErrorLog(log), ConnState: o.track, MaxHeaderBytes: 16 << 10,
-		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute}
+	o.listener = newListener("operations listener", mux, limit.ConnLimits{
+		Most: operationsConns, Unproven: operationsConns, PerClient: operationsPerClient}, log)
 	return o
 }
 
@@ -79,41 +70,6 @@ type noticing interface{ Notice() string }
 
 func (o *operations) fail(w http.ResponseWriter, why string) {
 	http.Error(w, why, http.StatusServiceUnavailable)
-}
-
-// track has a connection wait anew when something comes on it.
-func (o *operations) track(c net.Conn, state http.ConnState) {
-	if state == http.StateActive || state == http.StateIdle {
-		o.conns.Done(c)
-	}
-}
-
-// start listens and serves. If that ends before stop, ended is called.
-func (o *operations) start(addr string, ended func(error)) error {
-	l, err := net.Listen("tcp", addr)
-	if err != nil {
-		return fmt.Errorf("cannot listen: %w", err)
-	}
-	o.listener = o.conns.Listen(l)
-	go func() {
-		err := o.server.Serve(o.listener)
-		if !errors.Is(err, http.ErrServerClosed) {
-			ended(err)
-		}
-		o.served <- err
-	}()
-	return nil
-}
-
-func (o *operations) addr() string { return o.listener.Addr().String() }
-
-func (o *operations) stop(context.Context) error {
-	defer o.log.Close()
-	err := o.server.Close() // a scrape that is cut off is repeated
-	if served := <-o.served; !errors.Is(served, http.ErrServerClosed) {
-		err = errors.Join(err, served)
-	}
-	return err
 }
 
 // rarely asks a question once a second at most, for whoever wants to know.
@@ -143,15 +99,4 @@ func (r *rarely) result() error {
 	r.err = r.ask(ctx)
 	r.asked = time.Now()
 	return r.err
-}
-
-// newErrorLog returns a logger for net/http, which has one of its own.
-func newErrorLog(l *limit.Log) *log.Logger { return log.New(errorLog{l}, "", 0) }
-
-type errorLog struct{ log *limit.Log }
-
-// Write logs a line.
-func (e errorLog) Write(line []byte) (int, error) {
-	e.log.Warn("operations listener", "err", strings.TrimSpace(string(line)))
-	return len(line), nil
 }

@@ -39,11 +39,11 @@ func (l *logged) String() string {
 }
 
 // started is an App with nobody to wake.
-func started(t *testing.T) (*App, *logged) {
+func started(t *testing.T, more ...string) (*App, *logged) {
 	t.Helper()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "sipwake.yml")
-	text := "rpc: {listen: \"127.0.0.1:0\"}\noperations: {listen: \"127.0.0.1:0\"}\nstore: {local: {path: " + filepath.Join(dir, "sipwake.db") + "}}\n"
+	text := "rpc: {listen: \"127.0.0.1:0\"}\noperations: {listen: \"127.0.0.1:0\"}\nstore: {local: {path: " + filepath.Join(dir, "sipwake.db") + "}}\n" + strings.Join(more, "\n")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -14,7 +14,7 @@ func TestPagesAreGuarded(t *testing.T) {
 	a, _ := started(t)
 	ok := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
 	ask := func(password secret.Text, from, host, given string) int {
-		o := &operations{mux: http.NewServeMux(), listener: a.operations.listener}
+		o := &operations{mux: http.NewServeMux(), listener: &listener{open: a.operations.open}}
 		o.addPages(ok, password)
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.RemoteAddr, r.Host = from, host

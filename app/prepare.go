@@ -197,6 +197,7 @@ func needRestart(was, is *config.Config) []string {
 	compare("operations.listen", was.Operations.Listen, is.Operations.Listen)
 	compare("operations.password_file", was.Operations.PasswordFile, is.Operations.PasswordFile)
 	compare("operations.exemplars", was.Operations.Exemplars, is.Operations.Exemplars)
+	compare("load", was.Load, is.Load)
 	compare("log", was.Log, is.Log)
 	compare("store", ownStore(was), ownStore(is))
 	compare("wake.recent", was.Wake.Recent, is.Wake.Recent)

@@ -32,6 +32,7 @@ import (
 type Config struct {
 	RPC        rpc.Config    `yaml:"rpc"`
 	Operations Operations    `yaml:"operations"`
+	Load       LoadListener  `yaml:"load"`
 	Log        Log           `yaml:"log"`
 	Store      Store         `yaml:"store"`
 	Wake       wake.Config   `yaml:"wake"`
@@ -66,6 +67,50 @@ type Operations struct {
 	// Exemplars has the histograms of wakes, pushes and signals name calls, by a
 	// hash of the Call-ID, in OpenMetrics.
 	Exemplars bool `yaml:"exemplars"`
+}
+
+// LoadListener is the listener that tells phones and load balancers how busy this instance is.
+type LoadListener struct {
+	// Listen is the address, host:port. Empty: there is no such listener.
+	Listen string `yaml:"listen"`
+	// RateLimit is how many requests a second one client may send, an IPv4 address
+	// or an IPv6 network of 64 bits. Default 5; 0: no limit.
+	RateLimit *int `yaml:"rate_limit"`
+	// Connections bounds the open connections; an eighth of them may be of one
+	// client. Default 1024.
+	Connections int `yaml:"connections"`
+}
+
+func (l *LoadListener) setDefaults() {
+	if l.RateLimit == nil {
+		l.RateLimit = new(int)
+		*l.RateLimit = 5
+	}
+	if l.Connections == 0 {
+		l.Connections = 1024
+	}
+}
+
+func (l *LoadListener) validate(c *Config, report func(field, problem string)) {
+	if l.Listen != "" {
+		_, port, err := net.SplitHostPort(l.Listen)
+		switch {
+		case err != nil || port == "":
+			report("load.listen", "must be host:port, such as 0.0.0.0:8062")
+		case port != "0" && (l.Listen == c.RPC.Listen || l.Listen == c.Operations.Listen):
+			report("load.listen", "must not be that of rpc or operations")
+		default:
+			if _, err := net.LookupPort("tcp", port); err != nil {
+				report("load.listen", "has a port that is not between 0 and 65535")
+			}
+		}
+	}
+	if *l.RateLimit < 0 {
+		report("load.rate_limit", "must not be negative")
+	}
+	if l.Connections < 1 {
+		report("load.connections", "must be at least 1")
+	}
 }
 
 // Log says what is logged to standard error, and how.
@@ -127,6 +172,7 @@ func (n *Node) Kind() node.Kind {
 
 // SetDefaults fills what is not set.
 func (c *Config) SetDefaults() {
+	c.Load.setDefaults()
 	c.RPC.SetDefaults()
 	setDefault(&c.Operations.Listen, "127.0.0.1:8061")
 	setDefault(&c.Log.Format, LogJSON)
@@ -179,6 +225,7 @@ func (c *Config) Validate(report func(field, problem string)) {
 	} else if port != "0" && c.Operations.Listen == c.RPC.Listen {
 		report("operations.listen", "must not be that of rpc")
 	}
+	c.Load.validate(c, report)
 	if c.Log.Format != LogJSON && c.Log.Format != LogText {
 		report("log.format", "must be json or text")
 	}

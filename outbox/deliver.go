@@ -57,9 +57,20 @@ func (d *delivery) try(i int, t Target) {
 	m := d.message
 	d.service.devices.Push(wake.DevicePush{
 		Binding: wake.Binding{AOR: m.AOR, Device: t.Device, Address: t.Address}, Kind: m.Kind,
-		Values:   push.Values{AOR: m.AOR, UUID: m.ID, Title: m.Title, Body: m.Body, Data: m.Data},
+		Values:   valuesOf(&m),
 		Deadline: m.Deadline, TryUntil: d.until,
 	}, func(o push.Outcome) { d.done(i, o) })
+}
+
+// valuesOf fills payloads. There is no Call-ID; apps that tell calls apart by it get
+// the message's ID.
+func valuesOf(m *Message) push.Values {
+	v := push.Values{AOR: m.AOR, From: m.From, Display: m.Display,
+		UUID: m.ID, Title: m.Title, Body: m.Body, Data: m.Data}
+	if m.Kind == push.Call || m.Kind == push.Cancel {
+		v.CallID = m.ID
+	}
+	return v
 }
 
 func (d *delivery) done(i int, o push.Outcome) {
@@ -117,6 +128,8 @@ func (s *Service) save(m Message) {
 func (s *Service) Run(ctx context.Context, every time.Duration) {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
+	var jobs sync.WaitGroup
+	defer jobs.Wait()
 	for {
 		select {
 		case <-ticker.C:
@@ -132,16 +145,38 @@ func (s *Service) Run(ctx context.Context, every time.Duration) {
 			continue
 		}
 		for _, m := range due {
-			if now.After(m.Deadline) {
+			switch {
+			case now.After(m.Deadline):
 				s.expire(m)
-			} else {
+			case m.Many != nil:
+				s.startJob(ctx, &jobs, m)
+			default:
 				s.deliver(m)
 			}
 		}
 	}
 }
 
+// startJob works on a push to many users if there is a place; if not, its lease ends.
+func (s *Service) startJob(ctx context.Context, jobs *sync.WaitGroup, m Message) {
+	select {
+	case s.jobs <- struct{}{}:
+	default:
+		return
+	}
+	jobs.Go(func() {
+		defer func() { <-s.jobs }()
+		s.work(ctx, m)
+	})
+}
+
 func (s *Service) expire(m Message) {
+	m.Users = nil
+	if m.Many != nil {
+		many := *m.Many
+		many.Ended, m.Many = true, &many
+	}
+	m.Targets = slices.Clone(m.Targets)
 	for i := range m.Targets {
 		if m.Targets[i].State == TargetQueued {
 			m.Targets[i].State = TargetFailed

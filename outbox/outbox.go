@@ -31,6 +31,11 @@ type Store interface {
 	// now+lease in the same atomic step, so that no other instance gets them
 	// meanwhile. They are returned with the new NextTry.
 	Due(ctx context.Context, now time.Time, lease time.Duration, limit int) ([]Message, error)
+	// Messages returns messages, done ones too, in no order and about limit of them
+	// at a time. An empty cursor begins; each further call gets the cursor of the
+	// one before, until it is empty. What is there all the time is returned; one may
+	// be returned twice.
+	Messages(ctx context.Context, cursor string, limit int) (list []Message, next string, err error)
 }
 
 // Message is a push of an application, and what has become of it.
@@ -38,6 +43,8 @@ type Message struct {
 	ID        string
 	AOR       string
 	Kind      push.Kind
+	From      string // who it is from: a URI, a number or a name; may be empty
+	Display   string // how to show who it is from; may be empty
 	Title     string
 	Body      string
 	Data      map[string]string
@@ -47,6 +54,10 @@ type Message struct {
 	Deadline time.Time
 	NextTry  time.Time
 	Targets  []Target
+
+	Job   string   // ID of the push to many users that it belongs to, else empty
+	Many  *Many    // of a push to many users itself, else nil
+	Users []string // of a part of one, else nil
 }
 
 // Target is one device of a Message.
@@ -71,6 +82,9 @@ const (
 
 // Done reports whether nothing is left to try.
 func (m Message) Done() bool {
+	if m.Many != nil && !m.Many.Ended || len(m.Users) > 0 {
+		return false
+	}
 	for _, t := range m.Targets {
 		if t.State == TargetQueued {
 			return false

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -24,9 +26,20 @@ type memory struct {
 	mu       sync.Mutex
 	messages map[string]Message
 	err      error
+	putErr   error
 }
 
-func (s *memory) Put(_ context.Context, m Message) error {
+func (s *memory) Put(ctx context.Context, m Message) error {
+	s.mu.Lock()
+	err := s.putErr
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return s.Update(ctx, m)
+}
+
+func (s *memory) Update(_ context.Context, m Message) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err == nil {
@@ -35,13 +48,26 @@ func (s *memory) Put(_ context.Context, m Message) error {
 	return s.err
 }
 
-func (s *memory) Update(ctx context.Context, m Message) error { return s.Put(ctx, m) }
-
 func (s *memory) Message(_ context.Context, id string) (Message, bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m, ok := s.messages[id]
 	return m, ok, s.err
+}
+
+func (s *memory) Messages(_ context.Context, cursor string, limit int) (list []Message, next string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, id := range slices.Sorted(maps.Keys(s.messages)) {
+		if id < cursor {
+			continue
+		}
+		if len(list) == limit {
+			return list, id, s.err
+		}
+		list = append(list, s.messages[id])
+	}
+	return list, "", s.err
 }
 
 func (s *memory) Due(_ context.Context, now time.Time, lease time.Duration, _ int) (due []Message, err error) {
@@ -64,12 +90,30 @@ type devices struct {
 	reasons  map[string]push.Reason // by token, instead of accepted
 	pushed   []wake.DevicePush
 	unserved bool
+	scanErr  error
 	busy     bool
 	running  sync.WaitGroup
 }
 
-func (d *devices) Bindings(context.Context, string, secret.Token) ([]wake.Binding, error) {
-	return d.bindings, nil
+func (d *devices) Bindings(_ context.Context, aor string, _ secret.Token) (found []wake.Binding, err error) {
+	for _, b := range d.bindings {
+		if b.AOR == aor {
+			found = append(found, b)
+		}
+	}
+	return found, nil
+}
+
+func (d *devices) EachBinding(_ context.Context, f func([]wake.Binding) error) error {
+	for some := range slices.Chunk(d.bindings, 100) {
+		if d.scanErr != nil {
+			return d.scanErr
+		}
+		if err := f(some); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (d *devices) Push(p wake.DevicePush, done func(push.Outcome)) {
@@ -242,6 +286,27 @@ func TestSendToToken(t *testing.T) {
 	})
 }
 
+// A push of kind call goes to a voip token, says who calls, and has lost its purpose
+// soon.
+func TestSendCall(t *testing.T) {
+	inBubble(t, func(r *rig) {
+		m := r.send(func(p *SendParams) {
+			p.AOR, p.Provider, p.App, p.Token = "", pnparam.APNs, "app", secret.NewToken("ab")
+			p.Kind, p.From, p.Display = push.Call, "sip:+1-555@example.com;user=phone", "Alice"
+		})
+		if m.Targets[0].Address.Tokens[0].Service != pnparam.VoIP || !m.Deadline.Equal(m.CreatedAt.Add(30*time.Second)) {
+			t.Errorf("message is %+v", m)
+		}
+		want := push.Values{From: "sip:+1-555@example.com;user=phone", Display: "Alice", CallID: m.ID, UUID: m.ID, Title: "t"}
+		if p := r.devices.pushed[0]; p.Kind != push.Call || !reflect.DeepEqual(p.Values, want) {
+			t.Errorf("pushed is %+v, want %+v", p, want)
+		}
+		if m := r.send(func(p *SendParams) { p.Kind, p.TTL = push.Cancel, time.Minute }); !m.Deadline.Equal(m.CreatedAt.Add(time.Minute)) {
+			t.Errorf("its own time: %+v", m)
+		}
+	})
+}
+
 func TestSendBadParams(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		f := func(field string, p SendParams) {
@@ -252,7 +317,8 @@ func TestSendBadParams(t *testing.T) {
 			}
 		}
 		token := secret.NewToken("t")
-		f("kind", SendParams{AOR: bob, Kind: push.Call})
+		f("kind", SendParams{AOR: bob, Kind: "ring"})
+		f("kind", SendParams{AOR: bob})
 		f("ttl_s", SendParams{AOR: bob, Kind: push.Custom, TTL: -1})
 		f("aor", SendParams{AOR: "a b", Kind: push.Custom})
 		f("aor", SendParams{Kind: push.Custom})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,6 +22,7 @@ type Devices interface {
 	Bindings(ctx context.Context, aor string, token secret.Token) ([]wake.Binding, error)
 	Push(p wake.DevicePush, done func(push.Outcome))
 	Serves(b wake.Binding) bool
+	EachBinding(ctx context.Context, f func([]wake.Binding) error) error
 	Go(f func(ctx context.Context)) error
 }
 
@@ -32,12 +34,13 @@ type Service struct {
 	devices Devices
 	log     *slog.Logger
 	ttl     func() time.Duration
+	jobs    chan struct{} // places for pushes to many users
 }
 
 // New returns a Service. ttl returns how long a push is worth delivering that does
 // not say so itself.
 func New(store Store, devices Devices, ttl func() time.Duration, log *slog.Logger) *Service {
-	return &Service{store: store, devices: devices, ttl: ttl, log: log}
+	return &Service{store: store, devices: devices, ttl: ttl, log: log, jobs: make(chan struct{}, maxJobs)}
 }
 
 // SendParams are the parameters of push.send: a push of an application's own,
@@ -48,12 +51,19 @@ type SendParams struct {
 	App         string
 	Environment pnparam.Environment
 	Token       secret.Token
-	Kind        push.Kind // custom, chat or refresh
+	Kind        push.Kind
+	From        string // as in Message
+	Display     string // as in Message
 	Title       string
 	Body        string
 	Data        map[string]string
-	TTL         time.Duration // how long it is worth delivering; 0: the configured time
+	// TTL is how long it is worth delivering. 0: the configured time; of a call and
+	// a cancel half a minute at most, for a phone must not ring much later.
+	TTL time.Duration
 }
+
+// callTTL is how long a push about a call is worth delivering that does not say so.
+const callTTL = 30 * time.Second
 
 // Send stores a push to each device of an AOR, or to a token, and begins to
 // deliver it. The message it returns can be asked for by its ID for a day after
@@ -71,31 +81,48 @@ func (s *Service) Send(ctx context.Context, p SendParams) (Message, error) {
 	}
 	if p.TTL == 0 {
 		p.TTL = s.ttl()
+		if p.Kind == push.Call || p.Kind == push.Cancel {
+			p.TTL = min(p.TTL, callTTL)
+		}
 	}
 	now := time.Now()
-	m := Message{ID: uuid.NewString(), AOR: p.AOR, Kind: p.Kind, Title: p.Title, Body: p.Body, Data: p.Data,
-		CreatedAt: now, Deadline: now.Add(p.TTL), NextTry: now.Add(lease), Targets: make([]Target, len(bindings))}
+	m := Message{ID: uuid.NewString(), AOR: p.AOR, Kind: p.Kind, From: p.From, Display: p.Display, Title: p.Title, Body: p.Body, Data: p.Data,
+		CreatedAt: now, Deadline: now.Add(p.TTL)}
+	return m, s.begin(ctx, &m, bindings)
+}
+
+// begin stores a message for the devices and begins to deliver it.
+func (s *Service) begin(ctx context.Context, m *Message, bindings []wake.Binding) error {
+	m.NextTry, m.Targets = m.CreatedAt.Add(lease), make([]Target, len(bindings))
 	for i, b := range bindings {
 		m.Targets[i] = Target{Device: b.Device, Address: b.Address, State: TargetQueued}
-		if _, token := wake.TokenFor(b.Address, p.Kind); token.Empty() {
+		if _, token := wake.TokenFor(b.Address, m.Kind); token.Empty() {
 			m.Targets[i].State, m.Targets[i].Reason = TargetFailed, push.NoToken
 		} else if !s.devices.Serves(b) {
 			m.Targets[i].State, m.Targets[i].Reason = TargetFailed, push.NoApp
 		}
 	}
-	if err := s.store.Put(ctx, m); err != nil {
-		return Message{}, err
+	if err := s.store.Put(ctx, *m); err != nil {
+		return err
 	}
-	s.deliver(m)
-	return m, nil
+	s.deliver(*m)
+	return nil
+}
+
+// checkSend checks what every push of an application must have.
+func checkSend(p *SendParams) error {
+	if !slices.Contains(push.Kinds(), p.Kind) {
+		return &wake.ParamError{Field: "kind", Problem: "must be call, chat, cancel, custom or refresh, or a number from 0 to 4"}
+	}
+	if p.TTL < 0 || p.TTL > 28*24*time.Hour {
+		return &wake.ParamError{Field: "ttl_s", Problem: "must be between 0 and 2419200"}
+	}
+	return nil
 }
 
 func (s *Service) targets(ctx context.Context, p SendParams) ([]wake.Binding, error) {
-	if p.Kind != push.Custom && p.Kind != push.Chat && p.Kind != push.Refresh {
-		return nil, &wake.ParamError{Field: "kind", Problem: `must be "custom", "chat" or "refresh"`}
-	}
-	if p.TTL < 0 || p.TTL > 28*24*time.Hour {
-		return nil, &wake.ParamError{Field: "ttl_s", Problem: "must be between 0 and 2419200"}
+	if err := checkSend(&p); err != nil {
+		return nil, err
 	}
 	if p.AOR != "" {
 		return s.devices.Bindings(ctx, p.AOR, secret.Token{})
@@ -115,6 +142,9 @@ func (s *Service) targets(ctx context.Context, p SendParams) ([]wake.Binding, er
 	}
 	if p.Provider == pnparam.APNs {
 		a.Tokens[0].Service = pnparam.Remote // a voip token is only pushed for calls
+		if p.Kind == push.Call {
+			a.Tokens[0].Service = pnparam.VoIP
+		}
 	}
 	return []wake.Binding{{Address: a}}, nil
 }

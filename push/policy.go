@@ -2,6 +2,8 @@ package push
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/sipwake/sipwake/pnparam"
 )
@@ -11,6 +13,9 @@ type Policy struct {
 	// Unregister is what a REGISTER that ends the registration does to the
 	// binding. Default UnregisterKeep.
 	Unregister Unregister `yaml:"unregister"`
+	// NotOver are transports, as in a Via: phones that register over one of them get
+	// no binding. ws is wss too. Default none.
+	NotOver []string `yaml:"not_over"`
 	// When says at which load pushes of a kind are sent. Kinds that are not
 	// named are sent WhenYes.
 	When map[Kind]When `yaml:"when"`
@@ -92,6 +97,11 @@ func (p *Policy) Validate(report func(field, problem string)) {
 	if p.Chat != ChatNoAnswer && p.Chat != ChatAlways {
 		report("chat", "must be no_answer or always")
 	}
+	for i, t := range p.NotOver {
+		if !slices.Contains([]string{"udp", "tcp", "tls", "sctp", "ws", "wss"}, t) {
+			report(fmt.Sprintf("not_over[%d]", i), "must be udp, tcp, tls, sctp, ws or wss")
+		}
+	}
 	for k, w := range p.When {
 		if !known(k) {
 			report("when", "has a kind that is none of call, chat, cancel, custom and refresh")
@@ -103,6 +113,13 @@ func (p *Policy) Validate(report func(field, problem string)) {
 			report(fmt.Sprintf("when.%s", k), "must be never, low_load, yes or always")
 		}
 	}
+}
+
+// Binds reports whether a phone that registers over a flow, transport:ip:port, gets a
+// binding.
+func (p Policy) Binds(flow string) bool {
+	transport, _, _ := strings.Cut(strings.ToLower(flow), ":")
+	return !slices.Contains(p.NotOver, transport) && (transport != "wss" || !slices.Contains(p.NotOver, "ws"))
 }
 
 func known(k Kind) bool {

@@ -6,6 +6,7 @@ package push
 
 import (
 	"context"
+	"strconv"
 	"time"
 
 	"github.com/sipwake/sipwake/pnparam"
@@ -26,6 +27,16 @@ const (
 
 // Kinds lists every Kind, in the order of the constants.
 func Kinds() []Kind { return []Kind{Call, Chat, Cancel, Custom, Refresh} }
+
+// ParseKind reads a Kind as a word or as its number, 0 to 4 in the order of Kinds.
+func ParseKind(s string) (Kind, bool) {
+	for i, k := range Kinds() {
+		if s == string(k) || s == strconv.Itoa(i) {
+			return k, true
+		}
+	}
+	return "", false
+}
 
 // Request asks for one push to one token.
 type Request struct {

@@ -22,6 +22,7 @@ type access struct {
 	tokens   []secret.Text
 	cas      []*x509.Certificate // of the clients; none: no certificate is asked for
 	names    []string
+	push     secret.Text // of HTTPPush; empty: it is off
 }
 
 func newAccess(c Config) (*access, error) {
@@ -39,6 +40,12 @@ func newAccess(c Config) (*access, error) {
 			return nil, fmt.Errorf("networks[%d]: %w", i, err)
 		}
 		a.networks = append(a.networks, p)
+	}
+	if c.HTTPPush.TokenFile != "" {
+		var err error
+		if a.push, err = secret.ReadText(c.HTTPPush.TokenFile); err != nil {
+			return nil, fmt.Errorf("http_push.token_file: %w", err)
+		}
 	}
 	if c.ClientCAFile != "" {
 		var err error

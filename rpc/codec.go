@@ -7,6 +7,7 @@ import (
 
 	"github.com/valyala/fastjson"
 
+	"github.com/sipwake/sipwake/outbox"
 	"github.com/sipwake/sipwake/wake"
 )
 
@@ -52,7 +53,7 @@ func toError(err error) *rpcError {
 		return &rpcError{codeUnknownNode, err.Error(), &errorData{"node"}}
 	case errors.Is(err, wake.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
 		return &rpcError{Code: codeNoStore, Message: "store unavailable"}
-	case errors.Is(err, wake.ErrBusy):
+	case errors.Is(err, wake.ErrBusy), errors.Is(err, outbox.ErrFull):
 		return &rpcError{Code: codeOverloaded, Message: err.Error()}
 	case errors.Is(err, wake.ErrStopped):
 		return &rpcError{Code: codeOverloaded, Message: "stopping"}

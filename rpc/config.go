@@ -48,6 +48,8 @@ type Config struct {
 	// InFlight bounds the requests that are worked on at once: those of calls,
 	// and as many others. Default 512.
 	InFlight int `yaml:"in_flight"`
+	// HTTPPush is push.send for scripts written for Mizutech's gateway. Off by default.
+	HTTPPush HTTPPush `yaml:"http_push"`
 }
 
 // SetDefaults fills what is not set.
@@ -100,6 +102,9 @@ func (c *Config) Validate(report func(field, problem string)) {
 		if n == "" {
 			report(fmt.Sprintf("client_names[%d]", i), "is empty")
 		}
+	}
+	if c.HTTPPush.Domain != "" && c.HTTPPush.TokenFile == "" {
+		report("http_push.domain", "needs http_push.token_file")
 	}
 	if c.RateLimit < 0 {
 		report("rate_limit", "must not be negative")

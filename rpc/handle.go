@@ -39,11 +39,16 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 		}
 		return
 	}
-	if !st.access.allows(ctx) {
+	simple := isHTTPPush(ctx, st)
+	if simple && !st.access.allowsPush(ctx) || !simple && !st.access.allows(ctx) {
 		s.log.Warn("request not authorised", "peer", peer.String())
 		ctx.Response.Header.Set("WWW-Authenticate", "Bearer")
 		s.refuse(ctx, &rpcError{Code: codeNotAuthorised, Message: "not authorised"})
 		ctx.SetConnectionClose()
+		return
+	}
+	if simple {
+		s.answerPush(ctx, st)
 		return
 	}
 	if st.access.proves() {

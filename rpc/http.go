@@ -21,11 +21,16 @@ func (s *Server) shape(ctx *fasthttp.RequestCtx, st *settings, peer netip.Addr) 
 		return fasthttp.StatusHTTPVersionNotSupported
 	case !framed(h):
 		return fasthttp.StatusBadRequest
-	case string(ctx.Path()) != "/rpc": // sipwake asks so whether it answers, from this machine
-		return fasthttp.StatusNotFound
-	case !st.access.fromNetwork(peer):
+	case (string(ctx.Path()) == "/rpc" || isHTTPPush(ctx, st)) && !st.access.fromNetwork(peer):
 		s.log.Warn("request from a network that may not call", "peer", peer.String())
 		return fasthttp.StatusForbidden
+	case isHTTPPush(ctx, st):
+		if !ctx.IsGet() && !ctx.IsPost() {
+			ctx.Response.Header.Set("Allow", "GET, POST")
+			return fasthttp.StatusMethodNotAllowed
+		}
+	case string(ctx.Path()) != "/rpc": // sipwake asks so whether it answers, from this machine
+		return fasthttp.StatusNotFound
 	case !ctx.IsPost():
 		ctx.Response.Header.Set("Allow", "POST")
 		return fasthttp.StatusMethodNotAllowed

@@ -3,9 +3,10 @@ package rpc
 import (
 	"context"
 	"math"
+	"slices"
+	"strings"
 	"time"
 
-	"github.com/sipwake/sipwake/outbox"
 	"github.com/sipwake/sipwake/pnparam"
 	"github.com/sipwake/sipwake/push"
 	"github.com/sipwake/sipwake/secret"
@@ -33,6 +34,8 @@ func (s *Server) methods() map[string]method {
 		"upper.refresh":    s.upperRefresh,
 		"upper.remove":     s.upperRemove,
 		"push.send":        s.pushSend,
+		"push.many":        s.pushMany,
+		"push.list":        s.pushList,
 		"push.status":      s.pushStatus,
 		"service.load":     s.serviceLoad,
 		"service.stats":    s.serviceStats,
@@ -129,6 +132,7 @@ type token struct {
 func (s *Server) bindingList(ctx context.Context, p *params) (any, error) {
 	aor, tok := p.str("aor"), secret.NewToken(p.str("token"))
 	all, cursor, limit := p.boolean("all"), p.str("cursor"), int(p.number("limit", 500, 1, 1000))
+	app, provider, search := p.str("app"), pnparam.Provider(p.str("provider")), strings.ToLower(p.str("search"))
 	if p.err != nil {
 		return nil, p.err
 	}
@@ -146,6 +150,9 @@ func (s *Server) bindingList(ctx context.Context, p *params) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	found = slices.DeleteFunc(found, func(b wake.Binding) bool {
+		return app != "" && app != b.Address.App || provider != "" && provider != b.Address.Provider || !strings.Contains(b.AOR, search)
+	})
 	list := make([]binding, len(found))
 	for i, b := range found {
 		tokens := make([]token, len(b.Address.Tokens))
@@ -242,65 +249,6 @@ func (s *Server) wakeEnd(ctx context.Context, p *params) (any, error) {
 	return struct {
 		Pending bool `json:"pending"`
 	}{pending}, nil
-}
-
-func (s *Server) pushSend(ctx context.Context, p *params) (any, error) {
-	req := outbox.SendParams{
-		AOR: p.str("aor"), Provider: pnparam.Provider(p.str("provider")), App: p.str("app"),
-		Environment: pnparam.Environment(p.str("environment")), Token: secret.NewToken(p.str("token")),
-		Kind: push.Kind(p.str("kind")), Title: p.str("title"), Body: p.str("body"), Data: p.stringMap("data"),
-		TTL: p.seconds("ttl_s", 28*24*time.Hour),
-	}
-	if p.err != nil {
-		return nil, p.err
-	}
-	m, err := s.outbox.Send(ctx, req)
-	if err != nil {
-		return nil, err
-	}
-	return newMessage(m), nil
-}
-
-func (s *Server) pushStatus(ctx context.Context, p *params) (any, error) {
-	id := p.str("id")
-	if p.err != nil {
-		return nil, p.err
-	}
-	m, ok, err := s.outbox.Message(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	if !ok {
-		return nil, &wake.ParamError{Field: "id", Problem: "is not known, or too long ago"}
-	}
-	return newMessage(m), nil
-}
-
-// message is what has become of a push of an application.
-type message struct {
-	ID       string    `json:"id"`
-	AOR      string    `json:"aor,omitempty"`
-	Kind     push.Kind `json:"kind"`
-	Created  time.Time `json:"created_at"`
-	Deadline time.Time `json:"deadline"`
-	Devices  []target  `json:"devices"`
-}
-
-type target struct {
-	Device   string             `json:"device,omitempty"`
-	Provider pnparam.Provider   `json:"provider"`
-	State    outbox.TargetState `json:"state"`
-	Reason   push.Reason        `json:"reason,omitempty"`
-	Detail   string             `json:"detail,omitempty"`
-	Tries    int                `json:"tries"`
-}
-
-func newMessage(m outbox.Message) message {
-	targets := make([]target, len(m.Targets))
-	for i, t := range m.Targets {
-		targets[i] = target{t.Device, t.Address.Provider, t.State, t.Reason, t.Detail, t.Tries}
-	}
-	return message{m.ID, m.AOR, m.Kind, m.CreatedAt, m.Deadline, targets}
 }
 
 func (s *Server) serviceLoad(context.Context, *params) (any, error) {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/valyala/fastjson"
 
+	"github.com/sipwake/sipwake/push"
 	"github.com/sipwake/sipwake/wake"
 )
 
@@ -56,6 +57,28 @@ func (p *params) str(name string) string {
 		return ""
 	}
 	return string(v.GetStringBytes())
+}
+
+// kind returns a push's kind, given as a word or a number. Another word is returned
+// as it is.
+func (p *params) kind(name string) push.Kind {
+	v := p.get(name)
+	if v == nil {
+		return ""
+	}
+	text := p.text(name, v)
+	if k, ok := push.ParseKind(text); ok {
+		return k
+	}
+	return push.Kind(text)
+}
+
+// text returns a string, or a number as it is written.
+func (p *params) text(name string, v *fastjson.Value) string {
+	if v.Type() == fastjson.TypeNumber {
+		return string(v.MarshalTo(nil))
+	}
+	return p.str(name)
 }
 
 func (p *params) boolean(name string) bool {

@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -40,6 +41,11 @@ const (
 	tagMessageBody   = 4
 	tagMessageData   = 5 // uvarint length of the key, key, value
 	tagMessageTarget = 6 // tags of its own
+	tagMessageFrom   = 7
+	tagMessageName   = 8
+	tagMessageJob    = 9
+	tagMessageMany   = 10 // JSON
+	tagMessageUser   = 11 // one tag a user
 )
 
 // Tags of a target.
@@ -102,6 +108,19 @@ func AppendMessage(dst []byte, m *outbox.Message) ([]byte, error) {
 	dst = appendTag(dst, tagMessageKind, string(m.Kind))
 	dst = appendTag(dst, tagMessageTitle, m.Title)
 	dst = appendTag(dst, tagMessageBody, m.Body)
+	dst = appendTag(dst, tagMessageFrom, m.From)
+	dst = appendTag(dst, tagMessageName, m.Display)
+	dst = appendTag(dst, tagMessageJob, m.Job)
+	if m.Many != nil {
+		many, err := json.Marshal(m.Many)
+		if err != nil {
+			return nil, fmt.Errorf("cannot write message: %w", err)
+		}
+		dst = appendTag(dst, tagMessageMany, many)
+	}
+	for _, user := range m.Users {
+		dst = appendTag(dst, tagMessageUser, user)
+	}
 	var part []byte
 	for _, key := range slices.Sorted(maps.Keys(m.Data)) {
 		part = binary.AppendUvarint(part[:0], uint64(len(key)))
@@ -147,6 +166,17 @@ func DecodeMessage(id string, v []byte) (outbox.Message, error) {
 			m.AOR = string(s)
 		case tagMessageKind:
 			m.Kind = push.Kind(s)
+		case tagMessageFrom:
+			m.From = string(s)
+		case tagMessageName:
+			m.Display = string(s)
+		case tagMessageJob:
+			m.Job = string(s)
+		case tagMessageMany:
+			m.Many = new(outbox.Many)
+			return json.Unmarshal(s, m.Many)
+		case tagMessageUser:
+			m.Users = append(m.Users, string(s))
 		case tagMessageTitle:
 			m.Title = string(s)
 		case tagMessageBody:

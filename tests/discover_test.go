@@ -4,6 +4,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"maps"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -13,7 +14,7 @@ import (
 )
 
 // readers are the ways in which a method reads a parameter, with its JSON type.
-var readers = map[string]string{"str": "string", "number": "integer", "seconds": "number", "boolean": "boolean",
+var readers = map[string]string{"str": "string", "number": "integer", "kind": "string", "seconds": "number", "boolean": "boolean",
 	"strings": "array", "stringMap": "object", "get": "array"}
 
 // rpcMethods reads from the source which parameters each method takes, by name
@@ -25,6 +26,7 @@ func rpcMethods(t *testing.T) map[string]map[string]string {
 		t.Fatal(err)
 	}
 	functions, table := map[string]map[string]string{}, map[string]string{}
+	helpers := map[string][]string{} // what a function gives p to
 	for _, file := range files {
 		f, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
 		if err != nil {
@@ -43,6 +45,9 @@ func rpcMethods(t *testing.T) map[string]map[string]string {
 					if ok && len(n.Args) > 0 && isName(s.X, "p") && readers[s.Sel.Name] != "" {
 						params[text(n.Args[0])] = readers[s.Sel.Name]
 					}
+					if helper, ok := n.Fun.(*ast.Ident); ok && len(n.Args) == 1 && isName(n.Args[0], "p") {
+						helpers[fn.Name.Name] = append(helpers[fn.Name.Name], helper.Name)
+					}
 				case *ast.KeyValueExpr:
 					if s, ok := n.Value.(*ast.SelectorExpr); ok && fn.Name.Name == "methods" {
 						table[text(n.Key)] = s.Sel.Name
@@ -56,6 +61,9 @@ func rpcMethods(t *testing.T) map[string]map[string]string {
 	methods := map[string]map[string]string{}
 	for name, function := range table {
 		methods[name] = functions[function]
+		for _, helper := range helpers[function] {
+			maps.Copy(methods[name], functions[helper])
+		}
 	}
 	return methods
 }

@@ -432,3 +432,71 @@ func TestFeatureO3Statistics(t *testing.T) {
 		t.Error("no log line has the call's call_id and aor")
 	}
 }
+
+// G13: a push to a list of users and to all of an app, at a pace, across a restart;
+// what was not sent is listed.
+func TestFeatureG13Many(t *testing.T) {
+	r := newRig(t, rigOptions{fcmConfig: "    breaker_failures: 1000"})
+	var aors []string
+	for i := range 30 {
+		aor := fmt.Sprintf("user%d@example.com", i)
+		r.asleep(aor, fcmContact(fmt.Sprint("user", i), fmt.Sprint("fcm-token-many-", i)))
+		aors = append(aors, aor)
+	}
+	r.asleep("iphone@example.com", apnsContact("iphone", apnsToken(1)))
+	r.fcm.Behave("fcm-token-many-7", fcmsim.Behaviour{Status: 400, Code: "INVALID_ARGUMENT"})
+	type status struct {
+		ID   string
+		Many struct {
+			State       string
+			Users, Sent int
+			None        int `json:"without_device"`
+		}
+	}
+	var list, all status
+	r.call("push.many", obj{"aors": append(aors, "nobody@example.com"), "kind": "custom", "title": "t", "rate": 10}, &list)
+	eventually(t, "the first ones", func() bool { return r.fcmPushes("fcm-token-many-0") == 1 })
+	stop(t, r.app)
+	r.start()
+	ended := func(s *status) func() bool {
+		return func() bool { r.call("push.status", obj{"id": s.ID}, s); return s.Many.State == "ended" }
+	}
+	r.eventuallyLong("the list ended", ended(&list))
+	if list.Many.Users != 31 || list.Many.Sent != 31 || list.Many.None != 1 {
+		t.Errorf("the list: %+v", list)
+	}
+	r.call("push.many", obj{"app": project, "kind": 3, "title": "t", "rate": 1000}, &all)
+	r.eventuallyLong("the app ended", ended(&all))
+	if all.Many.Users != 30 || all.Many.None != 0 || len(r.apns.Pushes()) != 0 {
+		t.Errorf("the app: %+v", all)
+	}
+	for i := range aors {
+		token := fmt.Sprint("fcm-token-many-", i)
+		eventually(t, token, func() bool { return i == 7 || r.fcmPushes(token) == 2 })
+	}
+	found := func(p obj) (n int) {
+		var res struct {
+			Messages []struct{ AOR, Job string }
+			Cursor   string
+		}
+		for {
+			r.call("push.list", p, &res)
+			if n += len(res.Messages); res.Cursor == "" {
+				return n
+			}
+			p["cursor"] = res.Cursor
+		}
+	}
+	eventually(t, "what failed is listed", func() bool { return found(obj{"state": "failed"}) == 2 })
+	for what, c := range map[string]struct {
+		p    obj
+		want int
+	}{
+		"all, and the two jobs": {obj{}, 62}, "of a job": {obj{"job": all.ID}, 30}, "of a user": {obj{"aor": "user3@example.com"}, 2},
+		"failed of a job": {obj{"job": list.ID, "state": "failed"}, 1}, "another app": {obj{"app": "no.such"}, 0}, "sent": {obj{"state": "sent", "limit": 5}, 58},
+	} {
+		if n := found(c.p); n != c.want {
+			t.Errorf("%s: %d messages, want %d", what, n, c.want)
+		}
+	}
+}

@@ -80,6 +80,12 @@ func (s *Service) remove(ctx context.Context, r Removal, reason string) (int, er
 	return res.Bindings, nil
 }
 
+// EachBinding calls f with the bindings of every AOR, some at a time, those of an AOR
+// together: see Sweeper.
+func (s *Service) EachBinding(ctx context.Context, f func([]Binding) error) error {
+	return s.sweeper.Scan(ctx, f)
+}
+
 const (
 	maxPage     = 1000
 	maxListings = 4

@@ -131,7 +131,9 @@ func (r *rig) tryRegister(p wake.RegisterParams) (wake.RegisterResult, error) {
 	if p.Expires == 0 {
 		p.Expires = 3600
 	}
-	p.Source = "tcp:192.0.2.1:5060"
+	if p.Source == "" {
+		p.Source = "tcp:192.0.2.1:5060"
+	}
 	res, err := r.service.Register(r.t.Context(), p)
 	synctest.Wait()
 	return res, err

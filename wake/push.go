@@ -7,6 +7,7 @@ import (
 	"github.com/sipwake/sipwake/pnparam"
 	"github.com/sipwake/sipwake/push"
 	"github.com/sipwake/sipwake/secret"
+	"github.com/sipwake/sipwake/sipuri"
 	"github.com/sipwake/sipwake/trace"
 )
 
@@ -22,8 +23,11 @@ type DevicePush struct {
 // Push sends a push that belongs to no call, unless the device has no token for
 // its kind, or the app or the client does not want it. It never blocks. done is
 // called once, from any goroutine. What the outcome says about the device's token
-// is acted upon.
+// is acted upon. Values without a User get that of From.
 func (s *Service) Push(p DevicePush, done func(push.Outcome)) {
+	if p.Values.User == "" && p.Values.From != "" {
+		p.Values.User = sipuri.Dial(p.Values.From)
+	}
 	req, reason := s.request(&p)
 	if reason != "" {
 		done(push.Outcome{Reply: push.Reply{Reason: reason}})

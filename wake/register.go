@@ -159,8 +159,13 @@ func (s *Service) decide(ctx context.Context, parsed pnparam.Parsed, r *Registra
 	if _, ok := s.pusher.App(r.Address.Provider, r.Address.App, r.Address.Environment); !ok {
 		return s.unserved(r, res), nil
 	}
+	policy := s.pusher.Policy(r.Address.Provider, r.Address.App, r.Address.Environment)
+	if !r.Gone && !policy.Binds(r.Source) {
+		res.Problem = "the app's policy wants no bindings over this transport"
+		return StatusNone, nil
+	}
 	if r.Gone {
-		switch s.pusher.Policy(r.Address.Provider, r.Address.App, r.Address.Environment).Unregister {
+		switch policy.Unregister {
 		case push.UnregisterRemove:
 			r.Action = ActionUnbind
 			return "", nil

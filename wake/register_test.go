@@ -71,6 +71,28 @@ func TestUnregister(t *testing.T) {
 	f(push.UnregisterIgnore, wake.StatusNone, "1")
 }
 
+// A phone gets no binding over a transport that the app's policy leaves out; a call that
+// is held for it is sent on all the same.
+func TestNotOver(t *testing.T) {
+	f := func(source string, status wake.Status, devices ...string) {
+		t.Helper()
+		inBubble(t, nil, func(r *rig) {
+			r.pusher.policy.NotOver = []string{"ws"}
+			r.asleep(phone("1"))
+			r.start("a")
+			res := r.registerAs(wake.RegisterParams{Contact: phone("2"), Expires: 60, CallID: "two", Source: source})
+			if res.Status != status || res.Wakes != 1 || (len(res.FeatureCaps) == 0) != (status == wake.StatusNone) || res.Sleeps != (status != wake.StatusNone) {
+				t.Errorf("%s: the answer is %+v", source, res)
+			}
+			r.wantBindings(devices...)
+		})
+	}
+	f("tls:192.0.2.7:5061", wake.StatusStored, "1", "2")
+	f("", wake.StatusStored, "1", "2")
+	f("ws:192.0.2.7:443", wake.StatusNone, "1")
+	f("WSS:[2001:db8::1]:443", wake.StatusNone, "1")
+}
+
 // Push data that is taken back: the device is found by its instance, by its
 // registration, or because there is only one.
 func TestUnbind(t *testing.T) {

@@ -66,9 +66,12 @@ type shownRemoval struct {
 }
 
 type listCmd struct {
-	AOR  string `xor:"what" required:"" help:"User whose bindings to list: user@domain."`
-	All  bool   `xor:"what" required:"" help:"List those of every user."`
-	JSON bool   `name:"json" help:"Print one JSON object a line."`
+	AOR      string `xor:"what" help:"User whose bindings to list: user@domain."`
+	All      bool   `xor:"what" help:"List those of every user."`
+	App      string `help:"Only those of this app."`
+	Provider string `help:"Only those of this push service: apns, fcm, webpush, or that of a webhook."`
+	Search   string `help:"Only those of users with this part in their names."`
+	JSON     bool   `name:"json" help:"Print one JSON object a line."`
 }
 
 // Run prints a table.
@@ -91,10 +94,10 @@ func (c *listCmd) Run(cl *client) error {
 		_, err := fmt.Fprintf(out, "%s\t%s\t%s\t%s\t%s\t%s\n", b.AOR, b.Device, b.Provider, b.App, clock(b.Registered), b.Node)
 		return err
 	}
-	params := map[string]any{"aor": c.AOR}
-	if c.All {
-		params = map[string]any{"all": true}
+	if c.AOR == "" && !c.All && c.App == "" && c.Provider == "" && c.Search == "" {
+		return errors.New("give --aor, --all, --app, --provider or --search")
 	}
+	params := map[string]any{"aor": c.AOR, "all": c.AOR == "", "app": c.App, "provider": c.Provider, "search": c.Search}
 	if err := pages(cl, "binding.list", params, "listed", line); err != nil {
 		return err
 	}

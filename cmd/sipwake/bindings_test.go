@@ -75,6 +75,15 @@ func TestBindings(t *testing.T) {
 	if m == nil {
 		t.Fatalf("list of one: %s", one)
 	}
+	for _, c := range []struct {
+		args string
+		want int
+	}{{"--app com.example.phone", n + 1}, {"--provider apns --search SER12", 45 + 1}, {"--provider fcm", 1}, {"--app no.such", 1}, {"--aor user7@example.com --provider apns", 2}} {
+		if got := ok(t, dir, b(append([]string{"list"}, strings.Fields(c.args)...)...)...); strings.Count(got, "\n") != c.want {
+			t.Errorf("list %s: %.300s", c.args, got)
+		}
+	}
+	refused(t, dir, "give --aor", b("list")...)
 	shown := ok(t, dir, b("show", "user7@example.com")...)
 	for _, want := range []string{"user7@example.com  " + m[1], "phone/1", "udp:192.0.2.7:5070", "token:"} {
 		if !strings.Contains(shown, want) {
@@ -262,6 +271,41 @@ func TestSend(t *testing.T) {
 	if !strings.Contains(got, "sent  accepted") {
 		t.Errorf("to a token: %s", got)
 	}
+	stdout, stderr, status = sipwake(t, dir, send("--token", "fcm-token-other", "--provider", "fcm", "--app", "example-phone", "--kind", "call",
+		"--from", "1001", "--display", "Alice")...)
+	if status != 0 || !strings.Contains(stdout, "sent  accepted") || !strings.Contains(stderr, "the phone will ring") {
+		t.Errorf("a call: status %d:\n%s%s", status, stdout, stderr)
+	}
+	rang := slices.ContainsFunc(fcm.Pushes(), func(p fcmsim.Push) bool {
+		return p.Message.Data["ntype"] == "0" && p.Message.Data["nfrom"] == "1001" && p.Message.Data["ncallid"] == strings.Fields(stdout)[0]
+	})
+	if !rang {
+		t.Errorf("no push says who calls: %+v", fcm.Pushes())
+	}
+	users := write(t, dir, "users", []byte("bob@example.com\n\nnobody@example.com\n"))
+	many := ok(t, dir, "send-many", "--config", "client.yml", "--users", users, "--title", "All", "--rate", "1000")
+	if !strings.Contains(many, "\n2 users, 1 without a device; ") {
+		t.Errorf("send-many: %s", many)
+	}
+	job := strings.Fields(many)[0]
+	if got := ok(t, dir, "pushes", "--config", "client.yml", "--job", job); !regexp.MustCompile(
+		`\AID +KIND +AOR +APP +STATE +REASON\n\S+ +custom +bob@example.com +example-phone +(sent|queued) .*\n\z`).MatchString(got) {
+		t.Errorf("pushes of the job: %s", got)
+	}
+	if got := ok(t, dir, "pushes", "--config", "client.yml"); !regexp.MustCompile(job+` +custom +2 of 2 users +ended`).MatchString(got) || !strings.Contains(got, row[1]) {
+		t.Errorf("pushes: %s", got)
+	}
+	if got := ok(t, dir, "pushes", "--config", "client.yml", "--state", "failed"); strings.Count(got, "\n") != 2 || !strings.Contains(got, "failed  token_dead") {
+		t.Errorf("failed pushes: %s", got)
+	}
+	everyone := ok(t, dir, "send-many", "--config", "client.yml", "--everyone", "--app", "example-phone", "--kind", "1", "--body", "x")
+	if !strings.Contains(everyone, "\n1 users, 0 without a device; ") {
+		t.Errorf("send-many --everyone: %s", everyone)
+	}
+	if got := ok(t, dir, "stats", "--config", "client.yml"); !regexp.MustCompile(`(?m)^REGISTERs +2 stored\n[^$]*^fcm example-phone +\d+ bindings; pushes: .*1 token_dead$`).MatchString(got) {
+		t.Errorf("stats: %s", got)
+	}
+	refused(t, dir, "give --app", "send-many", "--config", "client.yml", "--everyone")
 	refused(t, dir, "has no device that can be pushed", send("--aor", "nobody@example.com")...)
 	refused(t, dir, "id: is not known", send("--status", "none")...)
 	refused(t, dir, "give --aor, --token or --status", send()...)

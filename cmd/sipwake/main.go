@@ -21,8 +21,11 @@ type cli struct {
 	Bindings  bindingsCmd  `cmd:"" help:"List, show, remove, export and import bindings."`
 	Upper     upperCmd     `cmd:"" help:"List, show, refresh and remove registrations at PBXs behind a gateway."`
 	Send      sendCmd      `cmd:"" help:"Send a push to a user's phones or to one token, or show what became of one."`
+	SendMany  sendManyCmd  `cmd:"" help:"Send a push to a list of users or to all of an app, at a pace."`
+	Pushes    pushesCmd    `cmd:"" help:"List the pushes of send and send-many that are kept: what is queued, what failed."`
 	Trace     traceCmd     `cmd:"" help:"Show what happened to calls, and why a phone did not ring."`
 	Status    statusCmd    `cmd:"" help:"Show how the running sipwake is doing."`
+	Stats     statsCmd     `cmd:"" help:"Show how many bindings, REGISTERs, calls and pushes there were, the latter by app."`
 	DB        dbCmd        `cmd:"" name:"db" help:"Back up the embedded store; check a file, and rescue what can be read of it."`
 	Health    healthCmd    `cmd:"" help:"Ask whether the running sipwake can work: exit status 0 if so, else 1."`
 

@@ -20,7 +20,10 @@ type sendCmd struct {
 	Status   string            `xor:"to" help:"Show what has become of a push, by its id."`
 	Provider string            `help:"Push service of --token."`
 	App      string            `help:"App of --token."`
-	Kind     string            `default:"custom" enum:"custom,chat,refresh" help:"What it is: custom, chat or refresh (${default})."`
+	Env      string            `name:"environment" enum:",production,sandbox" default:"" help:"APNs environment of --token: production or sandbox."`
+	Kind     string            `default:"custom" enum:"call,chat,cancel,custom,refresh,0,1,2,3,4" help:"What it is: call (the phone rings), chat, cancel, custom or refresh, or its number 0 to 4 (${default})."`
+	From     string            `help:"Who it is from: a URI, a number or a name."`
+	Display  string            `help:"How to show who it is from."`
 	Title    string            `help:"Title."`
 	Body     string            `help:"Text."`
 	Data     map[string]string `help:"Data for the app: KEY=VALUE;KEY=VALUE."`
@@ -81,10 +84,13 @@ func (c *sendCmd) Run() error {
 		}
 		c.Token = t.Reveal()
 	}
-	params := map[string]any{"aor": c.AOR, "provider": c.Provider, "app": c.App, "token": c.Token, "kind": c.Kind,
-		"title": c.Title, "body": c.Body, "ttl_s": c.TTL.Seconds()}
+	params := map[string]any{"aor": c.AOR, "provider": c.Provider, "app": c.App, "environment": c.Env, "token": c.Token,
+		"kind": c.Kind, "from": c.From, "display": c.Display, "title": c.Title, "body": c.Body, "ttl_s": c.TTL.Seconds()}
 	if len(c.Data) > 0 {
 		params["data"] = c.Data
+	}
+	if c.Kind == "call" || c.Kind == "0" {
+		fmt.Fprintln(os.Stderr, "kind call: the phone will ring as for a call, and nobody is there when it is answered")
 	}
 	if err := cl.call(ctx, "push.send", params, &m); err != nil {
 		return err

@@ -41,7 +41,7 @@ func TestCompletion(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, "completion", []byte(ok(t, dir, "completion", "bash")))
 	for words, want := range map[string]string{
-		"sta": "status", "bind": "bindings", "trace --fol": "--follow", "bindings sh": "show", "bindings show --j": "--json",
+		"statu": "status", "bind": "bindings", "trace --fol": "--follow", "bindings sh": "show", "bindings show --j": "--json",
 		"bindings --config x.yml li": "list", "trace --last 5 --ou": "--outcome", "completion b": "bash", "ma": "",
 	} {
 		list := strings.Fields(words)

@@ -25,7 +25,7 @@ import (
 // first.
 func (c *Config) Apps(log *slog.Logger) ([]push.App, error) {
 	cred, err := c.credential(log)
-	templates, templatesErr := c.Load(pnparam.APNs, push.TemplateRules{})
+	templates, templatesErr := c.Load(pnparam.APNs, push.TemplateRules{Check: checkPayload})
 	if err != nil || templatesErr != nil {
 		return nil, errors.Join(err, templatesErr)
 	}

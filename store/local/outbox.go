@@ -89,6 +89,40 @@ func (s *Store) Message(ctx context.Context, id string) (outbox.Message, bool, e
 	return m, value != nil, nil
 }
 
+// Messages implements outbox.Store. The cursor is the ID to go on with.
+func (s *Store) Messages(ctx context.Context, cursor string, limit int) (list []outbox.Message, next string, err error) {
+	unreadable := 0
+	err = s.view(ctx, func(r reader) error {
+		list, next, unreadable = nil, "", 0
+		now := time.Now()
+		c := r.table(bucketMessages()).Cursor()
+		for k, v := c.Seek([]byte(cursor)); k != nil; k, v = c.Next() {
+			if len(list) == limit {
+				next = string(k)
+				return nil
+			}
+			h, err := store.ReadMessageHead(v)
+			if err == nil && !now.Before(h.End()) {
+				continue
+			}
+			m, err := store.DecodeMessage(string(k), v)
+			if err != nil {
+				unreadable++
+				continue
+			}
+			list = append(list, m)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, "", fmt.Errorf("cannot read messages: %w", err)
+	}
+	if unreadable > 0 {
+		s.log.Error("messages cannot be read", "count", unreadable)
+	}
+	return list, next, nil
+}
+
 // Due implements outbox.Store. When there is nothing to do it writes nothing.
 func (s *Store) Due(ctx context.Context, now time.Time, lease time.Duration, limit int) ([]outbox.Message, error) {
 	if limit = min(limit, store.MaxDue); limit <= 0 {

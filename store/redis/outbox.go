@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
+
+	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/sipwake/sipwake/outbox"
 	"github.com/sipwake/sipwake/store"
@@ -82,6 +85,53 @@ func (s *Store) Message(ctx context.Context, id string) (outbox.Message, bool, e
 		return outbox.Message{}, false, fmt.Errorf("cannot read message %q: %w", id, err)
 	}
 	return m, value != "", nil
+}
+
+// Messages implements outbox.Store. The cursor is the name of the sorted set, and
+// the place in it. A message that goes from one set to the other is in both or one.
+func (s *Store) Messages(ctx context.Context, cursor string, limit int) (list []outbox.Message, next string, err error) {
+	set, place := "due", uint64(0)
+	if name, at, ok := strings.Cut(cursor, " "); ok && (name == "due" || name == "done") {
+		set = name
+		place, _ = strconv.ParseUint(at, 10, 64)
+	}
+	members, place, err := s.client.ZScan(ctx, s.outboxKey(set), place, "", int64(max(limit, 1))).Result()
+	if err != nil {
+		return nil, "", fmt.Errorf("cannot read messages: %w", s.unavailable(ctx, err))
+	}
+	switch {
+	case place != 0:
+		next = fmt.Sprint(set, " ", place)
+	case set == "due":
+		next = "done 0"
+	}
+	p := s.client.Pipeline()
+	var values []*goredis.StringCmd
+	for i := 0; i+1 < len(members); i += 2 { // a member, its score
+		values = append(values, p.Get(ctx, s.outboxKey(":"+members[i])))
+	}
+	if len(values) > 0 {
+		_, _ = p.Exec(ctx) // every command has its own error
+	}
+	unreadable := 0
+	for i, v := range values {
+		if errors.Is(v.Err(), goredis.Nil) {
+			continue // it went meanwhile
+		}
+		if v.Err() != nil {
+			return nil, "", fmt.Errorf("cannot read messages: %w", s.unavailable(ctx, v.Err()))
+		}
+		m, err := store.DecodeMessage(members[2*i], []byte(v.Val()))
+		if err != nil {
+			unreadable++
+			continue
+		}
+		list = append(list, m)
+	}
+	if unreadable > 0 {
+		s.log.Error("messages cannot be read", "count", unreadable)
+	}
+	return list, next, nil
 }
 
 // Due implements outbox.Store.

@@ -21,7 +21,7 @@ const outboxSmall = 5
 func Message(n int) outbox.Message {
 	now := time.Now().UTC().Truncate(time.Microsecond)
 	return outbox.Message{
-		ID: fmt.Sprintf("message-%06d", n), AOR: aor, Kind: push.Custom, Title: "Hello", Body: "Good morning, Zoë",
+		ID: fmt.Sprintf("message-%06d", n), AOR: aor, Kind: push.Custom, From: "sip:alice@example.com", Display: "Alice Zoë", Title: "Hello", Body: "Good morning, Zoë",
 		Data:      map[string]string{"a": "1", "": "empty", "b": ""},
 		CreatedAt: now, Deadline: now.Add(time.Hour), NextTry: now,
 		Targets: []outbox.Target{
@@ -89,9 +89,58 @@ func testOutbox(t *testing.T, s Store) {
 	m.NextTry = m.NextTry.Add(time.Minute)
 	f.update(s, m)
 	f.message(s, m.ID, &m)
+	many := outbox.Message{ID: "many", Job: "j", Deadline: m.Deadline, NextTry: m.NextTry, Users: []string{"a@x", "b@x"},
+		Many: &outbox.Many{Provider: pnparam.FCM, App: "p", Rate: 50, List: "l", Parts: 2, Part: 1, Next: 3, Users: 700, Sent: 503, None: 4}}
+	f.put(s, many)
+	f.message(s, many.ID, &many)
+	f.equal(len(f.due(s, m.NextTry, time.Minute, 9)), 2) // it is not done
+	many.NextTry = m.NextTry.Add(time.Minute)
+	f.message(s, many.ID, &many)
 	plain := outbox.Message{ID: "{}%\x00", Deadline: m.Deadline}
 	f.put(s, plain)
 	f.message(s, plain.ID, &plain)
+}
+
+// Every message is listed, done or not, unless it has ended, however many a page has.
+func testMessages(t *testing.T, s Store) {
+	f := fixture{t, s}
+	all := func(limit int) map[string]outbox.Message {
+		t.Helper()
+		found := make(map[string]outbox.Message)
+		for cursor, pages := "", 0; ; pages++ {
+			list, next, err := s.Messages(f.ctx(), cursor, limit)
+			if err != nil || pages > 1000 {
+				t.Fatalf("page %d: %v", pages, err)
+			}
+			for _, m := range list {
+				found[m.ID] = m
+			}
+			if cursor = next; cursor == "" {
+				return found
+			}
+		}
+	}
+	f.equal(len(all(10)), 0)
+	const n = 300
+	want := make(map[string]outbox.Message)
+	for i := range n {
+		m := Message(i)
+		if i%3 == 0 {
+			m = done(m)
+		}
+		want[m.ID] = m
+		f.put(s, m)
+	}
+	ended := Message(n)
+	ended.Deadline = time.Now().Add(-25 * time.Hour)
+	f.put(s, ended)
+	f.equal(all(7), want)
+	f.equal(all(1000), want)
+	ctx, cancel := context.WithCancel(f.ctx())
+	cancel()
+	if _, _, err := s.Messages(ctx, "", 1); !errors.Is(err, wake.ErrUnavailable) {
+		t.Errorf("cancelled: %v", err)
+	}
 }
 
 func ids(list []outbox.Message) string {

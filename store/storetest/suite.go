@@ -114,6 +114,7 @@ func runMore(t *testing.T, open Open) {
 		{name: "Claim", f: testClaim},
 		{name: "ClaimRace", f: func(t *testing.T, s Store) { testClaimRace(t, s) }},
 		{name: "Outbox", f: testOutbox},
+		{name: "OutboxMessages", f: testMessages},
 		{name: "OutboxDue", f: testDue},
 		{name: "OutboxEnd", f: testOutboxEnd},
 		{name: "OutboxUsage", f: testOutboxUsage},

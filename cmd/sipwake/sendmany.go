@@ -1,0 +1,205 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/sipwake/sipwake/outbox"
+)
+
+type sendManyCmd struct {
+	Config   string            `short:"c" default:"${config}" help:"Configuration file of the running sipwake (${default})." type:"path"`
+	Users    string            `xor:"to" required:"" help:"File with users to push, user@domain, one a line; - for standard input." type:"path"`
+	Everyone bool              `xor:"to" required:"" help:"Push all users with a device of --app."`
+	App      string            `help:"Only devices of this app."`
+	Provider string            `help:"Only devices of this push service."`
+	Rate     int               `default:"50" help:"Users a second (${default})."`
+	Kind     string            `default:"custom" enum:"call,chat,cancel,custom,refresh,0,1,2,3,4" help:"What it is: call (the phones ring), chat, cancel, custom or refresh, or its number 0 to 4 (${default})."`
+	From     string            `help:"Who it is from: a URI, a number or a name."`
+	Display  string            `help:"How to show who it is from."`
+	Title    string            `help:"Title."`
+	Body     string            `help:"Text."`
+	Data     map[string]string `help:"Data for the app: KEY=VALUE;KEY=VALUE."`
+	TTL      time.Duration     `help:"How long all of it is worth going on (a day)."`
+	Detach   bool              `help:"Do not wait until it has ended."`
+}
+
+// manyStatus is the many of push.status.
+type manyStatus struct {
+	ID   string
+	Many struct {
+		State       string
+		Users, Sent int
+		None        int `json:"without_device"`
+	}
+}
+
+// What one push.many takes: at most so many users, in so many bytes of a body.
+const (
+	manyUsers = outbox.MaxUsers
+	manyBytes = 32 << 10
+)
+
+// Run begins a push to many users, in several jobs if there are more than one takes,
+// and shows how far each is. Interrupted, it goes on in the service.
+func (c *sendManyCmd) Run() error {
+	cl, err := newClient(c.Config)
+	if err != nil {
+		return err
+	}
+	parts := [][]string{nil}
+	if c.Users != "" {
+		if parts, err = readUsers(c.Users); err != nil {
+			return err
+		}
+	} else if c.App == "" {
+		return errors.New("give --app with --everyone")
+	}
+	for _, aors := range parts {
+		params := map[string]any{"app": c.App, "provider": c.Provider, "rate": c.Rate, "kind": c.Kind, "from": c.From,
+			"display": c.Display, "title": c.Title, "body": c.Body, "ttl_s": c.TTL.Seconds()}
+		if aors != nil {
+			params["aors"] = aors
+		}
+		if len(c.Data) > 0 {
+			params["data"] = c.Data
+		}
+		var m manyStatus
+		if err := cl.call(context.Background(), "push.many", params, &m); err != nil {
+			return err
+		}
+		fmt.Println(m.ID)
+		if c.Detach {
+			continue
+		}
+		if err := m.wait(cl); err != nil {
+			return err
+		}
+		fmt.Printf("%d users, %d without a device; what failed: sipwake pushes --job %s --state failed\n", m.Many.Sent, m.Many.None, m.ID)
+	}
+	return nil
+}
+
+func (m *manyStatus) wait(cl *client) error {
+	const look = 200 * time.Millisecond
+	for next := time.Now().Add(progressEvery); m.Many.State != "ended"; time.Sleep(look) {
+		if err := cl.call(context.Background(), "push.status", map[string]string{"id": m.ID}, m); err != nil {
+			return err
+		}
+		if time.Now().After(next) {
+			next = time.Now().Add(progressEvery)
+			fmt.Fprintf(os.Stderr, "%s, %d of %d users\n", m.Many.State, m.Many.Sent, m.Many.Users)
+		}
+	}
+	return nil
+}
+
+// readUsers reads a file of one user a line, in parts that one push.many takes.
+func readUsers(path string) (parts [][]string, err error) {
+	in := os.Stdin
+	if path != "-" {
+		if in, err = os.Open(path); err != nil {
+			return nil, fmt.Errorf("cannot open file: %w", err)
+		}
+		defer in.Close()
+	}
+	lines, size := bufio.NewScanner(in), 0
+	for lines.Scan() {
+		user := strings.TrimSpace(lines.Text())
+		if user == "" {
+			continue
+		}
+		if n := len(parts); n == 0 || len(parts[n-1]) == manyUsers || size+len(user) > manyBytes {
+			parts, size = append(parts, nil), 0
+		}
+		size += len(user)
+		parts[len(parts)-1] = append(parts[len(parts)-1], user)
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("cannot read file: %w", err)
+	}
+	if len(parts) == 0 {
+		return nil, errors.New("the file names no user")
+	}
+	return parts, nil
+}
+
+type pushesCmd struct {
+	Config string `short:"c" default:"${config}" help:"Configuration file of the running sipwake (${default})." type:"path"`
+	State  string `enum:",queued,sent,failed" default:"" help:"Only those in this state: queued, sent or failed."`
+	AOR    string `help:"Only those to this user: user@domain."`
+	App    string `help:"Only those to this app."`
+	Job    string `help:"Only those of this push to many, by its id."`
+	JSON   bool   `name:"json" help:"Print one JSON object a line."`
+}
+
+// Run prints the pushes of applications that are kept, one line a device.
+func (c *pushesCmd) Run() error {
+	cl, err := newClient(c.Config)
+	if err != nil {
+		return err
+	}
+	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	n := 0
+	params := map[string]any{"state": c.State, "aor": c.AOR, "app": c.App, "job": c.Job, "limit": 500}
+	for {
+		var res struct {
+			Messages []json.RawMessage
+			Cursor   string
+		}
+		if err := cl.call(context.Background(), "push.list", params, &res); err != nil {
+			return err
+		}
+		for _, raw := range res.Messages {
+			if n++; n == 1 && !c.JSON {
+				fmt.Fprintln(out, "ID\tKIND\tAOR\tAPP\tSTATE\tREASON")
+			}
+			if err := c.line(out, raw); err != nil {
+				return err
+			}
+		}
+		if res.Cursor == "" {
+			break
+		}
+		params["cursor"] = res.Cursor
+	}
+	if n == 0 && !c.JSON {
+		fmt.Println("no push")
+	}
+	return out.Flush()
+}
+
+func (c *pushesCmd) line(out *tabwriter.Writer, raw json.RawMessage) error {
+	if c.JSON {
+		_, err := fmt.Printf("%s\n", raw)
+		return err
+	}
+	var m struct {
+		manyStatus
+		AOR, Kind string
+		Devices   []struct{ App, State, Reason string }
+	}
+	if err := json.Unmarshal(raw, &m); err != nil {
+		return fmt.Errorf("cannot read the answer: %w", err)
+	}
+	if m.Many.State != "" {
+		fmt.Fprintf(out, "%s\t%s\t%d of %d users\t\t%s\t\n", m.ID, m.Kind, m.Many.Sent, m.Many.Users, m.Many.State)
+	}
+	for _, d := range m.Devices {
+		if c.State != "" && d.State != c.State {
+			continue
+		}
+		if m.AOR == "" {
+			m.AOR = "-"
+		}
+		fmt.Fprintf(out, "%s\t%s\t%s\t%s\t%s\t%s\n", m.ID, m.Kind, m.AOR, d.App, d.State, d.Reason)
+	}
+	return nil
+}

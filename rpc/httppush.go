@@ -1,0 +1,171 @@
+package rpc
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"github.com/sipwake/sipwake/outbox"
+	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/push"
+	"github.com/sipwake/sipwake/secret"
+	"github.com/sipwake/sipwake/wake"
+)
+
+// HTTPPush is push.send as GET or POST with the parameters of Mizutech's gateway, for
+// scripts that exist.
+type HTTPPush struct {
+	// TokenFile holds the token that scripts show, as the parameter authkey or as a
+	// bearer token. It opens nothing else. Empty: the interface is off.
+	TokenFile string `yaml:"token_file"`
+	// Domain is that of users who are given without one.
+	Domain string `yaml:"domain"`
+}
+
+const (
+	httpPushPath  = "/mvapireq/"
+	httpPushEntry = "sendpush"
+)
+
+// isHTTPPush reports whether a request is for that interface, and it is on.
+func isHTTPPush(ctx *fasthttp.RequestCtx, st *settings) bool {
+	return !st.access.push.Empty() && string(ctx.Path()) == httpPushPath
+}
+
+// answerPush answers a request of the interface with a line of text: OK and the id of
+// the push, or ERROR and what is wrong.
+func (s *Server) answerPush(ctx *fasthttp.RequestCtx, st *settings) {
+	const method = "push.send"
+	began := time.Now()
+	m, err := s.httpPush(ctx, st)
+	var e *rpcError
+	if err != nil {
+		e = toError(err)
+	}
+	s.metrics.count(method, e, time.Since(began))
+	ctx.SetContentType("text/plain; charset=utf-8")
+	ctx.Response.Header.Set("Cache-Control", "no-store")
+	if e == nil {
+		fmt.Fprintf(ctx, "OK %s devices=%d\n", m.ID, len(m.Targets))
+		return
+	}
+	status := httpStatus(e)
+	if status == fasthttp.StatusOK {
+		status = fasthttp.StatusBadRequest
+	}
+	ctx.SetStatusCode(status)
+	fmt.Fprintf(ctx, "ERROR: %s\n", e.Message)
+	s.debug.Debug("request refused", "method", method, "err", err)
+}
+
+func (s *Server) httpPush(c *fasthttp.RequestCtx, st *settings) (outbox.Message, error) {
+	if entry := arg(c, "apientry"); entry != httpPushEntry {
+		return outbox.Message{}, &wake.ParamError{Field: "apientry", Problem: "must be " + httpPushEntry}
+	}
+	if !s.gate.enter("push.send") {
+		return outbox.Message{}, &rpcError{Code: codeOverloaded, Message: "overloaded: too many requests are being worked on"}
+	}
+	defer s.gate.leave("push.send")
+	ctx, cancel := context.WithTimeout(context.Background(), st.Deadline)
+	defer cancel()
+	p, err := pushArgs(c, st.HTTPPush.Domain)
+	if err != nil {
+		return outbox.Message{}, err
+	}
+	m, err := s.outbox.Send(ctx, p)
+	if err == nil && len(m.Targets) == 0 {
+		err = &wake.ParamError{Field: "user", Problem: "has no device that can be pushed"}
+	}
+	return m, err
+}
+
+// pushArgs reads the parameters: user, or app and token; from_user, kind or type,
+// title, and message or body.
+func pushArgs(c *fasthttp.RequestCtx, domain string) (outbox.SendParams, error) {
+	p := outbox.SendParams{AOR: arg(c, "user"), From: arg(c, "from_user"), Display: arg(c, "from_display"), Kind: push.Custom,
+		Title: arg(c, "title"), Body: arg(c, "message", "body"), Environment: pnparam.Environment(arg(c, "environment"))}
+	if kind := arg(c, "kind", "type"); kind != "" {
+		k, ok := push.ParseKind(kind)
+		if !ok {
+			return p, &wake.ParamError{Field: "kind", Problem: "must be a number from 0 to 4, or call, chat, cancel, custom or refresh"}
+		}
+		p.Kind = k
+	}
+	if p.AOR != "" {
+		if domain != "" && !hasDomain(p.AOR) {
+			p.AOR += "@" + domain
+		}
+		return p, nil
+	}
+	token := arg(c, "token")
+	if token == "" {
+		return p, &wake.ParamError{Field: "user", Problem: "is missing; give user, or app and token"}
+	}
+	p.App, p.Token = arg(c, "app"), secret.NewToken(token)
+	p.Provider = providerOf(arg(c, "provider"), token)
+	return p, nil
+}
+
+// arg returns the parameter with one of the names, of the query or a form, as a copy.
+func arg(c *fasthttp.RequestCtx, names ...string) string {
+	for _, name := range names {
+		for _, args := range []*fasthttp.Args{c.QueryArgs(), c.PostArgs()} {
+			if v := args.Peek(name); len(v) > 0 {
+				return string(v)
+			}
+		}
+	}
+	return ""
+}
+
+func hasDomain(user string) bool {
+	for _, c := range user {
+		if c == '@' || c == ':' {
+			return true
+		}
+	}
+	return false
+}
+
+// providerOf reads the letter of X-MPUSH or our own word. Without it an iOS token is
+// known by its form: hexadecimal digits alone.
+func providerOf(name, token string) pnparam.Provider {
+	switch name {
+	case "":
+		if isHex(token) {
+			return pnparam.APNs
+		}
+		return pnparam.FCM
+	case "i":
+		return pnparam.APNs
+	case "a", "j":
+		return pnparam.FCM
+	case "w":
+		return pnparam.WebPush
+	}
+	return pnparam.Provider(name)
+}
+
+func isHex(s string) bool {
+	for _, c := range []byte(s) {
+		if (c < '0' || c > '9') && (c < 'a' || c > 'f') && (c < 'A' || c > 'F') {
+			return false
+		}
+	}
+	return len(s) >= 64
+}
+
+// allowsPush reports whether a request of the interface shows its token.
+func (a *access) allowsPush(c *fasthttp.RequestCtx) bool {
+	if a.cas != nil && !a.hasCertificate(c.TLSConnectionState(), time.Now()) {
+		return false
+	}
+	shown := string(c.Request.Header.Peek("Authorization"))
+	if key := arg(c, "authkey"); key != "" {
+		shown = "Bearer " + key
+	}
+	const scheme = "Bearer "
+	return len(shown) > len(scheme) && shown[:len(scheme)] == scheme && a.push.Equal(shown[len(scheme):])
+}
