@@ -194,7 +194,7 @@ func (c *Client) post(ctx context.Context, body []byte) (answer []byte, err erro
 			return nil, transportError(err)
 		}
 		return answer, nil
-	case http.StatusForbidden, http.StatusUnauthorized:
+	case http.StatusForbidden, http.StatusUnauthorized, http.StatusTooManyRequests: // the last after many wrong ones
 		return nil, c.forbidden
 	}
 	return nil, otherError(fmt.Sprintf("it answered HTTP %d", res.StatusCode))

@@ -70,6 +70,7 @@ func TestCall(t *testing.T) {
 	f(200, ``, "its answer is not JSON-RPC", 0)
 	f(200, `{"result":{"n":7,"x":"`+strings.Repeat("x", maxAnswer)+`"}}`, "its answer is not JSON-RPC", 0)
 	f(403, ``, "another secret", 0)
+	f(429, ``, "another secret", 0)
 	f(401, ``, "another secret", 0)
 	f(302, ``, "it answered HTTP 302", 0)
 	if got != "POST /signals Bearer s3cret" {

@@ -1,9 +1,12 @@
 package tests
 
 import (
+	"cmp"
 	"encoding/json"
+	"net"
 	"net/http"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -42,6 +45,59 @@ func TestField02Unsent(t *testing.T) {
 			s.rung(d.Phone, 1)
 		},
 	}}.run(t, kamailio())
+}
+
+// TestKamailioGuesses: who guesses the secret of signals is soon refused, and takes
+// nobody with him who has shown it.
+func TestKamailioGuesses(t *testing.T) {
+	run := func(name string, f func(*scenario)) {
+		table{name: name, proxy: proxyConfig{Hold: 30 * time.Second, Hostile: true}, scenarios: scenarios{name: f}}.run(t, kamailio())
+	}
+	run("from one address", func(s *scenario) {
+		s.locksOut(20, func(int) string { return "" }, 200)
+		// sipwake is at this address too
+		for i := range 20 {
+			if code, _ := s.signal("guess"+strconv.Itoa(i), "probe", obj{"call": "1-1"}); code != 403 {
+				s.t.Errorf("wrong secret %d got HTTP %d", i, code)
+			}
+		}
+		if code, _ := s.signal(nodeSecret, "probe", obj{"call": "1-1"}); code != 200 {
+			s.t.Errorf("sipwake's own address is refused: HTTP %d", code)
+		}
+	})
+	run("from many addresses", func(s *scenario) {
+		s.locksOut(2000, func(i int) string { return "127.1." + strconv.Itoa(i/250) + "." + strconv.Itoa(1+i%250) }, 429)
+		if code, _ := s.signal(nodeSecret, "probe", obj{"call": "1-1"}); code != 200 {
+			s.t.Errorf("sipwake is refused: HTTP %d", code)
+		}
+	})
+}
+
+// locksOut guesses from an address, or from those that from gives, until it is
+// refused, and then shows the secret in vain. Another address gets others when it
+// shows the secret.
+func (s *scenario) locksOut(most int, from func(i int) string, others int) {
+	s.t.Helper()
+	for try := range 2 { // the minute may end in the first one
+		guesser := "127.0.0." + strconv.Itoa(9+try)
+		code := 0
+		for i := 0; code != 429; i++ {
+			address := cmp.Or(from(i), guesser)
+			if code, _ = s.signalFrom(address, "guess"+strconv.Itoa(i), "probe", obj{"call": "1-1"}); code != 403 && code != 429 {
+				s.t.Fatalf("wrong secret %d got HTTP %d", i, code)
+			}
+			if i > most {
+				s.t.Fatalf("%d wrong secrets in a row were looked at", i)
+			}
+		}
+		if code, _ = s.signalFrom(guesser, nodeSecret, "probe", obj{"call": "1-1"}); code == 429 {
+			if code, _ = s.signalFrom("127.0.0.100", nodeSecret, "probe", obj{"call": "1-1"}); code != others {
+				s.t.Errorf("another address with the secret: HTTP %d, want %d", code, others)
+			}
+			return
+		}
+	}
+	s.t.Error("who has guessed often shows the secret, and it is taken")
 }
 
 func kamailioSignals(s *scenario) {
@@ -89,12 +145,20 @@ func (s *scenario) heldKey() string {
 // signal sends a signal as sipwake does, and returns the HTTP status and the result.
 func (s *scenario) signal(secret, method string, params any) (code int, status string) {
 	s.t.Helper()
+	return s.signalFrom("127.0.0.1", secret, method, params)
+}
+
+// signalFrom is signal from another address of this machine.
+func (s *scenario) signalFrom(address, secret, method string, params any) (code int, status string) {
+	s.t.Helper()
 	body := must(json.Marshal(obj{"jsonrpc": "2.0", "id": 1, "method": method, "params": params}))(s)
 	req := must(http.NewRequestWithContext(s.ctx, http.MethodPost, s.proxy.SignalURL(), strings.NewReader(string(body))))(s)
 	if secret != "" {
 		req.Header.Set("Authorization", "Bearer "+secret)
 	}
-	res := must(http.DefaultClient.Do(req))(s)
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
+	client := &http.Client{Transport: &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: true}}
+	res := must(client.Do(req))(s)
 	defer res.Body.Close()
 	var answer struct{ Result struct{ Status string } }
 	if res.StatusCode == http.StatusOK {

@@ -34,11 +34,20 @@ func TestField03Hangs(t *testing.T) {
 		t.Run(kind.name, func(t *testing.T) {
 			s := table{proxy: proxyConfig{URL: unconnectable(t), Hold: 30 * time.Second, Patience: 500 * time.Millisecond}}.
 				start(t, kind).scenario(t)
+			waited := 0
 			for range 20 {
 				s.nextUser()
 				d := s.phone(params(apnsParams(s.newToken())), answers)
+				began := time.Now()
 				s.registered(d)
+				if time.Since(began) > 400*time.Millisecond {
+					waited++
+				}
 				s.calls().talks(d)
+			}
+			// The first one finds out, and then one a second.
+			if waited > 15 {
+				t.Errorf("%d of 20 REGISTERs waited", waited)
 			}
 		})
 	}

@@ -4,9 +4,16 @@
 # What the host has is used if it will do. The rest comes from Debian 13, unpacked into
 # $SIPWAKE_CACHE (default ~/.cache/sipwake), where it touches nothing of the host and needs
 # no root. Either way bin/ in there has kamailio, kamcmd, redis-server and redis-cli.
+#
+# KAMAILIO_SUITE=sid takes all of them from that Debian, whatever the host has, and keeps them
+# apart, in $SIPWAKE_CACHE/sid and its bin/: `make test-kamailio`.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-suite=trixie
+suite=${KAMAILIO_SUITE:-trixie}
+if [ "$suite" != trixie ]; then
+	cache=$cache/$suite
+	bin=$cache/bin
+fi
 tree=$cache/debian-$suite
 needed=(kamailio kamcmd redis-server redis-cli)
 kamailio_packages=(kamailio kamailio-extra-modules kamailio-json-modules kamailio-redis-modules
@@ -16,6 +23,7 @@ redis_packages=(redis-server redis-tools)
 # host_kamailio: the path of a Kamailio of the host that has all the modules.
 host_kamailio() {
 	local prog dir m
+	[ "$suite" = trixie ] || return 1
 	prog=$(command -v kamailio) && command -v kamcmd >/dev/null || return 1
 	dir=$("$prog" -I 2>/dev/null | sed -n 's/^ *Default paths to modules: *\([^:]*\).*/\1/p')
 	for m in http_async_client tsilo jansson htable xhttp tcpops dmq_usrloc; do
@@ -25,6 +33,7 @@ host_kamailio() {
 }
 
 host_redis() {
+	[ "$suite" = trixie ] || return 1
 	command -v redis-cli >/dev/null && command -v redis-server
 }
 
