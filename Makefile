@@ -51,6 +51,7 @@ chaos: build ## break part after part while calls flow, and count what is lost (
 
 test: build ## run every test: unit, race, real Redis, real Kamailio
 	@tests/setup/nfpm.sh
+	@tests/setup/chromium.sh || echo 'test: there is no Chromium, so the tests of the pages in a browser skip' >&2
 	@tests/setup/asterisk.sh || echo 'test: there is no Asterisk, so its tests skip' >&2
 	@go vet ./...
 	@logs=$$(mktemp -d) && trap 'rm -rf "$$logs"' EXIT && \
@@ -80,6 +81,7 @@ watch: build ## make demo calls until Ctrl-C, and show them in Prometheus and, i
 	@bin/sipwake-lab watch --sipwake bin/sipwake --proxy $(PROXY) --store $(STORE)
 
 screenshots: build ## take the pictures of docs/pictures, of real calls through a real proxy; needs Chromium
+	@tests/setup/chromium.sh
 	@bin/sipwake-lab screenshots --sipwake bin/sipwake --proxy $(PROXY) --store $(STORE)
 
 dashboards: setup ## make grafana/dashboards anew

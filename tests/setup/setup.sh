@@ -30,9 +30,6 @@ install() {
 command -v ip >/dev/null || install "make test (the Debian package in a network of its own)" iproute2
 command -v systemd-analyze >/dev/null || install "make test (the Debian package's unit)" systemd
 
-# the pages are tested in a browser; without a font it shows no letters
-command -v chromium >/dev/null || command -v google-chrome >/dev/null || install "make test (the pages in a browser)" chromium fonts-dejavu-core
-
 # go test -race links C
 compiles() { printf '#include <stdlib.h>\nint main(void) { return 0; }\n' | "$1" -x c - -o /dev/null 2>/dev/null; }
 if compiles gcc; then
