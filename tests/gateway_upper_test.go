@@ -22,18 +22,26 @@ import (
 // registration there sipwake keeps alive.
 func upperScenario(t *testing.T, lines string, defines ...string) (*scenario, *gatewayProxy) {
 	t.Helper()
+	return keptScenario(t, rigOptions{}, lines, defines...)
+}
+
+// keptScenario is upperScenario with a sipwake of its own kind.
+func keptScenario(t *testing.T, o rigOptions, lines string, defines ...string) (*scenario, *gatewayProxy) {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "upper.key")
 	if err := os.WriteFile(file, []byte(strings.Repeat("5e", 32)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	leak.Secret(strings.Repeat("5e", 32))
-	return gatewayScenario(t, rigOptions{more: "upper:\n  key_file: " + file + "\n" + lines},
-		append([]string{"GW_EXPIRES=4"}, defines...)...)
+	o.more = "upper:\n  key_file: " + file + "\n" + lines
+	return gatewayScenario(t, o, append([]string{"GW_EXPIRES=4"}, defines...)...)
 }
 
 // withHA1 is an app that gives its HA1.
-func withHA1(user string) option {
-	ha1 := fmt.Sprintf("%x", md5.Sum([]byte(user+":pbx.example:"+passwordOf(user))))
+func withHA1(user string) option { return ha1Of(user, passwordOf(user)) }
+
+func ha1Of(user, password string) option {
+	ha1 := fmt.Sprintf("%x", md5.Sum([]byte(user+":pbx.example:"+password)))
 	leak.Secret(ha1)
 	return header("X-PIID", ha1)
 }
@@ -42,6 +50,7 @@ func withHA1(user string) option {
 type upperState struct {
 	State, Why, Server string
 	LastOK             time.Time `json:"last_ok_at"`
+	Due                time.Time `json:"due_at"`
 	Granted            int       `json:"granted_s"`
 }
 
