@@ -87,9 +87,13 @@ func TestGatewayNewPassword(t *testing.T) {
 		d := &device{s.phone(answers, params(apnsParams(old.token)), ha1Of(s.user, "another"),
 			func(c *phone.Config) { c.Password = "another" }), old.token}
 		s.deliverAPNs(d)
-		s.asleep(d)
+		then := time.Now()
+		s.registered(d.Phone)
+		s.reported(then)
+		s.refreshed(then) // by the phone
 		u, _ := s.upper()
 		s.refreshed(u.LastOK)
+		s.falls(d)
 		if n := s.bindings(s.aor()); n != 1 {
 			t.Errorf("%d bindings", n)
 		}
