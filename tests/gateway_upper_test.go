@@ -22,12 +22,18 @@ import (
 // registration there sipwake keeps alive.
 func upperScenario(t *testing.T, lines string, defines ...string) (*scenario, *gatewayProxy) {
 	t.Helper()
+	return upperScenarioIn(t, "", lines, defines...)
+}
+
+// upperScenarioIn has another store than the embedded one.
+func upperScenarioIn(t *testing.T, store, lines string, defines ...string) (*scenario, *gatewayProxy) {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "upper.key")
 	if err := os.WriteFile(file, []byte(strings.Repeat("5e", 32)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	leak.Secret(strings.Repeat("5e", 32))
-	return gatewayScenario(t, rigOptions{more: "upper:\n  key_file: " + file + "\n" + lines},
+	return gatewayScenario(t, rigOptions{store: store, more: "upper:\n  key_file: " + file + "\n" + lines},
 		append([]string{"GW_EXPIRES=4"}, defines...)...)
 }
 
