@@ -22,19 +22,19 @@ import (
 // registration there sipwake keeps alive.
 func upperScenario(t *testing.T, lines string, defines ...string) (*scenario, *gatewayProxy) {
 	t.Helper()
-	return keptScenario(t, rigOptions{}, lines, defines...)
+	return upperScenarioIn(t, "", lines, defines...)
 }
 
-// keptScenario is upperScenario with a sipwake of its own kind.
-func keptScenario(t *testing.T, o rigOptions, lines string, defines ...string) (*scenario, *gatewayProxy) {
+// upperScenarioIn has another store than the embedded one.
+func upperScenarioIn(t *testing.T, store, lines string, defines ...string) (*scenario, *gatewayProxy) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "upper.key")
 	if err := os.WriteFile(file, []byte(strings.Repeat("5e", 32)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	leak.Secret(strings.Repeat("5e", 32))
-	o.more = "upper:\n  key_file: " + file + "\n" + lines
-	return gatewayScenario(t, o, append([]string{"GW_EXPIRES=4"}, defines...)...)
+	return gatewayScenario(t, rigOptions{store: store, more: "upper:\n  key_file: " + file + "\n" + lines},
+		append([]string{"GW_EXPIRES=4"}, defines...)...)
 }
 
 // withHA1 is an app that gives its HA1.
