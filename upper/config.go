@@ -16,6 +16,9 @@ type Config struct {
 	Margin time.Duration `yaml:"margin"`
 	// Rate is how many registrations an instance refreshes in a second. Default 200.
 	Rate int `yaml:"rate"`
+	// Retry is how long a refresh may take before any instance asks again. It doubles
+	// while the PBX says nothing, up to 10 minutes. Default 40 s.
+	Retry time.Duration `yaml:"retry"`
 	// Failure is what happens when the PBX refuses a user's password: FailureKeep tries
 	// again once an hour, FailureRemove removes the user's bindings. Default FailureKeep.
 	Failure string `yaml:"failure"`
@@ -35,6 +38,9 @@ func (c *Config) SetDefaults() {
 	if c.Rate == 0 {
 		c.Rate = 200
 	}
+	if c.Retry == 0 {
+		c.Retry = 40 * time.Second
+	}
 	if c.Failure == "" {
 		c.Failure = FailureKeep
 	}
@@ -53,6 +59,9 @@ func (c *Config) Validate(report func(field, problem string)) {
 	}
 	if c.Rate < 1 || c.Rate > 10000 {
 		report("rate", "must be from 1 to 10000")
+	}
+	if c.Retry < time.Second || c.Retry > longest {
+		report("retry", "must be from 1s to 10m")
 	}
 	if c.Failure != FailureKeep && c.Failure != FailureRemove {
 		report("failure", "must be keep or remove")

@@ -17,7 +17,13 @@ type attempt struct {
 // until 2042.
 const epoch = 1_767_225_600 // 2026-01-01
 
-func newAttempt() attempt { return attempt{try: 1, cseq: uint32(time.Now().Unix()-epoch) * 4} }
+func cseqAt(t time.Time) uint32 { return uint32(t.Unix()-epoch) * 4 }
+
+func newAttempt() attempt { return attempt{try: 1, cseq: cseqAt(time.Now())} }
+
+// overtaken reports whether the PBX accepted a REGISTER of the user after this one was
+// begun, to the second.
+func (k attempt) overtaken(u *Registration) bool { return int32(cseqAt(u.LastOK)-k.cseq) > 0 } //nolint:gosec // serial numbers wrap
 
 func (k attempt) String() string {
 	what := "r"

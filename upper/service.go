@@ -108,9 +108,6 @@ func (c *settings) next(u *Registration) time.Duration {
 }
 
 const (
-	// lease is how long an instance has for a refresh, and when one that was never
-	// answered is tried again.
-	lease    = 40 * time.Second
 	longest  = 10 * time.Minute // between two tries
 	refused  = time.Hour        // between tries of a password that the PBX refuses
 	deadline = 10 * time.Second // of all that one refresh asks
@@ -132,7 +129,7 @@ func (s *Service) Run(ctx context.Context, every time.Duration) {
 			continue
 		}
 		limit := max(1, int(float64(cfg.Rate)*every.Seconds()))
-		list, err := s.store.DueUppers(ctx, time.Now(), lease, limit)
+		list, err := s.store.DueUppers(ctx, time.Now(), cfg.Retry, limit)
 		if err != nil && ctx.Err() == nil {
 			s.log.Warn("cannot read registrations that are due", "err", err)
 		}
@@ -235,6 +232,8 @@ func (s *Service) Result(ctx context.Context, r Result) error {
 	switch {
 	case r.Code >= 200 && r.Code < 300:
 		return s.granted(ctx, cfg, &u, r, k)
+	case k.overtaken(&u): // by the phone, perhaps with another password
+		return nil
 	case r.Code == 401:
 		return s.challenged(ctx, cfg, &u, r, k)
 	case r.Code == 403 || r.Code == 404:
@@ -244,6 +243,10 @@ func (s *Service) Result(ctx context.Context, r Result) error {
 }
 
 func (s *Service) granted(ctx context.Context, cfg *settings, u *Registration, r Result, k attempt) error {
+	if k.ends && k.overtaken(u) { // which of the two came last at the PBX?
+		u.Due = time.Now()
+		return s.put(ctx, u)
+	}
 	if k.ends {
 		s.metrics.count("ended")
 		return s.store.RemoveUpper(ctx, u.AOR)
@@ -282,13 +285,14 @@ func (s *Service) challenged(ctx context.Context, cfg *settings, u *Registration
 func (s *Service) failed(ctx context.Context, u *Registration, state State, why string) error {
 	s.metrics.count(string(state))
 	s.log.Warn("registration is not refreshed", "aor", u.AOR, "server", u.Server, "state", string(state), "why", why)
-	if state == StateFailed && s.settings.Load().Failure == FailureRemove {
+	cfg := s.settings.Load()
+	if state == StateFailed && cfg.Failure == FailureRemove {
 		return errors.Join(s.bindings.Unbind(ctx, u.AOR), s.store.RemoveUpper(ctx, u.AOR))
 	}
 	u.State, u.Why = state, why
 	wait := refused
 	if state == StateRetrying {
-		wait = min(lease<<min(u.Tries, 8), longest)
+		wait = min(cfg.Retry<<min(u.Tries, 10), longest)
 	}
 	u.Tries++
 	u.Due = time.Now().Add(wait)
