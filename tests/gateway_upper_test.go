@@ -38,8 +38,10 @@ func upperScenarioIn(t *testing.T, store, lines string, defines ...string) (*sce
 }
 
 // withHA1 is an app that gives its HA1.
-func withHA1(user string) option {
-	ha1 := fmt.Sprintf("%x", md5.Sum([]byte(user+":pbx.example:"+passwordOf(user))))
+func withHA1(user string) option { return ha1Of(user, passwordOf(user)) }
+
+func ha1Of(user, password string) option {
+	ha1 := fmt.Sprintf("%x", md5.Sum([]byte(user+":pbx.example:"+password)))
 	leak.Secret(ha1)
 	return header("X-PIID", ha1)
 }
@@ -48,6 +50,7 @@ func withHA1(user string) option {
 type upperState struct {
 	State, Why, Server string
 	LastOK             time.Time `json:"last_ok_at"`
+	Due                time.Time `json:"due_at"`
 	Granted            int       `json:"granted_s"`
 }
 
