@@ -48,7 +48,7 @@ func (l *live) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case l.watchers <- struct{}{}:
 		defer func() { <-l.watchers }()
 	default:
-		http.Error(w, "too many watch already", http.StatusServiceUnavailable)
+		http.Error(w, "too many browsers watch already: close one, or load the page by hand", http.StatusServiceUnavailable)
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), liveFor)

@@ -1,8 +1,6 @@
 package tests
 
 import (
-	"regexp"
-	"strconv"
 	"testing"
 	"time"
 
@@ -51,20 +49,6 @@ func TestGatewaySipwakeRestarts(t *testing.T) {
 	s.calls().talks(d.Phone)
 }
 
-// registers is how many REGISTERs the PBX has got.
-func (g *gatewayProxy) registers(s *scenario) int {
-	s.t.Helper()
-	text, err := g.pbx.Command(s.ctx, "stats.get_statistics", "rcv_requests_register")
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	m := regexp.MustCompile(`rcv_requests_register = (\d+)`).FindStringSubmatch(text)
-	if m == nil {
-		s.t.Fatalf("no figure in %q", text)
-	}
-	return must(strconv.Atoi(m[1]))(s)
-}
-
 // TestGatewayTwoSipwakes: of two on one Redis one alone refreshes a registration, and
 // when one ends the other goes on.
 func TestGatewayTwoSipwakes(t *testing.T) {
@@ -74,13 +58,13 @@ func TestGatewayTwoSipwakes(t *testing.T) {
 	d := s.iphone(answers, withHA1(s.user))
 	s.asleep(d)
 	u, _ := s.upper()
-	before, began := g.registers(s), time.Now()
+	before, began := g.asked(s, s.user), time.Now()
 	for range 3 {
 		s.refreshed(u.LastOK)
 		u, _ = s.upper()
 	}
 	// No sooner than after half of the four seconds, each a challenge and its answer.
-	sent, most := g.registers(s)-before, 2*(int(time.Since(began)/(2*time.Second))+1)
+	sent, most := g.asked(s, s.user)-before, 2*(int(time.Since(began)/(2*time.Second))+1)
 	if sent < 6 || sent > most {
 		t.Errorf("the PBX got %d REGISTERs in %s, want 6 to %d", sent, time.Since(began), most)
 	}
