@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -13,7 +14,17 @@ import (
 // O2: whoever asks hears how busy this instance is, and nothing else; what asks too
 // often is told so, and one client cannot take all connections.
 func TestLoadListener(t *testing.T) {
-	a, _ := started(t, `load: {listen: "127.0.0.1:0", connections: 16, rate_limit: 20}`)
+	a, _ := prepared(t, `load: {listen: "127.0.0.1:0", connections: 16, rate_limit: 20}`)
+	busy := atomic.Bool{}
+	a.service.AddLoad("test", func() float64 {
+		if busy.Load() {
+			return 1
+		}
+		return 0
+	})
+	if err := a.Start(); err != nil {
+		t.Fatal(err)
+	}
 	ask := func(method, path string) (status int, body string) {
 		t.Helper()
 		req, err := http.NewRequest(method, "http://"+a.LoadAddr()+path, nil)
@@ -42,7 +53,7 @@ func TestLoadListener(t *testing.T) {
 	if status, _ := ask(http.MethodPost, "/"); status != http.StatusMethodNotAllowed {
 		t.Errorf("POST: %d", status)
 	}
-	a.service.AddLoad("test", func() float64 { return 1 })
+	busy.Store(true)
 	if status, body := ask(http.MethodGet, "/"); status != 200 || body != "OK 4\n" {
 		t.Errorf("busy: %d %s", status, body)
 	}

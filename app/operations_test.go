@@ -38,8 +38,19 @@ func (l *logged) String() string {
 	return l.b.String()
 }
 
-// started is an App with nobody to wake.
+// started runs an App with nobody to wake, with the lines of more in its configuration, and ends it with
+// the test.
 func started(t *testing.T, more ...string) (*App, *logged) {
+	t.Helper()
+	a, said := prepared(t, more...)
+	if err := a.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return a, said
+}
+
+// prepared is started for tests that have something to do before Start.
+func prepared(t *testing.T, more ...string) (*App, *logged) {
 	t.Helper()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "sipwake.yml")
@@ -61,9 +72,6 @@ func started(t *testing.T, more ...string) (*App, *logged) {
 		defer cancel()
 		_ = a.Stop(ctx)
 	})
-	if err := a.Start(); err != nil {
-		t.Fatal(err)
-	}
 	return a, said
 }
 
