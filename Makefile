@@ -15,6 +15,8 @@ TAGS := disable_grpc_modules,grpcnotrace
 GOVULNCHECK := v1.1.4
 PROXY ?= kamailio
 STORE ?= local
+# So many tests run at once: most of the time they wait for a proxy or a clock.
+PARALLEL ?= 8
 ARCH ?= $(shell go env GOARCH 2>/dev/null)
 
 .PHONY: help setup build deb demo up interop chaos test test-opensips features lint fuzz bench dashboards watch screenshots audit licenses clean
@@ -55,14 +57,14 @@ test: build ## run every test: unit, race, real Redis, real Kamailio
 	@tests/setup/asterisk.sh || echo 'test: there is no Asterisk, so its tests skip' >&2
 	@go vet ./...
 	@logs=$$(mktemp -d) && trap 'rm -rf "$$logs"' EXIT && \
-		SIPWAKE_TEST_LOGS=$$logs SIPWAKE_REQUIRE_ALL=1 go test -race -timeout 20m ./... && bin/sipwake-lab leaks "$$logs"
+		SIPWAKE_TEST_LOGS=$$logs SIPWAKE_REQUIRE_ALL=1 go test -race -parallel $(PARALLEL) -timeout 20m ./tests ./... && bin/sipwake-lab leaks "$$logs"
 
 # What runs on every kind of proxy has a subtest of its name.
 OPENSIPS_TESTS := TestOpenSIPS|TestFeatureP3.*/OpenSIPS|TestField.*/OpenSIPS|TestInvariant7NothingLeaksThroughSIP/OpenSIPS|TestInvariant8SIPNeverWaits/OpenSIPS
 
 test-opensips: setup ## run the tests with a real OpenSIPS 3.6 or 4.0, which must be on PATH
 	@SIPWAKE_REQUIRE_OPENSIPS=1 go test -race -timeout 20m ./opensips/...
-	@SIPWAKE_REQUIRE_OPENSIPS=1 go test -race -timeout 20m -run '$(OPENSIPS_TESTS)' ./tests
+	@SIPWAKE_REQUIRE_OPENSIPS=1 go test -race -parallel $(PARALLEL) -timeout 20m -run '$(OPENSIPS_TESTS)' ./tests
 
 features: setup ## run the tests of every feature that was asked for, one line a feature
 	@tests/setup/features.sh

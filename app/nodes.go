@@ -165,7 +165,7 @@ func (n *nodes) probe(ctx context.Context, id string, p *probed) {
 	}
 	state, text := nodeUp, ""
 	switch {
-	case errors.Is(err, kamailio.ErrForbidden), errors.Is(err, opensips.ErrForbidden):
+	case errors.Is(err, wake.ErrForbidden):
 		state, text = nodeForbidden, err.Error()
 	case errors.As(err, new(*node.NoAnswerError)):
 		state, text = nodeUnreachable, err.Error()

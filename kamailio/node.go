@@ -17,15 +17,14 @@ import (
 	"github.com/sipwake/sipwake/wake"
 )
 
-// ErrForbidden says that the node has another secret than we.
-var ErrForbidden = errors.New("it refused the secret: compare secret_file with the node's SIPWAKE_SECRET")
+var errForbidden = fmt.Errorf("%w: compare secret_file with the node's SIPWAKE_SECRET", wake.ErrForbidden)
 
 // Kind says what is special of a Kamailio's configuration.
 func Kind() node.Kind {
 	return node.Kind{
 		Path: "/sipwake", Example: "http://192.0.2.1:5060",
 		SecretFile: "must be set: the file with the node's SIPWAKE_SECRET",
-		Forbidden:  ErrForbidden,
+		Forbidden:  errForbidden,
 		Idle:       90 * time.Second, // well below Kamailio's tcp_connection_lifetime
 	}
 }

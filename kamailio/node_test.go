@@ -187,7 +187,7 @@ func TestBadAnswers(t *testing.T) {
 
 func TestForbiddenIsKnown(t *testing.T) {
 	n := serve(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) })
-	if _, err := n.GiveUp(t.Context(), held); !errors.Is(err, ErrForbidden) {
+	if _, err := n.GiveUp(t.Context(), held); !errors.Is(err, wake.ErrForbidden) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -325,7 +325,7 @@ func TestProbe(t *testing.T) {
 		}
 	}
 	f(200, `{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"method not found"}}`, nil)
-	f(403, "forbidden", ErrForbidden)
+	f(403, "forbidden", errForbidden)
 	f(404, "not found", node.ErrOther)
 	f(200, "<html>", node.ErrOther)
 	f(200, `{"result":{"status":"ok"}}`, node.ErrOther)

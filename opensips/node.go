@@ -18,12 +18,11 @@ import (
 	"github.com/sipwake/sipwake/wake"
 )
 
-// ErrForbidden says that what stands before MI wants another secret.
-var ErrForbidden = errors.New("it refused the secret: compare secret_file with what the reverse proxy before MI expects")
+var errForbidden = fmt.Errorf("%w: compare secret_file with what the reverse proxy before MI expects", wake.ErrForbidden)
 
 // Kind says what is special of an OpenSIPS' configuration.
 func Kind() node.Kind {
-	return node.Kind{Path: "/mi", Example: "http://127.0.0.1:8888", Forbidden: ErrForbidden, Idle: 30 * time.Second}
+	return node.Kind{Path: "/mi", Example: "http://127.0.0.1:8888", Forbidden: errForbidden, Idle: 30 * time.Second}
 }
 
 // Node is one OpenSIPS. Safe for concurrent use.

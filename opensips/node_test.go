@@ -283,8 +283,8 @@ func TestBadAnswers(t *testing.T) {
 			t.Errorf("shows the secret: %s", got)
 		}
 	}
-	f(403, "", ErrForbidden.Error())
-	f(401, "", ErrForbidden.Error())
+	f(403, "", errForbidden.Error())
+	f(401, "", errForbidden.Error())
 	f(404, "", "it answered HTTP 404")
 	f(307, "", "it answered HTTP 307")
 	f(200, "", "its answer is not JSON-RPC")
@@ -359,8 +359,8 @@ func TestProbe(t *testing.T) {
 			t.Errorf("HTTP %d %s: got %v, want %v", code, body, err, want)
 		}
 	}
-	f(403, "", ErrForbidden)
-	f(401, "", ErrForbidden)
+	f(403, "", errForbidden)
+	f(401, "", errForbidden)
 	f(404, "", node.ErrOther)
 	f(200, `{"result":{"key":"sipwake_probe","value":"x"}}`, node.ErrOther)
 	f(200, `{"error":{"code":-32601,"message":"Method not found"}}`, node.ErrOther)

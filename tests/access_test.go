@@ -138,6 +138,7 @@ func (p *pki) rpc(more string) string {
 
 // Only clients of our CA, only those named, and no longer than they are.
 func TestClientCertificates(t *testing.T) {
+	t.Parallel()
 	ours, others := newPKI(t, "ours"), newPKI(t, "others")
 	ours.server("sipwake")
 	edge1, edge2 := ours.client("edge1", time.Time{}), ours.client("edge2", time.Time{})
@@ -167,6 +168,7 @@ func TestClientCertificates(t *testing.T) {
 // A reload takes new CAs, names and server certificates, also for connections that
 // are open.
 func TestClientCertificatesReload(t *testing.T) {
+	t.Parallel()
 	ours, next := newPKI(t, "ours"), newPKI(t, "next")
 	ours.server("sipwake")
 	r := newRig(t, rigOptions{rpc: ours.rpc("  client_names: [edge1]")})
@@ -216,6 +218,7 @@ func TestClientCertificatesReload(t *testing.T) {
 // A certificate and a token: both must hold. A listener without TLS cannot ask for
 // certificates, and does not go on without them.
 func TestClientCertificatesAndTokens(t *testing.T) {
+	t.Parallel()
 	ours := newPKI(t, "ours")
 	ours.server("sipwake")
 	edge1 := ours.client("edge1", time.Time{})
@@ -245,6 +248,7 @@ func TestClientCertificatesAndTokens(t *testing.T) {
 
 // Kamailio shows its own certificate and looks at sipwake's.
 func TestKamailioClientCertificate(t *testing.T) {
+	t.Parallel()
 	kamailio().found(t)
 	ours, others := newPKI(t, "ours"), newPKI(t, "others")
 	ours.server("sipwake")
@@ -290,6 +294,7 @@ func TestKamailioClientCertificate(t *testing.T) {
 
 // One client cannot keep sipwake from the others, batch or not.
 func TestRateLimit(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{rpc: patient + "\n  rate_limit: 20"})
 	load := `{"jsonrpc":"2.0","id":1,"method":"service.load"}`
 	flood := func(body string) (passed int) {

@@ -54,6 +54,7 @@ func (r *rig) tryRegister(aor, contact string, cseq int) {
 // What phones and callers see while Redis is away: calls wake the phones that
 // this sipwake knows, registrations are bound afterwards, nothing is half-stored.
 func TestRedisAway(t *testing.T) {
+	t.Parallel()
 	for name, o := range outages() {
 		t.Run(name, func(t *testing.T) {
 			r, server := redisRig(t)
@@ -125,6 +126,7 @@ func TestRedisAway(t *testing.T) {
 
 // A restart of sipwake in the middle of an outage loses no REGISTER.
 func TestRedisAwayRestart(t *testing.T) {
+	t.Parallel()
 	const instance = `;+sip.instance="<urn:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6>"`
 	r, server := redisRig(t)
 	r.register("bob@example.com", apnsContact("bob", apnsToken(1))+instance, nil)

@@ -17,6 +17,7 @@ import (
 // The lines of docs/CLUSTER.md, put into the kamailio.cfg of the README's reader: two
 // such nodes wake each other's phones.
 func TestDocsCluster(t *testing.T) {
+	t.Parallel()
 	kamailio().found(t)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()

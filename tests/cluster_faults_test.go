@@ -148,6 +148,7 @@ func (c *cluster) signals(s *scenario, answer string, n int) {
 
 // TestClusterLateReplication: the signal is there before the registration is.
 func TestClusterLateReplication(t *testing.T) {
+	t.Parallel()
 	for name, sipwakes := range map[string]bool{"one sipwake": false, "two sipwakes": true} {
 		t.Run(name, func(t *testing.T) {
 			strict := map[string]string{"SIPWAKE_STRICT": ""} // only the signal rings
@@ -192,6 +193,7 @@ func TestClusterLateReplication(t *testing.T) {
 // TestClusterNodeDies: the node that took the REGISTER dies before the phone is rung
 // through it. The phone finds the other one.
 func TestClusterNodeDies(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, clusterOptions{mortal: true, sipwakes: true})
 	s := c.scenario(t)
 	d := s.iphone(tcp, stubborn, answers)
@@ -216,6 +218,7 @@ func TestClusterNodeDies(t *testing.T) {
 // TestClusterCallNodeDies: the node that holds the call dies with it. sipwake stops
 // telling it when the hold time is over, and everything else goes on.
 func TestClusterCallNodeDies(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, clusterOptions{mortal: true, rig: rigOptions{wake: "  linger: 1s\n  max_hold: 4s"}})
 	s := c.scenario(t)
 	d := s.iphone(tcp, stubborn, answers)
@@ -244,6 +247,7 @@ func TestClusterCallNodeDies(t *testing.T) {
 
 // TestClusterTrust: what a node believes, and whom.
 func TestClusterTrust(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, clusterOptions{})
 	c.run(t, scenarios{
 		"each node has a secret of its own":   c.secrets,
@@ -326,6 +330,7 @@ func (c *cluster) strangersRoute(s *scenario) {
 // TestClusterWrongSecret: sipwake shows a node another secret than that one wants. It
 // says so, and the next call is woken once the secret is right.
 func TestClusterWrongSecret(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, clusterOptions{rig: rigOptions{wake: "  linger: 1s\n  max_hold: 4s"}})
 	s := c.scenario(t)
 	right := secretOf(clusterNodes[0])

@@ -74,12 +74,14 @@ func (c *cluster) crossing() scenarios {
 
 // TestClusterCalls: both nodes have the same sipwake.
 func TestClusterCalls(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, clusterOptions{})
 	c.run(t, c.crossing())
 }
 
 // TestClusterTwoSipwakes: each node has a sipwake of its own.
 func TestClusterTwoSipwakes(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, clusterOptions{sipwakes: true})
 	c.run(t, c.crossing())
 }
@@ -224,6 +226,7 @@ func (c *cluster) alternatingTCP(s *scenario) {
 // TestClusterApart: nodes that do not share their registrations, as when one of them is
 // another kind of proxy. The signal says where the phone is.
 func TestClusterApart(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, clusterOptions{apart: true, defines: map[string]string{"SIPWAKE_FAR": ""}})
 	all := c.crossing()
 	for _, name := range []string{

@@ -85,6 +85,7 @@ func text(e ast.Expr) string {
 // rpc.discover names every method and every parameter that the code reads, and no
 // other; docs/RPC.md names every method too.
 func TestRPCDiscover(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{})
 	var doc struct {
 		OpenRPC string
@@ -130,6 +131,7 @@ func TestRPCDiscover(t *testing.T) {
 
 // binding.export is only for callers that showed a token.
 func TestRPCExportIsGuarded(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{rpc: "  token_files: [" + writeTemp(t, "c093-bearer-token") + "]"})
 	for _, method := range []string{"binding.export", "binding.import", "store.backup"} {
 		r.auth = ""

@@ -19,6 +19,7 @@ import (
 // What docs/TROUBLESHOOTING.md says of the answers of push services is what the
 // code goes by.
 func TestDocsAnswers(t *testing.T) {
+	t.Parallel()
 	for heading, table := range map[string][]push.Answer{
 		"### APNs": apns.Answers(), "### FCM": fcm.Answers(), "### Web Push": webpush.Answers(), "### Webhooks": webhook.Answers(),
 	} {
@@ -42,6 +43,7 @@ func TestDocsAnswers(t *testing.T) {
 
 // Every reason is explained, and nothing else is.
 func TestDocsReasons(t *testing.T) {
+	t.Parallel()
 	_, section, _ := strings.Cut(readDoc(t, "docs/TROUBLESHOOTING.md"), "\n## Reasons\n")
 	section, _, _ = strings.Cut(section, "\n#")
 	var shown, want []string

@@ -62,6 +62,7 @@ func runDoc(t *testing.T, doc string) {
 // The guide's commands work, every metric it names is there, and it has every
 // reason.
 func TestDocsTroubleshooting(t *testing.T) {
+	t.Parallel()
 	const doc = "docs/TROUBLESHOOTING.md"
 	runDoc(t, doc)
 	text := readDoc(t, doc)
@@ -88,6 +89,7 @@ func TestDocsTroubleshooting(t *testing.T) {
 
 // The guide's commands and configurations work, and every key it names is there.
 func TestDocsMigrating(t *testing.T) {
+	t.Parallel()
 	const doc = "docs/MIGRATING.md"
 	runDoc(t, doc)
 	for _, block := range docBlocks(t, doc, "yaml") {
@@ -116,6 +118,7 @@ func TestDocsMigrating(t *testing.T) {
 // The guide's commands work that need no systemd, its configurations too, and the
 // settings and metrics it names are there.
 func TestDocsOperations(t *testing.T) {
+	t.Parallel()
 	const doc = "docs/OPERATIONS.md"
 	runDoc(t, doc)
 	for _, block := range docBlocks(t, doc, "yaml") {

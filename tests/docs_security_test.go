@@ -11,6 +11,7 @@ import (
 
 // Every test that SECURITY.md names is there.
 func TestDocsSecurity(t *testing.T) {
+	t.Parallel()
 	known := map[string]bool{}
 	function := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`)
 	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {

@@ -119,6 +119,7 @@ func keyAndCertificate(t *testing.T) []byte {
 
 // Every configuration that is shown is one, with the files that it names.
 func TestDocsConfigurations(t *testing.T) {
+	t.Parallel()
 	shown := map[string][]string{
 		"README.md":          docBlocks(t, "README.md", "yaml"),
 		"docs/CONFIG.md":     docBlocks(t, "docs/CONFIG.md", "yaml"),
@@ -147,6 +148,7 @@ func TestDocsConfigurations(t *testing.T) {
 
 // The README's configuration, as its reader would check it.
 func TestDocsREADMECheck(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	program := must2(program())(t)
 	file := filepath.Join(dir, "sipwake.yml")
@@ -172,6 +174,7 @@ func uncommented(t *testing.T, text string) string {
 // deploy/sipwake.yml runs as it is, with the defaults, and they are what it shows,
 // but for the token that the package makes.
 func TestDocsDeployShowsDefaults(t *testing.T) {
+	t.Parallel()
 	text := readDoc(t, "deploy/sipwake.yml")
 	const token = "\n  token_files: [/etc/sipwake/rpc.token]\n"
 	if !strings.Contains(text, token) {
@@ -281,6 +284,7 @@ var wholeCode = regexp.MustCompile("^`([^`]*)`$")
 
 // Every key is documented with its default, and nothing else is.
 func TestDocsConfigKeys(t *testing.T) {
+	t.Parallel()
 	c := &config.Config{Nodes: make([]config.Node, 1), APNs: make([]apns.Config, 1), FCM: make([]fcm.Config, 1),
 		WebPush: &webpush.Config{}, Webhooks: make([]webhook.Config, 1)}
 	c.SetDefaults()
@@ -314,6 +318,7 @@ func TestDocsConfigKeys(t *testing.T) {
 // A reload that changes a key says that it needs a restart, where the document
 // says so, and only there.
 func TestDocsReload(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{})
 	for key, doc := range docKeys(t) {
 		c, err := config.Load(r.file)

@@ -50,6 +50,7 @@ func asDocSays(t *testing.T, doc, script string) string {
 // The README's lines make a script of a kamailio.cfg that knows nothing of
 // sipwake: of one of ours, and of the one that comes with Kamailio, where it is.
 func TestDocsWiringParses(t *testing.T) {
+	t.Parallel()
 	kamailio().found(t)
 	program := must2(stack.Find("kamailio"))(t)
 	scripts := map[string]string{"ours": readDoc(t, "tests/testdata/existing-kamailio.cfg")}
@@ -94,6 +95,7 @@ func TestDocsWiringParses(t *testing.T) {
 // A call through such a proxy, one that rewrites Contacts for NAT, wakes a phone,
 // and no user sees the push token of another.
 func TestDocsWiringWorks(t *testing.T) {
+	t.Parallel()
 	kamailio().found(t)
 	script := asREADMESays(t, readDoc(t, "tests/testdata/existing-kamailio.cfg"))
 	// The addresses and the secret of this test instead of the README's.

@@ -90,6 +90,7 @@ func (s *captureServer) has(callID string, events ...string) bool {
 // A call through a real proxy is at the capture server, event by event, under its
 // Call-ID, and no token is.
 func TestHomerHasTheCall(t *testing.T) {
+	t.Parallel()
 	s := newCaptureServer(t)
 	onEveryProxy(t, table{name: "homer", sipwake: rigOptions{more: "homer: {address: \"" + s.LocalAddr().String() + "\"}"},
 		proxy: proxyConfig{Hold: 30 * time.Second}, scenarios: scenarios{
@@ -115,6 +116,7 @@ func TestHomerHasTheCall(t *testing.T) {
 
 // A call is a trace at the collector, below that of the proxy's request.
 func TestCollectorHasTheCall(t *testing.T) {
+	t.Parallel()
 	const traceID, spanID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 	var mu sync.Mutex
 	spans := map[string]*tracepb.Span{}

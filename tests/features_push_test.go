@@ -11,6 +11,7 @@ import (
 // P11: scripts written for the gateway that is replaced push with its parameters, as
 // GET and as POST, if that is switched on, and with a token that opens nothing else.
 func TestFeatureP11HTTP(t *testing.T) {
+	t.Parallel()
 	const token = "2b7f-token-of-the-scripts"
 	off := newRig(t, rigOptions{})
 	ask := func(r *rig, method, authorization string, args url.Values) (status int, answer string) {

@@ -58,6 +58,7 @@ func (r *rig) editConfig(old, new string) {
 
 // R1: X-MPUSH of each letter and prefix reaches the right service.
 func TestFeatureR1MPUSH(t *testing.T) {
+	t.Parallel()
 	ca, err := labca.New("both environments")
 	if err != nil {
 		t.Fatal(err)
@@ -116,6 +117,7 @@ func publicKey(t *testing.T, p8 string) *ecdsa.PublicKey {
 
 // R2, R3: phones that speak RFC 8599 or what came before it are bound and pushed.
 func TestFeatureR3Dialects(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{})
 	for i, params := range []string{
 		"pn-provider=fcm;pn-param=example-phone;pn-prid=%s",
@@ -133,6 +135,7 @@ func TestFeatureR3Dialects(t *testing.T) {
 
 // R5: both ways to unbind.
 func TestFeatureR5Unbind(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{})
 	r.bound("bob@example.com", "<sip:bob@192.0.2.9>", obj{"X-MPUSH": "a:org.example.phone:fcm-token-bob-1"})
 	r.register("bob@example.com", "<sip:bob@192.0.2.9>", obj{"headers": obj{"X-MPUSH": "null"}, "call_id": "off"})
@@ -149,6 +152,7 @@ func TestFeatureR5Unbind(t *testing.T) {
 
 // R4: X-Push, and what it allows.
 func TestFeatureR4XPush(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{})
 	for i, c := range []struct{ calls, messages bool }{{true, true}, {true, false}, {false, true}} {
 		user, token := fmt.Sprintf("user%d@example.com", i), fmt.Sprintf("fcm-token-xpush-%d", i)
@@ -167,6 +171,7 @@ func TestFeatureR4XPush(t *testing.T) {
 // R8: many apps, many devices of a user, one of them on WebSocket: all are pushed
 // for a call, and each that comes back is signalled.
 func TestFeatureR8ManyDevices(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{})
 	r.editConfig("\nfcm:\n", fmt.Sprintf("\n  - bundle_id: org.example.other\n    team_id: %s\n    key_id: KEY1234567\n    key_file: %s\n"+
 		"    endpoint: %s\n    ca_file: %s\nfcm:\n", team, filepath.Join(r.dir, "AuthKey_KEY1234567.p8"), r.apns.URL(), filepath.Join(r.dir, "apns-ca.pem")))
@@ -207,6 +212,7 @@ func TestFeatureR8ManyDevices(t *testing.T) {
 
 // P1: each kind reaches the phone with its number.
 func TestFeatureP1Kinds(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{})
 	r.asleep("bob@example.com", fcmContact("bob", "fcm-token-bob-1"))
 	r.startWake("bob@example.com", "1-1", nil)
@@ -223,6 +229,7 @@ func TestFeatureP1Kinds(t *testing.T) {
 
 // P7: every keyword of a template, and the sound of the kind.
 func TestFeatureP7Keywords(t *testing.T) {
+	t.Parallel()
 	words := []string{"PACKAGE", "TOKEN", "TO", "TYPE", "TOUSERNAME", "FROM", "FROMUSERNAME", "FROMURI", "FROMDISPLAYNAME", "CALLID", "PRIORITY",
 		"NPRIORITY", "APRIORITY", "TTLNUM", "PUSHTYPE", "SOUND", "MSG", "MESSAGE", "TITLE", "BODY"}
 	template := map[string]any{"aps": obj{"alert": "x"}}
@@ -257,6 +264,7 @@ func TestFeatureP7Keywords(t *testing.T) {
 // P8: what CallKit needs, the same for a device in every push of a call, and the
 // data keys of the default payload.
 func TestFeatureP8CallKit(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{})
 	r.asleep("bob@example.com", apnsContact("bob", apnsToken(1)))
 	r.asleep("bob@example.com", fcmContact("bob", "fcm-token-bob-1"))
@@ -286,6 +294,7 @@ func TestFeatureP8CallKit(t *testing.T) {
 
 // P9: topic, time to live and push type are the operator's.
 func TestFeatureP9Overrides(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{apnsConfig: "    topic: org.example.topic\n    ttl: {custom: 60s}\n    push_type: {custom: background}\n    priority: {custom: normal}"})
 	r.asleep("bob@example.com", twoTokens("bob", apnsToken(1), apnsToken(2)))
 	before := time.Now().Unix()
@@ -309,6 +318,7 @@ func TestFeatureP9Overrides(t *testing.T) {
 // P10: a provider that keeps failing is left alone, and is back at the first
 // success.
 func TestFeatureP10Breaker(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{fcmConfig: "    tries: 1\n    breaker_failures: 2\n    breaker_pause: 2s"})
 	r.asleep("bob@example.com", fcmContact("bob", "fcm-token-bob-1"))
 	r.fcm.Behave("fcm-token-bob-1", fcmsim.Behaviour{Status: 503, Code: "UNAVAILABLE"})
@@ -342,6 +352,7 @@ func TestFeatureP10Breaker(t *testing.T) {
 
 // P11: an application pushes a user, or one token of an app.
 func TestFeatureP11Send(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{})
 	r.asleep("bob@example.com", fcmContact("bob", "fcm-token-bob-1"))
 	for _, to := range []obj{{"aor": "bob@example.com"}, {"provider": "fcm", "app": "org.example.phone", "token": "fcm-token-other"}} {
@@ -362,6 +373,7 @@ func TestFeatureP11Send(t *testing.T) {
 // O2: the load rises while the push service is slow, messages are shed, calls are
 // not, and it falls again.
 func TestFeatureO2Load(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{fcmConfig: "    queue: 16\n    in_flight: 4\n    timeout: 5s"})
 	load := func() (level int) {
 		var res struct {
@@ -400,6 +412,7 @@ func TestFeatureO2Load(t *testing.T) {
 // O3: figures, the users with push, and logs that are found by Call-ID and by
 // user.
 func TestFeatureO3Statistics(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{})
 	r.asleep("bob@example.com", apnsContact("bob", apnsToken(1)))
 	r.startWake("bob@example.com", "1-1", nil)
@@ -436,6 +449,7 @@ func TestFeatureO3Statistics(t *testing.T) {
 // G13: a push to a list of users and to all of an app, at a pace, across a restart;
 // what was not sent is listed.
 func TestFeatureG13Many(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{fcmConfig: "    breaker_failures: 1000"})
 	var aors []string
 	for i := range 30 {

@@ -13,6 +13,7 @@ import (
 // TestGatewayAsterisk: a real Asterisk that knows nothing of push calls phones that
 // sleep, cancels, and sends a message.
 func TestGatewayAsterisk(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	users := []string{"friend", "user1", "user2", "user3", "user4"}

@@ -10,6 +10,7 @@ import (
 // TestGatewayPBXSilent: a PBX that says nothing to a refresh is asked again later; the
 // phone stays bound, and an operator need not wait.
 func TestGatewayPBXSilent(t *testing.T) {
+	t.Parallel()
 	s, g := upperScenario(t, "", "GW_FR_MS=300")
 	d := s.iphone(answers, withHA1(s.user))
 	s.asleep(d)
@@ -39,6 +40,7 @@ func TestGatewayPBXSilent(t *testing.T) {
 // TestGatewaySipwakeRestarts: what became due while sipwake was away is refreshed when
 // it is back.
 func TestGatewaySipwakeRestarts(t *testing.T) {
+	t.Parallel()
 	s, _ := upperScenario(t, "")
 	d := s.iphone(answers, withHA1(s.user))
 	s.asleep(d)
@@ -52,6 +54,7 @@ func TestGatewaySipwakeRestarts(t *testing.T) {
 // TestGatewayTwoSipwakes: of two on one Redis one alone refreshes a registration, and
 // when one ends the other goes on.
 func TestGatewayTwoSipwakes(t *testing.T) {
+	t.Parallel()
 	addr := storetest.StartRedis(t)
 	s, g := upperScenarioIn(t, "  type: redis\n  redis:\n    addresses: [\""+addr+"\"]\n    timeout: 10s", "")
 	other := s.another()

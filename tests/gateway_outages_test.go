@@ -51,6 +51,7 @@ func (r *rig) metric(series string) bool {
 // TestGatewayPBXForgets: a PBX that has lost its registrations knows nobody until they
 // are due. An operator has a user registered again at once.
 func TestGatewayPBXForgets(t *testing.T) {
+	t.Parallel()
 	s, g := upperScenario(t, "", "GW_EXPIRES=3600", "GW_PING_S=0")
 	d := s.iphone(answers, withHA1(s.user))
 	s.asleep(d)
@@ -73,6 +74,7 @@ func TestGatewayPBXForgets(t *testing.T) {
 // is counted. The phone that registers with the new one is called again, whether its
 // binding was kept or not.
 func TestGatewayNewPassword(t *testing.T) {
+	t.Parallel()
 	f := func(lines string) {
 		t.Helper()
 		s, g := upperScenario(t, lines)
@@ -106,6 +108,7 @@ func TestGatewayNewPassword(t *testing.T) {
 // TestGatewaySilentPBX: refreshes that the PBX says nothing to are tried again, and
 // nothing is lost.
 func TestGatewaySilentPBX(t *testing.T) {
+	t.Parallel()
 	s, g := upperScenario(t, "  retry: 1s", "GW_FR_MS=500", "GW_PING_S=0")
 	d := s.iphone(answers, withHA1(s.user))
 	s.asleep(d)
@@ -126,6 +129,7 @@ func TestGatewaySilentPBX(t *testing.T) {
 // TestGatewayRefreshesElsewhere: while a PBX of the list is away, another one has its
 // registrations.
 func TestGatewayRefreshesElsewhere(t *testing.T) {
+	t.Parallel()
 	first, err := stack.StartKamailio(t.Context(), stack.KamailioConfig{Node: "pbx", Address: "127.0.0.3", Script: pbxScript})
 	if err != nil {
 		t.Fatal(err)
@@ -155,6 +159,7 @@ func twoInstances(t *testing.T, lines string, defines ...string) (s *scenario, g
 // TestGatewayRefreshesOnce: of two instances one refreshes, and once while the PBX takes
 // its time.
 func TestGatewayRefreshesOnce(t *testing.T) {
+	t.Parallel()
 	s, g, _ := twoInstances(t, "", "GW_FR_MS=20000", "GW_PING_S=0")
 	s.asleep(s.iphone(withHA1(s.user)))
 	g.silent(s, true)
@@ -171,6 +176,7 @@ func TestGatewayRefreshesOnce(t *testing.T) {
 // TestGatewayInstanceDies: an instance dies after it has sent a REGISTER. Another one
 // goes on with what the PBX says, or, if nobody heard that, asks again.
 func TestGatewayInstanceDies(t *testing.T) {
+	t.Parallel()
 	f := func(heard bool, lines string, defines ...string) {
 		t.Helper()
 		s, g, child := twoInstances(t, lines, defines...)
@@ -200,6 +206,7 @@ func TestGatewayInstanceDies(t *testing.T) {
 // TestGatewayDueWhileDown: what became due while sipwake was down is refreshed after its
 // start, and not all at once.
 func TestGatewayDueWhileDown(t *testing.T) {
+	t.Parallel()
 	s, g := upperScenario(t, "  rate: 1", "GW_EXPIRES=10")
 	const users = 4
 	var devices []*device

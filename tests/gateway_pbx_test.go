@@ -12,6 +12,7 @@ import (
 // TestGatewayFailover: a PBX of the list that says nothing is passed over, for
 // REGISTERs and calls.
 func TestGatewayFailover(t *testing.T) {
+	t.Parallel()
 	silent, err := net.ListenPacket("udp", "127.0.0.3:0")
 	if err != nil {
 		t.Fatal(err)
@@ -33,6 +34,7 @@ func TestGatewayFailover(t *testing.T) {
 // TestGatewayPBXAway: a PBX that is away is said to be so at once; what it still knows
 // after a restart of the gateway it calls through it.
 func TestGatewayPBXAway(t *testing.T) {
+	t.Parallel()
 	s, g := gatewayScenario(t, rigOptions{}, "GW_FR_MS=500")
 	d := s.iphone(answers)
 	s.asleep(d)
@@ -55,6 +57,7 @@ func TestGatewayPBXAway(t *testing.T) {
 // TestGatewayRestarts: what the PBX calls wakes phones though the gateway has forgotten
 // all of them.
 func TestGatewayRestarts(t *testing.T) {
+	t.Parallel()
 	s, g := gatewayScenario(t, rigOptions{})
 	d := s.iphone(answers)
 	s.asleep(d)
@@ -65,6 +68,7 @@ func TestGatewayRestarts(t *testing.T) {
 // TestGatewayChoosesPBX: a phone's header or domain chooses a PBX among those of the
 // list, and no other.
 func TestGatewayChoosesPBX(t *testing.T) {
+	t.Parallel()
 	other, err := stack.StartKamailio(t.Context(), stack.KamailioConfig{Node: "pbx", Address: "127.0.0.3", Script: pbxScript})
 	if err != nil {
 		t.Fatal(err)

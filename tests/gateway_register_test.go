@@ -61,6 +61,7 @@ func expiryTold(s *scenario, m *phone.Message) int {
 
 // TestGatewayRegisters: what the PBX sees of two phones of a user, and what they hear.
 func TestGatewayRegisters(t *testing.T) {
+	t.Parallel()
 	s, g := gatewayScenario(t, rigOptions{})
 	d := s.iphone(tcp, header("X-PIID", "0123456789abcdef0123456789abcdef"))
 	m := must(d.Register(s.ctx, 10*time.Minute))(s)
@@ -95,6 +96,7 @@ func TestGatewayRegisters(t *testing.T) {
 
 // TestGatewayGivesNoMore: a phone is told of no more time than the PBX gives.
 func TestGatewayGivesNoMore(t *testing.T) {
+	t.Parallel()
 	s, g := gatewayScenario(t, rigOptions{}, "GW_EXPIRES=120")
 	if n := expiryTold(s, must(s.iphone().Register(s.ctx, time.Hour))(s)); n != 120 {
 		t.Errorf("the phone was told %d s", n)
@@ -107,6 +109,7 @@ func TestGatewayGivesNoMore(t *testing.T) {
 // TestGatewayWrongPassword: the phone hears it, nothing is stored, and too many in a
 // row remove the binding.
 func TestGatewayWrongPassword(t *testing.T) {
+	t.Parallel()
 	s, g := gatewayScenario(t, rigOptions{wake: "  remove: {register_rejected: 2}"})
 	wrong := func(c *phone.Config) { c.Password = "wrong" }
 	refused := func(p *phone.Phone) {
@@ -137,6 +140,7 @@ func TestGatewayWrongPassword(t *testing.T) {
 
 // TestGatewayUnregisters: what becomes of a registration that the phone ends.
 func TestGatewayUnregisters(t *testing.T) {
+	t.Parallel()
 	f := func(mode string, atPBX int) {
 		t.Helper()
 		s, g := gatewayScenario(t, rigOptions{}, "GW_UNREG="+mode)
@@ -162,6 +166,7 @@ func TestGatewayUnregisters(t *testing.T) {
 // TestGatewayPhonesCall: the PBX authenticates calls of phones, and wakes whom they
 // call.
 func TestGatewayPhonesCall(t *testing.T) {
+	t.Parallel()
 	s, g := gatewayScenario(t, rigOptions{})
 	d := s.iphone(answers)
 	s.asleep(d)
@@ -189,6 +194,7 @@ func TestGatewayPhonesCall(t *testing.T) {
 // TestGatewayOptions: the PBX' keep-alives are answered while a phone is bound, asleep
 // or not, and also when the gateway has just started.
 func TestGatewayOptions(t *testing.T) {
+	t.Parallel()
 	s, g := gatewayScenario(t, rigOptions{})
 	d := s.iphone()
 	s.asleep(d)

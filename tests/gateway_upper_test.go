@@ -77,6 +77,7 @@ func (s *scenario) refreshed(then time.Time) {
 // the HA1 of the app, and a PBX that has lost it gets it again. The HA1 is nowhere to be
 // found.
 func TestGatewayKeepsAlive(t *testing.T) {
+	t.Parallel()
 	s, g := upperScenario(t, "")
 	d := s.iphone(answers, withHA1(s.user))
 	s.asleep(d)
@@ -112,6 +113,7 @@ func TestGatewayKeepsAlive(t *testing.T) {
 
 // TestGatewaySecretsFile: the administrator's list does for apps that give no HA1.
 func TestGatewaySecretsFile(t *testing.T) {
+	t.Parallel()
 	ha1 := fmt.Sprintf("%x", md5.Sum([]byte("user1:pbx.example:"+passwordOf("user1"))))
 	leak.Secret(ha1)
 	file := filepath.Join(t.TempDir(), "ha1")
@@ -132,6 +134,7 @@ func TestGatewaySecretsFile(t *testing.T) {
 
 // TestGatewayKeepsNothingWithout: an app without an HA1 refreshes by itself.
 func TestGatewayKeepsNothingWithout(t *testing.T) {
+	t.Parallel()
 	s, _ := upperScenario(t, "")
 	s.asleep(s.iphone())
 	s.asleep(s.iphone(header("X-PIID", "0123456789abcdef0123456789abcd")))
@@ -142,6 +145,7 @@ func TestGatewayKeepsNothingWithout(t *testing.T) {
 
 // TestGatewayUpperEnds: it ends at the PBX with the last binding, or by an operator's word.
 func TestGatewayUpperEnds(t *testing.T) {
+	t.Parallel()
 	f := func(method string) {
 		t.Helper()
 		s, g := upperScenario(t, "")
@@ -162,6 +166,7 @@ func TestGatewayUpperEnds(t *testing.T) {
 // TestGatewayPasswordChanged: the PBX refuses the HA1. It is said, and the user's
 // bindings go if that is wanted.
 func TestGatewayPasswordChanged(t *testing.T) {
+	t.Parallel()
 	f := func(lines string, bindings int) {
 		t.Helper()
 		s, g := upperScenario(t, lines)
@@ -184,6 +189,7 @@ func TestGatewayPasswordChanged(t *testing.T) {
 // TestGatewayRefusesServers: whoever knows the node's secret sends no REGISTER but to a
 // PBX of the list.
 func TestGatewayRefusesServers(t *testing.T) {
+	t.Parallel()
 	s, g := gatewayScenario(t, rigOptions{})
 	n := must(kamailionode.New(nodeID, proxynode.Config{URL: g.SignalURL(), Secret: secret.NewText(nodeSecret), Timeout: 10 * time.Second, Connections: 1},
 		nil, slog.New(slog.DiscardHandler)))(s)

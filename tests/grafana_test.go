@@ -48,6 +48,7 @@ func promtool(t *testing.T, stdin string, args ...string) {
 
 // The rules are valid, and fire when they should and not else.
 func TestGrafanaRules(t *testing.T) {
+	t.Parallel()
 	promtool(t, "", "check", "config", "../grafana/prometheus.yml")
 	promtool(t, "", "check", "rules", "../grafana/rules/recording.yml", "../grafana/rules/alerts.yml")
 	tests, err := filepath.Glob("../grafana/rules/*_test.yml")
@@ -169,6 +170,7 @@ const rare = " Empty unless "
 // Every panel and every rule finds what it asks for in what a real Prometheus has
 // scraped of two sipwakes, one on a file and one on Redis, while calls came.
 func TestGrafanaQueriesHaveData(t *testing.T) {
+	t.Parallel()
 	found(t, "prometheus")
 	a, b, prom := scraped(t)
 	// A rate takes two scrapes. How many more a busy machine takes nobody knows.

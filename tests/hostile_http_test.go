@@ -88,6 +88,7 @@ const chaoticToken = "c4a0-token-of-the-proxy"
 // While others send what is not quite HTTP, and hold what connections they get,
 // every request of the proxy is answered, on its old connections and on new ones.
 func TestHostileHTTP(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{rpc: patient + "\n  connections: 100\n  token_files: [" + writeTemp(t, chaoticToken) + "]"})
 	r.auth = chaoticToken
 	const seed = 20260101

@@ -13,6 +13,7 @@ import (
 
 // Invariant 1: wake.start and binding.register that race each other always meet.
 func TestInvariant1NoLostWake(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{recent: 5 * time.Second, wake: "  limits: {caller: 0}"})
 	const rounds = 300
 	for i := range rounds { // somebody sleeps, so the request is held
@@ -35,6 +36,7 @@ func TestInvariant1NoLostWake(t *testing.T) {
 
 // Invariant 1: a register that arrives just before its wake.start still wakes it.
 func TestInvariant1RegisterBeforeStart(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{recent: 5 * time.Second})
 	r.register("bob@example.com", apnsContact("bob", apnsToken(1)), obj{"cseq": 7})
 	if res := r.startWake("bob@example.com", "1-1", nil); res.Outcome != "awake" || res.HoldS != 30 {
@@ -48,6 +50,7 @@ func TestInvariant1RegisterBeforeStart(t *testing.T) {
 
 // Invariant 1: a wake.end that overtakes its wake.start leaves a tombstone.
 func TestInvariant1EndBeforeStart(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{})
 	r.asleep("bob@example.com", apnsContact("bob", apnsToken(1)))
 	if r.endWake("bob@example.com", "1-1", "cancelled") {
@@ -67,6 +70,7 @@ func TestInvariant1EndBeforeStart(t *testing.T) {
 
 // Invariant 1: an older CSeq of the same Call-ID never overwrites a newer one.
 func TestInvariant1OlderCSeqIsStale(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{})
 	old := strings.Replace(apnsContact("bob", apnsToken(1)), ":5070", ":5071", 1)
 	r.register("bob@example.com", apnsContact("bob", apnsToken(1)), obj{"cseq": 5})
@@ -98,6 +102,7 @@ func (r *rig) pushed(token string, n int) {
 
 // Invariant 2: at most one push a device a wake, whatever is repeated or forked.
 func TestInvariant2OnePushADevice(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{})
 	r.asleep("bob@example.com", apnsContact("bob", apnsToken(1)))
 	if res := r.startWake("bob@example.com", "1-1", nil); res.Outcome != "pushing" || res.Devices != 1 || res.HoldS != 30 {
@@ -125,6 +130,7 @@ func TestInvariant2OnePushADevice(t *testing.T) {
 
 // Invariant 2: a device that has just registered is rung, not pushed.
 func TestInvariant2AwakeIsNotPushed(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{recent: 5 * time.Second})
 	r.register("bob@example.com", apnsContact("bob", apnsToken(1)), nil)
 	r.asleep("bob@example.com", fcmContact("bob", "fcm-token-of-bob-1"))
@@ -146,6 +152,7 @@ func TestInvariant2AwakeIsNotPushed(t *testing.T) {
 
 // Invariant 3: a signal is repeated until the node has taken it.
 func TestInvariant3SignalIsNotLost(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{})
 	answers := []string{"broken", "nocontact", "broken", "nocontact", "nocontact", "nocontact", "nocontact"}
 	r.node.answer = func(s signal, n int) string {
@@ -168,6 +175,7 @@ func TestInvariant3SignalIsNotLost(t *testing.T) {
 
 // Invariant 3: a node that is down for a while still gets the signal.
 func TestInvariant3NodeComesBack(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{})
 	r.node.answer = func(_ signal, n int) string {
 		if n <= 4 {
@@ -185,6 +193,7 @@ func TestInvariant3NodeComesBack(t *testing.T) {
 // Invariant 4: a binding goes only on evidence, and only if its token is still the
 // one that was tried.
 func TestInvariant4RemovedOnlyOnEvidence(t *testing.T) {
+	t.Parallel()
 	cases := []struct {
 		name      string
 		behaviour apnssim.Behaviour
@@ -215,6 +224,7 @@ func TestInvariant4RemovedOnlyOnEvidence(t *testing.T) {
 
 // Invariant 4: the token changed while the push was under way.
 func TestInvariant4TokenChangedMeanwhile(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{})
 	const instance = `;+sip.instance="<urn:uuid:0a4b6c1e-1111-4222-8333-444455556666>"`
 	r.asleep("bob@example.com", apnsContact("bob", apnsToken(1))+instance)
@@ -245,6 +255,7 @@ func (r *rig) trace(aor string) string {
 
 // Invariant 5: an iOS voip token is only ever pushed for a call.
 func TestInvariant5VoIPTokenOnlyForCalls(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{})
 	r.asleep("bob@example.com", apnsContact("bob", apnsToken(1)))
 	if res := r.startWake("bob@example.com", "1-1", obj{"kind": "chat"}); res.Outcome != "none" || res.HoldS != 0 {
@@ -270,6 +281,7 @@ func TestInvariant5VoIPTokenOnlyForCalls(t *testing.T) {
 // Invariant 6: when every device is known to be unreachable, the node is told at
 // once.
 func TestInvariant6DeadFast(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{})
 	r.asleep("bob@example.com", apnsContact("bob", apnsToken(1)))
 	r.asleep("bob@example.com", apnsContact("bob", apnsToken(2)))
@@ -299,6 +311,7 @@ func TestInvariant6DeadFast(t *testing.T) {
 // Invariant 6: a call to a phone that declines must not wait for the hold time:
 // once every device is back the node stops holding.
 func TestInvariant6NoWaitWhenEveryoneIsBack(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{wake: "  linger: 1ms"})
 	r.asleep("bob@example.com", apnsContact("bob", apnsToken(1)))
 	r.startWake("bob@example.com", "1-1", nil)
@@ -310,6 +323,7 @@ func TestInvariant6NoWaitWhenEveryoneIsBack(t *testing.T) {
 // Invariant 7: no token, credential or push parameter in logs, metrics, traces,
 // errors or answers.
 func TestInvariant7NothingLeaks(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{rpc: ""})
 	tokens := []string{apnsToken(0xabcdef01), apnsToken(0xabcdef02), "fcm-token-secret-1", "fcm-token-secret-2"}
 	var said strings.Builder

@@ -13,6 +13,7 @@ import (
 // TestField10Rejected: REGISTERs that the registrar refuses take the binding with
 // them, if that is wanted; those of another phone do not.
 func TestField10Rejected(t *testing.T) {
+	t.Parallel()
 	text, err := cfg.Files.ReadFile("kamailio.cfg")
 	if err != nil {
 		t.Fatal(err)

@@ -18,6 +18,7 @@ import (
 // TestKamailioSignals: the single-node part of dmq_gone. A node takes signals from
 // sipwake only, and says so when they make no sense.
 func TestKamailioSignals(t *testing.T) {
+	t.Parallel()
 	table{name: "signals", proxy: proxyConfig{Hold: 30 * time.Second}, scenarios: scenarios{
 		"signals that are late or wrong": kamailioSignals,
 		"probes":                         kamailioProbes,
@@ -27,6 +28,7 @@ func TestKamailioSignals(t *testing.T) {
 // TestField02Unsent: a phone whose connection has gone again is not taken for one
 // that rings.
 func TestField02Unsent(t *testing.T) {
+	t.Parallel()
 	table{name: "unsent", proxy: proxyConfig{Hold: 30 * time.Second}, scenarios: scenarios{
 		"its connection has gone": func(s *scenario) {
 			d := s.iphone(tcp, stubborn)
@@ -50,6 +52,7 @@ func TestField02Unsent(t *testing.T) {
 // TestKamailioGuesses: who guesses the secret of signals is soon refused, and takes
 // nobody with him who has shown it.
 func TestKamailioGuesses(t *testing.T) {
+	t.Parallel()
 	run := func(name string, f func(*scenario)) {
 		table{name: name, proxy: proxyConfig{Hold: 30 * time.Second, Hostile: true}, scenarios: scenarios{name: f}}.run(t, kamailio())
 	}

@@ -137,6 +137,7 @@ func (s *stock) secure(transport string) option {
 // TestField18Transports: phones over TLS and in browsers sleep, come back on another
 // connection, and can hang up, with everything in the file that such phones need.
 func TestField18Transports(t *testing.T) {
+	t.Parallel()
 	s := startStock(t, "WITH_NAT", "WITH_TLS", "WITH_JSONRPC", "WITH_ANTIFLOOD")
 	all := scenarios{}
 	for name, transport := range map[string]option{
@@ -171,6 +172,7 @@ func talksBothWays(s *scenario, transport option) {
 // TestField17Stock: what the file does besides, it does for calls that sipwake.cfg
 // takes.
 func TestField17Stock(t *testing.T) {
+	t.Parallel()
 	s := startStock(t, "WITH_NAT", "WITH_JSONRPC", "WITH_ANTIFLOOD", "WITH_VOICEMAIL")
 	table{name: "stock", scenarios: scenarios{
 		"a missed call is in the log": func(s *scenario) {
@@ -212,6 +214,7 @@ const otherDomain = "example.org"
 
 // TestField07TwoDomains: users of the same name in two domains are two users.
 func TestField07TwoDomains(t *testing.T) {
+	t.Parallel()
 	s := startStock(t, "WITH_MULTIDOMAIN", "WITH_JSONRPC").scenario(t)
 	there := func(c *phone.Config) { c.Domain = otherDomain }
 	d, e := s.iphone(tcp, answers), s.iphone(tcp, answers, there)

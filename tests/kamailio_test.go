@@ -11,14 +11,37 @@ import (
 
 // What any proxy does, on a real Kamailio.
 
-func TestKamailioCalls(t *testing.T)           { callTable().run(t, kamailio()) }
-func TestKamailioRegistrations(t *testing.T)   { registrationTable().run(t, kamailio()) }
-func TestKamailioAsksFirst(t *testing.T)       { askFirstTable().run(t, kamailio()) }
-func TestKamailioHoldTime(t *testing.T)        { holdTimeTable().run(t, kamailio()) }
-func TestKamailioMessages(t *testing.T)        { messageTable().run(t, kamailio()) }
-func TestKamailioHostile(t *testing.T)         { hostile(t, kamailio()) }
-func TestKamailioRaces(t *testing.T)           { races(t, kamailio()) }
-func TestKamailioSurvivesRestart(t *testing.T) { survivesRestart(t, kamailio()) }
+func TestKamailioCalls(t *testing.T) {
+	t.Parallel()
+	callTable().run(t, kamailio())
+}
+
+func TestKamailioRegistrations(t *testing.T) {
+	t.Parallel()
+	registrationTable().run(t, kamailio())
+}
+
+func TestKamailioAsksFirst(t *testing.T) {
+	t.Parallel()
+	askFirstTable().run(t, kamailio())
+}
+
+func TestKamailioHoldTime(t *testing.T) {
+	t.Parallel()
+	holdTimeTable().run(t, kamailio())
+}
+
+func TestKamailioMessages(t *testing.T) {
+	t.Parallel()
+	messageTable().run(t, kamailio())
+}
+
+func TestKamailioHostile(t *testing.T) { hostile(t, kamailio()) }
+func TestKamailioRaces(t *testing.T)   { races(t, kamailio()) }
+func TestKamailioSurvivesRestart(t *testing.T) {
+	t.Parallel()
+	survivesRestart(t, kamailio())
+}
 
 func kamailio() proxyKind {
 	find := func() error { _, err := stack.Find("kamailio"); return err }

@@ -42,6 +42,7 @@ func password(text string) option { return func(c *phone.Config) { c.Password = 
 // TestField17Auth: phones and callers show passwords, and who shows a wrong one changes
 // nothing.
 func TestField17Auth(t *testing.T) {
+	t.Parallel()
 	s := startStock(t, "WITH_AUTH", "WITH_NAT", "WITH_JSONRPC", "WITH_ANTIFLOOD")
 	s.every = func(c *phone.Config) { c.Password = passwordOf(c.User) }
 	table{name: "auth", scenarios: scenarios{
@@ -122,6 +123,7 @@ const rejectedLine = "if ($rc == -2 || $rc == -3) route(SIPWAKE_REJECTED);"
 // TestField17AuthRejected: a phone whose password is not good any more is forgotten, if
 // that is wanted.
 func TestField17AuthRejected(t *testing.T) {
+	t.Parallel()
 	if !strings.Contains(readDoc(t, "README.md"), "`"+rejectedLine+"`") {
 		t.Errorf("README has no %q", rejectedLine)
 	}
@@ -186,6 +188,7 @@ func (r *restartable) restart(s *scenario) {
 // TestField17UserLocation: what was registered before Kamailio was restarted is rung
 // and woken after it.
 func TestField17UserLocation(t *testing.T) {
+	t.Parallel()
 	s := startStock(t, "WITH_USRLOCDB", "WITH_NAT", "WITH_JSONRPC", "WITH_ANTIFLOOD")
 	r := s.proxy.(*restartable)
 	sleepy, udp, desk := s.scenario(t), s.scenario(t), s.scenario(t)

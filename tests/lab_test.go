@@ -116,6 +116,7 @@ func (l *labRun) end() {
 // Whoever has nothing but sipwake trace, or nothing but the pages, finds why each call
 // of the lab ended as it did.
 func TestLabUp(t *testing.T) {
+	t.Parallel()
 	found(t, "kamailio")
 	sipwake := must2(program())(t)
 	dir := t.TempDir()
@@ -194,6 +195,7 @@ func TestLabUp(t *testing.T) {
 
 // The round of calls that the lab begins with leaves a verdict of its own for each.
 func TestLabUpCalls(t *testing.T) {
+	t.Parallel()
 	found(t, "kamailio")
 	l := startLab(t, "until Ctrl-C", "up", "--sipwake", must2(program())(t))
 	for _, want := range []string{"486", "603", "487", "480", "answered"} {
@@ -206,6 +208,7 @@ func TestLabUpCalls(t *testing.T) {
 
 // The push services alone give what sipwake needs, and say each push without its token.
 func TestLabProviders(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	l := startLab(t, "until Ctrl-C", "providers", "--dir", dir, "--package", "com.example.phone")
 	file := filepath.Join(dir, "sipwake.yml")
@@ -246,6 +249,7 @@ func TestLabProviders(t *testing.T) {
 // What the compose file mounts and builds is there, and the folder's configuration is
 // one that the service loads.
 func TestCompose(t *testing.T) {
+	t.Parallel()
 	var file struct {
 		Services map[string]struct {
 			Build       struct{ Target string }

@@ -11,6 +11,7 @@ import (
 // The licences of every module that is in the program are in it, and in the package
 // and the container: make licenses writes them down.
 func TestLicenses(t *testing.T) {
+	t.Parallel()
 	makefile := readDoc(t, "Makefile")
 	tags := regexp.MustCompile(`(?m)^TAGS := (\S+)$`).FindStringSubmatch(makefile)
 	if tags == nil {

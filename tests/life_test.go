@@ -20,6 +20,7 @@ func twoTokens(user, voip, remote string) string {
 
 // R6: what an un-REGISTER does to the binding is the app's policy.
 func TestFeatureR6UnregisterModes(t *testing.T) {
+	t.Parallel()
 	for mode, want := range map[string]struct {
 		status   string
 		bindings int
@@ -38,6 +39,7 @@ func TestFeatureR6UnregisterModes(t *testing.T) {
 // RFC 3261 section 10.2.2: Contact "*" with expires 0 ends all registrations, and the
 // next call is pushed at once.
 func TestUnregisterAll(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{recent: time.Minute})
 	r.register("bob@example.com", apnsContact("bob", apnsToken(1)), nil)
 	r.register("bob@example.com", "<sip:bob@192.0.2.9>", obj{"call_id": "a phone without push"})
@@ -49,6 +51,7 @@ func TestUnregisterAll(t *testing.T) {
 
 // R5: a REGISTER without push data unbinds, if configured.
 func TestFeatureR5UnbindWithoutPush(t *testing.T) {
+	t.Parallel()
 	for on, left := range map[bool]int{false: 1, true: 0} {
 		r := newRig(t, rigOptions{wake: fmt.Sprintf("  unbind_without_push: %v", on)})
 		r.register("bob@example.com", apnsContact("bob", apnsToken(1)), nil)
@@ -65,6 +68,7 @@ func TestFeatureR5UnbindWithoutPush(t *testing.T) {
 
 // R9: no sign of the client for the retention time: no more pushes.
 func TestFeatureR9Retention(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	r := newRig(t, rigOptions{store: "  local: {path: " + dir + "/b.db, retention: 1s}"})
 	r.asleep("bob@example.com", apnsContact("bob", apnsToken(1)))
@@ -76,6 +80,7 @@ func TestFeatureR9Retention(t *testing.T) {
 
 // C4: each removal rule, and that it counts in a row only.
 func TestFeatureC4RemovalRules(t *testing.T) {
+	t.Parallel()
 	bad := apnssim.Behaviour{Status: 400, Reason: "BadDeviceToken"}
 	down := apnssim.Behaviour{Status: 500, Reason: "InternalServerError"}
 	call := func(r *rig, n int) string {
@@ -130,6 +135,7 @@ func TestFeatureC4RemovalRules(t *testing.T) {
 // P13: a device is woken before its registration ends, once, also after a
 // restart, and its binding goes if it does not answer and that is configured.
 func TestFeatureP13Refresh(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{wake: "  min_expires: 1s\n  refresh: {enabled: true, before: 120s, spread: 1s, every: 20ms}\n  remove: {refresh_unanswered: 1}"})
 	r.register("bob@example.com", fcmContact("bob", "fcm-token-bob-1"), obj{"expires": 3})
 	r.register("carol@example.com", fcmContact("carol", "fcm-token-carol"), obj{"expires": 3600})
@@ -157,6 +163,7 @@ func TestFeatureP13Refresh(t *testing.T) {
 
 // P3: a device that is being rung is pushed only if it does not answer soon.
 func TestFeatureP3LiveDevices(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{wake: "  push_delay: 300ms"})
 	r.asleep("bob@example.com", apnsContact("bob", apnsToken(1)))
 	r.register("bob@example.com", fcmContact("bob", "fcm-token-bob-1"), obj{"call_id": "live"})
@@ -202,6 +209,7 @@ func (r *rig) progress(aor, call, contact string) (withheld bool) {
 
 // P2: when each kind is sent.
 func TestFeatureP2When(t *testing.T) {
+	t.Parallel()
 	t.Run("never", func(t *testing.T) {
 		r := newRig(t, rigOptions{apnsConfig: "    policy: {when: {call: never}}"})
 		r.asleep("bob@example.com", apnsContact("bob", apnsToken(1)))
@@ -227,6 +235,7 @@ func TestFeatureP2When(t *testing.T) {
 // C3: the phones that were woken learn that the call is over, but never by a voip
 // push.
 func TestFeatureC3Cancel(t *testing.T) {
+	t.Parallel()
 	cases := []struct {
 		rule, reason string
 		want         bool
@@ -283,6 +292,7 @@ func TestFeatureC3Cancel(t *testing.T) {
 // A call may end while its push is under way: the phone wakes all the same, and
 // must hear that it is over.
 func TestFeatureC3CancelOvertakesPush(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{})
 	r.asleep("bob@example.com", fcmContact("bob", "fcm-token-bob-1"))
 	r.fcm.Behave("fcm-token-bob-1", fcmsim.Behaviour{Delay: time.Second}, fcmsim.Behaviour{})
@@ -306,6 +316,7 @@ func (r *rig) fcmKinds(ntype string) (n int) {
 
 // C3: a missed call is shown, if the app wants it.
 func TestFeatureC3MissedCall(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{apnsConfig: "    policy: {missed_call: true, cancel: never}"})
 	r.asleep("bob@example.com", twoTokens("bob", apnsToken(1), apnsToken(2)))
 	r.startWake("bob@example.com", "1-1", nil)
@@ -322,6 +333,7 @@ func TestFeatureC3MissedCall(t *testing.T) {
 // P11, P12: push.send is stored until the provider accepted or refused it, its
 // state can be looked up, and it survives a restart.
 func TestFeatureP12Outbox(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{fcmConfig: "    breaker_failures: 1000"})
 	r.asleep("bob@example.com", fcmContact("bob", "fcm-token-bob-1"))
 	r.asleep("bob@example.com", fcmContact("bob", "fcm-token-bob-2"))
@@ -382,6 +394,7 @@ func (r *rig) states(id string) string {
 // RFC 8599 section 5.3, 5.5: too short an expiry, and clients that cannot refresh
 // by themselves.
 func TestFeatureR2ExpiryAndRefresh(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{wake: "  min_expires: 300s\n  refresh: {enabled: true, before: 150s}"})
 	res := r.register("bob@example.com", apnsContact("bob", apnsToken(1)), obj{"expires": 60})
 	if res.Code != 423 || res.MinExpires != 300 || r.bindings("bob@example.com") != 0 {
@@ -395,6 +408,7 @@ func TestFeatureR2ExpiryAndRefresh(t *testing.T) {
 
 // O1: a template is taken by a reload.
 func TestFeatureO1TemplateReload(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	file := dir + "/call.json"
 	write := func(text string) {

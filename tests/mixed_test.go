@@ -12,6 +12,7 @@ import (
 // A Kamailio and an OpenSIPS with one sipwake: the phone registers at one, the call is
 // held at the other. They share no location; sipwake's signal says which way to go.
 func TestOpenSIPSMixed(t *testing.T) {
+	t.Parallel()
 	kamailio().found(t)
 	openSIPS().found(t)
 	const here, there = "127.0.0.2", "127.0.0.3"

@@ -13,6 +13,7 @@ import (
 	kamailionode "github.com/sipwake/sipwake/kamailio"
 	nodes "github.com/sipwake/sipwake/node"
 	"github.com/sipwake/sipwake/secret"
+	"github.com/sipwake/sipwake/wake"
 )
 
 // nodeStates are the types and states of the nodes by id, as service.info shows
@@ -40,6 +41,7 @@ func (r *rig) nodeStates() map[string]string {
 // is. One that is removed keeps none but for the request under way, and Stop ends
 // the rest.
 func TestReloadKeepsConnections(t *testing.T) {
+	t.Parallel()
 	r, second := newRig(t, rigOptions{}), newNode(t)
 	const bound = "\n    connections: 1\n    timeout: 20s"
 	other := "  - id: edge2\n    sip: sip:192.0.2.2\n    url: " + second.url() + bound + "\n    secret_file: " + r.write("n2", nodeSecret) + "\n"
@@ -114,6 +116,7 @@ func TestReloadKeepsConnections(t *testing.T) {
 
 // What service.info and the metrics say of nodes, and that a probe is no signal.
 func TestNodeStates(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{})
 	wrong := func(id, url, secret string) string {
 		return "  - id: " + id + "\n    url: " + url + "\n    secret_file: " + r.write(id, secret) + "\n"
@@ -158,6 +161,6 @@ func kamailioProbes(s *scenario) {
 	}
 	url := s.proxy.SignalURL()
 	f(url, nodeSecret, nil)
-	f(url, "another", kamailionode.ErrForbidden)
+	f(url, "another", wake.ErrForbidden)
 	f(strings.TrimSuffix(url, "/sipwake")+"/elsewhere", nodeSecret, nodes.ErrOther)
 }

@@ -18,14 +18,37 @@ import (
 
 // What any proxy does, on a real OpenSIPS.
 
-func TestOpenSIPSCalls(t *testing.T)           { callTable().run(t, quiet(openSIPS())) }
-func TestOpenSIPSRegistrations(t *testing.T)   { registrationTable().run(t, openSIPS()) }
-func TestOpenSIPSAsksFirst(t *testing.T)       { askFirstTable().run(t, openSIPS()) }
-func TestOpenSIPSHoldTime(t *testing.T)        { holdTimeTable().run(t, openSIPS()) }
-func TestOpenSIPSMessages(t *testing.T)        { messageTable().run(t, quiet(openSIPS())) }
-func TestOpenSIPSHostile(t *testing.T)         { hostile(t, openSIPS()) }
-func TestOpenSIPSRaces(t *testing.T)           { races(t, openSIPS()) }
-func TestOpenSIPSSurvivesRestart(t *testing.T) { survivesRestart(t, openSIPS()) }
+func TestOpenSIPSCalls(t *testing.T) {
+	t.Parallel()
+	callTable().run(t, quiet(openSIPS()))
+}
+
+func TestOpenSIPSRegistrations(t *testing.T) {
+	t.Parallel()
+	registrationTable().run(t, openSIPS())
+}
+
+func TestOpenSIPSAsksFirst(t *testing.T) {
+	t.Parallel()
+	askFirstTable().run(t, openSIPS())
+}
+
+func TestOpenSIPSHoldTime(t *testing.T) {
+	t.Parallel()
+	holdTimeTable().run(t, openSIPS())
+}
+
+func TestOpenSIPSMessages(t *testing.T) {
+	t.Parallel()
+	messageTable().run(t, quiet(openSIPS()))
+}
+
+func TestOpenSIPSHostile(t *testing.T) { hostile(t, openSIPS()) }
+func TestOpenSIPSRaces(t *testing.T)   { races(t, openSIPS()) }
+func TestOpenSIPSSurvivesRestart(t *testing.T) {
+	t.Parallel()
+	survivesRestart(t, openSIPS())
+}
 
 func openSIPS() proxyKind {
 	find := func() error { _, _, err := stack.FindOpenSIPS(); return err }
@@ -82,6 +105,7 @@ func openSIPSNode(ctx context.Context, c proxyConfig, o stack.OpenSIPSConfig) (p
 // A user that is a pattern would be delivered to whoever registers next, if
 // it were not written so that it is none.
 func TestOpenSIPSPatterns(t *testing.T) {
+	t.Parallel()
 	tb := table{name: "patterns", proxy: proxyConfig{Hold: 30 * time.Second}}
 	s := tb.start(t, openSIPS()).scenario(t)
 	d := s.iphone(stubborn)
@@ -107,6 +131,7 @@ func TestOpenSIPSPatterns(t *testing.T) {
 
 // Phones that sleep are not tried when sipwake cannot wake them, if that is wanted.
 func TestOpenSIPSDown480(t *testing.T) {
+	t.Parallel()
 	c := proxyConfig{Hold: 30 * time.Second, Strict: true, Down480: true}
 	p := table{name: "down", proxy: c}.start(t, openSIPS())
 	s := p.scenario(t)
@@ -119,6 +144,7 @@ func TestOpenSIPSDown480(t *testing.T) {
 
 // A phone whose connection has gone again is not taken for one that rings.
 func TestOpenSIPSUnsent(t *testing.T) {
+	t.Parallel()
 	held := make(chan string, 1)
 	sipwake := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		var q struct{ Params struct{ Call string } }
@@ -158,6 +184,7 @@ func at(p proxy) option { return func(c *phone.Config) { c.Proxy = p.SIPAddress(
 
 // A phone registers at one node, the call is held at another; they share nothing.
 func TestOpenSIPSTwoNodes(t *testing.T) {
+	t.Parallel()
 	p := table{proxy: proxyConfig{Hold: 30 * time.Second}}.start(t, openSIPS())
 	edge := proxyKind{name: "OpenSIPS", start: func(ctx context.Context, c proxyConfig) (proxy, error) {
 		// A peer is known by its address.
@@ -180,6 +207,7 @@ func TestOpenSIPSTwoNodes(t *testing.T) {
 
 // OpenSIPS holds the call by itself (pn_enable), sipwake pushes.
 func TestOpenSIPSOwnPush(t *testing.T) {
+	t.Parallel()
 	script, err := cfg.Files.ReadFile("pn_enable.cfg")
 	if err != nil {
 		t.Fatal(err)

@@ -25,6 +25,7 @@ import (
 
 // version of a tag or a commit, in the order in which they supersede each other.
 func TestPackageVersions(t *testing.T) {
+	t.Parallel()
 	if _, err := exec.LookPath("dpkg"); err != nil {
 		t.Skip(err)
 	}
@@ -50,6 +51,7 @@ func TestPackageVersions(t *testing.T) {
 
 // Install, start, upgrade over an edited configuration, remove, purge.
 func TestPackage(t *testing.T) {
+	t.Parallel()
 	deb := buildPackage(t)
 	h := newCopyOfHost(t)
 	must := func(args ...string) string { t.Helper(); return h.must(args...) }

@@ -144,6 +144,7 @@ func (b *browser) findCall() {
 // In a browser: a search leads to a call and its verdict, with and without
 // JavaScript, and the browser has nothing to complain of.
 func TestPageInBrowser(t *testing.T) {
+	t.Parallel()
 	_, b := browsed(t)
 	t.Run("with JavaScript", func(t *testing.T) { b.t = t; b.findCall(); b.quiet() })
 	t.Run("without JavaScript", func(t *testing.T) {
@@ -161,6 +162,7 @@ func TestPageInBrowser(t *testing.T) {
 
 // A call that comes while the overview is open appears there by itself.
 func TestPageIsLive(t *testing.T) {
+	t.Parallel()
 	r, b := browsed(t)
 	b.open("/")
 	r.asleep("carol@example.com", fcmContact("carol", "fcm-token-carol-1"))
@@ -172,6 +174,7 @@ func TestPageIsLive(t *testing.T) {
 // Every page fits a phone's screen and has a dark and a light look, in which text can
 // be told from its background.
 func TestPageOnAPhone(t *testing.T) {
+	t.Parallel()
 	_, b := browsed(t)
 	b.do(chromedp.EmulateViewport(390, 844, chromedp.EmulateMobile))
 	pages := []string{"/", "/search?q=bob", "/call?call_id=call-1-1", "/user?aor=bob@example.com"}

@@ -36,6 +36,7 @@ func (r *rig) page(t *testing.T, path string) string {
 
 // Each page shows what it should, and no token, and is no place for a script.
 func TestPages(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{})
 	r.asleep("bob@example.com", fcmContact("bob", "fcm-token-bob-1"))
 	r.startWake("bob@example.com", "1-1", nil)

@@ -10,6 +10,7 @@ import (
 
 // TestField08Alike: phones that say the same of themselves are still two phones.
 func TestField08Alike(t *testing.T) {
+	t.Parallel()
 	alike := func(options ...option) func(*scenario) {
 		return func(s *scenario) {
 			d, e := s.phone(options...), s.phone(options...)
@@ -30,6 +31,7 @@ func TestField08Alike(t *testing.T) {
 
 // TestField03Hangs: a sipwake that nobody can even connect to holds up no phone for long.
 func TestField03Hangs(t *testing.T) {
+	t.Parallel()
 	for _, kind := range proxyKinds() {
 		t.Run(kind.name, func(t *testing.T) {
 			s := table{proxy: proxyConfig{URL: unconnectable(t), Hold: 30 * time.Second, Patience: 500 * time.Millisecond}}.

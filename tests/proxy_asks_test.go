@@ -15,6 +15,7 @@ import (
 // it has said is known from then on, also while it is down; of what it has said
 // nothing, the phone is told nothing, and it is rung like any other.
 func TestField03AsksOnce(t *testing.T) {
+	t.Parallel()
 	for _, kind := range proxyKinds() {
 		t.Run(kind.name, func(t *testing.T) { asksOnce(t, kind) })
 	}
@@ -49,6 +50,7 @@ func asksOnce(t *testing.T, kind proxyKind) {
 // TestField03StoreAway: while sipwake cannot reach its store, what it has said of a
 // phone still holds.
 func TestField03StoreAway(t *testing.T) {
+	t.Parallel()
 	for _, kind := range proxyKinds() {
 		t.Run(kind.name, func(t *testing.T) { saidHolds(t, kind) })
 	}

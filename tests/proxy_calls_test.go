@@ -30,6 +30,7 @@ func callTable() table {
 		"the caller hangs up while the phone rings":        cancelledRinging,
 		"nobody has a phone":                               noDevices,
 		"every token is dead":                              deadTokens,
+		"every token is dead, a connection hears nothing":  deadAndDeaf,
 		"one token is dead, the other phone is busy":       deadAndBusy,
 		"one token is dead, the other phone rings":         deadAndRinging,
 		"a REGISTER that ends a registration rings nobody": unregisters,
@@ -287,6 +288,20 @@ func deadTokens(s *scenario) {
 	}
 	c.over("timeout")
 	eventually(s.t, "the dead bindings are gone", func() bool { return s.bindings(s.aor()) == 0 })
+}
+
+// deadAndDeaf: a phone that has gone without a word, so that its connection looks alive.
+func deadAndDeaf(s *scenario) {
+	d := s.iphone(tcp)
+	s.dead(d)
+	s.registered(d.Phone)
+	d.SleepDeaf()
+	c := s.calls()
+	c.happens("gave up", 1)
+	if res := c.ends(480); res.After > 15*time.Second {
+		s.t.Errorf("nobody can be woken, and the caller waited %s", res.After)
+	}
+	c.over("timeout")
 }
 
 // deadAndBusy: give_up_busy.

@@ -17,6 +17,7 @@ import (
 // Invariant 7: no push parameter reaches another SIP user, nor comes back to anyone
 // in the list of a user's phones.
 func TestInvariant7NothingLeaksThroughSIP(t *testing.T) {
+	t.Parallel()
 	onEveryProxy(t, table{name: "nothing leaks", proxy: proxyConfig{Hold: 30 * time.Second}, scenarios: scenarios{
 		"UDP": func(s *scenario) { noPushParameters(s) },
 		"TCP": func(s *scenario) { noPushParameters(s, tcp) },

@@ -11,6 +11,7 @@ import (
 // TestField04NoPushDataLeaves: in whatever legal way push data is written, none of it
 // reaches the other user, and what is left is a Contact.
 func TestField04NoPushDataLeaves(t *testing.T) {
+	t.Parallel()
 	all := scenarios{}
 	for name, c := range map[string]struct{ contact, want string }{
 		"in the URI":         {"<sip:u@{address};pn-prid=TOKEN;x=y>;q=0.5", "<sip:u@{address};x=y>;q=0.5"},

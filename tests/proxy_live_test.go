@@ -13,6 +13,7 @@ import (
 // TestFeatureP3AwakePhones: phones whose connection is up. A phone that says nothing
 // for 2 s is given up on that connection.
 func TestFeatureP3AwakePhones(t *testing.T) {
+	t.Parallel()
 	c := proxyConfig{Hold: 30 * time.Second, Silence: 2 * time.Second}
 	onEveryProxy(t, table{name: "awake phones", proxy: c, scenarios: scenarios{
 		"an awake phone is rung and not pushed":             awakeRung,
@@ -236,6 +237,7 @@ func manyAwake(s *scenario) {
 // TestFeatureP3UDP: whether a phone behind UDP is awake shows only by when it
 // registered last.
 func TestFeatureP3UDP(t *testing.T) {
+	t.Parallel()
 	const recent = 3 * time.Second
 	c := proxyConfig{Hold: 30 * time.Second, Awake: recent}
 	onEveryProxy(t, table{name: "awake over UDP", proxy: c, scenarios: scenarios{
@@ -285,6 +287,7 @@ func TestFeatureP3UDP(t *testing.T) {
 // TestFeatureP3Strict: by RFC 8599 no phone with push is rung before it registers
 // again, and its push does not wait.
 func TestFeatureP3Strict(t *testing.T) {
+	t.Parallel()
 	strict := func(options ...option) func(*scenario) {
 		return func(s *scenario) {
 			d := s.iphone(append(options, stubborn, answers)...)

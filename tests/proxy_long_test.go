@@ -11,6 +11,7 @@ import (
 // TestField05LongTokens: a phone whose token has 4096 bytes is rung, woken, and gone
 // like any other.
 func TestField05LongTokens(t *testing.T) {
+	t.Parallel()
 	long := func(s *scenario, options ...option) *phone.Phone {
 		text := ";pn-provider=fcm;pn-param=" + project + ";pn-prid=" + strings.Repeat("a", 4090) + s.user
 		return s.phone(append([]option{params(text), answers}, options...)...)

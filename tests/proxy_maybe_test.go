@@ -14,6 +14,7 @@ import (
 // TestField01MaybeAwake: a phone behind UDP that can be reached is rung, whatever
 // becomes of its push.
 func TestField01MaybeAwake(t *testing.T) {
+	t.Parallel()
 	// A phone that says nothing is not given up on before the hold ends.
 	c := proxyConfig{Hold: 30 * time.Second, Silence: time.Second}
 	onEveryProxy(t, table{name: "may be awake", proxy: c, scenarios: scenarios{

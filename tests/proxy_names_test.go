@@ -11,6 +11,7 @@ import (
 
 // TestField07Names: a user is one user, however a caller writes the address.
 func TestField07Names(t *testing.T) {
+	t.Parallel()
 	all := scenarios{}
 	for name, c := range map[string]struct{ registers, called string }{
 		"tel":                      {"+49301%d", "tel:USER"},

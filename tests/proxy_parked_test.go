@@ -14,6 +14,7 @@ import (
 // TestField11NothingLeftBehind: a call that is answered before its parked leg waits
 // leaves no transaction behind, and no late 599 for the caller.
 func TestField11NothingLeftBehind(t *testing.T) {
+	t.Parallel()
 	for _, kind := range proxyKinds() {
 		t.Run(kind.name, func(t *testing.T) { nothingLeftBehind(t, kind) })
 	}

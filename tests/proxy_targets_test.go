@@ -12,6 +12,7 @@ import (
 
 // TestField08Targets: which phone an INVITE is for, and that it gets one.
 func TestField08Targets(t *testing.T) {
+	t.Parallel()
 	c := proxyConfig{Hold: 30 * time.Second}
 	onEveryProxy(t, table{name: "targets", proxy: c, scenarios: scenarios{
 		"a GRUU wakes one device": func(s *scenario) { gruu(s, func(id string) string { return id }) },
@@ -172,6 +173,7 @@ func twoLongTokens(s *scenario) {
 
 // TestField09Leaves: ways to say that a phone is not there any more.
 func TestField09Leaves(t *testing.T) {
+	t.Parallel()
 	c := proxyConfig{Hold: 30 * time.Second}
 	leaves := func(policy string, contact func(s *scenario, d *device) string, bound int) func(*scenario) {
 		return func(s *scenario) {
@@ -211,6 +213,7 @@ func TestField09Leaves(t *testing.T) {
 
 // TestField14NobodyReads: machine-made messages wake nobody, and reach who is awake.
 func TestField14NobodyReads(t *testing.T) {
+	t.Parallel()
 	all := scenarios{}
 	for name, o := range map[string]struct {
 		headers map[string]string

@@ -9,6 +9,7 @@ import (
 )
 
 func TestRPCEnvelope(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{rpc: "  max_batch: 3\n  max_body: 2048"})
 	for _, c := range []struct {
 		name, body string
@@ -72,6 +73,7 @@ func TestRPCEnvelope(t *testing.T) {
 
 // A wrong parameter is named, and nothing is stored.
 func TestRPCBadParams(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{})
 	contact := apnsContact("bob", apnsToken(1))
 	good := map[string]obj{
@@ -143,6 +145,7 @@ func TestRPCBadParams(t *testing.T) {
 }
 
 func TestRPCAuthentication(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{rpc: "  token_files: [" + writeTemp(t, "81d0-first-token\n") + ", " + writeTemp(t, "52fa-second-token") + "]\n" +
 		"  networks: [127.0.0.0/8]"})
 	for token, want := range map[string]int{"": 401, "a-wrong-token": 401, "81d0-first-toke": 401, "81d0-first-token": 200, "52fa-second-token": 200} {
@@ -164,6 +167,7 @@ func writeTemp(t *testing.T, text string) string {
 
 // RFC 8599: what a REGISTER is told about push.
 func TestRegisterAnswers(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{wake: "  reject_555: true"})
 	const unserved = "the push service or the app is not served here"
 	for _, c := range []struct {

@@ -16,6 +16,7 @@ import (
 
 // A restart loses no binding, and a call right after it wakes the phone.
 func TestRestartKeepsBindings(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{})
 	r.asleep("bob@example.com", apnsContact("bob", apnsToken(1)))
 	stop(t, r.app)
@@ -30,6 +31,7 @@ func TestRestartKeepsBindings(t *testing.T) {
 
 // Stop finishes what is queued: pushes under way and signals to nodes.
 func TestStopDrains(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{apns: apnssim.Options{Latency: 300 * time.Millisecond}})
 	r.node.answer = func(_ signal, n int) string {
 		if n <= 3 {
@@ -53,6 +55,7 @@ func TestStopDrains(t *testing.T) {
 
 // A wake.end drops the pushes that have not been sent.
 func TestEndDropsQueuedPushes(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{})
 	r.asleep("bob@example.com", apnsContact("bob", apnsToken(1)))
 	r.apns.Behave(apnsToken(1), apnssim.Behaviour{Status: 429, Reason: "TooManyRequests", RetryAfter: "1"}, apnssim.Behaviour{})
@@ -73,6 +76,7 @@ func TestEndDropsQueuedPushes(t *testing.T) {
 // Reload takes a rotated key, a new node and new tokens; a broken file changes
 // nothing.
 func TestReload(t *testing.T) {
+	t.Parallel()
 	second := newNode(t)
 	r := newRig(t, rigOptions{})
 	text, err := os.ReadFile(r.file)
@@ -140,6 +144,7 @@ func (r *rig) reload() {
 // The operations listener: health, readiness and every metric the documentation
 // names.
 func TestOperations(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{wake: "  refresh: {every: 20ms}",
 		more: "homer: {address: 127.0.0.1:9}\notlp: {endpoint: \"http://127.0.0.1:9\"}"})
 	for path, want := range map[string]int{"/healthz": 200, "/readyz": 200, "/metrics": 200, "/nowhere": 404} {

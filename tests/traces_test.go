@@ -8,6 +8,7 @@ import (
 
 // What one instance sees of a call the others find, soon, and after it is gone.
 func TestTraceAcrossInstances(t *testing.T) {
+	t.Parallel()
 	r := newSharedRig(t, rigOptions{})
 	other := r.another()
 	r.asleep("bob@example.com", fcmContact("bob", "fcm-token-bob-1"))
@@ -58,6 +59,7 @@ func (r *rig) timeline(t *testing.T, call string) string {
 
 // Each answer that a phone's push gets is told in words.
 func TestTraceVerdicts(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{})
 	verdict := func(call, want string) {
 		t.Helper()

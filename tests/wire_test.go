@@ -50,6 +50,7 @@ func wiredStock(t *testing.T, listen []string, defines ...string) string {
 // What `sipwake wire` makes of Kamailio's own file is good, whichever of its features
 // are switched on.
 func TestWireStock(t *testing.T) {
+	t.Parallel()
 	kamailio().found(t)
 	program := must2(stack.Find("kamailio"))(t)
 	include, err := cfg.Files.ReadFile("sipwake.cfg")
@@ -75,6 +76,7 @@ func TestWireStock(t *testing.T) {
 
 // A call through Kamailio's own file, wired, wakes a phone.
 func TestWireStockWorks(t *testing.T) {
+	t.Parallel()
 	for _, defines := range []string{"", "WITH_JSONRPC WITH_ANTIFLOOD"} {
 		script := wiredStock(t, []string{"udp:SIP_ADDR:SIP_PORT", "tcp:SIP_ADDR:SIP_PORT"}, strings.Fields(defines)...)
 		wokenThrough(t, strings.Replace(script, `include_file "`+wire.LocalFile+`"`, "", 1), nil, false)

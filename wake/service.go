@@ -27,6 +27,8 @@ var (
 	ErrStopped = errors.New("service stopped")
 	// ErrBusy says that too much of the kind is under way.
 	ErrBusy = errors.New("too busy")
+	// ErrForbidden is in the errors of a Node that does not take our secret.
+	ErrForbidden = errors.New("it refused the secret")
 )
 
 // Pusher sends pushes; push.Dispatcher is one.

@@ -54,6 +54,21 @@ func TestInvariant3SignalIsRepeated(t *testing.T) {
 	})
 }
 
+// A node that refuses the secret is asked rarely: too many wrong ones in a minute have
+// it refuse the right one too.
+func TestSignalForbidden(t *testing.T) {
+	inBubble(t, nil, func(r *rig) {
+		r.asleep(phone("1"))
+		r.start("a")
+		r.node.set(func(n *node) { n.err = fmt.Errorf("cannot signal: %w", wake.ErrForbidden) })
+		r.register(phone("1"))
+		r.sleep(4 * time.Second)
+		if n := len(r.node.told()); n < 3 || n > 5 {
+			t.Errorf("%d tries in 4 s", n)
+		}
+	})
+}
+
 // A node is asked for that very registration first, then for what it has.
 func TestSignalForce(t *testing.T) {
 	inBubble(t, nil, func(r *rig) {

@@ -2,6 +2,7 @@ package wake
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -174,6 +175,9 @@ func (g *signaller) run(n *nodeSignals, sig *signal) {
 	case done || over:
 		g.remove(n, sig)
 	default:
+		if errors.Is(err, ErrForbidden) {
+			sig.pause = maxPause // it counts wrong secrets, and too many shut the right one out as well
+		}
 		g.schedule(n, sig, sig.pause+rand.N(sig.pause/4))
 		sig.pause = min(2*sig.pause, maxPause)
 	}

@@ -97,7 +97,7 @@ type Node interface {
 	// SignalBusy.
 	GiveUp(ctx context.Context, w Wake) (Signal, error)
 	// Probe returns nil if the node answers and takes our secret, else what is
-	// wrong. It changes nothing there.
+	// wrong. As with the others, an error of a refused secret is ErrForbidden. It changes nothing there.
 	Probe(ctx context.Context) error
 	// Close drops idle connections. Requests under way end normally.
 	Close()
