@@ -19,7 +19,7 @@ STORE ?= local
 PARALLEL ?= 8
 ARCH ?= $(shell go env GOARCH 2>/dev/null)
 
-.PHONY: help setup build deb demo up interop chaos test test-opensips features lint fuzz bench dashboards watch screenshots audit licenses clean
+.PHONY: help setup build deb demo up interop chaos test test-fast test-opensips features lint fuzz bench dashboards watch screenshots audit licenses clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -58,6 +58,9 @@ test: build ## run every test: unit, race, real Redis, real Kamailio
 	@go vet ./...
 	@logs=$$(mktemp -d) && trap 'rm -rf "$$logs"' EXIT && \
 		SIPWAKE_TEST_LOGS=$$logs SIPWAKE_REQUIRE_ALL=1 go test -race -parallel $(PARALLEL) -timeout 20m ./tests ./... && bin/sipwake-lab leaks "$$logs"
+
+test-fast: setup ## run what needs no SIP proxy, without the race detector: under a minute
+	@go test -short $$(go list ./... | grep -v -e '/tests$$' -e '/cmd/')
 
 # What runs on every kind of proxy has a subtest of its name.
 OPENSIPS_TESTS := TestOpenSIPS|TestFeatureP3.*/OpenSIPS|TestField.*/OpenSIPS|TestInvariant7NothingLeaksThroughSIP/OpenSIPS|TestInvariant8SIPNeverWaits/OpenSIPS
