@@ -81,6 +81,44 @@ func deliveryKeyword(name string) (keyword, bool) {
 	return keyword{text: text}, text != nil
 }
 
+// braceKeywords puts the keywords of a JSON text into braces where they stand without,
+// as they do in the files of MPUSH, and into quotes where they stand outside a string.
+func braceKeywords(text []byte) []byte {
+	capital := func(c byte) bool { return c >= 'A' && c <= 'Z' }
+	word := func(c byte) bool { return capital(c) || c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '_' }
+	out := make([]byte, 0, len(text)+64)
+	inString := false
+	for i := 0; i < len(text); i++ {
+		c := text[i]
+		switch {
+		case c == '"':
+			inString = !inString
+		case c == '\\' && i+1 < len(text): // what is escaped is no quote, and begins no keyword
+			out = append(out, c)
+			i++
+			c = text[i]
+		case capital(c) && (i == 0 || !word(text[i-1]) && text[i-1] != '{'):
+			end := i + 1
+			for end < len(text) && capital(text[end]) {
+				end++
+			}
+			name := "{" + string(text[i:end]) + "}"
+			// "TTLNUMs" holds one, "MSG_ID" none.
+			_, known := findKeyword(name)
+			if !known || end < len(text) && (text[end] == '_' || text[end] >= '0' && text[end] <= '9') {
+				name = string(text[i:end])
+			} else if !inString {
+				name = `"` + name + `"`
+			}
+			out = append(out, name...)
+			i = end - 1
+			continue
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
 // callerName is the display name, or what there is instead: an alert without a
 // text is not shown.
 func callerName(r *filling) string {
