@@ -1,6 +1,7 @@
 package push
 
 import (
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -81,42 +82,38 @@ func deliveryKeyword(name string) (keyword, bool) {
 	return keyword{text: text}, text != nil
 }
 
+// bareWord is a word that may be a keyword without braces.
+var bareWord = regexp.MustCompile(`\{?\w+`)
+
+// jsonString is a string of a JSON text, with the colon behind it if it is a key.
+var jsonString = regexp.MustCompile(`"(?:[^"\\]|\\.)*"(\s*:)?`)
+
 // braceKeywords puts the keywords of a JSON text into braces where they stand without,
 // as they do in the files of MPUSH, and into quotes where they stand outside a string.
+// "TTLNUMs" holds one, "MSG_ID" none, and neither does a key.
 func braceKeywords(text []byte) []byte {
-	capital := func(c byte) bool { return c >= 'A' && c <= 'Z' }
-	word := func(c byte) bool { return capital(c) || c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '_' }
-	out := make([]byte, 0, len(text)+64)
-	inString := false
-	for i := 0; i < len(text); i++ {
-		c := text[i]
-		switch {
-		case c == '"':
-			inString = !inString
-		case c == '\\' && i+1 < len(text): // what is escaped is no quote, and begins no keyword
-			out = append(out, c)
-			i++
-			c = text[i]
-		case capital(c) && (i == 0 || !word(text[i-1]) && text[i-1] != '{'):
-			end := i + 1
-			for end < len(text) && capital(text[end]) {
-				end++
+	brace := func(words []byte, open, end string) []byte {
+		return bareWord.ReplaceAllFunc(words, func(word []byte) []byte {
+			capitals := strings.TrimRight(string(word), "abcdefghijklmnopqrstuvwxyz")
+			name := "{" + capitals + "}"
+			if _, ok := findKeyword(name); !ok {
+				return word
 			}
-			name := "{" + string(text[i:end]) + "}"
-			// "TTLNUMs" holds one, "MSG_ID" none.
-			_, known := findKeyword(name)
-			if !known || end < len(text) && (text[end] == '_' || text[end] >= '0' && text[end] <= '9') {
-				name = string(text[i:end])
-			} else if !inString {
-				name = `"` + name + `"`
-			}
-			out = append(out, name...)
-			i = end - 1
-			continue
-		}
-		out = append(out, c)
+			return slices.Concat([]byte(open+name+end), word[len(capitals):])
+		})
 	}
-	return out
+	var out []byte
+	at := 0
+	for _, m := range jsonString.FindAllSubmatchIndex(text, -1) {
+		out = append(out, brace(text[at:m[0]], `"`, `"`)...)
+		part := text[m[0]:m[1]]
+		if isKey := m[2] >= 0; !isKey {
+			part = brace(part, "", "")
+		}
+		out = append(out, part...)
+		at = m[1]
+	}
+	return append(out, brace(text[at:], `"`, `"`)...)
 }
 
 // callerName is the display name, or what there is instead: an alert without a

@@ -53,11 +53,11 @@ func (o *Options) Load(p pnparam.Provider, rules TemplateRules) (*Templates, err
 		f := files[key]
 		text, err := os.ReadFile(f.path)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: cannot read template: %w", f.field, err))
+			errs = append(errs, f.wrap(fmt.Errorf("cannot read template: %w", err)))
 			continue
 		}
 		if err := t.add(key, text, rules); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %s: %w", f.field, f.path, err))
+			errs = append(errs, f.wrap(fmt.Errorf("%s: %w", f.path, err)))
 			continue
 		}
 		t.byKey[key].source = f.path
@@ -72,7 +72,7 @@ func (o *Options) Load(p pnparam.Provider, rules TemplateRules) (*Templates, err
 // none.
 func (o *Options) message(name string) file {
 	if o.Message != "" {
-		return file{"message", o.Message}
+		return file{"", o.Message} // no field names it
 	}
 	if path := filepath.Join(o.TemplatesDir, name); o.TemplatesDir != "" && name != "" {
 		if _, err := os.Stat(path); err == nil {
@@ -89,7 +89,7 @@ func (t *Templates) addDefaults(texts map[templateKey]string, message file, rule
 	if message.path != "" {
 		var err error
 		if contents, err = os.ReadFile(message.path); err != nil {
-			return fmt.Errorf("%s: cannot read template: %w", message.field, err)
+			return message.wrap(fmt.Errorf("cannot read template: %w", err))
 		}
 		contents = braceKeywords(bytes.TrimPrefix(contents, utf8BOM))
 	}
@@ -109,7 +109,7 @@ func (t *Templates) addDefaults(texts map[templateKey]string, message file, rule
 		case contents == nil:
 			panic(fmt.Sprintf("BUG: default template of %s for %s: %v", t.provider, key.kind, err))
 		default:
-			return fmt.Errorf("%s: %s: %w", message.field, message.path, err)
+			return message.wrap(fmt.Errorf("%s: %w", message.path, err))
 		}
 	}
 	return nil
@@ -117,6 +117,14 @@ func (t *Templates) addDefaults(texts map[templateKey]string, message file, rule
 
 // file is where a template is, and the field that says so.
 type file struct{ field, path string }
+
+// wrap puts the field before an error.
+func (f file) wrap(err error) error {
+	if f.field == "" {
+		return err
+	}
+	return fmt.Errorf("%s: %w", f.field, err)
+}
 
 // files finds the files of all templates.
 func (o *Options) files(p pnparam.Provider) (map[templateKey]file, []error) {
