@@ -127,8 +127,12 @@ func foundApps(dir string, log *slog.Logger, problems *config.Problems) []push.A
 		return nil
 	}
 	var found []push.App
+	said := make(map[string]bool)
 	add := func(apps []push.App, err error) {
-		problems.Add(field, err)
+		if err != nil && !said[err.Error()] { // a file may be that of several apps
+			said[err.Error()] = true
+			problems.Add(field, err)
+		}
 		found = append(found, apps...)
 	}
 	iOS, err := apns.FromDir(dir)

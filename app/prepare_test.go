@@ -153,6 +153,16 @@ func TestProblemsNameTheLine(t *testing.T) {
 		"2: credentials_dir: DIR/pushkit.com.a.p13: its name must end in .p12, .pem, .password or .pwd",
 		"2: credentials_dir: credentials_file: DIR/fcmkey.com.c.json is not the JSON file of a service account (its type is not service_account)")
 
+	// A payload that all apps of a kind share is said to be wrong once.
+	good := dir
+	dir = credentials(t)
+	write(t, dir, "pushkitmessage.txt", "{\"aps\":{}")
+	write(t, dir, "fcmmessage.txt", "{\n\"message\":{\"data\":{\"{FORM}\":1}}}")
+	f("\ncredentials_dir: DIR",
+		"2: credentials_dir: DIR/pushkitmessage.txt: line 1: it is not JSON: unexpected end of JSON input",
+		"2: credentials_dir: DIR/fcmmessage.txt: line 2: message.data.{FORM}: a key cannot hold the keyword {FORM}")
+	dir = good
+
 	write(t, dir, "bad.json", "{\n\n\"a\": \"{B}\"}")
 	write(t, dir, "good.json", "{}")
 	f(`

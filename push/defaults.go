@@ -105,15 +105,6 @@ func DefaultTemplates(p pnparam.Provider) *Templates {
 	return t
 }
 
-// fillEmpty makes the payloads that there are none of empty.
-func (t *Templates) fillEmpty() {
-	for _, k := range Kinds() {
-		if key := (templateKey{k, ""}); t.byKey[key] == nil {
-			t.byKey[key] = &template{}
-		}
-	}
-}
-
 // With returns a copy in which text is the payload for the kind and service;
 // the empty service stands for all that have no payload of their own. The text
 // is a JSON object. Keywords in its string values are filled in: {PACKAGE},
@@ -144,23 +135,32 @@ func (t *Templates) Payload(dst []byte, r *Request, limit int) ([]byte, error) {
 		return dst, nil
 	}
 	now := time.Now()
-	found := t.byKey[templateKey{r.Kind, r.Service}]
-	if found == nil {
-		found = t.byKey[templateKey{r.Kind, ""}]
-	}
+	found := t.find(r)
 	if found == nil {
 		return dst, fmt.Errorf("cannot fill template: none for kind %q", r.Kind)
 	}
-	dst, err := found.fill(dst, &filling{r, t.options.delivery(t.provider, r, now), now}, limit)
+	dst, err := found.fill(dst, &filling{r, t.options.delivery(t.provider, r, &found.own, now), now}, limit)
 	if err != nil {
 		return dst, fmt.Errorf("cannot fill template for kind %q: %w", r.Kind, err)
 	}
 	return dst, nil
 }
 
+// find is the template for r, nil if there is none.
+func (t *Templates) find(r *Request) *template {
+	if found := t.byKey[templateKey{r.Kind, r.Service}]; found != nil {
+		return found
+	}
+	return t.byKey[templateKey{r.Kind, ""}]
+}
+
 // Delivery is how r is to be sent when it is sent now.
 func (t *Templates) Delivery(r *Request) Delivery {
-	return t.options.delivery(t.provider, r, time.Now())
+	own := new(Own)
+	if found := t.find(r); found != nil {
+		own = &found.own
+	}
+	return t.options.delivery(t.provider, r, own, time.Now())
 }
 
 // payloadLimit is the most bytes that the services take: Apple's limits for

@@ -1,6 +1,7 @@
 package push
 
 import (
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -79,6 +80,40 @@ func deliveryKeyword(name string) (keyword, bool) {
 		text = func(r *filling) string { return r.Sound }
 	}
 	return keyword{text: text}, text != nil
+}
+
+// bareWord is a word that may be a keyword without braces.
+var bareWord = regexp.MustCompile(`\{?\w+`)
+
+// jsonString is a string of a JSON text, with the colon behind it if it is a key.
+var jsonString = regexp.MustCompile(`"(?:[^"\\]|\\.)*"(\s*:)?`)
+
+// braceKeywords puts the keywords of a JSON text into braces where they stand without,
+// as they do in the files of MPUSH, and into quotes where they stand outside a string.
+// "TTLNUMs" holds one, "MSG_ID" none, and neither does a key.
+func braceKeywords(text []byte) []byte {
+	brace := func(words []byte, open, end string) []byte {
+		return bareWord.ReplaceAllFunc(words, func(word []byte) []byte {
+			capitals := strings.TrimRight(string(word), "abcdefghijklmnopqrstuvwxyz")
+			name := "{" + capitals + "}"
+			if _, ok := findKeyword(name); !ok {
+				return word
+			}
+			return slices.Concat([]byte(open+name+end), word[len(capitals):])
+		})
+	}
+	var out []byte
+	at := 0
+	for _, m := range jsonString.FindAllSubmatchIndex(text, -1) {
+		out = append(out, brace(text[at:m[0]], `"`, `"`)...)
+		part := text[m[0]:m[1]]
+		if isKey := m[2] >= 0; !isKey {
+			part = brace(part, "", "")
+		}
+		out = append(out, part...)
+		at = m[1]
+	}
+	return append(out, brace(text[at:], `"`, `"`)...)
 }
 
 // callerName is the display name, or what there is instead: an alert without a

@@ -12,13 +12,20 @@ import (
 	"github.com/sipwake/sipwake/pnparam"
 )
 
+var utf8BOM = []byte("\xef\xbb\xbf") // Windows editors write it
+
 // TemplateRules are what a provider knows of the payloads that it takes. Either
 // may be nil.
 type TemplateRules struct {
-	// Edit changes the text of a template, which is a JSON object.
-	Edit func(kind Kind, text []byte) ([]byte, error)
+	// Edit changes the text of a template, which is a JSON object, and says what it
+	// holds about its delivery.
+	Edit func(kind Kind, service pnparam.Service, text []byte) ([]byte, Own, error)
 	// Check tells what is wrong with a payload.
 	Check func(payload []byte) error
+	// MessageName is what MPUSH calls its one file of payloads, and FromMessage makes
+	// the template for a kind of its text; text is the default.
+	MessageName string
+	FromMessage func(kind Kind, message, text []byte) ([]byte, error)
 }
 
 // Load returns the provider's default templates with the configured files in
@@ -39,20 +46,18 @@ func (o *Options) Load(p pnparam.Provider, rules TemplateRules) (*Templates, err
 		}
 	}
 	t := &Templates{provider: p, options: *o, byKey: make(map[templateKey]*template)}
-	for key, text := range texts {
-		if err := t.add(key, []byte(text), rules); err != nil {
-			panic(fmt.Sprintf("BUG: default template of %s for %s: %v", p, key.kind, err))
-		}
+	if err := t.addDefaults(texts, o.message(rules.MessageName), rules); err != nil {
+		errs = append(errs, err)
 	}
 	for _, key := range templateOrder(files) {
 		f := files[key]
 		text, err := os.ReadFile(f.path)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: cannot read template: %w", f.field, err))
+			errs = append(errs, f.wrap(fmt.Errorf("cannot read template: %w", err)))
 			continue
 		}
 		if err := t.add(key, text, rules); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %s: %w", f.field, f.path, err))
+			errs = append(errs, f.wrap(fmt.Errorf("%s: %w", f.path, err)))
 			continue
 		}
 		t.byKey[key].source = f.path
@@ -60,14 +65,66 @@ func (o *Options) Load(p pnparam.Provider, rules TemplateRules) (*Templates, err
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
-	if p == pnparam.WebPush {
-		t.fillEmpty()
-	}
 	return t, nil
+}
+
+// message finds the file of that name as MPUSH has it; its path is empty if there is
+// none.
+func (o *Options) message(name string) file {
+	if o.Message != "" {
+		return file{"", o.Message} // no field names it
+	}
+	if path := filepath.Join(o.TemplatesDir, name); o.TemplatesDir != "" && name != "" {
+		if _, err := os.Stat(path); err == nil {
+			return file{"templates_dir", path}
+		}
+	}
+	return file{}
+}
+
+// addDefaults adds the templates that have no file of their own, made of the file of
+// MPUSH if there is one.
+func (t *Templates) addDefaults(texts map[templateKey]string, message file, rules TemplateRules) error {
+	var contents []byte
+	if message.path != "" {
+		var err error
+		if contents, err = os.ReadFile(message.path); err != nil {
+			return message.wrap(fmt.Errorf("cannot read template: %w", err))
+		}
+		contents = braceKeywords(bytes.TrimPrefix(contents, utf8BOM))
+	}
+	for _, key := range templateOrder(texts) {
+		text, err := []byte(texts[key]), error(nil)
+		if contents != nil {
+			if _, err = parseTemplate(contents); err == nil { // it knows the line
+				text, err = rules.FromMessage(key.kind, contents, text)
+			}
+		}
+		if err == nil {
+			err = t.add(key, text, rules)
+		}
+		switch {
+		case err == nil:
+			t.byKey[key].source = message.path
+		case contents == nil:
+			panic(fmt.Sprintf("BUG: default template of %s for %s: %v", t.provider, key.kind, err))
+		default:
+			return message.wrap(fmt.Errorf("%s: %w", message.path, err))
+		}
+	}
+	return nil
 }
 
 // file is where a template is, and the field that says so.
 type file struct{ field, path string }
+
+// wrap puts the field before an error.
+func (f file) wrap(err error) error {
+	if f.field == "" {
+		return err
+	}
+	return fmt.Errorf("%s: %w", f.field, err)
+}
 
 // files finds the files of all templates.
 func (o *Options) files(p pnparam.Provider) (map[templateKey]file, []error) {
@@ -102,18 +159,20 @@ func (o *Options) files(p pnparam.Provider) (map[templateKey]file, []error) {
 
 // add makes text the template for the key. It is called before t is used.
 func (t *Templates) add(key templateKey, text []byte, rules TemplateRules) error {
-	text = bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")) // Windows editors write it
+	text = bytes.TrimPrefix(text, utf8BOM)
 	parsed, err := parseTemplate(text)
 	if err != nil {
 		return err
 	}
 	if rules.Edit != nil {
-		if text, err = rules.Edit(key.kind, text); err == nil {
+		var own Own
+		if text, own, err = rules.Edit(key.kind, key.service, text); err == nil {
 			parsed, err = parseTemplate(text)
 		}
 		if err != nil {
 			return err
 		}
+		parsed.own = own
 	}
 	t.byKey[key] = parsed
 	payload, err := t.Payload(nil, t.sampleRequest(key, "", SampleValues()), payloadLimit(t.provider, key.service))
@@ -129,30 +188,37 @@ type Rendered struct {
 	// Service is empty in the template for all services that have none of their own.
 	Service pnparam.Service
 	// Source is the template's file; empty for a default.
-	Source  string
-	Payload []byte // JSON; empty where nothing but the push itself is sent
+	Source   string
+	Payload  []byte // JSON; empty where nothing but the push itself is sent
+	Delivery Delivery
 }
 
-// Render fills every template with the values, for the app of that name, in the
-// order of Kinds. On an error, which names the kind, it returns those before it.
+// Render fills every template with those of the values that a push of its kind has,
+// for the app of that name, in the order of Kinds. On an error, which names the
+// kind, it returns those before it.
 func (t *Templates) Render(app string, v Values) ([]Rendered, error) {
 	var list []Rendered
 	for _, key := range templateOrder(t.byKey) {
-		payload, err := t.Payload(nil, t.sampleRequest(key, app, v), payloadLimit(t.provider, key.service))
+		r := t.sampleRequest(key, app, v.of(key.kind))
+		payload, err := t.Payload(nil, r, payloadLimit(t.provider, key.service))
 		if err != nil {
 			return list, err
 		}
-		list = append(list, Rendered{key.kind, key.service, t.byKey[key].source, payload})
+		list = append(list, Rendered{key.kind, key.service, t.byKey[key].source, payload, t.Delivery(r)})
 	}
 	return list, nil
 }
 
 // sampleRequest asks for a push such as the key's template is for.
 func (t *Templates) sampleRequest(key templateKey, app string, v Values) *Request {
-	return &Request{
+	r := &Request{
 		Kind: key.kind, Provider: t.provider, App: app, Service: key.service, Token: sampleToken(),
 		Values: v, Deadline: time.Now().Add(30 * time.Second),
 	}
+	if t.provider == pnparam.WebPush {
+		r.Keys = new(pnparam.WebPushKeys) // else there is no payload
+	}
+	return r
 }
 
 // templateOrder returns the keys of m in the order of Kinds, and the service for

@@ -1,6 +1,7 @@
 package push
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -29,6 +30,19 @@ type Options struct {
 	// PushType is that of APNs, also for iPhones behind FCM; a voip token always
 	// has its own.
 	PushType map[Kind]Type `yaml:"push_type"`
+
+	// Message is a file as MPUSH has it, with one payload for every kind that has
+	// no template. It is also looked for in TemplatesDir.
+	Message string `yaml:"-"`
+}
+
+// Own is what a template itself says of its delivery, in place of Options; its zero
+// fields say nothing.
+type Own struct {
+	TTL         *time.Duration
+	Priority    Priority
+	PushType    Type
+	ContentType string
 }
 
 // Priority is how much a push hurries.
@@ -60,6 +74,8 @@ type Delivery struct {
 	Priority Priority
 	PushType Type
 	Sound    string
+	// ContentType is that of the payload, for Web Push; empty: bytes.
+	ContentType string
 }
 
 // TTL is how long the service may store the push, counted from now; zero: not at
@@ -80,9 +96,12 @@ func (d *Delivery) ApplePriority() int {
 	return 10
 }
 
-// delivery decides for one push.
-func (o *Options) delivery(p pnparam.Provider, r *Request, now time.Time) Delivery {
-	d := Delivery{Sound: o.Sounds[r.Kind], Priority: o.Priority[r.Kind], PushType: o.pushType(r.Kind)}
+// delivery decides for one push with a template that says this of its own.
+func (o *Options) delivery(p pnparam.Provider, r *Request, own *Own, now time.Time) Delivery {
+	d := Delivery{
+		Sound: o.Sounds[r.Kind], Priority: cmp.Or(own.Priority, o.Priority[r.Kind]),
+		PushType: cmp.Or(own.PushType, o.pushType(r.Kind)), ContentType: own.ContentType,
+	}
 	if r.Service == pnparam.VoIP {
 		d.PushType = TypeVoIP
 	}
@@ -97,7 +116,11 @@ func (o *Options) delivery(p pnparam.Provider, r *Request, now time.Time) Delive
 			d.Priority = Normal
 		}
 	}
-	switch ttl, ok := o.TTL[r.Kind]; {
+	ttl, ok := o.TTL[r.Kind]
+	if own.TTL != nil {
+		ttl, ok = *own.TTL, true
+	}
+	switch {
 	case ok && ttl > 0:
 		d.Expires = now.Add(ttl)
 	case !ok && r.Kind != Call: // a late call is worse than none

@@ -8,8 +8,7 @@ import (
 
 func sampleToken() secret.Token { return secret.NewToken("0123456789abcdef") }
 
-// SampleValues are those of an ordinary call with a message, for trying out
-// templates.
+// SampleValues are all that a push can have, for trying out templates.
 func SampleValues() Values {
 	return Values{
 		AOR: "bob@example.com", From: "sip:alice@example.com", User: "alice", Display: "Alice Example",
@@ -27,5 +26,21 @@ func HostileValues() Values {
 	v.Title = v.Display
 	v.Body = strings.Repeat("😀\"\\\x01", 3000)
 	v.Data = map[string]string{`"},"aps":{`: "\xff", "aps": `{"alert":"owned"}`, "ntype": "9", "token": "{TOKEN}"}
+	return v
+}
+
+// of leaves what a push of the kind has: a call has no text of its own, and only
+// push.send has a title.
+func (v Values) of(kind Kind) Values {
+	switch kind {
+	case Call, Cancel:
+		v.Title, v.Body, v.Data = "", "", nil
+	case Chat:
+		v.Title, v.Data, v.Media = "", nil, ""
+	case Custom:
+		v.CallID, v.Media = "", ""
+	case Refresh:
+		v = Values{AOR: v.AOR}
+	}
 	return v
 }

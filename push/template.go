@@ -24,6 +24,7 @@ type template struct {
 	segments []segment
 	size     int    // of the fixed text
 	source   string // its file; empty for a default
+	own      Own    // what it says of its delivery
 }
 
 // segment is a piece of fixed JSON, and what follows it.

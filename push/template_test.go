@@ -316,3 +316,26 @@ func wantKeys(t *testing.T, m map[string]any, keys ...string) {
 		t.Fatalf("keys of %v, want %v", m, fmt.Sprint(keys))
 	}
 }
+
+// The files of MPUSH have keywords without braces; keys and other words stay.
+func TestBareKeywords(t *testing.T) {
+	f := func(message, want string) {
+		t.Helper()
+		templates, err := (&push.Options{Message: write(t, t.TempDir(), "message.txt", message)}).Load(pnparam.APNs, push.TemplateRules{
+			FromMessage: func(_ push.Kind, message, _ []byte) ([]byte, error) { return message, nil },
+		})
+		if err != nil {
+			t.Errorf("%s: %v", message, err)
+			return
+		}
+		r := aCall
+		if got, err := templates.Payload(nil, &r, 4096); err != nil || string(got) != want {
+			t.Errorf("%s\ngives %s, %v\nwant  %s", message, got, err, want)
+		}
+	}
+	f(`{"a":"FROM","b":"{FROM}","c": "from FROM to TOUSERNAME."}`, `{"a":"alice","b":"alice","c":"from alice to bob."}`)
+	f(`{"a":TYPE,"b":[ TYPE, true]}`, `{"a":"0","b":["0",true]}`)
+	f(`{"TITLE":"TITLE", "BODY" :"x"}`, `{"TITLE":"News","BODY":"x"}`)
+	f(`{"a":"MSG_ID IM_MSG TOP XTO TO2 MSGs PACKAGE.voip"}`, `{"a":"MSG_ID IM_MSG TOP XTO TO2 Hellos com.example.phone.voip"}`)
+	f(`{"a":"say \"FROM\" \\","b":"FROM"}`, `{"a":"say \"alice\" \\","b":"alice"}`)
+}

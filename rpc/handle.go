@@ -40,15 +40,23 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 		return
 	}
 	simple := isHTTPPush(ctx, st)
+	var invalid error
+	if simple {
+		invalid = readPushJSON(ctx) // it may hold the token
+	}
 	if simple && !st.access.allowsPush(ctx) || !simple && !st.access.allows(ctx) {
 		s.log.Warn("request not authorised", "peer", peer.String())
 		ctx.Response.Header.Set("WWW-Authenticate", "Bearer")
-		s.refuse(ctx, &rpcError{Code: codeNotAuthorised, Message: "not authorised"})
+		e := &rpcError{Code: codeNotAuthorised, Message: "not authorised"}
+		s.refuse(ctx, e)
+		if simple {
+			plainError(ctx, e)
+		}
 		ctx.SetConnectionClose()
 		return
 	}
 	if simple {
-		s.answerPush(ctx, st)
+		s.answerPush(ctx, st, invalid)
 		return
 	}
 	if st.access.proves() {

@@ -1,8 +1,11 @@
 package rpc
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -31,23 +34,52 @@ const (
 
 // isHTTPPush reports whether a request is for that interface, and it is on.
 func isHTTPPush(ctx *fasthttp.RequestCtx, st *settings) bool {
-	return !st.access.push.Empty() && string(ctx.Path()) == httpPushPath
+	path := string(ctx.Path())
+	return !st.access.push.Empty() && (path == httpPushPath || path+"/" == httpPushPath)
+}
+
+// readPushJSON makes form parameters of a body that is a JSON object; what is neither
+// text, number nor boolean there is passed over. Without an error it may have been
+// something else.
+func readPushJSON(c *fasthttp.RequestCtx) error {
+	kind, _, _ := strings.Cut(string(c.Request.Header.ContentType()), ";")
+	if !c.IsPost() || strings.TrimSpace(kind) != "application/json" {
+		return nil
+	}
+	var body map[string]any
+	d := json.NewDecoder(bytes.NewReader(c.PostBody()))
+	d.UseNumber()
+	if err := d.Decode(&body); err != nil {
+		return &wake.ParamError{Field: "body", Problem: "is not a JSON object"}
+	}
+	for name, value := range body {
+		switch value.(type) {
+		case string, json.Number, bool:
+			c.PostArgs().Set(name, fmt.Sprint(value))
+		}
+	}
+	return nil
 }
 
 // answerPush answers a request of the interface with a line of text: OK and the id of
 // the push, or ERROR and what is wrong.
-func (s *Server) answerPush(ctx *fasthttp.RequestCtx, st *settings) {
+// invalid says that its body cannot be read.
+func (s *Server) answerPush(ctx *fasthttp.RequestCtx, st *settings, invalid error) {
 	const method = "push.send"
 	began := time.Now()
-	m, err := s.httpPush(ctx, st)
+	var m outbox.Message
+	err := invalid
+	if err == nil {
+		m, err = s.httpPush(ctx, st)
+	}
 	var e *rpcError
 	if err != nil {
 		e = toError(err)
 	}
 	s.metrics.count(method, e, time.Since(began))
-	ctx.SetContentType("text/plain; charset=utf-8")
 	ctx.Response.Header.Set("Cache-Control", "no-store")
 	if e == nil {
+		ctx.SetContentType("text/plain; charset=utf-8")
 		fmt.Fprintf(ctx, "OK %s devices=%d\n", m.ID, len(m.Targets))
 		return
 	}
@@ -56,8 +88,14 @@ func (s *Server) answerPush(ctx *fasthttp.RequestCtx, st *settings) {
 		status = fasthttp.StatusBadRequest
 	}
 	ctx.SetStatusCode(status)
-	fmt.Fprintf(ctx, "ERROR: %s\n", e.Message)
+	plainError(ctx, e)
 	s.debug.Debug("request refused", "method", method, "err", err)
+}
+
+// plainError answers as scripts expect it.
+func plainError(ctx *fasthttp.RequestCtx, e *rpcError) {
+	ctx.SetContentType("text/plain; charset=utf-8")
+	ctx.SetBodyString("ERROR: " + e.Message + "\n")
 }
 
 func (s *Server) httpPush(c *fasthttp.RequestCtx, st *settings) (outbox.Message, error) {
@@ -82,10 +120,13 @@ func (s *Server) httpPush(c *fasthttp.RequestCtx, st *settings) (outbox.Message,
 }
 
 // pushArgs reads the parameters: user, or app and token; from_user, kind or type,
-// title, and message or body.
+// title, and message or body. The gateway's interface calls them otherwise too: bnum and
+// phone2 are who is meant, anum and phone1 who asks, txt what is said. What its other
+// ways to sign in send (authid, authmd5, now) is passed over.
 func pushArgs(c *fasthttp.RequestCtx, domain string) (outbox.SendParams, error) {
-	p := outbox.SendParams{AOR: arg(c, "user"), From: arg(c, "from_user"), Display: arg(c, "from_display"), Kind: push.Custom,
-		Title: arg(c, "title"), Body: arg(c, "message", "body"), Environment: pnparam.Environment(arg(c, "environment"))}
+	p := outbox.SendParams{AOR: arg(c, "user", "to_user", "bnum", "phone2"), From: arg(c, "from_user", "anum", "phone1"),
+		Display: arg(c, "from_display"), Kind: push.Custom,
+		Title: arg(c, "title"), Body: arg(c, "message", "body", "txt", "msg"), Environment: pnparam.Environment(arg(c, "environment"))}
 	if kind := arg(c, "kind", "type"); kind != "" {
 		k, ok := push.ParseKind(kind)
 		if !ok {
@@ -103,7 +144,7 @@ func pushArgs(c *fasthttp.RequestCtx, domain string) (outbox.SendParams, error) 
 	if token == "" {
 		return p, &wake.ParamError{Field: "user", Problem: "is missing; give user, or app and token"}
 	}
-	p.App, p.Token = arg(c, "app"), secret.NewToken(token)
+	p.App, p.Token = arg(c, "app", "package"), secret.NewToken(token)
 	p.Provider = providerOf(arg(c, "provider"), token)
 	return p, nil
 }

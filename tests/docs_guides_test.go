@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -143,4 +144,43 @@ func TestDocsOperations(t *testing.T) {
 			t.Errorf("there is no %s", m[1])
 		}
 	}
+}
+
+// What an administrator and an app's developer had in the guides of other gateways is in
+// ours.
+func TestDocsTopics(t *testing.T) {
+	for doc, topics := range map[string][]string{
+		"docs/CLIENTS.md": {"## Text messages", "## Network and servers", "5228, 5229, 5230; 443", "**Proxy and domain.**", "**Several servers.**",
+			"## Test it end to end", "## If no push comes"},
+		"docs/TROUBLESHOOTING.md": {"## The app gets no push", "## The push comes, the call does not", "## Text messages do not come", "## Firewalls",
+			"443", "5228, 5229 and 5230", "## Proxy and domain", "## Several servers", "## Testing", "## What push services answer"},
+	} {
+		text := readDoc(t, doc)
+		for _, topic := range topics {
+			if !strings.Contains(text, topic) {
+				t.Errorf("%s says nothing of %q", doc, topic)
+			}
+		}
+		// Links within the pages lead somewhere.
+		for _, m := range regexp.MustCompile(`\]\((\w+\.md)?#([\w-]+)\)`).FindAllStringSubmatch(text, -1) {
+			target := doc
+			if m[1] != "" {
+				target = "docs/" + m[1]
+			}
+			if !slices.Contains(anchors(t, target), m[2]) {
+				t.Errorf("%s: there is no %s#%s", doc, target, m[2])
+			}
+		}
+	}
+}
+
+// anchors are the names of a page's headings.
+func anchors(t *testing.T, doc string) []string {
+	t.Helper()
+	var list []string
+	for _, m := range regexp.MustCompile("(?m)^#+ (.*)$").FindAllStringSubmatch(readDoc(t, doc), -1) {
+		name := regexp.MustCompile(`[^a-z0-9 _-]`).ReplaceAllString(strings.ToLower(m[1]), "")
+		list = append(list, strings.ReplaceAll(name, " ", "-"))
+	}
+	return list
 }

@@ -63,7 +63,7 @@ func TestFeatureP11HTTP(t *testing.T) {
 		status       int
 		answer       string
 	}{
-		"no token":      {http.MethodGet, "", args("user", "bob"), 401, ""},
+		"no token":      {http.MethodGet, "", args("user", "bob"), 401, "ERROR: not authorised\n"},
 		"the RPC token": {http.MethodGet, "Bearer " + docToken, args("user", "bob"), 401, ""},
 		"a wrong key":   {http.MethodGet, "Bearer " + token, args("user", "bob", "authkey", "x"), 401, ""},
 		"another entry": {http.MethodGet, "Bearer " + token, url.Values{"apientry": {"newuser"}}, 400, "ERROR: invalid params: apientry"},
@@ -82,14 +82,41 @@ func TestFeatureP11HTTP(t *testing.T) {
 			t.Errorf("%s: %d %s", what, status, answer)
 		}
 	}
+	// The general names of that gateway's interface, with what else its examples send; its
+	// path without the slash; a body of JSON.
+	general := args("bnum", "bob", "anum", "1004", "txt", "general names", "authkey", token, "authid", "script", "authmd5", "0f", "now", "415")
+	if status, answer := ask(r, http.MethodGet, "", general); status != 200 || !strings.HasPrefix(answer, "OK ") {
+		t.Errorf("general names: %d %s", status, answer)
+	}
+	url := strings.TrimSuffix(r.url, "/rpc") + "/mvapireq"
+	post := func(path, body, auth string, want int, prefix string) {
+		t.Helper()
+		req, err := http.NewRequest(http.MethodPost, url+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/json; charset=utf-8")
+		req.Header.Set("Authorization", auth)
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		if text, err := io.ReadAll(res.Body); err != nil || res.StatusCode != want || !strings.HasPrefix(string(text), prefix) {
+			t.Errorf("%s: %d %s", body, res.StatusCode, text)
+		}
+	}
+	post("", `{"apientry":"sendpush","authkey":"`+token+`","user":"bob","type":3,"from_user":1005,"message":"as \"JSON\"","more":{"a":[1]}}`, "", 200, "OK ")
+	post("/", `{"apientry":"sendpush","user":"bob"`, "Bearer "+token, 400, "ERROR: ")
+	post("/", `{"apientry":"sendpush","user":"bob","authkey":"x"}`, "Bearer "+token, 401, "")
 	eventually(t, "all pushes", func() bool {
-		return r.fcmPushes("fcm-token-bob-1") == 2 && r.fcmPushes("fcm-token-other") == 1 && r.pushes(apnsToken(1)) == 1
+		return r.fcmPushes("fcm-token-bob-1") == 4 && r.fcmPushes("fcm-token-other") == 1 && r.pushes(apnsToken(1)) == 1
 	})
 	var said strings.Builder
 	for _, p := range r.fcm.Pushes() {
 		said.WriteString(p.Message.Data["ntype"] + p.Message.Data["nfrom"] + string(p.Message.Notification) + "\n")
 	}
-	for _, want := range []string{"01001", "11002", "form text", "to a token"} {
+	for _, want := range []string{"01001", "11002", "form text", "to a token", "31004", "general names", "31005", `as \"JSON\"`} {
 		if !strings.Contains(said.String(), want) {
 			t.Errorf("no push has %q: %s", want, said.String())
 		}

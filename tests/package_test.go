@@ -60,7 +60,7 @@ func TestPackage(t *testing.T) {
 	h.expectFiles(
 		"/usr/bin/sipwake root:root 755", "/etc/sipwake root:sipwake 750", "/etc/sipwake/sipwake.yml root:sipwake 640",
 		"/etc/sipwake/rpc.token root:sipwake 640", "/var/lib/sipwake sipwake:sipwake 750", "/usr/share/sipwake/kamailio/sipwake.cfg root:root 644",
-		"/usr/share/sipwake/grafana/rules/alerts.yml root:root 644", "/usr/share/sipwake/grafana/dashboards/sipwake-on-call.json root:root 644",
+		"/usr/share/sipwake/grafana/rules/alerts.yml root:root 644", "/usr/share/sipwake/templates/linphone-ios/call_voip.json root:root 644", "/usr/share/sipwake/grafana/dashboards/sipwake-on-call.json root:root 644",
 		"/usr/share/doc/sipwake/copyright root:root 644", "/usr/lib/systemd/system/sipwake.service root:root 644",
 		"/usr/share/man/man1/sipwake.1.gz root:root 644", "/usr/share/bash-completion/completions/sipwake root:root 644",
 		"/etc/systemd/system/multi-user.target.wants/sipwake.service root:root 777")

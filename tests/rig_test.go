@@ -39,17 +39,18 @@ const (
 
 // rig is one sipwake with everything around it.
 type rig struct {
-	t    *testing.T
-	apns *apnssim.Server
-	fcm  *fcmsim.Server
-	node *node
-	app  *app.App
-	logs *lockedBuffer // nil: nothing is logged
-	said *said
-	dir  string
-	file string // configuration
-	url  string // RPC
-	auth string // bearer token, if any
+	t       *testing.T
+	apns    *apnssim.Server
+	fcm     *fcmsim.Server
+	node    *node
+	app     *app.App
+	logs    *lockedBuffer // nil: nothing is logged
+	said    *said
+	dir     string
+	file    string // configuration
+	url     string // RPC
+	auth    string // bearer token, if any
+	prepare func(*rig, *config.Config)
 }
 
 type rigOptions struct {
@@ -64,6 +65,8 @@ type rigOptions struct {
 	more       string // more sections
 	apnsConfig string // more lines of the APNs app
 	fcmConfig  string // more lines of the FCM app
+
+	prepare func(*rig, *config.Config) // changes what was loaded before it starts
 }
 
 // noLimits lets a few callers call without end.
@@ -76,6 +79,7 @@ func newRig(t *testing.T, o rigOptions) *rig {
 	r := &rig{t: t, dir: t.TempDir(), logs: &lockedBuffer{}, said: newSaid(t), node: newNode(t)}
 	r.startProviders(o)
 	r.writeConfig(o)
+	r.prepare = o.prepare
 	r.start()
 	return r
 }
@@ -167,6 +171,9 @@ func (r *rig) start() {
 	cfg, err := config.Load(r.file)
 	if err != nil {
 		r.t.Fatal(err)
+	}
+	if r.prepare != nil {
+		r.prepare(r, cfg)
 	}
 	log := slog.DiscardHandler
 	if r.logs != nil {

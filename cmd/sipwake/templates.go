@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/sipwake/sipwake/app"
+	"github.com/sipwake/sipwake/pnparam"
 	"github.com/sipwake/sipwake/push"
 )
 
@@ -17,8 +20,8 @@ type templatesCmd struct {
 	Hostile bool   `help:"Fill in what a caller might send who tries to break the payload."`
 }
 
-// Run prints the payloads of each app as they would be sent, without what the
-// provider adds (device token, headers). Templates are filled with hostile values
+// Run prints the payloads of each app as they would be sent, each kind with what
+// pushes of that kind have, without the device token. Templates are filled with hostile values
 // too, shown or not.
 func (c *templatesCmd) Run() error {
 	cfg, err := loadConfig(c.Config)
@@ -59,8 +62,8 @@ func (c *templatesCmd) print(w io.Writer, a *push.App) error {
 		if source == "" {
 			source = "default"
 		}
-		fmt.Fprintf(w, "# %s: %s (%s, %d bytes)\n", title, strings.TrimSpace(fmt.Sprintf("%s %s", r.Kind, r.Service)),
-			source, len(r.Payload))
+		fmt.Fprintf(w, "# %s: %s (%s, %d bytes; %s)\n", title, strings.TrimSpace(fmt.Sprintf("%s %s", r.Kind, r.Service)),
+			source, len(r.Payload), sentAs(a.Provider, &r.Delivery))
 		var out bytes.Buffer
 		if len(r.Payload) > 0 {
 			if err := json.Indent(&out, r.Payload, "", "  "); err != nil {
@@ -70,4 +73,19 @@ func (c *templatesCmd) print(w io.Writer, a *push.App) error {
 		fmt.Fprintf(w, "%s\n\n", out.Bytes())
 	}
 	return nil
+}
+
+// sentAs says in a few words how a payload is sent.
+func sentAs(p pnparam.Provider, d *push.Delivery) string {
+	said := []string{"priority " + string(d.Priority)}
+	if p == pnparam.APNs {
+		said = []string{"priority " + strconv.Itoa(d.ApplePriority()), "push type " + string(d.PushType)}
+	}
+	if d.ContentType != "" {
+		said = append(said, d.ContentType)
+	}
+	if ttl := d.TTL(time.Now()); ttl > 0 {
+		return strings.Join(append(said, "kept for "+ttl.Round(time.Second).String()), ", ")
+	}
+	return strings.Join(append(said, "now or never"), ", ")
 }

@@ -60,9 +60,27 @@ func TestTemplates(t *testing.T) {
 				t.Errorf("block %s", b)
 			}
 		}
-		want := "# apns com.a production: chat (" + chat + ", 23 bytes)\n{\n  \"who\": \"Alice Example\"\n}"
-		if !hostile && blocks[2] != want {
+		if hostile {
+			continue
+		}
+		want := "# apns com.a production: chat (" + chat + ", 23 bytes; priority 10, push type alert, kept for 30s)\n{\n  \"who\": \"Alice Example\"\n}"
+		if blocks[2] != want {
 			t.Errorf("got %s\nwant %s", blocks[2], want)
+		}
+		// Each kind has what its pushes have: a call no text of its own, a refresh no caller.
+		for i, texts := range [][]string{
+			{"call (", "priority 10, push type alert, now or never", `"title": "Incoming call"`, `"body": "Incoming call from Alice Example"`, `"media": "video"`},
+			{"call voip (", "priority 10, push type voip, now or never", `"nmsg": "Incoming call from Alice Example"`},
+			nil,
+			{"cancel (", "priority 5, push type background", `"nmsg": ""`, `"nfrom": "alice"`},
+			{"custom (", `"title": "News"`, `"body": "Lunch at noon?"`, `"key": "value"`, `"ncallid": ""`},
+			{"refresh (", `"nfrom": ""`, `"ntousr": "bob"`},
+		} {
+			for _, text := range texts {
+				if !strings.Contains(blocks[i], text) {
+					t.Errorf("no %s in %s", text, blocks[i])
+				}
+			}
 		}
 	}
 }

@@ -31,6 +31,8 @@ install -d "$root/usr/share/sipwake/grafana"
 cp -r grafana/{dashboards,rules,provisioning,prometheus.yml} "$root/usr/share/sipwake/grafana/"
 rm "$root"/usr/share/sipwake/grafana/rules/*_test.yml
 chmod -R u=rwX,go=rX "$root/usr/share/sipwake/grafana"
+cp -r deploy/templates "$root/usr/share/sipwake/templates"
+chmod -R u=rwX,go=rX "$root/usr/share/sipwake/templates"
 install -d "$doc/docs"
 install -m 644 README.md CHANGELOG.md "$doc/"
 install -m 644 docs/*.md "$doc/docs/"

@@ -25,7 +25,9 @@ import (
 // first.
 func (c *Config) Apps(log *slog.Logger) ([]push.App, error) {
 	cred, err := c.credential(log)
-	templates, templatesErr := c.Load(pnparam.APNs, push.TemplateRules{Check: checkPayload})
+	templates, templatesErr := c.Load(pnparam.APNs, push.TemplateRules{
+		Edit: takeHeaders, MessageName: messageName, FromMessage: fromMessage,
+	})
 	if err != nil || templatesErr != nil {
 		return nil, errors.Join(err, templatesErr)
 	}

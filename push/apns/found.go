@@ -15,6 +15,7 @@ import (
 //	pushkit.PACKAGE.password       the password of either; .pwd is the same
 //	pushkit.p12, pushkit.pem       a certificate that says itself for which app it is
 //	apns.PACKAGE.TEAM.KEY.p8       a key, with team ID and key ID
+//	pushkitmessage.txt             the payload of all of them, as MPUSH has it
 //
 // PACKAGE is the bundle ID without ".voip". Each credential makes one Config with
 // the defaults, on which SetDefaults has been called, and which is valid; the
@@ -25,6 +26,10 @@ func FromDir(dir string) ([]Config, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read directory: %w", err)
+	}
+	message := filepath.Join(dir, messageName)
+	if _, err := os.Stat(message); err != nil {
+		message = ""
 	}
 	var (
 		list  []Config
@@ -45,6 +50,7 @@ func FromDir(dir string) ([]Config, error) {
 			continue
 		}
 		first[c.BundleID] = e.Name()
+		c.Message = message
 		c.SetDefaults()
 		c.Validate(func(field, problem string) { errs = append(errs, fmt.Errorf("%s: %s %s", path, field, problem)) })
 		list = append(list, *c)

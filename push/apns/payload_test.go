@@ -206,29 +206,6 @@ func TestTemplateProblemsNameTheField(t *testing.T) {
 	}
 }
 
-// Headers in a template of another gateway are an error, and never payload; an app's own
-// key of that name is none.
-func TestTemplateWithHeaders(t *testing.T) {
-	f := func(text, want string) {
-		t.Helper()
-		_, c := start(t, apnssim.Options{})
-		file := filepath.Join(t.TempDir(), "call.json")
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		c.Templates = map[string]string{"call": file}
-		c.SetDefaults()
-		_, err := c.Apps(slog.New(slog.DiscardHandler))
-		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v, want %q", text, err, want)
-		}
-	}
-	f(`{"headers":{"apns-priority":"{APRIORITY}","apns-push-type":"{PUSHTYPE}"},"aps":{}}`, "templates.call: ")
-	f(`{"headers":{"Apns-Topic":"x"},"aps":{}}`, "headers: apns- headers are no part of what the app gets")
-	f(`{"headers":{"color":"blue"},"aps":{}}`, "")
-	f(`{"headers":"none","aps":{}}`, "")
-}
-
 // An app that keeps failing is switched off, and on again at the first success.
 func TestBreaker(t *testing.T) {
 	sim, c := start(t, apnssim.Options{})

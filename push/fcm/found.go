@@ -12,6 +12,7 @@ import (
 //
 //	fcmkey.PACKAGE.json
 //	fcmkey.json              for every package that no other app has
+//	fcmmessage.txt           the payload of all of them, as MPUSH has it
 //
 // Each makes one Config with the defaults, on which SetDefaults has been called,
 // and which is valid. Its app serves PACKAGE and the project's own name. Other
@@ -22,6 +23,10 @@ func FromDir(dir string) ([]Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot read directory: %w", err)
 	}
+	message := filepath.Join(dir, messageName)
+	if _, err := os.Stat(message); err != nil {
+		message = ""
+	}
 	var list []Config
 	var errs []error
 	for _, e := range entries {
@@ -31,6 +36,7 @@ func FromDir(dir string) ([]Config, error) {
 		}
 		path := filepath.Join(dir, e.Name())
 		c := Config{CredentialsFile: path}
+		c.Message = message
 		if pkg, ok := strings.CutSuffix(rest, ".json"); ok {
 			c.Packages = []string{pkg}
 		} else if c.AnyPackage = rest == "json"; !c.AnyPackage {

@@ -13,6 +13,7 @@ import (
 
 	"firebase.google.com/go/v4/messaging"
 
+	"github.com/sipwake/sipwake/pnparam"
 	"github.com/sipwake/sipwake/push"
 )
 
@@ -48,7 +49,15 @@ func (m Notification) valid() bool {
 // templateRules bring the project's templates into line with Notification, and
 // find what FCM would not take.
 func (c *Config) templateRules() push.TemplateRules {
-	return push.TemplateRules{Edit: c.Notification.edit, Check: checkMessage}
+	return push.TemplateRules{
+		Edit: func(kind push.Kind, _ pnparam.Service, text []byte) ([]byte, push.Own, error) {
+			text, err := c.Notification.edit(kind, text)
+			return text, push.Own{}, err
+		},
+		Check:       checkMessage,
+		MessageName: messageName,
+		FromMessage: fromMessage,
+	}
 }
 
 // notice is what is shown for a kind whose template says nothing.
@@ -194,13 +203,13 @@ func message(n *push.Notification, now time.Time) (*messaging.Message, error) {
 		m.Android.TTL = &ttl
 	}
 	if m.APNS != nil || m.Notification != nil { // else there is nothing for an iPhone
-		addHeaders(m, n)
+		addHeaders(m, n, now)
 	}
 	return m, nil
 }
 
 // addHeaders says to Apple what sipwake itself would say.
-func addHeaders(m *messaging.Message, n *push.Notification) {
+func addHeaders(m *messaging.Message, n *push.Notification, now time.Time) {
 	if m.APNS == nil {
 		m.APNS = new(messaging.APNSConfig)
 	}
@@ -214,9 +223,22 @@ func addHeaders(m *messaging.Message, n *push.Notification) {
 		"apns-expiration": strconv.FormatInt(expiration, 10),
 	}
 	for name, value := range m.APNS.Headers { // the template's own
-		headers[name] = value
+		if strings.EqualFold(name, "apns-expiration") {
+			value = expires(value, now)
+		}
+		headers[strings.ToLower(name)] = value
 	}
 	m.APNS.Headers = headers
+}
+
+// expires makes a time of the seconds that a template may have for it, as {TTLNUM} is:
+// to Apple they would be a day in 1970.
+func expires(value string, now time.Time) string {
+	const most = 28 * 24 * 60 * 60
+	if seconds, err := strconv.Atoi(value); err == nil && 0 < seconds && seconds <= most {
+		return strconv.FormatInt(now.Unix()+int64(seconds), 10)
+	}
+	return value
 }
 
 // jsonProblem names the place without quoting what is there.

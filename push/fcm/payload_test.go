@@ -282,3 +282,48 @@ func TestBreaker(t *testing.T) {
 	sim.Behave(token(1))
 	f(push.Accepted, "closed", 1)
 }
+
+// The one file of MPUSH is what every kind is sent with, without its target. What may
+// show a notification is decided by kind as ever.
+func TestMessageFile(t *testing.T) {
+	sim, c := start(t, fcmsim.Options{})
+	c.TemplatesDir = t.TempDir()
+	const file = `{"message":{"token":"TOKEN",` +
+		`"notification":{"title":"TITLE","body":"BODY"},` +
+		`"data":{"ntype":"TYPE","nfrom":"FROM","nmsg":"MSG","ncallid":"CALLID","ntousr":"TOUSERNAME"},` +
+		`"android":{"priority":"PRIORITY","ttl":"TTLNUMs","notification":{"sound":"SOUND","notification_priority":"NPRIORITY"}},` +
+		`"apns":{"headers":{"apns-priority":"APRIORITY","apns-push-type":"PUSHTYPE","apns-expiration":"TTLNUM"},` +
+		`"payload":{"aps":{"sound":"SOUND"}}}}}`
+	if err := os.WriteFile(filepath.Join(c.TemplatesDir, "fcmmessage.txt"), []byte(file), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.TTL = map[push.Kind]time.Duration{push.Call: 20 * time.Second}
+	_, send := dispatch(t, c)
+	f := func(kind push.Kind, ntype, nmsg, notification string, most time.Duration) {
+		t.Helper()
+		r := request(kind)
+		if kind == push.Call {
+			r.Values.Body = ""
+		}
+		before := time.Now().Unix()
+		m := delivered(t, sim, send, r)
+		want := map[string]string{"ntype": ntype, "nfrom": "alice", "nmsg": nmsg, "ncallid": "call-1", "ntousr": "bob"}
+		if diff := cmp.Diff(want, m.Data); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", kind, diff)
+		}
+		if string(m.Notification) != notification || (notification != "") != strings.Contains(string(m.Android.Notification), "PRIORITY_HIGH") {
+			t.Errorf("%s: notification %s, android %s", kind, m.Notification, m.Android.Notification)
+		}
+		headers := forIPhone(t, m).Headers
+		expires, err := strconv.ParseInt(headers["apns-expiration"], 10, 64)
+		ttl, ttlErr := time.ParseDuration(m.Android.TTL)
+		if ttlErr != nil || ttl > most || ttl < most/2 || err != nil || expires < before+int64(most.Seconds()/2) || expires > time.Now().Unix()+int64(most.Seconds()) {
+			t.Errorf("%s: ttl %s, headers %v", kind, m.Android.TTL, headers)
+		}
+	}
+	const who = `Alice "A" Ünal`
+	f(push.Call, "0", "Incoming call from "+who, "", 20*time.Second)
+	f(push.Chat, "1", "Hello", `{"title":"Alice \"A\" Ünal","body":"Hello"}`, time.Minute)
+	f(push.Cancel, "2", "Hello", "", time.Minute)
+	f(push.Custom, "3", "Hello", `{"title":"Alice \"A\" Ünal","body":"Hello"}`, time.Minute)
+}

@@ -127,7 +127,7 @@ func (c *Config) Apps(_ *slog.Logger) ([]push.App, error) {
 	if err != nil {
 		return nil, err
 	}
-	templates, err := c.Load(pnparam.WebPush, push.TemplateRules{})
+	templates, err := c.Load(pnparam.WebPush, push.TemplateRules{Edit: declare})
 	if err != nil {
 		return nil, err
 	}

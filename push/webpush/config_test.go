@@ -13,10 +13,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/webpushsim"
 	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/push"
 	"github.com/sipwake/sipwake/push/webpush"
+	"github.com/sipwake/sipwake/secret"
 )
 
 // The commands that operators are told to use make keys that do, in both of
@@ -174,4 +177,57 @@ func TestApp(t *testing.T) {
 		}
 		a = b
 	}
+}
+
+// A template that is a declarative push message is sent as one, so that Safari shows it
+// without a service worker; others are bytes as before.
+func TestDeclarativeMessage(t *testing.T) {
+	sim, c := start(t, webpushsim.Options{})
+	dir := t.TempDir()
+	for kind, text := range map[string]string{
+		"call": `{"web_push":8030,"notification":{"title":"{TITLE}","navigate":"https://phone.example.com/"}}`,
+		"chat": `{"title":"{TITLE}"}`,
+	} {
+		if err := os.WriteFile(filepath.Join(dir, kind+".json"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.TemplatesDir = dir
+	app, sub := build(t, c), subscribe(t, sim, c)
+	keys := &pnparam.WebPushKeys{P256dh: secret.NewToken(sub.P256dh), Auth: secret.NewToken(sub.Auth)}
+	for kind, want := range map[push.Kind]string{push.Call: "application/notification+json", push.Chat: "application/octet-stream"} {
+		r := push.Request{Kind: kind, Provider: pnparam.WebPush, Keys: keys, Deadline: time.Now().Add(time.Minute)}
+		payload, err := app.Templates.Payload(nil, &r, 3993)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := call(sub.URL)
+		n.Kind, n.Payload, n.Keys, n.Delivery = kind, payload, keys, app.Templates.Delivery(&r)
+		if reply := app.Client.Push(within(t, 10*time.Second), n); reply.Reason != push.Accepted {
+			t.Fatalf("%s: %+v", kind, reply)
+		}
+		all := sim.Pushes()
+		if got := all[len(all)-1].Header.Get("Content-Type"); got != want {
+			t.Errorf("%s: Content-Type %s, want %s", kind, got, want)
+		}
+	}
+
+	f := func(text, want string) {
+		t.Helper()
+		file := filepath.Join(t.TempDir(), "call.json")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c.TemplatesDir, c.Templates = "", map[string]string{"call": file}
+		_, err := c.Apps(slog.New(slog.DiscardHandler))
+		if want = "templates.call: " + file + ": " + want; err == nil || err.Error() != want {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+	f(`{"web_push":8030}`, "notification: must be an object with title and navigate, because web_push is 8030")
+	f(`{"web_push":8030,"notification":"x"}`, "notification: must be an object with title and navigate, because web_push is 8030")
+	f(`{"web_push":8030,"notification":{"navigate":"https://a.example/"}}`, "notification.title: must be set, because web_push is 8030")
+	f(`{"web_push":8030,"notification":{"title":"x","navigate":"phone"}}`,
+		"notification.navigate: must be an https URL or a path, because web_push is 8030")
+	f(`{"headers":{"TTL":"1"}}`, "headers: cannot be set by a template: ttl is set for the app, the Content-Type follows from web_push")
 }

@@ -21,6 +21,7 @@ package webpush
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -167,7 +168,7 @@ func request(ctx context.Context, e endpoint, n *push.Notification, keys *pnpara
 	}
 	if len(body) > 0 {
 		h.Set("Content-Encoding", "aes128gcm")
-		h.Set("Content-Type", "application/octet-stream")
+		h.Set("Content-Type", cmp.Or(n.ContentType, "application/octet-stream"))
 	}
 	return req, nil
 }
