@@ -169,8 +169,10 @@ func TestSignerCorrectsClock(t *testing.T) {
 					t.Fatal("corrected without a Date")
 				}
 				date := http.Header{"Date": {right.now.Format(http.TimeFormat)}}
-				if !s.correct(old, date) || !s.correct(old, date) {
-					t.Fatal("no other token to try")
+				for range 2 { // of two pushes with the old token the second is late to the news
+					if !s.correct(old, date) {
+						t.Fatal("no other token to try")
+					}
 				}
 				if got, _ := bearer(t, s); got != want {
 					t.Fatalf("ahead by %v: another token than with a right clock", ahead)
