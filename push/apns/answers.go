@@ -5,6 +5,7 @@ import "github.com/sipwake/sipwake/push"
 // Reasons of Apple's that this package acts upon.
 const (
 	expiredProviderToken        = "ExpiredProviderToken"
+	invalidProviderToken        = "InvalidProviderToken"
 	missingProviderToken        = "MissingProviderToken"
 	unrelatedKeyID              = "UnrelatedKeyIdInToken"
 	idleTimeout                 = "IdleTimeout"
@@ -33,7 +34,7 @@ func Answers() []push.Answer {
 			// the second. The key is for the other environment: no other connection
 			// helps.
 			Said: []string{
-				"403 InvalidProviderToken", "403 " + expiredProviderToken, "403 " + missingProviderToken,
+				"403 " + invalidProviderToken, "403 " + expiredProviderToken, "403 " + missingProviderToken,
 				"403 BadEnvironmentKeyIdInToken", "403 BadEnvironmentKeyInToken",
 				"403 BadCertificate", "403 BadCertificateEnvironment", "403 Forbidden", "401", "403", "407",
 			},

@@ -101,7 +101,7 @@ func (c *Config) credential(log *slog.Logger) (*credential, error) {
 	var contents []byte
 	var err error
 	if c.KeyFile != "" {
-		contents, err = c.useKey(cred)
+		contents, err = c.useKey(cred, log)
 	} else {
 		contents, err = c.useCertificate(cred, log)
 	}
@@ -113,7 +113,7 @@ func (c *Config) credential(log *slog.Logger) (*credential, error) {
 	return cred, nil
 }
 
-func (c *Config) useKey(cred *credential) ([]byte, error) {
+func (c *Config) useKey(cred *credential, log *slog.Logger) ([]byte, error) {
 	contents, err := readField("key_file", c.KeyFile)
 	if err != nil {
 		return nil, err
@@ -122,7 +122,7 @@ func (c *Config) useKey(cred *credential) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("key_file: %s %w", c.KeyFile, err)
 	}
-	cred.signer = newSigner(key, c.TeamID, c.KeyID)
+	cred.signer = newSigner(key, c.TeamID, c.KeyID, push.NewSkew(log, c.BundleID))
 	cred.environments = []pnparam.Environment{pnparam.Production, pnparam.Sandbox}
 	return contents, nil
 }

@@ -55,7 +55,7 @@ func FuzzKey(f *testing.F) {
 		case err != nil && quotes(err, contents):
 			t.Fatalf("%v quotes the file", err)
 		case err == nil:
-			if _, err := newSigner(key, "TEAM123456", "KEY1234567").bearer(); err != nil {
+			if _, err := newSigner(key, "TEAM123456", "KEY1234567", noSkew()).bearer(); err != nil {
 				t.Fatalf("a key that cannot sign: %v", err)
 			}
 		}

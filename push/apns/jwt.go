@@ -10,8 +10,11 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"net/http"
 	"sync"
 	"time"
+
+	"github.com/sipwake/sipwake/push"
 )
 
 // Apple refuses a provider token that is older than 60 minutes and throttles a
@@ -33,12 +36,13 @@ type signer struct {
 	key         *ecdsa.PrivateKey
 	team, keyID string
 	now         func() time.Time
+	skew        *push.Skew
 
 	mu   sync.Mutex
 	cur  providerToken
 	prev providerToken
 	hold time.Time // cur stays until then
-	last time.Time // when resign last signed
+	last time.Time // when resign last signed, by our clock; all others are by Apple's
 }
 
 type providerToken struct {
@@ -46,29 +50,52 @@ type providerToken struct {
 	issued time.Time
 }
 
-func newSigner(key *ecdsa.PrivateKey, team, keyID string) *signer {
-	return &signer{key: key, team: team, keyID: keyID, now: time.Now}
+func newSigner(key *ecdsa.PrivateKey, team, keyID string, skew *push.Skew) *signer {
+	return &signer{key: key, team: team, keyID: keyID, now: time.Now, skew: skew}
 }
+
+// slot is the issue time of the half hour.
+func slot(now time.Time) time.Time { return now.Add(-clockMargin).Truncate(slotLength) }
 
 // bearer returns the token to use now.
 func (s *signer) bearer() (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := s.now()
+	now := s.skew.At(s.now())
 	fromFuture := s.cur.issued.After(now.Add(clockMargin))
 	if s.cur.text != "" && now.Before(s.hold) && !fromFuture {
 		return s.cur.text, nil
 	}
-	slot := now.Add(-clockMargin).Truncate(slotLength)
-	if s.cur.text != "" && slot.Sub(s.cur.issued) < minTokenAge && !fromFuture {
+	issued := slot(now)
+	if s.cur.text != "" && issued.Sub(s.cur.issued) < minTokenAge && !fromFuture {
 		return s.cur.text, nil
 	}
-	t, err := s.sign(slot)
+	t, err := s.sign(issued)
 	if err != nil {
 		return "", err
 	}
 	s.prev, s.cur = s.cur, t
 	return t.text, nil
+}
+
+// correct takes Apple's time from an answer that refused the token old, and tells
+// whether there is another one to try.
+func (s *signer) correct(old string, answer http.Header) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cur.text != old {
+		return true
+	}
+	now := s.now()
+	if !s.skew.Learn(answer, now) {
+		return false
+	}
+	t, err := s.sign(slot(s.skew.At(now)))
+	if err != nil || t.text == old {
+		return false
+	}
+	s.prev, s.cur, s.hold = providerToken{}, t, time.Time{}
+	return true
 }
 
 // resign replaces a token that Apple called expired and tells whether there is
@@ -85,7 +112,7 @@ func (s *signer) resign(old string) bool {
 		return false
 	}
 	// Whole minutes: signers that do this at the same time still agree.
-	t, err := s.sign(now.Truncate(time.Minute))
+	t, err := s.sign(s.skew.At(now).Truncate(time.Minute))
 	if err != nil || t.text == old {
 		return false
 	}
@@ -98,7 +125,7 @@ func (s *signer) resign(old string) bool {
 func (s *signer) keepPrevious(refused string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := s.now()
+	now := s.skew.At(s.now())
 	end := s.prev.issued.Add(maxTokenAge)
 	if s.cur.text != refused || s.prev.text == "" || !now.Before(end) {
 		return

@@ -4,14 +4,20 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"log/slog"
+	"net/http"
 	"testing"
 	"time"
 
 	"github.com/golang-jwt/jwt/v4"
+
+	"github.com/sipwake/sipwake/push"
 )
 
 // clock is a signer's time.
 type clock struct{ now time.Time }
+
+func noSkew() *push.Skew { return push.NewSkew(slog.New(slog.DiscardHandler), "org.example.phone") }
 
 func testSigner(t *testing.T, c *clock) *signer {
 	t.Helper()
@@ -19,7 +25,7 @@ func testSigner(t *testing.T, c *clock) *signer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newSigner(key, "TEAM", "KEY")
+	s := newSigner(key, "TEAM", "KEY", noSkew())
 	s.now = func() time.Time { return c.now }
 	return s
 }
@@ -47,7 +53,7 @@ func TestSignerOverADay(t *testing.T) {
 	last, _ := bearer(t, a)
 	var changed time.Time
 	for end := c.now.Add(24 * time.Hour); c.now.Before(end); c.now = c.now.Add(time.Minute) {
-		b := newSigner(a.key, a.team, a.keyID) // another instance, or this one after a restart
+		b := newSigner(a.key, a.team, a.keyID, noSkew()) // another instance, or this one after a restart
 		b.now = a.now
 		got, issued := bearer(t, a)
 		if other, _ := bearer(t, b); other != got {
@@ -138,8 +144,49 @@ func TestSignerClockSetBack(t *testing.T) {
 	}
 }
 
+// Whatever our clock says, the token is that of Apple's half hour, so that all instances
+// present the same one; and again when our clock was set right.
+func TestSignerCorrectsClock(t *testing.T) {
+	apple := time.Date(2026, 1, 2, 3, 0, 5, 0, time.UTC)
+	for _, ahead := range []time.Duration{-26 * time.Hour, -70 * time.Minute, -31 * time.Minute, 31 * time.Minute, 70 * time.Minute, 26 * time.Hour} {
+		for minute := range 30 {
+			right := &clock{apple.Add(time.Duration(minute) * time.Minute)}
+			good := testSigner(t, right)
+			want, _ := bearer(t, good)
+			wrong := &clock{right.now.Add(ahead)}
+			s := newSigner(good.key, good.team, good.keyID, noSkew())
+			s.now = func() time.Time { return wrong.now }
+			for _, c := range []*clock{wrong, right} {
+				wrong.now = c.now
+				old, _ := bearer(t, s)
+				if c == right && old == want {
+					continue // it is kept, for it is young enough
+				}
+				if old == want {
+					t.Fatal("the clock makes no difference")
+				}
+				if s.correct(old, http.Header{}) {
+					t.Fatal("corrected without a Date")
+				}
+				date := http.Header{"Date": {right.now.Format(http.TimeFormat)}}
+				for range 2 { // of two pushes with the old token the second is late to the news
+					if !s.correct(old, date) {
+						t.Fatal("no other token to try")
+					}
+				}
+				if got, _ := bearer(t, s); got != want {
+					t.Fatalf("ahead by %v: another token than with a right clock", ahead)
+				}
+				if s.correct(want, date) {
+					t.Error("there is another one to try")
+				}
+			}
+		}
+	}
+}
+
 func TestSignerWithoutKey(t *testing.T) {
-	s := newSigner(nil, "TEAM", "KEY")
+	s := newSigner(nil, "TEAM", "KEY", noSkew())
 	if _, err := s.bearer(); err == nil {
 		t.Error("no error")
 	}

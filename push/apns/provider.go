@@ -87,7 +87,7 @@ func (p *Provider) Probe(ctx context.Context) error {
 }
 
 // Push implements push.Provider. It makes one request, and a second one only if
-// Apple says that the provider token is expired, that it wants another connection
+// Apple refuses the provider token for its age, that it wants another connection
 // or that it did not process the first. A voip token is refused for any kind but a call: iOS kills an app that
 // gets a voip push and has no call to report, and then stops waking it.
 func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
@@ -132,7 +132,9 @@ func (p *Provider) heed(x *exchange) (again bool) {
 	}
 	switch x.answer.Reason {
 	case expiredProviderToken, missingProviderToken:
-		return p.signer.resign(x.bearer)
+		return p.signer.correct(x.bearer, x.header) || p.signer.resign(x.bearer)
+	case invalidProviderToken: // a wrong key, or a clock that is ahead
+		return p.signer.correct(x.bearer, x.header)
 	case tooManyProviderTokenUpdates:
 		p.signer.keepPrevious(x.bearer)
 	}

@@ -103,7 +103,7 @@ func endpoint(s string) bool {
 // Apps reads the credentials and returns the project's app. It does not connect.
 // An error begins with the yaml name of the field that is wrong; several are
 // joined. Call SetDefaults and Validate first.
-func (c *Config) Apps(_ *slog.Logger) ([]push.App, error) {
+func (c *Config) Apps(log *slog.Logger) ([]push.App, error) {
 	account, err := c.account()
 	templates, templatesErr := c.Load(pnparam.FCM, c.templateRules())
 	if err != nil || templatesErr != nil {
@@ -128,7 +128,7 @@ func (c *Config) Apps(_ *slog.Logger) ([]push.App, error) {
 	if err != nil {
 		return nil, fmt.Errorf("credentials_file: %s is not a service account: %w", c.CredentialsFile, err)
 	}
-	s := &source{config: config, transport: newTransport(tlsConfig), now: time.Now}
+	s := &source{config: config, transport: newTransport(tlsConfig), now: time.Now, skew: push.NewSkew(log, account.ProjectID)}
 	client, err := newProvider(account.ProjectID, c.Endpoint, newPool(tlsConfig), s)
 	if err != nil {
 		return nil, fmt.Errorf("project_id: %w", err)

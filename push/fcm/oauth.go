@@ -2,21 +2,29 @@ package fcm
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
+	"strings"
 	"sync"
 	"time"
 
+	gojwt "github.com/golang-jwt/jwt/v4"
 	"golang.org/x/oauth2"
+	"golang.org/x/oauth2/clientcredentials"
 	"golang.org/x/oauth2/jwt"
 
 	"github.com/sipwake/sipwake/push"
 )
 
 const (
-	scope = "https://www.googleapis.com/auth/firebase.messaging"
+	scope     = "https://www.googleapis.com/auth/firebase.messaging"
+	grantType = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+	// clockMargin keeps the issue time in the past for a clock that is ahead a little.
+	clockMargin = 10 * time.Second
+	// assertionLife is the longest that Google takes.
+	assertionLife = time.Hour
 	// renewEarly is how long before its end an access token is replaced; pushes
 	// go on with the old one meanwhile.
 	renewEarly = 5 * time.Minute
@@ -53,6 +61,7 @@ type source struct {
 	config    *jwt.Config
 	transport *http.Transport
 	now       func() time.Time
+	skew      *push.Skew
 
 	mu    sync.Mutex
 	cur   accessToken
@@ -151,56 +160,74 @@ func (e *accessError) Error() string {
 	return fmt.Sprintf("no access token: HTTP %d %s", e.status, e.word)
 }
 
-// get asks the token endpoint, RFC 7523 section 2.1.
+// get asks the token endpoint, and once more if it may have refused us for our clock.
 func (s *source) get(ctx context.Context) (accessToken, error) {
-	rt := &boundTransport{ctx: ctx, next: s.transport}
+	a, header, err := s.ask(ctx)
+	var ae *accessError
+	if errors.As(err, &ae) && ae.refused() && s.skew.Learn(header, s.now()) {
+		a, _, err = s.ask(ctx)
+	}
+	return a, err
+}
+
+// ask makes one request, RFC 7523 section 2.1. The header is that of a refusal.
+func (s *source) ask(ctx context.Context) (accessToken, http.Header, error) {
+	fetched := s.now()
+	text, err := assertion(s.config, s.skew.At(fetched))
+	if err != nil {
+		return accessToken{}, nil, &accessError{0, "the key cannot sign"}
+	}
+	grant := clientcredentials.Config{
+		TokenURL: s.config.TokenURL, AuthStyle: oauth2.AuthStyleInParams,
+		EndpointParams: url.Values{"grant_type": {grantType}, "assertion": {text}},
+	}
 	hc := &http.Client{
-		Transport:     rt,
+		Transport:     s.transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	fetched := s.now()
-	tok, err := s.config.TokenSource(context.WithValue(ctx, oauth2.HTTPClient, hc)).Token()
+	tok, err := grant.Token(context.WithValue(ctx, oauth2.HTTPClient, hc))
 	if ctx.Err() != nil && err != nil {
-		return accessToken{}, ctx.Err()
+		return accessToken{}, nil, ctx.Err()
 	}
-	var answer *oauth2.RetrieveError
+	var (
+		answer  *oauth2.RetrieveError
+		network *url.Error
+	)
 	switch {
 	case errors.As(err, &answer):
-		var body struct {
-			Error string `json:"error"`
-		}
-		_ = json.Unmarshal(answer.Body, &body) // the status says enough
-		return accessToken{}, &accessError{rt.status, word(body.Error)}
-	case rt.err != nil:
-		return accessToken{}, &accessError{0, clean(rt.err.Error(), "")}
-	case err != nil, tok.AccessToken == "":
+		return accessToken{}, answer.Response.Header, &accessError{answer.Response.StatusCode, word(answer.ErrorCode)}
+	case errors.As(err, &network):
+		return accessToken{}, nil, &accessError{0, clean(network.Err.Error(), "")}
+	case err != nil:
 		// Neither the error nor the answer is safe to show.
-		return accessToken{}, &accessError{rt.status, "the answer is not one of OAuth 2.0"}
+		return accessToken{}, nil, &accessError{0, "the answer is not one of OAuth 2.0"}
 	}
-	ends := tok.Expiry
-	if ends.IsZero() {
-		ends = fetched.Add(time.Hour)
+	ends := fetched.Add(time.Hour)
+	if !tok.Expiry.IsZero() {
+		ends = fetched.Add(time.Until(tok.Expiry))
 	}
-	return accessToken{text: tok.AccessToken, fetched: fetched, ends: ends}, nil
+	return accessToken{text: tok.AccessToken, fetched: fetched, ends: ends}, nil, nil
 }
 
-// boundTransport gives the requests of x/oauth2, which have no context, one.
-type boundTransport struct {
-	ctx    context.Context
-	next   http.RoundTripper
-	status int
-	err    error
-}
-
-// RoundTrip implements http.RoundTripper.
-func (t *boundTransport) RoundTrip(req *http.Request) (*http.Response, error) {
-	resp, err := t.next.RoundTrip(req.WithContext(t.ctx))
+// assertion is the JSON Web Token that asks for an access token now.
+func assertion(c *jwt.Config, now time.Time) (string, error) {
+	key, err := gojwt.ParseRSAPrivateKeyFromPEM(c.PrivateKey)
 	if err != nil {
-		t.err = err
-		return nil, err
+		return "", err
 	}
-	t.status = resp.StatusCode
-	return resp, nil
+	issued := now.Add(-clockMargin)
+	t := gojwt.NewWithClaims(gojwt.SigningMethodRS256, gojwt.MapClaims{
+		"iss": c.Email, "scope": strings.Join(c.Scopes, " "), "aud": c.TokenURL,
+		"iat": issued.Unix(), "exp": issued.Add(assertionLife).Unix(),
+	})
+	t.Header["kid"] = c.PrivateKeyID
+	return t.SignedString(key)
+}
+
+// refused reports whether the endpoint has something against us or our key.
+func (e *accessError) refused() bool {
+	return e.status >= http.StatusBadRequest && e.status < http.StatusInternalServerError &&
+		e.status != http.StatusRequestTimeout && e.status != http.StatusTooManyRequests
 }
 
 // noAccess explains a push for which there was no access token.
@@ -215,8 +242,7 @@ func noAccess(ctx context.Context, err error) push.Reply {
 	var ae *accessError
 	if errors.As(err, &ae) {
 		r.Detail = clean(ae.Error(), "")
-		refused := ae.status >= http.StatusBadRequest && ae.status < http.StatusInternalServerError
-		if refused && ae.status != http.StatusRequestTimeout && ae.status != http.StatusTooManyRequests {
+		if ae.refused() {
 			r.Reason = push.Credential
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"log/slog"
 	"os"
 	"sync"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"golang.org/x/oauth2/google"
 
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/fcmsim"
+	"github.com/sipwake/sipwake/push"
 )
 
 // testSource is a source whose clock the test moves.
@@ -38,7 +40,7 @@ func testSource(t *testing.T) (*fcmsim.Server, *source, func(time.Duration)) {
 	roots.AppendCertsFromPEM(sim.CA())
 	var mu sync.Mutex
 	var ahead time.Duration
-	s := &source{config: config, transport: newTransport(&tls.Config{RootCAs: roots}), now: func() time.Time {
+	s := &source{config: config, transport: newTransport(&tls.Config{RootCAs: roots}), skew: push.NewSkew(slog.New(slog.DiscardHandler), "example"), now: func() time.Time {
 		mu.Lock()
 		defer mu.Unlock()
 		return time.Now().Add(ahead)
@@ -149,5 +151,23 @@ func TestRefusedAccessToken(t *testing.T) {
 	s.refused(first) // late to the news
 	if get(t, s).text != second.text {
 		t.Error("the wrong token was dropped")
+	}
+}
+
+// A clock may be set wrong and right again: each time Google refuses once at most.
+func TestAccessTokenWhileClockIsSet(t *testing.T) {
+	sim, s, pass := testSource(t)
+	for _, step := range []time.Duration{41 * time.Second, -41 * time.Second, 2 * time.Hour, -2 * time.Hour, -2 * time.Hour, 2 * time.Hour} {
+		pass(step)
+		s.cur = accessToken{}
+		if a := get(t, s); !a.usable(s.now()) || a.renewAt().Sub(s.now()) > time.Hour {
+			t.Errorf("after a step of %v the token ends %v", step, a.ends)
+		}
+	}
+	// A refusal that the clock does not explain is not repeated.
+	s.cur = accessToken{}
+	sim.BehaveOAuth(fcmsim.Behaviour{Status: 400, Code: "invalid_grant"}, fcmsim.Behaviour{})
+	if _, err := s.bearer(context.Background()); err == nil {
+		t.Error("asked again")
 	}
 }

@@ -112,7 +112,7 @@ func loopback(host string) bool {
 // Apps reads the files and returns an app for each package. They do not connect,
 // and share their connections. An error begins with the yaml name of the field
 // that is wrong. Call SetDefaults and Validate first.
-func (c *Config) Apps(_ *slog.Logger) ([]push.App, error) {
+func (c *Config) Apps(log *slog.Logger) ([]push.App, error) {
 	key, err := secret.ReadText(c.SecretFile)
 	if err != nil {
 		return nil, fmt.Errorf("secret_file: %w", err)
@@ -153,6 +153,7 @@ func (c *Config) Apps(_ *slog.Logger) ([]push.App, error) {
 		packages = []string{""}
 	}
 	transport, answers := newTransport(tlsConfig, c.InFlight), push.NewAnswers(Answers())
+	skew := push.NewSkew(log, c.Provider)
 	apps := make([]push.App, len(packages))
 	for i, name := range packages {
 		apps[i] = push.App{
@@ -161,7 +162,7 @@ func (c *Config) Apps(_ *slog.Logger) ([]push.App, error) {
 			Default:  true,
 			Client: &Provider{
 				provider: pnparam.Provider(c.Provider), app: name, url: c.URL, sign: signer(key), transport: transport,
-				answers: answers,
+				answers: answers, skew: skew,
 			},
 			Limits:      c.Limits,
 			Templates:   templates,

@@ -21,7 +21,9 @@
 //
 // v1 is the HMAC-SHA256, keyed with the contents of secret_file, of the t of the
 // header, a dot and the body as it came. The receiver should compare in constant
-// time and refuse a t that is minutes away from its own clock.
+// time and refuse a t that is minutes away from its own clock. An answer about the
+// credential whose Date header shows another time than ours is followed by one more
+// request at once, signed for that time.
 //
 // 2xx accepts a push; Answers has the rest. A redirect is not followed.
 //
@@ -68,6 +70,7 @@ type Provider struct {
 	url       string
 	sign      func(now time.Time, text []byte) string // holds the key, which fmt cannot print so
 	transport *http.Transport
+	skew      *push.Skew
 	answers   push.Answers
 
 	inFlight atomic.Int64
@@ -117,7 +120,8 @@ func (p *Provider) Probe(ctx context.Context) error {
 }
 
 // Push implements push.Provider. It makes one request; it is sent again only if
-// an idle connection turns out to have been closed by the service.
+// an idle connection turns out to have been closed by the service, or if the service
+// refuses the signature and its clock differs from ours.
 func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
 	p.inFlight.Add(1)
 	defer func() {
@@ -136,22 +140,36 @@ func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
 	if err != nil { // the error may quote the payload
 		return push.Reply{Reason: push.BadRequest, Detail: "the payload is not valid JSON"}
 	}
+	by := p.skew.By()
+	r, header := p.post(ctx, id, text, n.Token.Reveal())
+	if r.Reason != push.Credential {
+		return r
+	}
+	p.skew.Learn(header, time.Now())
+	if p.skew.By() != by && ctx.Err() == nil { // another push may have learned it
+		r, _ = p.post(ctx, id, text, n.Token.Reveal())
+	}
+	return r
+}
+
+// post makes one request. The header is that of the answer, if there is one.
+func (p *Provider) post(ctx context.Context, id string, text []byte, token string) (push.Reply, http.Header) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url, bytes.NewReader(text))
 	if err != nil {
-		return push.Reply{Reason: push.BadRequest, Detail: "the request cannot be made"}
+		return push.Reply{Reason: push.BadRequest, Detail: "the request cannot be made"}, nil
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("User-Agent", "sipwake")
 	req.Header.Set("Idempotency-Key", id)
-	req.Header.Set(signatureHeader, p.sign(time.Now(), text))
+	req.Header.Set(signatureHeader, p.sign(p.skew.At(time.Now()), text))
 	resp, err := p.transport.RoundTrip(req) // not a Client: it would follow redirects
 	if err != nil {
-		return noAnswer(ctx, err)
+		return noAnswer(ctx, err), nil
 	}
 	defer resp.Body.Close()
 	// A body that breaks off does not undo the status.
 	answer, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	return p.reply(resp.StatusCode, resp.Header, answer, n.Token.Reveal())
+	return p.reply(resp.StatusCode, resp.Header, answer, token), resp.Header
 }
 
 // identity names a push: the tries of one have all of this in common, and no two

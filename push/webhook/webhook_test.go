@@ -57,6 +57,7 @@ type service struct {
 	got    []posted
 	conns  map[string]bool
 	answer func(w http.ResponseWriter, r *http.Request)
+	ahead  time.Duration // its clock
 }
 
 func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -68,7 +69,11 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.Method != http.MethodPost, r.URL.RequestURI() != "/push?x=1", r.Header.Get("Content-Type") != "application/json":
 		s.t.Errorf("%s %s %s", r.Method, r.URL, r.Header)
-	case !verify(r.Header.Get("X-Sipwake-Signature"), text):
+	case s.ahead != 0 && !verify(r.Header.Get("X-Sipwake-Signature"), text, time.Now().Add(s.ahead)):
+		w.Header().Set("Date", time.Now().Add(s.ahead).UTC().Format(http.TimeFormat))
+		w.WriteHeader(http.StatusUnauthorized)
+		return
+	case s.ahead == 0 && !verify(r.Header.Get("X-Sipwake-Signature"), text, time.Now()):
 		s.t.Errorf("signature %q is not that of the body", r.Header.Get("X-Sipwake-Signature"))
 	case json.Unmarshal(text, &p) != nil || p.ID == "" || r.Header.Get("Idempotency-Key") != p.ID:
 		s.t.Errorf("%s is not %s", r.Header.Get("Idempotency-Key"), text)
@@ -82,11 +87,11 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // verify does what the package comment tells receivers to do.
-func verify(header string, text []byte) bool {
+func verify(header string, text []byte, now time.Time) bool {
 	t, v1, ok := strings.Cut(header, ",v1=")
 	t, found := strings.CutPrefix(t, "t=")
 	seconds, err := strconv.ParseInt(t, 10, 64)
-	if !ok || !found || err != nil || time.Since(time.Unix(seconds, 0)).Abs() > 5*time.Minute {
+	if !ok || !found || err != nil || now.Sub(time.Unix(seconds, 0)).Abs() > 5*time.Minute {
 		return false
 	}
 	mac := hmac.New(sha256.New, []byte(key))

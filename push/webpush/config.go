@@ -122,8 +122,8 @@ func subject(s string) bool {
 // Apps reads the key and returns the app. It does not connect. An error begins
 // with the yaml name of the field that is wrong. Call SetDefaults and Validate
 // first.
-func (c *Config) Apps(_ *slog.Logger) ([]push.App, error) {
-	client, fingerprint, err := c.client(nil)
+func (c *Config) Apps(log *slog.Logger) ([]push.App, error) {
+	client, fingerprint, err := c.client(nil, log)
 	if err != nil {
 		return nil, err
 	}
@@ -166,7 +166,7 @@ func (c *Config) doubts() []string {
 }
 
 // client makes the Provider; nil means the system's resolver.
-func (c *Config) client(resolver *net.Resolver) (p *Provider, fingerprint string, err error) {
+func (c *Config) client(resolver *net.Resolver, log *slog.Logger) (p *Provider, fingerprint string, err error) {
 	key, contents, err := c.key()
 	if err != nil {
 		return nil, "", err
@@ -192,7 +192,7 @@ func (c *Config) client(resolver *net.Resolver) (p *Provider, fingerprint string
 	}
 	p = &Provider{vapid: v, answers: push.NewAnswers(Answers()), origins: newOrigins(c.OriginInFlight, func() *http.Transport {
 		return newTransport(tlsConfig, c.AllowPrivate, resolver)
-	})}
+	}, log)}
 	for i, h := range c.Hosts {
 		r, problem := parseHostRule(h)
 		if problem != "" {

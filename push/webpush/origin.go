@@ -4,10 +4,14 @@ import (
 	"container/list"
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/push"
 )
 
 const (
@@ -27,6 +31,7 @@ const (
 type origins struct {
 	share int // of requests under way, for each origin
 	fresh func() *http.Transport
+	log   *slog.Logger
 
 	mu     sync.Mutex
 	byName map[string]*list.Element
@@ -44,7 +49,8 @@ type origin struct {
 
 	auth struct {
 		sync.Mutex
-		cur authorization
+		cur  authorization
+		skew *push.Skew
 	}
 
 	// Guarded by origins.mu.
@@ -61,8 +67,8 @@ type line struct {
 	retired  bool
 }
 
-func newOrigins(share int, fresh func() *http.Transport) *origins {
-	return &origins{share: share, fresh: fresh, byName: make(map[string]*list.Element)}
+func newOrigins(share int, fresh func() *http.Transport, log *slog.Logger) *origins {
+	return &origins{share: share, fresh: fresh, log: log, byName: make(map[string]*list.Element)}
 }
 
 // enter returns the origin of that name, which stays until leave; nil if there
@@ -75,7 +81,9 @@ func (s *origins) enter(name string) *origin {
 		if s.recent.Len() >= maxOrigins && !s.forgetOldest() {
 			return nil
 		}
-		e = s.recent.PushFront(&origin{name: name, slots: make(chan struct{}, s.share)})
+		o := &origin{name: name, slots: make(chan struct{}, s.share)}
+		o.auth.skew = push.NewSkew(s.log, string(pnparam.WebPush))
+		e = s.recent.PushFront(o)
 		s.byName[name] = e
 	}
 	s.recent.MoveToFront(e)
@@ -200,6 +208,7 @@ func (o *origin) give(ctx context.Context, answered bool) {
 func (o *origin) authorize(v *vapid, now time.Time) (string, error) {
 	o.auth.Lock()
 	defer o.auth.Unlock()
+	now = o.auth.skew.At(now)
 	if a := &o.auth.cur; a.text == "" || !now.Before(a.renewAt) || a.renewAt.Sub(now) > signedHold {
 		next, err := v.sign(o.name, now)
 		if err != nil {
@@ -208,6 +217,20 @@ func (o *origin) authorize(v *vapid, now time.Time) (string, error) {
 		*a = next
 	}
 	return o.auth.cur.text, nil
+}
+
+// correct takes the service's time from an answer that refused the header, and tells
+// whether there is another one to try.
+func (o *origin) correct(text string, answer http.Header, now time.Time) bool {
+	o.auth.Lock()
+	defer o.auth.Unlock()
+	if o.auth.cur.text == text {
+		if !o.auth.skew.Learn(answer, now) {
+			return false
+		}
+		o.auth.cur = authorization{}
+	}
+	return true
 }
 
 // accepted notes that the service took a push with the header.

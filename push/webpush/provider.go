@@ -91,7 +91,8 @@ func newTransport(config *tls.Config, private bool, resolver *net.Resolver) *htt
 // Close implements push.Provider.
 func (p *Provider) Close() { p.origins.close() }
 
-// Push implements push.Provider. It makes one request, without a payload.
+// Push implements push.Provider. It makes one request, and a second one only if the
+// service refuses the signature and by its clock another one is due.
 func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
 	return p.PushEncrypted(ctx, n, n.Keys)
 }
@@ -129,12 +130,25 @@ func (p *Provider) PushEncrypted(ctx context.Context, n *push.Notification, keys
 	}
 	x := &exchange{token: token}
 	defer func() { o.give(ctx, x.status != 0) }()
-
-	text, err := o.authorize(p.vapid, time.Now())
-	if err != nil {
-		return push.Reply{Reason: push.Credential, Detail: "the VAPID token cannot be signed"}
+	for try := 1; ; try++ {
+		text, err := o.authorize(p.vapid, time.Now())
+		if err != nil {
+			return push.Reply{Reason: push.Credential, Detail: "the VAPID token cannot be signed"}
+		}
+		r := p.exchange(ctx, o, req, x, text)
+		if try > 1 || x.status == 0 || r.Reason != push.Credential || !o.correct(text, x.header, time.Now()) || ctx.Err() != nil {
+			return r
+		}
+		if req, err = request(ctx, e, n, keys); err != nil { // as above
+			return r
+		}
 	}
+}
+
+// exchange sends the request with our signature and reads the answer into x.
+func (p *Provider) exchange(ctx context.Context, o *origin, req *http.Request, x *exchange, text string) push.Reply {
 	req.Header.Set("Authorization", text)
+	x.status = 0
 	x.err = p.origins.roundTrip(o, req, x.read)
 	if x.status == 0 {
 		return noAnswer(ctx, x.err)

@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -22,7 +23,7 @@ func TestAuthorizeOverDays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := newOrigins(1, nil).enter("https://push.example.com")
+	o := newOrigins(1, nil, slog.New(slog.DiscardHandler)).enter("https://push.example.com")
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	seen := map[string]bool{}
 	for i := range 3 * 24 * 6 {
@@ -62,7 +63,7 @@ func TestAuthorizeOverDays(t *testing.T) {
 
 // The number of origins is bounded, and one with pushes under way is not forgotten.
 func TestOriginsAreBounded(t *testing.T) {
-	s := newOrigins(1, nil)
+	s := newOrigins(1, nil, slog.New(slog.DiscardHandler))
 	name := func(i int) string { return "https://" + strings.Repeat("a", i+1) }
 	for i := range 3 * maxOrigins {
 		s.leave(s.enter(name(i)))

@@ -131,7 +131,7 @@ func (s *Server) authenticate(r *http.Request, p *Push) Behaviour {
 		return refusal(http.StatusForbidden, "InvalidProviderToken")
 	}
 	p.Team = v.key.team
-	if age := time.Since(v.issued); age > maxTokenAge || age < -maxSkew {
+	if age := s.options.Clock().Sub(v.issued); age > maxTokenAge || age < -maxSkew {
 		return refusal(http.StatusForbidden, "ExpiredProviderToken")
 	}
 	if s.options.MinTokenAge > 0 && s.keys.tooSoon(v.kid, text, s.options.MinTokenAge) {

@@ -44,6 +44,9 @@ type Options struct {
 	// MinTokenAge: a team's provider token that changes sooner earns 429
 	// TooManyProviderTokenUpdates; zero means never.
 	MinTokenAge time.Duration
+	// Clock tells the time by which credentials are judged, in Date headers too;
+	// default time.Now.
+	Clock func() time.Time
 	// Record is how many of the last pushes Pushes returns; default 1000, less
 	// than zero for none.
 	Record int
@@ -79,6 +82,9 @@ func Start(o Options) (*Server, error) {
 	}
 	if o.MaxStreams == 0 {
 		o.MaxStreams = 1000
+	}
+	if o.Clock == nil {
+		o.Clock = time.Now
 	}
 	if o.Record == 0 {
 		o.Record = 1000
@@ -237,6 +243,7 @@ func (c *conn) goAway() {
 
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Date", s.options.Clock().UTC().Format(http.TimeFormat))
 	c, _ := r.Context().Value(connKey{}).(*conn)
 	token, ok := strings.CutPrefix(r.URL.Path, "/3/device/")
 	leak.Tokens(token, strings.TrimPrefix(r.Header.Get("Authorization"), "bearer "))

@@ -136,10 +136,15 @@ func (w *world) breakThings(ctx context.Context, chosen []fault, wr *writer) (n 
 		if ctx.Err() != nil || !time.Now().Before(until) {
 			break
 		}
-		if err := w.breakOne(ctx, f, r, wr); err != nil {
+		err := w.breakOne(ctx, f, r, wr)
+		switch {
+		case errors.Is(err, errNotMade):
+			w.say("%s %-17s %v", w.ledger.at(time.Now()), f.name, err)
+		case err != nil:
 			return n, fmt.Errorf("cannot make fault %s: %w", f.name, err)
+		default:
+			n++
 		}
-		n++
 	}
 	return n, nil
 }

@@ -13,6 +13,16 @@ import (
 	"time"
 )
 
+// newDisk mounts a disk at dir, one that can be slow if the system has such.
+func (w *world) newDisk(dir string, megabytes int) error {
+	err := w.net.loop(dir, megabytes)
+	if err == nil {
+		return nil
+	}
+	w.noSlow = "no disk that can be slow: " + err.Error()
+	return w.net.disk(dir, megabytes)
+}
+
 // fillDisk fills the master's disk. Sentinels take that for a master that is down.
 func fillDisk(ctx context.Context, w *world, r *rand.Rand) (string, error) {
 	d := lasts(r)
@@ -61,18 +71,32 @@ func unfill(dir string) error { return os.Remove(filepath.Join(dir, "fill")) }
 func slowSpools(ctx context.Context, w *world, r *rand.Rand) (string, error) {
 	done := make(chan error)
 	away, end := context.WithCancel(ctx)
-	go func() { done <- w.stutter(away) }()
+	go func() { done <- stutter(away, w.spools()) }()
 	_, err := pauseRedis(ctx, w, r)
 	end()
 	return "all spools, Redis away", errors.Join(err, <-done)
 }
 
-// stutter freezes and thaws the file systems of the spools until ctx ends.
-func (w *world) stutter(ctx context.Context) error {
-	var dirs []string
+// slowRedisDisk makes every write of the master to its append-only file wait most of
+// the time. Nothing that was acknowledged may be lost.
+func slowRedisDisk(ctx context.Context, w *world, r *rand.Rand) (string, error) {
+	d := lasts(r)
+	return w.onMaster(ctx, func(m *redisHost) error {
+		limited, end := context.WithTimeout(ctx, d)
+		defer end()
+		return stutter(limited, []string{m.disk})
+	})
+}
+
+func (w *world) spools() (dirs []string) {
 	for _, s := range w.sipwakes {
 		dirs = append(dirs, s.spool)
 	}
+	return dirs
+}
+
+// stutter freezes and thaws the file systems until ctx ends.
+func stutter(ctx context.Context, dirs []string) error {
 	// Should we die meanwhile, they must not stay as they are.
 	later := exec.Command("sh", "-c", "sleep 15; for d in "+strings.Join(dirs, " ")+"; do fsfreeze -u $d; done")
 	later.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

@@ -22,9 +22,12 @@ type fault struct {
 	// missing says why it cannot be made here; nil or empty: it can.
 	missing func(*world) string
 	// run breaks something, waits, and mends it. It returns what was broken. An error
-	// is one of the harness.
+	// is one of the harness, and ends the run unless it wraps errNotMade.
 	run func(context.Context, *world, *rand.Rand) (what string, err error)
 }
+
+// errNotMade says that the system refused a fault this time, and that nothing is broken.
+var errNotMade = errors.New("not made")
 
 // The parts that faults break.
 const (
@@ -59,6 +62,7 @@ func faults() []fault {
 			{name: "replica-partition", run: partitionReplica, missing: needsHosts},
 			{name: "redis-delay", run: delayMaster, missing: needsDelay},
 			{name: "redis-disk-full", run: fillDisk, missing: needsHosts},
+			{name: "redis-disk-slow", run: slowRedisDisk, missing: needsSlowDisk},
 			{name: "spool-disk-full", run: fillSpools, missing: needsHosts},
 			{name: "spool-disk-slow", run: slowSpools, missing: needsSlowDisk},
 		}),

@@ -10,6 +10,8 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
+	"time"
 )
 
 // A sipwake that comes to the end of what the system gives it.
@@ -46,14 +48,17 @@ func descriptors(ctx context.Context, w *world, r *rand.Rand) (string, error) {
 const memoryPrefix = "swc-"
 
 // memory is a cgroup in which a sipwake can be short of memory, of version 1 or 2.
-type memory struct{ dir, limit, none string }
+type memory struct {
+	dir, limit, none string
+	write            func(name string, data []byte, perm os.FileMode) error
+}
 
 // newMemory makes the cgroup, or says why there is none.
 func newMemory() (*memory, string) {
 	var problems []error
 	for _, m := range []memory{
-		{"/sys/fs/cgroup/memory", "memory.limit_in_bytes", "-1"},
-		{"/sys/fs/cgroup", "memory.max", "max"},
+		{"/sys/fs/cgroup/memory", "memory.limit_in_bytes", "-1", os.WriteFile},
+		{"/sys/fs/cgroup", "memory.max", "max", os.WriteFile},
 	} {
 		left, _ := filepath.Glob(m.dir + "/" + memoryPrefix + "*")
 		for _, dir := range left {
@@ -77,7 +82,23 @@ func newMemory() (*memory, string) {
 }
 
 func (m *memory) set(bytes string) error {
-	return os.WriteFile(filepath.Join(m.dir, m.limit), []byte(bytes), 0o600)
+	return m.write(filepath.Join(m.dir, m.limit), []byte(bytes), 0o600)
+}
+
+// press sets a limit below what is in use, for which the kernel must find something to
+// reclaim: it may be too busy for that, and then the error wraps errNotMade.
+func (m *memory) press(ctx context.Context, bytes string) error {
+	const tries, pause = 20, 100 * time.Millisecond
+	for try := 1; ; try++ {
+		err := m.set(bytes)
+		if !errors.Is(err, syscall.EBUSY) {
+			return err
+		}
+		if try == tries || ctx.Err() != nil {
+			return fmt.Errorf("%w: %w", errNotMade, err)
+		}
+		sleep(ctx, pause)
+	}
 }
 
 // remove needs that the processes in it have ended.
@@ -91,12 +112,13 @@ func shortOfMemory(ctx context.Context, w *world, r *rand.Rand) (string, error) 
 	s, d := oneSipwake(w, r), lasts(r)
 	p := s.process()
 	s.times.begin(s.name)
-	if err := os.WriteFile(filepath.Join(w.memory.dir, "cgroup.procs"), []byte(strconv.Itoa(p.PID())), 0o600); err != nil {
+	if err := w.memory.write(filepath.Join(w.memory.dir, "cgroup.procs"), []byte(strconv.Itoa(p.PID())), 0o600); err != nil {
 		return "", fmt.Errorf("cannot move %s into a cgroup: %w", s.name, err)
 	}
 	// What it has now is not counted there, only what comes on top.
 	room := (1 + r.IntN(8)) << 18
-	if err := w.memory.set(strconv.Itoa(room)); err != nil {
+	if err := w.memory.press(ctx, strconv.Itoa(room)); err != nil {
+		s.times.end(s.name, s.grace)
 		return "", fmt.Errorf("cannot limit memory of %s: %w", s.name, err)
 	}
 	waits, cancel := context.WithTimeout(ctx, d)

@@ -146,7 +146,7 @@ func (n *network) loop(dir string, megabytes int) error {
 	if err := command("mkfs.ext4", "-q", "-O", "^has_journal", image); err != nil {
 		return err
 	}
-	if err := command("mount", "-o", "loop", image, dir); err != nil {
+	if err := command("mount", "-o", "loop,discard", image, dir); err != nil {
 		return err
 	}
 	n.mounts = append(n.mounts, dir)

@@ -55,6 +55,12 @@ func both(a, b fault) fault {
 		work.Go(func() { other, otherError = b.run(ctx, w, numbers) })
 		what, err := a.run(ctx, w, r)
 		work.Wait()
+		switch { // one of two is a fault still
+		case errors.Is(err, errNotMade) && otherError == nil:
+			what, err = err.Error(), nil
+		case errors.Is(otherError, errNotMade) && err == nil:
+			other, otherError = otherError.Error(), nil
+		}
 		return what + " + " + other, errors.Join(err, otherError)
 	}}
 }

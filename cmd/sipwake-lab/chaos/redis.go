@@ -88,7 +88,7 @@ func newRedisHost(w *world, i int) (*redisHost, error) {
 			return nil, err
 		}
 		ip = h.host.address
-		if err := w.net.disk(h.disk, diskSize); err != nil {
+		if err := w.newDisk(h.disk, diskSize); err != nil {
 			return nil, err
 		}
 	}

@@ -254,11 +254,8 @@ nodes:
 		write(filepath.Base(s.config), fmt.Appendf(nil, "rpc:\n  listen: %s\n  token_files: [%s]\noperations:\n  listen: %s\n"+
 			"store:\n  fallback:\n    spool: %s\n%s", rpc, token, s.operations, s.spool, text))
 		if w.net != nil {
-			if err := w.net.loop(s.spool, spoolSize); err != nil {
-				w.noSlow = "no disk that can be slow: " + err.Error()
-				if err := w.net.disk(s.spool, spoolSize); err != nil {
-					return err
-				}
+			if err := w.newDisk(s.spool, spoolSize); err != nil {
+				return err
 			}
 		}
 		if err := s.run(ctx); err != nil {

@@ -71,6 +71,7 @@ func (s *Server) BehaveOAuth(script ...Behaviour) { s.oauth.behave(script) }
 
 // token is the token endpoint, RFC 7523.
 func (s *Server) token(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Date", s.options.Clock().UTC().Format(http.TimeFormat))
 	b, _ := s.oauth.next()
 	if !s.wait(r, b.Delay) || b.Fault != None && !s.act(w, r, nil, b) {
 		return
@@ -109,7 +110,7 @@ func (s *Server) assertion(text string) (project string, err error) {
 		c     claims
 		found account
 	)
-	parser := jwt.NewParser(jwt.WithValidMethods([]string{"RS256"}))
+	parser := jwt.NewParser(jwt.WithValidMethods([]string{"RS256"}), jwt.WithoutClaimsValidation())
 	_, err = parser.ParseWithClaims(text, &c, func(*jwt.Token) (any, error) {
 		v, ok := s.accounts.Load(c.Issuer)
 		if !ok {
@@ -118,12 +119,15 @@ func (s *Server) assertion(text string) (project string, err error) {
 		found = v.(account)
 		return found.public, nil
 	})
+	now := s.options.Clock()
 	switch {
 	case err != nil:
-		return "", errors.New("invalid signature, issuer or time")
+		return "", errors.New("invalid signature or issuer")
+	case !c.VerifyIssuedAt(now, true) || !c.VerifyExpiresAt(now, true):
+		return "", errors.New("not in a reasonable timeframe")
 	case !c.VerifyAudience(s.tokenURI(), true):
 		return "", errors.New("invalid audience")
-	case c.ExpiresAt == nil || c.IssuedAt == nil || c.ExpiresAt.Sub(c.IssuedAt.Time) > time.Hour:
+	case c.ExpiresAt.Sub(c.IssuedAt.Time) > time.Hour:
 		return "", errors.New("invalid lifetime")
 	}
 	for sc := range strings.FieldsSeq(c.Scope) {

@@ -43,6 +43,9 @@ type Options struct {
 	TokenLifetime time.Duration
 	// KnownTokens: only registration tokens given to AddToken are registered.
 	KnownTokens bool
+	// Clock tells the time by which credentials are judged, in Date headers too;
+	// default time.Now.
+	Clock func() time.Time
 	// Record is how many of the last pushes Pushes returns; default 1000, less
 	// than zero for none.
 	Record int
@@ -88,6 +91,9 @@ func Start(o Options) (*Server, error) {
 	}
 	if o.TokenLifetime == 0 {
 		o.TokenLifetime = time.Hour
+	}
+	if o.Clock == nil {
+		o.Clock = time.Now
 	}
 	if o.Record == 0 {
 		o.Record = 1000

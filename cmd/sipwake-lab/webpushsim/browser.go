@@ -92,14 +92,14 @@ func (s *Server) find(uri string) *browser {
 }
 
 // receive checks a push and decrypts it. A Behaviour with a Status refuses it.
-func (b *browser) receive(r *http.Request, body []byte, origin string) (*Message, Behaviour) {
+func (b *browser) receive(r *http.Request, body []byte, origin string, now time.Time) (*Message, Behaviour) {
 	bad := func(status int, reason string) (*Message, Behaviour) {
 		return nil, Behaviour{Status: status, Reason: reason}
 	}
 	if r.Method != http.MethodPost {
 		return bad(http.StatusMethodNotAllowed, "MethodNotAllowed")
 	}
-	claims, problem := b.authorize(r.Header.Get("Authorization"), origin)
+	claims, problem := b.authorize(r.Header.Get("Authorization"), origin, now)
 	if problem.Status != 0 {
 		return nil, problem
 	}
@@ -133,7 +133,7 @@ func (b *browser) receive(r *http.Request, body []byte, origin string) (*Message
 }
 
 // authorize verifies RFC 8292: 401 without a signature, 403 with a wrong one.
-func (b *browser) authorize(header, origin string) (*jwt.RegisteredClaims, Behaviour) {
+func (b *browser) authorize(header, origin string, now time.Time) (*jwt.RegisteredClaims, Behaviour) {
 	params, ok := strings.CutPrefix(header, "vapid ")
 	if !ok {
 		return nil, Behaviour{Status: http.StatusUnauthorized, Reason: "MissingProviderToken"}
@@ -155,7 +155,7 @@ func (b *browser) authorize(header, origin string) (*jwt.RegisteredClaims, Behav
 		return bad("") // RFC 8292 section 4.2
 	}
 	var c jwt.RegisteredClaims
-	parser := jwt.NewParser(jwt.WithValidMethods([]string{"ES256"}))
+	parser := jwt.NewParser(jwt.WithValidMethods([]string{"ES256"}), jwt.WithoutClaimsValidation())
 	_, err := parser.ParseWithClaims(token, &c, func(*jwt.Token) (any, error) {
 		point, err := base64.RawURLEncoding.DecodeString(key)
 		if err != nil {
@@ -165,7 +165,7 @@ func (b *browser) authorize(header, origin string) (*jwt.RegisteredClaims, Behav
 	})
 	switch {
 	case err != nil, len(c.Audience) != 1 || c.Audience[0] != origin,
-		c.ExpiresAt == nil || time.Until(c.ExpiresAt.Time) > 24*time.Hour,
+		!c.VerifyExpiresAt(now, true) || c.ExpiresAt.Sub(now) > 24*time.Hour,
 		!strings.HasPrefix(c.Subject, "mailto:") && !strings.HasPrefix(c.Subject, "https:"):
 		return bad("BadJwtToken")
 	}

@@ -35,6 +35,9 @@ type Options struct {
 	CA *labca.CA
 	// Latency is how long every answer takes.
 	Latency time.Duration
+	// Clock tells the time by which credentials are judged, in Date headers too;
+	// default time.Now.
+	Clock func() time.Time
 	// Record is how many of the last pushes Pushes returns; default 1000, less
 	// than zero for none.
 	Record int
@@ -67,6 +70,9 @@ type Server struct {
 func Start(o Options) (*Server, error) {
 	if o.Address == "" {
 		o.Address = "127.0.0.1:0"
+	}
+	if o.Clock == nil {
+		o.Clock = time.Now
 	}
 	if o.Record == 0 {
 		o.Record = 1000
@@ -171,6 +177,7 @@ func (s *Server) Requests() uint64 { return s.requests.Load() }
 
 // push is the whole service: every path is a subscription's or nobody's.
 func (s *Server) push(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Date", s.options.Clock().UTC().Format(http.TimeFormat))
 	s.requests.Add(1)
 	body, err := io.ReadAll(io.LimitReader(r.Body, 64<<10))
 	if err != nil {
@@ -184,7 +191,7 @@ func (s *Server) push(w http.ResponseWriter, r *http.Request) {
 	}
 	b := v.(*browser)
 	p.Token = secret.NewToken(b.url)
-	m, problem := b.receive(r, body, "https://"+r.Host)
+	m, problem := b.receive(r, body, "https://"+r.Host, s.options.Clock())
 	if problem.Status != 0 {
 		s.refuse(w, &p, problem)
 		return
