@@ -10,17 +10,17 @@ import (
 
 // A phone that was pushed and comes back when its call is over is told so: an INVITE of
 // that call and its CANCEL.
-func TestLatePhones(t *testing.T) { onEveryProxy(t, lateTable(), lateHoldTable()) }
+func TestLatePhones(t *testing.T) { onEveryProxy(t, lateTable(), awayTable()) }
 
 func lateTable() table {
 	return table{name: "late", proxy: proxyConfig{Hold: 30 * time.Second}, scenarios: scenarios{
 		"answered elsewhere, over UDP": func(s *scenario) { lateAnswered(s) },
 		"answered elsewhere, over TCP": func(s *scenario) { lateAnswered(s, tcp) },
-		"the caller hung up":           lateCancelled,
 		"declined elsewhere":           lateDeclined,
 		"at the address that was rung": lateSameAddress,
 		"it answers at once":           lateAnswers,
 		"it had rung":                  lateRang,
+		"out of reach for a while":     awayAWhile,
 	}}
 }
 
@@ -70,18 +70,6 @@ func lateAnswered(s *scenario, options ...option) {
 	}
 }
 
-func lateCancelled(s *scenario) {
-	d := s.iphone(stubborn)
-	s.asleep(d)
-	c := s.calls()
-	s.pushed(d)
-	c.cancels()
-	c.over("cancelled")
-	s.wakes(d)
-	s.hears(c, d.Phone, "")
-	s.rung(d.Phone, 1)
-}
-
 func lateDeclined(s *scenario) {
 	d, e := s.iphone(behaves(phone.Reject(603, 0))), s.iphone(stubborn)
 	s.asleep(d, e)
@@ -91,22 +79,6 @@ func lateDeclined(s *scenario) {
 	c.over("declined")
 	s.wakes(e)
 	s.hears(c, e.Phone, "cause=") // 603 or, as OpenSIPS knows no other, 200
-}
-
-// lateHoldTable: what must see the end of the hold time, which is 2 s here.
-func lateHoldTable() table {
-	return table{name: "late, hold over", proxy: proxyConfig{Hold: 2 * time.Second}, scenarios: scenarios{
-		"nobody answered": func(s *scenario) {
-			d := s.iphone(stubborn, tcp)
-			s.asleep(d)
-			c := s.calls()
-			s.pushed(d)
-			c.ends(480)
-			c.over("timeout")
-			s.wakes(d)
-			s.hears(c, d.Phone, "")
-		},
-	}}
 }
 
 // lateSameAddress: it slept at the address that was rung, and nobody heard it there.
@@ -162,4 +134,38 @@ func lateRang(s *scenario) {
 	s.reported(then)
 	time.Sleep(700 * time.Millisecond) // longer than sipwake waits for news that overtake each other
 	s.rung(d.Phone, 1)
+}
+
+// awayAWhile: Apple cannot reach the phone when the call comes. The push waits for it, for
+// as long as the call is held.
+func awayAWhile(s *scenario) {
+	d := s.iphone(answers)
+	s.asleep(d)
+	s.apns.SetAway(d.token, true)
+	c := s.calls()
+	c.happens("accepted", 1)
+	s.apns.SetAway(d.token, false)
+	c.talks(d.Phone)
+	s.rung(d.Phone, 1)
+}
+
+// awayTable: what must see the end of the hold time, which is 1 s here.
+func awayTable() table {
+	return table{name: "away", proxy: proxyConfig{Hold: time.Second}, scenarios: scenarios{
+		"out of reach until the hold time is over": func(s *scenario) {
+			d := s.iphone(answers)
+			s.asleep(d)
+			s.apns.SetAway(d.token, true)
+			c := s.calls()
+			c.ends(480)
+			c.over("timeout")
+			time.Sleep(2 * time.Second) // apns-expiration is in whole seconds
+			s.apns.SetAway(d.token, false)
+			if n := len(find(d.Events(), phone.GotPush)); n != 0 {
+				s.t.Errorf("%d pushes for a call that is over", n)
+			}
+			s.wakes(d)
+			must(d.Wait(s.ctx, func(e phone.Event) bool { return e.Kind == phone.Terminated || e.Kind == phone.GotBye }))(s)
+		},
+	}}
 }
