@@ -157,8 +157,11 @@ func (edge) Wake(context.Context, wake.Wake, wake.Registration, bool) (wake.Sign
 	return wake.SignalAdded, nil
 }
 func (edge) GiveUp(context.Context, wake.Wake) (wake.Signal, error) { return wake.SignalOK, nil }
-func (edge) Close()                                                 {}
-func (edge) Probe(context.Context) error                            { return nil }
+func (edge) TellOver(context.Context, wake.Wake, wake.EndReason, wake.Registration, bool) (wake.Signal, error) {
+	return wake.SignalTold, nil
+}
+func (edge) Close()                      {}
+func (edge) Probe(context.Context) error { return nil }
 
 type pushes struct{}
 

@@ -80,6 +80,28 @@ func path(edge, flow string) string {
 	return fmt.Sprintf("<%s;lr;received=sip:%s:%s%%3Btransport%%3D%s>", edge, f[2], f[3], transport)
 }
 
+type overParams struct {
+	wakeParams
+	AOR   string `json:"aor"`
+	From  string `json:"from"` // a From header's value, without a tag
+	To    string `json:"to"`
+	ID    string `json:"id"`    // Call-ID of the call
+	Cause int    `json:"cause"` // of the CANCEL's Reason; 0: it has none
+}
+
+// TellOver implements wake.Node.
+func (n Node) TellOver(ctx context.Context, w wake.Wake, reason wake.EndReason, r wake.Registration, force bool) (wake.Signal, error) {
+	p := overParams{AOR: w.AOR, ID: w.CallID, From: node.From(w), To: node.To(w), Cause: node.Cause(reason),
+		wakeParams: wakeParams{Call: "0-0", Contact: r.Contact, CallID: r.CallID, CSeq: r.CSeq, Source: r.Source}}
+	if r.Node == w.Node { // it knows whether the device was rung
+		p.Call = w.Call
+	}
+	if force {
+		p.Force = 1
+	}
+	return n.signal(ctx, w, "over", p, wake.SignalTold, wake.SignalDuplicate, wake.SignalUnsent, wake.SignalNoContact)
+}
+
 type giveUpParams struct {
 	Call string `json:"call"`
 }

@@ -83,7 +83,7 @@ func arrowOf(n trace.EventName) (from, to int) {
 		return 3, 2
 	case trace.Registered, trace.Answering, trace.Awake:
 		return 4, 2
-	case trace.Signalled, trace.Lost, trace.GaveUp:
+	case trace.Signalled, trace.Lost, trace.GaveUp, trace.Late:
 		return 2, 1
 	case trace.Ended:
 		return 1, 2

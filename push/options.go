@@ -22,8 +22,8 @@ type Options struct {
 	// Sounds fill {SOUND}; default "default".
 	Sounds map[Kind]string `yaml:"sounds"`
 	// TTL is how long the service may store a push, counted from when it is
-	// sent; 0s means now or never. Default: a call is not stored, anything else
-	// until the request's own deadline.
+	// sent; 0s means now or never. Default: until the request's own deadline, which for
+	// a call is the end of its hold time.
 	TTL map[Kind]time.Duration `yaml:"ttl"`
 	// Priority is High but for what the user need not see at once.
 	Priority map[Kind]Priority `yaml:"priority"`
@@ -123,7 +123,7 @@ func (o *Options) delivery(p pnparam.Provider, r *Request, own *Own, now time.Ti
 	switch {
 	case ok && ttl > 0:
 		d.Expires = now.Add(ttl)
-	case !ok && r.Kind != Call: // a late call is worse than none
+	case !ok:
 		d.Expires = r.Deadline
 	}
 	return d

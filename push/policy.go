@@ -26,6 +26,9 @@ type Policy struct {
 	// is over. Default CancelUnanswered; with FCM, where the push itself shows the
 	// call, CancelPushed.
 	Cancel CancelRule `yaml:"cancel"`
+	// Late says what becomes of a device that was pushed for a call and comes back when
+	// it is over. Default LateCancel.
+	Late LateRule `yaml:"late"`
 	// MissedCall also sends a notification that a person sees when a call was
 	// not answered.
 	MissedCall bool `yaml:"missed_call"`
@@ -63,6 +66,15 @@ const (
 	CancelAlways     CancelRule = "always"     // every device of the user
 )
 
+// LateRule says what a device hears of a call that has ended before it was back.
+type LateRule string
+
+// The rules.
+const (
+	LateCancel  LateRule = "cancel"  // an INVITE and its CANCEL, with the reason
+	LateNothing LateRule = "nothing" // no SIP request: the app finds out by itself
+)
+
 // ChatRule says when a MESSAGE is pushed.
 type ChatRule string
 
@@ -80,6 +92,7 @@ func (p *Policy) SetDefaults(provider pnparam.Provider) {
 	}
 	setDefault(&p.Cancel, CancelUnanswered)
 	setDefault(&p.Chat, ChatNoAnswer)
+	setDefault(&p.Late, LateCancel)
 }
 
 // Validate reports each setting that cannot work.
@@ -96,6 +109,9 @@ func (p *Policy) Validate(report func(field, problem string)) {
 	}
 	if p.Chat != ChatNoAnswer && p.Chat != ChatAlways {
 		report("chat", "must be no_answer or always")
+	}
+	if p.Late != LateCancel && p.Late != LateNothing {
+		report("late", "must be cancel or nothing")
 	}
 	for i, t := range p.NotOver {
 		if !slices.Contains([]string{"udp", "tcp", "tls", "sctp", "ws", "wss"}, t) {

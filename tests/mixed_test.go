@@ -41,6 +41,8 @@ func TestOpenSIPSMixed(t *testing.T) {
 				s := rig.scenario(t)
 				s.callAt = way.call.SIPAddress()
 				wakesAndTalks(s, s.iphone(options...))
+				s.nextUser()
+				liveAnswers(s)
 			})
 		}
 	}

@@ -154,10 +154,8 @@ func liveAnswers(s *scenario) {
 	}
 	c.ends(200)
 	c.over("answered")
-	then := time.Now()
 	s.wakes(d)
-	s.reported(then)
-	s.rung(d.Phone, 0)
+	s.hears(c, d.Phone, "cause=200")
 	s.rung(live, 1)
 }
 
@@ -245,10 +243,8 @@ func cancelledAsleep(s *scenario) {
 	s.pushed(d)
 	c.cancels()
 	c.over("cancelled")
-	then := time.Now()
 	s.wakes(d)
-	s.reported(then)
-	s.rung(d.Phone, 0)
+	s.hears(c, d.Phone, "")
 }
 
 func cancelledRinging(s *scenario) {

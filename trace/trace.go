@@ -82,6 +82,7 @@ const (
 	HoldOver   EventName = "hold over"   // the hold time is over: nobody is pushed or signalled any more
 	Adopted    EventName = "adopted"     // this instance goes on with a wake that another one, or nobody, had
 	Ended      EventName = "ended"       // wake.end came; detail has the reason
+	Late       EventName = "late"        // the device came back after the end, of which its node tells it; detail is its answer
 )
 
 func unprintable(r rune) bool { return !unicode.IsPrint(r) }
@@ -134,7 +135,7 @@ func (t *Timeline) room(e Event) bool {
 // name.
 func (n EventName) ofDevice() bool {
 	switch n {
-	case Awake, Withheld, Forked, Answering, Pushing, Accepted, Failed, Registered, Signalled, Lost:
+	case Awake, Withheld, Forked, Answering, Pushing, Accepted, Failed, Registered, Signalled, Lost, Late:
 		return true
 	}
 	return false

@@ -46,6 +46,7 @@ type device struct {
 	binding    Binding // zero for a device that cannot be pushed
 	state      deviceState
 	registered bool        // since the call came: it hears the end from SIP
+	rings      bool        // it has answered the request itself
 	accepted   bool        // the push service took its push
 	ended      push.Reason // how its push ended, empty before that
 	endedAt    time.Time
@@ -426,6 +427,22 @@ func (cl *call) refusal(key string) push.Reason {
 	return cl.devices[key].refusal
 }
 
+// setRings notes that the device answers the request that it was rung for.
+func (cl *call) setRings(key string) {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	if d := cl.devices[key]; d != nil {
+		d.rings = true
+	}
+}
+
+// endReason is why the call ended, empty before that.
+func (cl *call) endReason() EndReason {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	return cl.reason
+}
+
 // end notes why the call ended.
 func (cl *call) end(reason EndReason) {
 	cl.mu.Lock()
@@ -436,6 +453,7 @@ func (cl *call) end(reason EndReason) {
 // outcome is what has become of a device, as the end of its call finds it.
 type outcome struct {
 	binding  Binding
+	knows    bool // it has got the request, and hears of its end by SIP
 	accepted bool // the push service took its push
 	back     bool // it has registered since the call came, or answered
 }
@@ -447,7 +465,7 @@ func (cl *call) outcomes() []outcome {
 	list := make([]outcome, 0, len(cl.devices))
 	for _, d := range cl.devices {
 		if d.binding.AOR != "" {
-			list = append(list, outcome{d.binding, d.accepted, d.registered || d.state == deviceBack})
+			list = append(list, outcome{d.binding, d.rings || d.state == deviceBack, d.accepted, d.registered || d.state == deviceBack})
 		}
 	}
 	return list

@@ -17,6 +17,10 @@ type Config struct {
 	// Linger is how long a node goes on holding once every device of the wake is
 	// back, for one whose connection dies in that moment. Default 3s.
 	Linger time.Duration `yaml:"linger" was:"settle"`
+	// Late is how long past its hold time, or its end if that is later, a call that has
+	// ended is remembered for devices that were pushed for it and come back late. Default
+	// 30s.
+	Late time.Duration `yaml:"late"`
 	// PushDelay is how long the push to a device waits that is being rung, or that
 	// registered within Recent: it may be awake, and is pushed if it says nothing.
 	// Default 1s.
@@ -87,6 +91,7 @@ func (c *Config) SetDefaults() {
 	setDefault(&c.MaxHold, 40*time.Second)
 	setDefault(&c.Recent, 3*time.Second)
 	setDefault(&c.Linger, 3*time.Second)
+	setDefault(&c.Late, 30*time.Second)
 	setDefault(&c.SendTTL, time.Hour)
 	setDefault(&c.SignalsPerNode, 64)
 	setDefault(&c.PushDelay, time.Second)
@@ -121,6 +126,7 @@ func (c *Config) Validate(report func(field, problem string)) {
 	between("max_hold", c.MaxHold, time.Second, 3*time.Minute)
 	between("recent", c.Recent, 10*time.Millisecond, time.Minute)
 	between("linger", c.Linger, time.Millisecond, time.Minute)
+	between("late", c.Late, time.Second, 5*time.Minute)
 	between("send_ttl", c.SendTTL, time.Second, 28*24*time.Hour)
 	between("push_delay", c.PushDelay, time.Millisecond, 10*time.Second)
 	between("min_expires", c.MinExpires, 0, 2*time.Hour)

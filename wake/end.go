@@ -104,6 +104,7 @@ func (s *Service) afterEnd(cl *call, reason EndReason, code int) {
 		return
 	}
 	cl.end(reason)
+	s.remember(cl, reason, "")
 	for _, o := range cl.outcomes() {
 		s.tellOver(cl, o.binding.Device)
 		if s.policy(&o.binding).MissedCall && reason != EndAnswered && reason != EndDeclined {
@@ -237,6 +238,7 @@ func (s *Service) rings(cl *call, name string) bool {
 	if key == "" {
 		return false
 	}
+	cl.setRings(key)
 	waited, next := cl.awake(key)
 	if waited {
 		cl.event(trace.Answering, key, "")

@@ -217,8 +217,8 @@ func TestEndAtAnotherInstance(t *testing.T) {
 		if r.metric("sipwake_wakes_open") != 0 {
 			t.Error("the call is still open")
 		}
-		if len(r.others.heard()) != 0 {
-			t.Errorf("the owner published %v", r.others.heard())
+		if told := r.others.heard(); len(told) != 1 || told[0].Type != wake.EventOver {
+			t.Errorf("the owner published %v", told)
 		}
 	})
 }

@@ -374,6 +374,10 @@ func (n *node) GiveUp(ctx context.Context, w wake.Wake) (wake.Signal, error) {
 	return n.signal(ctx, "give_up "+w.Node, wake.SignalOK)
 }
 
+func (n *node) TellOver(ctx context.Context, w wake.Wake, reason wake.EndReason, r wake.Registration, _ bool) (wake.Signal, error) {
+	return n.signal(ctx, "over "+r.Node+" "+strings.TrimPrefix(r.Device, "urn:uuid:")+" "+w.CallID+" "+string(reason), wake.SignalTold)
+}
+
 func (n *node) Close() {}
 
 func (n *node) Probe(context.Context) error { return nil }

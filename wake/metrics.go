@@ -132,7 +132,7 @@ func (m *metrics) setBindings(count map[appLabels]int) {
 
 // addNode creates the series of a node.
 func (m *metrics) addNode(id string) {
-	for _, a := range []Signal{SignalAdded, SignalDuplicate, SignalUnsent, SignalGone, SignalNoContact, SignalBusy, SignalOK, signalError} {
+	for _, a := range []Signal{SignalAdded, SignalDuplicate, SignalUnsent, SignalGone, SignalNoContact, SignalBusy, SignalOK, SignalTold, signalError} {
 		m.signals.WithLabelValues(id, string(a))
 	}
 }

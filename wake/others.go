@@ -31,6 +31,8 @@ type Event struct {
 	Detail string
 	// Code is the final SIP status, with EventEnded; 0 if unknown.
 	Code int `json:",omitempty"`
+	// Over is the call, with EventOver.
+	Over *Over `json:",omitempty"`
 }
 
 // EventType says what happened to a wake.
@@ -42,6 +44,7 @@ const (
 	EventRings      EventType = "rings"
 	EventRegistered EventType = "registered" // the device has registered
 	EventBack       EventType = "back"       // and the node has added it
+	EventOver       EventType = "over"       // the call has ended, and devices that were pushed do not know
 )
 
 // publish sends an event about a wake that another instance owns.
@@ -74,8 +77,13 @@ func (s *Service) HandleEvent(e Event) {
 			cl.setRegistered(e.Detail)
 		}
 	case EventBack:
+		s.late.heard(w.key(), e.Detail)
 		if cl := s.calls.get(w.key()); cl != nil {
 			s.follow(cl, cl.setBack(e.Detail))
+		}
+	case EventOver:
+		if e.Over != nil && e.Over.Wake.Owner != s.instance {
+			s.late.add(*e.Over)
 		}
 	}
 }

@@ -87,6 +87,7 @@ func (s *Service) pushed(cl *call, b *Binding, o push.Outcome) {
 		cl.pushEvent(trace.Accepted, b, "", o)
 		if ended := cl.accept(b.Device); ended {
 			s.tellOver(cl, b.Device) // the call ended while the push was under way
+			s.remember(cl, cl.endReason(), b.Device)
 		}
 		if s.others != nil {
 			s.others.Pushed(cl.wake, b.Device)

@@ -80,6 +80,7 @@ type Service struct {
 
 	settings atomic.Pointer[settings]
 	calls    calls                        // that this instance owns
+	late     lateCalls                    // that have ended, also those of other instances
 	signals  *signaller                   // to nodes
 	limits   *limit.Calls                 // of calls that lead to pushes
 	failures limit.Failures[tokenFailure] // in a row
@@ -116,6 +117,7 @@ func New(cfg Config, nodes map[string]Node, d Deps) *Service {
 		ctx: ctx, cancel: cancel, slots: make(chan struct{}, maxTasks), stop: make(chan struct{}),
 	}
 	s.calls.byKey = make(map[callKey]*call)
+	s.late.byAOR = make(map[string][]*lateCall)
 	s.signals = newSignaller(ctx, cfg.SignalsPerNode, s.deliver, s.unsignalled)
 	d.Metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "sipwake_load_level", Help: "How busy this instance is, 0 to 4, as service.load says."},
@@ -208,6 +210,7 @@ func (s *Service) Stop(ctx context.Context) error {
 	s.signals.close()
 	<-done
 	s.calls.dropAll()
+	s.late.clear()
 	s.repeats.Close()
 	return err
 }

@@ -74,6 +74,7 @@ func (s *Service) deliver(ctx context.Context, sig *signal, n int) (done bool, e
 	case cl != nil:
 		s.follow(cl, cl.setBack(sig.device))
 	default:
+		s.late.heard(sig.wake.key(), sig.device) // the call ended meanwhile
 		s.publish(sig.wake, EventBack, sig.device)
 	}
 	return true, nil

@@ -224,6 +224,7 @@ func TestSignalsOfOneWakeAreBounded(t *testing.T) {
 // No signal is sent for a call that has ended.
 func TestSignalEndsWithItsCall(t *testing.T) {
 	inBubble(t, nil, func(r *rig) {
+		r.pusher.policy.Late = push.LateNothing
 		r.asleep(phone("1"), phone("2"))
 		r.start("a")
 		r.node.set(func(n *node) { n.err = errors.New("down") })
@@ -242,6 +243,7 @@ func TestSignalEndsWithItsCall(t *testing.T) {
 		}
 	})
 	inBubble(t, nil, func(r *rig) { // while a try is under way
+		r.pusher.policy.Late = push.LateNothing
 		r.asleep(phone("1"))
 		r.start("a")
 		r.node.set(func(n *node) { n.takes = time.Second; n.err = errors.New("down") })

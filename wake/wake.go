@@ -82,6 +82,7 @@ const (
 	SignalUnsent    Signal = "unsent"    // the device got a branch, but the node cannot reach it: push it
 	SignalBusy      Signal = "busy"      // cannot be done this moment: try again
 	SignalOK        Signal = "ok"        // the node gave up
+	SignalTold      Signal = "told"      // the device is being told that the call is over
 )
 
 // Node is one SIP proxy that holds requests. Safe for concurrent use. Every
@@ -96,6 +97,10 @@ type Node interface {
 	// Branches that ring go on. Answers SignalOK, SignalGone or
 	// SignalBusy.
 	GiveUp(ctx context.Context, w Wake) (Signal, error)
+	// TellOver has the node of r tell its device, by an INVITE and a CANCEL with the
+	// Reason (RFC 3326), that the call of w is over. Force is as in Wake. Answers
+	// SignalTold, SignalDuplicate (the device knows), SignalUnsent or SignalNoContact.
+	TellOver(ctx context.Context, w Wake, reason EndReason, r Registration, force bool) (Signal, error)
 	// Probe returns nil if the node answers and takes our secret, else what is
 	// wrong. As with the others, an error of a refused secret is ErrForbidden. It changes nothing there.
 	Probe(ctx context.Context) error

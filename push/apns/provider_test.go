@@ -121,9 +121,9 @@ func TestHeaders(t *testing.T) {
 			t.Errorf("payload was changed to %s", got.Payload)
 		}
 	}
-	f(push.Call, pnparam.VoIP, bundle+".voip", "voip", "10", "0")
-	f(push.Call, pnparam.Remote, bundle, "alert", "10", "0")
-	f(push.Call, "", bundle, "alert", "10", "0")
+	f(push.Call, pnparam.VoIP, bundle+".voip", "voip", "10", later)
+	f(push.Call, pnparam.Remote, bundle, "alert", "10", later)
+	f(push.Call, "", bundle, "alert", "10", later)
 	f(push.Chat, pnparam.Remote, bundle, "alert", "10", later)
 	f(push.Custom, pnparam.Remote, bundle, "alert", "10", later)
 	f(push.Refresh, pnparam.Remote, bundle, "background", "5", later)

@@ -142,7 +142,7 @@ func TestIPhone(t *testing.T) {
 	ring := map[string]any{"alert": map[string]any{"title": "Incoming call", "body": "Hello"}, "sound": "ring.caf"}
 	sound := map[string]any{"sound": "default", "mutable-content": 1.0} // FCM makes the alert
 	silent := map[string]any{"content-available": 1.0}
-	f(push.Call, "alert", "10", 0, ring)
+	f(push.Call, "alert", "10", time.Minute, ring)
 	f(push.Chat, "alert", "10", time.Hour, sound)
 	f(push.Cancel, "background", "5", time.Minute, silent)
 	f(push.Custom, "alert", "10", time.Minute, sound)
@@ -159,6 +159,7 @@ func TestTemplateWins(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.TemplatesDir = dir
+	c.TTL = map[push.Kind]time.Duration{push.Call: 0} // now or never
 	_, send := dispatch(t, c)
 	m := delivered(t, sim, send, request(push.Call))
 	if m.Android.Priority != "normal" || m.Android.TTL != "7s" || m.Data["t"] != "0 high" {

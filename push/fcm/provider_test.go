@@ -114,7 +114,7 @@ func TestMessage(t *testing.T) {
 			t.Errorf("%s: payload became %+v %+v", kind, got.Message, got.Message.Android)
 		}
 	}
-	f(push.Call, 20*time.Second, "", "high", "0s")
+	f(push.Call, 20*time.Second, "", "high", "19s", "20s")
 	f(push.Chat, time.Minute, "", "high", "59s", "60s")
 	f(push.Cancel, time.Minute, "", "high", "59s", "60s")
 	f(push.Refresh, time.Minute, `{"android":{"priority":"normal"}}`, "normal", "59s", "60s")

@@ -63,6 +63,57 @@ type device struct {
 
 	mu     sync.Mutex
 	script []Behaviour
+	away   bool
+	stored map[string]stored // by topic
+}
+
+// stored is a push for a device that is away. Apple keeps one for each topic.
+type stored struct {
+	body    []byte
+	header  http.Header
+	expires time.Time
+}
+
+// SetAway says whether the device of the token is out of reach: then the last push of
+// each topic waits for it until its apns-expiration, and one with 0 is lost. What
+// waits is delivered when the device is back, from the caller's goroutine.
+func (s *Server) SetAway(token string, away bool) {
+	s.AddToken(token)
+	d := s.device(token)
+	d.mu.Lock()
+	d.away = away
+	var due []stored
+	if !away {
+		for _, p := range d.stored {
+			if p.expires.After(time.Now()) {
+				due = append(due, p)
+			}
+		}
+		d.stored = nil
+	}
+	d.mu.Unlock()
+	for _, p := range due {
+		d.deliver(p)
+	}
+}
+
+// keep stores the push if the device is away, and reports whether it is.
+func (d *device) keep(p stored, topic string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.away && p.expires.After(time.Now()) {
+		if d.stored == nil {
+			d.stored = make(map[string]stored)
+		}
+		d.stored[topic] = p
+	}
+	return d.away
+}
+
+func (d *device) deliver(p stored) {
+	if f := d.onDeliver.Load(); f != nil {
+		(*f)(p.body, p.header)
+	}
 }
 
 func (s *Server) device(token string) *device {

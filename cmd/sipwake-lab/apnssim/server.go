@@ -14,6 +14,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -290,10 +291,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.record(p)
 	w.Header().Set("apns-id", uuid.NewString())
 	w.WriteHeader(http.StatusOK)
-	if f := d.onDeliver.Load(); f != nil {
-		// The phone may be slower than Apple's answer is.
-		_ = http.NewResponseController(w).Flush() // the client may be gone
-		(*f)(body, r.Header)
+	// The phone may be slower than Apple's answer is.
+	_ = http.NewResponseController(w).Flush()            // the client may be gone
+	expires, _ := strconv.ParseInt(p.Expiration, 10, 64) // check has read it
+	if now := (stored{body, r.Header, time.Unix(expires, 0)}); !d.keep(now, p.Topic) {
+		d.deliver(now)
 	}
 }
 

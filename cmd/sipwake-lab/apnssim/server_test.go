@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -102,6 +103,15 @@ func TestChecks(t *testing.T) {
 	f(200, "", func(*http.Request) {})
 	if got := <-delivered; got != "{}org.example" {
 		t.Errorf("delivered %s", got)
+	}
+	// One that is away gets the last push of each topic, if it may be stored.
+	sim.SetAway(known, true)
+	f(200, "", header("apns-expiration", strconv.FormatInt(time.Now().Add(time.Minute).Unix(), 10)))
+	f(200, "", header("apns-expiration", "0"))
+	f(200, "", header("apns-expiration", strconv.FormatInt(time.Now().Add(time.Hour).Unix(), 10)))
+	sim.SetAway(known, false)
+	if got := <-delivered; got != "{}org.example" || len(delivered) != 0 {
+		t.Errorf("delivered %s and %d more", got, len(delivered))
 	}
 	sim.OnDeliver(known, nil)
 	f(200, "", func(r *http.Request) {
