@@ -12,6 +12,9 @@ import (
 // ErrChanged says that a registration is another one than it was when it was read.
 var ErrChanged = errors.New("registration changed meanwhile")
 
+// ErrRefused says that a node sends nothing to the server of a Request.
+var ErrRefused = errors.New("the node does not know that PBX")
+
 // Store keeps the registrations, one for each AOR. Times are kept to the microsecond.
 // Safe for concurrent use.
 type Store interface {
@@ -34,7 +37,8 @@ type Store interface {
 
 // Node is a SIP proxy that can register a user at a PBX.
 type Node interface {
-	// RegisterUpper has a REGISTER sent. What the PBX says comes as a Result.
+	// RegisterUpper has a REGISTER sent. What the PBX says comes as a Result. The error
+	// wraps ErrRefused if the node lives but is no gateway to that server.
 	RegisterUpper(ctx context.Context, r Request) error
 }
 
@@ -42,7 +46,8 @@ type Node interface {
 type Registration struct {
 	AOR    string
 	Node   string // the gateway that the PBX knows the user's contact at
-	Server string // SIP URI of the PBX
+	Server string // SIP URI of the PBX, the one that was asked last
+	Set    int    `json:",omitempty"` // of the gateway's list that the PBX is in; 0 if it is not known
 	URI    string // Request-URI of the phone's REGISTERs
 	To     string // its To URI
 	User   string // of the credentials
@@ -75,6 +80,7 @@ type Request struct {
 	Key           string `json:"call"` // comes back with the Result
 	AOR           string `json:"aor"`
 	Server        string `json:"server"`
+	Set           int    `json:"set,omitempty"`
 	URI           string `json:"uri"`
 	To            string `json:"to"`
 	CallID        string `json:"call_id"`
@@ -88,6 +94,7 @@ type Result struct {
 	Node    string
 	AOR     string
 	Key     string
+	Server  string   // that was asked; may be empty
 	Code    int      // 408 if it said nothing
 	Granted int      // seconds, with a 2xx
 	Headers []string // of the answer: the WWW-Authenticate among them count
