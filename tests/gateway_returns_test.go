@@ -154,3 +154,28 @@ func TestGatewayWhichPBX(t *testing.T) {
 	f("192.0.2.1:5060", 2, "", 0, 1) // the PBX has moved
 	f(shared, 2, `Digest username="x"`, 1, 0)
 }
+
+// TestGatewayReturnedIsChecked: only a node that is one of ours tells of a PBX.
+func TestGatewayReturnedIsChecked(t *testing.T) {
+	s, g := upperScenario(t, "", "GW_EXPIRES=3600")
+	s.asleep(s.iphone(withHA1(s.user)))
+	u, _ := s.upper()
+	f := func(node, server string, code int) {
+		t.Helper()
+		got := 0
+		if e := s.try("upper.returned", obj{"node": node, "server": server}, nil); e != nil {
+			got = e.Code
+		}
+		if got != code {
+			t.Errorf("%q of %q: error %d, want %d", server, node, got, code)
+		}
+	}
+	server := "sip:" + g.pbx.SIPAddress()
+	f("stranger", server, -32602)
+	f("", server, -32602)
+	f(nodeID, "", -32602)
+	f(nodeID, strings.Repeat("x", 600), -32602)
+	f(nodeID, "sip:192.0.2.1", 0) // nobody is there
+	f(nodeID, server, 0)
+	s.refreshed(u.LastOK)
+}
