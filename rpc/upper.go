@@ -33,7 +33,7 @@ func (s *Server) registerUpper(ctx context.Context, req wake.RegisterParams, v m
 		return err
 	}
 	set, _ := strconv.Atoi(v["set"]) // a gateway of before has none
-	r := upper.Registration{AOR: aor, Node: req.Node, Server: v["server"], Set: set, URI: v["uri"], To: v["to"], User: v["user"], Realm: v["realm"],
+	r := upper.Registration{AOR: aor, Node: req.Node, Server: v["server"], Set: set, URI: v["uri"], Contact: v["contact"], To: v["to"], User: v["user"], Realm: v["realm"],
 		Granted: time.Duration(granted) * time.Second}
 	ha1 := ""
 	for name, value := range req.Headers {

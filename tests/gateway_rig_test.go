@@ -39,6 +39,9 @@ type gatewayProxy struct {
 	pbx    *stack.Kamailio
 }
 
+// PBX is what is behind it.
+func (g *gatewayProxy) PBX() *stack.Kamailio { return g.pbx }
+
 func (g *gatewayProxy) Stop() {
 	g.Kamailio.Stop()
 	g.pbx.Stop()

@@ -67,7 +67,7 @@ func (s *Service) send(ctx context.Context, cfg *settings, u *Registration, k at
 	if k.ends {
 		expires = 0
 	}
-	r := Request{Key: k.String(), AOR: u.AOR, Server: u.Server, Set: u.Set, URI: u.URI, To: u.To,
+	r := Request{Node: u.Node, Contact: u.Contact, Key: k.String(), AOR: u.AOR, Server: u.Server, Set: u.Set, URI: u.URI, To: u.To,
 		CallID: "upper-" + hash(u.AOR) + "@sipwake", CSeq: k.cseq, Expires: int(expires / time.Second), Authorization: authorization}
 	err := fmt.Errorf("no node can register users, not even %q", u.Node)
 	for i, id := range s.inOrder(cfg, u.Node) {

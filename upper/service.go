@@ -99,6 +99,9 @@ func (s *Service) Register(ctx context.Context, r Registered) error {
 			return nil
 		}
 	}
+	if r.Contact != "" && !fits(r.Contact) {
+		return nil
+	}
 	ha1 := r.HA1
 	if !isHA1.MatchString(ha1.Reveal()) {
 		ha1 = cfg.secrets[r.AOR]

@@ -49,6 +49,8 @@ type Registration struct {
 	Server string // SIP URI of the PBX, the one that was asked last
 	Set    int    `json:",omitempty"` // of the gateway's list that the PBX is in; 0 if it is not known
 	URI    string // Request-URI of the phone's REGISTERs
+	// Contact is the URI that Node gave the PBX, if it wants to be told; else empty.
+	Contact string `json:",omitempty"`
 	To     string // its To URI
 	User   string // of the credentials
 	Realm  string
@@ -77,12 +79,14 @@ const (
 
 // Request is a REGISTER to send.
 type Request struct {
+	Node          string `json:"-"`    // that the registration is at, not always the one that is asked
 	Key           string `json:"call"` // comes back with the Result
 	AOR           string `json:"aor"`
 	Server        string `json:"server"`
 	Set           int    `json:"set,omitempty"`
 	URI           string `json:"uri"`
 	To            string `json:"to"`
+	Contact       string `json:"contact,omitempty"`
 	CallID        string `json:"call_id"`
 	CSeq          uint32 `json:"cseq"`
 	Expires       int    `json:"expires"` // seconds; 0 ends the registration
