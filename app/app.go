@@ -153,7 +153,7 @@ func (a *App) newService(p parts, rules wake.Store, kept trace.Store, exporters 
 	stopTraces = a.keepTraces(trace.NewKeeper(timelines, kept, instance, a.log, a.reg))
 	a.service.SetApps(a.dispatcher.Apps())
 	a.outbox = outbox.New(a.store, a.service, a.service.SendTTL, a.log)
-	a.upper = upper.New(a.store, bindings{a.service}, a.log, a.reg)
+	a.upper = upper.New(a.store, bindings{a.service}, a.store, a.log, a.reg)
 	a.upper.Configure(a.cfg.Upper, p.upper, registrars(inForce))
 }
 

@@ -134,7 +134,11 @@ func (n Node) RegisterUpper(ctx context.Context, r upper.Request) error {
 		Status string `json:"status"`
 	}
 	err := n.Call(ctx, "upper.register", r, &res)
-	if err == nil && res.Status != "sent" {
+	said := (*node.Error)(nil)
+	switch {
+	case err == nil && res.Status == "refused", errors.As(err, &said) && said.Code == noSuchMethod:
+		err = upper.ErrRefused
+	case err == nil && res.Status != "sent":
 		err = fmt.Errorf("it could not send it: %.40q", res.Status)
 	}
 	if err != nil {

@@ -30,6 +30,7 @@ func (s *Server) methods() map[string]method {
 		"wake.end":         s.wakeEnd,
 		"wake.trace":       s.wakeTrace,
 		"upper.result":     s.upperResult,
+		"upper.returned":   s.upperReturned,
 		"upper.list":       s.upperList,
 		"upper.refresh":    s.upperRefresh,
 		"upper.remove":     s.upperRemove,

@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -14,6 +15,8 @@ import (
 
 // maxGranted bounds what a PBX can grant.
 const maxGranted = 30 * 24 * 60 * 60 // seconds
+
+const maxServer = 512
 
 // registerUpper takes the parameter upper of binding.register: what the PBX behind a
 // gateway granted. The registration of an ordinary phone is its own affair.
@@ -29,7 +32,8 @@ func (s *Server) registerUpper(ctx context.Context, req wake.RegisterParams, v m
 	if err != nil {
 		return err
 	}
-	r := upper.Registration{AOR: aor, Node: req.Node, Server: v["server"], URI: v["uri"], To: v["to"], User: v["user"], Realm: v["realm"],
+	set, _ := strconv.Atoi(v["set"]) // a gateway of before has none
+	r := upper.Registration{AOR: aor, Node: req.Node, Server: v["server"], Set: set, URI: v["uri"], Contact: v["contact"], To: v["to"], User: v["user"], Realm: v["realm"],
 		Granted: time.Duration(granted) * time.Second}
 	ha1 := ""
 	for name, value := range req.Headers {
@@ -41,12 +45,32 @@ func (s *Server) registerUpper(ctx context.Context, req wake.RegisterParams, v m
 }
 
 func (s *Server) upperResult(ctx context.Context, p *params) (any, error) {
-	r := upper.Result{Node: p.str("node"), AOR: p.str("aor"), Key: p.str("call"), Code: int(p.number("code", 408, 100, 699)),
+	r := upper.Result{Node: p.str("node"), AOR: p.str("aor"), Key: p.str("call"), Server: p.str("server"), Code: int(p.number("code", 408, 100, 699)),
 		Granted: int(p.number("granted", 0, -1, maxGranted)), Headers: strings.Split(p.str("headers"), "\r\n")}
 	if p.err != nil {
 		return nil, p.err
 	}
 	return struct{}{}, s.upper.Result(ctx, r)
+}
+
+// upperReturned says its server again, for a node that keeps no note of what it has said
+// but this.
+func (s *Server) upperReturned(ctx context.Context, p *params) (any, error) {
+	node, server := p.str("node"), p.str("server")
+	if server == "" || len(server) > maxServer {
+		p.fail("server", fmt.Sprintf("must be the SIP URI of a PBX, up to %d bytes", maxServer))
+	}
+	if p.err != nil {
+		return nil, p.err
+	}
+	if err := s.upper.Returned(ctx, node, server); errors.Is(err, upper.ErrNode) {
+		return nil, &wake.ParamError{Field: "node", Problem: "must be a gateway"}
+	} else if err != nil {
+		return nil, err
+	}
+	return struct {
+		Server string `json:"server"`
+	}{server}, nil
 }
 
 // upperShown is what operators see of a registration.

@@ -149,6 +149,7 @@ func TestDocsOperations(t *testing.T) {
 // What an administrator and an app's developer had in the guides of other gateways is in
 // ours.
 func TestDocsTopics(t *testing.T) {
+	t.Parallel()
 	for doc, topics := range map[string][]string{
 		"docs/CLIENTS.md": {"## Text messages", "## Network and servers", "5228, 5229, 5230; 443", "**Proxy and domain.**", "**Several servers.**",
 			"## Test it end to end", "## If no push comes"},

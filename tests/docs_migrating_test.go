@@ -96,6 +96,7 @@ func pageClaims(t *testing.T) []string {
 
 // Every claim of the page has a test that runs it, and every test is there.
 func TestMigratingClaims(t *testing.T) {
+	t.Parallel()
 	seen := map[string]bool{}
 	for _, claim := range pageClaims(t) {
 		found := false

@@ -71,11 +71,11 @@ func TestGatewayPBXForgets(t *testing.T) {
 }
 
 // TestGatewayNewPassword: when the user's password changes the refresh fails, and that
-// is counted. The phone that registers with the new one is called again, whether its
-// binding was kept or not.
+// is said and counted; the user's bindings go if that is wanted. The phone that registers
+// with the new one is called again, whether its binding was kept or not.
 func TestGatewayNewPassword(t *testing.T) {
 	t.Parallel()
-	f := func(lines string) {
+	f := func(lines string, bindings int) {
 		t.Helper()
 		s, g := upperScenario(t, lines)
 		old := s.iphone(withHA1(s.user))
@@ -83,7 +83,14 @@ func TestGatewayNewPassword(t *testing.T) {
 		if out, err := g.pbx.Command(s.ctx, "htable.sets", "password", s.user, "another"); err != nil {
 			t.Fatalf("%v %s", err, out)
 		}
-		eventually(t, "it fails", func() bool { return s.metric(`sipwake_upper_refreshes_total{result="failed"}`) })
+		eventually(t, "it fails", func() bool {
+			u, ok := s.upper()
+			return u.State == "failed" && u.Why == "the PBX refuses the password" && bindings == 1 || !ok && bindings == 0
+		})
+		if n := s.bindings(s.aor()); n != bindings {
+			t.Errorf("%d bindings, want %d", n, bindings)
+		}
+		eventually(t, "that is counted", func() bool { return s.metric(`sipwake_upper_refreshes_total{result="failed"}`) })
 		eventually(t, "the old registration ends", func() bool { return len(g.atPBX(s, s.user)) == 0 })
 
 		d := &device{s.phone(answers, params(apnsParams(old.token)), ha1Of(s.user, "another"),
@@ -101,29 +108,44 @@ func TestGatewayNewPassword(t *testing.T) {
 		}
 		s.calls().talks(d.Phone)
 	}
-	f("")
-	f("  failure: remove")
+	f("", 1)
+	f("  failure: remove", 0)
 }
 
-// TestGatewaySilentPBX: refreshes that the PBX says nothing to are tried again, and
-// nothing is lost.
-func TestGatewaySilentPBX(t *testing.T) {
+// TestGatewayPBXSilent: refreshes that the PBX says nothing to are tried again, whether it
+// is silent or gone, and nothing is lost. It is refreshed by itself when the PBX speaks
+// again, and an operator need not wait for that.
+func TestGatewayPBXSilent(t *testing.T) {
 	t.Parallel()
-	s, g := upperScenario(t, "  retry: 1s", "GW_FR_MS=500", "GW_PING_S=0")
-	d := s.iphone(answers, withHA1(s.user))
-	s.asleep(d)
-	g.silent(s, true)
-	eventually(t, "the PBX forgets", func() bool {
-		u, ok := s.upper()
-		return ok && u.State == "retrying" && u.Why == "the PBX said 408" && len(g.atPBX(s, s.user)) == 0
-	})
-	if n := s.bindings(s.aor()); n != 1 {
-		t.Errorf("%d bindings while the PBX is silent", n)
+	f := func(gone bool, lines string) {
+		t.Helper()
+		s, g := upperScenario(t, lines, "GW_FR_MS=500", "GW_PING_S=0")
+		d := s.iphone(answers, withHA1(s.user))
+		s.asleep(d)
+		if gone {
+			g.pbx.Stop()
+		} else {
+			g.silent(s, true)
+		}
+		eventually(t, "it is to be tried again", func() bool {
+			u, ok := s.upper()
+			return ok && u.State == "retrying" && u.Why == "the PBX said 408" && (gone || len(g.atPBX(s, s.user)) == 0)
+		})
+		if n := s.bindings(s.aor()); n != 1 {
+			t.Errorf("%d bindings while the PBX is silent", n)
+		}
+		then := time.Now()
+		if gone {
+			g.restartPBX(s)
+			s.call("upper.refresh", obj{"aor": s.aor()}, nil)
+		} else {
+			g.silent(s, false)
+		}
+		s.refreshed(then)
+		s.calls().talks(d.Phone)
 	}
-	then := time.Now()
-	g.silent(s, false)
-	s.refreshed(then)
-	s.calls().talks(d.Phone)
+	f(false, "  retry: 1s")
+	f(true, "  retry: 10m")
 }
 
 // TestGatewayRefreshesElsewhere: while a PBX of the list is away, another one has its
@@ -141,9 +163,15 @@ func TestGatewayRefreshesElsewhere(t *testing.T) {
 	if n := len(g.atPBX(s, s.user)); n != 0 {
 		t.Fatalf("%d contacts at the second PBX", n)
 	}
+	if u, _ := s.upper(); u.Server != "sip:"+first.SIPAddress() {
+		t.Errorf("registered at %s", u.Server)
+	}
 	first.Stop()
 	eventually(t, "the second PBX has it", func() bool { return len(g.atPBX(s, s.user)) == 1 })
 	s.refreshed(time.Now())
+	if u, _ := s.upper(); u.Server != "sip:"+g.pbx.SIPAddress() {
+		t.Errorf("%s is said to have it", u.Server)
+	}
 	s.calls().talks(d.Phone)
 }
 

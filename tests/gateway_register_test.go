@@ -30,7 +30,7 @@ func (g *gatewayProxy) atPBX(s *scenario, user string) map[string]int {
 	found := make(map[string]int)
 	_, text, _ = strings.Cut(text, "AoR: "+user+"\n")
 	text, _, _ = strings.Cut(text, "AoR: ")
-	for _, m := range regexp.MustCompile(`(?s)Address: (\S+).*?Expires: (\d+)`).FindAllStringSubmatch(text, -1) {
+	for _, m := range regexp.MustCompile(`Address: (\S+)\s+Expires: (\d+)`).FindAllStringSubmatch(text, -1) {
 		found[m[1]], _ = strconv.Atoi(m[2])
 	}
 	return found

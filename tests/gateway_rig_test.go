@@ -4,6 +4,7 @@ import (
 	"context"
 	_ "embed"
 	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -37,6 +38,9 @@ type gatewayProxy struct {
 	config stack.KamailioConfig
 	pbx    *stack.Kamailio
 }
+
+// PBX is what is behind it.
+func (g *gatewayProxy) PBX() *stack.Kamailio { return g.pbx }
 
 func (g *gatewayProxy) Stop() {
 	g.Kamailio.Stop()
@@ -85,10 +89,17 @@ func startGateway(ctx context.Context, c proxyConfig, defines []string) (proxy, 
 	all := kamailioDefines(c)
 	all["GW_PING_S"] = "1"
 	var pbxs []string
+	memory := 0
 	for _, d := range defines {
 		name, value, _ := strings.Cut(d, "=")
 		if name == "PBX" { // one more, which is tried first
 			pbxs = append(pbxs, value)
+			continue
+		}
+		if name == "MEMORY" {
+			if memory, err = strconv.Atoi(value); err != nil {
+				return nil, err
+			}
 			continue
 		}
 		all[name] = value
@@ -98,7 +109,7 @@ func startGateway(ctx context.Context, c proxyConfig, defines []string) (proxy, 
 		return nil, err
 	}
 	config := stack.KamailioConfig{Node: nodeID, Secret: nodeSecret, URL: c.URL, Hold: c.Hold, ChatHold: c.ChatHold,
-		Defines: all, PBXs: append(pbxs, pbx.SIPAddress())}
+		Defines: all, PBXs: append(pbxs, pbx.SIPAddress()), Memory: memory}
 	if all["GW_SETS_HOOK"] != "" {
 		config.Script = string(script) + "route[SETS] {\n\t$sht(gwset=>branch) = 2;\n}\n"
 	}

@@ -126,6 +126,7 @@ func mpushRig(t *testing.T, mode fcm.Notification) *rig {
 // The directory goes in as it is: `sipwake check` finds each app, `sipwake templates`
 // shows the messages, and what cannot be used is named with its reason.
 func TestMigratingDirectory(t *testing.T) {
+	t.Parallel()
 	program := must2(program())(t)
 	apple, err := apnssim.Start(apnssim.Options{})
 	if err != nil {
@@ -171,6 +172,7 @@ func TestMigratingDirectory(t *testing.T) {
 // The REGISTERs of MPUSH's documents bind, and each push has every field where the
 // documents have it.
 func TestMigratingRegisters(t *testing.T) {
+	t.Parallel()
 	r := mpushRig(t, fcm.NotificationAuto)
 	hex := strings.Repeat("9d0c5f3e", 8)
 	const fcmToken = "c-10-ap_Kt0:G7SThkASJx2K4Rm1033iR0mIgzI1cLg5xxpST4cjrd_cqQquRLkHMi3eY4g"
@@ -241,6 +243,7 @@ func TestMigratingRegisters(t *testing.T) {
 
 // MPUSH's modes of the notification part, by their numbers, with its own message.
 func TestMigratingNotificationModes(t *testing.T) {
+	t.Parallel()
 	page := "FCM notification part: 0 always keep, 1 remove for calls, 2 always remove | `notification: keep`, `auto` or `never`"
 	if !strings.Contains(readDoc(t, "docs/MIGRATING.md"), page) {
 		t.Error("the page maps them otherwise")
@@ -265,6 +268,7 @@ func TestMigratingNotificationModes(t *testing.T) {
 
 // A list of bindings moves phones that sleep, with what the page says of its fields.
 func TestMigratingImport(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{rpc: "  token_files: [" + writeTemp(t, docToken) + "]"})
 	r.auth = docToken
 	line := func(over obj) obj {
@@ -329,6 +333,7 @@ func TestMigratingImport(t *testing.T) {
 
 // Sylk's applications as apps of ours, and its clients.
 func TestMigratingSylk(t *testing.T) {
+	t.Parallel()
 	var pem string
 	r := newRig(t, rigOptions{prepare: func(r *rig, c *config.Config) {
 		made := t.TempDir()
@@ -377,6 +382,7 @@ func TestMigratingSylk(t *testing.T) {
 
 // Bindings move from the embedded store to Redis by the page's commands.
 func TestMigratingStores(t *testing.T) {
+	t.Parallel()
 	program := must2(program())(t)
 	from := newRig(t, rigOptions{rpc: "  token_files: [" + writeTemp(t, docToken) + "]"})
 	from.auth = docToken

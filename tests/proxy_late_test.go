@@ -10,7 +10,11 @@ import (
 
 // A phone that was pushed and comes back when its call is over is told so: an INVITE of
 // that call and its CANCEL.
-func TestLatePhones(t *testing.T) { onEveryProxy(t, lateTable(), awayTable()) }
+func TestLatePhones(t *testing.T) {
+	t.Parallel()
+	onEveryProxy(t, lateTable(), awayTable())
+}
+
 
 func lateTable() table {
 	return table{name: "late", proxy: proxyConfig{Hold: 30 * time.Second}, scenarios: scenarios{

@@ -11,6 +11,7 @@ import (
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/fcmsim"
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/leak"
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/phone"
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
 )
 
 // scenario is one user with phones, and one who calls.
@@ -30,8 +31,8 @@ func (p *proxyRig) scenario(t *testing.T) *scenario {
 	t.Cleanup(cancel)
 	s := &scenario{t: t, ctx: ctx}
 	s.proxyRig = &proxyRig{&own, p.kind, p.proxy, p.users, p.tokens, p.every}
-	if g, ok := p.proxy.(*gatewayProxy); ok {
-		s.callAt, s.every = g.pbx.SIPAddress(), showsPassword
+	if g, ok := p.proxy.(interface{ PBX() *stack.Kamailio }); ok { // a gateway
+		s.callAt, s.every = g.PBX().SIPAddress(), showsPassword
 	}
 	s.nextUser()
 	return s

@@ -34,6 +34,7 @@ var clientTemplates = map[string]struct {
 // The templates that come with sipwake are found in order by `sipwake check`, and each
 // kind holds what the client reads.
 func TestClientTemplates(t *testing.T) {
+	t.Parallel()
 	program := must2(program())(t)
 	entries, err := os.ReadDir("../deploy/templates")
 	if err != nil || len(entries) != len(clientTemplates) {
@@ -92,6 +93,7 @@ func TestClientTemplates(t *testing.T) {
 
 // The payloads that the page shows are those of the files.
 func TestClientTemplatesShown(t *testing.T) {
+	t.Parallel()
 	shown := regexp.MustCompile("(?ms)^```json (\\S+)\n(.*?)^```$").FindAllStringSubmatch(readDoc(t, "docs/CLIENTS.md"), -1)
 	if len(shown) == 0 {
 		t.Fatal("none")

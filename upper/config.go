@@ -7,6 +7,10 @@ type Config struct {
 	// KeyFile holds the text that HA1s of apps are encrypted with in the store. Empty:
 	// no registration is kept alive by sipwake.
 	KeyFile string `yaml:"key_file"`
+	// Keep is whose registrations are refreshed: those of nobody (KeepNo), of phones that
+	// have not registered in time (KeepAuto), or all, whether their phones register or
+	// not (KeepAlways). Default KeepAuto.
+	Keep string `yaml:"keep"`
 	// SecretsFile holds HA1s of users whose apps send none, a line each: AOR and HA1.
 	SecretsFile string `yaml:"secrets_file"`
 	// Expires is what a refresh asks of the PBX; 0: as much as it gave the phone.
@@ -20,14 +24,24 @@ type Config struct {
 	// while the PBX says nothing, up to 10 minutes. Default 40 s.
 	Retry time.Duration `yaml:"retry"`
 	// Failure is what happens when the PBX refuses a user's password: FailureKeep tries
-	// again once an hour, FailureRemove removes the user's bindings. Default FailureKeep.
+	// again once an hour, FailureRemove removes the user's bindings, FailureTimeout does
+	// so too when the PBX has said nothing until the registration's end. Default
+	// FailureKeep.
 	Failure string `yaml:"failure"`
 }
 
+// The values of Config.Keep.
+const (
+	KeepNo     = "no"
+	KeepAuto   = "auto"
+	KeepAlways = "always"
+)
+
 // The values of Config.Failure.
 const (
-	FailureKeep   = "keep"
-	FailureRemove = "remove"
+	FailureKeep    = "keep"
+	FailureRemove  = "remove"
+	FailureTimeout = "timeout"
 )
 
 // SetDefaults fills what is not set.
@@ -40,6 +54,9 @@ func (c *Config) SetDefaults() {
 	}
 	if c.Retry == 0 {
 		c.Retry = 40 * time.Second
+	}
+	if c.Keep == "" {
+		c.Keep = KeepAuto
 	}
 	if c.Failure == "" {
 		c.Failure = FailureKeep
@@ -63,7 +80,10 @@ func (c *Config) Validate(report func(field, problem string)) {
 	if c.Retry < time.Second || c.Retry > longest {
 		report("retry", "must be from 1s to 10m")
 	}
-	if c.Failure != FailureKeep && c.Failure != FailureRemove {
-		report("failure", "must be keep or remove")
+	if c.Keep != KeepNo && c.Keep != KeepAuto && c.Keep != KeepAlways {
+		report("keep", "must be no, auto or always")
+	}
+	if c.Failure != FailureKeep && c.Failure != FailureRemove && c.Failure != FailureTimeout {
+		report("failure", "must be keep, remove or timeout")
 	}
 }

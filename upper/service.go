@@ -25,13 +25,22 @@ type Bindings interface {
 	Unbind(ctx context.Context, aor string) error
 }
 
+// Claims lets one of several instances do a piece of work.
+type Claims interface {
+	// Claim returns true to the first caller with that key within ttl.
+	Claim(ctx context.Context, key string, ttl time.Duration) (bool, error)
+}
+
 // Service keeps registrations alive. Safe for concurrent use.
 type Service struct {
 	store    Store
 	bindings Bindings
+	claims   Claims
 	log      *slog.Logger
 	metrics  metrics
 	settings atomic.Pointer[settings]
+	away     away
+	returns  returns
 }
 
 // settings is what a reload swaps.
@@ -41,9 +50,12 @@ type settings struct {
 	nodes map[string]Node
 }
 
+// off reports whether no registration is kept alive here.
+func (c *settings) off() bool { return c.key == nil || c.Keep == KeepNo }
+
 // New returns a Service that keeps nothing alive before Configure.
-func New(s Store, b Bindings, log *slog.Logger, reg prometheus.Registerer) *Service {
-	u := &Service{store: s, bindings: b, log: log, metrics: newMetrics(reg)}
+func New(s Store, b Bindings, c Claims, log *slog.Logger, reg prometheus.Registerer) *Service {
+	u := &Service{store: s, bindings: b, claims: c, log: log, metrics: newMetrics(reg)}
 	u.settings.Store(&settings{})
 	return u
 }
@@ -55,15 +67,19 @@ func (s *Service) Configure(cfg Config, files Files, nodes map[string]Node) {
 
 // Registered is a REGISTER of a phone that the PBX accepted.
 type Registered struct {
-	Registration             // AOR, Node, Server, URI, To, User, Realm and Granted
+	Registration             // AOR, Node, Server, Set, URI, To, User, Realm and Granted
 	HA1          secret.Text // what the app sent in X-PIID; may be empty
 }
 
 // ErrOff says that no registration is kept alive here.
-var ErrOff = errors.New("upper.key_file is not set")
+var ErrOff = errors.New("upper.key_file is not set, or upper.keep is no")
 
 // maxField bounds each of the texts of a registration.
 const maxField = 512
+
+func fits(text string) bool {
+	return text != "" && len(text) <= maxField && !strings.ContainsAny(text, "\r\n\"")
+}
 
 var isHA1 = regexp.MustCompile(`^[0-9a-fA-F]{32}$`)
 
@@ -72,16 +88,19 @@ var isHA1 = regexp.MustCompile(`^[0-9a-fA-F]{32}$`)
 // 0 ends it.
 func (s *Service) Register(ctx context.Context, r Registered) error {
 	cfg := s.settings.Load()
-	if cfg.key == nil {
+	if cfg.off() {
 		return nil
 	}
 	if r.Granted == 0 {
 		return s.store.RemoveUpper(ctx, r.AOR)
 	}
 	for _, text := range []string{r.AOR, r.Server, r.URI, r.To, r.User, r.Realm} {
-		if text == "" || len(text) > maxField || strings.ContainsAny(text, "\r\n\"") {
+		if !fits(text) {
 			return nil
 		}
+	}
+	if r.Contact != "" && !fits(r.Contact) {
+		return nil
 	}
 	ha1 := r.HA1
 	if !isHA1.MatchString(ha1.Reveal()) {
@@ -95,6 +114,15 @@ func (s *Service) Register(ctx context.Context, r Registered) error {
 	u.State, u.Why, u.Tries, u.Stamp = StateOK, "", 0, 0
 	u.LastOK = time.Now()
 	u.Due = u.LastOK.Add(cfg.next(&u))
+	if cfg.Keep == KeepAlways { // what the phone does puts nothing off
+		old, ok, err := s.store.Upper(ctx, u.AOR)
+		if err != nil {
+			return err
+		}
+		if ok && old.State == StateOK && old.Due.Before(u.Due) {
+			u.Due = old.Due
+		}
+	}
 	return s.store.PutUpper(ctx, u)
 }
 
@@ -125,15 +153,16 @@ func (s *Service) Run(ctx context.Context, every time.Duration) {
 			return
 		}
 		cfg := s.settings.Load()
-		if cfg.key == nil {
+		if cfg.off() {
 			continue
 		}
+		s.makeDue(ctx, cfg, max(1, int(float64(cfg.Rate)*every.Seconds())/2))
 		limit := max(1, int(float64(cfg.Rate)*every.Seconds()))
 		list, err := s.store.DueUppers(ctx, time.Now(), cfg.Retry, limit)
 		if err != nil && ctx.Err() == nil {
 			s.log.Warn("cannot read registrations that are due", "err", err)
 		}
-		s.refreshAll(ctx, cfg, list)
+		s.each(list, func(u *Registration) { s.refresh(ctx, cfg, u) })
 		if time.Since(counted) > countEvery {
 			counted = time.Now()
 			s.count(ctx)
@@ -141,17 +170,17 @@ func (s *Service) Run(ctx context.Context, every time.Duration) {
 	}
 }
 
-// atOnce is how many refreshes are handed to nodes at a time: one node that does not
+// atOnce is how many registrations are worked on at a time: one node that does not
 // answer holds up no other.
 const atOnce = 32
 
-func (s *Service) refreshAll(ctx context.Context, cfg *settings, list []Registration) {
+func (s *Service) each(list []Registration, do func(u *Registration)) {
 	var all sync.WaitGroup
 	slots := make(chan struct{}, atOnce)
 	for i := range list {
 		slots <- struct{}{}
 		all.Go(func() {
-			s.refresh(ctx, cfg, &list[i])
+			do(&list[i])
 			<-slots
 		})
 	}
@@ -202,32 +231,22 @@ func (s *Service) refresh(ctx context.Context, cfg *settings, u *Registration) {
 	}
 }
 
-func (s *Service) send(ctx context.Context, cfg *settings, u *Registration, k attempt, authorization string) error {
-	node := cfg.nodes[u.Node]
-	if node == nil {
-		return fmt.Errorf("node %q is not one that can register users", u.Node)
-	}
-	expires := u.Granted
-	if cfg.Expires != 0 {
-		expires = cfg.Expires
-	}
-	if k.ends {
-		expires = 0
-	}
-	return node.RegisterUpper(ctx, Request{Key: k.String(), AOR: u.AOR, Server: u.Server, URI: u.URI, To: u.To,
-		CallID: "upper-" + hash(u.AOR) + "@sipwake", CSeq: k.cseq, Expires: int(expires / time.Second), Authorization: authorization})
-}
-
 // Result takes what the PBX has said to a request. Any instance can.
 func (s *Service) Result(ctx context.Context, r Result) error {
 	cfg := s.settings.Load()
 	k, ok := parseAttempt(r.Key)
-	if !ok || cfg.key == nil {
+	if !ok || cfg.off() || cfg.nodes[r.Node] == nil {
 		return nil
 	}
 	u, ok, err := s.store.Upper(ctx, r.AOR)
-	if err != nil || !ok || u.Node != r.Node {
+	if err != nil || !ok {
 		return err
+	}
+	// Where the PBX has been asked, and what follows is asked too: a nonce may be good for
+	// one address alone.
+	u.Node = r.Node
+	if fits(r.Server) {
+		u.Server = r.Server
 	}
 	switch {
 	case r.Code >= 200 && r.Code < 300:
@@ -239,8 +258,16 @@ func (s *Service) Result(ctx context.Context, r Result) error {
 	case r.Code == 403 || r.Code == 404:
 		return s.failed(ctx, &u, StateFailed, fmt.Sprintf("the PBX said %d", r.Code))
 	}
-	return s.failed(ctx, &u, StateRetrying, fmt.Sprintf("the PBX said %d", r.Code))
+	state := StateRetrying
+	if cfg.Failure == FailureTimeout && u.Tries+1 >= silentTries && time.Since(u.LastOK) > u.Granted {
+		state = StateFailed
+	}
+	return s.failed(ctx, &u, state, fmt.Sprintf("the PBX said %d", r.Code))
 }
+
+// silentTries is how many refreshes in a row come to nothing before FailureTimeout takes
+// that for a failure: one alone may be the first after we were down for long.
+const silentTries = 3
 
 func (s *Service) granted(ctx context.Context, cfg *settings, u *Registration, r Result, k attempt) error {
 	if k.ends && k.overtaken(u) { // which of the two came last at the PBX?
@@ -286,7 +313,7 @@ func (s *Service) failed(ctx context.Context, u *Registration, state State, why 
 	s.metrics.count(string(state))
 	s.log.Warn("registration is not refreshed", "aor", u.AOR, "server", u.Server, "state", string(state), "why", why)
 	cfg := s.settings.Load()
-	if state == StateFailed && cfg.Failure == FailureRemove {
+	if state == StateFailed && cfg.Failure != FailureKeep {
 		return errors.Join(s.bindings.Unbind(ctx, u.AOR), s.store.RemoveUpper(ctx, u.AOR))
 	}
 	u.State, u.Why = state, why
@@ -321,7 +348,7 @@ func (s *Service) Find(ctx context.Context, aor string) (Registration, bool, err
 // Refresh refreshes the registration of an AOR now; false if there is none.
 func (s *Service) Refresh(ctx context.Context, aor string) (bool, error) {
 	cfg := s.settings.Load()
-	if cfg.key == nil {
+	if cfg.off() {
 		return false, ErrOff
 	}
 	u, ok, err := s.store.Upper(ctx, aor)
@@ -342,7 +369,7 @@ func (s *Service) Remove(ctx context.Context, aor string) (bool, error) {
 	if err := s.bindings.Unbind(ctx, aor); err != nil {
 		return true, err
 	}
-	if cfg.key == nil {
+	if cfg.off() {
 		return true, s.store.RemoveUpper(ctx, aor)
 	}
 	k := newAttempt()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -26,7 +27,20 @@ type memory struct {
 	stamp uint64
 	bound int
 	sent  []Request
-	err   error // of the node
+	at    []string         // the nodes that were asked
+	err   map[string]error // of nodes
+	claim map[string]time.Time
+}
+
+// Claim implements Claims.
+func (m *memory) Claim(_ context.Context, key string, ttl time.Duration) (bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if time.Now().Before(m.claim[key]) {
+		return false, nil
+	}
+	m.claim[key] = time.Now().Add(ttl)
+	return true, nil
 }
 
 func (m *memory) PutUpper(_ context.Context, r Registration) error {
@@ -68,11 +82,17 @@ func (m *memory) DueUppers(_ context.Context, now time.Time, lease time.Duration
 	return list, nil
 }
 
-func (m *memory) Uppers(context.Context, string, int) (list []Registration, next string, err error) {
+func (m *memory) Uppers(_ context.Context, cursor string, limit int) (list []Registration, next string, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, r := range m.all {
-		list = append(list, r)
+	for _, aor := range slices.Sorted(maps.Keys(m.all)) {
+		if aor < cursor {
+			continue
+		}
+		if len(list) == limit {
+			return list, aor, nil
+		}
+		list = append(list, m.all[aor])
 	}
 	return list, "", nil
 }
@@ -107,11 +127,22 @@ func (m *memory) bindings() int {
 	return n
 }
 
-// fails has the node fail from now on.
-func (m *memory) fails(err error) {
+// fails has the node gw fail from now on.
+func (m *memory) fails(err error) { m.nodeFails("gw", err) }
+
+func (m *memory) nodeFails(id string, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.err = err
+	m.err[id] = err
+}
+
+// asked returns the nodes that were asked since the last time.
+func (m *memory) asked() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	list := m.at
+	m.at = nil
+	return list
 }
 
 func (m *memory) binds(n int) {
@@ -120,11 +151,21 @@ func (m *memory) binds(n int) {
 	m.bound = n
 }
 
-func (m *memory) RegisterUpper(_ context.Context, r Request) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.sent = append(m.sent, r)
-	return m.err
+// gateway is a Node.
+type gateway struct {
+	*memory
+	id string
+}
+
+func (g gateway) RegisterUpper(_ context.Context, r Request) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.at = append(g.at, g.id)
+	if err := g.err[g.id]; err != nil {
+		return err
+	}
+	g.sent = append(g.sent, r)
+	return nil
 }
 
 // rig is a Service with bob registered for an hour, on a clock of the test's own.
@@ -139,15 +180,15 @@ const challenge = `WWW-Authenticate: Digest realm="pbx", nonce="n"`
 func inTime(t *testing.T, cfg Config, f func(r rig)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		m := &memory{all: make(map[string]Registration), bound: 1}
-		r := rig{m, t, New(m, m, slog.New(slog.DiscardHandler), prometheus.NewRegistry())}
+		m := &memory{all: make(map[string]Registration), bound: 1, err: make(map[string]error), claim: make(map[string]time.Time)}
+		r := rig{m, t, New(m, m, m, slog.New(slog.DiscardHandler), prometheus.NewRegistry())}
 		cfg.SetDefaults()
 		key, err := NewKey(secret.NewText(strings.Repeat("k", 32)))
 		if err != nil {
 			t.Fatal(err)
 		}
 		files := Files{key: &key, secrets: map[string]secret.Text{"list@example.com": secret.NewText(hash("x"))}}
-		r.s.Configure(cfg, files, map[string]Node{"gw": m})
+		r.s.Configure(cfg, files, map[string]Node{"gw": gateway{m, "gw"}})
 		r.registers(time.Hour)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
@@ -241,8 +282,11 @@ func TestNoAnswer(t *testing.T) {
 			t.Errorf("tried again after %s", after)
 		}
 		r.fails(errors.New("node away"))
-		_, _ = r.next()
-		synctest.Wait()
+		r.asked()
+		for len(r.asked()) == 0 {
+			time.Sleep(time.Second)
+			synctest.Wait()
+		}
 		r.is(StateRetrying, "node away")
 	})
 }

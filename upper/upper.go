@@ -12,6 +12,9 @@ import (
 // ErrChanged says that a registration is another one than it was when it was read.
 var ErrChanged = errors.New("registration changed meanwhile")
 
+// ErrRefused says that a node sends nothing to the server of a Request.
+var ErrRefused = errors.New("the node does not know that PBX")
+
 // Store keeps the registrations, one for each AOR. Times are kept to the microsecond.
 // Safe for concurrent use.
 type Store interface {
@@ -34,7 +37,8 @@ type Store interface {
 
 // Node is a SIP proxy that can register a user at a PBX.
 type Node interface {
-	// RegisterUpper has a REGISTER sent. What the PBX says comes as a Result.
+	// RegisterUpper has a REGISTER sent. What the PBX says comes as a Result. The error
+	// wraps ErrRefused if the node lives but is no gateway to that server.
 	RegisterUpper(ctx context.Context, r Request) error
 }
 
@@ -42,8 +46,11 @@ type Node interface {
 type Registration struct {
 	AOR    string
 	Node   string // the gateway that the PBX knows the user's contact at
-	Server string // SIP URI of the PBX
+	Server string // SIP URI of the PBX, the one that was asked last
+	Set    int    `json:",omitempty"` // of the gateway's list that the PBX is in; 0 if it is not known
 	URI    string // Request-URI of the phone's REGISTERs
+	// Contact is the URI that Node gave the PBX, if it wants to be told; else empty.
+	Contact string `json:",omitempty"`
 	To     string // its To URI
 	User   string // of the credentials
 	Realm  string
@@ -72,11 +79,14 @@ const (
 
 // Request is a REGISTER to send.
 type Request struct {
+	Node          string `json:"-"`    // that the registration is at, not always the one that is asked
 	Key           string `json:"call"` // comes back with the Result
 	AOR           string `json:"aor"`
 	Server        string `json:"server"`
+	Set           int    `json:"set,omitempty"`
 	URI           string `json:"uri"`
 	To            string `json:"to"`
+	Contact       string `json:"contact,omitempty"`
 	CallID        string `json:"call_id"`
 	CSeq          uint32 `json:"cseq"`
 	Expires       int    `json:"expires"` // seconds; 0 ends the registration
@@ -88,6 +98,7 @@ type Result struct {
 	Node    string
 	AOR     string
 	Key     string
+	Server  string   // that was asked; may be empty
 	Code    int      // 408 if it said nothing
 	Granted int      // seconds, with a 2xx
 	Headers []string // of the answer: the WWW-Authenticate among them count

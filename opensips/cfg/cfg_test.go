@@ -47,13 +47,14 @@ func TestScriptsParse(t *testing.T) {
 	f("opensips.cfg", nil)
 	f("opensips.cfg", map[string]string{"sipwake_answer_first": "i:1", "sipwake_strict": "i:1", "sipwake_domain": "s:example.org"})
 	f("pn_enable.cfg", nil)
+	f("gateway.cfg", map[string]string{"gw_pbx": "s:192.0.2.30:5060", "sipwake_trunk": "s:192.0.2.30", "gw_host": "s:192.0.2.10:5060"})
 
 	// With the settings.cfg that is shipped, and with mpath alone changed.
 	dir := t.TempDir()
 	if err := os.CopyFS(dir, cfg.Files); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"opensips.cfg", "pn_enable.cfg"} {
+	for _, name := range []string{"opensips.cfg", "pn_enable.cfg", "gateway.cfg"} {
 		script := filepath.Join(dir, name)
 		text, err := os.ReadFile(script)
 		if err != nil {
