@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/sipwake/sipwake/push/h2"
 )
 
 const (
@@ -24,6 +26,7 @@ const (
 	// firstAnswer bounds how long the first push on a new connection is waited
 	// for: Apple allows a single stream until that one is authenticated.
 	firstAnswer = time.Second
+	maxStreams  = 1000 // of a connection of h2, beside the server's own limit
 )
 
 // lanes are the few long-lived connections to one APNs host. Pushes spread over
@@ -35,7 +38,7 @@ type lanes struct {
 
 // lane holds at most one usable connection, opened when it is first needed.
 type lane struct {
-	open     func(context.Context) (*http.ClientConn, error)
+	open     func(context.Context) (clientConn, error)
 	inFlight atomic.Int32
 	avoid    atomic.Int64 // UnixNano until when the lane is passed over
 
@@ -49,9 +52,21 @@ type opening struct {
 	err  error // valid after done, nil if the caller should look again
 }
 
+// clientConn is what carries requests: net/http's connection, or h2's.
+type clientConn interface {
+	RoundTrip(*http.Request) (*http.Response, error)
+	Err() error
+	Close() error
+}
+
+var (
+	_ clientConn = (*http.ClientConn)(nil)
+	_ clientConn = (*h2.Conn)(nil)
+)
+
 // conn is one HTTP/2 connection.
 type conn struct {
-	cc     *http.ClientConn
+	cc     clientConn
 	proven chan struct{} // closed when pushes may go at full rate
 	prove  func()
 	silent atomic.Int32 // failures since the last answer
@@ -61,7 +76,7 @@ type conn struct {
 }
 
 // newLanes makes n lanes to the host of an https URL. It does not connect.
-func newLanes(endpoint *url.URL, config *tls.Config, n int) *lanes {
+func newLanes(endpoint *url.URL, config *tls.Config, n int, client HTTP2) *lanes {
 	var http2 http.Protocols
 	http2.SetHTTP2(true)
 	t := &http.Transport{
@@ -82,10 +97,25 @@ func newLanes(endpoint *url.URL, config *tls.Config, n int) *lanes {
 	if endpoint.Port() == "" {
 		address = net.JoinHostPort(endpoint.Hostname(), "443")
 	}
-	open := func(ctx context.Context) (*http.ClientConn, error) {
+	own := h2.Dialer{Transport: t, Config: h2.Config{
+		MaxStreams: maxStreams, MaxBody: maxAnswer,
+		PingAfter: pingAfter, PingTimeout: pingTimeout, WriteTimeout: pingTimeout,
+	}}
+	open := func(ctx context.Context) (clientConn, error) {
 		ctx, cancel := context.WithTimeout(ctx, openTimeout)
 		defer cancel()
-		return t.NewClientConn(ctx, "https", address)
+		if client == HTTP2Own {
+			cc, err := own.Dial(ctx, address)
+			if err != nil {
+				return nil, err // a nil *h2.Conn is no nil clientConn
+			}
+			return cc, nil
+		}
+		cc, err := t.NewClientConn(ctx, "https", address)
+		if err != nil {
+			return nil, err
+		}
+		return cc, nil
 	}
 	ls := &lanes{}
 	for range n {
@@ -172,6 +202,9 @@ func (l *lane) roundTrip(req *http.Request, body func(*http.Request), read func(
 // whether its connection can be used for others (RFC 9113 sections 6.8 and 8.7).
 // net/http does not export the errors that it names by text.
 func unprocessed(err error) (again, usable bool) {
+	if errors.Is(err, h2.ErrUnprocessed) {
+		return true, true // a connection that has ended says so by Err
+	}
 	switch err.Error() {
 	case "http2: client conn not usable", "http2: Transport received Server's graceful shutdown GOAWAY", neverUsed:
 		return true, false

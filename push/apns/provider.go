@@ -54,8 +54,8 @@ var (
 )
 
 // newProvider does not connect. A nil s means that config holds a certificate.
-func newProvider(endpoint *url.URL, config *tls.Config, connections int, s *signer, topic string) *Provider {
-	p := &Provider{lanes: newLanes(endpoint, config, connections), signer: s, topic: topic, answers: push.NewAnswers(Answers())}
+func newProvider(endpoint *url.URL, config *tls.Config, connections int, client HTTP2, s *signer, topic string) *Provider {
+	p := &Provider{lanes: newLanes(endpoint, config, connections, client), signer: s, topic: topic, answers: push.NewAnswers(Answers())}
 	p.client = &apns2.Client{
 		Host: "https://" + endpoint.Host,
 		HTTPClient: &http.Client{
