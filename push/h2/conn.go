@@ -172,7 +172,7 @@ func New(ctx context.Context, nc net.Conn, config Config) (*Conn, error) {
 	case <-c.dead:
 		return nil, c.Err()
 	case <-ctx.Done():
-		c.Close()
+		c.fail(errClosed, http2.ErrCodeNo)
 		return nil, ctx.Err()
 	}
 }

@@ -17,8 +17,6 @@ type Dialer struct {
 
 var errTaken = errors.New("taken over")
 
-type takenKey struct{}
-
 type taken struct{ http.RoundTripper }
 
 func (taken) RoundTrip(*http.Request) (*http.Response, error) { return nil, errTaken }

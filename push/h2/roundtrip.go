@@ -55,7 +55,8 @@ func (c *Conn) RoundTrip(req *http.Request) (*http.Response, error) {
 	if host == "" {
 		host = req.URL.Host
 	}
-	h := append(x.req.Header[:0],
+	h := x.req.Header[:0]
+	h = append(h,
 		Field{Name: ":method", Value: req.Method},
 		Field{Name: ":scheme", Value: "https"},
 		Field{Name: ":authority", Value: host},
