@@ -41,7 +41,7 @@ type Config struct {
 	// Connections is how many are held to each environment's host; default 2,
 	// which is also the least: a failed push is tried again on another one.
 	Connections int `yaml:"connections"`
-	// HTTP2 is the client that the connections are made with; default net.
+	// HTTP2 is the client that the connections are made with; default own.
 	HTTP2 HTTP2 `yaml:"http2"`
 
 	push.Limits  `yaml:",inline"`
@@ -57,10 +57,10 @@ type Config struct {
 // HTTP2 names an HTTP/2 client.
 type HTTP2 string
 
-// The clients: that of net/http, and the one in package h2.
+// The clients: the one in package h2, and that of net/http.
 const (
-	HTTP2Net HTTP2 = "net"
-	HTTP2Own HTTP2 = "own"
+	HTTP2Own      HTTP2 = "own"
+	HTTP2Standard HTTP2 = "standard"
 )
 
 // SetDefaults fills the fields that are zero.
@@ -81,7 +81,7 @@ func (c *Config) SetDefaults() {
 		c.Connections = 2
 	}
 	if c.HTTP2 == "" {
-		c.HTTP2 = HTTP2Net
+		c.HTTP2 = HTTP2Own
 	}
 	c.Limits.SetDefaults()
 	c.Policy.SetDefaults(pnparam.APNs)
@@ -125,8 +125,8 @@ func (c *Config) Validate(report func(field, problem string)) {
 	if c.Connections < 2 || c.Connections > 32 {
 		report("connections", fmt.Sprintf("must be between 2 and 32, is %d", c.Connections))
 	}
-	if c.HTTP2 != HTTP2Net && c.HTTP2 != HTTP2Own {
-		report("http2", fmt.Sprintf("must be net or own, is %q", c.HTTP2))
+	if c.HTTP2 != HTTP2Own && c.HTTP2 != HTTP2Standard {
+		report("http2", fmt.Sprintf("must be own or standard, is %q", c.HTTP2))
 	}
 	c.Limits.Validate(report)
 	c.Options.Validate(pnparam.APNs, report)

@@ -12,6 +12,8 @@ import (
 	"math/big"
 	"sync"
 	"time"
+
+	"github.com/sipwake/sipwake/push/h2"
 )
 
 // Apple refuses a provider token that is older than 60 minutes and throttles a
@@ -44,6 +46,7 @@ type signer struct {
 type providerToken struct {
 	text   string
 	issued time.Time
+	header *h2.Literal // that carries it
 }
 
 func newSigner(key *ecdsa.PrivateKey, team, keyID string) *signer {
@@ -51,24 +54,24 @@ func newSigner(key *ecdsa.PrivateKey, team, keyID string) *signer {
 }
 
 // bearer returns the token to use now.
-func (s *signer) bearer() (string, error) {
+func (s *signer) bearer() (providerToken, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
 	fromFuture := s.cur.issued.After(now.Add(clockMargin))
 	if s.cur.text != "" && now.Before(s.hold) && !fromFuture {
-		return s.cur.text, nil
+		return s.cur, nil
 	}
 	slot := now.Add(-clockMargin).Truncate(slotLength)
 	if s.cur.text != "" && slot.Sub(s.cur.issued) < minTokenAge && !fromFuture {
-		return s.cur.text, nil
+		return s.cur, nil
 	}
 	t, err := s.sign(slot)
 	if err != nil {
-		return "", err
+		return providerToken{}, err
 	}
 	s.prev, s.cur = s.cur, t
-	return t.text, nil
+	return t, nil
 }
 
 // resign replaces a token that Apple called expired and tells whether there is
@@ -143,5 +146,6 @@ func (s *signer) sign(issued time.Time) (providerToken, error) {
 	var raw [64]byte
 	sig.R.FillBytes(raw[:32])
 	sig.S.FillBytes(raw[32:])
-	return providerToken{text + "." + base64.RawURLEncoding.EncodeToString(raw[:]), issued}, nil
+	text += "." + base64.RawURLEncoding.EncodeToString(raw[:])
+	return providerToken{text, issued, h2.NewLiteral("authorization", "bearer "+text)}, nil
 }

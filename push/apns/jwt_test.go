@@ -26,10 +26,11 @@ func testSigner(t *testing.T, c *clock) *signer {
 
 func bearer(t *testing.T, s *signer) (text string, issued time.Time) {
 	t.Helper()
-	text, err := s.bearer()
+	signed, err := s.bearer()
 	if err != nil {
 		t.Fatal(err)
 	}
+	text = signed.text
 	var claims jwt.RegisteredClaims
 	parser := jwt.NewParser(jwt.WithValidMethods([]string{"ES256"}), jwt.WithoutClaimsValidation())
 	tok, err := parser.ParseWithClaims(text, &claims, func(*jwt.Token) (any, error) { return &s.key.PublicKey, nil })

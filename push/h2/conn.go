@@ -42,8 +42,24 @@ type Field = hpack.HeaderField
 // Request is a request with its body. Pseudo header fields come first; names are
 // in lower case.
 type Request struct {
-	Header []Field
-	Body   []byte
+	Header  []Field
+	Literal *Literal // one more field, may be nil
+	Body    []byte
+}
+
+// Literal is a Sensitive field that is encoded once for many requests.
+type Literal struct {
+	Field
+	coded []byte
+}
+
+// NewLiteral encodes the field; the name is in lower case.
+func NewLiteral(name, value string) *Literal {
+	var b bytes.Buffer
+	l := &Literal{Field: Field{Name: name, Value: value, Sensitive: true}}
+	_ = hpack.NewEncoder(&b).WriteField(l.Field) // into memory
+	l.coded = b.Bytes()
+	return l
 }
 
 // Response is an answer. Header and Body are appended to.
@@ -280,6 +296,9 @@ func (c *Conn) start(s *stream, req *Request) error {
 	for i := range req.Header {
 		size += uint64(req.Header[i].Size())
 	}
+	if req.Literal != nil {
+		size += uint64(req.Literal.Size())
+	}
 	if size > c.peerList {
 		c.next()
 		return errTooLarge
@@ -295,6 +314,9 @@ func (c *Conn) start(s *stream, req *Request) error {
 	c.encoded.Reset()
 	for _, f := range req.Header {
 		_ = c.enc.WriteField(f) // into memory
+	}
+	if req.Literal != nil {
+		c.encoded.Write(req.Literal.coded)
 	}
 	// Writes into memory, of valid frames, do not fail either.
 	b := c.encoded.Bytes()

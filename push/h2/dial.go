@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"sync"
 )
 
 // Dialer opens connections as net/http does, through a proxy if the environment
@@ -29,17 +30,36 @@ func (d *Dialer) Dial(ctx context.Context, host string) (*Conn, error) {
 	}
 	t.TLSClientConfig.NextProtos = []string{"h2"}
 	t.ForceAttemptHTTP2, t.Protocols = false, nil
+	// net/http may finish a connection after the one who asked for it has gone.
+	var mu sync.Mutex
 	var nc *tls.Conn
+	left := false
 	t.TLSNextProto = map[string]func(string, *tls.Conn) http.RoundTripper{
-		"h2": func(_ string, c *tls.Conn) http.RoundTripper { nc = c; return taken{} },
+		"h2": func(_ string, c *tls.Conn) http.RoundTripper {
+			mu.Lock()
+			defer mu.Unlock()
+			if left {
+				_ = c.Close() // nobody will use it
+			} else {
+				nc = c
+			}
+			return taken{}
+		},
 	}
 	req := (&http.Request{Method: http.MethodPost, URL: &url.URL{Scheme: "https", Host: host, Path: "/"}, Header: http.Header{}}).WithContext(ctx)
 	resp, err := t.RoundTrip(req)
-	switch {
-	case err == nil:
+	mu.Lock()
+	left = true
+	mu.Unlock()
+	if err == nil {
 		_ = resp.Body.Close()
 		return nil, errors.New("http2: the server does not speak HTTP/2")
-	case !errors.Is(err, errTaken) || nc == nil:
+	}
+	if nc == nil {
+		return nil, err
+	}
+	if !errors.Is(err, errTaken) {
+		_ = nc.Close() // the one who asked has gone in this moment
 		return nil, err
 	}
 	return New(ctx, nc, d.Config)

@@ -117,6 +117,7 @@ func (c *Conn) settings(f *http2.SettingsFrame) error {
 	if f.IsAck() {
 		return nil
 	}
+	initial := c.initial // applied once, however often a frame says it
 	err := f.ForeachSetting(func(s http2.Setting) error {
 		if err := s.Valid(); err != nil {
 			return err
@@ -132,17 +133,20 @@ func (c *Conn) settings(f *http2.SettingsFrame) error {
 		case http2.SettingMaxHeaderListSize:
 			c.peerList = uint64(s.Val)
 		case http2.SettingInitialWindowSize:
-			for _, o := range c.streams {
-				if o.window += int64(s.Val) - c.initial; o.window > maxWindow {
-					return http2.ConnectionError(http2.ErrCodeFlowControl)
-				}
-			}
-			c.initial = int64(s.Val)
+			initial = int64(s.Val)
 		}
 		return nil
 	})
 	if err != nil {
 		return err
+	}
+	if initial != c.initial {
+		for _, o := range c.streams {
+			if o.window += initial - c.initial; o.window > maxWindow {
+				return http2.ConnectionError(http2.ErrCodeFlowControl)
+			}
+		}
+		c.initial = initial
 	}
 	_ = c.fr.WriteSettingsAck() // into memory
 	c.unblock()
