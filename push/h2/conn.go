@@ -247,8 +247,20 @@ func (c *Conn) turn(ctx context.Context, s *stream) error {
 		return nil
 	}
 	c.waiting = append(c.waiting, s)
+	for {
+		if err := c.await(ctx, s); err != nil {
+			return err
+		}
+		if c.room() {
+			return nil
+		}
+		c.waiting = slices.Insert(c.waiting, 0, s) // the server has lowered its limit meanwhile
+	}
+}
+
+// await waits until s, which is among those that wait, is given its turn.
+func (c *Conn) await(ctx context.Context, s *stream) (err error) {
 	c.mu.Unlock()
-	var err error
 	select {
 	case <-s.done:
 	case <-ctx.Done():

@@ -157,13 +157,6 @@ func (m *model) act(op, arg byte) {
 
 func (m *model) set(s http2.Setting) {
 	m.asked = append(m.asked, s)
-	if s.ID == http2.SettingMaxConcurrentStreams {
-		m.most = max(m.most, int(s.Val)) // it may come into force any time now
-	}
-	if s.ID == http2.SettingInitialWindowSize {
-		_ = m.WriteSettings(s)
-		return
-	}
 	_ = m.WriteSettings(s)
 }
 
