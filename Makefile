@@ -55,6 +55,7 @@ test: build ## run every test: unit, race, real Redis, real Kamailio
 	@tests/setup/nfpm.sh
 	@tests/setup/chromium.sh || echo 'test: there is no Chromium, so the tests of the pages in a browser skip' >&2
 	@tests/setup/asterisk.sh || echo 'test: there is no Asterisk, so its tests skip' >&2
+	@tests/setup/nghttpd.sh || echo 'test: there is no nghttpd, so its test skips' >&2
 	@go vet ./...
 	@logs=$$(mktemp -d) && trap 'rm -rf "$$logs"' EXIT && \
 		SIPWAKE_TEST_LOGS=$$logs SIPWAKE_REQUIRE_ALL=1 go test -race -parallel $(PARALLEL) -timeout 20m ./tests ./... && bin/sipwake-lab leaks "$$logs"

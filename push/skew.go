@@ -33,12 +33,12 @@ func (s *Skew) At(now time.Time) time.Time { return now.Add(s.By()) }
 // Learn takes the service's time from the Date header (RFC 9110 section 6.6.1) of an
 // answer that refused a credential; our time is now. It reports whether the service's
 // time is another than At gave, so that a new credential may be taken.
-func (s *Skew) Learn(h http.Header, now time.Time) bool {
-	date, err := http.ParseTime(h.Get("Date"))
-	if err != nil || date.Sub(s.At(now)).Abs() < leastSkew {
+func (s *Skew) Learn(date string, now time.Time) bool {
+	at, err := http.ParseTime(date)
+	if err != nil || at.Sub(s.At(now)).Abs() < leastSkew {
 		return false
 	}
-	by := date.Sub(now)
+	by := at.Sub(now)
 	s.by.Store(int64(by))
 	s.log.Warn("clock differs from that of the push service, whose time is used for credentials", "app", s.app, "by", by.Round(time.Second))
 	return true

@@ -52,23 +52,39 @@ func AppendTrace(dst []byte, t *trace.Timeline, most int) []byte {
 	dst = appendTag(dst, tagTraceKind, t.Kind)
 	dst = appendTag(dst, tagTraceOutcome, t.Outcome)
 	dst = appendTag(dst, tagTraceReason, t.Reason)
-	events := make([][]byte, len(t.Events))
-	size := 0
+	var events, one []byte
+	ends := make([]int, 0, 16) // of each event in events
 	for i := range t.Events {
-		events[i] = appendTag(nil, tagTraceEvent, appendEvent(nil, &t.Events[i]))
-		size += len(events[i])
+		one = appendEvent(one[:0], &t.Events[i])
+		events = appendTag(events, tagTraceEvent, one)
+		ends = append(ends, len(events))
 	}
-	omitted := t.Omitted
-	for room := most - (len(dst) - start) - 2 - binary.MaxVarintLen64; size > room && len(events) > 0; omitted++ {
-		middle := len(events) / 2
-		size -= len(events[middle])
-		events = slices.Delete(events, middle, middle+1)
+	from, to := len(ends), len(ends) // those between are left out
+	room := most - (len(dst) - start) - 2 - binary.MaxVarintLen64
+	for left := len(events); left > room && to-from < len(ends); {
+		// The middle of what is left.
+		if kept := len(ends) - (to - from); from == to {
+			from, to = kept/2, kept/2+1
+		} else if from > len(ends)-to {
+			from--
+		} else if to < len(ends) {
+			to++
+		} else {
+			from--
+		}
+		left = end(ends, from) + len(events) - end(ends, to)
 	}
-	dst = appendNumber(dst, tagTraceOmitted, omitted)
-	for _, e := range events {
-		dst = append(dst, e...)
+	dst = appendNumber(dst, tagTraceOmitted, t.Omitted+to-from)
+	dst = append(dst, events[:end(ends, from)]...)
+	return append(dst, events[end(ends, to):]...)
+}
+
+// end is where the first n events end.
+func end(ends []int, n int) int {
+	if n == 0 {
+		return 0
 	}
-	return dst
+	return ends[n-1]
 }
 
 func appendEvent(dst []byte, e *trace.Event) []byte {

@@ -28,7 +28,6 @@ func TestOpenSIPSGatewayMessages(t *testing.T) {
 	messageTable().run(t, openSIPSGateway())
 }
 
-
 func openSIPSGateway(settings ...string) proxyKind {
 	kind := openSIPS()
 	kind.name = "OpenSIPS gateway"

@@ -15,7 +15,6 @@ func TestLatePhones(t *testing.T) {
 	onEveryProxy(t, lateTable(), awayTable())
 }
 
-
 func lateTable() table {
 	return table{name: "late", proxy: proxyConfig{Hold: 30 * time.Second}, scenarios: scenarios{
 		"answered elsewhere, over UDP": func(s *scenario) { lateAnswered(s) },

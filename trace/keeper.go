@@ -42,9 +42,9 @@ func NewKeeper(l *Log, s Store, instance string, log *slog.Logger, reg prometheu
 
 const (
 	writeEvery = 100 * time.Millisecond
-	// writeBatch is how many timelines one Put writes: few, so that a store is never
-	// busy with them for long.
-	writeBatch = 64
+	// writeBatch is how many timelines one Put writes. The embedded store writes
+	// whole pages, so many cost little more than few.
+	writeBatch = 512
 	// trimEvery is how often the store forgets what is too old when there is nothing
 	// to write.
 	trimEvery    = time.Minute

@@ -92,7 +92,7 @@ func (m *memory) Users(_ context.Context, part string, most int) (found []string
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, p := range m.parts {
-		if hasPart(p.AOR, part) && !slices.Contains(found, p.AOR) && len(found) < most {
+		if HasPart(p.AOR, part) && !slices.Contains(found, p.AOR) && len(found) < most {
 			found = append(found, p.AOR)
 		}
 	}

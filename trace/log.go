@@ -67,10 +67,18 @@ func (l *Log) forget(e *entry) {
 	if l.waiting++; l.waiting <= cap(l.ring) {
 		return
 	}
-	i := slices.IndexFunc(l.changed, func(e *entry) bool { return e.forgotten })
-	l.changed = slices.Delete(l.changed, i, i+1)
-	l.waiting--
-	l.dropped++
+	// Some at once, for each time all are looked at.
+	most := 1 + cap(l.ring)/16
+	n := 0
+	l.changed = slices.DeleteFunc(l.changed, func(e *entry) bool {
+		drop := e.forgotten && n < most
+		if drop {
+			n++
+		}
+		return drop
+	})
+	l.waiting -= n
+	l.dropped += n
 }
 
 // Add appends an event to the timeline of the call with that ID, if it is
@@ -236,7 +244,7 @@ func (l *Log) users(part string, most int) (found []string) {
 	defer l.mu.Unlock()
 	seen := make(map[string]bool)
 	for i := len(l.ring) - 1; i >= 0 && len(found) < most; i-- {
-		if aor := l.ring[i].AOR; !seen[aor] && hasPart(aor, part) {
+		if aor := l.ring[i].AOR; !seen[aor] && HasPart(aor, part) {
 			seen[aor] = true
 			found = append(found, aor)
 		}

@@ -64,13 +64,34 @@ func (q *Query) Term() Term {
 
 // Terms returns those that find the timeline, each once.
 func (t *Timeline) Terms() []Term {
-	list := []Term{term('u', t.AOR), term('c', t.CallID), term('o', t.Outcome), term('r', t.Reason)}
+	var list []Term
+	t.EachTerm(func(kind byte, value string) { list = append(list, term(kind, value)) })
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
+// EachTerm calls f with the kind and the value of each term that finds the timeline,
+// some of them more than once.
+func (t *Timeline) EachTerm(f func(kind byte, value string)) {
+	each := func(kind byte, value string) {
+		if value != "" {
+			f(kind, value[:min(len(value), maxText)])
+		}
+	}
+	each('u', t.AOR)
+	each('c', t.CallID)
+	each('o', t.Outcome)
+	each('r', t.Reason)
+	var last Event
 	for i := range t.Events {
 		e := &t.Events[i]
-		list = append(list, term('d', e.Device), term('p', e.Provider), term('a', e.App))
+		if e.Device != last.Device || e.Provider != last.Provider || e.App != last.App {
+			each('d', e.Device)
+			each('p', e.Provider)
+			each('a', e.App)
+		}
+		last.Device, last.Provider, last.App = e.Device, e.Provider, e.App
 	}
-	slices.Sort(list)
-	return slices.DeleteFunc(slices.Compact(list), func(t Term) bool { return len(t) == 1 })
 }
 
 // Cursor is a place in the list of calls, which begins with the newest one.
@@ -128,9 +149,7 @@ func Parts(aor string) []string {
 	return parts
 }
 
-func hasPart(aor, part string) bool {
+// HasPart reports whether the part is one that an AOR is found by.
+func HasPart(aor, part string) bool {
 	return slices.ContainsFunc(Parts(aor), func(s string) bool { return strings.HasPrefix(s, part) })
 }
-
-// UserOf returns the AOR of a term, if it is that of one.
-func UserOf(t Term) (aor string, ok bool) { return strings.CutPrefix(string(t), "u") }

@@ -24,6 +24,7 @@ type cli struct {
 	Chaos       chaosCmd       `cmd:"" help:"Break part after part of a whole installation while calls flow, and count what is lost."`
 	Bench       benchCmd       `cmd:"" help:"Measure sipwake under load, beside what it is built on."`
 	Echo        echoCmd        `cmd:"" hidden:""`
+	Bare        bareCmd        `cmd:"" hidden:""`
 }
 
 func main() { os.Exit(run(os.Args[1:])) }

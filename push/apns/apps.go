@@ -54,7 +54,7 @@ func (c *Config) Apps(log *slog.Logger) ([]push.App, error) {
 			Packages:         []string{c.BundleID},
 			Environment:      env,
 			Default:          env == environment,
-			Client:           newProvider(endpoint, cred.tls, c.Connections, cred.signer, c.Topic),
+			Client:           newProvider(endpoint, cred.tls, c.Connections, c.HTTP2, cred.signer, c.Topic),
 			Limits:           c.Limits,
 			Templates:        templates,
 			Policy:           c.Policy,
@@ -80,8 +80,8 @@ func (c *Config) credential(log *slog.Logger) (*credential, error) {
 	// All that makes a client what it is, with a mark where each part ends.
 	sum := sha256.New()
 	add := func(part string) { fmt.Fprintf(sum, "%d:%s,", len(part), part) }
-	add(fmt.Sprintf("%q %q %q %q %q %q %d %+v", c.BundleID, c.Topic, c.TeamID, c.KeyID, c.Endpoint, c.SandboxEndpoint,
-		c.Connections, c.Limits))
+	add(fmt.Sprintf("%q %q %q %q %q %q %d %q %+v", c.BundleID, c.Topic, c.TeamID, c.KeyID, c.Endpoint, c.SandboxEndpoint,
+		c.Connections, c.HTTP2, c.Limits))
 
 	if c.CAFile != "" {
 		pem, err := readField("ca_file", c.CAFile)

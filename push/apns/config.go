@@ -41,6 +41,8 @@ type Config struct {
 	// Connections is how many are held to each environment's host; default 2,
 	// which is also the least: a failed push is tried again on another one.
 	Connections int `yaml:"connections"`
+	// HTTP2 is the client that the connections are made with; default own.
+	HTTP2 HTTP2 `yaml:"http2"`
 
 	push.Limits  `yaml:",inline"`
 	push.Options `yaml:",inline"`
@@ -51,6 +53,15 @@ type Config struct {
 	// good for.
 	found bool
 }
+
+// HTTP2 names an HTTP/2 client.
+type HTTP2 string
+
+// The clients: the one in package h2, and that of net/http.
+const (
+	HTTP2Own      HTTP2 = "own"
+	HTTP2Standard HTTP2 = "standard"
+)
 
 // SetDefaults fills the fields that are zero.
 func (c *Config) SetDefaults() {
@@ -68,6 +79,9 @@ func (c *Config) SetDefaults() {
 	}
 	if c.Connections == 0 {
 		c.Connections = 2
+	}
+	if c.HTTP2 == "" {
+		c.HTTP2 = HTTP2Own
 	}
 	c.Limits.SetDefaults()
 	c.Policy.SetDefaults(pnparam.APNs)
@@ -110,6 +124,9 @@ func (c *Config) Validate(report func(field, problem string)) {
 	checkEndpoint(report, "sandbox_endpoint", c.SandboxEndpoint)
 	if c.Connections < 2 || c.Connections > 32 {
 		report("connections", fmt.Sprintf("must be between 2 and 32, is %d", c.Connections))
+	}
+	if c.HTTP2 != HTTP2Own && c.HTTP2 != HTTP2Standard {
+		report("http2", fmt.Sprintf("must be own or standard, is %q", c.HTTP2))
 	}
 	c.Limits.Validate(report)
 	c.Options.Validate(pnparam.APNs, report)

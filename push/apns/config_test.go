@@ -53,6 +53,7 @@ func TestValidate(t *testing.T) {
 	f(func(c *apns.Config) { c.Environment = "test" }, `environment: must be production or sandbox, is "test"`)
 	f(func(c *apns.Config) { c.Endpoint = "http://x" }, `endpoint: must be an https URL of host and port only, is "http://x"`)
 	f(func(c *apns.Config) { c.SandboxEndpoint = "https://x/3/device" }, `sandbox_endpoint: must be an https URL of host and port only, is "https://x/3/device"`)
+	f(func(c *apns.Config) { c.HTTP2 = "fast" }, `http2: must be own or standard, is "fast"`)
 	f(func(c *apns.Config) { c.Connections = 1 }, "connections: must be between 2 and 32, is 1")
 	f(func(c *apns.Config) { c.Queue = -1 }, "queue: must be between 1 and 1000000, is -1")
 }

@@ -10,11 +10,11 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
-	"net/http"
 	"sync"
 	"time"
 
 	"github.com/sipwake/sipwake/push"
+	"github.com/sipwake/sipwake/push/h2"
 )
 
 // Apple refuses a provider token that is older than 60 minutes and throttles a
@@ -48,6 +48,7 @@ type signer struct {
 type providerToken struct {
 	text   string
 	issued time.Time
+	header *h2.Literal // that carries it
 }
 
 func newSigner(key *ecdsa.PrivateKey, team, keyID string, skew *push.Skew) *signer {
@@ -58,36 +59,36 @@ func newSigner(key *ecdsa.PrivateKey, team, keyID string, skew *push.Skew) *sign
 func slot(now time.Time) time.Time { return now.Add(-clockMargin).Truncate(slotLength) }
 
 // bearer returns the token to use now.
-func (s *signer) bearer() (string, error) {
+func (s *signer) bearer() (providerToken, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.skew.At(s.now())
 	fromFuture := s.cur.issued.After(now.Add(clockMargin))
 	if s.cur.text != "" && now.Before(s.hold) && !fromFuture {
-		return s.cur.text, nil
+		return s.cur, nil
 	}
 	issued := slot(now)
 	if s.cur.text != "" && issued.Sub(s.cur.issued) < minTokenAge && !fromFuture {
-		return s.cur.text, nil
+		return s.cur, nil
 	}
 	t, err := s.sign(issued)
 	if err != nil {
-		return "", err
+		return providerToken{}, err
 	}
 	s.prev, s.cur = s.cur, t
-	return t.text, nil
+	return t, nil
 }
 
-// correct takes Apple's time from an answer that refused the token old, and tells
+// correct takes Apple's time from the Date of an answer that refused the token old, and tells
 // whether there is another one to try.
-func (s *signer) correct(old string, answer http.Header) bool {
+func (s *signer) correct(old, date string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.cur.text != old {
 		return true
 	}
 	now := s.now()
-	if !s.skew.Learn(answer, now) {
+	if !s.skew.Learn(date, now) {
 		return false
 	}
 	t, err := s.sign(slot(s.skew.At(now)))
@@ -170,5 +171,6 @@ func (s *signer) sign(issued time.Time) (providerToken, error) {
 	var raw [64]byte
 	sig.R.FillBytes(raw[:32])
 	sig.S.FillBytes(raw[32:])
-	return providerToken{text + "." + base64.RawURLEncoding.EncodeToString(raw[:]), issued}, nil
+	text += "." + base64.RawURLEncoding.EncodeToString(raw[:])
+	return providerToken{text, issued, h2.NewLiteral("authorization", "bearer "+text)}, nil
 }

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/sipwake/sipwake/push/h2"
 )
 
 const (
@@ -24,6 +26,7 @@ const (
 	// firstAnswer bounds how long the first push on a new connection is waited
 	// for: Apple allows a single stream until that one is authenticated.
 	firstAnswer = time.Second
+	maxStreams  = 1000 // of a connection of h2, beside the server's own limit
 )
 
 // lanes are the few long-lived connections to one APNs host. Pushes spread over
@@ -35,7 +38,7 @@ type lanes struct {
 
 // lane holds at most one usable connection, opened when it is first needed.
 type lane struct {
-	open     func(context.Context) (*http.ClientConn, error)
+	open     func(context.Context) (clientConn, error)
 	inFlight atomic.Int32
 	avoid    atomic.Int64 // UnixNano until when the lane is passed over
 
@@ -49,9 +52,23 @@ type opening struct {
 	err  error // valid after done, nil if the caller should look again
 }
 
+// clientConn is what carries requests: h2's connection, or that of net/http. An
+// error that is h2.ErrUnprocessed lets the request go over another connection, or
+// over this one again if Err has none.
+type clientConn interface {
+	Do(context.Context, *h2.Request, *h2.Response) error
+	Err() error
+	Close() error
+}
+
+var (
+	_ clientConn = (*h2.Conn)(nil)
+	_ clientConn = (*standard)(nil)
+)
+
 // conn is one HTTP/2 connection.
 type conn struct {
-	cc     *http.ClientConn
+	cc     clientConn
 	proven chan struct{} // closed when pushes may go at full rate
 	prove  func()
 	silent atomic.Int32 // failures since the last answer
@@ -61,7 +78,7 @@ type conn struct {
 }
 
 // newLanes makes n lanes to the host of an https URL. It does not connect.
-func newLanes(endpoint *url.URL, config *tls.Config, n int) *lanes {
+func newLanes(endpoint *url.URL, config *tls.Config, n int, client HTTP2) *lanes {
 	var http2 http.Protocols
 	http2.SetHTTP2(true)
 	t := &http.Transport{
@@ -82,10 +99,25 @@ func newLanes(endpoint *url.URL, config *tls.Config, n int) *lanes {
 	if endpoint.Port() == "" {
 		address = net.JoinHostPort(endpoint.Hostname(), "443")
 	}
-	open := func(ctx context.Context) (*http.ClientConn, error) {
+	own := h2.Dialer{Transport: t, Config: h2.Config{
+		MaxStreams: maxStreams, MaxBody: maxAnswer,
+		PingAfter: pingAfter, PingTimeout: pingTimeout, WriteTimeout: pingTimeout,
+	}}
+	open := func(ctx context.Context) (clientConn, error) {
 		ctx, cancel := context.WithTimeout(ctx, openTimeout)
 		defer cancel()
-		return t.NewClientConn(ctx, "https", address)
+		if client == HTTP2Own {
+			cc, err := own.Dial(ctx, address)
+			if err != nil {
+				return nil, err // a nil *h2.Conn is no nil clientConn
+			}
+			return cc, nil
+		}
+		cc, err := t.NewClientConn(ctx, "https", address)
+		if err != nil {
+			return nil, err
+		}
+		return &standard{ClientConn: cc}, nil
 	}
 	ls := &lanes{}
 	for range n {
@@ -128,73 +160,40 @@ func (ls *lanes) close() {
 	}
 }
 
-// roundTrip sends one request, by another connection if the first one certainly
-// did not process it, and hands the answer to read before it lets go. When read
-// is false, the connection is good for no other push.
-func (l *lane) roundTrip(req *http.Request, body func(*http.Request), read func(*http.Response) bool) error {
+// roundTrip sends one request, by another connection if the first one certainly did
+// not process it, and reads the answer. A connection that the answer calls unusable
+// gets no other push.
+func (l *lane) roundTrip(ctx context.Context, x *exchange) error {
 	l.inFlight.Add(1)
 	defer l.inFlight.Add(-1)
 	const tries = 3
 	for try := 1; ; try++ {
-		c, err := l.acquire(req.Context())
+		c, err := l.acquire(ctx)
 		if err != nil {
-			l.failed(req.Context(), nil)
+			l.failed(ctx, nil)
 			return err
 		}
-		body(req)
-		resp, err := c.cc.RoundTrip(req)
+		x.reset()
+		err = c.cc.Do(ctx, &x.req, &x.resp)
 		c.prove()
 		if err == nil {
 			c.silent.Store(0)
-			if resp.StatusCode >= http.StatusInternalServerError {
+			if x.resp.Status >= http.StatusInternalServerError {
 				l.passOver()
 			}
-			if !read(resp) {
+			if x.parse(); x.unusable() {
 				l.retire(c)
 			}
-			_ = resp.Body.Close() // only ever read from
 			l.release(c)
 			return nil
 		}
-		again, usable := unprocessed(err)
-		if again && !usable {
-			l.retire(c)
-		}
 		l.release(c)
-		if !again || try == tries || req.Context().Err() != nil {
-			l.failed(req.Context(), c)
+		if !errors.Is(err, h2.ErrUnprocessed) || try == tries || ctx.Err() != nil {
+			l.failed(ctx, c)
 			return err
 		}
 	}
 }
-
-// unprocessed tells whether a failed request was certainly not acted upon, and
-// whether its connection can be used for others (RFC 9113 sections 6.8 and 8.7).
-// net/http does not export the errors that it names by text.
-func unprocessed(err error) (again, usable bool) {
-	switch err.Error() {
-	case "http2: client conn not usable", "http2: Transport received Server's graceful shutdown GOAWAY", neverUsed:
-		return true, false
-	}
-	const refusedStream = 7
-	var se streamError
-	if errors.As(err, &se) && se.Code == refusedStream {
-		return true, true
-	}
-	return false, false
-}
-
-// neverUsed is the error of a connection that ended before its first request.
-const neverUsed = "http2: client conn could not be established"
-
-// streamError has the shape that the stream errors of net/http convert to.
-type streamError struct {
-	StreamID uint32
-	Code     uint32
-	Cause    error
-}
-
-func (e streamError) Error() string { return "stream error" }
 
 // acquire returns the lane's connection and opens it if need be. Of many
 // callers one opens; the others wait for it, and then for its first answer.

@@ -1,26 +1,23 @@
 // Package apns pushes through the Apple Push Notification service over HTTP/2,
 // with a .p8 key (token authentication) or a push certificate.
 //
-// It uses sideshow/apns2 to form requests, and a transport of its own for what
-// that library leaves out: "apns-expiration: 0", the answer's status, headers
-// and body whatever they are, provider tokens that are signed again when Apple
-// calls them expired, and a second connection when the first one fails.
+// It takes hosts, types and reasons from sideshow/apns2. The requests and the
+// connections below them are our own: they cost a third, and know what that library
+// leaves out: "apns-expiration: 0", the answer's status, headers and body whatever
+// they are, provider tokens that are signed again when Apple calls them expired, and
+// a second connection when the first one fails.
 package apns
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"io"
-	"net/http"
 	"net/url"
 	"strconv"
 	"sync/atomic"
-	"time"
 
 	"github.com/sideshow/apns2"
 
@@ -38,10 +35,11 @@ const (
 // Provider pushes to one APNs environment with one credential for one topic. It
 // never changes after it is made.
 type Provider struct {
-	client  *apns2.Client
+	host    string
 	lanes   *lanes
 	signer  *signer // nil with a certificate
 	topic   string
+	voip    string // topic of voip pushes
 	answers push.Answers
 
 	inFlight atomic.Int64
@@ -54,16 +52,9 @@ var (
 )
 
 // newProvider does not connect. A nil s means that config holds a certificate.
-func newProvider(endpoint *url.URL, config *tls.Config, connections int, s *signer, topic string) *Provider {
-	p := &Provider{lanes: newLanes(endpoint, config, connections), signer: s, topic: topic, answers: push.NewAnswers(Answers())}
-	p.client = &apns2.Client{
-		Host: "https://" + endpoint.Host,
-		HTTPClient: &http.Client{
-			Transport:     transport{p.lanes},
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
-	}
-	return p
+func newProvider(endpoint *url.URL, config *tls.Config, connections int, client HTTP2, s *signer, topic string) *Provider {
+	return &Provider{host: endpoint.Host, lanes: newLanes(endpoint, config, connections, client), signer: s,
+		topic: topic, voip: topic + ".voip", answers: push.NewAnswers(Answers())}
 }
 
 // Close implements push.Provider.
@@ -101,23 +92,24 @@ func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
 	if refusal != nil {
 		return *refusal
 	}
+	x := exchanges.Get().(*exchange)
+	defer x.free()
 	for try := 1; ; try++ {
-		x := &exchange{payload: n.Payload, expiration: expiration(n)}
+		x.prepare(p.host, &out)
 		if p.signer != nil {
-			bearer, err := p.signer.bearer()
-			if err != nil {
+			var err error
+			if x.bearer, err = p.signer.bearer(); err != nil {
 				return push.Reply{Reason: push.Credential, Detail: "the provider token cannot be signed"}
 			}
-			x.bearer = bearer
+			x.req.Literal = x.bearer.header
 		}
-		_, err := p.client.PushWithContext(context.WithValue(ctx, exchangeKey{}, x), out)
-		if x.status == 0 {
-			return p.noAnswer(ctx, x, err, n.Token.Reveal())
+		if err := p.lanes.pick().roundTrip(ctx, x); err != nil {
+			return p.noAnswer(ctx, err, out.DeviceToken)
 		}
 		if again := p.heed(x); again && try == 1 && ctx.Err() == nil {
 			continue
 		}
-		return x.answer.reply(x, p.answers)
+		return x.reply(p.answers)
 	}
 }
 
@@ -132,39 +124,47 @@ func (p *Provider) heed(x *exchange) (again bool) {
 	}
 	switch x.answer.Reason {
 	case expiredProviderToken, missingProviderToken:
-		return p.signer.correct(x.bearer, x.header) || p.signer.resign(x.bearer)
+		return p.signer.correct(x.bearer.text, x.header("date")) || p.signer.resign(x.bearer.text)
 	case invalidProviderToken: // a wrong key, or a clock that is ahead
-		return p.signer.correct(x.bearer, x.header)
+		return p.signer.correct(x.bearer.text, x.header("date"))
 	case tooManyProviderTokenUpdates:
-		p.signer.keepPrevious(x.bearer)
+		p.signer.keepPrevious(x.bearer.text)
 	}
 	return false
 }
 
-// outline is the request without what only our transport can say.
-func (p *Provider) outline(n *push.Notification) (*apns2.Notification, *push.Reply) {
-	out := &apns2.Notification{
-		DeviceToken: n.Token.Reveal(),
-		Topic:       p.topic,
-		PushType:    apns2.EPushType(n.PushType),
-		Priority:    n.ApplePriority(),
-		CollapseID:  collapseID(n.CollapseID),
-		Payload:     n.Payload,
+// outline is the push as Apple is to get it.
+func (p *Provider) outline(n *push.Notification) (outline, *push.Reply) {
+	out := outline{
+		Notification: apns2.Notification{
+			DeviceToken: n.Token.Reveal(),
+			Topic:       p.topic,
+			PushType:    apns2.EPushType(n.PushType),
+			Priority:    n.ApplePriority(),
+			CollapseID:  collapseID(n.CollapseID),
+		},
+		payload: n.Payload, expiration: expiration(n),
+	}
+	if out.PushType == "" {
+		out.PushType = apns2.PushTypeAlert
 	}
 	switch {
 	case out.DeviceToken == "":
-		return nil, &push.Reply{Reason: push.NoToken, Detail: "there is no token"}
+		return out, &push.Reply{Reason: push.NoToken, Detail: "there is no token"}
 	case n.Service == pnparam.VoIP && n.Kind == push.Call:
-		out.Topic += ".voip"
+		out.Topic = p.voip
 		out.PushType = apns2.PushTypeVOIP
 	case n.Service == pnparam.VoIP:
-		return nil, &push.Reply{Reason: push.NoToken, Detail: "a voip token is only for calls"}
+		return out, &push.Reply{Reason: push.NoToken, Detail: "a voip token is only for calls"}
 	case n.Service != pnparam.Remote && n.Service != "":
-		return nil, &push.Reply{Reason: push.NoToken, Detail: "the token's service is not known"}
+		return out, &push.Reply{Reason: push.NoToken, Detail: "the token's service is not known"}
 	}
 	// The token becomes part of a URL.
 	if !deviceToken(out.DeviceToken) {
-		return nil, &push.Reply{Reason: push.TokenBad, Detail: "the token is not that of an APNs device"}
+		return out, &push.Reply{Reason: push.TokenBad, Detail: "the token is not that of an APNs device"}
+	}
+	if !json.Valid(out.payload) {
+		return out, &push.Reply{Reason: push.BadRequest, Detail: "the payload is not valid JSON"}
 	}
 	return out, nil
 }
@@ -173,7 +173,7 @@ func (p *Provider) outline(n *push.Notification) (*apns2.Notification, *push.Rep
 // be stored for up to 30 days.
 func expiration(n *push.Notification) string {
 	if n.Expires.IsZero() {
-		return "0"
+		return neverStore
 	}
 	return strconv.FormatInt(n.Expires.Unix(), 10)
 }
@@ -204,79 +204,4 @@ func collapseID(s string) string {
 	}
 	sum := sha256.Sum256([]byte(s))
 	return hex.EncodeToString(sum[:16])
-}
-
-// exchange carries what apns2 has no place for: to the request, and back from
-// the answer. It travels in the request's context.
-type exchange struct {
-	payload    []byte
-	expiration string
-	bearer     string
-
-	status int // 0 without an answer
-	header http.Header
-	answer answer
-	err    error // of the network; without URL and so without token
-}
-
-// unusable tells whether the answer speaks of the connection that it came over.
-func (x *exchange) unusable() bool {
-	return x.answer.Reason == unrelatedKeyID || x.answer.Reason == idleTimeout
-}
-
-type exchangeKey struct{}
-
-// transport sends the requests of one Provider over its lanes.
-type transport struct{ lanes *lanes }
-
-// RoundTrip implements http.RoundTripper. The answer that it returns is empty;
-// the true one is in the exchange, where apns2 cannot lose it.
-func (t transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	x, ok := req.Context().Value(exchangeKey{}).(*exchange)
-	if !ok {
-		panic("BUG: a request to APNs without its exchange")
-	}
-	out := *req
-	out.Header = req.Header.Clone()
-	out.Header.Set("apns-expiration", x.expiration)
-	if x.bearer != "" {
-		out.Header.Set("authorization", "bearer "+x.bearer)
-	}
-	// apns2 escapes <, > and & in the JSON, which could take the payload over
-	// Apple's limit: send what the template made.
-	setBody := func(r *http.Request) {
-		r.GetBody = nil
-		r.Body = io.NopCloser(bytes.NewReader(x.payload))
-		r.ContentLength = int64(len(x.payload))
-	}
-	x.err = t.lanes.pick().roundTrip(&out, setBody, func(resp *http.Response) bool {
-		x.status, x.header = resp.StatusCode, resp.Header
-		// A body that breaks off does not undo the status.
-		body, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-		x.parse(body)
-		return !x.unusable()
-	})
-	if x.err != nil {
-		return nil, x.err
-	}
-	return &http.Response{StatusCode: x.status, Header: x.header, Body: http.NoBody, Request: req}, nil
-}
-
-// answer is the body of a refusal.
-type answer struct {
-	Reason    string `json:"reason"`
-	Timestamp int64  `json:"timestamp"` // milliseconds
-}
-
-func (x *exchange) parse(body []byte) {
-	if x.status != http.StatusOK && json.Unmarshal(body, &x.answer) != nil {
-		x.answer = answer{}
-	}
-}
-
-func (a answer) deadSince() time.Time {
-	if a.Timestamp <= 0 {
-		return time.Time{}
-	}
-	return time.UnixMilli(a.Timestamp)
 }

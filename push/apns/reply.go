@@ -14,36 +14,31 @@ const maxDetail = 200 // bytes, by push.Reply
 
 // reply translates Apple's answer. A status without a reason that we can read
 // comes from something on the way and is no evidence about a token.
-func (a answer) reply(x *exchange, answers push.Answers) push.Reply {
-	if x.status == http.StatusOK {
-		return push.Reply{Reason: push.Accepted, ID: x.header.Get("apns-id")}
+func (x *exchange) reply(answers push.Answers) push.Reply {
+	if x.resp.Status == http.StatusOK {
+		return push.Reply{Reason: push.Accepted, ID: x.header("apns-id")}
 	}
-	reason := word(a.Reason)
-	found := answers.Find(x.status, reason)
+	reason := word(x.answer.Reason)
+	found := answers.Find(x.resp.Status, reason)
 	r := push.Reply{Reason: found.Reason, About: found.About, Detail: reason}
 	switch r.Reason {
 	case push.TokenDead:
-		r.DeadSince = a.deadSince()
+		r.DeadSince = x.answer.deadSince()
 	case push.Throttled, push.Unavailable:
-		r.RetryAfter = push.RetryAfter(x.header.Get("Retry-After"), time.Now())
+		r.RetryAfter = push.RetryAfter(x.header("retry-after"), time.Now())
 	}
 	if r.Detail == "" {
-		r.Detail = "HTTP " + strconv.Itoa(x.status)
+		r.Detail = "HTTP " + strconv.Itoa(x.resp.Status)
 	}
 	return r
 }
 
-// noAnswer explains a try that got no status. The error of net/http quotes the
-// URL, which holds the token, so only the transport's own error is looked at.
-func (p *Provider) noAnswer(ctx context.Context, x *exchange, err error, token string) push.Reply {
+// noAnswer explains a try that got no status.
+func (p *Provider) noAnswer(ctx context.Context, err error, token string) push.Reply {
 	if reply, ended := push.Ended(ctx); ended {
 		return reply
 	}
-	if x.err == nil && err != nil {
-		// The request never got as far as the transport.
-		return push.Reply{Reason: push.BadRequest, Detail: "the payload is not valid JSON"}
-	}
-	text := x.err.Error()
+	text := err.Error()
 	r := push.Reply{Reason: push.Unavailable, Detail: clean(text, token)}
 	if p.signer == nil && certificateRefused(text) {
 		r.Reason = push.Credential

@@ -164,7 +164,7 @@ func (e *accessError) Error() string {
 func (s *source) get(ctx context.Context) (accessToken, error) {
 	a, header, err := s.ask(ctx)
 	var ae *accessError
-	if errors.As(err, &ae) && ae.refused() && s.skew.Learn(header, s.now()) {
+	if errors.As(err, &ae) && ae.refused() && s.skew.Learn(header.Get("Date"), s.now()) {
 		a, _, err = s.ask(ctx)
 	}
 	return a, err

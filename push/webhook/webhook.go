@@ -145,7 +145,7 @@ func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
 	if r.Reason != push.Credential {
 		return r
 	}
-	p.skew.Learn(header, time.Now())
+	p.skew.Learn(header.Get("Date"), time.Now())
 	if p.skew.By() != by && ctx.Err() == nil { // another push may have learned it
 		r, _ = p.post(ctx, id, text, n.Token.Reveal())
 	}

@@ -225,7 +225,7 @@ func (o *origin) correct(text string, answer http.Header, now time.Time) bool {
 	o.auth.Lock()
 	defer o.auth.Unlock()
 	if o.auth.cur.text == text {
-		if !o.auth.skew.Learn(answer, now) {
+		if !o.auth.skew.Learn(answer.Get("Date"), now) {
 			return false
 		}
 		o.auth.cur = authorization{}

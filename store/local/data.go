@@ -23,6 +23,7 @@ type data struct {
 	db      *bbolt.DB
 	raw     *os.File
 	newest  atomic.Pointer[pagefile.Meta]
+	pages   *pagefile.Cache
 	reading [2]sync.RWMutex // by the last bit of the state's number
 	stuck   atomic.Bool     // bbolt holds locks that nobody will release
 }
@@ -33,7 +34,7 @@ func openData(db *bbolt.DB) (*data, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &data{db: db, raw: raw}
+	d := &data{db: db, raw: raw, pages: pagefile.NewCache()}
 	if err := d.refresh(); err != nil {
 		_ = raw.Close()
 		return nil, err
@@ -71,7 +72,7 @@ func (d *data) view(f func(v *pagefile.View) error) error {
 			continue
 		}
 		defer mu.RUnlock()
-		v := pagefile.NewView(d.raw, *m)
+		v := pagefile.NewCachedView(d.raw, *m, d.pages)
 		err := f(v)
 		return errors.Join(v.Err(), err)
 	}

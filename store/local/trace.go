@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,11 +25,12 @@ import (
 // A call's place is 8 bytes, when it started, and its ID. The buckets:
 //
 //	parts   place, 0, instance -> value (package store)
-//	terms   place -> the terms that the index has of the call, each 2+n; its
-//	        sequence is how many calls there are
-//	index   2+n term, place -> nothing
-//	users   part of the AOR, 0, AOR -> nothing
-//	meta    "format" -> "1"
+//	terms   place -> 2+n AOR, and 4 bytes for each term of the call; its sequence is
+//	        how many calls there are
+//	meta    "format" -> "2"
+//
+// There is no index, for each of its entries would be another page to write. A
+// search goes through the terms, which takes a tenth of a microsecond a call.
 type Traces struct {
 	config trace.Config
 	path   string
@@ -42,7 +44,9 @@ type Traces struct {
 
 var _ trace.Store = (*Traces)(nil)
 
-func traceBuckets() []string { return []string{"parts", "terms", "index", "users", "meta"} }
+const tracesFormat = "2"
+
+func traceBuckets() []string { return []string{"parts", "terms", "meta"} }
 
 // TracesPath is the file beside that of the store.
 func TracesPath(storePath string) string { return storePath + ".traces" }
@@ -86,7 +90,7 @@ func prepareTraces(db *bbolt.DB) error {
 		if err != nil {
 			return err
 		}
-		if found := meta.Get([]byte("format")); found != nil && string(found) != format {
+		if found := meta.Get([]byte("format")); found != nil && string(found) != tracesFormat {
 			return errFormat
 		}
 		for _, name := range traceBuckets() {
@@ -94,7 +98,7 @@ func prepareTraces(db *bbolt.DB) error {
 				return err
 			}
 		}
-		return meta.Put([]byte("format"), []byte(format))
+		return meta.Put([]byte("format"), []byte(tracesFormat))
 	})
 }
 
@@ -112,11 +116,11 @@ func (s *Traces) Close() error {
 }
 
 // traceFile is the buckets within a transaction.
-type traceFile struct{ parts, terms, index, users *bbolt.Bucket }
+type traceFile struct{ parts, terms *bbolt.Bucket }
 
 func openTraceFile(tx *bbolt.Tx) traceFile {
 	b := func(name string) *bbolt.Bucket { return tx.Bucket([]byte(name)) }
-	return traceFile{b("parts"), b("terms"), b("index"), b("users")}
+	return traceFile{b("parts"), b("terms")}
 }
 
 // guarded runs f in a transaction. A damaged page can make bbolt panic: that is an
@@ -146,7 +150,7 @@ func (s *Traces) attempt(run func(*bbolt.DB, func(*bbolt.Tx) error) error, f fun
 	defer pagefile.Recover(&err)()
 	return db, run(db, func(tx *bbolt.Tx) error {
 		t := openTraceFile(tx)
-		if t.parts == nil || t.terms == nil || t.index == nil || t.users == nil {
+		if t.parts == nil || t.terms == nil {
 			return pagefile.ErrDamaged
 		}
 		return f(t)
@@ -216,12 +220,6 @@ func placeOf(t *trace.Timeline) []byte {
 	return append(binary.BigEndian.AppendUint64(nil, store.TraceStart(t.StartedAt)), t.ID...)
 }
 
-func indexKey(term trace.Term, place []byte) []byte {
-	return append(appendKey(nil, string(term), ""), place...)
-}
-
-func userKey(part, aor string) []byte { return []byte(part + "\x00" + aor) }
-
 func (f *traceFile) put(t *trace.Timeline, most int) error {
 	place := placeOf(t)
 	key := append(append(bytes.Clone(place), 0), t.Instance...)
@@ -229,69 +227,70 @@ func (f *traceFile) put(t *trace.Timeline, most int) error {
 		return err
 	}
 	was := f.terms.Get(place)
-	has := readTerms(was)
-	terms := bytes.Clone(was)
-	for _, term := range t.Terms() {
-		if has[term] {
-			continue
-		}
-		terms = appendKey(terms, string(term), "")
-		if err := f.index.Put(indexKey(term, place), nil); err != nil {
-			return err
-		}
-	}
+	terms := append(make([]byte, 0, 128), was...)
 	if was == nil {
 		if err := f.terms.SetSequence(f.terms.Sequence() + 1); err != nil {
 			return err
 		}
-	} else if len(terms) == len(was) {
-		return nil
+		terms = binary.BigEndian.AppendUint16(terms, uint16(min(len(t.AOR), maxTraceAOR)))
+		terms = append(terms, t.AOR[:min(len(t.AOR), maxTraceAOR)]...)
 	}
-	for _, part := range trace.Parts(t.AOR) {
-		key := userKey(part, t.AOR)
-		if part == t.AOR && f.users.Get(key) != nil {
-			break // the others are there too
+	t.EachTerm(func(kind byte, value string) {
+		if sum := termSum(kind, value); !hasTerm(terms, sum) {
+			terms = binary.BigEndian.AppendUint32(terms, sum)
 		}
-		if err := f.users.Put(key, []byte{}); err != nil {
-			return err
-		}
+	})
+	if len(terms) == len(was) {
+		return nil
 	}
 	return f.terms.Put(place, terms)
 }
 
-func readTerms(b []byte) map[trace.Term]bool {
-	terms := make(map[trace.Term]bool)
-	for len(b) >= 2 {
-		n := min(2+int(binary.BigEndian.Uint16(b)), len(b))
-		terms[trace.Term(b[2:n])] = true
-		b = b[n:]
+const maxTraceAOR = 1 << 12
+
+// termSum stands for a term: two may have the same one. It is FNV-1a.
+func termSum[T string | trace.Term](kind byte, value T) uint32 {
+	const offset, prime = 2166136261, 16777619
+	h := (offset ^ uint32(kind)) * prime
+	for i := range len(value) {
+		h = (h ^ uint32(value[i])) * prime
 	}
-	return terms
+	return h
+}
+
+// cutTerms returns the AOR and the sums of the terms.
+func cutTerms(b []byte) (aor, sums []byte) {
+	if len(b) < 2 {
+		return nil, nil
+	}
+	n := min(2+int(binary.BigEndian.Uint16(b)), len(b))
+	return b[2:n], b[n:]
+}
+
+func hasTerm(b []byte, sum uint32) bool {
+	for _, sums := cutTerms(b); len(sums) >= 4; sums = sums[4:] {
+		if binary.BigEndian.Uint32(sums) == sum {
+			return true
+		}
+	}
+	return false
 }
 
 // trim forgets calls from before oldest and those that are more than calls.
 func (f *traceFile) trim(oldest time.Time, calls, most int) error {
 	for range most {
-		place, terms := f.terms.Cursor().First()
+		place, _ := f.terms.Cursor().First()
 		if len(place) < 8 || binary.BigEndian.Uint64(place) >= store.TraceStart(oldest) && f.terms.Sequence() <= uint64(calls) {
 			return nil
 		}
-		if err := f.remove(bytes.Clone(place), readTerms(terms)); err != nil {
+		if err := f.remove(bytes.Clone(place)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (f *traceFile) remove(place []byte, terms map[trace.Term]bool) error {
-	for term := range terms {
-		if err := f.index.Delete(indexKey(term, place)); err != nil {
-			return err
-		}
-		if err := f.removeUser(term); err != nil {
-			return err
-		}
-	}
+func (f *traceFile) remove(place []byte) error {
 	prefix := append(bytes.Clone(place), 0)
 	c := f.parts.Cursor()
 	for k, _ := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, _ = c.Seek(prefix) {
@@ -303,21 +302,6 @@ func (f *traceFile) remove(place []byte, terms map[trace.Term]bool) error {
 		return err
 	}
 	return f.terms.SetSequence(f.terms.Sequence() - 1)
-}
-
-// removeUser forgets the user of the term, if it is one and has no call any more.
-func (f *traceFile) removeUser(term trace.Term) error {
-	aor, ok := trace.UserOf(term)
-	prefix := indexKey(term, nil)
-	if k, _ := f.index.Cursor().Seek(prefix); !ok || bytes.HasPrefix(k, prefix) {
-		return nil
-	}
-	for _, part := range trace.Parts(aor) {
-		if err := f.users.Delete(userKey(part, aor)); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // Find implements trace.Store.
@@ -332,40 +316,48 @@ func (s *Traces) Find(ctx context.Context, q trace.Query) (found []trace.Timelin
 	return found, next, nil
 }
 
+// maxPass is how many calls one search goes through that it is not for.
+const maxPass = 200_000
+
 func (f *traceFile) find(ctx context.Context, q *trace.Query) (found []trace.Timeline, next trace.Cursor) {
-	c, prefix := f.terms.Cursor(), []byte(nil)
-	if term := q.Term(); term != "" {
-		c, prefix = f.index.Cursor(), indexKey(term, nil)
-	}
 	// From the first place that is too new on, backwards.
-	upper := append(bytes.Clone(prefix), bytes.Repeat([]byte{0xff}, 9)...)
+	upper := bytes.Repeat([]byte{0xff}, 9)
 	if !q.Until.IsZero() {
-		upper = binary.BigEndian.AppendUint64(bytes.Clone(prefix), store.TraceStart(q.Until))
+		upper = binary.BigEndian.AppendUint64(nil, store.TraceStart(q.Until))
 	}
-	if before := append(binary.BigEndian.AppendUint64(bytes.Clone(prefix), store.TraceStart(q.Before.StartedAt)), q.Before.ID...); !q.Before.IsZero() &&
+	if before := append(binary.BigEndian.AppendUint64(nil, store.TraceStart(q.Before.StartedAt)), q.Before.ID...); !q.Before.IsZero() &&
 		bytes.Compare(before, upper) < 0 {
 		upper = before
 	}
-	k, _ := c.Seek(upper)
+	c := f.terms.Cursor()
+	k, terms := c.Seek(upper)
 	if k == nil {
-		k, _ = c.Last()
+		k, terms = c.Last()
 	} else {
-		k, _ = c.Prev()
+		k, terms = c.Prev()
 	}
-	calls := 0
-	for looked := 1; len(k) >= len(prefix)+8 && bytes.HasPrefix(k, prefix); looked++ {
-		place := k[len(prefix):]
+	term := q.Term()
+	var sum uint32
+	if term != "" {
+		sum = termSum(term[0], term[1:])
+	}
+	calls, looked := 0, 0
+	for passed := 1; len(k) >= 8; passed++ {
+		place := k
 		at := time.UnixMicro(int64(binary.BigEndian.Uint64(place)))
 		if !q.Since.IsZero() && at.Before(q.Since.Truncate(time.Microsecond)) {
 			break
 		}
-		if parts := f.call(place); len(parts) > 0 && q.Match(&trace.Merge(parts)[0]) {
-			found = append(found, parts...)
-			calls++
+		if term == "" || hasTerm(terms, sum) {
+			looked++
+			if parts := f.call(place); len(parts) > 0 && q.Match(&trace.Merge(parts)[0]) {
+				found = append(found, parts...)
+				calls++
+			}
 		}
 		here := trace.Cursor{StartedAt: at, ID: string(place[8:])}
-		if k, _ = c.Prev(); calls == q.Limit || looked == trace.MaxLook || ctx.Err() != nil {
-			if len(k) >= len(prefix)+8 && bytes.HasPrefix(k, prefix) {
+		if k, terms = c.Prev(); calls == q.Limit || looked == trace.MaxLook || passed == maxPass || passed%256 == 0 && ctx.Err() != nil {
+			if len(k) >= 8 {
 				return found, here
 			}
 			break
@@ -390,9 +382,10 @@ func (f *traceFile) call(place []byte) (parts []trace.Timeline) {
 func (s *Traces) Users(ctx context.Context, part string, most int) (found []string, err error) {
 	err = s.guarded(ctx, (*bbolt.DB).View, func(f traceFile) error {
 		seen := make(map[string]bool)
-		c := f.users.Cursor()
-		for k, _ := c.Seek([]byte(part)); bytes.HasPrefix(k, []byte(part)) && len(found) < most; k, _ = c.Next() {
-			if _, aor, ok := bytes.Cut(k, []byte{0}); ok && !seen[string(aor)] {
+		c := f.terms.Cursor()
+		for k, terms := c.Last(); k != nil && len(found) < most && ctx.Err() == nil; k, terms = c.Prev() {
+			aor, _ := cutTerms(terms)
+			if bytes.Contains(aor, []byte(part)) && !seen[string(aor)] && trace.HasPart(string(aor), part) {
 				seen[string(aor)] = true
 				found = append(found, string(aor))
 			}
@@ -402,5 +395,6 @@ func (s *Traces) Users(ctx context.Context, part string, most int) (found []stri
 	if err != nil {
 		return nil, fmt.Errorf("cannot read users of traces: %w", err)
 	}
+	slices.Sort(found)
 	return found, nil
 }

@@ -149,13 +149,17 @@ func (c *Cursor) push(id uint64, lo, hi []byte) bool {
 		view.fail(id, "the way to it is too long")
 		return false
 	}
-	p, err := view.read(id)
-	if err == nil {
-		err = p.check(lo, hi)
-	}
-	if err != nil {
-		view.err = err
-		return false
+	p, ok := view.cache.get(id, view.meta.Tx, lo, hi)
+	if !ok {
+		var err error
+		if p, err = view.read(id); err == nil {
+			err = p.check(lo, hi)
+		}
+		if err != nil {
+			view.err = err
+			return false
+		}
+		view.cache.put(p, view.meta.Tx, lo, hi, view.meta.PageSize)
 	}
 	c.stack = append(c.stack, place{page: p, lo: lo, hi: hi})
 	return true

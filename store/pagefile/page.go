@@ -91,13 +91,17 @@ func readMeta(r io.ReaderAt, at int64) (Meta, error) {
 // View is a state of a file. What it returns is good until the file's writer has
 // given the state's pages away. Not safe for concurrent use.
 type View struct {
-	r    io.ReaderAt
-	meta Meta
-	err  error
+	r     io.ReaderAt
+	meta  Meta
+	cache *Cache // may be nil
+	err   error
 }
 
 // NewView does not read yet.
 func NewView(r io.ReaderAt, m Meta) *View { return &View{r: r, meta: m} }
+
+// NewCachedView reads what is not in the cache.
+func NewCachedView(r io.ReaderAt, m Meta, c *Cache) *View { return &View{r: r, meta: m, cache: c} }
 
 // Err returns the first error, nil if all was well. After an error nothing is found
 // any more, so it must be asked before "there is none" is believed.

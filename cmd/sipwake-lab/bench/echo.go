@@ -31,8 +31,13 @@ func Echo(ctx context.Context) error {
 	return server.Serve(l)
 }
 
-// startEcho runs Echo as a process of its own, as sipwake is one.
-func startEcho(ctx context.Context) (*target, func(), error) {
+// echoServer is Echo as a process of its own, as sipwake is one.
+type echoServer struct {
+	*target
+	pid int
+}
+
+func startEcho(ctx context.Context) (*echoServer, func(), error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, nil, err
@@ -57,5 +62,5 @@ func startEcho(ctx context.Context) (*target, func(), error) {
 		stop()
 		return nil, nil, errors.Join(errors.New("cannot start echo"), err)
 	}
-	return newTarget("http://" + addr + "/rpc"), stop, nil
+	return &echoServer{newTarget("http://" + addr + "/rpc"), cmd.Process.Pid}, stop, nil
 }

@@ -38,21 +38,39 @@ func (t *target) post(req *fasthttp.Request, res *fasthttp.Response, body []byte
 }
 
 // flatOut posts bodies from all connections for a while and returns how many were
-// answered a second. body makes the i-th; check looks at an answer.
-func (t *target) flatOut(ctx context.Context, d time.Duration, body func(i int) []byte, check func([]byte) error) (float64, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, d, nil)
+// answered. body makes the i-th; check looks at an answer.
+func (t *target) flatOut(ctx context.Context, d time.Duration, body func(i int) []byte, check func([]byte) error) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	return t.all(ctx, 1<<62, body, check)
+}
+
+// each posts n bodies.
+func (t *target) each(ctx context.Context, n int, body func(i int) []byte, check func([]byte) error) error {
+	_, err := t.all(ctx, n, body, check)
+	if err == nil {
+		err = ctx.Err()
+	}
+	return err
+}
+
+func (t *target) all(ctx context.Context, most int, body func(i int) []byte, check func([]byte) error) (int, error) {
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var next, done atomic.Int64
 	var once sync.Once
 	var failed error
 	var wg sync.WaitGroup
-	began := time.Now()
 	for range connections {
 		wg.Go(func() {
 			var req fasthttp.Request
 			var res fasthttp.Response
 			for ctx.Err() == nil {
-				answer, err := t.post(&req, &res, body(int(next.Add(1))))
+				i := int(next.Add(1)) - 1
+				if i >= most {
+					return
+				}
+				answer, err := t.post(&req, &res, body(i))
 				if err == nil {
 					err = check(answer)
 				}
@@ -66,7 +84,7 @@ func (t *target) flatOut(ctx context.Context, d time.Duration, body func(i int) 
 		})
 	}
 	wg.Wait()
-	return float64(done.Load()) / time.Since(began).Seconds(), failed
+	return int(done.Load()), failed
 }
 
 // paced posts at a rate and returns how long each took, in order of size.
@@ -108,10 +126,4 @@ func quantile(sorted []time.Duration, q float64) time.Duration {
 		return 0
 	}
 	return sorted[min(int(q*float64(len(sorted))), len(sorted)-1)]
-}
-
-func median(list []float64) float64 {
-	list = slices.Clone(list)
-	slices.Sort(list)
-	return list[len(list)/2]
 }

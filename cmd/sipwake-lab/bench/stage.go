@@ -85,12 +85,22 @@ func (s *stage) close() {
 // server is a running sipwake.
 type server struct {
 	*target
+	*stack.Sipwake
 	name       string
 	operations string
+	pid        int
 }
 
-// sipwake starts one with a store.
-func (s *stage) sipwake(ctx context.Context, name, store string) (*server, error) {
+// serverConfig says what is special about one.
+type serverConfig struct {
+	name    string
+	program string // default that of the stage
+	store   string
+	wake    string // default one that does not limit or wait
+}
+
+// sipwake starts one.
+func (s *stage) sipwake(ctx context.Context, c serverConfig) (*server, error) {
 	rpc, err := stack.FreePort("127.0.0.1")
 	if err != nil {
 		return nil, err
@@ -99,33 +109,39 @@ func (s *stage) sipwake(ctx context.Context, name, store string) (*server, error
 	if err != nil {
 		return nil, err
 	}
-	file := filepath.Join(s.dir, name+".yml")
+	if c.wake == "" {
+		c.wake = "wake: {recent: 10ms, limits: {pair: 0, caller: 0, aor: 0}}\n"
+	}
+	if c.program == "" {
+		c.program = s.program
+	}
+	file := filepath.Join(s.dir, c.name+".yml")
 	text := fmt.Sprintf("rpc: {listen: \"127.0.0.1:%d\", deadline: 10s}\noperations: {listen: \"127.0.0.1:%d\"}\nlog: {level: error}\n"+
-		"wake: {recent: 10ms, limits: {pair: 0, caller: 0, aor: 0}}\nstore:\n%s\nnodes:\n  - {id: %s, url: %q, secret: bench}\napns:\n%s",
-		rpc, ops, store, node, s.signals.URL, s.apnsYAML)
+		"%sstore:\n%s\nnodes:\n  - {id: %s, url: %q, secret: bench}\napns:\n%s",
+		rpc, ops, c.wake, c.store, node, s.signals.URL, s.apnsYAML)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
-	child, err := stack.StartSipwake(ctx, stack.SipwakeConfig{Program: s.program, Config: file, Name: name,
+	child, err := stack.StartSipwake(ctx, stack.SipwakeConfig{Program: c.program, Config: file, Name: c.name,
 		Operations: fmt.Sprintf("127.0.0.1:%d", ops), Dir: s.dir})
 	if err != nil {
 		return nil, err
 	}
 	s.children.Add(child)
-	return &server{newTarget(fmt.Sprintf("http://127.0.0.1:%d/rpc", rpc)), name, fmt.Sprintf("127.0.0.1:%d", ops)}, nil
+	return &server{newTarget(fmt.Sprintf("http://127.0.0.1:%d/rpc", rpc)), child, c.name, fmt.Sprintf("127.0.0.1:%d", ops), child.PID()}, nil
 }
 
-func (s *stage) localStore() string {
-	return fmt.Sprintf("  type: local\n  local: {path: %s}", filepath.Join(s.dir, "bindings.db"))
+func (s *stage) localStore(file string) string {
+	return fmt.Sprintf("  type: local\n  local: {path: %s}", filepath.Join(s.dir, file))
 }
 
-func (s *stage) redisStore() string {
-	return fmt.Sprintf("  type: redis\n  redis: {addresses: [%q]}\n  fallback: {spool: %s}", s.redis.Address(), filepath.Join(s.dir, "spool"))
+func (s *stage) redisStore(prefix string) string {
+	return fmt.Sprintf("  type: redis\n  redis: {addresses: [%q], prefix: %q}\n  fallback: {spool: %s}", s.redis.Address(), prefix,
+		filepath.Join(s.dir, "spool-"+strings.Trim(prefix, ":")))
 }
 
-// resident is the resident memory, in bytes, of the sipwake whose operations listener
-// is there.
-func resident(operations string) (float64, error) {
+// gauge reads a metric of the sipwake whose operations listener is there.
+func gauge(operations, name string) (float64, error) {
 	res, err := http.Get("http://" + operations + "/metrics")
 	if err != nil {
 		return 0, err
@@ -133,9 +149,9 @@ func resident(operations string) (float64, error) {
 	defer res.Body.Close()
 	lines := bufio.NewScanner(res.Body)
 	for lines.Scan() {
-		if value, ok := strings.CutPrefix(lines.Text(), "process_resident_memory_bytes "); ok {
+		if value, ok := strings.CutPrefix(lines.Text(), name+" "); ok {
 			return strconv.ParseFloat(value, 64)
 		}
 	}
-	return 0, errors.Join(errors.New("no memory figure in /metrics"), lines.Err())
+	return 0, errors.Join(fmt.Errorf("no %s in /metrics", name), lines.Err())
 }

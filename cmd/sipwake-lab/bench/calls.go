@@ -1,0 +1,135 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/valyala/fasthttp"
+)
+
+// calls takes what a call costs, from wake.start to the push service's 200, beside
+// a bare loop over the same client of that service.
+func (b *bench) calls(ctx context.Context) error {
+	if err := b.barePushes(ctx); err != nil {
+		return err
+	}
+	for _, s := range b.servers {
+		from := b.call.Load()
+		err := b.loaded("call, "+s.name, s.pid, func() (int, error) { return b.wakes(ctx, s) })
+		if err != nil {
+			return err
+		}
+		n, err := gauge(s.operations, "process_resident_memory_bytes")
+		if err != nil {
+			return err
+		}
+		b.add("memory at the peak, "+s.name, "MiB", n/(1<<20))
+		to := b.call.Load()
+		if err := b.loaded("end, "+s.name, s.pid, func() (int, error) { return b.ends(ctx, s, from, to) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// wakes has callers start a wake each and wait for its push, again and again. Call n
+// is of caller n%callers.
+func (b *bench) wakes(ctx context.Context, s *server) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, b.Round)
+	defer cancel()
+	var done atomic.Int64
+	var once sync.Once
+	var failed error
+	fail := func(err error) {
+		once.Do(func() { failed = err })
+		cancel()
+	}
+	var wg sync.WaitGroup
+	first := int(b.call.Load())
+	var most atomic.Int64
+	for i := range callers {
+		delivered := make(chan struct{}, 1)
+		for n := range callees {
+			b.apns.OnDeliver(token(i*callees+n, 64), func([]byte, http.Header) {
+				select {
+				case delivered <- struct{}{}:
+				default: // the round is over
+				}
+			})
+		}
+		wg.Go(func() {
+			var req fasthttp.Request
+			var res fasthttp.Response
+			n := first/callers + 1
+			for ; ctx.Err() == nil; n++ {
+				answer, err := s.post(&req, &res, start(i, n))
+				if err == nil {
+					err = pushing(answer)
+				}
+				if err != nil {
+					fail(err)
+					return
+				}
+				select {
+				case <-delivered:
+					done.Add(1)
+				case <-time.After(20 * time.Second):
+					fail(errors.New("a push was not delivered"))
+					return
+				}
+			}
+			for {
+				old := most.Load()
+				if old >= int64(n) || most.CompareAndSwap(old, int64(n)) {
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	b.call.Store((most.Load() + 1) * callers)
+	return int(done.Load()), failed
+}
+
+// ends ends all calls from one number to another, also those that never were.
+func (b *bench) ends(ctx context.Context, s *server, from, to int64) (int, error) {
+	return int(to - from), s.each(ctx, int(to-from), func(i int) []byte {
+		n := int(from) + i
+		return end(n%callers, n/callers)
+	}, accepted)
+}
+
+// latency takes how long wake.start takes at a quarter of the peak rate, and an echo
+// at the same rate.
+func (b *bench) latency(ctx context.Context, echo *echoServer) error {
+	for caller := range callers {
+		for n := range callees {
+			b.apns.OnDeliver(token(caller*callees+n, 64), nil)
+		}
+	}
+	for _, s := range b.servers {
+		rate := median(b.find("call, "+s.name+" rate").values) / 4
+		from := b.call.Load()
+		body := func(int) []byte {
+			n := int(b.call.Add(1))
+			return start(n%callers, n/callers)
+		}
+		bare, err1 := echo.paced(ctx, rate, b.Round, b.register(0, users), anything)
+		took, err2 := s.paced(ctx, rate, b.Round, body, pushing)
+		if err := errors.Join(err1, err2); err != nil {
+			return err
+		}
+		b.add(fmt.Sprintf("start p99, %s", s.name), "ms", quantile(took, .99).Seconds()*1e3)
+		b.add(fmt.Sprintf("echo p99, %s", s.name), "ms", quantile(bare, .99).Seconds()*1e3)
+		b.ratio("start p99 of the echo's, "+s.name, "start p99, "+s.name, "echo p99, "+s.name)
+		if _, err := b.ends(ctx, s, from, b.call.Load()+1); err != nil {
+			return err
+		}
+	}
+	return nil
+}

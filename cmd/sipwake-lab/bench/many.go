@@ -1,0 +1,196 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+)
+
+// many compares REGISTERs of many known phones with those of few, and takes the
+// room that a binding needs.
+func (b *bench) many(ctx context.Context) error {
+	for _, s := range b.servers {
+		if err := b.manyOf(ctx, s); err != nil {
+			return err
+		}
+	}
+	return b.longTokens(ctx)
+}
+
+func (b *bench) manyOf(ctx context.Context, s *server) error {
+	few, all := b.register(0, users), b.register(0, b.Bindings)
+	if err := b.fill(ctx, s, few, users); err != nil {
+		return err
+	}
+	heapBefore, err1 := liveHeap(s.operations)
+	redisBefore, err2 := b.redisMemory(ctx)
+	if err := errors.Join(err1, err2, b.fill(ctx, s, all, b.Bindings)); err != nil {
+		return err
+	}
+	redisAfter, err := b.redisMemory(ctx)
+	if err != nil {
+		return err
+	}
+	for range b.Rounds {
+		var times [2]float64
+		for i, body := range []func(int) []byte{few, all} {
+			began := time.Now()
+			n, err := s.flatOut(ctx, b.Round, body, accepted)
+			if err != nil {
+				return err
+			}
+			times[i] = time.Since(began).Seconds() / float64(n)
+		}
+		b.add("register time of few to many, "+s.name, "x", times[1]/times[0])
+		rate := 1 / times[1] / 4
+		f, err1 := s.paced(ctx, rate, b.Round, few, accepted)
+		m, err2 := s.paced(ctx, rate, b.Round, all, accepted)
+		if err := errors.Join(err1, err2); err != nil {
+			return err
+		}
+		b.add("register p99 of few to many, "+s.name, "x", quantile(m, .99).Seconds()/quantile(f, .99).Seconds())
+	}
+	heapAfter, err := liveHeap(s.operations)
+	if err != nil {
+		return err
+	}
+	known := min(callers*callees, b.Bindings)
+	b.add("binding in memory, "+s.name, "bytes", (heapAfter-heapBefore)/float64(b.Bindings))
+	if s.name == "redis" {
+		b.add("binding in Redis, token of 64", "bytes", (redisAfter-redisBefore)/float64(max(1, b.Bindings-known)))
+	}
+	return nil
+}
+
+// longTokens takes the room of bindings whose token has 140 bytes.
+func (b *bench) longTokens(ctx context.Context) error {
+	n := max(b.Bindings/10, 1)
+	before, err := b.redisMemory(ctx)
+	if err != nil {
+		return err
+	}
+	if err := b.fill(ctx, b.servers[1], b.registerToken(b.Bindings, n, 140), n); err != nil {
+		return err
+	}
+	after, err := b.redisMemory(ctx)
+	b.add("binding in Redis, token of 140", "bytes", (after-before)/float64(n))
+	return err
+}
+
+// newOnes compares new bindings, each on the disk before it is acknowledged, with
+// appending as many bytes to a file and having the disk confirm those of all
+// connections together.
+func (b *bench) newOnes(ctx context.Context) error {
+	const value = 400 // bytes of a binding and of its token in the index
+	for i := range b.Rounds {
+		plain, err := fsyncs(filepath.Join(b.dir, "fsync"), b.Round, value*connections)
+		if err != nil {
+			return err
+		}
+		s := b.servers[0]
+		n, err := s.flatOut(ctx, b.Round, b.register(10_000_000*(i+1), 9_999_991), accepted)
+		if err != nil {
+			return err
+		}
+		b.add("batched fsync rate", "1/s", plain*connections)
+		b.add("new bindings rate, local", "1/s", float64(n)/b.Round.Seconds())
+		b.ratio("new bindings of batched fsync's, local", "new bindings rate, local", "batched fsync rate")
+	}
+	return nil
+}
+
+// fsyncs returns how often a second so many bytes are appended and confirmed.
+func fsyncs(path string, d time.Duration, size int) (float64, error) {
+	f, err := os.Create(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	block := make([]byte, size)
+	n := 0
+	for began := time.Now(); time.Since(began) < d; n++ {
+		if _, err := f.Write(block); err != nil {
+			return 0, err
+		}
+		if err := f.Sync(); err != nil {
+			return 0, err
+		}
+	}
+	return float64(n) / d.Seconds(), nil
+}
+
+// fill posts the bodies of so many users once.
+func (b *bench) fill(ctx context.Context, s *server, body func(int) []byte, users int) error {
+	return s.each(ctx, users, body, accepted)
+}
+
+// liveHeap is what the last garbage collection left: it lets the heap grow to twice
+// that.
+func liveHeap(operations string) (float64, error) {
+	next, err := gauge(operations, "go_memstats_next_gc_bytes")
+	return next / 2, err
+}
+
+func (b *bench) redisMemory(ctx context.Context) (float64, error) {
+	client := goredis.NewClient(&goredis.Options{Addr: b.redis.Address()})
+	defer func() { _ = client.Close() }()
+	text, err := client.Info(ctx, "memory").Result()
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(text) {
+		if value, ok := strings.CutPrefix(line, "used_memory:"); ok {
+			return strconv.ParseFloat(strings.TrimSpace(value), 64)
+		}
+	}
+	return 0, errors.New("no used_memory in Redis' INFO")
+}
+
+// redisAlone takes what Redis itself needs to set a value as long as a binding's, one
+// by one and in pipelines.
+func (b *bench) redisAlone(ctx context.Context) error {
+	client := goredis.NewClient(&goredis.Options{Addr: b.redis.Address(), PoolSize: connections})
+	defer func() { _ = client.Close() }()
+	value := make([]byte, 300)
+	for _, way := range []struct {
+		name  string
+		batch int
+	}{{"SET", 1}, {"SET in pipelines", connections}} {
+		err := b.loaded("Redis alone, "+way.name, b.redis.PID(), func() (int, error) {
+			ctx, cancel := context.WithTimeout(ctx, b.Round/2)
+			defer cancel()
+			var wg sync.WaitGroup
+			counts := make([]int, connections)
+			for i := range connections {
+				wg.Go(func() {
+					for ctx.Err() == nil {
+						p := client.Pipeline()
+						for range way.batch {
+							p.Set(ctx, "bench:"+strconv.Itoa(i), value, 0)
+						}
+						if _, err := p.Exec(ctx); err == nil {
+							counts[i] += way.batch
+						}
+					}
+				})
+			}
+			wg.Wait()
+			sum := 0
+			for _, n := range counts {
+				sum += n
+			}
+			return sum, nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

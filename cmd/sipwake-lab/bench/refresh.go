@@ -1,0 +1,60 @@
+package bench
+
+import (
+	"context"
+	"time"
+)
+
+// lookEvery is how often the bindings are looked through here.
+const lookEvery = time.Second
+
+// refresh compares what it costs to find that nobody is due for a refresh push, among
+// few bindings and among many. It counts the store too.
+func (b *bench) refresh(ctx context.Context) error {
+	const looking = "wake: {refresh: {enabled: true, every: 1s}}\n"
+	for _, c := range []struct {
+		name, few, many string
+		main            *server
+	}{
+		{"local", b.localStore("few.db"), b.localStore("bindings.db"), b.servers[0]},
+		{"redis", b.redisStore("few:"), b.redisStore("sipwake:"), b.servers[1]},
+	} {
+		c.main.Stop() // it has the file
+		for _, of := range []struct{ name, store string }{{"few", c.few}, {"many", c.many}} {
+			s, err := b.sipwake(ctx, serverConfig{name: of.name + "-" + c.name, store: of.store, wake: looking})
+			if err != nil {
+				return err
+			}
+			if of.name == "few" {
+				if err := b.fill(ctx, s, b.register(0, users), users); err != nil {
+					return err
+				}
+			}
+			time.Sleep(2 * lookEvery) // what came with the start is over
+			for range b.Rounds {
+				err := b.loaded("refresh look, "+of.name+", "+c.name, s.pid, func() (int, error) {
+					redisBefore, err := cpuOf(b.redis.PID())
+					if err != nil {
+						return 0, err
+					}
+					time.Sleep(4 * lookEvery)
+					redisAfter, err := cpuOf(b.redis.PID())
+					b.add("refresh look cpu of Redis, "+of.name+", "+c.name, "µs", float64((redisAfter-redisBefore).Microseconds())/4)
+					return 4, err
+				})
+				if err != nil {
+					return err
+				}
+			}
+			s.Stop()
+		}
+		few := median(b.find("refresh look, " + "few, " + c.name + " cpu").values)
+		many := median(b.find("refresh look, " + "many, " + c.name + " cpu").values)
+		if c.name == "redis" {
+			few += median(b.find("refresh look cpu of Redis, few, redis").values)
+			many += median(b.find("refresh look cpu of Redis, many, redis").values)
+		}
+		b.add("refresh look of few to many, "+c.name, "x", many/max(few, 1))
+	}
+	return nil
+}

@@ -1,0 +1,107 @@
+package apns
+
+import (
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/sideshow/apns2"
+
+	"github.com/sipwake/sipwake/push/h2"
+)
+
+// outline is a push as Apple is to get it. Of Notification it has no Payload and no
+// Expiration: apns2 would escape the JSON of the one, and leave out the other.
+type outline struct {
+	apns2.Notification
+	payload    []byte
+	expiration string
+}
+
+// neverStore is the expiration of a push that is delivered now or not at all.
+const neverStore = "0"
+
+// exchange is one request to Apple and the answer. It is used again.
+type exchange struct {
+	req    h2.Request
+	resp   h2.Response
+	bearer providerToken
+	answer answer
+}
+
+var exchanges = sync.Pool{New: func() any { return new(exchange) }}
+
+// free makes the exchange ready for another push. Nothing may refer to it.
+func (x *exchange) free() {
+	x.reset()
+	clear(x.req.Header)
+	x.req = h2.Request{Header: x.req.Header[:0]}
+	x.bearer = providerToken{}
+	exchanges.Put(x)
+}
+
+// reset forgets the answer.
+func (x *exchange) reset() {
+	clear(x.resp.Header)
+	x.resp = h2.Response{Header: x.resp.Header[:0], Body: x.resp.Body[:0]}
+	x.answer = answer{}
+}
+
+// prepare forms the request. Apple keeps a small dynamic table: what differs from
+// push to push stays out of it.
+func (x *exchange) prepare(host string, out *outline) {
+	x.reset()
+	h := append(x.req.Header[:0],
+		h2.Field{Name: ":method", Value: http.MethodPost},
+		h2.Field{Name: ":scheme", Value: "https"},
+		h2.Field{Name: ":authority", Value: host},
+		h2.Field{Name: ":path", Value: "/3/device/" + out.DeviceToken, Sensitive: true},
+		h2.Field{Name: "apns-topic", Value: out.Topic},
+		h2.Field{Name: "apns-push-type", Value: string(out.PushType)},
+		h2.Field{Name: "apns-expiration", Value: out.expiration, Sensitive: out.expiration != neverStore},
+	)
+	if out.Priority > 0 {
+		h = append(h, h2.Field{Name: "apns-priority", Value: strconv.Itoa(out.Priority)})
+	}
+	if out.CollapseID != "" {
+		h = append(h, h2.Field{Name: "apns-collapse-id", Value: out.CollapseID, Sensitive: true})
+	}
+	x.req.Header, x.req.Body = h, out.payload
+}
+
+// header returns a field of the answer, by its name in lower case.
+func (x *exchange) header(name string) string {
+	for _, f := range x.resp.Header {
+		if f.Name == name {
+			return f.Value
+		}
+	}
+	return ""
+}
+
+// unusable tells whether the answer speaks of the connection that it came over.
+func (x *exchange) unusable() bool {
+	return x.answer.Reason == unrelatedKeyID || x.answer.Reason == idleTimeout
+}
+
+// answer is the body of a refusal.
+type answer struct {
+	Reason    string `json:"reason"`
+	Timestamp int64  `json:"timestamp"` // milliseconds
+}
+
+// parse reads the body. One that broke off does not undo the status.
+func (x *exchange) parse() {
+	if x.resp.Status != http.StatusOK && json.Unmarshal(x.resp.Body, &x.answer) != nil {
+		x.answer = answer{}
+	}
+}
+
+func (a answer) deadSince() time.Time {
+	if a.Timestamp <= 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(a.Timestamp)
+}

@@ -1,0 +1,407 @@
+// Package h2 is an HTTP/2 client connection (RFC 9113) for many small
+// requests at once, as push services get them. It reads and writes frames with
+// golang.org/x/net/http2.Framer. What is ready to be sent goes out in one write,
+// whoever it comes from; an answer is complete before its request returns.
+package h2
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+)
+
+const (
+	readBuffer   = 32 << 10
+	chunk        = 64 << 10 // written with one deadline
+	maxOut       = 1 << 20  // bytes not yet taken by the writer
+	typical      = 8 << 10  // is a large push
+	spareOut     = 64 << 10 // for answers to SETTINGS, PING and DATA beyond maxOut
+	maxFrameRead = 16 << 10
+	maxHeaderOut = 32 << 10 // of an answer, decoded
+	maxBlock     = 64 << 10 // of an answer's header, as it comes
+	maxInterim   = 8        // 1xx answers before the true one
+	streamWindow = 65535    // RFC 9113's initial value, which is not changed
+	maxWindow    = 1<<31 - 1
+	lastID       = 1<<31 - 1
+	byeTimeout   = time.Second
+)
+
+// Field is a header field. Those that are Sensitive never get into the dynamic
+// table, here or at any server between.
+type Field = hpack.HeaderField
+
+// Request is a request with its body. Pseudo header fields come first; names are
+// in lower case.
+type Request struct {
+	Header  []Field
+	Literal *Literal // one more field, may be nil
+	Body    []byte
+}
+
+// Literal is a Sensitive field that is encoded once for many requests.
+type Literal struct {
+	Field
+	coded []byte
+}
+
+// NewLiteral encodes the field; the name is in lower case.
+func NewLiteral(name, value string) *Literal {
+	var b bytes.Buffer
+	l := &Literal{Field: Field{Name: name, Value: value, Sensitive: true}}
+	_ = hpack.NewEncoder(&b).WriteField(l.Field) // into memory
+	l.coded = b.Bytes()
+	return l
+}
+
+// Response is an answer. Header and Body are appended to.
+type Response struct {
+	Status int
+	Header []Field
+	Body   []byte
+	Broken error // why the body ended early; the status stands all the same
+}
+
+// ErrUnprocessed is that the server has certainly not acted upon the request.
+var ErrUnprocessed = errors.New("the request was not processed")
+
+var (
+	errClosed    = errors.New("http2: the connection was closed")
+	errPing      = errors.New("http2: the server does not answer PINGs")
+	errIDs       = errors.New("http2: the connection has no stream identifiers left")
+	errMalformed = errors.New("http2: malformed answer")
+	errTooLarge  = errors.New("http2: the request's header is longer than the server allows")
+)
+
+// Config of a Conn. Every field must be set.
+type Config struct {
+	MaxStreams   int // beside the server's own limit
+	MaxBody      int // bytes kept of an answer's body; the rest is not waited for
+	PingAfter    time.Duration
+	PingTimeout  time.Duration
+	WriteTimeout time.Duration
+}
+
+// Conn is one connection. Safe for concurrent use.
+type Conn struct {
+	Config
+	nc    net.Conn
+	fr    *http2.Framer // read by readLoop, written into out under mu
+	wake  chan struct{} // out holds something
+	ready chan struct{} // the server's SETTINGS have come
+	dead  chan struct{}
+	heard atomic.Bool
+
+	wmu  sync.Mutex // of the one that writes
+	wbuf []byte
+
+	mu        sync.Mutex
+	out       out
+	enc       *hpack.Encoder
+	encoded   bytes.Buffer
+	streams   map[uint32]*stream
+	nextID    uint32
+	taken     uint32    // streams from here on have nothing on the wire
+	waiting   []*stream // for their turn, in order
+	reserved  int       // turns given and not yet taken
+	blocked   []*stream // with a body held up by flow control, in order
+	peerMost  uint32    // SETTINGS_MAX_CONCURRENT_STREAMS
+	peerList  uint64    // SETTINGS_MAX_HEADER_LIST_SIZE
+	maxFrame  int
+	initial   int64 // window of new streams
+	window    int64
+	unacked   int // received DATA for which no WINDOW_UPDATE went out
+	err       error
+	isDead    bool
+	readyOnce bool
+
+	// The header that is being received; readLoop only, under mu.
+	dec   *hpack.Decoder
+	block block
+}
+
+type out struct{ b []byte }
+
+func (o *out) Write(p []byte) (int, error) { o.b = append(o.b, p...); return len(p), nil }
+
+type stream struct {
+	id       uint32
+	resp     *Response
+	body     []byte // not yet sent
+	window   int64
+	received int
+	interim  int
+	header   bool // has come
+	err      error
+	done     chan struct{} // one value: the end, or the turn of one that waits
+}
+
+type block struct {
+	stream        *stream
+	end           bool
+	bad           bool
+	regular       bool
+	status        int
+	coded, listed int
+}
+
+var pool = sync.Pool{New: func() any { return &stream{done: make(chan struct{}, 1)} }}
+
+func (s *stream) free() {
+	*s = stream{done: s.done}
+	pool.Put(s)
+}
+
+// New speaks HTTP/2 on nc, on which it has been agreed. It returns when the
+// server has said what it allows.
+func New(ctx context.Context, nc net.Conn, config Config) (*Conn, error) {
+	c := &Conn{
+		Config: config, nc: nc, wake: make(chan struct{}, 1), ready: make(chan struct{}), dead: make(chan struct{}),
+		streams: make(map[uint32]*stream), nextID: 1, taken: 1, peerMost: 1<<32 - 1, peerList: 1<<64 - 1,
+		maxFrame: 16 << 10, initial: 65535, window: 65535,
+	}
+	c.fr = http2.NewFramer(&c.out, bufio.NewReaderSize(nc, readBuffer))
+	c.fr.SetMaxReadFrameSize(maxFrameRead)
+	c.enc = hpack.NewEncoder(&c.encoded)
+	c.dec = hpack.NewDecoder(4096, c.field)
+	c.dec.SetMaxStringLength(maxHeaderOut)
+	c.out.b = append(c.out.b, http2.ClientPreface...)
+	_ = c.fr.WriteSettings(
+		http2.Setting{ID: http2.SettingEnablePush},
+		http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: maxHeaderOut},
+	)
+	c.wake <- struct{}{}
+	go c.writeLoop()
+	go c.readLoop()
+	go c.watch()
+	select {
+	case <-c.ready:
+		return c, nil
+	case <-c.dead:
+		return nil, c.Err()
+	case <-ctx.Done():
+		c.fail(errClosed, http2.ErrCodeNo)
+		return nil, ctx.Err()
+	}
+}
+
+// Err tells why the connection takes no more requests, nil if it does.
+func (c *Conn) Err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}
+
+// Close ends the connection and what is under way on it.
+func (c *Conn) Close() error {
+	c.fail(errClosed, http2.ErrCodeNo)
+	return nil
+}
+
+// Do sends a request and waits for the answer, which is valid only without an
+// error. Nothing refers to either when it returns.
+func (c *Conn) Do(ctx context.Context, req *Request, resp *Response) error {
+	s := pool.Get().(*stream)
+	s.resp, s.body = resp, req.Body
+	c.mu.Lock()
+	err := c.turn(ctx, s)
+	if err == nil {
+		err = c.start(s, req)
+	}
+	c.mu.Unlock()
+	if err != nil {
+		s.free()
+		return err
+	}
+	c.poke()
+	select {
+	case <-s.done:
+	case <-ctx.Done():
+		c.mu.Lock()
+		if c.streams[s.id] == s {
+			c.abort(s, http2.ErrCodeCancel, ctx.Err())
+		}
+		c.mu.Unlock()
+		c.poke()
+		<-s.done
+	}
+	err = s.err
+	s.free()
+	return err
+}
+
+// turn waits until there may be one more stream.
+func (c *Conn) turn(ctx context.Context, s *stream) error {
+	if c.err != nil {
+		return unprocessed(c.err)
+	}
+	if len(c.waiting) == 0 && c.room() {
+		return nil
+	}
+	c.waiting = append(c.waiting, s)
+	for {
+		if err := c.await(ctx, s); err != nil {
+			return err
+		}
+		if c.room() {
+			return nil
+		}
+		c.waiting = slices.Insert(c.waiting, 0, s) // the server has lowered its limit meanwhile
+	}
+}
+
+// await waits until s, which is among those that wait, is given its turn.
+func (c *Conn) await(ctx context.Context, s *stream) (err error) {
+	c.mu.Unlock()
+	select {
+	case <-s.done:
+	case <-ctx.Done():
+		err = unprocessed(ctx.Err())
+	}
+	c.mu.Lock()
+	if err != nil {
+		if i := slices.Index(c.waiting, s); i >= 0 {
+			c.waiting = slices.Delete(c.waiting, i, i+1)
+			return err
+		}
+		<-s.done // it has come in the meantime
+	}
+	c.reserved--
+	if err == nil && c.err != nil {
+		err = unprocessed(c.err)
+	}
+	if err != nil {
+		c.next()
+		c.rest()
+	}
+	return err
+}
+
+func (c *Conn) room() bool {
+	most := min(uint32(c.MaxStreams), c.peerMost)
+	return uint32(len(c.streams)+c.reserved) < most && len(c.out.b)+c.reserved*typical < maxOut
+}
+
+// next gives turns to those that wait, all of them if there is no more to wait for.
+func (c *Conn) next() {
+	n := 0
+	for n < len(c.waiting) && (c.err != nil || c.room()) {
+		c.reserved++
+		c.waiting[n].done <- struct{}{}
+		n++
+	}
+	if n > 0 {
+		c.waiting = slices.Delete(c.waiting, 0, n)
+	}
+}
+
+func (c *Conn) start(s *stream, req *Request) error {
+	var size uint64
+	for i := range req.Header {
+		size += uint64(req.Header[i].Size())
+	}
+	if req.Literal != nil {
+		size += uint64(req.Literal.Size())
+	}
+	if size > c.peerList {
+		c.next()
+		return errTooLarge
+	}
+	s.id = c.nextID
+	c.nextID += 2
+	c.streams[s.id] = s
+	s.window = c.initial
+	if c.nextID > lastID-2 {
+		c.err = errIDs
+		c.next()
+	}
+	c.encoded.Reset()
+	for _, f := range req.Header {
+		_ = c.enc.WriteField(f) // into memory
+	}
+	if req.Literal != nil {
+		c.encoded.Write(req.Literal.coded)
+	}
+	// Writes into memory, of valid frames, do not fail either.
+	b := c.encoded.Bytes()
+	n := min(len(b), c.maxFrame)
+	_ = c.fr.WriteHeaders(http2.HeadersFrameParam{
+		StreamID: s.id, BlockFragment: b[:n], EndHeaders: n == len(b), EndStream: len(s.body) == 0,
+	})
+	for b = b[n:]; len(b) > 0; b = b[n:] {
+		n = min(len(b), c.maxFrame)
+		_ = c.fr.WriteContinuation(s.id, n == len(b), b[:n])
+	}
+	if !c.send(s) {
+		c.blocked = append(c.blocked, s)
+	}
+	return nil
+}
+
+// send sends of the body what flow control allows and tells whether that is all.
+func (c *Conn) send(s *stream) bool {
+	for len(s.body) > 0 {
+		n := int(min(int64(min(len(s.body), c.maxFrame)), c.window, s.window))
+		if n <= 0 {
+			return false
+		}
+		_ = c.fr.WriteData(s.id, n == len(s.body), s.body[:n])
+		s.body = s.body[n:]
+		c.window -= int64(n)
+		s.window -= int64(n)
+	}
+	return true
+}
+
+// unblock sends what has become possible.
+func (c *Conn) unblock() {
+	if len(c.blocked) == 0 {
+		return
+	}
+	c.blocked = slices.DeleteFunc(c.blocked, func(s *stream) bool { return c.window > 0 && c.send(s) })
+}
+
+// end completes a stream.
+func (c *Conn) end(s *stream, err error) {
+	delete(c.streams, s.id)
+	if len(s.body) > 0 {
+		s.body = nil
+		c.blocked = slices.DeleteFunc(c.blocked, func(o *stream) bool { return o == s })
+	}
+	s.over(err)
+	if c.block.stream == s {
+		c.block.stream = nil
+	}
+	c.next()
+	c.rest()
+}
+
+// rest ends a connection that takes no more requests after its last one.
+func (c *Conn) rest() {
+	if c.err != nil && !c.isDead && len(c.streams) == 0 && c.reserved == 0 {
+		c.failLocked(c.err, http2.ErrCodeNo)
+	}
+}
+
+func (s *stream) over(err error) {
+	if s.header {
+		s.resp.Broken = err
+	} else {
+		s.err = err
+	}
+	s.done <- struct{}{}
+}
+
+// abort completes a stream that the server has not ended.
+func (c *Conn) abort(s *stream, code http2.ErrCode, err error) {
+	_ = c.fr.WriteRSTStream(s.id, code)
+	c.end(s, err)
+}
