@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -113,7 +114,15 @@ func prepareApps(cfg *config.Config, log *slog.Logger, p *parts, problems *confi
 	for i := range cfg.Webhooks {
 		add(fmt.Sprintf("webhooks[%d]", i), cfg.Webhooks[i].Apps)
 	}
-	p.apps = push.Found(p.apps, foundApps(cfg.CredentialsDir, log, problems))
+	apps, err := push.Settle(push.Found(p.apps, foundApps(cfg.CredentialsDir, log, problems)))
+	p.apps = apps
+	if wrong := (*push.AppError)(nil); errors.As(err, &wrong) {
+		field := string(wrong.Provider)
+		if !slices.Contains([]string{"apns", "fcm", "webpush"}, field) {
+			field = "webhooks"
+		}
+		problems.Add(field, err)
+	}
 }
 
 // foundApps makes the apps of the credentials in dir, if there is one.

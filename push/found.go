@@ -41,6 +41,31 @@ func Found(apps, found []App) []App {
 	return apps
 }
 
+// Settle decides which app serves devices that name no environment where two are
+// ready to: that of production. The error is an *AppError, if two apps claim the
+// same addresses otherwise.
+func Settle(apps []App) ([]App, error) {
+	apps = slices.Clone(apps)
+	type name struct {
+		provider pnparam.Provider
+		pkg      string
+	}
+	production := make(map[name]bool)
+	for i := range apps {
+		a := &apps[i]
+		if a.Default && a.Environment == pnparam.Production {
+			production[name{a.Provider, a.name()}] = true
+		}
+	}
+	for i := range apps {
+		a := &apps[i]
+		if a.Environment == pnparam.Sandbox && production[name{a.Provider, a.name()}] {
+			a.Default = false
+		}
+	}
+	return apps, checkApps(apps)
+}
+
 // expirySoon is when an administrator wants to know that a credential ends.
 const expirySoon = 30 * 24 * time.Hour
 

@@ -52,7 +52,7 @@ func (c *Config) Apps(log *slog.Logger) ([]push.App, error) {
 			Packages:         []string{c.BundleID},
 			Environment:      env,
 			Default:          env == environment,
-			Client:           newProvider(endpoint, cred.tls, c.Connections, cred.signer, c.Topic),
+			Client:           newProvider(endpoint, cred.tls, c.Connections, cred.signer, c.Topic, env),
 			Limits:           c.Limits,
 			Templates:        templates,
 			Policy:           c.Policy,
@@ -121,7 +121,7 @@ func (c *Config) useKey(cred *credential) ([]byte, error) {
 		return nil, fmt.Errorf("key_file: %s %w", c.KeyFile, err)
 	}
 	cred.signer = newSigner(key, c.TeamID, c.KeyID)
-	cred.environments = []pnparam.Environment{pnparam.Production, pnparam.Sandbox}
+	cred.environments = c.Environments
 	return contents, nil
 }
 

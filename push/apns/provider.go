@@ -42,6 +42,7 @@ type Provider struct {
 	lanes   *lanes
 	signer  *signer // nil with a certificate
 	topic   string
+	env     pnparam.Environment
 	answers push.Answers
 
 	inFlight atomic.Int64
@@ -54,8 +55,8 @@ var (
 )
 
 // newProvider does not connect. A nil s means that config holds a certificate.
-func newProvider(endpoint *url.URL, config *tls.Config, connections int, s *signer, topic string) *Provider {
-	p := &Provider{lanes: newLanes(endpoint, config, connections), signer: s, topic: topic, answers: push.NewAnswers(Answers())}
+func newProvider(endpoint *url.URL, config *tls.Config, connections int, s *signer, topic string, env pnparam.Environment) *Provider {
+	p := &Provider{lanes: newLanes(endpoint, config, connections), signer: s, topic: topic, env: env, answers: push.NewAnswers(Answers())}
 	p.client = &apns2.Client{
 		Host: "https://" + endpoint.Host,
 		HTTPClient: &http.Client{
@@ -117,7 +118,7 @@ func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
 		if again := p.heed(x); again && try == 1 && ctx.Err() == nil {
 			continue
 		}
-		return x.answer.reply(x, p.answers)
+		return p.reply(x)
 	}
 }
 

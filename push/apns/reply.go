@@ -14,12 +14,13 @@ const maxDetail = 200 // bytes, by push.Reply
 
 // reply translates Apple's answer. A status without a reason that we can read
 // comes from something on the way and is no evidence about a token.
-func (a answer) reply(x *exchange, answers push.Answers) push.Reply {
+func (p *Provider) reply(x *exchange) push.Reply {
+	a := x.answer
 	if x.status == http.StatusOK {
 		return push.Reply{Reason: push.Accepted, ID: x.header.Get("apns-id")}
 	}
 	reason := word(a.Reason)
-	found := answers.Find(x.status, reason)
+	found := p.answers.Find(x.status, reason)
 	r := push.Reply{Reason: found.Reason, About: found.About, Detail: reason}
 	switch r.Reason {
 	case push.TokenDead:
@@ -27,8 +28,11 @@ func (a answer) reply(x *exchange, answers push.Answers) push.Reply {
 	case push.Throttled, push.Unavailable:
 		r.RetryAfter = push.RetryAfter(x.header.Get("Retry-After"), time.Now())
 	}
-	if r.Detail == "" {
+	switch reason {
+	case "":
 		r.Detail = "HTTP " + strconv.Itoa(x.status)
+	case badEnvironmentKeyID, badEnvironmentKey:
+		r.Detail += ": the key is not for " + string(p.env)
 	}
 	return r
 }
