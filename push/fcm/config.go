@@ -155,6 +155,7 @@ func (c *Config) Apps(_ *slog.Logger) ([]push.App, error) {
 		Limits:      c.Limits,
 		Templates:   templates,
 		Policy:      c.Policy,
+		Doubts:      doubts(templates),
 		Fingerprint: hex.EncodeToString(sum.Sum(nil)),
 	}}, nil
 }

@@ -116,7 +116,8 @@ func TestMessage(t *testing.T) {
 	}
 	f(push.Call, 20*time.Second, "", "high", "0s")
 	f(push.Chat, time.Minute, "", "high", "59s", "60s")
-	f(push.Cancel, time.Minute, "", "high", "59s", "60s")
+	f(push.Cancel, time.Minute, "", "normal", "59s", "60s")
+	f(push.Cancel, time.Minute, `{"android":{"priority":"high","notification":{"title":"x"}}}`, "high", "59s", "60s")
 	f(push.Refresh, time.Minute, `{"android":{"priority":"normal"}}`, "normal", "59s", "60s")
 	f(push.Custom, 1000*time.Hour, `{"topic":"all"}`, "high", "2419200s")
 	f(push.Custom, -time.Hour, `{}`, "high", "0s")

@@ -202,7 +202,7 @@ func (s *Server) send(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // the client has gone
 	}
-	p := Push{At: time.Now(), Protocol: r.Proto}
+	p := Push{At: time.Now(), Protocol: r.Proto, Body: body}
 	if b := s.authorize(r); b.Status != 0 {
 		s.refuse(w, &p, b)
 		return
