@@ -1,10 +1,12 @@
 package fcm
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"sync"
 	"time"
@@ -45,12 +47,13 @@ func (a accessToken) usable(now time.Time) bool {
 	return a.text != "" && now.Before(a.ends.Add(-min(lastUse, a.ends.Sub(a.fetched)/8)))
 }
 
-// source keeps one access token of a service account. Of many pushes that need
+// source keeps one access token of an account. Of many pushes that need
 // another one, one fetches it, inside its own deadline, and the others wait
 // inside theirs: no goroutine of its own, and none waits for a stranger's time.
 // Safe for concurrent use.
 type source struct {
-	config    *jwt.Config
+	config    *jwt.Config // of a key; nil where other has the tokens
+	other     tokens
 	transport *http.Transport
 	now       func() time.Time
 
@@ -159,7 +162,18 @@ func (s *source) get(ctx context.Context) (accessToken, error) {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	fetched := s.now()
-	tok, err := s.config.TokenSource(context.WithValue(ctx, oauth2.HTTPClient, hc)).Token()
+	ctx = context.WithValue(ctx, oauth2.HTTPClient, hc)
+	if s.other != nil {
+		tok, err := s.other(ctx)
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return accessToken{}, ctx.Err()
+		case err != nil || tok.AccessToken == "":
+			return accessToken{}, rt.noToken(err)
+		}
+		return newAccess(tok, fetched), nil
+	}
+	tok, err := s.config.TokenSource(ctx).Token()
 	if ctx.Err() != nil && err != nil {
 		return accessToken{}, ctx.Err()
 	}
@@ -177,11 +191,19 @@ func (s *source) get(ctx context.Context) (accessToken, error) {
 		// Neither the error nor the answer is safe to show.
 		return accessToken{}, &accessError{rt.status, "the answer is not one of OAuth 2.0"}
 	}
+	return newAccess(tok, fetched), nil
+}
+
+func newAccess(tok *oauth2.Token, fetched time.Time) accessToken {
 	ends := tok.Expiry
-	if ends.IsZero() {
+	switch {
+	case !ends.IsZero():
+	case tok.ExpiresIn > 0:
+		ends = fetched.Add(time.Duration(tok.ExpiresIn) * time.Second)
+	default:
 		ends = fetched.Add(time.Hour)
 	}
-	return accessToken{text: tok.AccessToken, fetched: fetched, ends: ends}, nil
+	return accessToken{text: tok.AccessToken, fetched: fetched, ends: ends}
 }
 
 // boundTransport gives the requests of x/oauth2, which have no context, one.
@@ -190,6 +212,9 @@ type boundTransport struct {
 	next   http.RoundTripper
 	status int
 	err    error
+	// Of a refusal, for noToken.
+	host string
+	body []byte
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -199,7 +224,12 @@ func (t *boundTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 		t.err = err
 		return nil, err
 	}
-	t.status = resp.StatusCode
+	t.err, t.status, t.host = nil, resp.StatusCode, req.URL.Hostname()
+	if t.status >= http.StatusBadRequest {
+		t.body, _ = io.ReadAll(io.LimitReader(resp.Body, maxAnswer)) // what broke off says enough
+		_ = resp.Body.Close()                                        // only ever read from
+		resp.Body = io.NopCloser(bytes.NewReader(t.body))
+	}
 	return resp, nil
 }
 

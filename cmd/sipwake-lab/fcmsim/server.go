@@ -62,6 +62,8 @@ type Server struct {
 	closing  chan struct{}
 	stop     func()
 	accounts sync.Map // client email → account
+	subjects sync.Map // subject's token → project
+	subject  atomic.Pointer[string]
 	access   sync.Map // access token → grant
 	devices  sync.Map // registration token → *device
 	oauth    device
@@ -123,6 +125,8 @@ func (s *Server) serve(listener net.Listener, cert tls.Certificate) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /token", s.token)
 	mux.HandleFunc("POST /v1/projects/{project}/{method}", s.send)
+	mux.HandleFunc("POST /sts/v1/token", s.exchange)
+	mux.HandleFunc("POST /v1/projects/-/serviceAccounts/{account}", s.impersonate)
 	s.http = &http.Server{
 		Handler:           mux,
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: s.options.MaxStreams},
