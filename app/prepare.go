@@ -73,7 +73,8 @@ func prepare(cfg *config.Config, log *slog.Logger) (parts, error) {
 	for _, line := range cfg.Renamed() {
 		log.Warn("configuration key has another name now", "key", line)
 	}
-	if !slices.ContainsFunc([]string{"rpc.token_files", "rpc.cert_file", "rpc.key_file", "rpc.client_ca_file"}, problems.Has) {
+	if !slices.ContainsFunc([]string{"rpc.token_files", "rpc.cert_file", "rpc.key_file", "rpc.client_ca_file",
+		"rpc.client_cert_file", "rpc.client_key_file"}, problems.Has) {
 		problems.Add("rpc", rpc.Check(cfg.RPC)) // which reads these
 	}
 	if !problems.Has("store") {

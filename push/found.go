@@ -77,7 +77,7 @@ func Warnings(apps []App, now time.Time) []string {
 	for i := range apps {
 		a := &apps[i]
 		doubts := a.Doubts
-		if text := expiry(a.CredentialExpiry, now); text != "" {
+		if text := Expiry(a.CredentialExpiry, now); text != "" {
 			doubts = append(slices.Clone(doubts), "the certificate "+text)
 		}
 		for _, doubt := range doubts {
@@ -90,8 +90,8 @@ func Warnings(apps []App, now time.Time) []string {
 	return list
 }
 
-// expiry says that a credential has ended or soon will, or nothing.
-func expiry(ends, now time.Time) string {
+// Expiry says that a credential or certificate has ended or soon will, or nothing.
+func Expiry(ends, now time.Time) string {
 	left := ends.Sub(now)
 	if ends.IsZero() || left > expirySoon {
 		return ""
