@@ -47,17 +47,20 @@ func (c *Config) Apps(log *slog.Logger) ([]push.App, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", field, err)
 		}
+		config, chain := cred.tls.Clone(), new(push.Chain)
+		chain.Watch(config)
 		apps = append(apps, push.App{
 			Provider:         pnparam.APNs,
 			Packages:         []string{c.BundleID},
 			Environment:      env,
 			Default:          env == environment,
-			Client:           newProvider(endpoint, cred.tls, c.Connections, cred.signer, c.Topic, env),
+			Client:           newProvider(endpoint, config, c.Connections, cred.signer, c.Topic, env),
 			Limits:           c.Limits,
 			Templates:        templates,
 			Policy:           c.Policy,
 			Fingerprint:      cred.fingerprint,
 			CredentialExpiry: cred.expires,
+			Chain:            chain,
 			Doubts:           c.doubts(cred),
 		})
 	}

@@ -136,7 +136,9 @@ func (c *Config) Apps(_ *slog.Logger) ([]push.App, error) {
 	if err != nil {
 		return nil, err
 	}
-	client, err := newProvider(account.ProjectID, c.Endpoint, newPool(tlsConfig), s)
+	config, chain := tlsConfig.Clone(), new(push.Chain)
+	chain.Watch(config)
+	client, err := newProvider(account.ProjectID, c.Endpoint, newPool(config), s)
 	if err != nil {
 		return nil, fmt.Errorf("project_id: %w", err)
 	}
@@ -162,6 +164,7 @@ func (c *Config) Apps(_ *slog.Logger) ([]push.App, error) {
 		Limits:      c.Limits,
 		Templates:   templates,
 		Policy:      c.Policy,
+		Chain:       chain,
 		Doubts:      doubts(templates),
 		Fingerprint: hex.EncodeToString(sum.Sum(nil)),
 	}}, nil

@@ -152,6 +152,8 @@ func (c *Config) Apps(_ *slog.Logger) ([]push.App, error) {
 	if len(packages) == 0 {
 		packages = []string{""}
 	}
+	chain := new(push.Chain)
+	chain.Watch(tlsConfig)
 	transport, answers := newTransport(tlsConfig, c.InFlight), push.NewAnswers(Answers())
 	apps := make([]push.App, len(packages))
 	for i, name := range packages {
@@ -166,6 +168,7 @@ func (c *Config) Apps(_ *slog.Logger) ([]push.App, error) {
 			Limits:      c.Limits,
 			Templates:   templates,
 			Policy:      c.Policy,
+			Chain:       chain,
 			Fingerprint: fingerprint,
 		}
 	}
