@@ -53,6 +53,7 @@ type App struct {
 	operations *operations
 	load       *listener // nil without one
 	reloads    reloadMetrics
+	certs      *certificates
 	started    chan struct{} // closed by Start
 
 	rpcListener net.Listener
@@ -81,6 +82,7 @@ func New(cfg *config.Config, version string, log *slog.Logger) (*App, error) {
 	a.reg.MustRegister(collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(version))
 	a.reloads = newReloadMetrics(a.reg)
+	a.certs = newCertificates(cfg, a.reg)
 
 	if a.store, err = openStore(cfg, log, a.reg); err != nil {
 		return nil, problem(cfg, storeField(cfg), err)
@@ -293,6 +295,7 @@ func (a *App) reload(cfg *config.Config) error {
 	a.upper.Configure(cfg.Upper, parts.upper, registrars(inForce))
 	a.service.SetApps(a.dispatcher.Apps())
 	closeOld()
+	a.certs.read(cfg)
 	a.log.Info("configuration reloaded")
 	return nil
 }

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -72,7 +73,8 @@ func prepare(cfg *config.Config, log *slog.Logger) (parts, error) {
 	for _, line := range cfg.Renamed() {
 		log.Warn("configuration key has another name now", "key", line)
 	}
-	if !slices.ContainsFunc([]string{"rpc.token_files", "rpc.cert_file", "rpc.key_file", "rpc.client_ca_file"}, problems.Has) {
+	if !slices.ContainsFunc([]string{"rpc.token_files", "rpc.cert_file", "rpc.key_file", "rpc.client_ca_file",
+		"rpc.client_cert_file", "rpc.client_key_file"}, problems.Has) {
 		problems.Add("rpc", rpc.Check(cfg.RPC)) // which reads these
 	}
 	if !problems.Has("store") {
@@ -113,7 +115,15 @@ func prepareApps(cfg *config.Config, log *slog.Logger, p *parts, problems *confi
 	for i := range cfg.Webhooks {
 		add(fmt.Sprintf("webhooks[%d]", i), cfg.Webhooks[i].Apps)
 	}
-	p.apps = push.Found(p.apps, foundApps(cfg.CredentialsDir, log, problems))
+	apps, err := push.Settle(push.Found(p.apps, foundApps(cfg.CredentialsDir, log, problems)))
+	p.apps = apps
+	if wrong := (*push.AppError)(nil); errors.As(err, &wrong) {
+		field := string(wrong.Provider)
+		if !slices.Contains([]string{"apns", "fcm", "webpush"}, field) {
+			field = "webhooks"
+		}
+		problems.Add(field, err)
+	}
 }
 
 // foundApps makes the apps of the credentials in dir, if there is one.

@@ -151,7 +151,7 @@ func TestProblemsNameTheLine(t *testing.T) {
 	write(t, dir, "fcmkey.com.c.json", "{}")
 	f("\ncredentials_dir: DIR",
 		"2: credentials_dir: DIR/pushkit.com.a.p13: its name must end in .p12, .pem, .password or .pwd",
-		"2: credentials_dir: credentials_file: DIR/fcmkey.com.c.json is not the JSON file of a service account (its type is not service_account)")
+		"2: credentials_dir: credentials_file: DIR/fcmkey.com.c.json is not the JSON file of a service account (its type is not service_account, external_account or impersonated_service_account)")
 
 	// A payload that all apps of a kind share is said to be wrong once.
 	good := dir

@@ -13,6 +13,7 @@ import (
 	"github.com/sipwake/sipwake/kamailio"
 	"github.com/sipwake/sipwake/node"
 	"github.com/sipwake/sipwake/opensips"
+	"github.com/sipwake/sipwake/pnparam"
 	"github.com/sipwake/sipwake/push/apns"
 	"github.com/sipwake/sipwake/push/fcm"
 	"github.com/sipwake/sipwake/push/webhook"
@@ -191,9 +192,7 @@ func (c *Config) SetDefaults() {
 		setDefault(&c.Nodes[i].Type, NodeKamailio)
 		c.Nodes[i].SetDefaults()
 	}
-	for i := range c.APNs {
-		c.APNs[i].SetDefaults()
-	}
+	apns.SetDefaults(c.APNs)
 	for i := range c.FCM {
 		c.FCM[i].SetDefaults()
 	}
@@ -301,7 +300,13 @@ func (c *Config) validateApps(report func(field, problem string)) {
 		}
 	}
 	for i, a := range c.APNs {
-		claim(fmt.Sprintf("apns[%d]", i), "bundle_id", "apns", a.BundleID, string(a.Environment))
+		environments := a.Environments
+		if environments == nil { // those of a certificate are known when it has been read
+			environments = []pnparam.Environment{a.Environment}
+		}
+		for _, env := range environments {
+			claim(fmt.Sprintf("apns[%d]", i), "bundle_id", "apns", a.BundleID, string(env))
+		}
 	}
 	for i, a := range c.FCM {
 		app := fmt.Sprintf("fcm[%d]", i)

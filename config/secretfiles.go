@@ -14,7 +14,7 @@ import (
 // namesSecret tells whether a key, without its path, names a file with a secret.
 func namesSecret(key string) bool {
 	switch key {
-	case "ca_file", "client_ca_file", "cert_file": // anybody may read these
+	case "ca_file", "client_ca_file", "cert_file", "client_cert_file": // anybody may read these
 		return false
 	}
 	return strings.HasSuffix(key, "_file") || strings.HasSuffix(key, "_files")

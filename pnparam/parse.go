@@ -241,8 +241,30 @@ func (p *Parsed) rank(err *Error) int {
 	return rank
 }
 
+// maxInstallationID is the length of a Firebase installation ID; older ones have 11
+// characters.
+const maxInstallationID = 22
+
+// InstallationID returns the Firebase installation ID of an FCM token: a registration
+// token begins with it, before a colon. A token without one is returned as it is.
+func InstallationID(token string) string {
+	id, _, _ := strings.Cut(token, ":")
+	if len(id) < maxInstallationID/2 || len(id) > maxInstallationID {
+		return token
+	}
+	for i := range len(id) {
+		c := id[i]
+		if (c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && c != '-' && c != '_' {
+			return token
+		}
+	}
+	return id
+}
+
 // DeviceID makes a device id for a client that sends no +sip.instance: the same
-// for the same push address.
+// for the same push address, and for a new token of the same installation of an app
+// with Firebase. So a phone whose app goes from registration tokens to installation
+// IDs is one device.
 func DeviceID(a Address) string {
 	buf := make([]byte, 0, 512)
 	buf = append(buf, a.Provider...)
@@ -250,7 +272,11 @@ func DeviceID(a Address) string {
 	buf = append(buf, a.App...)
 	for _, t := range a.Tokens {
 		buf = append(buf, 0)
-		buf = append(buf, t.Value.Reveal()...)
+		value := t.Value.Reveal()
+		if a.Provider == FCM {
+			value = InstallationID(value)
+		}
+		buf = append(buf, value...)
 	}
 	sum := sha256.Sum256(buf)
 	return hex.EncodeToString(sum[:10])

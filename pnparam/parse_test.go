@@ -340,3 +340,17 @@ func TestDeviceIsStable(t *testing.T) {
 		t.Errorf("other tokens give the same device %s", a)
 	}
 }
+
+func TestInstallationID(t *testing.T) {
+	f := func(token, want string) {
+		t.Helper()
+		if got := InstallationID(token); got != want {
+			t.Errorf("%s: %s, want %s", token, got, want)
+		}
+	}
+	f("cF2g7hJ_kLm-nOpQrStUvW:APA91bHPRg", "cF2g7hJ_kLm-nOpQrStUvW")
+	f("dK3v9_Qm-Zs:APA91bHPRg", "dK3v9_Qm-Zs")
+	for _, other := range []string{"cF2g7hJ_kLm-nOpQrStUvW", "", ":x", "short:token", "cF2g7hJ_kLm-nOpQrStUvWx:APA91b", "cF2g7hJ.kLm-nOpQ:APA91b"} {
+		f(other, other)
+	}
+}

@@ -35,6 +35,8 @@ type App struct {
 	Fingerprint string
 	// CredentialExpiry is when key or certificate ends; zero if never.
 	CredentialExpiry time.Time
+	// Chain knows until when CAs vouch for the service; may be nil.
+	Chain *Chain
 	// Doubts are what the service may refuse though everything can be read, in
 	// plain English, for Warnings.
 	Doubts []string

@@ -188,19 +188,31 @@ func claims(a *App) []appKey {
 	return keys
 }
 
+// AppError is an app that cannot be served.
+type AppError struct {
+	Provider pnparam.Provider
+	App      string // its main package, or the one that is claimed twice
+	Problem  string
+}
+
+// Error implements error.
+func (e *AppError) Error() string {
+	return fmt.Sprintf("cannot serve %s app %q: %s", e.Provider, e.App, e.Problem)
+}
+
 func checkApps(apps []App) error {
 	seen := make(map[appKey]bool)
 	for i := range apps {
 		a := &apps[i]
 		if a.Client == nil {
-			return fmt.Errorf("cannot serve %s app %q: it has no client", a.Provider, a.name())
+			return &AppError{a.Provider, a.name(), "it has no client"}
 		}
 		for _, k := range claims(a) {
 			if seen[k] && k.app == anyPackage {
-				return fmt.Errorf("cannot serve %s app %q: another app has any_package too", k.provider, a.name())
+				return &AppError{k.provider, a.name(), "another app has any_package too"}
 			}
 			if seen[k] {
-				return fmt.Errorf("cannot serve %s app %q: two apps claim it %s", k.provider, k.app, claimed(k.env))
+				return &AppError{k.provider, k.app, "two apps claim it " + claimed(k.env)}
 			}
 			seen[k] = true
 		}

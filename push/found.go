@@ -41,6 +41,31 @@ func Found(apps, found []App) []App {
 	return apps
 }
 
+// Settle decides which app serves devices that name no environment where two are
+// ready to: that of production. The error is an *AppError, if two apps claim the
+// same addresses otherwise.
+func Settle(apps []App) ([]App, error) {
+	apps = slices.Clone(apps)
+	type name struct {
+		provider pnparam.Provider
+		pkg      string
+	}
+	production := make(map[name]bool)
+	for i := range apps {
+		a := &apps[i]
+		if a.Default && a.Environment == pnparam.Production {
+			production[name{a.Provider, a.name()}] = true
+		}
+	}
+	for i := range apps {
+		a := &apps[i]
+		if a.Environment == pnparam.Sandbox && production[name{a.Provider, a.name()}] {
+			a.Default = false
+		}
+	}
+	return apps, checkApps(apps)
+}
+
 // expirySoon is when an administrator wants to know that a credential ends.
 const expirySoon = 30 * 24 * time.Hour
 
@@ -52,7 +77,7 @@ func Warnings(apps []App, now time.Time) []string {
 	for i := range apps {
 		a := &apps[i]
 		doubts := a.Doubts
-		if text := expiry(a.CredentialExpiry, now); text != "" {
+		if text := Expiry(a.CredentialExpiry, now); text != "" {
 			doubts = append(slices.Clone(doubts), "the certificate "+text)
 		}
 		for _, doubt := range doubts {
@@ -65,8 +90,8 @@ func Warnings(apps []App, now time.Time) []string {
 	return list
 }
 
-// expiry says that a credential has ended or soon will, or nothing.
-func expiry(ends, now time.Time) string {
+// Expiry says that a credential or certificate has ended or soon will, or nothing.
+func Expiry(ends, now time.Time) string {
 	left := ends.Sub(now)
 	if ends.IsZero() || left > expirySoon {
 		return ""

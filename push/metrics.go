@@ -124,6 +124,7 @@ type appCollector struct {
 	d                               *Dispatcher
 	length, capacity, rejected      *prometheus.Desc
 	inFlight, most, breaker, expiry *prometheus.Desc
+	chain                           *prometheus.Desc
 }
 
 func newAppCollector(d *Dispatcher) *appCollector {
@@ -142,12 +143,14 @@ func newAppCollector(d *Dispatcher) *appCollector {
 		breaker:  desc("sipwake_push_breaker_state", "State of the breaker: 0 closed, 1 half-open, 2 open.", app),
 		expiry: desc("sipwake_credential_expiry_timestamp_seconds",
 			"When the app's key or certificate ends, in seconds since 1970; absent if it does not.", app),
+		chain: desc("sipwake_push_chain_expiry_timestamp_seconds",
+			"When the first of the CAs ends that vouch for the push service, in seconds since 1970; absent before the first connection.", app),
 	}
 }
 
 // Describe sends the descriptions of all series.
 func (c *appCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.length, c.capacity, c.rejected, c.inFlight, c.most, c.breaker, c.expiry} {
+	for _, d := range []*prometheus.Desc{c.length, c.capacity, c.rejected, c.inFlight, c.most, c.breaker, c.expiry, c.chain} {
 		ch <- d
 	}
 }
@@ -204,6 +207,9 @@ func (c *appCollector) collectState(ch chan<- prometheus.Metric, q *queue) {
 	}
 	if !q.CredentialExpiry.IsZero() {
 		gauge(ch, c.expiry, q.CredentialExpiry.Unix(), labels...)
+	}
+	if ends := q.Chain.Ends(); !ends.IsZero() {
+		gauge(ch, c.chain, ends.Unix(), labels...)
 	}
 }
 

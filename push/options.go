@@ -111,8 +111,8 @@ func (o *Options) delivery(p pnparam.Provider, r *Request, own *Own, now time.Ti
 	if d.Priority == "" {
 		d.Priority = High
 		// A device takes high priority away from an app whose pushes show nothing,
-		// and then its calls come late. On Android a cancel stops the ringing.
-		if r.Kind == Refresh || p == pnparam.APNs && d.PushType == TypeBackground {
+		// and then its calls come late.
+		if r.Kind == Refresh || r.Kind == Cancel && p == pnparam.FCM || p == pnparam.APNs && d.PushType == TypeBackground {
 			d.Priority = Normal
 		}
 	}

@@ -91,7 +91,7 @@ func TestDefaultPayloads(t *testing.T) {
 	f(pnparam.FCM, push.Call, "", `{"data":{`+data("0")+`},"android":{"priority":"high"},"apns":{`+
 		`"payload":{"aps":{"alert":`+alert+`,"sound":"default"}}}}`)
 	f(pnparam.FCM, push.Chat, "", `{"data":{`+data("1")+`},"notification":`+alert+`,`+visible+`}`)
-	f(pnparam.FCM, push.Cancel, "", `{"data":{`+data("2")+`},"android":{"priority":"high"},`+silent+`}`)
+	f(pnparam.FCM, push.Cancel, "", `{"data":{`+data("2")+`},"android":{"priority":"normal"},`+silent+`}`)
 	f(pnparam.FCM, push.Custom, "", `{"data":{`+data("3")+`},"notification":`+alert+`,`+visible+`}`)
 	f(pnparam.FCM, push.Refresh, "", `{"data":{`+data("4")+`},"android":{"priority":"normal"},`+silent+`}`)
 	f("webhook", push.Call, "", `{"kind":"call","app":"com.example.phone","token":"a0b1c2d3e4f5","to":"bob@example.com",`+

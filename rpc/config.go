@@ -24,6 +24,10 @@ type Config struct {
 	// ClientCAFile holds the CAs, in PEM, of which clients must show a
 	// certificate. Empty: none is asked for.
 	ClientCAFile string `yaml:"client_ca_file"`
+	// ClientCertFile and ClientKeyFile are what sipwake's own commands show then.
+	// Empty: CertFile and KeyFile.
+	ClientCertFile string `yaml:"client_cert_file"`
+	ClientKeyFile  string `yaml:"client_key_file"`
 	// ClientNames are the only clients that may call: the common name of the
 	// certificate or one of its alternative names. Empty allows all of the CAs.
 	ClientNames []string `yaml:"client_names"`
@@ -92,17 +96,7 @@ func (c *Config) Validate(report func(field, problem string)) {
 	if (c.CertFile == "") != (c.KeyFile == "") {
 		report("cert_file", "cert_file and key_file go together")
 	}
-	if c.ClientCAFile != "" && c.CertFile == "" {
-		report("client_ca_file", "needs TLS: cert_file and key_file")
-	}
-	if len(c.ClientNames) > 0 && c.ClientCAFile == "" {
-		report("client_names", "needs client_ca_file")
-	}
-	for i, n := range c.ClientNames {
-		if n == "" {
-			report(fmt.Sprintf("client_names[%d]", i), "is empty")
-		}
-	}
+	c.checkClient(report)
 	if c.HTTPPush.Domain != "" && c.HTTPPush.TokenFile == "" {
 		report("http_push.domain", "needs http_push.token_file")
 	}

@@ -3,8 +3,6 @@ package rpc
 import (
 	"bytes"
 	"errors"
-	"log/slog"
-	"net"
 	"net/netip"
 	"os"
 
@@ -76,17 +74,4 @@ func badRequest(ctx *fasthttp.RequestCtx, err error) {
 		return
 	}
 	ctx.SetStatusCode(fasthttp.StatusBadRequest)
-}
-
-// quiet passes fasthttp's own complaints on as debug lines: they are about broken
-// clients. Their arguments stay out, for they quote what was sent.
-type quiet struct{ log *slog.Logger }
-
-func (q quiet) Printf(format string, args ...any) {
-	for _, a := range args {
-		if err, ok := a.(error); ok && errors.Is(err, net.ErrClosed) {
-			return
-		}
-	}
-	q.log.Debug("http connection failed", "detail", format)
 }

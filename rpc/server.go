@@ -95,7 +95,7 @@ func New(cfg Config, b Backend, log *slog.Logger, reg prometheus.Registerer) (*S
 		NoDefaultServerHeader: true,
 		NoDefaultDate:         true,
 		CloseOnShutdown:       true,
-		Logger:                quiet{log},
+		Logger:                quiet{log, s.log},
 		ErrorHandler:          badRequest,
 		ExpectHandler:         s.expects,
 
@@ -136,6 +136,11 @@ func prepare(cfg Config) (*settings, error) {
 		return nil, err
 	}
 	st := &settings{Config: cfg, access: a, rate: limit.Per(time.Second, cfg.RateLimit)}
+	if cfg.ClientCertFile != "" { // for the commands, which find it here
+		if _, err := tls.LoadX509KeyPair(cfg.ClientCertFile, cfg.ClientKeyFile); err != nil {
+			return nil, fmt.Errorf("client_cert_file: cannot load certificate and key: %w", err)
+		}
+	}
 	if cfg.CertFile != "" {
 		cert, err := tls.LoadX509KeyPair(cfg.CertFile, cfg.KeyFile)
 		if err != nil {

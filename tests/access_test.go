@@ -331,3 +331,47 @@ func TestRateLimit(t *testing.T) {
 		t.Errorf("%d batches of 50 passed, want 1 to %d", n, most)
 	}
 }
+
+// A certificate for servers only, as public CAs make them since 2026, lets no client
+// in, and the log says why. When the chains end is in the metrics.
+func TestClientCertificateForServersOnly(t *testing.T) {
+	ours := newPKI(t, "ours")
+	ours.server("sipwake")
+	r := newRig(t, rigOptions{rpc: ours.rpc("")})
+	server, err := ours.ca.Server("127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := load(t, r, ours.caller(server)); got != 0 {
+		t.Errorf("it was let in: %d", got)
+	}
+	eventually(t, "the reason", func() bool {
+		log := r.logs.String()
+		return strings.Contains(log, `"msg":"client certificate refused","peer":"127.0.0.1","reason":"it is for servers only`)
+	})
+	if got := load(t, r, newPKI(t, "others").caller(ours.client("edge1", time.Time{}))); got != 0 {
+		t.Errorf("a server of another CA was taken: %d", got)
+	}
+	r.auth = ""
+	_, metrics := r.get("/metrics")
+	for _, series := range []string{`{field="rpc.cert_file"}`, `{field="rpc.client_ca_file"}`, `{field="apns[0].ca_file"}`} {
+		if !strings.Contains(metrics, "sipwake_certificate_expiry_timestamp_seconds"+series+" 1.") {
+			t.Errorf("no end of %s", series)
+		}
+	}
+}
+
+// The CAs that vouch for a push service are known from its handshake.
+func TestChainOfPushService(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	const name = `sipwake_push_chain_expiry_timestamp_seconds{app="org.example.phone",environment="production",provider="apns"}`
+	if r.metric(name) {
+		t.Error("an end before any handshake")
+	}
+	r.asleep("bob@example.com", apnsContact("bob", apnsToken(1)))
+	r.startWake("bob@example.com", "1", nil)
+	r.pushed(apnsToken(1), 1)
+	if !r.metric(name) {
+		t.Error("no end after a push")
+	}
+}

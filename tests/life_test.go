@@ -430,3 +430,26 @@ func TestFeatureO1TemplateReload(t *testing.T) {
 		t.Errorf("payloads: %s, %s", p[0].Payload, p[1].Payload)
 	}
 }
+
+// A phone without +sip.instance whose app goes from Firebase's registration tokens to
+// installation IDs has one binding, and so does one that gets a new token.
+func TestFirebaseInstallationID(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	const id = "cF2g7hJ_kLm-nOpQrStUvW"
+	first, second := id+"%3AAPA91bFirst000000", id+"%3AAPA91bSecond00000"
+	for i, token := range []string{first, second, id} {
+		r.register("bob@example.com", fcmContact("bob", token), obj{"call_id": fmt.Sprint("reg-", i)})
+		if n := r.bindings("bob@example.com"); n != 1 {
+			t.Errorf("after token %d: %d bindings", i+1, n)
+		}
+	}
+	r.register("bob@example.com", fcmContact("bob", "dF2g7hJ_kLm-nOpQrStUvW"), obj{"call_id": "tablet"})
+	if n := r.bindings("bob@example.com"); n != 2 {
+		t.Errorf("with another phone: %d bindings", n)
+	}
+	r.startWake("bob@example.com", "1", nil)
+	eventually(t, "the pushes", func() bool { return r.fcmPushes(id) == 1 && r.fcmPushes("dF2g7hJ_kLm-nOpQrStUvW") == 1 })
+	if accepted, _ := r.fcm.Counts(); accepted != 2 {
+		t.Errorf("%d pushes", accepted)
+	}
+}

@@ -74,6 +74,32 @@ sipwake.yml: ok
 	}
 }
 
+// Two keys of one iOS app, for production and the sandbox, are fine for check, and
+// for serve.
+func TestKeyForEachEnvironment(t *testing.T) {
+	dir := t.TempDir()
+	keys(t, dir)
+	write(t, dir, "sipwake.yml", []byte(strings.Replace(good("127.0.0.1:0", "127.0.0.1:0"), "fcm:", `    environment: production
+  - bundle_id: com.example.phone
+    team_id: ABCDE12345
+    key_id: 12345ABCDF
+    key_file: key.p8
+    environment: sandbox
+fcm:`, 1)))
+	const want = `apns   com.example.phone  production (default)
+apns   com.example.phone  sandbox
+fcm    example-phone
+node   sip1               kamailio, http://127.0.0.1:5060
+store  local              sipwake.db
+sipwake.yml: ok
+`
+	stdout, stderr, status := sipwake(t, dir, "check", nobody, "sipwake.yml")
+	if d := cmp.Diff(want, stdout); d != "" || stderr != "" || status != 0 {
+		t.Errorf("status %d: %s%s", status, d, stderr)
+	}
+	serve(t, dir)
+}
+
 // nobody is a user that does not exist, so that files are not looked at for one.
 const nobody = "--user=there-is-no-such-user"
 

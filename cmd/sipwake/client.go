@@ -51,10 +51,10 @@ func newClient(configFile string) (*client, error) {
 		if err != nil {
 			return nil, problem("rpc.cert_file", err)
 		}
-		if cfg.RPC.ClientCAFile != "" { // sipwake's own certificate is that of its commands too
-			own, err := tls.LoadX509KeyPair(cfg.RPC.CertFile, cfg.RPC.KeyFile)
+		if cfg.RPC.ClientCAFile != "" {
+			own, err := tls.LoadX509KeyPair(cfg.RPC.ClientCertificate())
 			if err != nil {
-				return nil, problem("rpc.cert_file", fmt.Errorf("cannot load certificate and key: %w", err))
+				return nil, problem("rpc.client_cert_file", fmt.Errorf("cannot load certificate and key: %w", err))
 			}
 			trust.Certificates = []tls.Certificate{own}
 		}

@@ -10,6 +10,8 @@ const (
 	unrelatedKeyID              = "UnrelatedKeyIdInToken"
 	idleTimeout                 = "IdleTimeout"
 	tooManyProviderTokenUpdates = "TooManyProviderTokenUpdates"
+	badEnvironmentKeyID         = "BadEnvironmentKeyIdInToken"
+	badEnvironmentKey           = "BadEnvironmentKeyInToken"
 )
 
 // Answers is what APNs can answer, by Apple's page "Handling notification
@@ -35,7 +37,7 @@ func Answers() []push.Answer {
 			// helps.
 			Said: []string{
 				"403 " + invalidProviderToken, "403 " + expiredProviderToken, "403 " + missingProviderToken,
-				"403 BadEnvironmentKeyIdInToken", "403 BadEnvironmentKeyInToken",
+				"403 " + badEnvironmentKeyID, "403 " + badEnvironmentKey,
 				"403 BadCertificate", "403 BadCertificateEnvironment", "403 Forbidden", "401", "403", "407",
 			},
 			About: push.AboutCredential, Reason: push.Credential,

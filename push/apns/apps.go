@@ -49,17 +49,20 @@ func (c *Config) Apps(log *slog.Logger) ([]push.App, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", field, err)
 		}
+		config, chain := cred.tls.Clone(), new(push.Chain)
+		chain.Watch(config)
 		apps = append(apps, push.App{
 			Provider:         pnparam.APNs,
 			Packages:         []string{c.BundleID},
 			Environment:      env,
 			Default:          env == environment,
-			Client:           newProvider(endpoint, cred.tls, c.Connections, c.HTTP2, cred.signer, c.Topic),
+			Client:           newProvider(endpoint, config, c.Connections, c.HTTP2, cred.signer, c.Topic, env),
 			Limits:           c.Limits,
 			Templates:        templates,
 			Policy:           c.Policy,
 			Fingerprint:      cred.fingerprint,
 			CredentialExpiry: cred.expires,
+			Chain:            chain,
 			Doubts:           c.doubts(cred),
 		})
 	}
@@ -123,7 +126,7 @@ func (c *Config) useKey(cred *credential, log *slog.Logger) ([]byte, error) {
 		return nil, fmt.Errorf("key_file: %s %w", c.KeyFile, err)
 	}
 	cred.signer = newSigner(key, c.TeamID, c.KeyID, push.NewSkew(log, c.BundleID))
-	cred.environments = []pnparam.Environment{pnparam.Production, pnparam.Sandbox}
+	cred.environments = c.Environments
 	return contents, nil
 }
 

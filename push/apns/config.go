@@ -3,6 +3,7 @@ package apns
 import (
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/sideshow/apns2"
@@ -12,8 +13,8 @@ import (
 	"github.com/sipwake/sipwake/secret"
 )
 
-// Config is one iOS app. It has exactly one credential: a .p8 key, which is good
-// for both APNs environments, or a push certificate.
+// Config is one iOS app. It has exactly one credential: a .p8 key or a push
+// certificate. Apple makes both of them for one environment or for two.
 type Config struct {
 	// BundleID is the app's name at Apple, without any ".voip".
 	BundleID string `yaml:"bundle_id"`
@@ -31,6 +32,9 @@ type Config struct {
 
 	// Environment is that of bindings that name none; default production.
 	Environment pnparam.Environment `yaml:"environment"`
+	// Environments are what the key is good for; default both, or what SetDefaults
+	// finds. Those of a certificate are written into it.
+	Environments []pnparam.Environment `yaml:"environments"`
 
 	// Endpoint and SandboxEndpoint replace Apple's hosts.
 	Endpoint        string `yaml:"endpoint"`
@@ -63,13 +67,38 @@ const (
 	HTTP2Standard HTTP2 = "standard"
 )
 
-// SetDefaults fills the fields that are zero.
+// SetDefaults fills the fields of all apps that are zero. Of several keys of one
+// app that do not say what they are for, each is for its Environment alone.
+func SetDefaults(list []Config) {
+	keys := make(map[string]int) // by bundle ID
+	for i := range list {
+		if list[i].KeyFile != "" {
+			keys[list[i].BundleID]++
+		}
+	}
+	for i := range list {
+		c := &list[i]
+		several := c.KeyFile != "" && keys[c.BundleID] > 1 && c.Environments == nil
+		c.SetDefaults()
+		if several {
+			c.Environments = []pnparam.Environment{c.Environment}
+		}
+	}
+}
+
+// SetDefaults fills the fields that are zero of the only entry of its app.
 func (c *Config) SetDefaults() {
 	if c.Topic == "" {
 		c.Topic = c.BundleID
 	}
 	if c.Environment == "" {
 		c.Environment = pnparam.Production
+		if len(c.Environments) == 1 {
+			c.Environment = c.Environments[0]
+		}
+	}
+	if c.Environments == nil && c.KeyFile != "" {
+		c.Environments = []pnparam.Environment{pnparam.Production, pnparam.Sandbox}
 	}
 	if c.Endpoint == "" {
 		c.Endpoint = apns2.HostProduction
@@ -117,9 +146,7 @@ func (c *Config) Validate(report func(field, problem string)) {
 	if !c.CertificatePassword.Empty() && c.CertificatePasswordFile != "" {
 		report("certificate_password_file", "must not be set together with certificate_password")
 	}
-	if c.Environment != pnparam.Production && c.Environment != pnparam.Sandbox {
-		report("environment", fmt.Sprintf("must be production or sandbox, is %q", c.Environment))
-	}
+	c.validateEnvironments(report)
 	checkEndpoint(report, "endpoint", c.Endpoint)
 	checkEndpoint(report, "sandbox_endpoint", c.SandboxEndpoint)
 	if c.Connections < 2 || c.Connections > 32 {
@@ -131,6 +158,31 @@ func (c *Config) Validate(report func(field, problem string)) {
 	c.Limits.Validate(report)
 	c.Options.Validate(pnparam.APNs, report)
 	c.Policy.Validate(func(field, problem string) { report("policy."+field, problem) })
+}
+
+func (c *Config) validateEnvironments(report func(field, problem string)) {
+	wrong := func(env pnparam.Environment) bool { return env != pnparam.Production && env != pnparam.Sandbox }
+	if wrong(c.Environment) {
+		report("environment", fmt.Sprintf("must be production or sandbox, is %q", c.Environment))
+		return
+	}
+	for i, env := range c.Environments {
+		switch field := fmt.Sprintf("environments[%d]", i); {
+		case wrong(env):
+			report(field, fmt.Sprintf("must be production or sandbox, is %q", env))
+			return
+		case slices.Contains(c.Environments[:i], env):
+			report(field, fmt.Sprintf("%q is there twice", env))
+		}
+	}
+	switch {
+	case c.KeyFile == "" && c.Environments != nil:
+		report("environments", "is only for key_file")
+	case c.KeyFile != "" && len(c.Environments) == 0:
+		report("environments", "must have production, sandbox or both")
+	case c.KeyFile != "" && !slices.Contains(c.Environments, c.Environment):
+		report("environment", fmt.Sprintf("must be %s, the only one that environments has", c.Environments[0]))
+	}
 }
 
 func checkBundle(report func(field, problem string), field, s string) {

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/sipwake/sipwake/pnparam"
 )
 
 // FromDir finds the credentials that need no configuration, by their names:
@@ -14,7 +16,9 @@ import (
 //	pushkit.PACKAGE.pem            the same in PEM
 //	pushkit.PACKAGE.password       the password of either; .pwd is the same
 //	pushkit.p12, pushkit.pem       a certificate that says itself for which app it is
-//	apns.PACKAGE.TEAM.KEY.p8       a key, with team ID and key ID
+//	apns.PACKAGE.TEAM.KEY.p8       a key for both environments, with team ID and key ID
+//	apns.PACKAGE.TEAM.KEY.production.p8, apns.PACKAGE.TEAM.KEY.sandbox.p8
+//	                               a key for one of them
 //	pushkitmessage.txt             the payload of all of them, as MPUSH has it
 //
 // PACKAGE is the bundle ID without ".voip". Each credential makes one Config with
@@ -34,7 +38,7 @@ func FromDir(dir string) ([]Config, error) {
 	var (
 		list  []Config
 		errs  []error
-		first = make(map[string]string) // file by package
+		first = make(map[claim]string) // file
 	)
 	for _, e := range entries {
 		path := filepath.Join(dir, e.Name())
@@ -42,14 +46,13 @@ func FromDir(dir string) ([]Config, error) {
 		if err == nil && c == nil {
 			continue
 		}
-		if err == nil && first[c.BundleID] != "" {
-			err = fmt.Errorf("is for the same app as %s; keep one of them", first[c.BundleID])
+		if err == nil {
+			err = take(first, c, e.Name())
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", path, err))
 			continue
 		}
-		first[c.BundleID] = e.Name()
 		c.Message = message
 		c.SetDefaults()
 		c.Validate(func(field, problem string) { errs = append(errs, fmt.Errorf("%s: %s %s", path, field, problem)) })
@@ -59,6 +62,35 @@ func FromDir(dir string) ([]Config, error) {
 		return nil, errors.Join(errs...)
 	}
 	return list, nil
+}
+
+// claim is what one file alone may serve.
+type claim struct {
+	bundle string
+	env    pnparam.Environment
+}
+
+// take notes that the file called name serves the app. It is an error if another one
+// does, in the same environment.
+func take(first map[claim]string, c *Config, name string) error {
+	environments := c.Environments
+	if environments == nil { // a certificate may be for both; to know, it has to be read
+		environments = []pnparam.Environment{pnparam.Production, pnparam.Sandbox}
+	}
+	for _, env := range environments {
+		other := first[claim{c.BundleID, env}]
+		switch {
+		case other == "":
+		case c.KeyFile != "" && strings.HasPrefix(other, "apns."):
+			return fmt.Errorf("is for the same app as %s; keep one of them, or name the environment of each: .production.p8, .sandbox.p8", other)
+		default:
+			return fmt.Errorf("is for the same app as %s; keep one of them", other)
+		}
+	}
+	for _, env := range environments {
+		first[claim{c.BundleID, env}] = name
+	}
+	return nil
 }
 
 // fromName makes a Config of the file's name. Without a Config and an error it is
@@ -80,11 +112,17 @@ func fromName(path string) (*Config, error) {
 	if !ok {
 		return nil, nil
 	}
-	parts := strings.Split(rest, ".")
-	if n := len(parts); n >= 4 && ext == ".p8" {
-		return &Config{BundleID: strings.Join(parts[:n-3], "."), TeamID: parts[n-3], KeyID: parts[n-2], KeyFile: path, found: true}, nil
+	var environments []pnparam.Environment // nil: both
+	parts := strings.Split(strings.TrimSuffix(rest, ext), ".")
+	if env := pnparam.Environment(parts[len(parts)-1]); env == pnparam.Production || env == pnparam.Sandbox {
+		environments, parts = []pnparam.Environment{env}, parts[:len(parts)-1]
 	}
-	return nil, errors.New("its name must be apns.PACKAGE.TEAM.KEY.p8")
+	n := len(parts)
+	if n < 3 || ext != ".p8" {
+		return nil, errors.New("its name must be apns.PACKAGE.TEAM.KEY.p8, or with .production or .sandbox before .p8")
+	}
+	return &Config{BundleID: strings.Join(parts[:n-2], "."), TeamID: parts[n-2], KeyID: parts[n-1], KeyFile: path,
+		Environments: environments, found: true}, nil
 }
 
 // fromCertificate makes a Config of a certificate and the password beside it.

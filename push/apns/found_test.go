@@ -112,7 +112,8 @@ func TestFromDirErrors(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{
 		"pushkit.com.a.p12", "pushkit.com.a.pem", "pushkit.com.b.voip.p12", "pushkit.com.c.p13", "pushkit.com d.p12",
-		"apns.com.e.p8", "apns.com.f.TEAM.K-1.p8", "apns.com.g.TEAM.KEY.pem",
+		"apns.com.e.p8", "apns.com.i.TEAM123456.KEY1234567.p8", "apns.com.i.TEAM123456.KEY1234568.sandbox.p8",
+		"apns.com.f.TEAM.K-1.p8", "apns.com.g.TEAM.KEY.pem",
 		"pushkit.pem", "pushkit.com.h.p12", "pushkit.com.h.pwd", "pushkit.com.h.password",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
@@ -124,9 +125,11 @@ func TestFromDirErrors(t *testing.T) {
 		t.Fatal("no error")
 	}
 	want := []string{
-		"apns.com.e.p8: its name must be apns.PACKAGE.TEAM.KEY.p8",
+		"apns.com.e.p8: its name must be apns.PACKAGE.TEAM.KEY.p8, or with .production or .sandbox before .p8",
 		"apns.com.f.TEAM.K-1.p8: key_id must have letters and digits only",
-		"apns.com.g.TEAM.KEY.pem: its name must be apns.PACKAGE.TEAM.KEY.p8",
+		"apns.com.g.TEAM.KEY.pem: its name must be apns.PACKAGE.TEAM.KEY.p8, or with .production or .sandbox before .p8",
+		"apns.com.i.TEAM123456.KEY1234568.sandbox.p8: is for the same app as apns.com.i.TEAM123456.KEY1234567.p8; " +
+			"keep one of them, or name the environment of each: .production.p8, .sandbox.p8",
 		"pushkit.com d.p12: bundle_id must have letters, digits, dots and hyphens only",
 		"pushkit.com.a.pem: is for the same app as pushkit.com.a.p12; keep one of them",
 		`pushkit.com.b.voip.p12: bundle_id must be without ".voip", which is added where it is needed`,

@@ -40,6 +40,7 @@ type Provider struct {
 	signer  *signer // nil with a certificate
 	topic   string
 	voip    string // topic of voip pushes
+	env     pnparam.Environment
 	answers push.Answers
 
 	inFlight atomic.Int64
@@ -52,9 +53,9 @@ var (
 )
 
 // newProvider does not connect. A nil s means that config holds a certificate.
-func newProvider(endpoint *url.URL, config *tls.Config, connections int, client HTTP2, s *signer, topic string) *Provider {
+func newProvider(endpoint *url.URL, config *tls.Config, connections int, client HTTP2, s *signer, topic string, env pnparam.Environment) *Provider {
 	return &Provider{host: endpoint.Host, lanes: newLanes(endpoint, config, connections, client), signer: s,
-		topic: topic, voip: topic + ".voip", answers: push.NewAnswers(Answers())}
+		topic: topic, voip: topic + ".voip", env: env, answers: push.NewAnswers(Answers())}
 }
 
 // Close implements push.Provider.
@@ -109,7 +110,7 @@ func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
 		if again := p.heed(x); again && try == 1 && ctx.Err() == nil {
 			continue
 		}
-		return x.reply(p.answers)
+		return p.reply(x)
 	}
 }
 

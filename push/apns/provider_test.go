@@ -235,7 +235,11 @@ func TestAnswers(t *testing.T) {
 	for i, row := range rows {
 		sim.Behave(token(i), apnssim.Behaviour{Status: row.status, Reason: row.reason, Timestamp: died, RetryAfter: "7"})
 		r := p.Push(within(t, 10*time.Second), call(i))
-		if r.Reason != row.want || r.Detail != row.reason {
+		detail := row.reason
+		if strings.HasPrefix(detail, "BadEnvironment") {
+			detail += ": the key is not for production"
+		}
+		if r.Reason != row.want || r.Detail != detail {
 			t.Errorf("%d %s: %+v", row.status, row.reason, r)
 		}
 		if want := row.want == push.TokenDead; !r.DeadSince.IsZero() != want || want && !r.DeadSince.Equal(died) {

@@ -14,12 +14,12 @@ const maxDetail = 200 // bytes, by push.Reply
 
 // reply translates Apple's answer. A status without a reason that we can read
 // comes from something on the way and is no evidence about a token.
-func (x *exchange) reply(answers push.Answers) push.Reply {
+func (p *Provider) reply(x *exchange) push.Reply {
 	if x.resp.Status == http.StatusOK {
 		return push.Reply{Reason: push.Accepted, ID: x.header("apns-id")}
 	}
 	reason := word(x.answer.Reason)
-	found := answers.Find(x.resp.Status, reason)
+	found := p.answers.Find(x.resp.Status, reason)
 	r := push.Reply{Reason: found.Reason, About: found.About, Detail: reason}
 	switch r.Reason {
 	case push.TokenDead:
@@ -27,8 +27,11 @@ func (x *exchange) reply(answers push.Answers) push.Reply {
 	case push.Throttled, push.Unavailable:
 		r.RetryAfter = push.RetryAfter(x.header("retry-after"), time.Now())
 	}
-	if r.Detail == "" {
+	switch reason {
+	case "":
 		r.Detail = "HTTP " + strconv.Itoa(x.resp.Status)
+	case badEnvironmentKeyID, badEnvironmentKey:
+		r.Detail += ": the key is not for " + string(p.env)
 	}
 	return r
 }

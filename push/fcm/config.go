@@ -32,8 +32,11 @@ type Config struct {
 	// AnyPackage: the app also serves the packages that no other app has. One app
 	// may have it.
 	AnyPackage bool `yaml:"any_package"`
-	// CredentialsFile is the service account's JSON file from Google.
+	// CredentialsFile is Google's JSON file: the key of a service account, workload
+	// identity federation (external_account), or impersonation.
 	CredentialsFile string `yaml:"credentials_file"`
+	// MetadataServer: the account is that of the Google Cloud machine that this is.
+	MetadataServer bool `yaml:"metadata_server"`
 	// Endpoint replaces Google's host.
 	Endpoint string `yaml:"endpoint"`
 	// CAFile holds PEM certificates that are trusted beside those of the system.
@@ -64,8 +67,13 @@ func (c *Config) SetDefaults() {
 // Validate reports every problem that shows without reading files. Call
 // SetDefaults first.
 func (c *Config) Validate(report func(field, problem string)) {
-	if c.CredentialsFile == "" {
-		report("credentials_file", "must be set")
+	switch {
+	case c.CredentialsFile == "" && !c.MetadataServer:
+		report("credentials_file", "must be set, or metadata_server instead")
+	case c.CredentialsFile != "" && c.MetadataServer:
+		report("metadata_server", "must not be set together with credentials_file")
+	case c.MetadataServer && c.ProjectID == "":
+		report("project_id", "must be set for metadata_server")
 	}
 	if c.ProjectID != "" && !name(c.ProjectID) {
 		report("project_id", "must have letters, digits, dots, colons and hyphens only")
@@ -124,19 +132,20 @@ func (c *Config) Apps(log *slog.Logger) ([]push.App, error) {
 		}
 		tlsConfig.RootCAs = roots
 	}
-	config, err := google.JWTConfigFromJSON(account.contents, scope)
+	s, err := c.source(account, tlsConfig, log)
 	if err != nil {
-		return nil, fmt.Errorf("credentials_file: %s is not a service account: %w", c.CredentialsFile, err)
+		return nil, err
 	}
-	s := &source{config: config, transport: newTransport(tlsConfig), now: time.Now, skew: push.NewSkew(log, account.ProjectID)}
-	client, err := newProvider(account.ProjectID, c.Endpoint, newPool(tlsConfig), s)
+	config, chain := tlsConfig.Clone(), new(push.Chain)
+	chain.Watch(config)
+	client, err := newProvider(account.ProjectID, c.Endpoint, newPool(config), s)
 	if err != nil {
 		return nil, fmt.Errorf("project_id: %w", err)
 	}
 	// All that makes a client what it is, with a mark where each part ends.
 	sum := sha256.New()
 	for _, part := range []string{
-		fmt.Sprintf("%q %q %+v", account.ProjectID, c.Endpoint, c.Limits), string(account.contents), string(ca),
+		fmt.Sprintf("%q %q %v %+v", account.ProjectID, c.Endpoint, c.MetadataServer, c.Limits), string(account.contents), string(ca),
 	} {
 		fmt.Fprintf(sum, "%d:%s,", len(part), part)
 	}
@@ -155,11 +164,32 @@ func (c *Config) Apps(log *slog.Logger) ([]push.App, error) {
 		Limits:      c.Limits,
 		Templates:   templates,
 		Policy:      c.Policy,
+		Chain:       chain,
+		Doubts:      doubts(templates),
 		Fingerprint: hex.EncodeToString(sum.Sum(nil)),
 	}}, nil
 }
 
-// account is what we look at in the service account's file.
+// source makes access tokens for the account.
+func (c *Config) source(a *account, tlsConfig *tls.Config, log *slog.Logger) (*source, error) {
+	s := &source{transport: newTransport(tlsConfig), now: time.Now, skew: push.NewSkew(log, a.ProjectID)}
+	s.transport.Proxy = notForMachine
+	switch {
+	case c.MetadataServer:
+		s.other = metadataTokens
+		return s, nil
+	case a.Type != string(google.ServiceAccount):
+		s.other = federatedTokens(a.contents, a.Type)
+		return s, nil
+	}
+	var err error
+	if s.config, err = google.JWTConfigFromJSON(a.contents, scope); err != nil {
+		return nil, fmt.Errorf("credentials_file: %s is not a service account: %w", c.CredentialsFile, err)
+	}
+	return s, nil
+}
+
+// account is what we look at in the credentials file.
 type account struct {
 	Type       string `json:"type"`
 	ProjectID  string `json:"project_id"`
@@ -172,34 +202,29 @@ type account struct {
 
 // account reads the credentials file. Its errors do not quote the file.
 func (c *Config) account() (*account, error) {
+	if c.MetadataServer {
+		return &account{ProjectID: c.ProjectID}, nil
+	}
 	contents, err := readField("credentials_file", c.CredentialsFile)
 	if err != nil {
 		return nil, err
 	}
 	a := &account{contents: contents}
-	fail := func(problem string) (*account, error) {
-		return nil, fmt.Errorf("credentials_file: %s is not the JSON file of a service account (%s)", c.CredentialsFile, problem)
-	}
 	if json.Unmarshal(contents, a) != nil {
-		return fail("it is not valid JSON")
+		return nil, fmt.Errorf("credentials_file: %s is not the JSON file of a service account (it is not valid JSON)", c.CredentialsFile)
 	}
-	if a.Type != "service_account" {
-		return fail("its type is not service_account")
-	}
-	if a.Email == "" {
-		return fail("client_email is missing")
-	}
-	block, _ := pem.Decode([]byte(a.PrivateKey))
-	if block == nil {
-		return fail("private_key is missing or damaged")
-	}
-	if _, err := x509.ParsePKCS8PrivateKey(block.Bytes); err != nil {
-		if _, err := x509.ParsePKCS1PrivateKey(block.Bytes); err != nil {
-			return fail("private_key is damaged")
+	problem := "its type is not service_account, external_account or impersonated_service_account"
+	switch a.Type {
+	case string(google.ServiceAccount):
+		problem = a.keyProblem()
+	case string(google.ExternalAccount), string(google.ImpersonatedServiceAccount):
+		f := new(federation)
+		if problem = "it has a field of the wrong type"; json.Unmarshal(contents, f) == nil {
+			problem = f.check(c.Endpoint)
 		}
 	}
-	if u, err := url.Parse(a.TokenURI); err != nil || u.Scheme != "https" || u.Host == "" {
-		return fail("token_uri is not an https URL")
+	if problem != "" {
+		return nil, fmt.Errorf("credentials_file: %s is not the JSON file of a service account (%s)", c.CredentialsFile, problem)
 	}
 	if c.ProjectID != "" {
 		a.ProjectID = c.ProjectID
@@ -208,6 +233,26 @@ func (c *Config) account() (*account, error) {
 		return nil, fmt.Errorf("project_id: must be set, %s has none", c.CredentialsFile)
 	}
 	return a, nil
+}
+
+// keyProblem returns what is wrong with a service account that has a key.
+func (a *account) keyProblem() string {
+	if a.Email == "" {
+		return "client_email is missing"
+	}
+	block, _ := pem.Decode([]byte(a.PrivateKey))
+	if block == nil {
+		return "private_key is missing or damaged"
+	}
+	if _, err := x509.ParsePKCS8PrivateKey(block.Bytes); err != nil {
+		if _, err := x509.ParsePKCS1PrivateKey(block.Bytes); err != nil {
+			return "private_key is damaged"
+		}
+	}
+	if u, err := url.Parse(a.TokenURI); err != nil || u.Scheme != "https" || u.Host == "" {
+		return "token_uri is not an https URL"
+	}
+	return ""
 }
 
 // readField reads a file that the configuration names.

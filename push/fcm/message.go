@@ -1,7 +1,6 @@
 package fcm
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -101,7 +100,7 @@ func give(kind push.Kind, text []byte) ([]byte, error) {
 		return text, nil
 	}
 	m["notification"] = json.RawMessage(notice(kind))
-	if android["notification"] == nil {
+	if android["notification"] == nil && m["android_v2"] == nil {
 		android["notification"] = json.RawMessage(`{"sound":"{SOUND}"}`)
 	}
 	return join(m, android)
@@ -150,51 +149,46 @@ func join(message, android map[string]json.RawMessage) ([]byte, error) {
 	return json.Marshal(message)
 }
 
-// checkMessage finds what is wrong with a filled template. Unknown fields are,
-// because they would be left out without a word.
-func checkMessage(payload []byte) error {
-	var shape struct {
-		Data         map[string]string       `json:"data"`
-		Notification *messaging.Notification `json:"notification"`
-		Android      map[string]any          `json:"android"`
-		Webpush      map[string]any          `json:"webpush"`
-		APNS         struct {
-			Headers           map[string]string `json:"headers"`
-			Payload           map[string]any    `json:"payload"`
-			FCMOptions        json.RawMessage   `json:"fcm_options"`
-			LiveActivityToken string            `json:"live_activity_token"`
-		} `json:"apns"`
-		FCMOptions json.RawMessage `json:"fcm_options"`
-	}
-	d := json.NewDecoder(bytes.NewReader(payload))
-	d.DisallowUnknownFields()
-	err := d.Decode(&shape)
-	if err == nil {
-		err = json.Unmarshal(payload, new(messaging.Message))
-	}
-	switch wrongType := (*json.UnmarshalTypeError)(nil); {
-	case err == nil:
-		return nil
-	case errors.As(err, &wrongType):
-		return fmt.Errorf("it is not a Message of the FCM v1 API: %s", jsonProblem(err))
-	default: // it quotes the sample at most
-		return fmt.Errorf("it is not a Message of the FCM v1 API: %s", strings.TrimPrefix(err.Error(), "json: "))
-	}
+// outgoing is a message for the SDK, and what is written into the text that it makes
+// of it.
+type outgoing struct {
+	*messaging.Message
+	payload []byte                     // the template's, for what is unsaid
+	v2      map[string]json.RawMessage // what android_v2 gets; nil without one
+	fid     bool                       // the token is a Firebase installation ID
 }
 
 // message is the payload with what only the provider knows, token and time to
 // live, and what the template does not say: priority, without which Android
 // keeps the push back while the phone dozes, and the headers for an iPhone.
-func message(n *push.Notification, now time.Time) (*messaging.Message, error) {
+func message(n *push.Notification, now time.Time) (*outgoing, error) {
 	m := new(messaging.Message)
 	if err := json.Unmarshal(n.Payload, m); err != nil {
 		return nil, errors.New("the payload is not a Message of the FCM v1 API: " + jsonProblem(err))
 	}
 	m.Token, m.Topic, m.Condition = n.Token.Reveal(), "", ""
+	out := &outgoing{Message: m, payload: n.Payload, fid: installationID(m.Token)}
+	var err error
+	if out.v2, err = androidV2(n, now); err != nil {
+		return nil, err
+	}
+	if out.v2 == nil {
+		setAndroid(m, n, now)
+	}
+	if m.APNS != nil || m.Notification != nil { // else there is nothing for an iPhone
+		addHeaders(m, n, now)
+	}
+	return out, nil
+}
+
+func setAndroid(m *messaging.Message, n *push.Notification, now time.Time) {
 	if m.Android == nil {
 		m.Android = new(messaging.AndroidConfig)
 	}
 	m.Android.Priority = cmp.Or(m.Android.Priority, string(n.Priority), string(push.High))
+	if wasted(n.Kind, m) {
+		m.Android.Priority = string(push.Normal)
+	}
 	if n.CollapseID != "" {
 		m.Android.CollapseKey = n.CollapseID
 	}
@@ -202,11 +196,97 @@ func message(n *push.Notification, now time.Time) (*messaging.Message, error) {
 		ttl := n.TTL(now).Truncate(time.Second)
 		m.Android.TTL = &ttl
 	}
-	if m.APNS != nil || m.Notification != nil { // else there is nothing for an iPhone
-		addHeaders(m, n, now)
-	}
-	return m, nil
 }
+
+// wasted reports whether Android would hold high priority against the app: a cancel or
+// refresh that shows nothing. After some of them the app's calls come late.
+func wasted(kind push.Kind, m *messaging.Message) bool {
+	shown := m.Notification != nil || m.Android != nil && m.Android.Notification != nil
+	return (kind == push.Cancel || kind == push.Refresh) && !shown
+}
+
+// doubts are the kinds whose templates want what wasted refuses.
+func doubts(templates *push.Templates) []string {
+	rendered, _ := templates.Render("", push.SampleValues()) // they have been filled before
+	var list []string
+	for _, r := range rendered {
+		m := new(messaging.Message)
+		if json.Unmarshal(r.Payload, m) == nil && wasted(r.Kind, m) && m.Android != nil && m.Android.Priority == string(push.High) {
+			list = append(list, string(r.Kind)+" pushes have high priority and show nothing, "+
+				"for which Android lowers the priority of calls: they go with normal")
+		}
+	}
+	return list
+}
+
+// androidV2 is the template's android_v2 with time to live and collapse key. Its
+// urgency is in what it is: remote_notification or background_sync.
+func androidV2(n *push.Notification, now time.Time) (map[string]json.RawMessage, error) {
+	at := path{"android_v2"}
+	if !at.in(n.Payload) {
+		return nil, nil
+	}
+	text, err := at.find(n.Payload)
+	if err != nil || text == nil {
+		return nil, err
+	}
+	var v2 map[string]json.RawMessage
+	if err := json.Unmarshal(text, &v2); err != nil || v2 == nil {
+		return nil, err // of a filled template, which has been checked
+	}
+	if v2["ttl"] == nil {
+		v2["ttl"] = fmt.Appendf(nil, `"%ds"`, n.TTL(now)/time.Second)
+	}
+	if n.CollapseID != "" {
+		if v2["collapse_key"], err = json.Marshal(n.CollapseID); err != nil {
+			return nil, err
+		}
+	}
+	return v2, nil
+}
+
+// complete writes into a request's body what the SDK cannot say.
+func (o *outgoing) complete(body []byte) ([]byte, error) {
+	extra := o.v2 != nil || o.fid
+	for _, p := range unsaid {
+		extra = extra || p.in(o.payload)
+	}
+	if !extra {
+		return body, nil
+	}
+	var request map[string]json.RawMessage
+	if err := json.Unmarshal(body, &request); err != nil {
+		return nil, err
+	}
+	text := request["message"]
+	var err error
+	for _, p := range unsaid {
+		if text, err = p.copy(o.payload, text); err != nil {
+			return nil, err
+		}
+	}
+	var message map[string]json.RawMessage
+	if err := json.Unmarshal(text, &message); err != nil {
+		return nil, err
+	}
+	if o.v2 != nil {
+		if message["android_v2"], err = json.Marshal(o.v2); err != nil {
+			return nil, err
+		}
+	}
+	if o.fid {
+		message["fid"] = message["token"]
+		delete(message, "token")
+	}
+	if request["message"], err = json.Marshal(message); err != nil {
+		return nil, err
+	}
+	return json.Marshal(request)
+}
+
+// installationID reports whether the token is a Firebase installation ID. A
+// registration token is longer: it begins with one, and a colon.
+func installationID(token string) bool { return pnparam.InstallationID(token) == token }
 
 // addHeaders says to Apple what sipwake itself would say.
 func addHeaders(m *messaging.Message, n *push.Notification, now time.Time) {

@@ -1,9 +1,11 @@
 package fcm
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -53,12 +55,13 @@ func (a accessToken) usable(now time.Time) bool {
 	return a.text != "" && now.Before(a.ends.Add(-min(lastUse, a.ends.Sub(a.fetched)/8)))
 }
 
-// source keeps one access token of a service account. Of many pushes that need
+// source keeps one access token of an account. Of many pushes that need
 // another one, one fetches it, inside its own deadline, and the others wait
 // inside theirs: no goroutine of its own, and none waits for a stranger's time.
 // Safe for concurrent use.
 type source struct {
-	config    *jwt.Config
+	config    *jwt.Config // of a key; nil where other has the tokens
+	other     tokens
 	transport *http.Transport
 	now       func() time.Time
 	skew      *push.Skew
@@ -173,6 +176,9 @@ func (s *source) get(ctx context.Context) (accessToken, error) {
 // ask makes one request, RFC 7523 section 2.1. The header is that of a refusal.
 func (s *source) ask(ctx context.Context) (accessToken, http.Header, error) {
 	fetched := s.now()
+	if s.other != nil {
+		return s.askOther(ctx, fetched)
+	}
 	text, err := assertion(s.config, s.skew.At(fetched))
 	if err != nil {
 		return accessToken{}, nil, &accessError{0, "the key cannot sign"}
@@ -181,11 +187,7 @@ func (s *source) ask(ctx context.Context) (accessToken, http.Header, error) {
 		TokenURL: s.config.TokenURL, AuthStyle: oauth2.AuthStyleInParams,
 		EndpointParams: url.Values{"grant_type": {grantType}, "assertion": {text}},
 	}
-	hc := &http.Client{
-		Transport:     s.transport,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-	tok, err := grant.Token(context.WithValue(ctx, oauth2.HTTPClient, hc))
+	tok, err := grant.Token(context.WithValue(ctx, oauth2.HTTPClient, client(s.transport)))
 	if ctx.Err() != nil && err != nil {
 		return accessToken{}, nil, ctx.Err()
 	}
@@ -202,11 +204,38 @@ func (s *source) ask(ctx context.Context) (accessToken, http.Header, error) {
 		// Neither the error nor the answer is safe to show.
 		return accessToken{}, nil, &accessError{0, "the answer is not one of OAuth 2.0"}
 	}
-	ends := fetched.Add(time.Hour)
-	if !tok.Expiry.IsZero() {
-		ends = fetched.Add(time.Until(tok.Expiry))
+	return newAccess(tok, fetched), nil, nil
+}
+
+// askOther is ask for an account without a key.
+func (s *source) askOther(ctx context.Context, fetched time.Time) (accessToken, http.Header, error) {
+	rt := &boundTransport{ctx: ctx, next: s.transport}
+	tok, err := s.other(context.WithValue(ctx, oauth2.HTTPClient, client(rt)))
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return accessToken{}, nil, ctx.Err()
+	case err != nil || tok.AccessToken == "":
+		return accessToken{}, nil, rt.noToken(err)
 	}
-	return accessToken{text: tok.AccessToken, fetched: fetched, ends: ends}, nil, nil
+	return newAccess(tok, fetched), nil, nil
+}
+
+func client(rt http.RoundTripper) *http.Client {
+	return &http.Client{
+		Transport:     rt,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+func newAccess(tok *oauth2.Token, fetched time.Time) accessToken {
+	ends := fetched.Add(time.Hour)
+	switch {
+	case !tok.Expiry.IsZero():
+		ends = fetched.Add(time.Until(tok.Expiry))
+	case tok.ExpiresIn > 0:
+		ends = fetched.Add(time.Duration(tok.ExpiresIn) * time.Second)
+	}
+	return accessToken{text: tok.AccessToken, fetched: fetched, ends: ends}
 }
 
 // assertion is the JSON Web Token that asks for an access token now.
@@ -228,6 +257,33 @@ func assertion(c *jwt.Config, now time.Time) (string, error) {
 func (e *accessError) refused() bool {
 	return e.status >= http.StatusBadRequest && e.status < http.StatusInternalServerError &&
 		e.status != http.StatusRequestTimeout && e.status != http.StatusTooManyRequests
+}
+
+// boundTransport gives requests without a context one, and keeps what was answered.
+type boundTransport struct {
+	ctx    context.Context
+	next   http.RoundTripper
+	status int
+	err    error
+	// Of a refusal, for noToken.
+	host string
+	body []byte
+}
+
+// RoundTrip implements http.RoundTripper.
+func (t *boundTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := t.next.RoundTrip(req.WithContext(t.ctx))
+	if err != nil {
+		t.err = err
+		return nil, err
+	}
+	t.err, t.status, t.host = nil, resp.StatusCode, req.URL.Hostname()
+	if t.status >= http.StatusBadRequest {
+		t.body, _ = io.ReadAll(io.LimitReader(resp.Body, maxAnswer)) // what broke off says enough
+		_ = resp.Body.Close()                                        // only ever read from
+		resp.Body = io.NopCloser(bytes.NewReader(t.body))
+	}
+	return resp, nil
 }
 
 // noAccess explains a push for which there was no access token.

@@ -107,7 +107,7 @@ func TestDefaultPayloads(t *testing.T) {
 	const hello = `{"title":"Alice \"A\" Ünal","body":"Hello"}`
 	f(push.Call, "0", "high", "")
 	f(push.Chat, "1", "high", hello)
-	f(push.Cancel, "2", "high", "")
+	f(push.Cancel, "2", "normal", "")
 	f(push.Custom, "3", "high", hello)
 	f(push.Refresh, "4", "normal", "")
 }
@@ -240,7 +240,7 @@ func TestTemplateProblems(t *testing.T) {
 	f(`{"token":"{TOKEN}"}`, `it is not a Message of the FCM v1 API: unknown field "token"`)
 	f(`{"android":1}`, `it is not a Message of the FCM v1 API: android must be a JSON object`)
 	f(`{"android":{"ttl":"soon"}}`, `it is not a Message of the FCM v1 API: failed to parse soon: strconv.ParseInt: parsing "soon": invalid syntax`)
-	f(`{"notification":{"title":"x","text":"y"}}`, `it is not a Message of the FCM v1 API: unknown field "text"`)
+	f(`{"notification":{"title":"x","text":"y"}}`, `it is not a Message of the FCM v1 API: unknown field "notification.text"`)
 }
 
 // A text of any length arrives, cut to FCM's limit.

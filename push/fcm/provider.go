@@ -4,7 +4,8 @@
 // It uses Google's SDK to form requests, and a transport of its own between the
 // SDK and the network: the SDK repeats a request up to five times over seven
 // seconds, which can push twice and knows nothing of a call's deadline, and
-// takes the access token from a place that cannot be told to give up.
+// takes the access token from a place that cannot be told to give up. What the API
+// has and the SDK has not is written into what the SDK has formed (unsaid).
 package fcm
 
 import (
@@ -87,7 +88,8 @@ func (p *Provider) Probe(ctx context.Context) error {
 }
 
 // Push implements push.Provider. It makes one request to FCM and, when the access
-// token is about to end, one for another.
+// token is about to end, one for another. What looks like an installation ID and is
+// not known as one gets a second request, as a registration token.
 func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
 	p.inFlight.Add(1)
 	defer func() {
@@ -110,13 +112,24 @@ func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
 	if err != nil {
 		return noAccess(ctx, err)
 	}
-	x := &exchange{bearer: access.text}
-	id, err := p.client.Send(context.WithValue(ctx, exchangeKey{}, x), m)
+	r := p.send(ctx, m, access)
+	if m.fid && r.Reason == push.TokenDead && ctx.Err() == nil {
+		// It looks like an installation ID, but was registered as a token.
+		m.fid = false
+		r = p.send(ctx, m, access)
+	}
+	return r
+}
+
+// send makes one request.
+func (p *Provider) send(ctx context.Context, m *outgoing, access accessToken) push.Reply {
+	x := &exchange{bearer: access.text, complete: m.complete}
+	id, err := p.client.Send(context.WithValue(ctx, exchangeKey{}, x), m.Message)
 	switch {
 	case !x.sent && err != nil && ctx.Err() == nil:
-		return push.Reply{Reason: push.BadRequest, Detail: clean(err.Error(), token)}
+		return push.Reply{Reason: push.BadRequest, Detail: clean(err.Error(), m.Token)}
 	case x.status == 0:
-		return noAnswer(ctx, x, token)
+		return noAnswer(ctx, x, m.Token)
 	case x.status == http.StatusOK && id != "":
 		return push.Reply{Reason: push.Accepted, ID: id}
 	}
@@ -145,12 +158,29 @@ func registrationToken(s string) bool {
 // travels in the request's context.
 type exchange struct {
 	bearer string
+	// complete returns the request's body with what the SDK cannot say.
+	complete func(body []byte) ([]byte, error)
 
 	sent   bool
 	status int // 0 without an answer
 	header http.Header
 	body   []byte
 	err    error // of the network
+}
+
+// fill gives the request the body that is sent.
+func (x *exchange) fill(req *http.Request) error {
+	body, err := io.ReadAll(req.Body)
+	_ = req.Body.Close() // only ever read from
+	if err == nil {
+		body, err = x.complete(body)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot write message: %w", err)
+	}
+	req.Body, req.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+	return nil
 }
 
 type exchangeKey struct{}
@@ -170,6 +200,10 @@ func (t transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	out := *req
 	out.Header = req.Header.Clone()
 	out.Header.Set("Authorization", "Bearer "+x.bearer)
+	if err := x.fill(&out); err != nil {
+		x.err = err
+		return nil, err
+	}
 	// A POST leaves net/http a second time only if the server declared the first
 	// not processed (RFC 9113 section 8.7).
 	x.err = t.pool.roundTrip(&out, func(resp *http.Response) error {

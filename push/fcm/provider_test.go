@@ -116,7 +116,8 @@ func TestMessage(t *testing.T) {
 	}
 	f(push.Call, 20*time.Second, "", "high", "19s", "20s")
 	f(push.Chat, time.Minute, "", "high", "59s", "60s")
-	f(push.Cancel, time.Minute, "", "high", "59s", "60s")
+	f(push.Cancel, time.Minute, "", "normal", "59s", "60s")
+	f(push.Cancel, time.Minute, `{"android":{"priority":"high","notification":{"title":"x"}}}`, "high", "59s", "60s")
 	f(push.Refresh, time.Minute, `{"android":{"priority":"normal"}}`, "normal", "59s", "60s")
 	f(push.Custom, 1000*time.Hour, `{"topic":"all"}`, "high", "2419200s")
 	f(push.Custom, -time.Hour, `{}`, "high", "0s")
@@ -293,7 +294,7 @@ func TestConfigFiles(t *testing.T) {
 	good := string(contents)
 	const not = "credentials_file: account.json is not the JSON file of a service account "
 	f("-----BEGIN PRIVATE KEY-----", "x", "x", not+"(it is not valid JSON)")
-	f(good, "service_account", "authorized_user", not+"(its type is not service_account)")
+	f(good, "service_account", "authorized_user", not+"(its type is not service_account, external_account or impersonated_service_account)")
 	f(good, "client_email", "mail", not+"(client_email is missing)")
 	f(good, "BEGIN PRIVATE", "BEGIN", not+"(private_key is missing or damaged)")
 	f(good, "MII", "AAA", not+"(private_key is damaged)")
@@ -312,7 +313,7 @@ func TestValidate(t *testing.T) {
 	var got []string
 	c.Validate(func(field, problem string) { got = append(got, field+": "+problem) })
 	want := []string{
-		"credentials_file: must be set",
+		"credentials_file: must be set, or metadata_server instead",
 		"project_id: must have letters, digits, dots, colons and hyphens only",
 		"packages[1]: must have letters, digits, dots, colons, hyphens and underscores only",
 		`packages[2]: "org.example" is there twice`,
@@ -321,6 +322,21 @@ func TestValidate(t *testing.T) {
 	if len(got) < len(want) || strings.Join(got[:len(want)], "\n") != strings.Join(want, "\n") || !strings.HasPrefix(got[len(want)], "in_flight: ") {
 		t.Errorf("%s", strings.Join(got, "\n"))
 	}
+}
+
+func TestValidateAccount(t *testing.T) {
+	f := func(c fcm.Config, want string) {
+		t.Helper()
+		c.SetDefaults()
+		var got []string
+		c.Validate(func(field, problem string) { got = append(got, field+": "+problem) })
+		if strings.Join(got, "; ") != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	f(fcm.Config{MetadataServer: true, ProjectID: project}, "")
+	f(fcm.Config{MetadataServer: true}, "project_id: must be set for metadata_server")
+	f(fcm.Config{MetadataServer: true, ProjectID: project, CredentialsFile: "x"}, "metadata_server: must not be set together with credentials_file")
 }
 
 func TestApp(t *testing.T) {

@@ -110,7 +110,7 @@ func (f *failure) namesToken(d details) bool {
 		return false
 	}
 	for _, field := range d.fields {
-		if field == "message.token" {
+		if field == "message.token" || field == "message.fid" {
 			return true
 		}
 	}

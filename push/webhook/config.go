@@ -152,6 +152,8 @@ func (c *Config) Apps(log *slog.Logger) ([]push.App, error) {
 	if len(packages) == 0 {
 		packages = []string{""}
 	}
+	chain := new(push.Chain)
+	chain.Watch(tlsConfig)
 	transport, answers := newTransport(tlsConfig, c.InFlight), push.NewAnswers(Answers())
 	skew := push.NewSkew(log, c.Provider)
 	apps := make([]push.App, len(packages))
@@ -167,6 +169,7 @@ func (c *Config) Apps(log *slog.Logger) ([]push.App, error) {
 			Limits:      c.Limits,
 			Templates:   templates,
 			Policy:      c.Policy,
+			Chain:       chain,
 			Fingerprint: fingerprint,
 		}
 	}

@@ -32,6 +32,8 @@ type key struct {
 	team   string
 	public *ecdsa.PublicKey
 	topics map[string]bool
+	// foreign: it is one of the other environment.
+	foreign bool
 }
 
 type verified struct {
@@ -56,6 +58,12 @@ func (s *Server) AddKey(team, keyID string, public *ecdsa.PublicKey, topics ...s
 		}
 	}
 	s.keys.keys.Store(keyID, k)
+}
+
+// AddForeignKey registers a team's key that is for the other environment alone: this
+// one knows it, and refuses what it has signed.
+func (s *Server) AddForeignKey(team, keyID string, public *ecdsa.PublicKey) {
+	s.keys.keys.Store(keyID, key{team: team, public: public, foreign: true})
 }
 
 func refusal(status int, reason string) Behaviour { return Behaviour{Status: status, Reason: reason} }
@@ -131,6 +139,9 @@ func (s *Server) authenticate(r *http.Request, p *Push) Behaviour {
 		return refusal(http.StatusForbidden, "InvalidProviderToken")
 	}
 	p.Team = v.key.team
+	if v.key.foreign {
+		return refusal(http.StatusForbidden, "BadEnvironmentKeyInToken")
+	}
 	if age := s.options.Clock().Sub(v.issued); age > maxTokenAge || age < -maxSkew {
 		return refusal(http.StatusForbidden, "ExpiredProviderToken")
 	}

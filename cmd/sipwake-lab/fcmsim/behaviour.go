@@ -72,6 +72,7 @@ type Push struct {
 	Code     string
 	Protocol string
 	Message  *Message // nil if it could not be read
+	Body     []byte   // of the request
 }
 
 // device is what the server knows of a token.

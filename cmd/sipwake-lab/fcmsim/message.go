@@ -11,17 +11,21 @@ import (
 const (
 	maxPayload = 4096
 	maxTTL     = 2_419_200 // seconds
+	maxFID     = 22
 )
 
-// Message is the message of a request as far as it is looked into.
+// Message is the message of a request as far as it is looked into. Token is the
+// installation ID too, where the request has that.
 type Message struct {
 	Token        string            `json:"token"`
+	FID          string            `json:"fid"`
 	Topic        string            `json:"topic"`
 	Condition    string            `json:"condition"`
 	Name         string            `json:"name"`
 	Data         map[string]string `json:"data"`
 	Notification json.RawMessage   `json:"notification"`
 	Android      *Android          `json:"android"`
+	AndroidV2    json.RawMessage   `json:"android_v2"`
 	APNs         json.RawMessage   `json:"apns"`
 	WebPush      json.RawMessage   `json:"webpush"`
 	Options      json.RawMessage   `json:"fcm_options"`
@@ -37,6 +41,9 @@ type Android struct {
 	Notification          json.RawMessage   `json:"notification"`
 	Options               json.RawMessage   `json:"fcm_options"`
 	DirectBootOK          bool              `json:"direct_boot_ok"`
+
+	BandwidthConstrainedOK bool `json:"bandwidth_constrained_ok"`
+	RestrictedSatelliteOK  bool `json:"restricted_satellite_ok"`
 }
 
 // parse reads and checks a request's body. A Behaviour with a Status refuses it.
@@ -55,8 +62,16 @@ func parse(body []byte) (*Message, Behaviour) {
 	switch {
 	case m == nil:
 		return nil, BadField("message")
-	case m.Token == "" || m.Topic != "" || m.Condition != "":
+	case (m.Token == "") == (m.FID == "") || m.Topic != "" || m.Condition != "":
 		return m, BadField("message.token")
+	case m.FID != "" && (len(m.FID) > maxFID || strings.Contains(m.FID, ":")):
+		return m, Unregistered() // as Google answers a registration token here
+	case m.FID != "":
+		m.Token = m.FID
+	}
+	switch {
+	case m.Android != nil && m.AndroidV2 != nil:
+		return m, BadField("message.android_v2")
 	case !tokenFormat(m.Token):
 		return m, BadToken()
 	}

@@ -90,13 +90,8 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, http.StatusBadRequest, map[string]string{"error": "invalid_grant", "error_description": err.Error()})
 		return
 	}
-	s.grants.Add(1)
-	text := "ya29." + randomHex(32)
-	leak.Secret(text, r.PostFormValue("assertion"))
-	s.access.Store(text, grant{project, time.Now().Add(s.options.TokenLifetime)})
-	writeJSON(w, http.StatusOK, map[string]any{
-		"access_token": text, "token_type": "Bearer", "expires_in": int(s.options.TokenLifetime / time.Second),
-	})
+	leak.Secret(r.PostFormValue("assertion"))
+	s.give(w, project)
 }
 
 type claims struct {

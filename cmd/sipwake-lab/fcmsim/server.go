@@ -65,6 +65,8 @@ type Server struct {
 	closing  chan struct{}
 	stop     func()
 	accounts sync.Map // client email → account
+	subjects sync.Map // subject's token → project
+	subject  atomic.Pointer[string]
 	access   sync.Map // access token → grant
 	devices  sync.Map // registration token → *device
 	oauth    device
@@ -129,6 +131,8 @@ func (s *Server) serve(listener net.Listener, cert tls.Certificate) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /token", s.token)
 	mux.HandleFunc("POST /v1/projects/{project}/{method}", s.send)
+	mux.HandleFunc("POST /sts/v1/token", s.exchange)
+	mux.HandleFunc("POST /v1/projects/-/serviceAccounts/{account}", s.impersonate)
 	s.http = &http.Server{
 		Handler:           mux,
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: s.options.MaxStreams},
@@ -208,7 +212,7 @@ func (s *Server) send(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // the client has gone
 	}
-	p := Push{At: time.Now(), Protocol: r.Proto}
+	p := Push{At: time.Now(), Protocol: r.Proto, Body: body}
 	if b := s.authorize(r); b.Status != 0 {
 		s.refuse(w, &p, b)
 		return
