@@ -133,12 +133,12 @@ type Rendered struct {
 	Payload []byte // JSON; empty where nothing but the push itself is sent
 }
 
-// Render fills every template with the values, for the app of that name, in the
-// order of Kinds. On an error, which names the kind, it returns those before it.
-func (t *Templates) Render(app string, v Values) ([]Rendered, error) {
+// Render fills every template with what privacy leaves of the values, for the app of
+// that name, in the order of Kinds. On an error, which names the kind, it returns those before it.
+func (t *Templates) Render(app string, privacy Privacy, v Values) ([]Rendered, error) {
 	var list []Rendered
 	for _, key := range templateOrder(t.byKey) {
-		payload, err := t.Payload(nil, t.sampleRequest(key, app, v), payloadLimit(t.provider, key.service))
+		payload, err := t.Payload(nil, t.sampleRequest(key, app, privacy.Hide(key.kind, v)), payloadLimit(t.provider, key.service))
 		if err != nil {
 			return list, err
 		}
