@@ -119,7 +119,7 @@ func (t *Templates) fillEmpty() {
 // is a JSON object. Keywords in its string values are filled in: {PACKAGE},
 // {TOKEN}, {TO}, {TOUSER} or {TOUSERNAME}, {TYPE}, {KIND}, {FROM} or
 // {FROMUSERNAME}, {FROMURI}, {FROMDISPLAYNAME}, {CALLID}, {UUID}, {MEDIA},
-// {TITLE}, {BODY}, {MSG} or {MESSAGE}, {CALLED}, {CALLEDURI}, {VERSTAT} and {HEADER:Name}, and how it is
+// {TITLE}, {BODY}, {MSG} or {MESSAGE}, {CALLED}, {CALLEDURI}, {VERSTAT}, {REASON} and {HEADER:Name}, and how it is
 // sent: {SENT}, {EXPIRES}, {PRIORITY}, {APRIORITY}, {NPRIORITY}, {PUSHTYPE},
 // {TTLNUM}, {SOUND}; the pair "{DATA}": null makes room for Values.Data. The error
 // names the place in the text.

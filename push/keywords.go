@@ -56,6 +56,8 @@ func findKeyword(name string) (keyword, bool) {
 		return keyword{text: func(r *filling) string { return r.Values.Called }}, true
 	case "{CALLEDURI}":
 		return keyword{text: func(r *filling) string { return r.Values.CalledURI }}, true
+	case "{REASON}": // of a cancel: answered, cancelled, timeout, busy, declined or failed
+		return keyword{text: func(r *filling) string { return r.Values.Reason }}, true
 	case "{VERSTAT}": // such as TN-Validation-Passed
 		return keyword{text: func(r *filling) string { return r.Values.Verstat }}, true
 	}

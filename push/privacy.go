@@ -18,7 +18,7 @@ func (p Privacy) Hide(k Kind, v Values) Values {
 	switch p {
 	case PrivacyFull:
 	case PrivacyNumber:
-		shown.AOR, shown.User, shown.CallID, shown.Media, shown.Verstat = v.AOR, v.User, v.CallID, v.Media, v.Verstat
+		shown.AOR, shown.User, shown.CallID, shown.Media, shown.Verstat, shown.Reason = v.AOR, v.User, v.CallID, v.Media, v.Verstat, v.Reason
 	default:
 		return v
 	}

@@ -84,6 +84,7 @@ type Values struct {
 	// names in small letters.
 	Headers map[string]string
 	Verstat string // what the network has said of the caller's number
+	Reason  string // of a cancel: why the call ended, as wake.end has it
 }
 
 // Outcome is how a push ended, after all tries: the answer to the last one, or why

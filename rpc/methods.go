@@ -197,6 +197,7 @@ type startResult struct {
 	Devices int          `json:"devices"`
 	HoldS   int          `json:"hold_s"`
 	Cached  bool         `json:"cached,omitempty"`
+	UUID    string       `json:"uuid"`
 }
 
 func (s *Server) wakeStart(ctx context.Context, p *params) (any, error) {
@@ -215,7 +216,7 @@ func (s *Server) wakeStart(ctx context.Context, p *params) (any, error) {
 		return nil, err
 	}
 	// Rounded up: a node that stops holding early loses calls.
-	return startResult{r.Outcome, r.Devices, int(math.Ceil(r.Hold.Seconds())), r.Cached}, nil
+	return startResult{r.Outcome, r.Devices, int(math.Ceil(r.Hold.Seconds())), r.Cached, r.UUID}, nil
 }
 
 func (s *Server) wakeProgress(ctx context.Context, p *params) (any, error) {

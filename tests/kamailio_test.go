@@ -49,6 +49,7 @@ func kamailioDefines(c proxyConfig) map[string]string {
 	}
 	for name, on := range map[string]bool{
 		"SIPWAKE_STRICT": c.Strict, "SIPWAKE_ANSWER_FIRST": c.AnswerFirst || c.Refuse555, "SIPWAKE_555": c.Refuse555, "SIPWAKE_DOWN_480": c.Down480,
+		"SIPWAKE_PUSH_ID": c.PushID,
 	} {
 		if on {
 			defines[name] = ""

@@ -63,6 +63,7 @@ func openSIPSNode(ctx context.Context, c proxyConfig, o stack.OpenSIPSConfig) (p
 	}
 	for name, on := range map[string]bool{
 		"sipwake_strict": c.Strict, "sipwake_answer_first": c.AnswerFirst, "sipwake_down_480": c.Down480,
+		"sipwake_push_id": c.PushID,
 	} {
 		if on {
 			settings[name] = "i:1"

@@ -71,6 +71,7 @@ type StartResult struct {
 	Devices int           // that have not just registered
 	Hold    time.Duration // how long to hold; 0: do not wait
 	Cached  bool          // the store is away: these are the devices known here
+	UUID    string        // what pushes call the request by
 }
 
 // Start wakes the sleeping devices of an AOR for a held request. It returns once
@@ -187,6 +188,7 @@ func (s *Service) answer(w Wake, res StartResult) StartResult {
 		s.traces.Begin(w.head())
 	}
 	s.traces.SetOutcome(w.ID, string(res.Outcome))
+	res.UUID = w.ID
 	return res
 }
 
