@@ -24,6 +24,7 @@ import (
 	"github.com/sipwake/sipwake/outbox"
 	"github.com/sipwake/sipwake/page"
 	"github.com/sipwake/sipwake/push"
+	"github.com/sipwake/sipwake/push/acrobits"
 	"github.com/sipwake/sipwake/rpc"
 	"github.com/sipwake/sipwake/store/fallback"
 	"github.com/sipwake/sipwake/trace"
@@ -52,6 +53,8 @@ type App struct {
 	rpc        *rpc.Server
 	operations *operations
 	load       *listener // nil without one
+	reporting  *listener // nil without one
+	reports    atomic.Pointer[acrobits.Reports]
 	reloads    reloadMetrics
 	certs      *certificates
 	started    chan struct{} // closed by Start
@@ -78,11 +81,12 @@ func New(cfg *config.Config, version string, log *slog.Logger) (*App, error) {
 		return nil, err
 	}
 	a := &App{version: version, log: log, reg: prometheus.NewRegistry(), began: time.Now(), cfg: cfg,
-		served: make(chan error, 1), failed: make(chan error, 3), started: make(chan struct{})}
+		served: make(chan error, 1), failed: make(chan error, 4), started: make(chan struct{})}
 	a.reg.MustRegister(collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(version))
 	a.reloads = newReloadMetrics(a.reg)
 	a.certs = newCertificates(cfg, a.reg)
+	a.reports.Store(parts.reports)
 
 	if a.store, err = openStore(cfg, log, a.reg); err != nil {
 		return nil, problem(cfg, storeField(cfg), err)
@@ -190,7 +194,7 @@ func (a *App) Start() error {
 		_ = l.Close() // if Serve has not begun, Stop did not know of the listener
 		return errors.Join(err, <-a.served)
 	})
-	if err := a.startLoad(); err != nil {
+	if err := errors.Join(a.startLoad(), a.startReports()); err != nil {
 		return err
 	}
 	a.operations.ready.Store(true)
@@ -294,6 +298,9 @@ func (a *App) reload(cfg *config.Config) error {
 	a.service.Configure(cfg.Wake, inForce)
 	a.upper.Configure(cfg.Upper, parts.upper, registrars(inForce))
 	a.service.SetApps(a.dispatcher.Apps())
+	if parts.reports != nil {
+		a.reports.Store(parts.reports)
+	}
 	closeOld()
 	a.certs.read(cfg)
 	a.log.Info("configuration reloaded")

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log"
@@ -18,6 +19,7 @@ type listener struct {
 	server *http.Server
 	log    *limit.Log
 	conns  *limit.Conns
+	tls    *tls.Config // nil: plain HTTP
 	open   net.Listener
 	served chan error
 }
@@ -44,6 +46,9 @@ func (l *listener) start(addr string, ended func(error)) error {
 		return fmt.Errorf("cannot listen: %w", err)
 	}
 	l.open = l.conns.Listen(open)
+	if l.tls != nil {
+		l.open = tls.NewListener(l.open, l.tls)
+	}
 	go func() {
 		err := l.server.Serve(l.open)
 		if !errors.Is(err, http.ErrServerClosed) {

@@ -14,6 +14,7 @@ import (
 	"github.com/sipwake/sipwake/config"
 	"github.com/sipwake/sipwake/outbox"
 	"github.com/sipwake/sipwake/push"
+	"github.com/sipwake/sipwake/push/acrobits"
 	"github.com/sipwake/sipwake/push/apns"
 	"github.com/sipwake/sipwake/push/fcm"
 	"github.com/sipwake/sipwake/rpc"
@@ -40,6 +41,8 @@ type parts struct {
 	apps  []push.App
 	nodes map[string]proxy
 	upper upper.Files
+	// reports judges what apps of Acrobits' report; nil if they cannot.
+	reports *acrobits.Reports
 }
 
 // Apps does everything that New does short of opening the store and listening: it
@@ -115,11 +118,15 @@ func prepareApps(cfg *config.Config, log *slog.Logger, p *parts, problems *confi
 	for i := range cfg.Webhooks {
 		add(fmt.Sprintf("webhooks[%d]", i), cfg.Webhooks[i].Apps)
 	}
+	if cfg.Acrobits.On() {
+		add("acrobits", cfg.Acrobits.Apps)
+		p.reports, _ = cfg.Acrobits.Reports() // what is wrong, Apps has said
+	}
 	apps, err := push.Settle(push.Found(p.apps, foundApps(cfg.CredentialsDir, log, problems)))
 	p.apps = apps
 	if wrong := (*push.AppError)(nil); errors.As(err, &wrong) {
 		field := string(wrong.Provider)
-		if !slices.Contains([]string{"apns", "fcm", "webpush"}, field) {
+		if !slices.Contains([]string{"apns", "fcm", "webpush", "acrobits"}, field) {
 			field = "webhooks"
 		}
 		problems.Add(field, err)
@@ -212,6 +219,7 @@ func needRestart(was, is *config.Config) []string {
 	compare("operations.password_file", was.Operations.PasswordFile, is.Operations.PasswordFile)
 	compare("operations.exemplars", was.Operations.Exemplars, is.Operations.Exemplars)
 	compare("load", was.Load, is.Load)
+	compare("acrobits", ownListener(was), ownListener(is))
 	compare("log", was.Log, is.Log)
 	compare("store", ownStore(was), ownStore(is))
 	compare("wake.recent", was.Wake.Recent, is.Wake.Recent)
@@ -230,4 +238,10 @@ func ownStore(cfg *config.Config) config.Store {
 	s.Local.Recent, s.Redis.Recent = 0, 0
 	s.Fallback.Recent, s.Fallback.Retention = 0, 0
 	return s
+}
+
+// ownListener is what of the section the listener for reports is made from.
+func ownListener(cfg *config.Config) any {
+	c := cfg.Acrobits
+	return []any{c.Listen, c.CertFile, c.KeyFile, *c.RateLimit, c.Connections}
 }

@@ -184,7 +184,7 @@ func TestAppsHaveTheirPolicy(t *testing.T) {
 	if err != nil || len(apps) != 1 || !apps[0].Policy.MissedCall || apps[0].Policy.Cancel != push.CancelPushed {
 		t.Fatalf("%+v, %v", apps, err)
 	}
-	rendered, err := apps[0].Templates.Render("com.a", push.HostileValues())
+	rendered, err := apps[0].Templates.Render("com.a", push.PrivacyNone, push.HostileValues())
 	if err != nil || !slices.ContainsFunc(rendered, func(r push.Rendered) bool { return r.Kind == push.Chat }) {
 		t.Errorf("%+v, %v", rendered, err)
 	}

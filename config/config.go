@@ -14,6 +14,7 @@ import (
 	"github.com/sipwake/sipwake/node"
 	"github.com/sipwake/sipwake/opensips"
 	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/push/acrobits"
 	"github.com/sipwake/sipwake/push/apns"
 	"github.com/sipwake/sipwake/push/fcm"
 	"github.com/sipwake/sipwake/push/webhook"
@@ -47,6 +48,7 @@ type Config struct {
 	// WebPush is the one Web Push app; nil means that there is none.
 	WebPush  *webpush.Config  `yaml:"webpush"`
 	Webhooks []webhook.Config `yaml:"webhooks"`
+	Acrobits acrobits.Config  `yaml:"acrobits"`
 	// CredentialsDir holds credentials that make an app by their names alone; see
 	// apns.FromDir and fcm.FromDir. The apps above win over them.
 	CredentialsDir string `yaml:"credentials_dir"`
@@ -202,6 +204,7 @@ func (c *Config) SetDefaults() {
 	for i := range c.Webhooks {
 		c.Webhooks[i].SetDefaults()
 	}
+	c.Acrobits.SetDefaults()
 }
 
 func setDefault(field *string, value string) {
@@ -255,6 +258,7 @@ func (c *Config) Validate(report func(field, problem string)) {
 	for i := range c.Webhooks {
 		c.Webhooks[i].Validate(below(fmt.Sprintf("webhooks[%d]", i)))
 	}
+	c.Acrobits.Validate(below("acrobits"))
 	c.validateApps(report)
 }
 

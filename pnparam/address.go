@@ -17,6 +17,10 @@ const (
 	APNs    Provider = "apns"    // Apple Push Notification service
 	FCM     Provider = "fcm"     // Firebase Cloud Messaging, for Android, iOS and web
 	WebPush Provider = "webpush" // Generic Event Delivery Using HTTP Push, RFC 8030
+
+	// Acrobits is the mediator of apps made with Acrobits' SDK, which report their
+	// tokens by HTTP.
+	Acrobits Provider = "acrobits"
 )
 
 // Environment is the APNs environment that issued a token. Tokens of one

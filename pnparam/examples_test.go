@@ -73,6 +73,12 @@ func examples() []example {
 		"rfc8599", instance, fcmAddress("my-project"))
 	bind("RFC 8599, Web Push", "Contact: <sip:x7k2@df7jal23ls0d.invalid;transport=ws;pn-provider=webpush;pn-prid=https%3A%2F%2Fupdates.push.services.mozilla.com%2Fwpush%2Fv2%2FgAAAAABk%3Fx%3D1>"+inst,
 		"rfc8599", instance, Address{Provider: WebPush, Tokens: []Token{token("", endpoint)}})
+	bind("UnifiedPush with keys", uri+"pn-provider=webpush;pn-prid=https%3A%2F%2Fntfy.example.org%2FupAbCdEf12%3Fup%3D1;pn-p256dh="+p256dh+";pn-auth="+auth+">"+inst,
+		"rfc8599", instance, Address{Provider: WebPush, Tokens: []Token{token("", "https://ntfy.example.org/upAbCdEf12?up=1")},
+			Keys: &WebPushKeys{secret.NewToken(p256dh), secret.NewToken(auth)}})
+	bind("Web Push with keys behind the URI, in plain base64", "Contact: <sip:alice@192.0.2.10:5061;transport=tls>"+`;pn-provider=webpush;pn-prid="`+endpoint+`";pn-p256dh="`+p256dh+`=";pn-auth="`+auth+`=="`+inst,
+		"rfc8599", instance, Address{Provider: WebPush, Tokens: []Token{token("", endpoint)},
+			Keys: &WebPushKeys{secret.NewToken(p256dh), secret.NewToken(auth)}})
 	unbind("RFC 8599, unbind", uri+"pn-provider=fcm;pn-param=my-project;pn-prid=null>"+inst,
 		"rfc8599", instance, Address{Provider: FCM, App: "my-project"})
 

@@ -5,12 +5,15 @@ import "strings"
 // param is a Contact parameter that some client puts push data in.
 type param int
 
-// The parameters: those of RFC 8599 first, then those of older dialects.
+// The parameters: those of RFC 8599 first, with what is needed beside them, then those
+// of older dialects.
 const (
 	pnProvider param = iota
 	pnParam
 	pnPrid
 	pnProduction
+	pnP256dh
+	pnAuth
 	pnType
 	pnTok
 	pnApp
@@ -26,6 +29,7 @@ const (
 func (p param) name() string {
 	return [...]string{
 		"pn-provider", "pn-param", "pn-prid", "pn-production",
+		"pn-p256dh", "pn-auth",
 		"pn-type", "pn-tok", "pn-app", "pn-device", "app-id",
 		"push-token-type", "push-token-app", "push-token-id",
 	}[p]
@@ -48,13 +52,19 @@ func paramNamed(name string) (param, bool) {
 			}
 		case len("pn-type"):
 			p = pnType
-			if name[3]|0x20 == 'p' {
+			switch name[3] | 0x20 {
+			case 'p':
 				p = pnPrid
+			case 'a':
+				p = pnAuth
 			}
 		case len("pn-param"):
 			p = pnParam
 		case len("pn-device"):
 			p = pnDevice
+			if name[3]|0x20 == 'p' {
+				p = pnP256dh
+			}
 		case len("pn-provider"):
 			p = pnProvider
 		case len("pn-production"):

@@ -255,6 +255,9 @@ func TestParseErrors(t *testing.T) {
 	pn("pn-provider=webpush;pn-prid=http://push.example/x", "pn-prid is not an https URL")
 	pn("pn-provider=webpush;pn-prid=https://u:p@push.example/x", "pn-prid is not an https URL")
 	pn("pn-provider=webpush;pn-prid=https:///x", "pn-prid is not an https URL")
+	for _, keys := range []string{"pn-p256dh=" + p256dh, "pn-auth=" + auth, "pn-p256dh=x;pn-auth=" + auth, "pn-p256dh=" + p256dh + ";pn-auth=", "pn-p256dh;pn-auth"} {
+		pn("pn-provider=webpush;pn-prid=https://push.example/x;"+keys, "pn-p256dh and pn-auth are not the keys of a push subscription")
+	}
 
 	x := func(value, want string) { t.Helper(); f("<sip:bob@h>", value, "X-MPUSH: "+want) }
 	x("nonsense", "is not PROVIDER:PACKAGE:TOKEN")

@@ -13,7 +13,7 @@ func rfc8599(in *input, p *Parsed) (bool, *Error) {
 	if !pn.has(pnProvider) && !pn.has(pnPrid) {
 		return false, nil
 	}
-	if problem := pn.decode(pnProvider, pnProduction); problem != "" {
+	if problem := pn.decode(pnProvider, pnAuth); problem != "" {
 		return false, &Error{"contact", problem}
 	}
 	provider, env := providerOf(pn.values[pnProvider])
@@ -39,6 +39,12 @@ func rfc8599(in *input, p *Parsed) (bool, *Error) {
 	p.Address = Address{Provider: provider, Environment: env}
 	if problem := p.Address.readPN(pn.values[pnParam], pn.values[pnPrid], unbind); problem != "" {
 		return false, &Error{"contact", problem}
+	}
+	if provider == WebPush && !unbind && (pn.has(pnP256dh) || pn.has(pnAuth)) {
+		p.Address.Keys = readWebPushKeys(pn.values[pnP256dh] + "|" + pn.values[pnAuth])
+		if p.Address.Keys == nil {
+			return false, &Error{"contact", "pn-p256dh and pn-auth are not the keys of a push subscription"}
+		}
 	}
 	p.Intent = Bind
 	if unbind {

@@ -110,7 +110,8 @@ func DefaultTemplates(p pnparam.Provider) *Templates {
 // is a JSON object. Keywords in its string values are filled in: {PACKAGE},
 // {TOKEN}, {TO}, {TOUSER} or {TOUSERNAME}, {TYPE}, {KIND}, {FROM} or
 // {FROMUSERNAME}, {FROMURI}, {FROMDISPLAYNAME}, {CALLID}, {UUID}, {MEDIA},
-// {TITLE}, and {BODY}, {MSG} or {MESSAGE}, and how it is sent: {PRIORITY}, {APRIORITY}, {NPRIORITY}, {PUSHTYPE},
+// {TITLE}, {BODY}, {MSG} or {MESSAGE}, {CALLED}, {CALLEDURI}, {VERSTAT}, {REASON} and {HEADER:Name}, and how it is
+// sent: {SENT}, {EXPIRES}, {PRIORITY}, {APRIORITY}, {NPRIORITY}, {PUSHTYPE},
 // {TTLNUM}, {SOUND}; the pair "{DATA}": null makes room for Values.Data. The error
 // names the place in the text.
 func (t *Templates) With(kind Kind, service pnparam.Service, text []byte) (*Templates, error) {

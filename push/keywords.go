@@ -53,8 +53,29 @@ func findKeyword(name string) (keyword, bool) {
 		return keyword{text: body, long: true}, true
 	case "{TITLE}": // the title of a push.send, or else the caller
 		return keyword{text: title, long: true}, true
+	case "{CALLED}": // what was dialled
+		return keyword{text: func(r *filling) string { return r.Values.Called }}, true
+	case "{CALLEDURI}":
+		return keyword{text: func(r *filling) string { return r.Values.CalledURI }}, true
+	case "{REASON}": // of a cancel: answered, cancelled, timeout, busy, declined or failed
+		return keyword{text: func(r *filling) string { return r.Values.Reason }}, true
+	case "{VERSTAT}": // such as TN-Validation-Passed
+		return keyword{text: func(r *filling) string { return r.Values.Verstat }}, true
+	}
+	if header, ok := strings.CutPrefix(name, "{"+headerWord); ok {
+		header = strings.ToLower(strings.TrimSuffix(header, "}"))
+		return keyword{text: func(r *filling) string { return r.Values.Headers[header] }, long: true}, HeaderName(header)
 	}
 	return deliveryKeyword(name)
+}
+
+// headerWord begins the keyword of a header, {HEADER:Call-Info}.
+const headerWord = "HEADER:"
+
+// HeaderName reports whether a template may name the header: letters, digits,
+// hyphens and underscores.
+func HeaderName(s string) bool {
+	return s != "" && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") == ""
 }
 
 // deliveryKeyword knows the words that tell how the push is sent.
@@ -76,6 +97,10 @@ func deliveryKeyword(name string) (keyword, bool) {
 		text = func(r *filling) string { return string(r.PushType) }
 	case "{TTLNUM}": // seconds that the service may store the push
 		text = func(r *filling) string { return strconv.FormatInt(int64(r.TTL(r.now)/time.Second), 10) }
+	case "{SENT}": // when the push was made, in seconds since 1970
+		text = func(r *filling) string { return strconv.FormatInt(r.now.Unix(), 10) }
+	case "{EXPIRES}": // when it has lost its purpose, the same way
+		text = func(r *filling) string { return strconv.FormatInt(r.Deadline.Unix(), 10) }
 	case "{SOUND}":
 		text = func(r *filling) string { return r.Sound }
 	}
@@ -141,8 +166,11 @@ func title(r *filling) string {
 }
 
 func body(r *filling) string {
-	if r.Values.Body == "" && r.Kind == Call {
-		return "Incoming call from " + callerName(r)
+	if r.Values.Body != "" || r.Kind != Call {
+		return r.Values.Body
 	}
-	return r.Values.Body
+	if who := callerName(r); who != "" {
+		return "Incoming call from " + who
+	}
+	return "Incoming call"
 }

@@ -193,13 +193,13 @@ type Rendered struct {
 	Delivery Delivery
 }
 
-// Render fills every template with those of the values that a push of its kind has,
-// for the app of that name, in the order of Kinds. On an error, which names the
-// kind, it returns those before it.
-func (t *Templates) Render(app string, v Values) ([]Rendered, error) {
+// Render fills every template with what privacy leaves of those values that a push of
+// its kind has, for the app of that name, in the order of Kinds. On an error, which
+// names the kind, it returns those before it.
+func (t *Templates) Render(app string, privacy Privacy, v Values) ([]Rendered, error) {
 	var list []Rendered
 	for _, key := range templateOrder(t.byKey) {
-		r := t.sampleRequest(key, app, v.of(key.kind))
+		r := t.sampleRequest(key, app, privacy.Hide(key.kind, v.of(key.kind)))
 		payload, err := t.Payload(nil, r, payloadLimit(t.provider, key.service))
 		if err != nil {
 			return list, err

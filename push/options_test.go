@@ -248,7 +248,7 @@ func TestRender(t *testing.T) {
 	for _, p := range []pnparam.Provider{pnparam.APNs, pnparam.FCM, "webhook", pnparam.WebPush} {
 		templates := load(t, p, push.Options{TemplatesDir: dir})
 		for _, v := range []push.Values{push.SampleValues(), push.HostileValues()} {
-			list, err := templates.Render("com.a", v)
+			list, err := templates.Render("com.a", push.PrivacyNone, v)
 			if err != nil {
 				t.Fatalf("%s: %v", p, err)
 			}
@@ -272,7 +272,7 @@ func TestRender(t *testing.T) {
 		}
 	}
 	templates := load(t, pnparam.APNs, push.Options{TemplatesDir: dir})
-	list, err := templates.Render("com.a", push.SampleValues())
+	list, err := templates.Render("com.a", push.PrivacyNone, push.SampleValues())
 	if err != nil || string(list[2].Payload) != `{"who":"Alice Example","app":"com.a"}` {
 		t.Errorf("%+v, %v", list, err)
 	}

@@ -32,6 +32,9 @@ type Policy struct {
 	// MissedCall also sends a notification that a person sees when a call was
 	// not answered.
 	MissedCall bool `yaml:"missed_call"`
+	// Privacy is how much the pushes may tell, whatever the templates name. Default
+	// PrivacyNone.
+	Privacy Privacy `yaml:"privacy"`
 }
 
 // Unregister is a way to treat the end of a registration.
@@ -93,6 +96,7 @@ func (p *Policy) SetDefaults(provider pnparam.Provider) {
 	setDefault(&p.Cancel, CancelUnanswered)
 	setDefault(&p.Chat, ChatNoAnswer)
 	setDefault(&p.Late, LateCancel)
+	setDefault(&p.Privacy, PrivacyNone)
 }
 
 // Validate reports each setting that cannot work.
@@ -106,6 +110,9 @@ func (p *Policy) Validate(report func(field, problem string)) {
 	case CancelNever, CancelUnanswered, CancelPushed, CancelAlways:
 	default:
 		report("cancel", "must be never, unanswered, pushed or always")
+	}
+	if p.Privacy != PrivacyNone && p.Privacy != PrivacyNumber && p.Privacy != PrivacyFull {
+		report("privacy", "must be none, number or full")
 	}
 	if p.Chat != ChatNoAnswer && p.Chat != ChatAlways {
 		report("chat", "must be no_answer or always")

@@ -73,6 +73,7 @@ func TestPolicyValidate(t *testing.T) {
 	}
 	f(push.Policy{})
 	f(push.Policy{Unregister: "no"}, "unregister: must be keep, remove or ignore")
+	f(push.Policy{Privacy: "yes"}, "privacy: must be none, number or full")
 	f(push.Policy{Cancel: "no"}, "cancel: must be never, unanswered, pushed or always")
 	f(push.Policy{NotOver: []string{"ws", "http"}}, "not_over[1]: must be udp, tcp, tls, sctp, ws or wss")
 	f(push.Policy{When: map[push.Kind]push.When{"call": "no"}}, "when.call: must be never, low_load, yes or always")

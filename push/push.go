@@ -77,6 +77,14 @@ type Values struct {
 	Title   string // push.send only
 	Body    string // text of a MESSAGE or of push.send
 	Data    map[string]string
+
+	Called    string // what was dialled: the user of CalledURI, readable
+	CalledURI string
+	// Headers are those of the held request that the administrator has chosen, by their
+	// names in small letters.
+	Headers map[string]string
+	Verstat string // what the network has said of the caller's number
+	Reason  string // of a cancel: why the call ended, as wake.end has it
 }
 
 // Outcome is how a push ended, after all tries: the answer to the last one, or why

@@ -93,7 +93,9 @@ func (q *queue) refusal(j *job) Reason {
 		return ""
 	}
 	templates := q.templates.Load()
-	payload, err := templates.Payload(nil, &j.r, payloadLimit(j.r.Provider, j.r.Service))
+	shown := j.r
+	shown.Values = q.policy.Load().Privacy.Hide(shown.Kind, shown.Values)
+	payload, err := templates.Payload(nil, &shown, payloadLimit(j.r.Provider, j.r.Service))
 	if err != nil {
 		j.reply.Detail = err.Error()
 		return BadRequest

@@ -14,6 +14,8 @@ func SampleValues() Values {
 		AOR: "bob@example.com", From: "sip:alice@example.com", User: "alice", Display: "Alice Example",
 		CallID: "a84b4c76e66710@pc33.example.com", UUID: "6ba7b810-9dad-41d1-80b4-00c04fd430c8", Media: "video",
 		Title: "News", Body: "Lunch at noon?", Data: map[string]string{"key": "value"},
+		Called: "+4420", CalledURI: "sip:+4420@example.com", Verstat: "TN-Validation-Passed",
+		Headers: map[string]string{"x-account": "4711", "call-info": "<https://example.com/alice.png>;purpose=icon"},
 	}
 }
 

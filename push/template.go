@@ -186,8 +186,8 @@ func (p *parser) text(s, path string) error {
 	}
 }
 
-// cutKeyword splits s around its first {WORD} of capital letters. name is
-// empty, and before all of s, if there is none.
+// cutKeyword splits s around its first {WORD} of capital letters, or
+// {HEADER:Name}. name is empty, and before all of s, if there is none.
 func cutKeyword(s string) (before, after, name string) {
 	for from := 0; ; {
 		i := strings.IndexByte(s[from:], '{')
@@ -198,6 +198,10 @@ func cutKeyword(s string) (before, after, name string) {
 		end := i + 1
 		for end < len(s) && s[end] >= 'A' && s[end] <= 'Z' {
 			end++
+		}
+		if strings.HasPrefix(s[i+1:], headerWord) {
+			for end = i + 1 + len(headerWord); end < len(s) && HeaderName(s[end:end+1]); end++ {
+			}
 		}
 		if end > i+1 && end < len(s) && s[end] == '}' {
 			return s[:i], s[end+1:], s[i : end+1]

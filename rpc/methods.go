@@ -198,13 +198,14 @@ type startResult struct {
 	Devices int          `json:"devices"`
 	HoldS   int          `json:"hold_s"`
 	Cached  bool         `json:"cached,omitempty"`
+	UUID    string       `json:"uuid"`
 }
 
 func (s *Server) wakeStart(ctx context.Context, p *params) (any, error) {
 	req := wake.StartParams{
 		Node: p.str("node"), AOR: p.str("aor"), CallID: p.str("call_id"), Call: p.str("call"),
 		Kind: push.Kind(p.str("kind")), From: p.str("from"), Display: p.str("display"),
-		Media: p.str("media"), Body: p.str("body"), ContentType: p.str("content_type"), Priority: p.str("priority"),
+		To: p.str("to"), Headers: p.stringMap("headers"), Media: p.str("media"), Body: p.str("body"), ContentType: p.str("content_type"), Priority: p.str("priority"),
 		Instance: p.str("instance"), Live: p.strings("live"), Hold: p.seconds("hold_s", maxHold),
 		TraceParent: p.traceParent,
 	}
@@ -216,7 +217,7 @@ func (s *Server) wakeStart(ctx context.Context, p *params) (any, error) {
 		return nil, err
 	}
 	// Rounded up: a node that stops holding early loses calls.
-	return startResult{r.Outcome, r.Devices, int(math.Ceil(r.Hold.Seconds())), r.Cached}, nil
+	return startResult{r.Outcome, r.Devices, int(math.Ceil(r.Hold.Seconds())), r.Cached, r.UUID}, nil
 }
 
 func (s *Server) wakeProgress(ctx context.Context, p *params) (any, error) {

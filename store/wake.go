@@ -3,7 +3,10 @@ package store
 import (
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/sipwake/sipwake/push"
@@ -62,6 +65,9 @@ const (
 
 	tagWakeInstance = 11
 	tagWakeParent   = 12
+	tagWakeTo       = 13
+	tagWakeHeader   = 14 // one for each: name, 0, value
+	tagWakeVerstat  = 15
 )
 
 const (
@@ -89,6 +95,11 @@ func AppendWake(dst []byte, w *wake.Wake) ([]byte, error) {
 	dst = appendTag(dst, tagWakeMedia, w.Media)
 	dst = appendTag(dst, tagWakeBody, w.Body)
 	dst = appendTag(dst, tagWakeParent, w.TraceParent)
+	dst = appendTag(dst, tagWakeTo, w.To)
+	dst = appendTag(dst, tagWakeVerstat, w.Verstat)
+	for _, name := range slices.Sorted(maps.Keys(w.Headers)) {
+		dst = appendTag(dst, tagWakeHeader, name+"\x00"+w.Headers[name])
+	}
 	for _, device := range w.Pushed {
 		dst = AppendPushed(dst, device)
 	}
@@ -159,6 +170,16 @@ func DecodeWake(aor string, v []byte) (wake.Wake, error) {
 			w.TraceParent = string(s)
 		case tagWakeForked:
 			w.Forked = true
+		case tagWakeTo:
+			w.To = string(s)
+		case tagWakeVerstat:
+			w.Verstat = string(s)
+		case tagWakeHeader:
+			if w.Headers == nil {
+				w.Headers = make(map[string]string)
+			}
+			name, value, _ := strings.Cut(string(s), "\x00")
+			w.Headers[name] = value
 		}
 		return nil
 	})

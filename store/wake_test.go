@@ -45,6 +45,21 @@ func TestForked(t *testing.T) {
 	}
 }
 
+// What its pushes may say of a call goes with its wake too.
+func TestCallData(t *testing.T) {
+	w := newWake()
+	w.To, w.Verstat = "sip:+4420@example.com", "TN-Validation-Passed"
+	w.Headers = map[string]string{"x-account": "4711", "call-info": "<https://example.com/a.png>;purpose=icon"}
+	v, err := store.AppendWake(nil, &w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := store.DecodeWake(w.AOR, v)
+	if d := cmp.Diff(w, got); d != "" || err != nil {
+		t.Errorf("%v, want - got +\n%s", err, d)
+	}
+}
+
 // The trace of the call goes with its wake, to whoever adopts it.
 func TestTraceParent(t *testing.T) {
 	w := newWake()

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sipwake/sipwake/push"
+	"github.com/sipwake/sipwake/push/acrobits"
 	"github.com/sipwake/sipwake/push/apns"
 	"github.com/sipwake/sipwake/push/fcm"
 	"github.com/sipwake/sipwake/push/webhook"
@@ -22,6 +23,7 @@ func TestDocsAnswers(t *testing.T) {
 	t.Parallel()
 	for heading, table := range map[string][]push.Answer{
 		"### APNs": apns.Answers(), "### FCM": fcm.Answers(), "### Web Push": webpush.Answers(), "### Webhooks": webhook.Answers(),
+		"### Acrobits": acrobits.Answers(),
 	} {
 		_, section, _ := strings.Cut(readDoc(t, "docs/TROUBLESHOOTING.md"), "\n"+heading+"\n")
 		section, _, _ = strings.Cut(section, "\n#")

@@ -344,6 +344,9 @@ func TestDocsReload(t *testing.T) {
 		if key == "otlp.endpoint" { // too
 			c.OTLP.Endpoint = "http://127.0.0.1:4318"
 		}
+		if strings.HasPrefix(key, "acrobits.") { // too
+			c.Acrobits.SecretFile = writeTemp(t, acrobitsSecret)
+		}
 		before := len(r.logs.String())
 		err = r.app.Reload(c) // may well refuse the value
 		warned := false

@@ -81,8 +81,12 @@ func openSIPSNode(ctx context.Context, c proxyConfig, o stack.OpenSIPSConfig) (p
 	if c.Silence != 0 {
 		settings["sipwake_fr_s"] = fmt.Sprintf("i:%d", c.Silence/time.Second)
 	}
+	if c.Headers != "" {
+		settings["sipwake_headers"] = "s:" + c.Headers
+	}
 	for name, on := range map[string]bool{
 		"sipwake_strict": c.Strict, "sipwake_answer_first": c.AnswerFirst, "sipwake_down_480": c.Down480,
+		"sipwake_push_id": c.PushID,
 	} {
 		if on {
 			settings[name] = "i:1"

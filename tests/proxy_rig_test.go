@@ -91,6 +91,10 @@ type proxyConfig struct {
 	Refuse555   bool // REGISTERs with push services that are not served
 	Down480     bool // phones that sleep are not tried while sipwake is down
 	Hostile     bool // it gets what it must complain of
+	// Headers are the names of those that go into pushes, parted by a space.
+	Headers string
+	// PushID has woken phones told the UUID of their push in the INVITE.
+	PushID bool
 }
 
 // proxy is one that runs.

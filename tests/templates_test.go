@@ -67,7 +67,7 @@ func TestClientTemplates(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, v := range []push.Values{push.SampleValues(), push.HostileValues()} {
-				list, err := apps[0].Templates.Render("com.example.phone", v)
+				list, err := apps[0].Templates.Render("com.example.phone", push.PrivacyNone, v)
 				if err != nil {
 					t.Fatal(err)
 				}

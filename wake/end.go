@@ -123,13 +123,15 @@ func (s *Service) tellOver(cl *call, device string) {
 	if !ok {
 		return
 	}
+	v := cl.values
+	v.Reason = string(reason)
 	if reason != EndAnswered {
-		s.tell(cl, b, push.Cancel, cl.values, cancelTTL)
+		s.tell(cl, b, push.Cancel, v, cancelTTL)
 		return
 	}
 	time.AfterFunc(overtaken, func() {
 		if !s.registeredSince(b) {
-			s.tell(cl, b, push.Cancel, cl.values, cancelTTL)
+			s.tell(cl, b, push.Cancel, v, cancelTTL)
 		}
 	})
 }

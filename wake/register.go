@@ -127,10 +127,10 @@ func (s *Service) decide(ctx context.Context, parsed pnparam.Parsed, r *Registra
 	cfg := s.settings.Load()
 	switch parsed.Intent {
 	case pnparam.Query:
-		providers := s.pusher.Providers()
-		if parsed.Asked != "" {
-			providers = slices.DeleteFunc(slices.Clone(providers), func(p pnparam.Provider) bool { return p != parsed.Asked })
-		}
+		// Apps of Acrobits' report by HTTP: no REGISTER can ask for that.
+		providers := slices.DeleteFunc(slices.Clone(s.pusher.Providers()), func(p pnparam.Provider) bool {
+			return p == pnparam.Acrobits || parsed.Asked != "" && p != parsed.Asked
+		})
 		if len(providers) == 0 && cfg.Reject555 && !r.Gone {
 			return s.unserved(r, res), nil
 		}

@@ -27,6 +27,10 @@ type StartParams struct {
 	Kind    push.Kind
 	From    string // From URI
 	Display string // From display name
+	To      string // To URI: who was called
+	// Headers are raw headers of the request that its pushes may show, by their names,
+	// and its Privacy header, which is honoured.
+	Headers map[string]string
 	Media   string
 	// Body is that of a MESSAGE, ContentType and Priority are its raw headers. Without
 	// a ContentType the body is the text itself.
@@ -67,6 +71,7 @@ type StartResult struct {
 	Devices int           // that have not just registered
 	Hold    time.Duration // how long to hold; 0: do not wait
 	Cached  bool          // the store is away: these are the devices known here
+	UUID    string        // what pushes call the request by
 }
 
 // Start wakes the sleeping devices of an AOR for a held request. It returns once
@@ -164,7 +169,9 @@ func (s *Service) newWake(p StartParams) (Wake, Node, error) {
 	now := time.Now()
 	return Wake{ID: wakeID(aor, p), AOR: aor, Node: p.Node, Call: p.Call, CallID: p.CallID, Kind: p.Kind,
 		StartedAt: now, Deadline: now.Add(hold), Owner: s.instance,
-		Instance: pnparam.Instance(p.Instance), From: p.From, Display: p.Display, Media: p.Media, Body: p.Body, TraceParent: p.TraceParent}, node, nil
+		Instance: pnparam.Instance(p.Instance), From: p.From, Display: p.Display, Media: p.Media, Body: p.Body,
+		To: oneLine(p.To, maxHeaderValue), Headers: callHeaders(p.Headers), Verstat: verstat(p.Headers, p.From),
+		TraceParent: p.TraceParent}, node, nil
 }
 
 // wakeID names the wake of a held request. Any instance gives it the same name, so that
@@ -181,6 +188,7 @@ func (s *Service) answer(w Wake, res StartResult) StartResult {
 		s.traces.Begin(w.head())
 	}
 	s.traces.SetOutcome(w.ID, string(res.Outcome))
+	res.UUID = w.ID
 	return res
 }
 
@@ -343,5 +351,6 @@ func find(list []Registration, device string) *Registration {
 
 func valuesOf(w Wake) push.Values {
 	return push.Values{AOR: w.AOR, From: w.From, User: sipuri.Dial(w.From), Display: w.Display,
-		CallID: w.CallID, UUID: w.ID, Media: w.Media, Body: w.Body}
+		CallID: w.CallID, UUID: w.ID, Media: w.Media, Body: w.Body,
+		CalledURI: w.To, Called: sipuri.Dial(w.To), Headers: w.Headers, Verstat: w.Verstat}
 }

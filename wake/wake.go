@@ -49,6 +49,9 @@ type Wake struct {
 	Display string
 	Media   string
 	Body    string
+	To      string            // URI that was called
+	Headers map[string]string // by their names in small letters; nil if there is none
+	Verstat string            // what the network has said of the caller's number
 
 	TraceParent string // W3C trace context of wake.start, empty if it had none
 }

@@ -27,6 +27,7 @@ type cli struct {
 	Status    statusCmd    `cmd:"" help:"Show how the running sipwake is doing."`
 	Stats     statsCmd     `cmd:"" help:"Show how many bindings, REGISTERs, calls and pushes there were, the latter by app."`
 	DB        dbCmd        `cmd:"" name:"db" help:"Back up the embedded store; check a file, and rescue what can be read of it."`
+	Acrobits  acrobitsCmd  `cmd:"" help:"Print the keys with which apps made with Acrobits' SDK report their tokens."`
 	Health    healthCmd    `cmd:"" help:"Ask whether the running sipwake can work: exit status 0 if so, else 1."`
 
 	Wire wireCmd `cmd:"" help:"Print a patch that puts sipwake.cfg into your kamailio.cfg. No file is changed."`

@@ -46,11 +46,11 @@ func (c *templatesCmd) print(w io.Writer, a *push.App) error {
 		name = a.Packages[0]
 	}
 	title := strings.TrimSpace(fmt.Sprintf("%s %s %s", a.Provider, strings.Join(a.Packages, ", "), a.Environment))
-	shown, err := a.Templates.Render(name, push.SampleValues())
+	shown, err := a.Templates.Render(name, a.Policy.Privacy, push.SampleValues())
 	if err != nil {
 		return fmt.Errorf("%s: %w", title, err)
 	}
-	hostile, err := a.Templates.Render(name, push.HostileValues())
+	hostile, err := a.Templates.Render(name, a.Policy.Privacy, push.HostileValues())
 	if err != nil {
 		return fmt.Errorf("%s: with hostile values: %w", title, err)
 	}

@@ -207,7 +207,7 @@ func wasted(kind push.Kind, m *messaging.Message) bool {
 
 // doubts are the kinds whose templates want what wasted refuses.
 func doubts(templates *push.Templates) []string {
-	rendered, _ := templates.Render("", push.SampleValues()) // they have been filled before
+	rendered, _ := templates.Render("", push.PrivacyNone, push.SampleValues()) // they have been filled before
 	var list []string
 	for _, r := range rendered {
 		m := new(messaging.Message)

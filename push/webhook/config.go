@@ -64,7 +64,7 @@ func (c *Config) SetDefaults() {
 func (c *Config) Validate(report func(field, problem string)) {
 	const letters = "abcdefghijklmnopqrstuvwxyz0123456789.-_"
 	switch c.Provider {
-	case "apns", "apns.dev", "apple", "ios", "fcm", "firebase", "android", "google", "webpush":
+	case "apns", "apns.dev", "apple", "ios", "fcm", "firebase", "android", "google", "webpush", "acrobits":
 		report("provider", fmt.Sprintf("must not be %q: sipwake pushes for it itself", c.Provider))
 	default:
 		if c.Provider == "" || len(c.Provider) > 64 || strings.Trim(c.Provider, letters) != "" {

@@ -33,6 +33,8 @@ type Config struct {
 	// every host below, or either with a port other than 443. Default: those of
 	// Google, Mozilla, Apple and Microsoft.
 	Hosts []string `yaml:"hosts"`
+	// PublicHosts lets subscriptions lead to hosts that are not in Hosts.
+	PublicHosts PublicHosts `yaml:"public_hosts"`
 	// CAFile holds PEM certificates that are trusted beside those of the system.
 	CAFile string `yaml:"ca_file"`
 	// AllowPrivate also lets Hosts lead to addresses that are not public, and be
@@ -67,6 +69,7 @@ func (c *Config) SetDefaults() {
 	}
 	c.Limits.SetDefaults()
 	c.Policy.SetDefaults(pnparam.WebPush)
+	c.PublicHosts.setDefaults()
 	if c.OriginInFlight == 0 {
 		c.OriginInFlight = max(1, c.InFlight/4)
 	}
@@ -99,6 +102,7 @@ func (c *Config) Validate(report func(field, problem string)) {
 	if c.OriginInFlight < 1 || c.OriginInFlight > c.InFlight {
 		report("origin_in_flight", fmt.Sprintf("must be between 1 and in_flight, which is %d, is %d", c.InFlight, c.OriginInFlight))
 	}
+	c.PublicHosts.validate(func(field, problem string) { report("public_hosts."+field, problem) })
 	c.Limits.Validate(report)
 	c.Options.Validate(pnparam.WebPush, report)
 	c.Policy.Validate(func(field, problem string) { report("policy."+field, problem) })
@@ -190,9 +194,15 @@ func (c *Config) client(resolver *net.Resolver, log *slog.Logger) (p *Provider, 
 	if err != nil {
 		return nil, "", fmt.Errorf("vapid_key_file: %w", err)
 	}
-	p = &Provider{vapid: v, answers: push.NewAnswers(Answers()), origins: newOrigins(c.OriginInFlight, func() *http.Transport {
-		return newTransport(tlsConfig, c.AllowPrivate, resolver)
-	}, log)}
+	p = &Provider{vapid: v, answers: push.NewAnswers(Answers()), guests: newGuests(c.PublicHosts, c.InFlight)}
+	listed, strange := control(onlyPublic), control(p.guests.control)
+	if c.AllowPrivate {
+		listed, strange = nil, nil
+	}
+	p.origins = newOrigins(c.OriginInFlight, func() *http.Transport { return newTransport(tlsConfig, listed, resolver, maxConns) }, log)
+	p.strange = newOrigins(c.PublicHosts.InFlight, func() *http.Transport {
+		return newTransport(tlsConfig, strange, resolver, maxGuestConns)
+	}, log)
 	for i, h := range c.Hosts {
 		r, problem := parseHostRule(h)
 		if problem != "" {
@@ -203,7 +213,7 @@ func (c *Config) client(resolver *net.Resolver, log *slog.Logger) (p *Provider, 
 	// All that makes a client what it is, with a mark where each part ends.
 	sum := sha256.New()
 	for _, part := range []string{
-		fmt.Sprintf("%q %q %v %d %+v", c.Subject, c.Hosts, c.AllowPrivate, c.OriginInFlight, c.Limits), string(contents), string(ca),
+		fmt.Sprintf("%q %q %v %d %+v %+v", c.Subject, c.Hosts, c.AllowPrivate, c.OriginInFlight, c.PublicHosts, c.Limits), string(contents), string(ca),
 	} {
 		fmt.Fprintf(sum, "%d:%s,", len(part), part)
 	}

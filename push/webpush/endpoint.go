@@ -69,11 +69,12 @@ func hostName(s string) bool {
 type endpoint struct {
 	url    string
 	origin string // RFC 6454 section 6.1, as VAPID wants it
+	guest  string // the domain of a host that no rule allows by name; else empty
 }
 
 // allow reads the push URI of a subscription and tells whether the rules allow
-// it.
-func allow(rules []hostRule, uri string) (endpoint, bool) {
+// it, or else guests, which may be nil.
+func allow(rules []hostRule, g *guests, uri string) (endpoint, bool) {
 	if len(uri) > maxEndpoint || !visible(uri) {
 		return endpoint{}, false
 	}
@@ -85,8 +86,12 @@ func allow(rules []hostRule, uri string) (endpoint, bool) {
 	if port == "" {
 		port = httpsPort
 	}
+	guest := ""
 	if !slices.ContainsFunc(rules, func(r hostRule) bool { return r.allows(host, port) }) {
-		return endpoint{}, false
+		var ok bool
+		if guest, ok = g.takes(host, port); !ok {
+			return endpoint{}, false
+		}
 	}
 	u.Host = host
 	if strings.Contains(host, ":") {
@@ -95,7 +100,7 @@ func allow(rules []hostRule, uri string) (endpoint, bool) {
 	if port != httpsPort {
 		u.Host = net.JoinHostPort(host, port)
 	}
-	return endpoint{url: u.String(), origin: "https://" + u.Host}, true
+	return endpoint{url: u.String(), origin: "https://" + u.Host, guest: guest}, true
 }
 
 func (r hostRule) allows(host, port string) bool {
@@ -138,17 +143,23 @@ func public(a netip.Addr) bool {
 	if a.Zone() != "" {
 		return false
 	}
-	a = a.Unmap()
+	a = innermost(a)
 	if a.Is4() {
 		return !within(a, notPublic4())
 	}
-	// Behind NAT64 (RFC 6052) every IPv4 host is reached by this prefix: what
-	// counts is the address inside.
+	return netip.MustParsePrefix("2000::/3").Contains(a) && !within(a, notPublic6())
+}
+
+// innermost is the IPv4 address that an IPv6 address stands for, if it does: one that
+// is mapped, or one behind NAT64 (RFC 6052), where every IPv4 host is reached by this
+// prefix.
+func innermost(a netip.Addr) netip.Addr {
+	a = a.Unmap()
 	if nat64 := netip.MustParsePrefix("64:ff9b::/96"); nat64.Contains(a) {
 		b := a.As16()
-		return public(netip.AddrFrom4([4]byte(b[12:])))
+		return netip.AddrFrom4([4]byte(b[12:]))
 	}
-	return netip.MustParsePrefix("2000::/3").Contains(a) && !within(a, notPublic6())
+	return a
 }
 
 func within(a netip.Addr, prefixes []string) bool {

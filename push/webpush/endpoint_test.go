@@ -33,7 +33,7 @@ func rulesOf(t *testing.T, hosts ...string) []hostRule {
 func TestAllowed(t *testing.T) {
 	f := func(uri, url, origin string) {
 		t.Helper()
-		e, ok := allow(rulesOf(t), uri)
+		e, ok := allow(rulesOf(t), nil, uri)
 		if !ok || e.url != url || e.origin != origin {
 			t.Errorf("%s: %v %+v", uri, ok, e)
 		}
@@ -48,7 +48,7 @@ func TestAllowed(t *testing.T) {
 
 	lab := rulesOf(t, "127.0.0.1:8443", "[::1]:8443", "*.lab.example:8443")
 	for _, origin := range []string{"https://127.0.0.1:8443", "https://[::1]:8443", "https://a.b.lab.example:8443"} {
-		if e, ok := allow(lab, origin+"/x"); !ok || e.origin != origin || e.url != origin+"/x" {
+		if e, ok := allow(lab, nil, origin+"/x"); !ok || e.origin != origin || e.url != origin+"/x" {
 			t.Errorf("%s: %v %+v", origin, ok, e)
 		}
 	}
@@ -91,7 +91,7 @@ func hostile() []string {
 func TestNotAllowed(t *testing.T) {
 	rules := rulesOf(t)
 	for _, uri := range hostile() {
-		if e, ok := allow(rules, uri); ok {
+		if e, ok := allow(rules, nil, uri); ok {
 			t.Errorf("%q is allowed: %+v", uri, e)
 		}
 	}
@@ -99,7 +99,7 @@ func TestNotAllowed(t *testing.T) {
 	lab := rulesOf(t, "127.0.0.1:8443", "[::1]:8443")
 	for _, host := range []string{"127.0.0.1", "127.1:8443", "2130706433:8443", "127.0.0.2:8443", "[::1]",
 		"[::ffff:127.0.0.1]:8443", "[0:0:0:0:0:0:0:1]:8443", "localhost:8443"} {
-		if e, ok := allow(lab, "https://"+host+"/x"); ok {
+		if e, ok := allow(lab, nil, "https://"+host+"/x"); ok {
 			t.Errorf("%s is allowed: %+v", host, e)
 		}
 	}
@@ -128,6 +128,13 @@ func TestPublic(t *testing.T) {
 // the map, and returns a resolver that asks only it.
 func names(t *testing.T, addrs map[string]string) *net.Resolver {
 	t.Helper()
+	return answering(t, func(q dnsmessage.Question) string { return addrs[strings.TrimSuffix(q.Name.String(), ".")] })
+}
+
+// answering runs a name server that asks answer for the address of each question, and
+// returns a resolver that asks only it.
+func answering(t *testing.T, answer func(dnsmessage.Question) string) *net.Resolver {
+	t.Helper()
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -148,7 +155,7 @@ func names(t *testing.T, addrs map[string]string) *net.Resolver {
 			}
 			q := m.Questions[0]
 			m.Response, m.Additionals = true, nil
-			addr := netip.MustParseAddr(addrs[strings.TrimSuffix(q.Name.String(), ".")])
+			addr, _ := netip.ParseAddr(answer(q))
 			h := dnsmessage.ResourceHeader{Name: q.Name, Class: q.Class, TTL: 0}
 			switch {
 			case addr.Is4() && q.Type == dnsmessage.TypeA:
@@ -183,7 +190,7 @@ func TestNamesThatLeadInside(t *testing.T) {
 	resolver := names(t, addrs)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	transport := newTransport(nil, false, resolver)
+	transport := newTransport(nil, onlyPublic, resolver, maxConns)
 	for name := range addrs {
 		conn, err := transport.DialContext(ctx, "tcp", net.JoinHostPort(name, port))
 		if err == nil {
@@ -194,7 +201,7 @@ func TestNamesThatLeadInside(t *testing.T) {
 		}
 	}
 	// The same name is reached where that is allowed: the test can fail.
-	conn, err := newTransport(nil, true, resolver).DialContext(ctx, "tcp", net.JoinHostPort("a.push.example.com", port))
+	conn, err := newTransport(nil, nil, resolver, maxConns).DialContext(ctx, "tcp", net.JoinHostPort("a.push.example.com", port))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,7 +221,7 @@ func FuzzAllow(f *testing.F) {
 		rules = append(rules, r)
 	}
 	f.Fuzz(func(t *testing.T, uri string) {
-		e, ok := allow(rules, uri)
+		e, ok := allow(rules, nil, uri)
 		if !ok {
 			return
 		}

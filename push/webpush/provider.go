@@ -32,6 +32,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/sipwake/sipwake/pnparam"
@@ -45,11 +46,13 @@ const (
 	idleTimeout = 10 * time.Minute
 	// maxConns bounds the connections to one push service; each carries about a
 	// hundred pushes at a time.
-	maxConns  = 8
-	maxAnswer = 4096
-	maxHeader = 32 << 10
-	maxTTL    = 28 * 24 * time.Hour // more than any service keeps a push
-	maxTopic  = 32                  // bytes, RFC 8030 section 5.4
+	maxConns = 8
+	// maxGuestConns is the same for a push service that nobody has listed.
+	maxGuestConns = 2
+	maxAnswer     = 4096
+	maxHeader     = 32 << 10
+	maxTTL        = 28 * 24 * time.Hour // more than any service keeps a push
+	maxTopic      = 32                  // bytes, RFC 8030 section 5.4
 )
 
 // Provider pushes to the subscriptions of one VAPID key. Safe for concurrent use.
@@ -57,18 +60,20 @@ type Provider struct {
 	rules   []hostRule
 	vapid   *vapid
 	origins *origins
+	guests  *guests  // nil unless hosts may be called that no rule allows
+	strange *origins // those of guests
 	answers push.Answers
 }
 
 var _ push.Provider = (*Provider)(nil)
 
-// newTransport makes the connections to one push service. Unless private, only
-// public addresses are connected to.
-func newTransport(config *tls.Config, private bool, resolver *net.Resolver) *http.Transport {
-	dialer := &net.Dialer{Timeout: openTimeout, KeepAlive: pingAfter, Resolver: resolver}
-	if !private {
-		dialer.ControlContext = onlyPublic
-	}
+// control is a net.Dialer's ControlContext: it looks at each address that is connected
+// to. nil: any address will do.
+type control func(ctx context.Context, network, address string, c syscall.RawConn) error
+
+// newTransport makes the connections to one push service, conns at most.
+func newTransport(config *tls.Config, check control, resolver *net.Resolver, conns int) *http.Transport {
+	dialer := &net.Dialer{Timeout: openTimeout, KeepAlive: pingAfter, Resolver: resolver, ControlContext: check}
 	return &http.Transport{
 		Proxy:                  nil, // it would be the one to resolve names, and be asked for anything
 		DialContext:            dialer.DialContext,
@@ -76,8 +81,8 @@ func newTransport(config *tls.Config, private bool, resolver *net.Resolver) *htt
 		TLSHandshakeTimeout:    openTimeout,
 		ForceAttemptHTTP2:      true,
 		DisableCompression:     true,
-		MaxConnsPerHost:        maxConns,
-		MaxIdleConnsPerHost:    maxConns,
+		MaxConnsPerHost:        conns,
+		MaxIdleConnsPerHost:    conns,
 		IdleConnTimeout:        idleTimeout,
 		MaxResponseHeaderBytes: maxHeader,
 		HTTP2: &http.HTTP2Config{
@@ -89,7 +94,10 @@ func newTransport(config *tls.Config, private bool, resolver *net.Resolver) *htt
 }
 
 // Close implements push.Provider.
-func (p *Provider) Close() { p.origins.close() }
+func (p *Provider) Close() {
+	p.origins.close()
+	p.strange.close()
+}
 
 // Push implements push.Provider. It makes one request, and a second one only if the
 // service refuses the signature and by its clock another one is due.
@@ -107,7 +115,7 @@ func (p *Provider) PushEncrypted(ctx context.Context, n *push.Notification, keys
 	if token == "" {
 		return push.Reply{Reason: push.NoToken, Detail: "there is no token"}
 	}
-	e, ok := allow(p.rules, token)
+	e, ok := allow(p.rules, p.guests, token)
 	if !ok {
 		return push.Reply{Reason: push.TokenBad, Detail: "the token is not an https URL of a push service that is allowed"}
 	}
@@ -120,15 +128,23 @@ func (p *Provider) PushEncrypted(ctx context.Context, n *push.Notification, keys
 	case err != nil: // the error may quote the URL
 		return push.Reply{Reason: push.BadRequest, Detail: "the request cannot be made"}
 	}
-	o := p.origins.enter(e.origin)
+	origins := p.origins
+	if e.guest != "" {
+		if !p.guests.enter(e.guest, time.Now()) {
+			return push.Reply{Reason: push.Throttled, Detail: "too many pushes to this push service, or to all that are not in hosts"}
+		}
+		defer p.guests.leave(e.guest)
+		origins = p.strange
+	}
+	o := origins.enter(e.origin)
 	if o == nil {
 		return push.Reply{Reason: push.Throttled, Detail: "pushes to too many push services are under way"}
 	}
-	defer p.origins.leave(o)
+	defer origins.leave(o)
 	if !o.take(ctx) {
 		return busy(ctx)
 	}
-	x := &exchange{token: token}
+	x := &exchange{token: token, endpoint: e, origins: origins}
 	defer func() { o.give(ctx, x.status != 0) }()
 	for try := 1; ; try++ {
 		text, err := o.authorize(p.vapid, time.Now())
@@ -149,11 +165,11 @@ func (p *Provider) PushEncrypted(ctx context.Context, n *push.Notification, keys
 func (p *Provider) exchange(ctx context.Context, o *origin, req *http.Request, x *exchange, text string) push.Reply {
 	req.Header.Set("Authorization", text)
 	x.status = 0
-	x.err = p.origins.roundTrip(o, req, x.read)
+	x.err = x.origins.roundTrip(o, req, x.read)
 	if x.status == 0 {
-		return noAnswer(ctx, x.err)
+		return blameToken(x.endpoint, noAnswer(ctx, x.err), x.err)
 	}
-	r := x.reply(p.answers, o.trusts(text))
+	r := blameToken(x.endpoint, x.reply(p.answers, o.trusts(text)), nil)
 	if r.Reason == push.Accepted {
 		o.accepted(text)
 	}
@@ -215,7 +231,10 @@ func topic(s string) string {
 
 // exchange is the answer to a request.
 type exchange struct {
-	token  string
+	token    string
+	endpoint endpoint
+	origins  *origins
+
 	status int // 0 without an answer
 	header http.Header
 	body   []byte

@@ -60,6 +60,16 @@ func (x *exchange) word() string {
 	return s
 }
 
+// blameToken is the reply for a push service that only the token has named: what it
+// says of our credential, or where its name leads, is about that token, for any
+// stranger can run one.
+func blameToken(e endpoint, r push.Reply, err error) push.Reply {
+	if e.guest != "" && (r.About == push.AboutCredential || errors.Is(err, errNotPublic)) {
+		r.Reason, r.About = push.TokenBad, push.AboutToken
+	}
+	return r
+}
+
 // busy explains a push that got no slot at its push service.
 func busy(ctx context.Context) push.Reply {
 	if errors.Is(ctx.Err(), context.Canceled) {

@@ -1,0 +1,198 @@
+package acrobits
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"slices"
+
+	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/push"
+	"github.com/sipwake/sipwake/secret"
+)
+
+// Config is how apps report, and the mediator.
+type Config struct {
+	// Listen is the address, host:port, at which apps report. Empty: nothing of this
+	// package is on.
+	Listen string `yaml:"listen"`
+	// CertFile and KeyFile switch TLS on. Without them Listen must be loopback, behind
+	// a web server that has them.
+	CertFile string `yaml:"cert_file"`
+	KeyFile  string `yaml:"key_file"`
+	// SecretFile holds what the keys of the users are made from, at least 16 bytes.
+	SecretFile string `yaml:"secret_file"`
+	// Domain is that of users who are given without one.
+	Domain string `yaml:"domain"`
+	// AppIDs are the apps that may report; empty: any.
+	AppIDs []string `yaml:"app_ids"`
+	// RateLimit is how many reports a second one client may send, an IPv4 address or an
+	// IPv6 network of 64 bits. Default 5; 0: no limit.
+	RateLimit *int `yaml:"rate_limit"`
+	// Connections bounds the open connections; an eighth of them may be of one client.
+	// Default 1024.
+	Connections int `yaml:"connections"`
+	// Endpoint is the mediator. Default Acrobits' own.
+	Endpoint string `yaml:"endpoint"`
+	// CAFile holds PEM certificates that are trusted beside those of the system.
+	CAFile string `yaml:"ca_file"`
+
+	push.Limits `yaml:",inline"`
+	// Policy says when the devices are pushed.
+	Policy push.Policy `yaml:"policy"`
+}
+
+const (
+	mediator  = "https://pnm.cloudsoftphone.com/pnm2/send"
+	minSecret = 16 // bytes
+)
+
+// On reports whether apps can report, and are pushed.
+func (c *Config) On() bool { return c.Listen != "" }
+
+// SetDefaults fills the fields that are zero.
+func (c *Config) SetDefaults() {
+	if c.RateLimit == nil {
+		c.RateLimit = new(int)
+		*c.RateLimit = 5
+	}
+	if c.Connections == 0 {
+		c.Connections = 1024
+	}
+	if c.Endpoint == "" {
+		c.Endpoint = mediator
+	}
+	if c.Policy.Cancel == "" {
+		c.Policy.Cancel = push.CancelPushed // the push itself shows the call
+	}
+	c.Limits.SetDefaults()
+	c.Policy.SetDefaults(pnparam.Acrobits)
+}
+
+// Validate reports every problem that shows without reading files. Call SetDefaults
+// first.
+func (c *Config) Validate(report func(field, problem string)) {
+	if !c.On() {
+		if c.SecretFile != "" || c.CertFile != "" || c.KeyFile != "" || c.Domain != "" || len(c.AppIDs) > 0 {
+			report("listen", "must be set, such as 127.0.0.1:8063")
+		}
+		return
+	}
+	host, port, err := net.SplitHostPort(c.Listen)
+	if _, bad := net.LookupPort("tcp", port); err != nil || port == "" || bad != nil {
+		report("listen", "must be host:port, such as 127.0.0.1:8063")
+	} else if c.CertFile == "" && !loopback(host) {
+		report("listen", "is not a loopback address, so cert_file and key_file must be set")
+	}
+	if (c.CertFile == "") != (c.KeyFile == "") {
+		report("cert_file", "cert_file and key_file go together")
+	}
+	if c.SecretFile == "" {
+		report("secret_file", "must be set")
+	}
+	for i, id := range c.AppIDs {
+		if id == "" || slices.Contains(c.AppIDs[:i], id) {
+			report(fmt.Sprintf("app_ids[%d]", i), "must be an application ID, and there once")
+		}
+	}
+	if *c.RateLimit < 0 {
+		report("rate_limit", "must not be negative")
+	}
+	if c.Connections < 1 {
+		report("connections", "must be at least 1")
+	}
+	u, err := url.Parse(c.Endpoint)
+	if err != nil || u.Hostname() == "" || u.User != nil || u.Fragment != "" || u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname())) {
+		report("endpoint", "must be an https URL; http is only for this machine")
+	}
+	c.Limits.Validate(report)
+	c.Policy.Validate(func(field, problem string) { report("policy."+field, problem) })
+}
+
+func loopback(host string) bool {
+	a, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && a.Unmap().IsLoopback()
+}
+
+// Apps reads the files and returns the app, which serves every application ID. An
+// error begins with the yaml name of the field that is wrong. Call SetDefaults and
+// Validate first.
+func (c *Config) Apps(_ *slog.Logger) ([]push.App, error) {
+	if _, err := c.Reports(); err != nil {
+		return nil, err
+	}
+	if c.CertFile != "" {
+		if _, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile); err != nil {
+			return nil, fmt.Errorf("cert_file: cannot read certificate: %w", err)
+		}
+	}
+	tlsConfig := &tls.Config{MinVersion: tls.VersionTLS12}
+	var ca []byte
+	if c.CAFile != "" {
+		var err error
+		if ca, err = os.ReadFile(c.CAFile); err != nil {
+			return nil, fmt.Errorf("ca_file: cannot read file: %w", err)
+		}
+		roots, err := x509.SystemCertPool()
+		if err != nil {
+			roots = x509.NewCertPool()
+		}
+		if !roots.AppendCertsFromPEM(ca) {
+			return nil, fmt.Errorf("ca_file: %s holds no PEM certificate", c.CAFile)
+		}
+		tlsConfig.RootCAs = roots
+	}
+	templates := push.DefaultTemplates(pnparam.Acrobits)
+	for _, k := range push.Kinds() {
+		payload := map[push.Kind]string{push.Call: call, push.Cancel: cancel}[k]
+		if payload == "" {
+			payload = text
+		}
+		var err error
+		if templates, err = templates.With(k, "", []byte(payload)); err != nil {
+			panic("BUG: default template: " + err.Error())
+		}
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q %+v %d:%s", c.Endpoint, c.Limits, len(ca), ca))
+	return []push.App{{
+		Provider: pnparam.Acrobits,
+		Packages: []string{"acrobits"},
+		Any:      true,
+		Default:  true,
+		Client: &Provider{url: c.Endpoint, answers: push.NewAnswers(Answers()), transport: &http.Transport{
+			Proxy:                  http.ProxyFromEnvironment,
+			DialContext:            (&net.Dialer{Timeout: openTimeout}).DialContext,
+			TLSClientConfig:        tlsConfig,
+			TLSHandshakeTimeout:    openTimeout,
+			ForceAttemptHTTP2:      true,
+			MaxIdleConns:           c.InFlight,
+			MaxIdleConnsPerHost:    c.InFlight,
+			IdleConnTimeout:        idleTimeout,
+			MaxResponseHeaderBytes: maxHeader,
+		}},
+		Limits:      c.Limits,
+		Templates:   templates,
+		Policy:      c.Policy,
+		Fingerprint: hex.EncodeToString(sum[:]),
+	}}, nil
+}
+
+// Reports reads the secret. See Apps for its error.
+func (c *Config) Reports() (*Reports, error) {
+	key, err := secret.ReadText(c.SecretFile)
+	if err != nil {
+		return nil, fmt.Errorf("secret_file: %w", err)
+	}
+	if len(key.Reveal()) < minSecret {
+		return nil, fmt.Errorf("secret_file: %s must hold at least %d bytes", c.SecretFile, minSecret)
+	}
+	return &Reports{secret: key, domain: c.Domain, appIDs: c.AppIDs}, nil
+}

@@ -1,0 +1,202 @@
+// Package acrobits pushes apps made with Acrobits' SDK, such as Groundwire, that
+// register by SIP themselves ("SIPIS-less"). Such an app puts no push data into its
+// REGISTER: it reports its tokens by HTTP to an address of its account's settings,
+// which is what Reports reads, and is pushed through Acrobits' mediator, which holds
+// the credentials of the app.
+//
+// Each try of a push is one POST of JSON with a verb, the token with the application
+// ID that belongs to it, and the selector of the account on the phone. For a call, Id
+// is its Call-ID, by which the app knows the INVITE; where that is not to be told it is
+// the UUID of the wake, and the proxy puts it into the INVITE as X-Push-ID.
+package acrobits
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/sipwake/sipwake/push"
+	"github.com/sipwake/sipwake/secret"
+)
+
+// The verbs of the mediator.
+const (
+	verbCall     = "NotifyIncomingCall"
+	verbMissed   = "NotifyIncomingCallMissed"
+	verbAnswered = "NotifyIncomingCallAnsweredElsewhere"
+	verbText     = "NotifyGenericTextMessage"
+)
+
+const (
+	openTimeout = 5 * time.Second
+	idleTimeout = 90 * time.Second
+	maxHeader   = 32 << 10
+	maxAnswer   = 64 << 10
+)
+
+// What the templates of this provider make, for the Provider to read.
+const (
+	call   = `{"Id":"{CALLID}","UUID":"{UUID}","UserName":"{FROM}","UserDisplayName":"{FROMDISPLAYNAME}"}`
+	cancel = `{"Id":"{CALLID}","UUID":"{UUID}","UserName":"{FROM}","UserDisplayName":"{FROMDISPLAYNAME}","reason":"{REASON}"}`
+	text   = `{"Id":"{UUID}","UserName":"{FROM}","UserDisplayName":"{FROMDISPLAYNAME}","title":"{TITLE}","Message":"{BODY}","Sound":"{SOUND}"}`
+)
+
+// Provider pushes through the mediator. Safe for concurrent use.
+type Provider struct {
+	url       string
+	transport *http.Transport
+	answers   push.Answers
+}
+
+var (
+	_ push.Provider = (*Provider)(nil)
+	_ push.Prober   = (*Provider)(nil)
+)
+
+// Close implements push.Provider.
+func (p *Provider) Close() { p.transport.CloseIdleConnections() }
+
+// Probe implements push.Prober: it opens a connection and asks nothing.
+func (p *Provider) Probe(ctx context.Context) error {
+	u, err := url.Parse(p.url)
+	if err != nil {
+		return errors.New("cannot connect: endpoint is not valid")
+	}
+	port := u.Port()
+	if port == "" {
+		port = u.Scheme
+	}
+	c, err := p.transport.NewClientConn(ctx, u.Scheme, net.JoinHostPort(u.Hostname(), port))
+	if err != nil {
+		return fmt.Errorf("cannot connect: %s", noAnswer(ctx, err).Detail)
+	}
+	_ = c.Close() // nothing was sent
+	return nil
+}
+
+// Push implements push.Provider. It makes one request; a redirect is not followed.
+func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
+	report, ok := parse(n.Token)
+	if !ok {
+		return push.Reply{Reason: push.TokenBad, About: push.AboutToken, Detail: "the token is not a report of an app"}
+	}
+	body, token, err := message(n, &report)
+	switch {
+	case n.Kind == push.Refresh:
+		return push.Reply{Reason: push.BadRequest, Detail: "there is no push for this kind"}
+	case err != nil: // it may quote the payload
+		return push.Reply{Reason: push.BadRequest, Detail: "the payload is not valid JSON"}
+	case token.Empty():
+		return push.Reply{Reason: push.NoToken, Detail: "the app has reported no token for this kind"}
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url, bytes.NewReader(body))
+	if err != nil {
+		return push.Reply{Reason: push.BadRequest, Detail: "the request cannot be made"}
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("User-Agent", "sipwake")
+	resp, err := p.transport.RoundTrip(req) // not a Client: it would follow redirects
+	if err != nil {
+		return noAnswer(ctx, err)
+	}
+	defer resp.Body.Close()
+	// A body that breaks off does not undo the status.
+	answer, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	return p.reply(resp, answer)
+}
+
+// message is the body of a push, and the token that it names.
+func message(n *push.Notification, r *Report) ([]byte, secret.Token, error) {
+	fields := make(map[string]any)
+	if err := json.Unmarshal(n.Payload, &fields); err != nil {
+		return nil, secret.Token{}, err
+	}
+	app, token, verb := r.CallApp, r.CallToken, verbText
+	switch n.Kind {
+	case push.Call:
+		verb = verbCall
+	case push.Cancel:
+		// Without a reason it is not known that the call was missed.
+		verb = verbAnswered
+		if reason := fields["reason"]; reason != "" && reason != "answered" && reason != "declined" {
+			verb = verbMissed
+		}
+		app, token = r.OtherApp, r.OtherToken
+		if token.Empty() {
+			app, token = r.CallApp, r.CallToken
+		}
+	default:
+		app, token = r.OtherApp, r.OtherToken
+		if title := fields["title"]; fields["Message"] == "" && title != "" {
+			fields["Message"] = title // a text is wanted
+		}
+	}
+	if fields["Id"] == "" {
+		fields["Id"] = fields["UUID"]
+	}
+	for _, own := range []string{"UUID", "reason", "title"} {
+		delete(fields, own)
+	}
+	for key, value := range fields {
+		if value == "" {
+			delete(fields, key)
+		}
+	}
+	fields["verb"], fields["AppId"], fields["DeviceToken"], fields["Selector"] = verb, app, token.Reveal(), r.Selector
+	body, err := json.Marshal(fields)
+	return body, token, err
+}
+
+// reply translates the mediator's answer: HTTP 2xx with a code of its own, which is 200
+// if the push was taken. Its text may hold the token.
+func (p *Provider) reply(resp *http.Response, body []byte) push.Reply {
+	status := resp.StatusCode
+	if status >= 200 && status < 300 {
+		var answer struct {
+			Code int `json:"code"`
+		}
+		// What is not JSON has only its status to tell.
+		if json.Unmarshal(body, &answer) != nil || answer.Code == 0 || answer.Code == http.StatusOK {
+			return push.Reply{Reason: push.Accepted}
+		}
+		status = answer.Code
+	}
+	found := p.answers.Find(status, "")
+	r := push.Reply{Reason: found.Reason, About: found.About, Detail: "code " + strconv.Itoa(status)}
+	if r.Reason == push.Throttled || r.Reason == push.Unavailable {
+		r.RetryAfter = push.RetryAfter(resp.Header.Get("Retry-After"), time.Now())
+	}
+	return r
+}
+
+// noAnswer explains a try that got no status.
+func noAnswer(ctx context.Context, err error) push.Reply {
+	if reply, ended := push.Ended(ctx); ended {
+		return reply
+	}
+	var (
+		dns         *net.DNSError
+		certificate *tls.CertificateVerificationError
+		errno       syscall.Errno
+		detail      = "the connection was lost"
+	)
+	switch {
+	case errors.As(err, &dns):
+		detail = "the name in endpoint cannot be resolved"
+	case errors.As(err, &certificate):
+		detail = "the certificate of endpoint is not valid"
+	case errors.As(err, &errno):
+		detail = errno.Error()
+	}
+	return push.Reply{Reason: push.Unavailable, Detail: detail}
+}

@@ -1,0 +1,80 @@
+package acrobits
+
+import (
+	"errors"
+	"net/url"
+	"strings"
+
+	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/secret"
+)
+
+// Report is what an app says of itself: the tokens under which the mediator knows it,
+// each with the name of the app that it belongs to, and its account. An iPhone has one
+// token for calls and one for all else; an Android phone may have one.
+type Report struct {
+	CallApp, OtherApp     string
+	CallToken, OtherToken secret.Token
+	Selector              string
+	// Device is the app's own name for its installation; empty if it said none.
+	Device string
+}
+
+// Keys of the parts of a token.
+const (
+	keyCallApp    = "ac"
+	keyOtherApp   = "ao"
+	keyCallToken  = "tc"
+	keyOtherToken = "to"
+	keySelector   = "s"
+)
+
+const (
+	maxPart     = 1024
+	maxSelector = 128
+)
+
+// Address is where the app can be pushed, or what is wrong with the report.
+func (r *Report) Address() (pnparam.Address, error) {
+	v := url.Values{}
+	for key, text := range map[string]string{
+		keyCallApp: r.CallApp, keyOtherApp: r.OtherApp, keyCallToken: r.CallToken.Reveal(), keyOtherToken: r.OtherToken.Reveal(), keySelector: r.Selector,
+	} {
+		if len(text) > maxPart || !visible(text) {
+			return pnparam.Address{}, errors.New("a value is too long, or has a character that is not printable")
+		}
+		if text != "" {
+			v.Set(key, text)
+		}
+	}
+	switch {
+	case r.CallToken.Empty() && r.OtherToken.Empty():
+		return pnparam.Address{}, errors.New("there is no token")
+	case r.Selector == "" || len(r.Selector) > maxSelector:
+		return pnparam.Address{}, errors.New("the selector is missing or too long")
+	case !r.CallToken.Empty() && r.CallApp == "", !r.OtherToken.Empty() && r.OtherApp == "":
+		return pnparam.Address{}, errors.New("a token has no application ID")
+	}
+	app := r.CallApp
+	if app == "" {
+		app = r.OtherApp
+	}
+	a := pnparam.Address{Provider: pnparam.Acrobits, App: app, Tokens: []pnparam.Token{{Value: secret.NewToken(v.Encode())}}}
+	return a, a.Check()
+}
+
+// parse reads what Address has written.
+func parse(token secret.Token) (Report, bool) {
+	v, err := url.ParseQuery(token.Reveal())
+	if err != nil || v.Get(keySelector) == "" {
+		return Report{}, false
+	}
+	r := Report{CallApp: v.Get(keyCallApp), OtherApp: v.Get(keyOtherApp), Selector: v.Get(keySelector),
+		CallToken: secret.NewToken(v.Get(keyCallToken)), OtherToken: secret.NewToken(v.Get(keyOtherToken))}
+	return r, !r.CallToken.Empty() || !r.OtherToken.Empty()
+}
+
+// visible reports whether s has visible ASCII characters only.
+func visible(s string) bool {
+	return !strings.ContainsFunc(s, func(c rune) bool { return c <= ' ' || c > '~' })
+}

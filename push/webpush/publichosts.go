@@ -1,0 +1,177 @@
+package webpush
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/net/publicsuffix"
+
+	"github.com/sipwake/sipwake/limit"
+)
+
+// PublicHosts lets subscriptions lead to push services that nobody has listed: those
+// that users run themselves, such as the ntfy servers of UnifiedPush. Off without
+// Ports.
+type PublicHosts struct {
+	// Ports are those that may be called; 443 for all push services but odd ones.
+	Ports []int `yaml:"ports"`
+	// InFlight bounds the requests under way at one domain; default 8. All such hosts
+	// together have a quarter of the app's.
+	InFlight int `yaml:"in_flight"`
+	// Rate is how many pushes one domain may get in a minute; default 120.
+	Rate int `yaml:"rate"`
+	// Never are networks that are not called although their addresses are public, such
+	// as the operator's own.
+	Never []string `yaml:"never"`
+}
+
+func (p *PublicHosts) setDefaults() {
+	if p.InFlight == 0 {
+		p.InFlight = 8
+	}
+	if p.Rate == 0 {
+		p.Rate = 120
+	}
+}
+
+func (p *PublicHosts) validate(report func(field, problem string)) {
+	for i, port := range p.Ports {
+		if port < 1 || port > 65535 || slices.Contains(p.Ports[:i], port) {
+			report(fmt.Sprintf("ports[%d]", i), "must be between 1 and 65535, and there once")
+		}
+	}
+	if p.InFlight < 1 || p.InFlight > 1000 {
+		report("in_flight", fmt.Sprintf("must be between 1 and 1000, is %d", p.InFlight))
+	}
+	if p.Rate < 1 || p.Rate > 100_000 {
+		report("rate", fmt.Sprintf("must be between 1 and 100000, is %d", p.Rate))
+	}
+	for i, s := range p.Never {
+		if _, err := netip.ParsePrefix(s); err != nil {
+			report(fmt.Sprintf("never[%d]", i), "must be a network, such as 198.51.100.0/24")
+		}
+	}
+}
+
+// domainOf returns the domain that a host belongs to: what somebody has registered,
+// for below it there can be any number of names. It is empty for a host that cannot be
+// one in the Internet: a name without a dot, an address, a private top-level domain.
+func domainOf(host string) string {
+	if !hostName(host) {
+		return ""
+	}
+	domain, err := publicsuffix.EffectiveTLDPlusOne(host)
+	if err != nil {
+		return ""
+	}
+	// A top-level domain that the list does not know is none.
+	suffix, icann := publicsuffix.PublicSuffix(host)
+	if !icann && !strings.Contains(suffix, ".") {
+		return ""
+	}
+	return domain
+}
+
+// guests are the push services that nobody has listed. They share a part of the app's
+// requests under way, and each domain has a share of it. Safe for concurrent use.
+type guests struct {
+	ports       []string
+	most, share int
+	rate        limit.Rate
+	sent        *limit.Buckets[string]
+	never       []netip.Prefix
+
+	mu       sync.Mutex
+	inFlight map[string]int // by domain
+	total    int
+}
+
+// maxDomains bounds the domains whose rate is remembered.
+const maxDomains = 4096
+
+// newGuests returns nil if there are none. p is valid.
+func newGuests(p PublicHosts, inFlight int) *guests {
+	if len(p.Ports) == 0 {
+		return nil
+	}
+	g := &guests{most: max(1, inFlight/4), share: p.InFlight, rate: limit.Per(time.Minute, p.Rate),
+		sent: limit.New[string](maxDomains), inFlight: make(map[string]int)}
+	for _, port := range p.Ports {
+		g.ports = append(g.ports, strconv.Itoa(port))
+	}
+	for _, s := range p.Never {
+		if prefix, err := netip.ParsePrefix(s); err == nil {
+			g.never = append(g.never, prefix.Masked())
+		}
+	}
+	return g
+}
+
+// takes reports whether a host may be called that nobody has listed, and its domain.
+func (g *guests) takes(host, port string) (domain string, ok bool) {
+	if g == nil || !slices.Contains(g.ports, port) {
+		return "", false
+	}
+	domain = domainOf(host)
+	return domain, domain != ""
+}
+
+// enter counts a request to the domain, until leave, if there may be one more.
+func (g *guests) enter(domain string, now time.Time) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.total >= g.most || g.inFlight[domain] >= g.share || !g.sent.Take(domain, g.rate, now) {
+		return false
+	}
+	g.total++
+	g.inFlight[domain]++
+	return true
+}
+
+func (g *guests) leave(domain string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.total--
+	if g.inFlight[domain]--; g.inFlight[domain] == 0 {
+		delete(g.inFlight, domain)
+	}
+}
+
+// control is a net.Dialer's ControlContext: see onlyPublic. It also refuses the
+// networks of Never and this machine's own addresses, of which some are public.
+func (g *guests) control(ctx context.Context, network, address string, c syscall.RawConn) error {
+	if err := onlyPublic(ctx, network, address, c); err != nil {
+		return err
+	}
+	a, err := netip.ParseAddrPort(address)
+	if err != nil || g.refuses(innermost(a.Addr())) {
+		return errNotPublic
+	}
+	return nil
+}
+
+func (g *guests) refuses(a netip.Addr) bool {
+	if slices.ContainsFunc(g.never, func(p netip.Prefix) bool { return p.Contains(a) }) {
+		return true
+	}
+	own, err := net.InterfaceAddrs()
+	if err != nil {
+		return true
+	}
+	return slices.ContainsFunc(own, func(o net.Addr) bool {
+		n, ok := o.(*net.IPNet)
+		if !ok {
+			return false
+		}
+		addr, ok := netip.AddrFromSlice(n.IP)
+		return ok && addr.Unmap() == a
+	})
+}
