@@ -361,12 +361,13 @@ func (c *Conn) send(s *stream) bool {
 	return true
 }
 
-// unblock sends what has become possible.
+// unblock sends what has become possible, and no more than the writer should have
+// waiting: it comes here again.
 func (c *Conn) unblock() {
 	if len(c.blocked) == 0 {
 		return
 	}
-	c.blocked = slices.DeleteFunc(c.blocked, func(s *stream) bool { return c.window > 0 && c.send(s) })
+	c.blocked = slices.DeleteFunc(c.blocked, func(s *stream) bool { return c.window > 0 && len(c.out.b) < maxOut && c.send(s) })
 }
 
 // end completes a stream.

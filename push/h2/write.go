@@ -48,6 +48,7 @@ func (c *Conn) write(timeout time.Duration) {
 	b := c.out.b
 	c.out.b = c.wbuf[:0]
 	c.taken = c.nextID
+	c.unblock()
 	if len(c.waiting) > 0 {
 		c.next()
 	}
