@@ -73,7 +73,7 @@ test-opensips: setup ## run the tests with a real OpenSIPS 3.6 or 4.0, which mus
 features: setup ## run the tests of every feature that was asked for, one line a feature
 	@tests/setup/features.sh
 
-lint: setup ## run golangci-lint, the import rules among it
+lint: setup ## run golangci-lint, the import rules among it; go.mod must be tidy
 	@tests/setup/lint.sh $(GOLANGCI_LINT)
 
 fuzz: setup ## run each fuzz target for FUZZTIME (default 30s)

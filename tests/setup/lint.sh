@@ -16,4 +16,5 @@ if [ ! -x "$linter" ]; then
 	fi
 fi
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+go mod tidy -diff || die "go.mod is not tidy: run go mod tidy"
 "$linter" run ./...
