@@ -38,7 +38,15 @@ func openSIPSGateway(settings ...string) proxyKind {
 
 type openSIPSGatewayProxy struct {
 	*stack.OpenSIPS
-	pbx *stack.Kamailio
+	pbx   *stack.Kamailio
+	again func() (proxy, error) // at the same ports
+}
+
+// restart starts the gateway again, where it was.
+func (g *openSIPSGatewayProxy) restart(s *scenario) {
+	s.t.Helper()
+	g.OpenSIPS.Stop()
+	g.OpenSIPS = must(g.again())(s).(*stack.OpenSIPS)
 }
 
 // PBX is what is behind it.
@@ -62,16 +70,23 @@ func startOpenSIPSGateway(ctx context.Context, c proxyConfig, settings []string)
 	if err != nil {
 		return nil, err
 	}
+	mi, err := stack.FreePort("127.0.0.1")
+	if err != nil {
+		return nil, err
+	}
 	own := map[string]string{"gw_pbx": "s:" + pbx.SIPAddress(), "sipwake_trunk": "s:" + pbxAddress, "gw_host": "s:127.0.0.1:" + strconv.Itoa(port)}
 	for i := 0; i+1 < len(settings); i += 2 {
 		own[settings[i]] = settings[i+1]
 	}
-	p, err := openSIPSNode(ctx, c, stack.OpenSIPSConfig{Script: string(script), SIPPort: port, Settings: own})
+	again := func() (proxy, error) {
+		return openSIPSNode(context.WithoutCancel(ctx), c, stack.OpenSIPSConfig{Script: string(script), SIPPort: port, MIPort: mi, Settings: own})
+	}
+	p, err := again()
 	if err != nil {
 		pbx.Stop()
 		return nil, err
 	}
-	return &openSIPSGatewayProxy{p.(*stack.OpenSIPS), pbx}, nil
+	return &openSIPSGatewayProxy{p.(*stack.OpenSIPS), pbx, again}, nil
 }
 
 func openSIPSGatewayScenario(t *testing.T, o rigOptions, settings ...string) (*scenario, *gatewayProxy) {
@@ -103,4 +118,100 @@ func TestOpenSIPSGatewayRegisters(t *testing.T) {
 		t.Errorf("the PBX has %s and %s for two phones", uri, again)
 	}
 	eventually(t, "both are bound", func() bool { return s.bindings(s.aor()) == 2 })
+}
+
+// TestOpenSIPSGatewayKeepsAlive: the registration at the PBX outlives what the PBX granted,
+// by the HA1 of the app; a PBX that says nothing is asked again, one that refuses the
+// password is said to do so.
+func TestOpenSIPSGatewayKeepsAlive(t *testing.T) {
+	s, g := openSIPSGatewayScenario(t, rigOptions{more: upperSection(t, "  retry: 1s")}, "gw_expires", "i:4")
+	d := s.iphone(answers, withHA1(s.user))
+	s.asleep(d)
+	u, ok := s.upper()
+	if !ok || u.State != "ok" || u.Granted != 4 || u.Server != "sip:"+g.pbx.SIPAddress() {
+		t.Fatalf("registration: %+v", u)
+	}
+	uri, _ := g.theContact(s)
+	s.refreshed(u.LastOK)
+	s.refreshed(u.LastOK.Add(4 * time.Second))
+	if again, _ := g.theContact(s); again != uri {
+		t.Errorf("the PBX had %s and has %s", uri, again)
+	}
+	s.calls().talks(d.Phone)
+	s.falls(d)
+
+	g.silent(s, true)
+	eventually(t, "the PBX forgets", func() bool {
+		u, ok := s.upper()
+		return ok && u.State == "retrying" && u.Why == "the PBX said 408" && len(g.atPBX(s, s.user)) == 0
+	})
+	then := time.Now()
+	g.silent(s, false)
+	s.refreshed(then)
+	s.calls().talks(d.Phone)
+	s.falls(d)
+
+	if out, err := g.pbx.Command(s.ctx, "htable.sets", "password", s.user, "another"); err != nil {
+		t.Fatalf("%v %s", err, out)
+	}
+	eventually(t, "it fails", func() bool {
+		u, ok := s.upper()
+		return ok && u.State == "failed" && u.Why == "the PBX refuses the password"
+	})
+}
+
+// TestOpenSIPSGatewayUpperEnds: it ends at the PBX by an operator's word.
+func TestOpenSIPSGatewayUpperEnds(t *testing.T) {
+	s, g := openSIPSGatewayScenario(t, rigOptions{more: upperSection(t, "")}, "gw_expires", "i:60")
+	s.asleep(s.iphone(withHA1(s.user)))
+	s.call("upper.remove", obj{"aor": s.aor()}, nil)
+	eventually(t, "it is gone", func() bool {
+		_, ok := s.upper()
+		return !ok && len(g.atPBX(s, s.user)) == 0
+	})
+}
+
+// TestOpenSIPSGatewayWrongPassword: the phone hears it, nothing is stored, and too many in
+// a row remove the binding.
+func TestOpenSIPSGatewayWrongPassword(t *testing.T) {
+	s, g := openSIPSGatewayScenario(t, rigOptions{wake: "  remove: {register_rejected: 2}"})
+	refusals(s, g)
+}
+
+// TestOpenSIPSGatewayPhonesCall: the PBX authenticates calls of phones, and wakes whom they
+// call; keep-alives of the PBX are answered.
+func TestOpenSIPSGatewayPhonesCall(t *testing.T) {
+	s, g := openSIPSGatewayScenario(t, rigOptions{})
+	phonesCall(s, g)
+	s.nextUser()
+	s.asleep(s.iphone())
+	options(s, g, s.proxy.SIPAddress())
+}
+
+// TestOpenSIPSGatewayUnregisters: the registration at the PBX outlives that of the phone.
+func TestOpenSIPSGatewayUnregisters(t *testing.T) {
+	for _, mode := range []string{"2", "1"} {
+		s, g := openSIPSGatewayScenario(t, rigOptions{}, "gw_unreg", "i:"+mode)
+		unregistersAt(s, g, mode, 1)
+	}
+}
+
+// TestOpenSIPSGatewayPBXAway: a PBX that is away is said to be so. After a restart of the
+// gateway phones are woken though it has forgotten all of them.
+func TestOpenSIPSGatewayPBXAway(t *testing.T) {
+	s, g := openSIPSGatewayScenario(t, rigOptions{})
+	d := s.iphone(answers)
+	s.asleep(d)
+	g.silent(s, true)
+	if m := must(s.phoneOf("other").Register(s.ctx, time.Minute))(s); m.Code() != 503 {
+		t.Errorf("REGISTER while the PBX is away got %d", m.Code())
+	}
+	g.silent(s, false)
+	s.proxy.(*openSIPSGatewayProxy).restart(s)
+	s.calls().talks(d.Phone)
+}
+
+func TestOpenSIPSGatewayPrivateAddress(t *testing.T) {
+	s, _ := openSIPSGatewayScenario(t, rigOptions{})
+	privateAddress(s)
 }
