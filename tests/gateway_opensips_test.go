@@ -23,15 +23,36 @@ func TestOpenSIPSGatewayRegistrations(t *testing.T) {
 	registrationTable().run(t, openSIPSGateway())
 }
 
+func TestOpenSIPSGatewayAsksFirst(t *testing.T) {
+	t.Parallel()
+	askFirstTable().run(t, openSIPSGateway())
+}
+
+func TestOpenSIPSGatewayHoldTime(t *testing.T) {
+	t.Parallel()
+	holdTimeTable().run(t, openSIPSGateway())
+}
+
 func TestOpenSIPSGatewayMessages(t *testing.T) {
 	t.Parallel()
 	messageTable().run(t, openSIPSGateway())
+}
+
+func TestOpenSIPSGatewayHostile(t *testing.T) {
+	t.Parallel()
+	hostile(t, openSIPSGateway())
+}
+
+func TestOpenSIPSGatewayRaces(t *testing.T) {
+	t.Parallel()
+	races(t, openSIPSGateway())
 }
 
 func openSIPSGateway(settings ...string) proxyKind {
 	kind := openSIPS()
 	kind.name = "OpenSIPS gateway"
 	kind.cannot["calls: nobody has a phone"] = "the PBX answers for a user who is not registered"
+	kind.cannot["hold time: nobody comes for a message"] = "OpenSIPS answers after 31 s, when the PBX has given up"
 	kind.start = func(ctx context.Context, c proxyConfig) (proxy, error) { return startOpenSIPSGateway(ctx, c, settings) }
 	return kind
 }
