@@ -2,13 +2,18 @@ package tests
 
 import (
 	"context"
+	"errors"
+	"log/slog"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
+	proxynode "github.com/sipwake/sipwake/node"
+	opensipsnode "github.com/sipwake/sipwake/opensips"
 	"github.com/sipwake/sipwake/opensips/cfg"
+	"github.com/sipwake/sipwake/upper"
 )
 
 // OpenSIPS with gateway.cfg, in front of a Kamailio as PBX.
@@ -145,6 +150,7 @@ func TestOpenSIPSGatewayRegisters(t *testing.T) {
 // by the HA1 of the app; a PBX that says nothing is asked again, one that refuses the
 // password is said to do so.
 func TestOpenSIPSGatewayKeepsAlive(t *testing.T) {
+	t.Parallel()
 	s, g := openSIPSGatewayScenario(t, rigOptions{more: upperSection(t, "  retry: 1s")}, "gw_expires", "i:4")
 	d := s.iphone(answers, withHA1(s.user))
 	s.asleep(d)
@@ -183,6 +189,7 @@ func TestOpenSIPSGatewayKeepsAlive(t *testing.T) {
 
 // TestOpenSIPSGatewayUpperEnds: it ends at the PBX by an operator's word.
 func TestOpenSIPSGatewayUpperEnds(t *testing.T) {
+	t.Parallel()
 	s, g := openSIPSGatewayScenario(t, rigOptions{more: upperSection(t, "")}, "gw_expires", "i:60")
 	s.asleep(s.iphone(withHA1(s.user)))
 	s.call("upper.remove", obj{"aor": s.aor()}, nil)
@@ -195,6 +202,7 @@ func TestOpenSIPSGatewayUpperEnds(t *testing.T) {
 // TestOpenSIPSGatewayWrongPassword: the phone hears it, nothing is stored, and too many in
 // a row remove the binding.
 func TestOpenSIPSGatewayWrongPassword(t *testing.T) {
+	t.Parallel()
 	s, g := openSIPSGatewayScenario(t, rigOptions{wake: "  remove: {register_rejected: 2}"})
 	refusals(s, g)
 }
@@ -202,6 +210,7 @@ func TestOpenSIPSGatewayWrongPassword(t *testing.T) {
 // TestOpenSIPSGatewayPhonesCall: the PBX authenticates calls of phones, and wakes whom they
 // call; keep-alives of the PBX are answered.
 func TestOpenSIPSGatewayPhonesCall(t *testing.T) {
+	t.Parallel()
 	s, g := openSIPSGatewayScenario(t, rigOptions{})
 	phonesCall(s, g)
 	s.nextUser()
@@ -211,6 +220,7 @@ func TestOpenSIPSGatewayPhonesCall(t *testing.T) {
 
 // TestOpenSIPSGatewayUnregisters: the registration at the PBX outlives that of the phone.
 func TestOpenSIPSGatewayUnregisters(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []string{"2", "1"} {
 		s, g := openSIPSGatewayScenario(t, rigOptions{}, "gw_unreg", "i:"+mode)
 		unregistersAt(s, g, mode, 1)
@@ -220,6 +230,7 @@ func TestOpenSIPSGatewayUnregisters(t *testing.T) {
 // TestOpenSIPSGatewayPBXAway: a PBX that is away is said to be so. After a restart of the
 // gateway phones are woken though it has forgotten all of them.
 func TestOpenSIPSGatewayPBXAway(t *testing.T) {
+	t.Parallel()
 	s, g := openSIPSGatewayScenario(t, rigOptions{})
 	d := s.iphone(answers)
 	s.asleep(d)
@@ -233,6 +244,20 @@ func TestOpenSIPSGatewayPBXAway(t *testing.T) {
 }
 
 func TestOpenSIPSGatewayPrivateAddress(t *testing.T) {
+	t.Parallel()
 	s, _ := openSIPSGatewayScenario(t, rigOptions{})
 	privateAddress(s)
+}
+
+// TestOpenSIPSNoGateway: an OpenSIPS with another script says that it is none.
+func TestOpenSIPSNoGateway(t *testing.T) {
+	t.Parallel()
+	tb := table{name: "no gateway", proxy: proxyConfig{Hold: 30 * time.Second}}
+	s := tb.start(t, openSIPS()).scenario(t)
+	n := must(opensipsnode.New(nodeID, proxynode.Config{URL: strings.TrimSuffix(s.proxy.SignalURL(), "/mi"), Timeout: 10 * time.Second, Connections: 1}, nil,
+		slog.New(slog.DiscardHandler)))(s)
+	defer n.Close()
+	if err := n.RegisterUpper(s.ctx, upper.Request{Node: nodeID, Contact: "sip:x@127.0.0.1"}); !errors.Is(err, upper.ErrRefused) {
+		t.Error(err)
+	}
 }

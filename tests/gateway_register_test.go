@@ -267,6 +267,7 @@ func optionsFrom(t *testing.T, from, to, uri string) int {
 // TestGatewayPrivateAddress: requests within a call reach a phone by its connection, whatever
 // address it has put into its Contact, with push data or without.
 func TestGatewayPrivateAddress(t *testing.T) {
+	t.Parallel()
 	s, _ := gatewayScenario(t, rigOptions{})
 	privateAddress(s)
 }
