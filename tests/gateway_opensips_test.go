@@ -88,31 +88,38 @@ func startOpenSIPSGateway(ctx context.Context, c proxyConfig, settings []string)
 	if err != nil {
 		return nil, err
 	}
+	again, err := openSIPSBefore(ctx, c, pbx.SIPAddress(), settings)
+	if err == nil {
+		var p proxy
+		if p, err = again(); err == nil {
+			return &openSIPSGatewayProxy{p.(*stack.OpenSIPS), pbx, again}, nil
+		}
+	}
+	pbx.Stop()
+	return nil, err
+}
+
+// openSIPSBefore returns what starts a gateway in front of a PBX, each time at the same
+// ports. Settings are names and values.
+func openSIPSBefore(ctx context.Context, c proxyConfig, pbx string, settings []string) (start func() (proxy, error), err error) {
 	script, err := cfg.Files.ReadFile("gateway.cfg")
 	if err != nil {
 		return nil, err
 	}
-	port, err := stack.FreePort("127.0.0.1")
-	if err != nil {
-		return nil, err
+	var ports [2]int
+	for i := range ports {
+		if ports[i], err = stack.FreePort("127.0.0.1"); err != nil {
+			return nil, err
+		}
 	}
-	mi, err := stack.FreePort("127.0.0.1")
-	if err != nil {
-		return nil, err
-	}
-	own := map[string]string{"gw_pbx": "s:" + pbx.SIPAddress(), "sipwake_trunk": "s:" + pbxAddress, "gw_host": "s:127.0.0.1:" + strconv.Itoa(port)}
+	own := map[string]string{"gw_pbx": "s:" + pbx, "sipwake_trunk": "s:" + pbxAddress, "gw_host": "s:127.0.0.1:" + strconv.Itoa(ports[0])}
 	for i := 0; i+1 < len(settings); i += 2 {
 		own[settings[i]] = settings[i+1]
 	}
-	again := func() (proxy, error) {
-		return openSIPSNode(context.WithoutCancel(ctx), c, stack.OpenSIPSConfig{Script: string(script), SIPPort: port, MIPort: mi, Settings: own})
-	}
-	p, err := again()
-	if err != nil {
-		pbx.Stop()
-		return nil, err
-	}
-	return &openSIPSGatewayProxy{p.(*stack.OpenSIPS), pbx, again}, nil
+	ctx = context.WithoutCancel(ctx)
+	return func() (proxy, error) {
+		return openSIPSNode(ctx, c, stack.OpenSIPSConfig{Script: string(script), SIPPort: ports[0], MIPort: ports[1], Settings: own})
+	}, nil
 }
 
 func openSIPSGatewayScenario(t *testing.T, o rigOptions, settings ...string) (*scenario, *gatewayProxy) {
