@@ -1,6 +1,8 @@
 package wake
 
 import (
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/sipwake/sipwake/limit"
@@ -21,6 +23,9 @@ type Config struct {
 	// ended is remembered for devices that were pushed for it and come back late. Default
 	// 30s.
 	Late time.Duration `yaml:"late"`
+	// Alert is what the caller hears once a push service has taken the first push of his
+	// call.
+	Alert AlertConfig `yaml:"alert"`
 	// PushDelay is how long the push to a device waits that is being rung, or that
 	// registered within Recent: it may be awake, and is pushed if it says nothing.
 	// Default 1s.
@@ -49,6 +54,14 @@ type Config struct {
 	SignalsPerNode int `yaml:"signals_per_node" was:"signals"`
 	// Traces is how many wakes are remembered for wake.trace. Default 2048.
 	Traces int `yaml:"traces"`
+}
+
+// AlertConfig is a provisional answer to the caller of a phone that is being woken.
+type AlertConfig struct {
+	// Code is 180, 182, or -1 for none. Default 180.
+	Code int `yaml:"code"`
+	// Text is its reason phrase. Default "Waking".
+	Text string `yaml:"text"`
 }
 
 // RemoveConfig holds the rules by which a binding goes, besides a token that the
@@ -92,6 +105,8 @@ func (c *Config) SetDefaults() {
 	setDefault(&c.Recent, 3*time.Second)
 	setDefault(&c.Linger, 3*time.Second)
 	setDefault(&c.Late, 30*time.Second)
+	setDefault(&c.Alert.Code, 180)
+	setDefault(&c.Alert.Text, "Waking")
 	setDefault(&c.SendTTL, time.Hour)
 	setDefault(&c.SignalsPerNode, 64)
 	setDefault(&c.PushDelay, time.Second)
@@ -108,6 +123,9 @@ func (c *Config) SetDefaults() {
 	}
 	setDefault(&c.Traces, 2048)
 }
+
+// noAlert is the code of no answer.
+const noAlert = -1
 
 func setDefault[T comparable](v *T, def T) {
 	var zero T
@@ -126,6 +144,12 @@ func (c *Config) Validate(report func(field, problem string)) {
 	between("max_hold", c.MaxHold, time.Second, 3*time.Minute)
 	between("recent", c.Recent, 10*time.Millisecond, time.Minute)
 	between("linger", c.Linger, time.Millisecond, time.Minute)
+	if !slices.Contains([]int{180, 182, noAlert}, c.Alert.Code) {
+		report("alert.code", "must be 180, 182 or -1")
+	}
+	if len(c.Alert.Text) > 64 || strings.ContainsFunc(c.Alert.Text, func(r rune) bool { return r < ' ' || r > '~' }) {
+		report("alert.text", "must be at most 64 printable ASCII characters")
+	}
 	between("late", c.Late, time.Second, 5*time.Minute)
 	between("send_ttl", c.SendTTL, time.Second, 28*24*time.Hour)
 	between("push_delay", c.PushDelay, time.Millisecond, 10*time.Second)

@@ -88,6 +88,8 @@ func (s *Service) pushed(cl *call, b *Binding, o push.Outcome) {
 		if ended := cl.accept(b.Device); ended {
 			s.tellOver(cl, b.Device) // the call ended while the push was under way
 			s.remember(cl, cl.endReason(), b.Device)
+		} else {
+			s.alert(cl)
 		}
 		if s.others != nil {
 			s.others.Pushed(cl.wake, b.Device)
