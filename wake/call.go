@@ -33,6 +33,7 @@ type call struct {
 	ringing bool // the hold time is over
 	closed  bool // it is no longer among the calls
 
+	urgent  bool      // no limit and no load keeps it from pushing; does not change
 	outcome Outcome   // what wake.start answered; empty if another instance did
 	alerted bool      // the node has been told to answer the caller
 	limit   sync.Once // asks whether the call may push

@@ -28,8 +28,9 @@ type StartParams struct {
 	From    string // From URI
 	Display string // From display name
 	Media   string
-	// Body is that of a MESSAGE, ContentType and Priority are its raw headers. Without
-	// a ContentType the body is the text itself.
+	// Body is that of a MESSAGE, ContentType its raw header. Without a ContentType the
+	// body is the text itself. Priority is the raw header of either: an emergency service
+	// that calls back (RFC 7090) is neither limited nor shed.
 	Body        string
 	ContentType string
 	Priority    string
@@ -90,8 +91,9 @@ func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error)
 		s.event(w, trace.OneDevice, "", "")
 		return s.answer(w, StartResult{Outcome: OutcomeNone}), nil
 	}
+	urgent := p.Kind == push.Call && strings.EqualFold(strings.TrimSpace(p.Priority), psapCallback)
 	// Before the store: a flood must not cost it anything.
-	if over := s.limits.Over(&s.settings.Load().Limits, CallerOf(w.From), w.AOR, w.StartedAt); over != "" {
+	if over := s.limits.Over(&s.settings.Load().Limits, CallerOf(w.From), w.AOR, w.StartedAt); over != "" && !urgent {
 		s.traces.Begin(w.head())
 		s.limited(w, over)
 		s.logUnheld(w, OutcomeShed, nil)
@@ -103,6 +105,7 @@ func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error)
 	if cl == nil {
 		return s.answer(w, StartResult{Outcome: OutcomeDuplicate, Hold: w.Deadline.Sub(w.StartedAt)}), nil
 	}
+	cl.urgent = urgent
 	began := time.Now()
 	st, err := s.store.Start(ctx, w)
 	s.latency.observe(began)
@@ -135,6 +138,9 @@ func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error)
 	}
 	return s.answer(w, res), nil
 }
+
+// psapCallback is the Priority of RFC 7090 section 5.
+const psapCallback = "psap-callback"
 
 func (s *Service) newWake(p StartParams) (Wake, Node, error) {
 	node, err := s.node(p.Node)
@@ -270,6 +276,9 @@ func (s *Service) pushDevices(cl *call, live []string, st Started) (n tally) {
 // mayPush reports whether the call is within the limits. It counts when the first
 // push is due: a call that has nobody to push costs nothing.
 func (s *Service) mayPush(cl *call) bool {
+	if cl.urgent {
+		return true
+	}
 	cl.limit.Do(func() {
 		over := s.limits.Take(&s.settings.Load().Limits, CallerOf(cl.wake.From), cl.wake.AOR, time.Now())
 		if cl.over = over != ""; cl.over {
