@@ -30,8 +30,12 @@ type Config struct {
 	// registered within Recent: it may be awake, and is pushed if it says nothing.
 	// Default 1s.
 	PushDelay time.Duration `yaml:"push_delay" was:"withhold"`
+	// Strict follows RFC 8599 where the default is kinder to phones: no call or message
+	// is pushed to a device whose registration was ended or has run out, and MinExpires
+	// has a default without Refresh too.
+	Strict bool `yaml:"strict"`
 	// MinExpires refuses REGISTERs with push data that ask for less with 423
-	// (RFC 8599 section 5.3). Default: with Refresh, a minute more than
+	// (RFC 8599 section 5.3). Default: with Refresh or Strict, a minute more than
 	// Refresh.Before, so that there is time for a push; else any is accepted.
 	MinExpires time.Duration `yaml:"min_expires"`
 	// UnbindWithoutPush removes a device's binding when it registers without push
@@ -118,7 +122,7 @@ func (c *Config) SetDefaults() {
 	setDefault(&c.Refresh.Before, 180*time.Second)
 	setDefault(&c.Refresh.Spread, time.Minute)
 	setDefault(&c.Refresh.Every, 30*time.Second)
-	if c.Refresh.Enabled {
+	if c.Refresh.Enabled || c.Strict {
 		setDefault(&c.MinExpires, c.Refresh.Before+time.Minute)
 	}
 	setDefault(&c.Traces, 2048)
@@ -155,6 +159,9 @@ func (c *Config) Validate(report func(field, problem string)) {
 	between("push_delay", c.PushDelay, time.Millisecond, 10*time.Second)
 	between("min_expires", c.MinExpires, 0, 2*time.Hour)
 	between("refresh.before", c.Refresh.Before, 120*time.Second, time.Hour)
+	if c.Strict && c.Refresh.Before == 120*time.Second {
+		report("refresh.before", "must be more than 2m0s, because strict is true")
+	}
 	between("refresh.spread", c.Refresh.Spread, 0, time.Hour)
 	between("refresh.every", c.Refresh.Every, 10*time.Millisecond, 10*time.Minute)
 	for field, n := range map[string]int{"rejected": *c.Remove.Rejected, "failed": c.Remove.Failed, "no_answer": c.Remove.NoAnswer,

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -118,7 +119,7 @@ func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error)
 		}
 		return StartResult{}, err
 	}
-	res := s.wakeDevices(cl, p.Live, w.only(st))
+	res := s.wakeDevices(cl, p.Live, s.registered(w.only(st)))
 	res.Cached = st.Cached
 	cl.setOutcome(res.Outcome)
 	switch res.Outcome {
@@ -141,6 +142,16 @@ func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error)
 
 // psapCallback is the Priority of RFC 7090 section 5.
 const psapCallback = "psap-callback"
+
+// registered leaves in st, if RFC 8599 is to be followed, the devices that are
+// registered (section 5.3).
+func (s *Service) registered(st Started) Started {
+	if s.settings.Load().Strict {
+		now := time.Now()
+		st.Bindings = slices.DeleteFunc(slices.Clone(st.Bindings), func(b Binding) bool { return !b.ExpiresAt.After(now) })
+	}
+	return st
+}
 
 func (s *Service) newWake(p StartParams) (Wake, Node, error) {
 	node, err := s.node(p.Node)

@@ -531,3 +531,20 @@ func TestStartPSAPCallback(t *testing.T) {
 		}
 	})
 }
+
+// RFC 8599 section 5.3: no push when the registration was ended or has run out.
+func TestStartStrict(t *testing.T) {
+	for _, strict := range []bool{true, false} {
+		inBubble(t, func(c *wake.Config) { c.Strict, c.MinExpires = strict, time.Second }, func(r *rig) {
+			r.registerAs(wake.RegisterParams{Contact: phone("1"), Expires: 60})
+			r.registerAs(wake.RegisterParams{Contact: phone("2"), Expires: 600})
+			r.sleep(2 * time.Minute)
+			r.start("a")
+			if strict {
+				r.wantPushes("call token-2")
+			} else {
+				r.wantPushes("call token-1", "call token-2")
+			}
+		})
+	}
+}
