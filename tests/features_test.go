@@ -301,7 +301,7 @@ func TestFeatureP9Overrides(t *testing.T) {
 	}
 	r.startWake("bob@example.com", "1-1", nil)
 	r.pushed(apnsToken(1), 1)
-	if p := r.apns.Pushes()[1]; p.Topic != "org.example.topic.voip" || p.PushType != "voip" || p.Priority != "10" || p.Expiration != "0" {
+	if p := r.apns.Pushes()[1]; p.Topic != "org.example.topic.voip" || p.PushType != "voip" || p.Priority != "10" || p.Expiration == "0" {
 		t.Errorf("a call is pushed as %+v", p)
 	}
 }

@@ -151,8 +151,8 @@ func (c *Config) Validate(report func(field, problem string)) {
 	if !slices.Contains([]int{180, 182, noAlert}, c.Alert.Code) {
 		report("alert.code", "must be 180, 182 or -1")
 	}
-	if len(c.Alert.Text) > 64 || strings.ContainsFunc(c.Alert.Text, func(r rune) bool { return r < ' ' || r > '~' }) {
-		report("alert.text", "must be at most 64 printable ASCII characters")
+	if len(c.Alert.Text) > 64 || strings.ContainsFunc(c.Alert.Text, func(r rune) bool { return r < ' ' || r > '~' || r == '"' || r == '\\' }) {
+		report("alert.text", "must be at most 64 printable ASCII characters, without quotes and backslashes")
 	}
 	between("late", c.Late, time.Second, 5*time.Minute)
 	between("send_ttl", c.SendTTL, time.Second, 28*24*time.Hour)

@@ -236,13 +236,15 @@ func (f *file) call() {
 	f.insert(i, append(out, "\troute(SIPWAKE_CALL);")...)
 }
 
-// http lets sipwake in where the file answers HTTP itself.
+// http lets sipwake in where the file answers HTTP itself, and looks after requests of
+// Kamailio's own.
 func (f *file) http() {
-	i := f.find(`^event_route\[xhttp:request\]`)
-	if i < 0 {
-		return
+	if i := f.find(`^event_route\[xhttp:request\]`); i >= 0 {
+		f.insert(i+1, "\tset_reply_no_connect();", "\troute(SIPWAKE_HTTP);")
 	}
-	f.insert(i+1, "\tset_reply_no_connect();", "\troute(SIPWAKE_HTTP);")
+	if i := f.find(`^event_route\[tm:local-request\]`); i >= 0 {
+		f.insert(i+1, "\troute(SIPWAKE_LOCAL_REQUEST);")
+	}
 }
 
 func (f *file) apply() string {

@@ -191,7 +191,11 @@ func scriptDir(dir string, c KamailioConfig) string { return filepath.Join(dir, 
 // arguments returns the command line. -DD: the process we start is the main one;
 // -E: it logs to standard error.
 func (k *Kamailio) arguments(dir, script string, c KamailioConfig) []string {
-	args := []string{"-f", script, "-Y", dir, "-m", strconv.Itoa(cmp.Or(c.Memory, 64)), "-M", "8", "-DD", "-E"}
+	private := "8" // Kamailio's default
+	if len(c.PBXs) > 0 {
+		private = "16"
+	}
+	args := []string{"-f", script, "-Y", dir, "-m", strconv.Itoa(cmp.Or(c.Memory, 64)), "-M", private, "-DD", "-E"}
 	defines := map[string]string{
 		"SIP_ADDR":          c.Address,
 		"SIP_PORT":          strconv.Itoa(c.SIPPort),
