@@ -368,3 +368,27 @@ func TestFailuresAreLoggedThrottled(t *testing.T) {
 		}
 	})
 }
+
+// A push that is urgent finds room in a queue that is full, and goes before what waits.
+func TestUrgent(t *testing.T) {
+	g := gated()
+	r := newRig(t, fcmApp(g, func(a *push.App) { a.Limits = push.Limits{Queue: 2, InFlight: 1} }))
+	var ended []<-chan push.Outcome
+	for range 3 {
+		ended = append(ended, r.start(t.Context(), request(push.Call)))
+	}
+	<-g.started
+	urgent := request(push.Call)
+	urgent.Urgent = true
+	first := r.start(t.Context(), urgent)
+	g.open <- struct{}{}
+	<-g.started
+	g.open <- struct{}{}
+	if o := <-first; o.Reason != push.Accepted {
+		t.Errorf("the urgent push ended as %s", o.Reason)
+	}
+	close(g.open)
+	for _, e := range ended {
+		<-e
+	}
+}

@@ -51,6 +51,8 @@ type Request struct {
 	// Deadline is when the push has lost its purpose: no try starts after it, and
 	// the service is told not to deliver it later.
 	Deadline time.Time
+	// Urgent goes before what waits, and finds room in a queue that is full for others.
+	Urgent bool
 	// TryUntil is when to stop trying although the Deadline has not come, for
 	// those who will try again themselves; zero means Deadline.
 	TryUntil time.Time

@@ -95,12 +95,20 @@ func (q *queue) admit(j *job) Reason {
 	switch {
 	case q.retired:
 		return ShutDown
-	case l.queued+l.waiting >= q.Limits.Queue:
+	case l.queued+l.waiting >= q.room(j):
 		q.rejected[j.lane].Add(1)
 		return QueueFull
 	}
 	q.start(j)
 	return ""
+}
+
+// room is how many may wait in the job's lane: for urgent ones as many again.
+func (q *queue) room(j *job) int {
+	if j.r.Urgent {
+		return 2 * q.Limits.Queue
+	}
+	return q.Limits.Queue
 }
 
 // start gives the job a slot and a goroutine, or puts it into its lane. The
@@ -112,12 +120,14 @@ func (q *queue) start(j *job) {
 		go q.work(j)
 		return
 	}
-	if l.tail == nil {
-		l.head = j
-	} else {
-		l.tail.next = j
+	switch {
+	case l.tail == nil:
+		l.head, l.tail = j, j
+	case j.r.Urgent:
+		j.next, l.head = l.head, j
+	default:
+		l.tail.next, l.tail = j, j
 	}
-	l.tail = j
 	l.queued++
 }
 

@@ -303,7 +303,7 @@ func TestDocsConfigKeys(t *testing.T) {
 				want = d.String()
 			}
 		}
-		if value != want {
+		if !strings.EqualFold(value, want) {
 			t.Errorf("%s: the default is %q, documented is %q", key, value, doc.fallback)
 		}
 		if doc.reload != "yes" && doc.reload != "restart" {

@@ -42,7 +42,8 @@ func (s *scenario) hears(c *call, p *phone.Phone, reason string) *phone.Message 
 	if reason == "" && strings.Contains(got, "cause=200") || !strings.Contains(got, reason) {
 		s.t.Errorf("Reason of the CANCEL is %q, want %q", got, reason)
 	}
-	must(p.Next(s.ctx, phone.Terminated))(s)
+	// One that answers too soon is hung up on.
+	must(p.Wait(s.ctx, func(e phone.Event) bool { return e.Kind == phone.Terminated || e.Kind == phone.GotBye }))(s)
 	c.happens("late", 1)
 	return in.Request
 }

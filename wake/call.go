@@ -33,7 +33,9 @@ type call struct {
 	ringing bool // the hold time is over
 	closed  bool // it is no longer among the calls
 
+	urgent  bool      // no limit and no load keeps it from pushing; does not change
 	outcome Outcome   // what wake.start answered; empty if another instance did
+	alerted bool      // the node has been told to answer the caller
 	limit   sync.Once // asks whether the call may push
 	over    bool      // it must not: it exceeds a limit
 	reason  EndReason
@@ -434,6 +436,15 @@ func (cl *call) setRings(key string) {
 	if d := cl.devices[key]; d != nil {
 		d.rings = true
 	}
+}
+
+// alertOnce reports whether the caller is to be told now that a phone is being woken.
+func (cl *call) alertOnce() bool {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	first := !cl.alerted
+	cl.alerted = true
+	return first
 }
 
 // endReason is why the call ended, empty before that.

@@ -121,7 +121,7 @@ func (s *Service) Adopt(w Wake, st Started) bool {
 	s.metrics.adopted.Inc()
 	s.traces.Begin(w.head())
 	cl.event(trace.Adopted, "", s.instance)
-	st = w.only(st)
+	st = s.registered(w.only(st))
 	came := cameBack(st)
 	for _, b := range st.Bindings {
 		pushed := slices.Contains(w.Pushed, b.Device)

@@ -18,6 +18,7 @@ type DevicePush struct {
 	Values   push.Values
 	Deadline time.Time // as in push.Request
 	TryUntil time.Time // as in push.Request
+	Urgent   bool      // as in push.Request
 }
 
 // Push sends a push that belongs to no call, unless the device has no token for
@@ -60,7 +61,7 @@ func (s *Service) pushForCall(cl *call, b Binding) attempt {
 		s.follow(cl, cl.setUnreachable(b.Device))
 		return pushShed
 	}
-	p := DevicePush{Binding: b, Kind: cl.wake.Kind, Values: cl.values, Deadline: cl.wake.Deadline}
+	p := DevicePush{Binding: b, Kind: cl.wake.Kind, Values: cl.values, Deadline: cl.wake.Deadline, Urgent: cl.urgent}
 	req, reason := s.request(&p)
 	if reason != "" {
 		s.pushed(cl, &b, push.Outcome{Reply: push.Reply{Reason: reason}})
@@ -88,6 +89,8 @@ func (s *Service) pushed(cl *call, b *Binding, o push.Outcome) {
 		if ended := cl.accept(b.Device); ended {
 			s.tellOver(cl, b.Device) // the call ended while the push was under way
 			s.remember(cl, cl.endReason(), b.Device)
+		} else {
+			s.alert(cl)
 		}
 		if s.others != nil {
 			s.others.Pushed(cl.wake, b.Device)
@@ -120,7 +123,7 @@ func (s *Service) policy(b *Binding) push.Policy {
 func (s *Service) request(p *DevicePush) (push.Request, push.Reason) {
 	a := p.Binding.Address
 	req := push.Request{Kind: p.Kind, Provider: a.Provider, App: a.App, Environment: a.Environment,
-		Keys: a.Keys, Values: p.Values, Deadline: p.Deadline, TryUntil: p.TryUntil}
+		Keys: a.Keys, Values: p.Values, Deadline: p.Deadline, TryUntil: p.TryUntil, Urgent: p.Urgent}
 	req.Service, req.Token = TokenFor(a, p.Kind)
 	switch {
 	case req.Token.Empty():
@@ -128,7 +131,11 @@ func (s *Service) request(p *DevicePush) (push.Request, push.Reason) {
 	case denied(a.Denied, p.Kind):
 		return req, push.Denied
 	}
-	return req, s.policy(&p.Binding).Refusal(p.Kind, int(s.level()))
+	level := s.level()
+	if p.Urgent {
+		level = 0
+	}
+	return req, s.policy(&p.Binding).Refusal(p.Kind, int(level))
 }
 
 // denied reports whether the client does not want pushes of a kind.

@@ -44,7 +44,7 @@ func TestScriptsParse(t *testing.T) {
 	f("WITH_DMQ", "DMQ_PORT=5070", `DMQ_SELF="sip:127.0.0.1:5070"`, `DMQ_PEER="sip:127.0.0.2:5070"`, `SIP_PEERS="127.0.0.2/32"`)
 	f(`SIP_PEERS="127.0.0.2/32,127.0.0.3/32"`, "SIPWAKE_FAR", `SIPWAKE_SOCKET="udp:127.0.0.1:5060"`)
 
-	script = "gateway.cfg" // as it says
+	script = "gateway.cfg"
 	list := filepath.Join(dir, "dispatcher.list")
 	if err := os.WriteFile(list, []byte("1 sip:192.0.2.30:5060\n"), 0o600); err != nil {
 		t.Fatal(err)
