@@ -1,7 +1,6 @@
 package rpc
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -172,8 +171,8 @@ func (s *Server) call(req request, st *settings, asked sent) ([]byte, *rpcError)
 			deadline = backupDeadline
 		}
 	}
-	ctx, cancel := context.WithDeadline(context.Background(), asked.at.Add(deadline))
-	defer cancel()
+	ctx := &deadlineContext{at: asked.at.Add(deadline)}
+	defer ctx.release()
 	if ctx.Err() != nil || !s.gate.enter(req.method) {
 		s.log.Warn("request refused, overloaded", "method", req.method)
 		return nil, &rpcError{Code: codeOverloaded, Message: "overloaded: too many requests are being worked on"}
@@ -182,6 +181,9 @@ func (s *Server) call(req request, st *settings, asked sent) ([]byte, *rpcError)
 	p := newParams(req.params)
 	p.traceParent = asked.parent
 	res, err := m(ctx, p)
+	if a, ok := res.(appender); ok && err == nil {
+		return a.appendJSON(make([]byte, 0, 256)), nil
+	}
 	if err == nil {
 		var b []byte
 		if b, err = json.Marshal(res); err == nil {
