@@ -96,7 +96,8 @@ func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error)
 		return s.answer(w, StartResult{Outcome: OutcomeNone}), nil
 	}
 	// Before the store: a flood must not cost it anything.
-	if over := s.limits.Over(&s.settings.Load().Limits, CallerOf(w.From), w.AOR, w.StartedAt); over != "" {
+	caller := CallerOf(w.From)
+	if over := s.limits.Over(&s.settings.Load().Limits, caller, w.AOR, w.StartedAt); over != "" {
 		s.traces.Begin(w.head())
 		s.limited(w, over)
 		s.logUnheld(w, OutcomeShed, nil)
@@ -104,7 +105,7 @@ func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error)
 	}
 	// The call is open before the store knows it: a wake.end that comes between
 	// the two must stop the pushes.
-	cl := s.open(w, node)
+	cl := s.open(w, node, caller)
 	if cl == nil {
 		return s.answer(w, StartResult{Outcome: OutcomeDuplicate, Hold: w.Deadline.Sub(w.StartedAt)}), nil
 	}
@@ -183,7 +184,7 @@ func wakeID(aor string, p StartParams) string {
 }
 
 func (s *Service) answer(w Wake, res StartResult) StartResult {
-	s.metrics.wakes.WithLabelValues(string(w.Kind), string(res.Outcome)).Inc()
+	s.metrics.started[startLabels{w.Kind, res.Outcome}].Inc()
 	if res.Outcome == OutcomeShed {
 		s.traces.Begin(w.head())
 	}
@@ -279,7 +280,7 @@ func (s *Service) pushDevices(cl *call, live []string, st Started) (n tally) {
 // push is due: a call that has nobody to push costs nothing.
 func (s *Service) mayPush(cl *call) bool {
 	cl.limit.Do(func() {
-		over := s.limits.Take(&s.settings.Load().Limits, CallerOf(cl.wake.From), cl.wake.AOR, time.Now())
+		over := s.limits.Take(&s.settings.Load().Limits, cl.caller, cl.wake.AOR, time.Now())
 		if cl.over = over != ""; cl.over {
 			s.limited(cl.wake, over)
 		}
