@@ -133,7 +133,7 @@ func (s *Service) Adopt(w Wake, st Started) bool {
 		case pushed:
 			cl.accept(b.Device)
 		case find(came, b.Device) == nil && cl.ctx.Err() == nil:
-			s.pushForCall(cl, b)
+			s.pushForCall(cl, &b)
 		}
 	}
 	for _, r := range came {

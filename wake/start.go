@@ -300,13 +300,13 @@ func (s *Service) limited(w Wake, over limit.CallLimit) {
 func (s *Service) pushOrDelay(cl *call, b *Binding, recent *Registration, live []string) attempt {
 	chatWaits := cl.wake.Kind == push.Chat && s.policy(b).Chat == push.ChatNoAnswer && len(live) > 0
 	if recent == nil && !chatWaits && !rung(live, b) {
-		return s.pushForCall(cl, *b)
+		return s.pushForCall(cl, b)
 	}
 	after, key := s.settings.Load().PushDelay, b.Device
 	cl.event(trace.Withheld, key, after.String())
 	cl.delay(key, after, func() {
 		if cl.ctx.Err() == nil {
-			s.pushForCall(cl, *b)
+			s.pushForCall(cl, b)
 		}
 	})
 	return pushDelayed
