@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/valyala/fasthttp"
 	"github.com/valyala/fastjson"
@@ -14,13 +15,13 @@ const batchWorkers = 16
 
 // batch answers the requests of a batch, which run side by side. They have the
 // time of one request in all; those that did not begin in it are refused.
-func (s *Server) batch(ctx *fasthttp.RequestCtx, items []*fastjson.Value, st *settings) {
+func (s *Server) batch(ctx *fasthttp.RequestCtx, items []*fastjson.Value, st *settings, now time.Time) {
 	if len(items) == 0 || len(items) > st.MaxBatch {
 		s.refuse(ctx, &rpcError{Code: codeInvalid, Message: fmt.Sprintf("invalid request: a batch holds 1 to %d requests", st.MaxBatch)})
 		return
 	}
 	var (
-		asked   = sentNow(ctx)
+		asked   = sentAt(ctx, now)
 		answers = make([][]byte, len(items))
 		next    atomic.Int64
 		workers sync.WaitGroup
@@ -31,7 +32,7 @@ func (s *Server) batch(ctx *fasthttp.RequestCtx, items []*fastjson.Value, st *se
 			if i >= len(items) {
 				return
 			}
-			if answer, _, reply := s.one(nil, items[i], st, asked); reply {
+			if answer, _, reply := s.one(nil, items[i], st, asked, time.Now()); reply {
 				answers[i] = answer
 			}
 		}

@@ -1,7 +1,6 @@
 package rpc
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -29,7 +28,8 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 		return
 	}
 	ctx.SetContentType("application/json")
-	if !s.rates.Take(limit.Client(peer), st.rate, time.Now()) { // before the token: it is not to be guessed fast
+	now := time.Now()
+	if !s.rates.Take(limit.Client(peer), st.rate, now) { // before the token: it is not to be guessed fast
 		s.metrics.limited.Inc()
 		s.log.Warn("too many requests of a client", "peer", peer.String())
 		ctx.Response.Header.Set("Retry-After", "1")
@@ -62,7 +62,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	if st.access.proves() {
 		s.conns.Prove(ctx.Conn())
 	}
-	s.answer(ctx, st, peer)
+	s.answer(ctx, st, peer, now)
 }
 
 func peerOf(ctx *fasthttp.RequestCtx) netip.Addr {
@@ -91,7 +91,7 @@ func httpStatus(e *rpcError) int {
 	return fasthttp.StatusOK
 }
 
-func (s *Server) answer(ctx *fasthttp.RequestCtx, st *settings, peer netip.Addr) {
+func (s *Server) answer(ctx *fasthttp.RequestCtx, st *settings, peer netip.Addr, now time.Time) {
 	body := ctx.PostBody()
 	if tooDeep(body) {
 		s.refuse(ctx, &rpcError{Code: codeInvalid, Message: fmt.Sprintf("invalid request: nested deeper than %d levels", maxDepth)})
@@ -106,7 +106,7 @@ func (s *Server) answer(ctx *fasthttp.RequestCtx, st *settings, peer netip.Addr)
 		return
 	}
 	if v.Type() != fastjson.TypeArray {
-		dst, e, reply := s.one(ctx.Response.Body()[:0], v, st, sentNow(ctx))
+		dst, e, reply := s.one(ctx.Response.Body()[:0], v, st, sentAt(ctx, now), now)
 		if !reply {
 			ctx.SetStatusCode(fasthttp.StatusNoContent)
 			return
@@ -122,7 +122,7 @@ func (s *Server) answer(ctx *fasthttp.RequestCtx, st *settings, peer netip.Addr)
 	if len(items) > 1 {
 		s.rates.Owe(limit.Client(peer), min(len(items), st.MaxBatch)-1, st.rate, time.Now())
 	}
-	s.batch(ctx, items, st)
+	s.batch(ctx, items, st, now)
 }
 
 // sent is what all requests of one body have in common.
@@ -134,22 +134,21 @@ type sent struct {
 // traceParentSize is that of the one version of a traceparent header there is.
 const traceParentSize = 55
 
-func sentNow(ctx *fasthttp.RequestCtx) sent {
+func sentAt(ctx *fasthttp.RequestCtx, now time.Time) sent {
 	p := ctx.Request.Header.Peek("traceparent")
 	if len(p) != traceParentSize {
 		p = nil
 	}
-	return sent{time.Now(), string(p)}
+	return sent{now, string(p)}
 }
 
-// one answers one request and appends the response to dst; reply is false for a
-// notification, which gets none. The time for it runs since it was sent.
-func (s *Server) one(dst []byte, v *fastjson.Value, st *settings, asked sent) (out []byte, e *rpcError, reply bool) {
-	began := time.Now()
+// one answers one request, which is begun now, and appends the response to dst; reply
+// is false for a notification, which gets none. The time for it runs since it was sent.
+func (s *Server) one(dst []byte, v *fastjson.Value, st *settings, asked sent, began time.Time) (out []byte, e *rpcError, reply bool) {
 	req, e := parseRequest(v)
 	var result []byte
 	if e == nil {
-		result, e = s.call(req, st, asked)
+		result, e = s.call(req, st, asked, began)
 	}
 	s.metrics.count(req.method, e, time.Since(began))
 	if req.id == nil && (e == nil || e.Code != codeInvalid) {
@@ -158,7 +157,7 @@ func (s *Server) one(dst []byte, v *fastjson.Value, st *settings, asked sent) (o
 	return appendResponse(dst, req.id, result, e), e, true
 }
 
-func (s *Server) call(req request, st *settings, asked sent) ([]byte, *rpcError) {
+func (s *Server) call(req request, st *settings, asked sent, now time.Time) ([]byte, *rpcError) {
 	m := s.table[req.method]
 	if m == nil {
 		return nil, &rpcError{Code: codeNoMethod, Message: "method not found"}
@@ -172,9 +171,9 @@ func (s *Server) call(req request, st *settings, asked sent) ([]byte, *rpcError)
 			deadline = backupDeadline
 		}
 	}
-	ctx, cancel := context.WithDeadline(context.Background(), asked.at.Add(deadline))
-	defer cancel()
-	if ctx.Err() != nil || !s.gate.enter(req.method) {
+	ctx := &deadlineContext{at: asked.at.Add(deadline)}
+	defer ctx.release()
+	if !now.Before(ctx.at) || !s.gate.enter(req.method) {
 		s.log.Warn("request refused, overloaded", "method", req.method)
 		return nil, &rpcError{Code: codeOverloaded, Message: "overloaded: too many requests are being worked on"}
 	}
@@ -182,6 +181,9 @@ func (s *Server) call(req request, st *settings, asked sent) ([]byte, *rpcError)
 	p := newParams(req.params)
 	p.traceParent = asked.parent
 	res, err := m(ctx, p)
+	if a, ok := res.(appender); ok && err == nil {
+		return a.appendJSON(make([]byte, 0, 256)), nil
+	}
 	if err == nil {
 		var b []byte
 		if b, err = json.Marshal(res); err == nil {

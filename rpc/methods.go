@@ -48,18 +48,6 @@ func (s *Server) methods() map[string]method {
 
 const maxHold = time.Hour // what a node may say; the rules cut it
 
-type registerResult struct {
-	Status      wake.Status `json:"status"`
-	Code        int         `json:"code"`
-	MinExpires  int         `json:"min_expires,omitempty"`
-	FeatureCaps []string    `json:"feature_caps"`
-	Devices     int         `json:"devices"`
-	Wakes       int         `json:"wakes"`
-	Sleeps      bool        `json:"sleeps"`
-	Contact     string      `json:"contact,omitempty"`
-	Problem     string      `json:"problem,omitempty"`
-}
-
 func (s *Server) bindingRegister(ctx context.Context, p *params) (any, error) {
 	req := wake.RegisterParams{
 		Node: p.str("node"), AOR: p.str("aor"), Contact: p.str("contact"), CallID: p.str("call_id"),
@@ -193,14 +181,6 @@ func (s *Server) bindingRemove(ctx context.Context, p *params) (any, error) {
 	}{n}, nil
 }
 
-type startResult struct {
-	Outcome wake.Outcome `json:"outcome"`
-	Devices int          `json:"devices"`
-	HoldS   int          `json:"hold_s"`
-	Cached  bool         `json:"cached,omitempty"`
-	UUID    string       `json:"uuid"`
-}
-
 func (s *Server) wakeStart(ctx context.Context, p *params) (any, error) {
 	req := wake.StartParams{
 		Node: p.str("node"), AOR: p.str("aor"), CallID: p.str("call_id"), Call: p.str("call"),
@@ -231,9 +211,7 @@ func (s *Server) wakeProgress(ctx context.Context, p *params) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return struct {
-		Withheld bool `json:"withheld"`
-	}{withheld}, nil
+	return progressResult{withheld}, nil
 }
 
 func (s *Server) wakeEnd(ctx context.Context, p *params) (any, error) {
@@ -248,9 +226,7 @@ func (s *Server) wakeEnd(ctx context.Context, p *params) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return struct {
-		Pending bool `json:"pending"`
-	}{pending}, nil
+	return endResult{pending}, nil
 }
 
 func (s *Server) serviceLoad(context.Context, *params) (any, error) {

@@ -19,6 +19,7 @@ import (
 type call struct {
 	wake   Wake
 	node   Node
+	caller string      // as CallerOf names him
 	values push.Values // of its pushes
 	traces *trace.Log
 
@@ -129,8 +130,8 @@ func (c *calls) dropAll() {
 }
 
 // open makes the wake a call of this instance, or returns nil if it is one already.
-func (s *Service) open(w Wake, n Node) *call {
-	cl := &call{wake: w, node: n, values: valuesOf(w), traces: s.traces, devices: make(map[string]*device)}
+func (s *Service) open(w Wake, n Node, caller string) *call {
+	cl := &call{wake: w, node: n, caller: caller, values: valuesOf(w), traces: s.traces, devices: make(map[string]*device)}
 	cl.ctx, cl.stop = context.WithCancel(s.ctx)
 	left := time.Until(w.Deadline)
 	if left <= 0 {

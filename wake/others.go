@@ -114,7 +114,7 @@ func (s *Service) Adopt(w Wake, st Started) bool {
 	if st.Forked && len(w.Pushed) == 0 {
 		return true // the wake of the other branch pushes and gives up
 	}
-	cl := s.open(w, node)
+	cl := s.open(w, node, CallerOf(w.From))
 	if cl == nil {
 		return false
 	}
@@ -133,7 +133,7 @@ func (s *Service) Adopt(w Wake, st Started) bool {
 		case pushed:
 			cl.accept(b.Device)
 		case find(came, b.Device) == nil && cl.ctx.Err() == nil:
-			s.pushForCall(cl, b)
+			s.pushForCall(cl, &b)
 		}
 	}
 	for _, r := range came {

@@ -100,7 +100,7 @@ func (s *Service) Register(ctx context.Context, p RegisterParams) (RegisterResul
 	if r.Action == ActionBind && !res.Sleeps {
 		res.FeatureCaps = nil
 	}
-	s.metrics.registers.WithLabelValues(string(res.Status)).Inc()
+	s.metrics.registered[res.Status].Inc()
 	if stored.Status == StatusRemoved {
 		s.metrics.removed.WithLabelValues(removedUnbind).Inc()
 	}
@@ -226,7 +226,14 @@ func registration(aor string, p RegisterParams, parsed pnparam.Parsed) Registrat
 func featureCaps(providers ...pnparam.Provider) []string {
 	caps := make([]string, len(providers))
 	for i, p := range providers {
-		caps[i] = `*;+sip.pns="` + string(p) + `"`
+		switch p {
+		case pnparam.APNs:
+			caps[i] = `*;+sip.pns="apns"`
+		case pnparam.FCM:
+			caps[i] = `*;+sip.pns="fcm"`
+		default:
+			caps[i] = `*;+sip.pns="` + string(p) + `"`
+		}
 	}
 	return caps
 }

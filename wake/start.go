@@ -99,7 +99,8 @@ func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error)
 	}
 	urgent := p.Kind == push.Call && strings.EqualFold(strings.TrimSpace(p.Priority), psapCallback)
 	// Before the store: a flood must not cost it anything.
-	if over := s.limits.Over(&s.settings.Load().Limits, CallerOf(w.From), w.AOR, w.StartedAt); over != "" && !urgent {
+	caller := CallerOf(w.From)
+	if over := s.limits.Over(&s.settings.Load().Limits, caller, w.AOR, w.StartedAt); over != "" && !urgent {
 		s.traces.Begin(w.head())
 		s.limited(w, over)
 		s.logUnheld(w, OutcomeShed, nil)
@@ -107,7 +108,7 @@ func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error)
 	}
 	// The call is open before the store knows it: a wake.end that comes between
 	// the two must stop the pushes.
-	cl := s.open(w, node)
+	cl := s.open(w, node, caller)
 	if cl == nil {
 		return s.answer(w, StartResult{Outcome: OutcomeDuplicate, Hold: w.Deadline.Sub(w.StartedAt)}), nil
 	}
@@ -200,7 +201,7 @@ func wakeID(aor string, p StartParams) string {
 }
 
 func (s *Service) answer(w Wake, res StartResult) StartResult {
-	s.metrics.wakes.WithLabelValues(string(w.Kind), string(res.Outcome)).Inc()
+	s.metrics.started[startLabels{w.Kind, res.Outcome}].Inc()
 	if res.Outcome == OutcomeShed {
 		s.traces.Begin(w.head())
 	}
@@ -299,7 +300,7 @@ func (s *Service) mayPush(cl *call) bool {
 		return true
 	}
 	cl.limit.Do(func() {
-		over := s.limits.Take(&s.settings.Load().Limits, CallerOf(cl.wake.From), cl.wake.AOR, time.Now())
+		over := s.limits.Take(&s.settings.Load().Limits, cl.caller, cl.wake.AOR, time.Now())
 		if cl.over = over != ""; cl.over {
 			s.limited(cl.wake, over)
 		}
@@ -319,13 +320,13 @@ func (s *Service) limited(w Wake, over limit.CallLimit) {
 func (s *Service) pushOrDelay(cl *call, b *Binding, recent *Registration, live []string) attempt {
 	chatWaits := cl.wake.Kind == push.Chat && s.policy(b).Chat == push.ChatNoAnswer && len(live) > 0
 	if recent == nil && !chatWaits && !rung(live, b) {
-		return s.pushForCall(cl, *b)
+		return s.pushForCall(cl, b)
 	}
 	after, key := s.settings.Load().PushDelay, b.Device
 	cl.event(trace.Withheld, key, after.String())
 	cl.delay(key, after, func() {
 		if cl.ctx.Err() == nil {
-			s.pushForCall(cl, *b)
+			s.pushForCall(cl, b)
 		}
 	})
 	return pushDelayed
