@@ -57,6 +57,8 @@ type queue struct {
 	metrics   *appMetrics
 	breaker   *breaker
 	rejected  *[lanes]atomic.Uint64 // shared with the queue's successors
+	// background is that of all apps.
+	background *background
 
 	mu      sync.Mutex
 	lane    [lanes]lane
