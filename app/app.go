@@ -249,6 +249,7 @@ func (a *App) startLoops() {
 	loops.Go(func() { a.service.Refresh(ctx) })
 	loops.Go(func() { a.nodes.run(ctx) })
 	loops.Go(func() { a.sample(ctx) })
+	loops.Go(func() { a.askVerdicts(ctx) })
 	loops.Go(func() { a.outbox.Run(ctx, outboxEvery) })
 	loops.Go(func() { a.upper.Run(ctx, upperEvery) })
 	if a.fallback != nil {

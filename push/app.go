@@ -26,6 +26,9 @@ type App struct {
 	Limits Limits
 	// Templates are the payloads; nil means DefaultTemplates of the Provider.
 	Templates *Templates
+	// BackgroundPerHour bounds the background pushes to one iOS device in an hour; 0:
+	// no bound.
+	BackgroundPerHour int
 	// Policy says when the devices are pushed; its zero fields mean the default.
 	Policy Policy
 	// Fingerprint stands for the contents of the configuration and key files

@@ -173,7 +173,7 @@ const (
 	NoApp       Reason = "no_app"       // no app is configured for this address
 	NoToken     Reason = "no_token"     // the device has no token that may be used for this kind
 	ShutDown    Reason = "shut_down"    // sipwake is stopping
-	ByPolicy    Reason = "policy"       // the app's policy does not want this kind at this load
+	ByPolicy    Reason = "policy"       // the app's policy does not want this kind at this load, or the device's system not so many
 	Denied      Reason = "denied"       // the user or the app's policy never wants this kind on this device
 )
 

@@ -57,6 +57,11 @@ type queue struct {
 	metrics   *appMetrics
 	breaker   *breaker
 	rejected  *[lanes]atomic.Uint64 // shared with the queue's successors
+	// verdicts are the service's last; unjudged: it did not give any when it was asked.
+	verdicts atomic.Pointer[[]Verdict]
+	unjudged atomic.Bool
+	// background is that of all apps.
+	background *background
 
 	mu      sync.Mutex
 	lane    [lanes]lane

@@ -104,6 +104,10 @@ func (q *queue) refusal(j *job) Reason {
 		Kind: j.r.Kind, Service: j.r.Service, Token: j.r.Token, Keys: j.r.Keys, Payload: payload,
 		Deadline: j.r.Deadline, Delivery: templates.Delivery(&j.r), CollapseID: collapseID(&j.r),
 	}
+	if q.overBackground(j) {
+		j.reply.Detail = "the device gets no more background pushes this hour"
+		return ByPolicy
+	}
 	return ""
 }
 
