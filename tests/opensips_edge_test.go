@@ -23,29 +23,35 @@ func TestOpenSIPSEdgeEndsInvites(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(node.(*stack.OpenSIPS).Stop)
-	for name, rings := range map[string]bool{"a phone that rings": true, "a phone that is silent": false} {
+	for name, c := range map[string]struct{ rings, cancel bool }{
+		"a phone that rings":                         {rings: true},
+		"a phone that is silent":                     {},
+		"a phone that is gone when the CANCEL comes": {rings: true, cancel: true},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			holder, phone := udp(t), udp(t)
+			to := must2(net.ResolveUDPAddr("udp", node.SIPAddress()))(t)
 			invite := fmt.Sprintf("INVITE sip:user@%[2]s SIP/2.0\r\nVia: SIP/2.0/UDP %[1]s;branch=z9hG4bK%[3]d\r\n"+
 				"Route: <sip:%[4]s;lr;received=sip:%[2]s>\r\nMax-Forwards: 70\r\nFrom: <sip:alice@example.com>;tag=a\r\n"+
 				"To: <sip:user@example.com>\r\nCall-ID: %[3]d@holder\r\nCSeq: 1 INVITE\r\nContact: <sip:alice@%[1]s>\r\nContent-Length: 0\r\n\r\n",
 				holder.LocalAddr(), phone.LocalAddr(), time.Now().UnixNano(), node.SIPAddress())
-			if _, err := holder.WriteTo([]byte(invite), must2(net.ResolveUDPAddr("udp", node.SIPAddress()))(t)); err != nil {
-				t.Fatal(err)
-			}
+			sendSIP(t, holder, invite, to)
 			request, from := readSIP(t, phone)
 			if !strings.HasPrefix(request, "INVITE ") {
 				t.Fatalf("the phone got\n%s", request)
 			}
-			if rings {
-				if _, err := phone.WriteTo([]byte(ringing(request)), from); err != nil {
-					t.Fatal(err)
-				}
+			if c.rings {
+				sendSIP(t, phone, ringing(request), from)
 			}
+			cancelled := !c.cancel
 			for {
 				answer, _ := readSIP(t, holder) // tm's own time-outs are 30 s and 120 s
-				if strings.HasPrefix(answer, "SIP/2.0 1") {
+				if strings.HasPrefix(answer, "SIP/2.0 180") && !cancelled {
+					cancelled = true
+					sendSIP(t, holder, strings.NewReplacer("INVITE sip", "CANCEL sip", "1 INVITE", "1 CANCEL").Replace(invite), to)
+				}
+				if strings.HasPrefix(answer, "SIP/2.0 1") || strings.Contains(answer, "1 CANCEL") {
 					continue
 				}
 				if !strings.HasPrefix(answer, "SIP/2.0 408 ") {
@@ -65,6 +71,13 @@ func udp(t *testing.T) net.PacketConn {
 	}
 	t.Cleanup(func() { _ = conn.Close() })
 	return conn
+}
+
+func sendSIP(t *testing.T, conn net.PacketConn, text string, to net.Addr) {
+	t.Helper()
+	if _, err := conn.WriteTo([]byte(text), to); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // readSIP reads one message, for which it waits 20 s at most.
