@@ -304,7 +304,7 @@ func TestNotification(t *testing.T) {
 	if o := r.send(req); o.ID != "id-1" {
 		t.Errorf("outcome %+v", o)
 	}
-	want := push.Notification{Kind: push.Chat, Service: pnparam.Remote, Token: req.Token, Payload: got.Payload,
+	want := push.Notification{Kind: push.Chat, App: theApp, Service: pnparam.Remote, Token: req.Token, Payload: got.Payload,
 		Deadline: req.Deadline, CollapseID: "uuid-1",
 		Delivery: push.Delivery{Expires: req.Deadline, Priority: push.High, PushType: push.TypeAlert, Sound: "default"}}
 	if fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", want) || !strings.Contains(string(got.Payload), `"ncallid":"call-1"`) {

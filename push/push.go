@@ -121,7 +121,10 @@ type Prober interface {
 type Notification struct {
 	Kind    Kind
 	Service pnparam.Service
-	Token   secret.Token
+	// App and Environment are those of the address.
+	App         string
+	Environment pnparam.Environment
+	Token       secret.Token
 	// Keys encrypt the payload of Web Push; nil means that there is none.
 	Keys *pnparam.WebPushKeys
 	// Payload is the filled-in template: for APNs the request's body, for FCM

@@ -163,6 +163,9 @@ func (s *Server) call(req request, st *settings, asked sent, now time.Time) ([]b
 		return nil, &rpcError{Code: codeNoMethod, Message: "method not found"}
 	}
 	deadline := st.Deadline
+	if req.method == "push.relay" {
+		deadline = max(deadline, relayWait)
+	}
 	if revealing(req.method) {
 		if !st.access.proves() {
 			return nil, &rpcError{Code: codeNotAuthorised, Message: needsProof}

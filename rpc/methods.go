@@ -37,6 +37,7 @@ func (s *Server) methods() map[string]method {
 		"push.send":        s.pushSend,
 		"push.many":        s.pushMany,
 		"push.list":        s.pushList,
+		"push.relay":       s.pushRelay,
 		"push.status":      s.pushStatus,
 		"service.load":     s.serviceLoad,
 		"service.stats":    s.serviceStats,
