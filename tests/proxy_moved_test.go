@@ -35,7 +35,6 @@ func movesInCall(s *scenario, options ...option) {
 	c.ends(200)
 	must(d.Next(s.ctx, phone.GotAck))(s)
 	before := d.LocalAddr()
-	time.Sleep(1100 * time.Millisecond) // registrations have whole seconds
 	d.Sleep()
 	s.wakes(d)
 	if d.LocalAddr() == before {

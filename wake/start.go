@@ -97,10 +97,9 @@ func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error)
 		s.event(w, trace.OneDevice, "", "")
 		return s.answer(w, StartResult{Outcome: OutcomeNone}), nil
 	}
-	urgent := p.Kind == push.Call && strings.EqualFold(strings.TrimSpace(p.Priority), psapCallback)
 	// Before the store: a flood must not cost it anything.
 	caller := CallerOf(w.From)
-	if over := s.limits.Over(&s.settings.Load().Limits, caller, w.AOR, w.StartedAt); over != "" && !urgent {
+	if over := s.limits.Over(&s.settings.Load().Limits, caller, w.AOR, w.StartedAt); over != "" && !p.urgent() {
 		s.traces.Begin(w.head())
 		s.limited(w, over)
 		s.logUnheld(w, OutcomeShed, nil)
@@ -112,7 +111,7 @@ func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error)
 	if cl == nil {
 		return s.answer(w, StartResult{Outcome: OutcomeDuplicate, Hold: w.Deadline.Sub(w.StartedAt)}), nil
 	}
-	cl.urgent = urgent
+	cl.urgent = p.urgent()
 	began := time.Now()
 	st, err := s.store.Start(ctx, w)
 	s.latency.observe(began)
@@ -157,6 +156,11 @@ func (s *Service) registered(st Started) Started {
 		st.Bindings = slices.DeleteFunc(slices.Clone(st.Bindings), func(b Binding) bool { return !b.ExpiresAt.After(now) })
 	}
 	return st
+}
+
+// urgent reports whether an emergency service calls back.
+func (p *StartParams) urgent() bool {
+	return p.Kind == push.Call && strings.EqualFold(strings.TrimSpace(p.Priority), psapCallback)
 }
 
 func (s *Service) newWake(p StartParams) (Wake, Node, error) {
