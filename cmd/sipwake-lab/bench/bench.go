@@ -65,8 +65,9 @@ type bench struct {
 	figures
 	servers []*server // redis, local, and local of the other program
 
-	seq  atomic.Int64 // CSeq of REGISTERs
-	call atomic.Int64
+	known int          // users that are registered for the rounds
+	seq   atomic.Int64 // CSeq of REGISTERs
+	call  atomic.Int64
 }
 
 // start starts the servers and takes what they need at rest.
@@ -105,6 +106,7 @@ func (b *bench) rounds(ctx context.Context) error {
 			return err
 		}
 	}
+	b.known = callers * callees
 	for range b.Rounds {
 		if b.Only != "calls" {
 			if err := errors.Join(b.registers(ctx, echo), b.redisAlone(ctx)); err != nil {
