@@ -44,8 +44,7 @@ func Run(ctx context.Context, c Config) error {
 		f    func(context.Context) error
 	}{{"start", b.start}, {"rounds", b.rounds}, {"many", b.many}, {"new", b.newOnes}, {"refresh", b.refresh}}
 	for _, part := range parts {
-		inRounds := c.Only == "registers" || c.Only == "calls"
-		if c.Only != "" && part.name != "start" && part.name != c.Only && !(inRounds && part.name == "rounds") {
+		if !c.wants(part.name) {
 			continue
 		}
 		began := time.Now()
@@ -57,6 +56,17 @@ func Run(ctx context.Context, c Config) error {
 	b.print(os.Stdout)
 	b.judge(os.Stdout)
 	return nil
+}
+
+// wants reports whether a part is to be measured.
+func (c *Config) wants(part string) bool {
+	switch c.Only {
+	case "", part:
+		return true
+	case "registers", "calls":
+		return part == "start" || part == "rounds"
+	}
+	return part == "start"
 }
 
 type bench struct {

@@ -125,9 +125,10 @@ func (t *target) paced(ctx context.Context, rate float64, d time.Duration, body 
 	return took, failed
 }
 
-func quantile(sorted []time.Duration, q float64) time.Duration {
+// p99 is the time that one of a hundred takes longer than.
+func p99(sorted []time.Duration) time.Duration {
 	if len(sorted) == 0 {
 		return 0
 	}
-	return sorted[min(int(q*float64(len(sorted))), len(sorted)-1)]
+	return sorted[min(len(sorted)*99/100, len(sorted)-1)]
 }

@@ -55,7 +55,7 @@ func (b *bench) manyOf(ctx context.Context, s *server) error {
 		if err := errors.Join(err1, err2); err != nil {
 			return err
 		}
-		b.add("register p99 of few to many, "+s.name, "x", quantile(m, .99).Seconds()/quantile(f, .99).Seconds())
+		b.add("register p99 of few to many, "+s.name, "x", p99(m).Seconds()/p99(f).Seconds())
 	}
 	heapAfter, err := liveHeap(s.operations)
 	if err != nil {
