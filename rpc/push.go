@@ -102,16 +102,18 @@ func errUnknownPush() error {
 }
 
 func (s *Server) pushStop(ctx context.Context, p *params) (any, error) {
-	return changeMany(ctx, p, s.outbox.Stop)
+	id := p.str("id")
+	return changeMany(ctx, p, id, s.outbox.Stop)
 }
 
 func (s *Server) pushResume(ctx context.Context, p *params) (any, error) {
-	return changeMany(ctx, p, s.outbox.Resume)
+	id := p.str("id")
+	return changeMany(ctx, p, id, s.outbox.Resume)
 }
 
 // changeMany does something to a push to many users.
-func changeMany(ctx context.Context, p *params, do func(context.Context, wake.Caller, string) (outbox.Message, bool, error)) (any, error) {
-	id := p.str("id")
+func changeMany(ctx context.Context, p *params, id string,
+	do func(context.Context, wake.Caller, string) (outbox.Message, bool, error)) (any, error) {
 	if p.err != nil {
 		return nil, p.err
 	}
