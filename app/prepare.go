@@ -113,8 +113,8 @@ func prepareApps(cfg *config.Config, log *slog.Logger, p *parts, problems *confi
 	for i := range cfg.FCM {
 		add(fmt.Sprintf("fcm[%d]", i), cfg.FCM[i].Apps)
 	}
-	if cfg.WebPush != nil {
-		add("webpush", cfg.WebPush.Apps)
+	for i := range cfg.WebPush {
+		add(fmt.Sprintf("webpush[%d]", i), cfg.WebPush[i].Apps)
 	}
 	for i := range cfg.Webhooks {
 		add(fmt.Sprintf("webhooks[%d]", i), cfg.Webhooks[i].Apps)

@@ -26,6 +26,8 @@ type App struct {
 	Limits Limits
 	// Templates are the payloads; nil means DefaultTemplates of the Provider.
 	Templates *Templates
+	// VAPID is the public key that browsers subscribe with, of an app of Web Push.
+	VAPID string
 	// Policy says when the devices are pushed; its zero fields mean the default.
 	Policy Policy
 	// Fingerprint stands for the contents of the configuration and key files

@@ -26,7 +26,6 @@ import (
 	"github.com/sipwake/sipwake/push/apns"
 	"github.com/sipwake/sipwake/push/fcm"
 	"github.com/sipwake/sipwake/push/webhook"
-	"github.com/sipwake/sipwake/push/webpush"
 	"github.com/sipwake/sipwake/secret"
 )
 
@@ -286,7 +285,7 @@ var wholeCode = regexp.MustCompile("^`([^`]*)`$")
 func TestDocsConfigKeys(t *testing.T) {
 	t.Parallel()
 	c := &config.Config{Nodes: make([]config.Node, 1), APNs: make([]apns.Config, 1), FCM: make([]fcm.Config, 1),
-		WebPush: &webpush.Config{}, Webhooks: make([]webhook.Config, 1)}
+		WebPush: make(config.WebPushApps, 1), Webhooks: make([]webhook.Config, 1)}
 	c.SetDefaults()
 	documented := docKeys(t)
 	for key, value := range settings(reflect.ValueOf(*c), "") {
@@ -326,7 +325,7 @@ func TestDocsReload(t *testing.T) {
 			t.Fatal(err)
 		}
 		if strings.HasPrefix(key, "web") { // which the rig has not
-			c.WebPush, c.Webhooks = &webpush.Config{}, make([]webhook.Config, 1)
+			c.WebPush, c.Webhooks = make(config.WebPushApps, 1), make([]webhook.Config, 1)
 		}
 		changed := false
 		walkSettings(reflect.ValueOf(c).Elem(), "", func(path string, v reflect.Value) {

@@ -95,8 +95,8 @@ func (s *Service) EachBinding(ctx context.Context, f func([]Binding) error) erro
 
 const (
 	maxPage     = 1000
-	maxListings = 4 // of the operator
-	maxOwn      = 2 // of each tenant
+	maxListings = 4           // of the operator
+	maxOwn      = 2           // of each tenant
 	listTimeout = time.Minute // between two pages
 )
 
