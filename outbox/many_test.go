@@ -208,7 +208,7 @@ func TestManyBadParams(t *testing.T) {
 func TestManyStops(t *testing.T) {
 	inBubble(t, func(r *rig) {
 		aors := r.bind(200, "app")
-		r.devices.reasons["app1"] = push.Unavailable
+		r.devices.reasons["app0"] = push.Unavailable
 		m := r.sendMany(ManyParams{AORs: aors, Rate: 10})
 		r.run(6*time.Second + 50*time.Millisecond)
 		if m, ok, err := r.Stop(r.t.Context(), wake.Caller{}, m.ID); !ok || err != nil || !m.Many.Stopped {
@@ -226,12 +226,12 @@ func TestManyStops(t *testing.T) {
 			t.Errorf("%d pushes while it is stopped, %d before; %+v", len(r.devices.pushed), n, many)
 		}
 		list, _, err := r.List(r.t.Context(), ListParams{State: TargetQueued, Limit: 1000})
-		if err != nil || len(list) != 2 { // the push to many, and that to app1
+		if err != nil || len(list) != 2 { // the push to many, and that to app0
 			t.Errorf("queued are %d, %v", len(list), err)
 		}
-		delete(r.devices.reasons, "app1")
+		delete(r.devices.reasons, "app0")
 		r.devices.mu.Lock()
-		r.devices.pushed = slices.DeleteFunc(r.devices.pushed, func(p wake.DevicePush) bool { return p.Binding.AOR == "app1@example.com" })
+		r.devices.pushed = slices.DeleteFunc(r.devices.pushed, func(p wake.DevicePush) bool { return p.Binding.AOR == "app0@example.com" })
 		r.devices.mu.Unlock()
 		if m, ok, err := r.Resume(r.t.Context(), wake.Caller{}, m.ID); !ok || err != nil || m.Many.Stopped {
 			t.Fatalf("%+v, %v, %v", m, ok, err)

@@ -221,7 +221,7 @@ func registration(aor string, p RegisterParams, parsed pnparam.Parsed) Registrat
 // featureCaps returns a Feature-Caps value for the provider, or for each if none is
 // named (RFC 8599 section 10), with the key that a browser of this app subscribes with.
 func (s *Service) featureCaps(provider pnparam.Provider, app string) []string {
-	caps := []string{}
+	var caps []string
 	for _, o := range s.pusher.Offers(app) {
 		// Apps of Acrobits' report by HTTP: no REGISTER can ask for that.
 		if provider != "" && provider != o.Provider || o.Provider == pnparam.Acrobits {
