@@ -27,7 +27,6 @@ import (
 	"github.com/sipwake/sipwake/push/fcm"
 	"github.com/sipwake/sipwake/push/relay"
 	"github.com/sipwake/sipwake/push/webhook"
-	"github.com/sipwake/sipwake/push/webpush"
 	"github.com/sipwake/sipwake/secret"
 )
 
@@ -287,7 +286,7 @@ var wholeCode = regexp.MustCompile("^`([^`]*)`$")
 func TestDocsConfigKeys(t *testing.T) {
 	t.Parallel()
 	c := &config.Config{Nodes: make([]config.Node, 1), APNs: make([]apns.Config, 1), FCM: make([]fcm.Config, 1),
-		WebPush: &webpush.Config{}, Webhooks: make([]webhook.Config, 1), Relays: make([]relay.Config, 1)}
+		WebPush: make(config.WebPushApps, 1), Webhooks: make([]webhook.Config, 1), Relays: make([]relay.Config, 1)}
 	c.SetDefaults()
 	documented := docKeys(t)
 	for key, value := range settings(reflect.ValueOf(*c), "") {
@@ -327,7 +326,7 @@ func TestDocsReload(t *testing.T) {
 			t.Fatal(err)
 		}
 		if strings.HasPrefix(key, "web") { // which the rig has not
-			c.WebPush, c.Webhooks = &webpush.Config{}, make([]webhook.Config, 1)
+			c.WebPush, c.Webhooks = make(config.WebPushApps, 1), make([]webhook.Config, 1)
 		}
 		if strings.HasPrefix(key, "relays.") { // too
 			c.Relays = make([]relay.Config, 1)
