@@ -69,7 +69,7 @@ func TestTenantsAreApart(t *testing.T) {
 	operator := []obj{{}}
 	questions := map[string][]obj{ // of gus; "operator" where no tenant may ask
 		"binding.register": operator, "binding.rejected": operator, "binding.import": operator, "wake.start": operator,
-		"wake.progress": operator, "wake.end": operator, "upper.result": operator, "service.load": operator,
+		"wake.progress": operator, "wake.end": operator, "upper.result": operator, "upper.returned": operator, "service.load": operator,
 		"service.stats": operator, "service.info": operator, "store.backup": operator,
 		"binding.list": {{"aor": "gus@globex.example"}, {"token": "fcm-token-gus"}, {"all": true, "search": "gus"}, {"all": true, "provider": "apns"},
 			{"aor": "gus@globex.example", "all": true, "app": bundle}},
@@ -83,8 +83,8 @@ func TestTenantsAreApart(t *testing.T) {
 		"upper.remove":  {{"aor": "gus@globex.example"}},
 		"push.send": {{"aor": "gus@globex.example", "kind": "custom", "title": "x"},
 			{"token": "fcm-token-gus", "provider": "fcm", "app": project, "kind": "custom"}},
-		"push.many": {{"aors": []string{"gus@globex.example"}, "kind": "custom", "title": "x"}},
-		"push.list": {{}, {"aor": "gus@globex.example"}, {"job": many.ID}, {"app": project, "state": "sent"}},
+		"push.many":   {{"aors": []string{"gus@globex.example"}, "kind": "custom", "title": "x"}},
+		"push.list":   {{}, {"aor": "gus@globex.example"}, {"job": many.ID}, {"app": project, "state": "sent"}},
 		"push.status": {{"id": sent.ID}}, "push.stop": {{"id": many.ID}}, "push.resume": {{"id": many.ID}},
 		"rpc.discover": {{}},
 	}

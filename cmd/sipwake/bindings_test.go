@@ -315,7 +315,7 @@ func TestSend(t *testing.T) {
 	if got := ok(t, dir, "send-many", "--config", "client.yml", "--resume", slow); strings.HasPrefix(got, "stopped: ") {
 		t.Errorf("send-many --resume: %s", got)
 	}
-	if got := ok(t, dir, "send-many", "--config", "client.yml", "--status", slow); !strings.HasPrefix(got, "ended: 2 of 2 users, 1 ") {
+	if got, _, _ := sipwake(t, dir, "send-many", "--config", "client.yml", "--status", slow); !strings.HasPrefix(got, "ended: 2 of 2 users, 1 ") {
 		t.Errorf("send-many that went on: %s", got)
 	}
 	refused(t, dir, "id: is not known", "send-many", "--config", "client.yml", "--stop", "none")
