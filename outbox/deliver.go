@@ -161,15 +161,42 @@ func (s *Service) Run(ctx context.Context, every time.Duration) {
 
 // startJob works on a push to many users if there is a place; if not, its lease ends.
 func (s *Service) startJob(ctx context.Context, jobs *sync.WaitGroup, m Message) {
-	select {
-	case s.jobs <- struct{}{}:
-	default:
+	if !s.jobs.take(m.Owner) {
 		return
 	}
 	jobs.Go(func() {
-		defer func() { <-s.jobs }()
+		defer s.jobs.give(m.Owner)
 		s.work(ctx, m)
 	})
+}
+
+// jobs are the places for pushes to many users, by who sends them: one tenant's take
+// none of another's.
+type jobs struct {
+	mu    sync.Mutex
+	taken map[string]int
+}
+
+func (j *jobs) take(owner string) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	most := maxJobs
+	if owner != "" {
+		most = maxOwnJobs
+	}
+	if j.taken[owner] >= most {
+		return false
+	}
+	j.taken[owner]++
+	return true
+}
+
+func (j *jobs) give(owner string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.taken[owner]--; j.taken[owner] == 0 {
+		delete(j.taken, owner)
+	}
 }
 
 func (s *Service) expire(m Message) {

@@ -25,8 +25,10 @@ const (
 	manyTTL = 24 * time.Hour
 	// partSize is how many users of an app one message of the outbox names.
 	partSize = 500
-	// maxJobs is how many an instance works on at once; others wait.
-	maxJobs = 4
+	// maxJobs is how many of the operator's an instance works on at once, maxOwnJobs how
+	// many of each tenant's; others wait.
+	maxJobs    = 4
+	maxOwnJobs = 1
 	// checkpoint is how often a job's progress is written.
 	checkpoint = 5 * time.Second
 )

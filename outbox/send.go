@@ -34,13 +34,13 @@ type Service struct {
 	devices Devices
 	log     *slog.Logger
 	ttl     func() time.Duration
-	jobs    chan struct{} // places for pushes to many users
+	jobs    jobs
 }
 
 // New returns a Service. ttl returns how long a push is worth delivering that does
 // not say so itself.
 func New(store Store, devices Devices, ttl func() time.Duration, log *slog.Logger) *Service {
-	return &Service{store: store, devices: devices, ttl: ttl, log: log, jobs: make(chan struct{}, maxJobs)}
+	return &Service{store: store, devices: devices, ttl: ttl, log: log, jobs: jobs{taken: make(map[string]int)}}
 }
 
 // SendParams are the parameters of push.send: a push of an application's own,
