@@ -47,7 +47,7 @@ func kamailio() proxyKind {
 	find := func() error { _, err := stack.Find("kamailio"); return err }
 	return proxyKind{name: "Kamailio", find: find, required: "SIPWAKE_REQUIRE_ALL", node: "kamailio", start: startKamailio,
 		quiet: true, cannot: map[string]string{
-			"strict: the registration has run out": "its registrar grants a minute at least; see TestStartStrict in wake",
+			"to the letter: the registration has run out": "its registrar grants a minute at least; see TestStartStrict in wake",
 		}}
 }
 

@@ -44,7 +44,7 @@ func cgroupMemory(root fs.FS) (most int64, ok bool) {
 		if len(parts) != 3 {
 			continue
 		}
-		mount, file := "", ""
+		var mount, file string
 		switch {
 		case parts[0] == "0" && parts[1] == "":
 			mount, file = "sys/fs/cgroup", "memory.max"

@@ -11,7 +11,7 @@ import (
 	"slices"
 	"strings"
 
-	"google.golang.org/api/fcmdata/v1beta1"
+	fcmdata "google.golang.org/api/fcmdata/v1beta1"
 
 	"github.com/sipwake/sipwake/push"
 )

@@ -95,7 +95,7 @@ func TestVerdict(t *testing.T) {
 
 // An API that is not enabled costs one line of the log, and nothing else.
 func TestVerdictOff(t *testing.T) {
-	sim, c := start(t, fcmsim.Options{})
+	_, c := start(t, fcmsim.Options{})
 	c.DeliveryData = []string{androidApp}
 	ask, series, log := judged(t, c)
 	for range 3 {
@@ -111,7 +111,6 @@ func TestVerdictOff(t *testing.T) {
 	if r := client(t, c).Push(within(t, 10e9), call(1)); r.Reason != push.Accepted {
 		t.Errorf("%+v", r)
 	}
-	_ = sim
 }
 
 // Pushes have a label by kind if Google is asked, unless the template has its own, and
