@@ -13,6 +13,7 @@ import (
 
 	"github.com/sipwake/sipwake/config"
 	"github.com/sipwake/sipwake/outbox"
+	"github.com/sipwake/sipwake/pnparam"
 	"github.com/sipwake/sipwake/push"
 	"github.com/sipwake/sipwake/push/acrobits"
 	"github.com/sipwake/sipwake/push/apns"
@@ -77,7 +78,7 @@ func prepare(cfg *config.Config, log *slog.Logger) (parts, error) {
 		log.Warn("configuration key has another name now", "key", line)
 	}
 	if !slices.ContainsFunc([]string{"rpc.token_files", "rpc.cert_file", "rpc.key_file", "rpc.client_ca_file",
-		"rpc.client_cert_file", "rpc.client_key_file"}, problems.Has) {
+		"rpc.client_cert_file", "rpc.client_key_file", "rpc.http_push", "rpc.tenants"}, problems.Has) {
 		problems.Add("rpc", rpc.Check(cfg.RPC)) // which reads these
 	}
 	if !problems.Has("store") {
@@ -112,8 +113,8 @@ func prepareApps(cfg *config.Config, log *slog.Logger, p *parts, problems *confi
 	for i := range cfg.FCM {
 		add(fmt.Sprintf("fcm[%d]", i), cfg.FCM[i].Apps)
 	}
-	if cfg.WebPush != nil {
-		add("webpush", cfg.WebPush.Apps)
+	for i := range cfg.WebPush {
+		add(fmt.Sprintf("webpush[%d]", i), cfg.WebPush[i].Apps)
 	}
 	for i := range cfg.Webhooks {
 		add(fmt.Sprintf("webhooks[%d]", i), cfg.Webhooks[i].Apps)
@@ -133,6 +134,31 @@ func prepareApps(cfg *config.Config, log *slog.Logger, p *parts, problems *confi
 			field = "webhooks"
 		}
 		problems.Add(field, err)
+	}
+	checkTenants(cfg, p.apps, problems)
+}
+
+// checkTenants reports apps of tenants that no phone can have. Which names there are is
+// not known while an app has a problem, or if one of FCM serves any.
+func checkTenants(cfg *config.Config, apps []push.App, problems *config.Problems) {
+	known := make(map[string]bool)
+	for i := range apps {
+		if apps[i].Any && apps[i].Provider == pnparam.FCM {
+			return
+		}
+		for _, name := range apps[i].Packages {
+			known[name] = true
+		}
+	}
+	if slices.ContainsFunc([]string{"apns", "fcm", "webpush", "webhooks", "acrobits", "credentials_dir"}, problems.Has) {
+		return
+	}
+	for i, t := range cfg.RPC.Tenants {
+		for j, name := range t.Apps {
+			if !known[name] {
+				problems.Add(fmt.Sprintf("rpc.tenants[%d].apps[%d]", i, j), fmt.Errorf("no app has the package %q", name))
+			}
+		}
 	}
 }
 

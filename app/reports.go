@@ -118,7 +118,7 @@ func (a *App) report(r *http.Request) (result string, err error) {
 	ctx, cancel := context.WithTimeout(r.Context(), reportTime)
 	defer cancel()
 	if r.URL.Path == removedPath {
-		_, err := a.service.RemoveBindings(ctx, aor, deviceOf(&report, address), address.Tokens[0].Value)
+		_, err := a.service.RemoveBindings(ctx, wake.Caller{}, aor, deviceOf(&report, address), address.Tokens[0].Value)
 		return outcomeOf(reportRemoved, err)
 	}
 	b := wake.Binding{AOR: aor, Device: deviceOf(&report, address), Address: address, UserAgent: bounded(r.UserAgent()),

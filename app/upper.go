@@ -17,7 +17,7 @@ func (b bindings) Bound(ctx context.Context, aor string) (int, error) {
 }
 
 func (b bindings) Unbind(ctx context.Context, aor string) error {
-	_, err := b.rules.RemoveBindings(ctx, aor, "", secret.Token{})
+	_, err := b.rules.RemoveBindings(ctx, wake.Caller{}, aor, "", secret.Token{})
 	return err
 }
 

@@ -173,7 +173,7 @@ func (pushes) Push(_ context.Context, _ push.Request, done func(push.Outcome)) {
 func (pushes) App(_ pnparam.Provider, app string, _ pnparam.Environment) (string, bool) {
 	return app, true
 }
-func (pushes) Providers() []pnparam.Provider                                    { return nil }
+func (pushes) Offers(string) []push.Offer                                       { return nil }
 func (pushes) Policy(pnparam.Provider, string, pnparam.Environment) push.Policy { return push.Policy{} }
 func (pushes) Load() float64                                                    { return 0 }
 

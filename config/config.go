@@ -33,23 +33,22 @@ import (
 
 // Config is the whole configuration.
 type Config struct {
-	RPC        rpc.Config    `yaml:"rpc"`
-	Operations Operations    `yaml:"operations"`
-	Load       LoadListener  `yaml:"load"`
-	Log        Log           `yaml:"log"`
-	Store      Store         `yaml:"store"`
-	Wake       wake.Config   `yaml:"wake"`
-	Traces     trace.Config  `yaml:"traces"`
-	Upper      upper.Config  `yaml:"upper"`
-	Homer      homer.Config  `yaml:"homer"`
-	OTLP       otlp.Config   `yaml:"otlp"`
-	Nodes      []Node        `yaml:"nodes"`
-	APNs       []apns.Config `yaml:"apns"`
-	FCM        []fcm.Config  `yaml:"fcm"`
-	// WebPush is the one Web Push app; nil means that there is none.
-	WebPush  *webpush.Config  `yaml:"webpush"`
-	Webhooks []webhook.Config `yaml:"webhooks"`
-	Acrobits acrobits.Config  `yaml:"acrobits"`
+	RPC        rpc.Config       `yaml:"rpc"`
+	Operations Operations       `yaml:"operations"`
+	Load       LoadListener     `yaml:"load"`
+	Log        Log              `yaml:"log"`
+	Store      Store            `yaml:"store"`
+	Wake       wake.Config      `yaml:"wake"`
+	Traces     trace.Config     `yaml:"traces"`
+	Upper      upper.Config     `yaml:"upper"`
+	Homer      homer.Config     `yaml:"homer"`
+	OTLP       otlp.Config      `yaml:"otlp"`
+	Nodes      []Node           `yaml:"nodes"`
+	APNs       []apns.Config    `yaml:"apns"`
+	FCM        []fcm.Config     `yaml:"fcm"`
+	WebPush    WebPushApps      `yaml:"webpush"`
+	Webhooks   []webhook.Config `yaml:"webhooks"`
+	Acrobits   acrobits.Config  `yaml:"acrobits"`
 	// Relays are sipwakes of apps' makers, which push for this one.
 	Relays []relay.Config `yaml:"relays"`
 	// CredentialsDir holds credentials that make an app by their names alone; see
@@ -62,6 +61,10 @@ type Config struct {
 // Renamed returns a line for each key of the file that has another name now, with
 // its place and the new name. The old one is still read.
 func (c *Config) Renamed() []string { return c.loaded.renamed }
+
+// WebPushApps are the Web Push apps. A file may have the section of the only one in the
+// place of a list.
+type WebPushApps []webpush.Config
 
 // Operations is the listener for metrics and health.
 type Operations struct {
@@ -201,8 +204,8 @@ func (c *Config) SetDefaults() {
 	for i := range c.FCM {
 		c.FCM[i].SetDefaults()
 	}
-	if c.WebPush != nil {
-		c.WebPush.SetDefaults()
+	for i := range c.WebPush {
+		c.WebPush[i].SetDefaults()
 	}
 	for i := range c.Webhooks {
 		c.Webhooks[i].SetDefaults()
@@ -258,8 +261,8 @@ func (c *Config) Validate(report func(field, problem string)) {
 	for i := range c.FCM {
 		c.FCM[i].Validate(below(fmt.Sprintf("fcm[%d]", i)))
 	}
-	if c.WebPush != nil {
-		c.WebPush.Validate(below("webpush"))
+	for i := range c.WebPush {
+		c.WebPush[i].Validate(below(fmt.Sprintf("webpush[%d]", i)))
 	}
 	for i := range c.Webhooks {
 		c.Webhooks[i].Validate(below(fmt.Sprintf("webhooks[%d]", i)))
@@ -326,6 +329,20 @@ func (c *Config) validateApps(report func(field, problem string)) {
 		claim(app, "project_id", "fcm", a.ProjectID, "")
 		for j, name := range a.Packages {
 			claim(app, fmt.Sprintf("packages[%d]", j), "fcm", name, "")
+		}
+	}
+	rest := ""
+	for i, a := range c.WebPush {
+		app := fmt.Sprintf("webpush[%d]", i)
+		for j, name := range a.Packages {
+			claim(app, fmt.Sprintf("packages[%d]", j), "webpush", name, "")
+		}
+		switch {
+		case len(a.Packages) > 0:
+		case rest != "":
+			report(app+".packages", "is missing, as in "+rest+": one app alone serves phones that name none")
+		default:
+			rest = app
 		}
 	}
 }

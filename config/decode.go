@@ -232,6 +232,13 @@ func (d decoder) mapEntry(v reflect.Value) func(string, ast.Node, string) bool {
 
 func (d decoder) list(n ast.Node, v reflect.Value, field string) {
 	list, ok := n.(*ast.SequenceNode)
+	if _, section := n.(ast.MapNode); section && v.Type() == reflect.TypeFor[WebPushApps]() {
+		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+		path := field + "[0]"
+		d.lines[path] = lineOf(n)
+		d.value(n, v.Index(0), path)
+		return
+	}
 	if !ok {
 		d.wrong(n, field, "must be a list")
 		return

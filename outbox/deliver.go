@@ -144,10 +144,12 @@ func (s *Service) Run(ctx context.Context, every time.Duration) {
 			}
 			continue
 		}
+		stopped := make(map[string]bool)
 		for _, m := range due {
 			switch {
 			case now.After(m.Deadline):
 				s.expire(m)
+			case m.Many == nil && m.Job != "" && s.waits(ctx, m.Job, stopped): // until its lease ends
 			case m.Many != nil:
 				s.startJob(ctx, &jobs, m)
 			default:
@@ -159,15 +161,42 @@ func (s *Service) Run(ctx context.Context, every time.Duration) {
 
 // startJob works on a push to many users if there is a place; if not, its lease ends.
 func (s *Service) startJob(ctx context.Context, jobs *sync.WaitGroup, m Message) {
-	select {
-	case s.jobs <- struct{}{}:
-	default:
+	if !s.jobs.take(m.Owner) {
 		return
 	}
 	jobs.Go(func() {
-		defer func() { <-s.jobs }()
+		defer s.jobs.give(m.Owner)
 		s.work(ctx, m)
 	})
+}
+
+// jobs are the places for pushes to many users, by who sends them: one tenant's take
+// none of another's.
+type jobs struct {
+	mu    sync.Mutex
+	taken map[string]int
+}
+
+func (j *jobs) take(owner string) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	most := maxJobs
+	if owner != "" {
+		most = maxOwnJobs
+	}
+	if j.taken[owner] >= most {
+		return false
+	}
+	j.taken[owner]++
+	return true
+}
+
+func (j *jobs) give(owner string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.taken[owner]--; j.taken[owner] == 0 {
+		delete(j.taken, owner)
+	}
 }
 
 func (s *Service) expire(m Message) {
@@ -188,11 +217,20 @@ func (s *Service) expire(m Message) {
 	s.save(m)
 }
 
-// Message returns a message of push.send and what has become of it; false if it
-// is not known (any more).
-func (s *Service) Message(ctx context.Context, id string) (Message, bool, error) {
+// Message returns a message of push.send or push.many and what has become of it;
+// false if it is not known (any more), or is not the caller's.
+func (s *Service) Message(ctx context.Context, by wake.Caller, id string) (Message, bool, error) {
 	if err := wake.CheckID("id", id); err != nil {
 		return Message{}, false, err
 	}
-	return s.store.Message(ctx, id)
+	m, ok, err := s.store.Message(ctx, id)
+	if !ok || err != nil || m.isWord() || by.Scope != nil && by.Name != m.Owner {
+		return Message{}, false, err
+	}
+	if m.Many != nil && !m.Many.Ended {
+		var stop bool
+		stop, err = s.stopped(ctx, id)
+		m.setStopped(stop)
+	}
+	return m, true, err
 }

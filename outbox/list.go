@@ -10,6 +10,7 @@ import (
 // ListParams are the parameters of push.list. What is given must hold for a message,
 // State and App for one of its devices.
 type ListParams struct {
+	By     wake.Caller // a tenant has what it sent itself
 	State  TargetState
 	AOR    string
 	App    string
@@ -58,7 +59,10 @@ func (s *Service) List(ctx context.Context, p ListParams) (page []Message, next 
 }
 
 func (p *ListParams) wants(m *Message) bool {
-	if len(m.Users) > 0 || len(m.Targets) == 0 && m.Many == nil { // a part of a push to many, or nobody was there
+	if m.isWord() || len(m.Users) > 0 || len(m.Targets) == 0 && m.Many == nil { // a part of a push to many, or nobody was there
+		return false
+	}
+	if p.By.Scope != nil && p.By.Name != m.Owner {
 		return false
 	}
 	if p.AOR != "" && p.AOR != m.AOR || p.Job != "" && p.Job != m.Job {

@@ -20,13 +20,15 @@ const (
 	MaxUsers = 1000
 	// MaxRate is the most users a second of a push.many.
 	MaxRate     = 1000
-	defaultRate = 50
+	DefaultRate = 50 // of one that does not say
 	// manyTTL is how long a push.many is worth going on that does not say so.
 	manyTTL = 24 * time.Hour
 	// partSize is how many users of an app one message of the outbox names.
 	partSize = 500
-	// maxJobs is how many an instance works on at once; others wait.
-	maxJobs = 4
+	// maxJobs is how many of the operator's an instance works on at once, maxOwnJobs how
+	// many of each tenant's; others wait.
+	maxJobs    = 4
+	maxOwnJobs = 1
 	// checkpoint is how often a job's progress is written.
 	checkpoint = 5 * time.Second
 )
@@ -46,10 +48,12 @@ type Many struct {
 	Sent     int              `json:"sent"` // users who had their turn
 	None     int              `json:"none"` // of these, without a device for it
 	Ended    bool             `json:"ended"`
+	Scope    *wake.Scope      `json:"scope,omitempty"`   // of the tenant who sent it
+	Stopped  bool             `json:"stopped,omitempty"` // on somebody's word: see Stop
 }
 
 func (m *Many) wants(b wake.Binding) bool {
-	return (m.Provider == "" || m.Provider == b.Address.Provider) && (m.App == "" || m.App == b.Address.App)
+	return m.Scope.Binding(&b) && (m.Provider == "" || m.Provider == b.Address.Provider) && (m.App == "" || m.App == b.Address.App)
 }
 
 func (m *Many) partID(n int) string { return fmt.Sprint(m.List, "-", n) }
@@ -72,7 +76,7 @@ func (s *Service) SendMany(ctx context.Context, p ManyParams) (Message, error) {
 	now := time.Now()
 	m := Message{ID: uuid.NewString(), Kind: p.Kind, From: p.From, Display: p.Display, Title: p.Title, Body: p.Body, Data: p.Data,
 		CreatedAt: now, Deadline: now.Add(p.TTL), NextTry: now,
-		Many: &Many{Provider: p.Provider, App: p.App, Rate: p.Rate}}
+		Owner: p.By.Name, Many: &Many{Provider: p.Provider, App: p.App, Rate: p.Rate, Scope: p.By.Scope}}
 	if len(users) > 0 {
 		m.Many.List = m.ID
 		if err := s.putPart(ctx, &m, users); err != nil {
@@ -89,13 +93,15 @@ func checkMany(p *ManyParams) (users []string, err error) {
 	switch {
 	case len(p.AORs) == 0 && p.App == "":
 		return nil, &wake.ParamError{Field: "aors", Problem: "is missing; give aors, or app for all of its users"}
+	case len(p.AORs) == 0 && !p.By.Scope.App(p.App):
+		return nil, &wake.ParamError{Field: "app", Problem: "is none of this tenant's"}
 	case len(p.AORs) > MaxUsers:
 		return nil, &wake.ParamError{Field: "aors", Problem: fmt.Sprint("holds more than ", MaxUsers)}
 	case p.Rate < 0 || p.Rate > MaxRate:
 		return nil, &wake.ParamError{Field: "rate", Problem: fmt.Sprint("must be from 1 to ", MaxRate)}
 	}
 	if p.Rate == 0 {
-		p.Rate = defaultRate
+		p.Rate = DefaultRate
 	}
 	if p.TTL == 0 {
 		p.TTL = manyTTL
@@ -113,7 +119,7 @@ func checkMany(p *ManyParams) (users []string, err error) {
 
 // putPart stores users as the next part of the job.
 func (s *Service) putPart(ctx context.Context, m *Message, users []string) error {
-	part := Message{ID: m.Many.partID(m.Many.Parts), Job: m.ID, Kind: m.Kind, Users: users,
+	part := Message{ID: m.Many.partID(m.Many.Parts), Owner: m.Owner, Job: m.ID, Kind: m.Kind, Users: users,
 		CreatedAt: m.CreatedAt, Deadline: m.Deadline, NextTry: m.Deadline}
 	if err := s.store.Put(ctx, part); err != nil {
 		return err
@@ -128,6 +134,7 @@ type job struct {
 	*Service
 	message Message
 	written time.Time
+	asked   time.Time // whether it is to stop
 }
 
 // work goes on with a push.many until the round ends or ctx does, and gives the
@@ -138,19 +145,46 @@ func (s *Service) work(ctx context.Context, m Message) {
 	j := &job{Service: s, message: m, written: time.Now()}
 	err := j.round(ctx)
 	j.message.NextTry = time.Now()
+	if many.Stopped {
+		j.message.NextTry = m.Deadline
+	}
 	if err != nil && ctx.Err() == nil {
 		s.log.Warn("push to many users waits", "message", m.ID, "sent", many.Sent, "err", err)
 		j.message.NextTry = j.message.NextTry.Add(firstPause)
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
-	if err := s.store.Update(ctx, j.message); err != nil {
+	err = s.store.Update(ctx, j.message)
+	if err == nil && many.Stopped {
+		var still bool
+		if still, err = s.stopped(ctx, m.ID); err == nil && !still {
+			err = s.wakeJob(ctx, m.ID)
+		}
+	}
+	if err != nil {
 		s.log.Warn("cannot write outbox", "message", m.ID, "err", err)
 	}
 }
 
+// toStop looks now and then whether the job is to stop.
+func (j *job) toStop(ctx context.Context) (bool, error) {
+	many := j.message.Many
+	if !many.Stopped && time.Since(j.asked) >= wordEvery {
+		j.asked = time.Now()
+		var err error
+		if many.Stopped, err = j.stopped(ctx, j.message.ID); err != nil {
+			return false, err
+		}
+	}
+	return many.Stopped, nil
+}
+
 func (j *job) round(ctx context.Context) error {
 	many := j.message.Many
+	many.Stopped = false
+	if stop, err := j.toStop(ctx); stop || err != nil {
+		return err
+	}
 	if many.List == "" {
 		if err := j.list(ctx); err != nil {
 			return err
@@ -177,6 +211,9 @@ func (j *job) round(ctx context.Context) error {
 			}
 			if now := time.Now(); now.After(end) || now.After(j.message.Deadline) {
 				return nil
+			}
+			if stop, err := j.toStop(ctx); stop || err != nil {
+				return err
 			}
 			if err := j.sendOne(ctx, part.Users[many.Next]); err != nil {
 				return err
@@ -238,7 +275,7 @@ func (j *job) list(ctx context.Context) error {
 		return nil
 	}
 	for i := range m.Many.Parts { // they would keep their places until the deadline
-		part := Message{ID: m.Many.partID(i), Job: m.ID, CreatedAt: m.CreatedAt, Deadline: m.Deadline}
+		part := Message{ID: m.Many.partID(i), Owner: m.Owner, Job: m.ID, CreatedAt: m.CreatedAt, Deadline: m.Deadline}
 		err = errors.Join(err, j.store.Update(context.WithoutCancel(ctx), part))
 	}
 	*m.Many = before
@@ -277,7 +314,7 @@ func (j *job) sendOne(ctx context.Context, aor string) error {
 		job.Many.None++
 		return nil
 	}
-	m := Message{ID: id, Job: job.ID, AOR: aor, Kind: job.Kind, From: job.From, Display: job.Display, Title: job.Title,
+	m := Message{ID: id, Owner: job.Owner, Job: job.ID, AOR: aor, Kind: job.Kind, From: job.From, Display: job.Display, Title: job.Title,
 		Body: job.Body, Data: job.Data, CreatedAt: time.Now(), Deadline: job.Deadline}
 	if m.Kind == push.Call || m.Kind == push.Cancel {
 		m.Deadline = earlier(m.Deadline, m.CreatedAt.Add(callTTL))

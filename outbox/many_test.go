@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"testing"
 	"time"
 
@@ -37,7 +38,7 @@ func (r *rig) sendMany(p ManyParams) Message {
 
 func (r *rig) many(id string) Many {
 	r.t.Helper()
-	m, ok, err := r.Message(r.t.Context(), id)
+	m, ok, err := r.Message(r.t.Context(), wake.Caller{}, id)
 	if !ok || err != nil || m.Many == nil {
 		r.t.Fatal(ok, err, m)
 	}
@@ -198,5 +199,73 @@ func TestManyBadParams(t *testing.T) {
 		f("aors[1]", ManyParams{SendParams: custom, AORs: []string{bob, "a b"}})
 		f("rate", ManyParams{SendParams: custom, Rate: 1001})
 		f("rate", ManyParams{SendParams: custom, Rate: -1})
+	})
+}
+
+// A push to many users stops on a word while it runs, also in what is queued of it,
+// says how far it is, and goes on where it was: nobody is pushed twice, nobody is left
+// out.
+func TestManyStops(t *testing.T) {
+	inBubble(t, func(r *rig) {
+		aors := r.bind(200, "app")
+		r.devices.reasons["app0"] = push.Unavailable
+		m := r.sendMany(ManyParams{AORs: aors, Rate: 10})
+		r.run(6*time.Second + 50*time.Millisecond)
+		if m, ok, err := r.Stop(r.t.Context(), wake.Caller{}, m.ID); !ok || err != nil || !m.Many.Stopped {
+			t.Fatalf("%+v, %v, %v", m, ok, err)
+		}
+		r.run(2 * time.Second)
+		n := len(r.devices.pushed)
+		if n < 40 || n > 75 {
+			t.Errorf("%d pushes", n)
+		}
+		r.restart()
+		r.run(5 * time.Minute)
+		many := r.many(m.ID)
+		if len(r.devices.pushed) != n || !many.Stopped || many.Ended || many.Sent < 40 {
+			t.Errorf("%d pushes while it is stopped, %d before; %+v", len(r.devices.pushed), n, many)
+		}
+		list, _, err := r.List(r.t.Context(), ListParams{State: TargetQueued, Limit: 1000})
+		if err != nil || len(list) != 2 { // the push to many, and that to app0
+			t.Errorf("queued are %d, %v", len(list), err)
+		}
+		delete(r.devices.reasons, "app0")
+		r.devices.mu.Lock()
+		r.devices.pushed = slices.DeleteFunc(r.devices.pushed, func(p wake.DevicePush) bool { return p.Binding.AOR == "app0@example.com" })
+		r.devices.mu.Unlock()
+		if m, ok, err := r.Resume(r.t.Context(), wake.Caller{}, m.ID); !ok || err != nil || m.Many.Stopped {
+			t.Fatalf("%+v, %v, %v", m, ok, err)
+		}
+		r.run(3 * time.Minute)
+		if many := r.many(m.ID); !many.Ended || many.Stopped || many.Sent != 200 {
+			t.Errorf("%+v", many)
+		}
+		r.once(200)
+	})
+}
+
+// A word to stop and one to go on may come in any moment.
+func TestManyStopsAndGoesOn(t *testing.T) {
+	inBubble(t, func(r *rig) {
+		aors := r.bind(30, "app")
+		m := r.sendMany(ManyParams{AORs: aors, Rate: 1})
+		for range 30 {
+			if _, _, err := r.Stop(r.t.Context(), wake.Caller{}, m.ID); err != nil {
+				t.Fatal(err)
+			}
+			r.run(1700 * time.Millisecond)
+			if _, _, err := r.Resume(r.t.Context(), wake.Caller{}, m.ID); err != nil {
+				t.Fatal(err)
+			}
+			r.run(2300 * time.Millisecond)
+		}
+		r.run(time.Minute)
+		if many := r.many(m.ID); !many.Ended || many.Sent != 30 {
+			t.Errorf("%+v", many)
+		}
+		r.once(30)
+		if m, ok, err := r.Stop(r.t.Context(), wake.Caller{}, m.ID); !ok || err != nil || m.Many.Stopped {
+			t.Errorf("one that has ended: %+v, %v", m.Many, err)
+		}
 	})
 }

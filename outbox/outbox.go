@@ -55,6 +55,7 @@ type Message struct {
 	NextTry  time.Time
 	Targets  []Target
 
+	Owner string   // name of the tenant who sent it; empty: the operator
 	Job   string   // ID of the push to many users that it belongs to, else empty
 	Many  *Many    // of a push to many users itself, else nil
 	Users []string // of a part of one, else nil

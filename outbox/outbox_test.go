@@ -175,7 +175,7 @@ func (r *rig) send(change ...func(*SendParams)) Message {
 // states returns the state of each target, and why.
 func (r *rig) states(id string) string {
 	r.t.Helper()
-	m, ok, err := r.Message(r.t.Context(), id)
+	m, ok, err := r.Message(r.t.Context(), wake.Caller{}, id)
 	if !ok || err != nil {
 		r.t.Fatal(ok, err)
 	}
@@ -326,7 +326,7 @@ func TestSendBadParams(t *testing.T) {
 		f("app", SendParams{Kind: push.Custom, Token: token, Provider: pnparam.FCM})
 		f("token", SendParams{Kind: push.Custom, Token: token, Provider: pnparam.APNs, App: "app"})
 		f("token", SendParams{Kind: push.Custom, Token: secret.NewToken(strings.Repeat("t", 4097)), Provider: pnparam.FCM, App: "app"})
-		if _, _, err := r.Message(r.t.Context(), ""); err == nil {
+		if _, _, err := r.Message(r.t.Context(), wake.Caller{}, ""); err == nil {
 			t.Error("a message without an id is known")
 		}
 		r.store.err = ErrFull

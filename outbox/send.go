@@ -34,18 +34,19 @@ type Service struct {
 	devices Devices
 	log     *slog.Logger
 	ttl     func() time.Duration
-	jobs    chan struct{} // places for pushes to many users
+	jobs    jobs
 }
 
 // New returns a Service. ttl returns how long a push is worth delivering that does
 // not say so itself.
 func New(store Store, devices Devices, ttl func() time.Duration, log *slog.Logger) *Service {
-	return &Service{store: store, devices: devices, ttl: ttl, log: log, jobs: make(chan struct{}, maxJobs)}
+	return &Service{store: store, devices: devices, ttl: ttl, log: log, jobs: jobs{taken: make(map[string]int)}}
 }
 
 // SendParams are the parameters of push.send: a push of an application's own,
 // to every device of an AOR or to one token.
 type SendParams struct {
+	By          wake.Caller
 	AOR         string
 	Provider    pnparam.Provider
 	App         string
@@ -86,7 +87,7 @@ func (s *Service) Send(ctx context.Context, p SendParams) (Message, error) {
 		}
 	}
 	now := time.Now()
-	m := Message{ID: uuid.NewString(), AOR: p.AOR, Kind: p.Kind, From: p.From, Display: p.Display, Title: p.Title, Body: p.Body, Data: p.Data,
+	m := Message{ID: uuid.NewString(), Owner: p.By.Name, AOR: p.AOR, Kind: p.Kind, From: p.From, Display: p.Display, Title: p.Title, Body: p.Body, Data: p.Data,
 		CreatedAt: now, Deadline: now.Add(p.TTL)}
 	return m, s.begin(ctx, &m, bindings)
 }
@@ -125,7 +126,8 @@ func (s *Service) targets(ctx context.Context, p SendParams) ([]wake.Binding, er
 		return nil, err
 	}
 	if p.AOR != "" {
-		return s.devices.Bindings(ctx, p.AOR, secret.Token{})
+		list, err := s.devices.Bindings(ctx, p.AOR, secret.Token{})
+		return p.By.Scope.Of(slices.Clone(list)), err
 	}
 	switch {
 	case p.Token.Empty():
@@ -146,5 +148,28 @@ func (s *Service) targets(ctx context.Context, p SendParams) ([]wake.Binding, er
 			a.Tokens[0].Service = pnparam.VoIP
 		}
 	}
-	return []wake.Binding{{Address: a}}, nil
+	return []wake.Binding{{Address: a}}, s.checkToken(ctx, p)
+}
+
+// checkToken reports whether a tenant may push the token. One with domains has only
+// the tokens of its users; whether there is another user with it is not told.
+func (s *Service) checkToken(ctx context.Context, p SendParams) error {
+	scope := p.By.Scope
+	if !scope.App(p.App) {
+		return &wake.ParamError{Field: "app", Problem: "is none of this tenant's"}
+	}
+	if scope == nil || len(scope.Domains) == 0 {
+		return nil
+	}
+	list, err := s.devices.Bindings(ctx, "", p.Token)
+	if err != nil {
+		return err
+	}
+	mine := slices.ContainsFunc(scope.Of(slices.Clone(list)), func(b wake.Binding) bool {
+		return b.Address.Provider == p.Provider && b.Address.App == p.App
+	})
+	if !mine {
+		return &wake.ParamError{Field: "token", Problem: "is not that of a device of this tenant's users"}
+	}
+	return nil
 }

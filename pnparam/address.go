@@ -53,7 +53,8 @@ type Token struct {
 type Address struct {
 	Provider Provider
 	// App is the package name: the bundle ID for APNs without any service
-	// suffix, the project ID or package name for FCM, empty for WebPush.
+	// suffix, the project ID or package name for FCM, for WebPush what the browser's
+	// client calls itself: it may be empty.
 	App string
 	// Team is the Apple Team ID if the client sent one.
 	Team        string

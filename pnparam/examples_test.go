@@ -228,10 +228,10 @@ func examples() []example {
 	bind("Mizutech iOS with both tokens", "X-MPUSH: i:com.example.phone:"+hex1+"|"+hex2, "mpush", "*",
 		apnsAddress("", "com.example.phone", "", voip, token(Remote, hex2)))
 	bind("Mizutech browser with FCM", "X-MPUSH: w:com.example.phone:"+fcmToken, "mpush", "*", fcmAddress("com.example.phone"))
-	bind("Mizutech Web Push", "X-MPUSH: w:com.example.phone:"+endpoint, "mpush", "*", Address{Provider: WebPush, Tokens: []Token{token("", endpoint)}})
+	bind("Mizutech Web Push", "X-MPUSH: w:com.example.phone:"+endpoint, "mpush", "*", Address{Provider: WebPush, App: "com.example.phone", Tokens: []Token{token("", endpoint)}})
 	keys := &WebPushKeys{secret.NewToken(p256dh), secret.NewToken(auth)}
 	bind("Mizutech Web Push with keys", "X-MPUSH: w:com.example.phone:"+endpoint+"|"+p256dh+"|"+auth,
-		"mpush", "*", Address{Provider: WebPush, Tokens: []Token{token("", endpoint)}, Keys: keys})
+		"mpush", "*", Address{Provider: WebPush, App: "com.example.phone", Tokens: []Token{token("", endpoint)}, Keys: keys})
 	bind("Mizutech Web Push with keys of btoa", "X-MPUSH: w::"+endpoint+"|"+p256dhBtoa+"|"+authBtoa,
 		"mpush", "*", Address{Provider: WebPush, Tokens: []Token{token("", endpoint)}, Keys: keys})
 	unbind("Mizutech, unbind", "X-MPUSH: null", "mpush", "", Address{})

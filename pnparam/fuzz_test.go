@@ -221,7 +221,7 @@ func written(a Address) Register {
 	switch {
 	case a.Keys != nil:
 		env := map[Environment]string{Sandbox: "s:", Production: "p:"}[a.Environment]
-		return Register{contact, map[string]string{"X-MPUSH": env + "w::" + a.Token("").Reveal() + "|" +
+		return Register{contact, map[string]string{"X-MPUSH": env + "w:" + a.App + ":" + a.Token("").Reveal() + "|" +
 			a.Keys.P256dh.Reveal() + "|" + a.Keys.Auth.Reveal()}}
 	case a.Denied != Denied{}:
 		return Register{contact, map[string]string{"X-Push": writtenXPush(a)}}

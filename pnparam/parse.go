@@ -52,6 +52,8 @@ type Parsed struct {
 	Address Address
 	// Asked is the provider a Query asks for; empty asks for all.
 	Asked Provider
+	// AskedApp is the app that a Query names; it may be empty.
+	AskedApp string
 	// Dialect names the syntax in which the push data came: mpush, portsip,
 	// rfc8599, sylk, linphone (before RFC 8599) or push-token; "" for None.
 	Dialect string

@@ -27,6 +27,9 @@ func rfc8599(in *input, p *Parsed) (bool, *Error) {
 			return false, nil
 		case provider == "" || pn.values[pnPrid] == "":
 			p.Intent, p.Asked = Query, provider
+			if app := pn.values[pnParam]; provider == WebPush && checkApp(app) == "" {
+				p.AskedApp = app
+			}
 			return true, nil
 		}
 	}
@@ -78,7 +81,6 @@ func (a *Address) readPN(param, prid string, unbind bool) (problem string) {
 	switch a.Provider {
 	case APNs:
 		a.Team, a.App, services = bundle(param)
-	case WebPush: // has no pn-param
 	default:
 		a.App = param
 	}

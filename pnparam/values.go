@@ -111,8 +111,6 @@ func (a *Address) readApp(app string, bind bool) (service Service, problem strin
 		return "", problem
 	}
 	switch a.Provider {
-	case WebPush: // the token says it all
-		return "", ""
 	case APNs:
 		var services string
 		a.Team, a.App, services = bundle(app)

@@ -29,6 +29,8 @@ type App struct {
 	// BackgroundPerHour bounds the background pushes to one iOS device in an hour; 0:
 	// no bound.
 	BackgroundPerHour int
+	// VAPID is the public key that browsers subscribe with, of an app of Web Push.
+	VAPID string
 	// Policy says when the devices are pushed; its zero fields mean the default.
 	Policy Policy
 	// Fingerprint stands for the contents of the configuration and key files

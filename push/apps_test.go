@@ -44,8 +44,8 @@ func TestApp(t *testing.T) {
 	f(pnparam.FCM, theApp, pnparam.Sandbox, true) // FCM has no environments
 	f(pnparam.WebPush, "", "", true)
 
-	if got := r.Providers(); !slices.Equal(got, []pnparam.Provider{pnparam.APNs, pnparam.FCM, pnparam.WebPush}) {
-		t.Errorf("Providers() = %v", got)
+	if got := r.Offers(""); !slices.Equal(got, []push.Offer{{Provider: pnparam.APNs}, {Provider: pnparam.FCM}, {Provider: pnparam.WebPush}}) {
+		t.Errorf("Offers() = %v", got)
 	}
 }
 

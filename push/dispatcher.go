@@ -252,13 +252,36 @@ func (d *Dispatcher) Policy(provider pnparam.Provider, app string, env pnparam.E
 	return p
 }
 
-// Providers lists those that have at least one app, ordered.
-func (d *Dispatcher) Providers() []pnparam.Provider {
-	var list []pnparam.Provider
-	for _, q := range d.table.Load().queues {
-		list = append(list, q.Provider)
+// Offer is a push service that phones can have pushes from.
+type Offer struct {
+	Provider pnparam.Provider
+	// VAPID is the key to subscribe with at Web Push, empty for other services and
+	// where it depends on the app that the phone names.
+	VAPID string
+}
+
+// Offers lists the providers that have at least one app, ordered, with the key of the
+// app that serves phones which name this one. A phone that names none is told the key if
+// there is but one.
+func (d *Dispatcher) Offers(app string) []Offer {
+	t := d.table.Load()
+	var list []Offer
+	for _, q := range t.queues { // ordered by provider
+		n := len(list)
+		if n == 0 || list[n-1].Provider != q.Provider {
+			list = append(list, Offer{q.Provider, q.VAPID})
+			continue
+		}
+		list[n-1].VAPID = ""
 	}
-	return slices.Compact(list) // the queues are ordered by provider
+	for i := range list {
+		if q := t.find(list[i].Provider, app, ""); q != nil {
+			list[i].VAPID = q.VAPID
+		} else if app != "" {
+			list[i].VAPID = ""
+		}
+	}
+	return list
 }
 
 // Load is how full the fullest app is, from 0 to 1: up to a half as its slots

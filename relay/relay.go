@@ -130,7 +130,7 @@ func (s *Service) enter(name, id string, deadline time.Time) (*entry, turn) {
 	}
 	e = &entry{done: make(chan struct{})}
 	t.known[id] = e
-	time.AfterFunc(min(time.Until(deadline)+keep, maxKeep), func() { s.forget(name, id, e) })
+	time.AfterFunc(min(time.Until(deadline)+keep, maxKeep), func() { s.forget(name, id) })
 	return e, fresh
 }
 
@@ -159,9 +159,8 @@ func (s *Service) ended(name string, e *entry, o push.Outcome) {
 	close(e.done)
 }
 
-// forget lets go of an entry, and of a tenant without any. One that is under way still
-// is remembered for as long again.
-func (s *Service) forget(name, id string, e *entry) {
+// forget lets go of an entry, and of a tenant without any.
+func (s *Service) forget(name, id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t := s.tenants[name]

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -22,7 +23,14 @@ type access struct {
 	tokens   []secret.Text
 	cas      []*x509.Certificate // of the clients; none: no certificate is asked for
 	names    []string
-	push     secret.Text // of HTTPPush; empty: it is off
+	tenants  []tenantToken
+	push     []pushDoor // of HTTPPush; none: it is off
+}
+
+// tenantToken is a token that opens the door to what a tenant has.
+type tenantToken struct {
+	token  secret.Text
+	tenant *tenant
 }
 
 func newAccess(c Config) (*access, error) {
@@ -41,10 +49,12 @@ func newAccess(c Config) (*access, error) {
 		}
 		a.networks = append(a.networks, p)
 	}
-	if c.HTTPPush.TokenFile != "" {
-		var err error
-		if a.push, err = secret.ReadText(c.HTTPPush.TokenFile); err != nil {
-			return nil, fmt.Errorf("http_push.token_file: %w", err)
+	if err := a.addPush(c.HTTPPush, nil); err != nil {
+		return nil, err
+	}
+	for i := range c.Tenants {
+		if err := a.addTenant(&c.Tenants[i]); err != nil {
+			return nil, fmt.Errorf("tenants[%d].%w", i, err)
 		}
 	}
 	if c.ClientCAFile != "" {
@@ -54,6 +64,57 @@ func newAccess(c Config) (*access, error) {
 		}
 	}
 	return a, nil
+}
+
+// addTenant reads the tokens of a tenant. No token may open two doors.
+func (a *access) addTenant(c *Tenant) error {
+	var t *tenant
+	for i, f := range c.TokenFiles {
+		token, err := a.newToken(f)
+		if err != nil {
+			return fmt.Errorf("token_files[%d]: %w", i, err)
+		}
+		if t == nil {
+			t = newTenant(c, token)
+		}
+		a.tenants = append(a.tenants, tenantToken{token, t})
+	}
+	if t == nil {
+		t = newTenant(c, secret.Text{})
+	}
+	return a.addPush(c.HTTPPush, t)
+}
+
+// addPush reads the token of HTTPPush, if there is one.
+func (a *access) addPush(h HTTPPush, t *tenant) error {
+	if h.TokenFile == "" {
+		return nil
+	}
+	read := a.newToken
+	if t == nil { // the operator's may be one of token_files
+		read = secret.ReadText
+	}
+	token, err := read(h.TokenFile)
+	if err != nil {
+		return fmt.Errorf("http_push.token_file: %w", err)
+	}
+	a.push = append(a.push, pushDoor{token, t, h.Domain})
+	return nil
+}
+
+// newToken reads a token that no other file may have.
+func (a *access) newToken(file string) (secret.Text, error) {
+	token, err := secret.ReadText(file)
+	if err != nil {
+		return token, err
+	}
+	known := slices.ContainsFunc(a.tokens, func(t secret.Text) bool { return t.Equal(token.Reveal()) }) ||
+		slices.ContainsFunc(a.tenants, func(t tenantToken) bool { return t.token.Equal(token.Reveal()) }) ||
+		slices.ContainsFunc(a.push, func(d pushDoor) bool { return d.token.Equal(token.Reveal()) })
+	if known {
+		return token, fmt.Errorf("%s holds a token that another file has too", file)
+	}
+	return token, nil
 }
 
 // readCertificates reads every certificate of a PEM file.
@@ -96,11 +157,11 @@ func (a *access) tlsConfig(cert tls.Certificate) *tls.Config {
 	return c
 }
 
-// allows tells whether the request proves who sends it, in every way that is
-// asked for.
-func (a *access) allows(ctx *fasthttp.RequestCtx) bool {
+// allows reports whether the request proves who sends it, in every way that is
+// asked for, and of which tenant it is; nil stands for the operator.
+func (a *access) allows(ctx *fasthttp.RequestCtx) (t *tenant, ok bool) {
 	if a.cas != nil && !a.hasCertificate(ctx.TLSConnectionState(), time.Now()) {
-		return false
+		return nil, false
 	}
 	return a.hasToken(string(ctx.Request.Header.Peek("Authorization")))
 }
@@ -140,19 +201,23 @@ func (a *access) fromNetwork(peer netip.Addr) bool {
 	return len(a.networks) == 0 || slices.ContainsFunc(a.networks, func(n netip.Prefix) bool { return n.Contains(peer) })
 }
 
-// hasToken tells whether the Authorization header value carries one of the
-// tokens. Every token is compared, each in constant time.
-func (a *access) hasToken(authorization string) bool {
-	if len(a.tokens) == 0 {
-		return true
+// hasToken reports whether the Authorization header value carries one of the
+// tokens, and whose. Every token is compared, each in constant time.
+func (a *access) hasToken(authorization string) (of *tenant, ok bool) {
+	if len(a.tokens) == 0 && len(a.tenants) == 0 {
+		return nil, true
 	}
-	const scheme = "Bearer "
-	if len(authorization) < len(scheme) || authorization[:len(scheme)] != scheme {
-		return false
+	shown, bearer := strings.CutPrefix(authorization, "Bearer ")
+	if !bearer {
+		return nil, false
 	}
-	found := false
 	for _, t := range a.tokens {
-		found = t.Equal(authorization[len(scheme):]) || found
+		ok = t.Equal(shown) || ok
 	}
-	return found
+	for _, t := range a.tenants {
+		if t.token.Equal(shown) {
+			of, ok = t.tenant, true
+		}
+	}
+	return of, ok
 }

@@ -22,6 +22,7 @@ const (
 	codeOverloaded    = -32002
 	codeNoStore       = -32003
 	codeUnknownNode   = -32004
+	codeNotAllowed    = -32005
 )
 
 // rpcError is a JSON-RPC error object.

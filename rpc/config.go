@@ -54,6 +54,9 @@ type Config struct {
 	InFlight int `yaml:"in_flight"`
 	// HTTPPush is push.send for scripts written for Mizutech's gateway. Off by default.
 	HTTPPush HTTPPush `yaml:"http_push"`
+	// Tenants are the customers of a service that has several. TokenFiles are then
+	// those of the operator and the SIP proxies.
+	Tenants []Tenant `yaml:"tenants"`
 }
 
 // SetDefaults fills what is not set.
@@ -79,6 +82,11 @@ func (c *Config) SetDefaults() {
 	if c.InFlight == 0 {
 		c.InFlight = 512
 	}
+	for i := range c.Tenants {
+		if c.Tenants[i].RateLimit == 0 {
+			c.Tenants[i].RateLimit = 20
+		}
+	}
 }
 
 // Validate reports each setting that cannot work.
@@ -97,9 +105,8 @@ func (c *Config) Validate(report func(field, problem string)) {
 		report("cert_file", "cert_file and key_file go together")
 	}
 	c.checkClient(report)
-	if c.HTTPPush.Domain != "" && c.HTTPPush.TokenFile == "" {
-		report("http_push.domain", "needs http_push.token_file")
-	}
+	c.HTTPPush.validate(report)
+	c.validateTenants(report)
 	if c.RateLimit < 0 {
 		report("rate_limit", "must not be negative")
 	}

@@ -110,7 +110,7 @@ func (s *Server) bindingExport(ctx context.Context, p *params) (any, error) {
 	if p.err != nil {
 		return nil, p.err
 	}
-	found, next, err := s.allBindings(ctx, cursor, limit)
+	found, next, err := s.allBindings(ctx, p.by, cursor, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -126,10 +126,10 @@ func (s *Server) bindingExport(ctx context.Context, p *params) (any, error) {
 
 // allBindings returns what it has in half of the deadline, so that a page that
 // takes long is a small one and not an error.
-func (s *Server) allBindings(ctx context.Context, cursor string, limit int) ([]wake.Binding, string, error) {
+func (s *Server) allBindings(ctx context.Context, by *tenant, cursor string, limit int) ([]wake.Binding, string, error) {
 	half, cancel := context.WithTimeout(ctx, s.settings.Load().Deadline/2)
 	defer cancel()
-	return s.service.AllBindings(half, cursor, limit)
+	return s.service.AllBindings(half, by.caller(), cursor, limit)
 }
 
 // maxImport is how many bindings one binding.import takes.

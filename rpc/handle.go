@@ -40,11 +40,8 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 		return
 	}
 	simple := isHTTPPush(ctx, st)
-	var invalid error
-	if simple {
-		invalid = readPushJSON(ctx) // it may hold the token
-	}
-	if simple && !st.access.allowsPush(ctx) || !simple && !st.access.allows(ctx) {
+	by, door, invalid, known := who(ctx, st, simple)
+	if !known {
 		s.log.Warn("request not authorised", "peer", peer.String())
 		ctx.Response.Header.Set("WWW-Authenticate", "Bearer")
 		e := &rpcError{Code: codeNotAuthorised, Message: "not authorised"}
@@ -55,14 +52,39 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 		ctx.SetConnectionClose()
 		return
 	}
-	if simple {
-		s.answerPush(ctx, st, invalid)
+	if by != nil && !s.tenantRates.Take(by.Name, by.limits(), time.Now()) {
+		s.log.Warn("too many requests of a tenant", "tenant", by.Name)
+		ctx.Response.Header.Set("Retry-After", "1")
+		e := &rpcError{Code: codeOverloaded, Message: "too many requests"}
+		s.refuse(ctx, e)
+		if simple {
+			plainError(ctx, e)
+		}
 		return
 	}
-	if st.access.proves() {
+	if door != nil {
+		s.answerPush(ctx, st, door, invalid)
+		return
+	}
+	if by == nil && st.access.proves() { // a tenant has its connections among those of strangers
 		s.conns.Prove(ctx.Conn())
 	}
-	s.answer(ctx, st, peer, now)
+	s.answer(ctx, st, peer, by, now)
+}
+
+// who reports whether a request shows who sends it, and which tenant that is; nil
+// stands for the operator. With a simple one, that pushes by GET or POST, comes what its
+// token opens, and what is wrong with its body.
+func who(ctx *fasthttp.RequestCtx, st *settings, simple bool) (by *tenant, door *pushDoor, invalid error, known bool) {
+	if !simple {
+		by, known = st.access.allows(ctx)
+		return by, nil, nil, known
+	}
+	invalid = readPushJSON(ctx) // it may hold the token
+	if door = st.access.allowsPush(ctx); door != nil {
+		by = door.tenant
+	}
+	return by, door, invalid, door != nil
 }
 
 func peerOf(ctx *fasthttp.RequestCtx) netip.Addr {
@@ -91,7 +113,7 @@ func httpStatus(e *rpcError) int {
 	return fasthttp.StatusOK
 }
 
-func (s *Server) answer(ctx *fasthttp.RequestCtx, st *settings, peer netip.Addr, now time.Time) {
+func (s *Server) answer(ctx *fasthttp.RequestCtx, st *settings, peer netip.Addr, by *tenant, now time.Time) {
 	body := ctx.PostBody()
 	if tooDeep(body) {
 		s.refuse(ctx, &rpcError{Code: codeInvalid, Message: fmt.Sprintf("invalid request: nested deeper than %d levels", maxDepth)})
@@ -106,7 +128,7 @@ func (s *Server) answer(ctx *fasthttp.RequestCtx, st *settings, peer netip.Addr,
 		return
 	}
 	if v.Type() != fastjson.TypeArray {
-		dst, e, reply := s.one(ctx.Response.Body()[:0], v, st, sentAt(ctx, now), now)
+		dst, e, reply := s.one(ctx.Response.Body()[:0], v, st, sentAt(ctx, by, now), now)
 		if !reply {
 			ctx.SetStatusCode(fasthttp.StatusNoContent)
 			return
@@ -120,26 +142,31 @@ func (s *Server) answer(ctx *fasthttp.RequestCtx, st *settings, peer netip.Addr,
 	}
 	items := v.GetArray()
 	if len(items) > 1 {
-		s.rates.Owe(limit.Client(peer), min(len(items), st.MaxBatch)-1, st.rate, time.Now())
+		more := min(len(items), st.MaxBatch) - 1
+		s.rates.Owe(limit.Client(peer), more, st.rate, time.Now())
+		if by != nil {
+			s.tenantRates.Owe(by.Name, more, by.limits(), time.Now())
+		}
 	}
-	s.batch(ctx, items, st, now)
+	s.batch(ctx, items, st, sentAt(ctx, by, now), now)
 }
 
 // sent is what all requests of one body have in common.
 type sent struct {
 	at     time.Time
-	parent string // W3C trace context, empty if there is none
+	parent string  // W3C trace context, empty if there is none
+	by     *tenant // nil: the operator
 }
 
 // traceParentSize is that of the one version of a traceparent header there is.
 const traceParentSize = 55
 
-func sentAt(ctx *fasthttp.RequestCtx, now time.Time) sent {
+func sentAt(ctx *fasthttp.RequestCtx, by *tenant, now time.Time) sent {
 	p := ctx.Request.Header.Peek("traceparent")
 	if len(p) != traceParentSize {
 		p = nil
 	}
-	return sent{now, string(p)}
+	return sent{now, string(p), by}
 }
 
 // one answers one request, which is begun now, and appends the response to dst; reply
@@ -158,6 +185,9 @@ func (s *Server) one(dst []byte, v *fastjson.Value, st *settings, asked sent, be
 }
 
 func (s *Server) call(req request, st *settings, asked sent, now time.Time) ([]byte, *rpcError) {
+	if asked.by != nil && !forTenants(req.method) {
+		return nil, errNotForTenants(req.method)
+	}
 	m := s.table[req.method]
 	if m == nil {
 		return nil, &rpcError{Code: codeNoMethod, Message: "method not found"}
@@ -176,13 +206,15 @@ func (s *Server) call(req request, st *settings, asked sent, now time.Time) ([]b
 	}
 	ctx := &deadlineContext{at: asked.at.Add(deadline)}
 	defer ctx.release()
-	if !now.Before(ctx.at) || !s.gate.enter(req.method) {
-		s.log.Warn("request refused, overloaded", "method", req.method)
-		return nil, &rpcError{Code: codeOverloaded, Message: "overloaded: too many requests are being worked on"}
+	if !now.Before(ctx.at) {
+		return nil, s.overloaded(req.method)
 	}
-	defer s.gate.leave(req.method)
+	if e := s.enter(asked.by, req.method); e != nil {
+		return nil, e
+	}
+	defer s.leave(asked.by, req.method)
 	p := newParams(req.params)
-	p.traceParent = asked.parent
+	p.traceParent, p.by = asked.parent, asked.by
 	res, err := m(ctx, p)
 	if a, ok := res.(appender); ok && err == nil {
 		return a.appendJSON(make([]byte, 0, 256)), nil
@@ -203,4 +235,28 @@ func (s *Server) call(req request, st *settings, asked sent, now time.Time) ([]b
 		s.debug.Debug("request refused", "method", req.method, "err", err)
 	}
 	return nil, e
+}
+
+// enter reports by an error that no more requests are worked on now; if there is
+// none, leave is to be called when this one is done.
+func (s *Server) enter(by *tenant, method string) *rpcError {
+	by = by.counted(method)
+	if !by.enter() {
+		return s.overloaded(method)
+	}
+	if !s.gate.enter(method) {
+		by.leave()
+		return s.overloaded(method)
+	}
+	return nil
+}
+
+func (s *Server) leave(by *tenant, method string) {
+	s.gate.leave(method)
+	by.counted(method).leave()
+}
+
+func (s *Server) overloaded(method string) *rpcError {
+	s.log.Warn("request refused, overloaded", "method", method)
+	return &rpcError{Code: codeOverloaded, Message: "overloaded: too many requests are being worked on"}
 }

@@ -27,6 +27,12 @@ type HTTPPush struct {
 	Domain string `yaml:"domain"`
 }
 
+func (h *HTTPPush) validate(report func(field, problem string)) {
+	if h.Domain != "" && h.TokenFile == "" {
+		report("http_push.domain", "needs http_push.token_file")
+	}
+}
+
 const (
 	httpPushPath  = "/mvapireq/"
 	httpPushEntry = "sendpush"
@@ -35,7 +41,7 @@ const (
 // isHTTPPush reports whether a request is for that interface, and it is on.
 func isHTTPPush(ctx *fasthttp.RequestCtx, st *settings) bool {
 	path := string(ctx.Path())
-	return !st.access.push.Empty() && (path == httpPushPath || path+"/" == httpPushPath)
+	return len(st.access.push) > 0 && (path == httpPushPath || path+"/" == httpPushPath)
 }
 
 // readPushJSON makes form parameters of a body that is a JSON object; what is neither
@@ -64,13 +70,13 @@ func readPushJSON(c *fasthttp.RequestCtx) error {
 // answerPush answers a request of the interface with a line of text: OK and the id of
 // the push, or ERROR and what is wrong.
 // invalid says that its body cannot be read.
-func (s *Server) answerPush(ctx *fasthttp.RequestCtx, st *settings, invalid error) {
+func (s *Server) answerPush(ctx *fasthttp.RequestCtx, st *settings, d *pushDoor, invalid error) {
 	const method = "push.send"
 	began := time.Now()
 	var m outbox.Message
 	err := invalid
 	if err == nil {
-		m, err = s.httpPush(ctx, st)
+		m, err = s.httpPush(ctx, st, d)
 	}
 	var e *rpcError
 	if err != nil {
@@ -98,20 +104,21 @@ func plainError(ctx *fasthttp.RequestCtx, e *rpcError) {
 	ctx.SetBodyString("ERROR: " + e.Message + "\n")
 }
 
-func (s *Server) httpPush(c *fasthttp.RequestCtx, st *settings) (outbox.Message, error) {
+func (s *Server) httpPush(c *fasthttp.RequestCtx, st *settings, d *pushDoor) (outbox.Message, error) {
 	if entry := arg(c, "apientry"); entry != httpPushEntry {
 		return outbox.Message{}, &wake.ParamError{Field: "apientry", Problem: "must be " + httpPushEntry}
 	}
-	if !s.gate.enter("push.send") {
-		return outbox.Message{}, &rpcError{Code: codeOverloaded, Message: "overloaded: too many requests are being worked on"}
+	if err := s.enter(d.tenant, "push.send"); err != nil {
+		return outbox.Message{}, err
 	}
-	defer s.gate.leave("push.send")
+	defer s.leave(d.tenant, "push.send")
 	ctx, cancel := context.WithTimeout(context.Background(), st.Deadline)
 	defer cancel()
-	p, err := pushArgs(c, st.HTTPPush.Domain)
+	p, err := pushArgs(c, d.domain)
 	if err != nil {
 		return outbox.Message{}, err
 	}
+	p.By = d.tenant.caller()
 	m, err := s.outbox.Send(ctx, p)
 	if err == nil && len(m.Targets) == 0 {
 		err = &wake.ParamError{Field: "user", Problem: "has no device that can be pushed"}
@@ -198,15 +205,28 @@ func isHex(s string) bool {
 	return len(s) >= 64
 }
 
-// allowsPush reports whether a request of the interface shows its token.
-func (a *access) allowsPush(c *fasthttp.RequestCtx) bool {
+// pushDoor is one token of the interface, and what it opens.
+type pushDoor struct {
+	token  secret.Text
+	tenant *tenant
+	domain string // of users who are given without one
+}
+
+// allowsPush returns what a request of the interface shows the token of, or nil.
+// Every token is compared, each in constant time.
+func (a *access) allowsPush(c *fasthttp.RequestCtx) (found *pushDoor) {
 	if a.cas != nil && !a.hasCertificate(c.TLSConnectionState(), time.Now()) {
-		return false
+		return nil
 	}
 	shown := string(c.Request.Header.Peek("Authorization"))
 	if key := arg(c, "authkey"); key != "" {
 		shown = "Bearer " + key
 	}
-	const scheme = "Bearer "
-	return len(shown) > len(scheme) && shown[:len(scheme)] == scheme && a.push.Equal(shown[len(scheme):])
+	shown, bearer := strings.CutPrefix(shown, "Bearer ")
+	for i := range a.push {
+		if a.push[i].token.Equal(shown) && bearer {
+			found = &a.push[i]
+		}
+	}
+	return found
 }

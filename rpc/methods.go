@@ -39,6 +39,8 @@ func (s *Server) methods() map[string]method {
 		"push.list":        s.pushList,
 		"push.relay":       s.pushRelay,
 		"push.status":      s.pushStatus,
+		"push.stop":        s.pushStop,
+		"push.resume":      s.pushResume,
 		"service.load":     s.serviceLoad,
 		"service.stats":    s.serviceStats,
 		"service.info":     s.serviceInfo,
@@ -133,15 +135,15 @@ func (s *Server) bindingList(ctx context.Context, p *params) (any, error) {
 		err     error
 	)
 	if all {
-		found, next, err = s.allBindings(ctx, cursor, limit)
+		found, next, err = s.allBindings(ctx, p.by, cursor, limit)
 	} else if found, err = s.service.Bindings(ctx, aor, tok); err == nil && aor != "" {
-		removed, err = s.removals(ctx, aor)
+		removed, err = s.removals(ctx, p.by.caller().Scope, aor)
 	}
 	if err != nil {
 		return nil, err
 	}
-	found = slices.DeleteFunc(found, func(b wake.Binding) bool {
-		return app != "" && app != b.Address.App || provider != "" && provider != b.Address.Provider || !strings.Contains(b.AOR, search)
+	found = slices.DeleteFunc(slices.Clone(found), func(b wake.Binding) bool {
+		return !p.by.caller().Scope.Binding(&b) || app != "" && app != b.Address.App || provider != "" && provider != b.Address.Provider || !strings.Contains(b.AOR, search)
 	})
 	list := make([]binding, len(found))
 	for i, b := range found {
@@ -159,11 +161,17 @@ func (s *Server) bindingList(ctx context.Context, p *params) (any, error) {
 	}{list, next, removed}, nil
 }
 
-func (s *Server) removals(ctx context.Context, aor string) ([]removal, error) {
-	notes, err := s.service.Removals(ctx, aor)
-	list := make([]removal, len(notes))
-	for i, n := range notes {
-		list[i] = removal(n)
+func (s *Server) removals(ctx context.Context, scope *wake.Scope, aor string) ([]removal, error) {
+	clean, err := wake.CleanAOR(aor)
+	if err != nil || !scope.User(clean) {
+		return nil, err
+	}
+	notes, err := s.service.Removals(ctx, clean)
+	list := make([]removal, 0, len(notes))
+	for _, n := range notes {
+		if scope.App(n.App) {
+			list = append(list, removal(n))
+		}
 	}
 	return list, err
 }
@@ -173,7 +181,7 @@ func (s *Server) bindingRemove(ctx context.Context, p *params) (any, error) {
 	if p.err != nil {
 		return nil, p.err
 	}
-	n, err := s.service.RemoveBindings(ctx, aor, device, tok)
+	n, err := s.service.RemoveBindings(ctx, p.by.caller(), aor, device, tok)
 	if err != nil {
 		return nil, err
 	}

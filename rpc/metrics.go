@@ -14,7 +14,7 @@ import (
 const unknownMethod = "unknown"
 
 var codes = []int{0, codeParse, codeInvalid, codeNoMethod, codeParams, codeInternal,
-	codeNotAuthorised, codeOverloaded, codeNoStore, codeUnknownNode}
+	codeNotAuthorised, codeOverloaded, codeNoStore, codeUnknownNode, codeNotAllowed}
 
 type metrics struct {
 	requests map[string]map[int]prometheus.Counter // by method and code

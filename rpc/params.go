@@ -18,7 +18,8 @@ type params struct {
 	v   *fastjson.Value
 	err error
 
-	traceParent string // of the HTTP request
+	traceParent string  // of the HTTP request
+	by          *tenant // who asks
 }
 
 func newParams(v *fastjson.Value) *params {

@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/sipwake/sipwake/outbox"
@@ -28,7 +29,7 @@ func (s *Server) pushSend(ctx context.Context, p *params) (any, error) {
 // sendParams reads what push.send and push.many have in common.
 func sendParams(p *params) outbox.SendParams {
 	return outbox.SendParams{
-		Provider: pnparam.Provider(p.str("provider")), App: p.str("app"),
+		By: p.by.caller(), Provider: pnparam.Provider(p.str("provider")), App: p.str("app"),
 		Kind: p.kind("kind"), From: p.str("from"), Display: p.str("display"),
 		Title: p.str("title"), Body: p.str("body"), Data: p.stringMap("data"),
 		TTL: p.seconds("ttl_s", 28*24*time.Hour),
@@ -37,6 +38,14 @@ func sendParams(p *params) outbox.SendParams {
 
 func (s *Server) pushMany(ctx context.Context, p *params) (any, error) {
 	req := outbox.ManyParams{SendParams: sendParams(p), AORs: p.strings("aors"), Rate: int(p.number("rate", 0, 1, outbox.MaxRate))}
+	if p.by != nil && p.err == nil {
+		if req.Rate == 0 {
+			req.Rate = min(outbox.DefaultRate, p.by.rate)
+		}
+		if req.Rate > p.by.rate {
+			p.fail("rate", fmt.Sprint("is more than the ", p.by.rate, " of this tenant"))
+		}
+	}
 	if p.err != nil {
 		return nil, p.err
 	}
@@ -48,10 +57,14 @@ func (s *Server) pushMany(ctx context.Context, p *params) (any, error) {
 }
 
 func (s *Server) pushList(ctx context.Context, p *params) (any, error) {
-	req := outbox.ListParams{State: outbox.TargetState(p.str("state")), AOR: p.str("aor"), App: p.str("app"), Job: p.str("job"),
+	req := outbox.ListParams{By: p.by.caller(), State: outbox.TargetState(p.str("state")), AOR: p.str("aor"), App: p.str("app"), Job: p.str("job"),
 		Cursor: p.str("cursor"), Limit: int(p.number("limit", 100, 1, 1000))}
 	if p.err != nil {
 		return nil, p.err
+	}
+	var err error
+	if req.Cursor, err = p.by.unseal(req.Cursor); err != nil {
+		return nil, err
 	}
 	half, cancel := context.WithTimeout(ctx, s.settings.Load().Deadline/2) // what is found by then is a page
 	defer cancel()
@@ -66,7 +79,7 @@ func (s *Server) pushList(ctx context.Context, p *params) (any, error) {
 	return struct {
 		Messages []message `json:"messages"`
 		Cursor   string    `json:"cursor,omitempty"`
-	}{list, next}, nil
+	}{list, p.by.seal(next)}, nil
 }
 
 func (s *Server) pushStatus(ctx context.Context, p *params) (any, error) {
@@ -74,12 +87,42 @@ func (s *Server) pushStatus(ctx context.Context, p *params) (any, error) {
 	if p.err != nil {
 		return nil, p.err
 	}
-	m, ok, err := s.outbox.Message(ctx, id)
+	m, ok, err := s.outbox.Message(ctx, p.by.caller(), id)
 	if err != nil {
 		return nil, err
 	}
 	if !ok {
-		return nil, &wake.ParamError{Field: "id", Problem: "is not known, or too long ago"}
+		return nil, errUnknownPush()
+	}
+	return newMessage(m), nil
+}
+
+func errUnknownPush() error {
+	return &wake.ParamError{Field: "id", Problem: "is not known, or too long ago"}
+}
+
+func (s *Server) pushStop(ctx context.Context, p *params) (any, error) {
+	id := p.str("id")
+	return changeMany(ctx, p, id, s.outbox.Stop)
+}
+
+func (s *Server) pushResume(ctx context.Context, p *params) (any, error) {
+	id := p.str("id")
+	return changeMany(ctx, p, id, s.outbox.Resume)
+}
+
+// changeMany does something to a push to many users.
+func changeMany(ctx context.Context, p *params, id string,
+	do func(context.Context, wake.Caller, string) (outbox.Message, bool, error)) (any, error) {
+	if p.err != nil {
+		return nil, p.err
+	}
+	m, ok, err := do(ctx, p.by.caller(), id)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, errUnknownPush()
 	}
 	return newMessage(m), nil
 }
@@ -115,6 +158,8 @@ func newMany(m *outbox.Many) *many {
 	switch {
 	case m.Ended:
 		state = "ended"
+	case m.Stopped:
+		state = "stopped"
 	case m.List == "":
 		state = "waiting"
 	}

@@ -43,10 +43,11 @@ func (s *Server) pushRelay(ctx context.Context, p *params) (any, error) {
 	if err := cmp.Or(p.err, values.err); err != nil {
 		return nil, err
 	}
-	if err := checkRelay(id, &req); err != nil {
+	by := p.by.caller()
+	if err := checkRelay(by, id, &req); err != nil {
 		return nil, err
 	}
-	o, ended := s.relay.Push(ctx, operatorName, id, req)
+	o, ended := s.relay.Push(ctx, cmp.Or(by.Name, operatorName), id, req)
 	if !ended {
 		return relayed{State: "pending"}, nil
 	}
@@ -56,8 +57,16 @@ func (s *Server) pushRelay(ctx context.Context, p *params) (any, error) {
 // operatorName is what pushes of who is no tenant are counted by.
 const operatorName = "operator"
 
-// checkRelay checks what the store of bindings would have checked.
-func checkRelay(id string, r *push.Request) error {
+// checkRelay checks what the store of bindings would have checked, and that the app is
+// the tenant's. One with domains has users here, and only their tokens: push.send is for
+// those.
+func checkRelay(by wake.Caller, id string, r *push.Request) error {
+	if by.Scope != nil && len(by.Scope.Domains) > 0 {
+		return &wake.ParamError{Field: "token", Problem: "is not for a tenant with domains: it pushes its users by push.send"}
+	}
+	if !by.Scope.App(r.App) {
+		return &wake.ParamError{Field: "app", Problem: "is none of this tenant's"}
+	}
 	if err := wake.CheckID("id", id); err != nil {
 		return err
 	}

@@ -46,6 +46,8 @@ type Server struct {
 	gate    gate
 	rates   *limit.Buckets[netip.Addr] // of the clients
 
+	tenantRates *limit.Buckets[string] // by name
+
 	settings atomic.Pointer[settings]
 }
 
@@ -78,7 +80,7 @@ type Backend struct {
 
 // New returns a Server that does not listen yet.
 func New(cfg Config, b Backend, log *slog.Logger, reg prometheus.Registerer) (*Server, error) {
-	s := &Server{service: b.Wakes, outbox: b.Outbox, upper: b.Upper, relay: b.Relay, traces: b.Traces, info: b.Info, stats: b.Stats, backup: b.Backup, log: limit.NewLog(log), debug: log, rates: limit.New[netip.Addr](maxClients)}
+	s := &Server{service: b.Wakes, outbox: b.Outbox, upper: b.Upper, relay: b.Relay, traces: b.Traces, info: b.Info, stats: b.Stats, backup: b.Backup, log: limit.NewLog(log), debug: log, rates: limit.New[netip.Addr](maxClients), tenantRates: limit.New[string](maxTenants)}
 	apply, err := s.Prepare(cfg)
 	if err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/sipwake/sipwake/trace"
@@ -62,21 +63,48 @@ func (s *Server) wakeTrace(ctx context.Context, p *params) (any, error) {
 	if user != "" && (q.AOR != "" || len(user) < partShort) {
 		return nil, &wake.ParamError{Field: "user", Problem: "must have 2 characters or more, and stand without aor"}
 	}
+	if cursor, err = p.by.unseal(cursor); err != nil {
+		return nil, err
+	}
 	if q.Before, err = trace.ParseCursor(cursor); err != nil {
 		return nil, &wake.ParamError{Field: "cursor", Problem: err.Error()}
 	}
-	found := s.traces(ctx, q, user)
+	found := s.tracesOf(ctx, p.by, q, user)
+	next, incomplete := p.by.seal(found.Next.String()), found.Incomplete
 	res := struct {
 		Wakes      []timeline `json:"wakes"`
 		Cursor     string     `json:"cursor,omitempty"`
 		Incomplete bool       `json:"incomplete,omitempty"`
 		Users      []string   `json:"users,omitempty"`
 		Like       []string   `json:"like,omitempty"`
-	}{make([]timeline, len(found.Timelines)), found.Next.String(), found.Incomplete, found.Users, found.Like}
+	}{make([]timeline, len(found.Timelines)), next, incomplete, found.Users, found.Like}
 	for i := range found.Timelines {
 		res.Wakes[i] = wireTimeline(&found.Timelines[i])
 	}
 	return res, nil
+}
+
+// tracesOf finds the calls that the caller may see.
+func (s *Server) tracesOf(ctx context.Context, by *tenant, q trace.Query, user string) trace.Found {
+	if by == nil {
+		return s.traces(ctx, q, user)
+	}
+	q.Domains, q.Apps, q.Part = by.Scope.Domains, by.Scope.Apps, strings.ToLower(user)
+	all := trace.Found{}
+	limit := q.Limit
+	end := time.Now().Add(s.settings.Load().Deadline / 2) // what is found by then is a page
+	for first := true; first || !q.Before.IsZero() && q.Limit > 0 && time.Now().Before(end); first = false {
+		found := s.traces(ctx, q, "") // neither users of others, nor who is called alike
+		for i := range found.Timelines {
+			t := found.Timelines[i].OfApps(by.Scope.Apps)
+			if q.Match(&t) {
+				all.Timelines = append(all.Timelines, t)
+			}
+		}
+		all.Incomplete = all.Incomplete || found.Incomplete
+		all.Next, q.Before, q.Limit = found.Next, found.Next, limit-len(all.Timelines)
+	}
+	return all
 }
 
 // unixTime returns the time, zero for 0.

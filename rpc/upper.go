@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -92,17 +93,20 @@ func (s *Server) upperList(ctx context.Context, p *params) (any, error) {
 	if p.err != nil {
 		return nil, p.err
 	}
+	scope, err := upperScope(p.by)
+	if err != nil {
+		return nil, err
+	}
 	var (
 		found []upper.Registration
 		next  string
-		err   error
 	)
 	if aor == "" {
-		found, next, err = s.upper.List(ctx, cursor, limit)
+		found, next, err = s.allUppers(ctx, p.by, cursor, limit)
 	} else if aor, err = wake.CleanAOR(aor); err == nil {
 		var one upper.Registration
 		var ok bool
-		if one, ok, err = s.upper.Find(ctx, aor); ok {
+		if one, ok, err = s.upper.Find(ctx, aor); ok && scope.User(aor) {
 			found = append(found, one)
 		}
 	}
@@ -119,18 +123,52 @@ func (s *Server) upperList(ctx context.Context, p *params) (any, error) {
 	}{list, next}, nil
 }
 
+// upperScope returns the scope for registrations at PBXs. They belong to users, and
+// not to apps: a tenant needs domains.
+func upperScope(t *tenant) (*wake.Scope, error) {
+	scope := t.caller().Scope
+	if scope != nil && len(scope.Domains) == 0 {
+		return nil, &rpcError{Code: codeNotAllowed, Message: "not allowed: registrations at PBXs belong to users, and this token is that of a tenant without domains"}
+	}
+	return scope, nil
+}
+
+// allUppers returns a page of what the caller may see.
+func (s *Server) allUppers(ctx context.Context, by *tenant, cursor string, limit int) (found []upper.Registration, next string, err error) {
+	if by == nil {
+		return s.upper.List(ctx, cursor, limit)
+	}
+	if next, err = by.unseal(cursor); err != nil {
+		return nil, "", err
+	}
+	end := time.Now().Add(s.settings.Load().Deadline / 2) // what is found by then is a page
+	for first := true; first || next != "" && len(found) < limit && time.Now().Before(end); first = false {
+		var some []upper.Registration
+		if some, next, err = s.upper.List(ctx, next, limit-len(found)); err != nil {
+			return nil, "", err
+		}
+		for _, u := range some {
+			if by.Scope.User(u.AOR) {
+				found = append(found, u)
+			}
+		}
+	}
+	return found, by.seal(next), nil
+}
+
 func (s *Server) upperRefresh(ctx context.Context, p *params) (any, error) {
 	aor := p.str("aor")
-	return forUpper(ctx, p, aor, s.upper.Refresh)
+	return s.forUpper(ctx, p, aor, s.upper.Refresh)
 }
 
 func (s *Server) upperRemove(ctx context.Context, p *params) (any, error) {
 	aor := p.str("aor")
-	return forUpper(ctx, p, aor, s.upper.Remove)
+	return s.forUpper(ctx, p, aor, s.upper.Remove)
 }
 
-// forUpper does something to the registration of one user.
-func forUpper(ctx context.Context, p *params, aor string, do func(context.Context, string) (bool, error)) (any, error) {
+// forUpper does something to the registration of one user, of whom a tenant must have
+// all devices.
+func (s *Server) forUpper(ctx context.Context, p *params, aor string, do func(context.Context, string) (bool, error)) (any, error) {
 	if p.err != nil {
 		return nil, p.err
 	}
@@ -138,9 +176,19 @@ func forUpper(ctx context.Context, p *params, aor string, do func(context.Contex
 	if err != nil {
 		return nil, err
 	}
-	found, err := do(ctx, aor)
+	scope, err := upperScope(p.by)
 	if err != nil {
 		return nil, err
+	}
+	found := false
+	devices, err := s.service.Bindings(ctx, aor, secret.Token{})
+	if err != nil {
+		return nil, err
+	}
+	if scope.User(aor) && len(scope.Of(slices.Clone(devices))) == len(devices) {
+		if found, err = do(ctx, aor); err != nil {
+			return nil, err
+		}
 	}
 	return struct {
 		Found bool `json:"found"`

@@ -46,6 +46,7 @@ const (
 	tagMessageJob    = 9
 	tagMessageMany   = 10 // JSON
 	tagMessageUser   = 11 // one tag a user
+	tagMessageOwner  = 12
 )
 
 // Tags of a target.
@@ -111,6 +112,7 @@ func AppendMessage(dst []byte, m *outbox.Message) ([]byte, error) {
 	dst = appendTag(dst, tagMessageFrom, m.From)
 	dst = appendTag(dst, tagMessageName, m.Display)
 	dst = appendTag(dst, tagMessageJob, m.Job)
+	dst = appendTag(dst, tagMessageOwner, m.Owner)
 	if m.Many != nil {
 		many, err := json.Marshal(m.Many)
 		if err != nil {
@@ -172,6 +174,8 @@ func DecodeMessage(id string, v []byte) (outbox.Message, error) {
 			m.Display = string(s)
 		case tagMessageJob:
 			m.Job = string(s)
+		case tagMessageOwner:
+			m.Owner = string(s)
 		case tagMessageMany:
 			m.Many = new(outbox.Many)
 			return json.Unmarshal(s, m.Many)

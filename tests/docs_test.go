@@ -27,7 +27,7 @@ import (
 	"github.com/sipwake/sipwake/push/fcm"
 	"github.com/sipwake/sipwake/push/relay"
 	"github.com/sipwake/sipwake/push/webhook"
-	"github.com/sipwake/sipwake/push/webpush"
+	"github.com/sipwake/sipwake/rpc"
 	"github.com/sipwake/sipwake/secret"
 )
 
@@ -62,7 +62,7 @@ func inTemp(t *testing.T, dir, text string) string {
 	t.Helper()
 	for _, m := range regexp.MustCompile(`/etc/sipwake/([\w.-]+)`).FindAllStringSubmatch(text, -1) {
 		path := filepath.Join(dir, m[1])
-		contents := []byte("a-secret\n")
+		contents := []byte("a-secret-of-" + m[1] + "\n") // no two files hold one token
 		switch filepath.Ext(path) {
 		case ".p8", ".pem":
 			contents = keyAndCertificate(t)
@@ -287,7 +287,8 @@ var wholeCode = regexp.MustCompile("^`([^`]*)`$")
 func TestDocsConfigKeys(t *testing.T) {
 	t.Parallel()
 	c := &config.Config{Nodes: make([]config.Node, 1), APNs: make([]apns.Config, 1), FCM: make([]fcm.Config, 1),
-		WebPush: &webpush.Config{}, Webhooks: make([]webhook.Config, 1), Relays: make([]relay.Config, 1)}
+		WebPush: make(config.WebPushApps, 1), Webhooks: make([]webhook.Config, 1), Relays: make([]relay.Config, 1),
+		RPC: rpc.Config{Tenants: make([]rpc.Tenant, 1)}}
 	c.SetDefaults()
 	documented := docKeys(t)
 	for key, value := range settings(reflect.ValueOf(*c), "") {
@@ -327,10 +328,13 @@ func TestDocsReload(t *testing.T) {
 			t.Fatal(err)
 		}
 		if strings.HasPrefix(key, "web") { // which the rig has not
-			c.WebPush, c.Webhooks = &webpush.Config{}, make([]webhook.Config, 1)
+			c.WebPush, c.Webhooks = make(config.WebPushApps, 1), make([]webhook.Config, 1)
 		}
 		if strings.HasPrefix(key, "relays.") { // too
 			c.Relays = make([]relay.Config, 1)
+		}
+		if strings.HasPrefix(key, "rpc.tenants") {
+			c.RPC.Tenants = make([]rpc.Tenant, 1)
 		}
 		changed := false
 		walkSettings(reflect.ValueOf(c).Elem(), "", func(path string, v reflect.Value) {

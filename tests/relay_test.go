@@ -155,3 +155,63 @@ func TestRelayRefused(t *testing.T) {
 		t.Errorf("%d pushes", n)
 	}
 }
+
+const (
+	pbxToken   = "1f20-token-of-the-pbx-a"
+	otherToken = "2e31-token-of-the-pbx-b"
+)
+
+// Two PBXs push through one maker: neither pushes apps that are not its own, reads what
+// the other has sent, or answers for it, and each has its own figures.
+func TestRelayTenants(t *testing.T) {
+	t.Parallel()
+	maker := newRig(t, rigOptions{rpc: "  token_files: [" + writeTemp(t, makerToken) + "]\n  tenants:\n" +
+		"    - {name: pbx-a, apps: [" + bundle + "], rate_limit: 100, token_files: [" + writeTemp(t, pbxToken) + "]}\n" +
+		"    - {name: pbx-b, apps: [" + bundle + ", " + project + "], rate_limit: 100, token_files: [" + writeTemp(t, otherToken) + "]}"})
+	maker.auth = makerToken
+	a, b := newPBX(t, maker.url, pbxToken, ""), newPBX(t, maker.url, otherToken, "")
+	a.asleep("ann@example.com", apnsContact("ann", apnsToken(21)))
+	b.asleep("bob@example.com", apnsContact("bob", apnsToken(22)))
+	a.startWake("ann@example.com", "1-1", nil)
+	b.startWake("bob@example.com", "1-1", nil)
+	maker.pushed(apnsToken(21), 1)
+	maker.pushed(apnsToken(22), 1)
+
+	// An ID of b's is none of a's: a's push is sent, and b's stays as it was.
+	relay := func(token, app, to, id string) string {
+		provider := "apns"
+		if app == project {
+			provider = "fcm"
+		}
+		return maker.as(token, "push.relay", obj{"id": id, "kind": "custom", "provider": provider, "app": app, "service": map[string]string{"apns": "remote"}[provider],
+			"token": to, "values": obj{"title": "x"}})
+	}
+	for range 3 {
+		if got := relay(otherToken, bundle, apnsToken(23), "same"); !strings.Contains(got, `"accepted"`) {
+			t.Fatal(got)
+		}
+		if got := relay(pbxToken, bundle, apnsToken(24), "same"); !strings.Contains(got, `"accepted"`) {
+			t.Fatal(got)
+		}
+	}
+	if x, y := maker.pushes(apnsToken(23)), maker.pushes(apnsToken(24)); x != 1 || y != 1 {
+		t.Errorf("%d and %d pushes, want one each", x, y)
+	}
+	if got := relay(pbxToken, project, "fcm-token-relay-9", "2"); !strings.Contains(got, "is none of this tenant's") {
+		t.Errorf("an app of b's: %s", got)
+	}
+	if got := relay(otherToken, project, "fcm-token-relay-9", "2"); !strings.Contains(got, `"accepted"`) {
+		t.Errorf("its own app: %s", got)
+	}
+	for _, method := range []string{"binding.list", "push.list", "service.stats", "wake.trace"} {
+		if got := maker.as(pbxToken, method, obj{"all": true}); strings.Contains(got, apnsToken(22)) || strings.Contains(got, "pbx-b") || strings.Contains(got, "bob@") {
+			t.Errorf("%s tells a of b: %s", method, got)
+		}
+	}
+	_, text := maker.get("/metrics")
+	for _, want := range []string{`{reason="accepted",tenant="pbx-a"} 2`, `{reason="accepted",tenant="pbx-b"} 3`} {
+		if !strings.Contains(text, "sipwake_relay_pushes_total"+want+"\n") {
+			t.Errorf("the figures lack %s", want)
+		}
+	}
+}

@@ -20,6 +20,9 @@ type Query struct {
 	Reason   string
 	Since    time.Time // at or after
 	Until    time.Time // before
+	Domains  []string  // of the user, one of them
+	Apps     []string  // of an event, one of them
+	Part     string    // of the user's name: see Parts
 	Limit    int       // how many calls at most, at least 1
 	Before   Cursor    // only calls after this place, zero: from the newest on
 }
@@ -35,7 +38,33 @@ func (q *Query) Match(t *Timeline) bool {
 		(q.Before.IsZero() || q.Before.compare(t.Cursor()) > 0) &&
 		has(q.Device, func(e *Event) string { return e.Device }) &&
 		has(q.Provider, func(e *Event) string { return e.Provider }) &&
-		has(q.App, func(e *Event) string { return e.App })
+		has(q.App, func(e *Event) string { return e.App }) && q.inScope(t)
+}
+
+func (q *Query) inScope(t *Timeline) bool {
+	return (len(q.Domains) == 0 || slices.Contains(q.Domains, t.AOR[strings.LastIndexByte(t.AOR, '@')+1:])) &&
+		(len(q.Apps) == 0 || slices.ContainsFunc(t.Events, func(e Event) bool { return slices.Contains(q.Apps, e.App) })) &&
+		(q.Part == "" || HasPart(t.AOR, q.Part))
+}
+
+// OfApps returns the timeline without what is about the devices of other apps. No
+// apps: it is returned as it is.
+func (t *Timeline) OfApps(apps []string) Timeline {
+	if len(apps) == 0 {
+		return *t
+	}
+	devices := make(map[string]bool)
+	for _, e := range t.Events {
+		if e.App != "" && slices.Contains(apps, e.App) {
+			devices[e.Device] = true
+		}
+	}
+	cut := *t
+	cut.Events = slices.DeleteFunc(slices.Clone(t.Events), func(e Event) bool {
+		return e.App != "" && !slices.Contains(apps, e.App) || e.App == "" && e.Device != "" && !devices[e.Device] ||
+			e.Name == OneDevice && !devices[e.Detail]
+	})
+	return cut
 }
 
 // Term is one entry of an index of calls: what kind of thing, and its value.
@@ -58,6 +87,9 @@ func (q *Query) Term() Term {
 		if t.value != "" {
 			return term(t.kind, t.value)
 		}
+	}
+	if len(q.Apps) == 1 {
+		return term('a', q.Apps[0])
 	}
 	return ""
 }

@@ -37,23 +37,30 @@ func (s *Service) Removals(ctx context.Context, aor string) ([]RemovalNote, erro
 	return s.history.Removals(ctx, aor)
 }
 
-// RemoveBindings removes bindings on an operator's word: those of an AOR,
-// limited to a device or a token if given, or those with the token anywhere. It
-// returns how many went.
-func (s *Service) RemoveBindings(ctx context.Context, aor, device string, token secret.Token) (int, error) {
+// RemoveBindings removes bindings on an operator's or a tenant's word: those of an
+// AOR, limited to a device or a token if given, or those with the token anywhere; of
+// a tenant, only what is in the scope. It returns how many went.
+func (s *Service) RemoveBindings(ctx context.Context, by Caller, aor, device string, token secret.Token) (int, error) {
+	q := Query{Token: token}
 	if aor != "" || token.Empty() {
 		aor, err := CleanAOR(aor)
 		if err != nil {
 			return 0, err
 		}
-		return s.remove(ctx, Removal{AOR: aor, Device: device, Token: token}, removedOperator)
+		if by.Scope == nil {
+			return s.remove(ctx, Removal{AOR: aor, Device: device, Token: token}, removedOperator)
+		}
+		q = Query{AOR: aor}
 	}
-	bindings, err := s.store.Bindings(ctx, Query{Token: token})
+	bindings, err := s.store.Bindings(ctx, q)
 	if err != nil {
 		return 0, err
 	}
 	total := 0
-	for _, b := range bindings {
+	for _, b := range by.Scope.Of(slices.Clone(bindings)) {
+		if device != "" && device != b.Device {
+			continue
+		}
 		n, err := s.remove(ctx, Removal{AOR: b.AOR, Device: b.Device, Token: token}, removedOperator)
 		if err != nil {
 			return total, err
@@ -88,7 +95,8 @@ func (s *Service) EachBinding(ctx context.Context, f func([]Binding) error) erro
 
 const (
 	maxPage     = 1000
-	maxListings = 4
+	maxListings = 4           // of the operator
+	maxOwn      = 2           // of each tenant
 	listTimeout = time.Minute // between two pages
 )
 
@@ -100,6 +108,7 @@ type listings struct {
 }
 
 type listing struct {
+	by     string     // the caller's name
 	mu     sync.Mutex // one page at a time
 	found  chan []Binding
 	rest   []Binding // found, and not returned yet
@@ -109,22 +118,26 @@ type listing struct {
 	asked  time.Time // for the last page
 }
 
-// AllBindings returns the bindings of every AOR, a page at a time, in no order. An
+// AllBindings returns the bindings of every AOR that the caller may see, a page at a
+// time, in no order. An
 // empty cursor begins; each further page is asked for with the cursor of the one
 // before, until a page comes with an empty one. A binding that changes meanwhile is
 // seen as it was or as it is; one may be seen twice. A cursor belongs to this
-// instance, and is good for a minute. A page has up to limit bindings, at most
-// 1000, and fewer if ctx ends. When four lists are open already, that which has
-// waited longest for its next page gives way.
-func (s *Service) AllBindings(ctx context.Context, cursor string, limit int) (page []Binding, next string, err error) {
+// instance and the caller, and is good for a minute. A page has up to limit bindings,
+// at most 1000, and fewer if ctx ends. When the caller has four lists open already, a
+// tenant two, that which has waited longest for its next page gives way.
+func (s *Service) AllBindings(ctx context.Context, by Caller, cursor string, limit int) (page []Binding, next string, err error) {
 	limit = min(max(limit, 1), maxPage)
 	if cursor == "" {
-		if cursor, err = s.openListing(); err != nil {
+		if cursor, err = s.openListing(by); err != nil {
 			return nil, "", err
 		}
 	}
 	s.listings.mu.Lock()
 	l := s.listings.byID[cursor]
+	if l != nil && l.by != by.Name {
+		l = nil
+	}
 	if l != nil {
 		l.asked = time.Now()
 		l.idle.Reset(listTimeout)
@@ -162,21 +175,26 @@ func (l *listing) page(ctx context.Context, limit int) (page []Binding, more boo
 	}
 }
 
-func (s *Service) openListing() (id string, err error) {
+func (s *Service) openListing(by Caller) (id string, err error) {
 	s.listings.mu.Lock()
 	defer s.listings.mu.Unlock()
-	if len(s.listings.byID) >= maxListings {
-		s.listings.closeIdle()
+	most := maxListings
+	if by.Scope != nil {
+		most = maxOwn
 	}
-	l := &listing{found: make(chan []Binding), asked: time.Now()}
+	s.listings.makeRoom(by.Name, most)
+	l := &listing{by: by.Name, found: make(chan []Binding), asked: time.Now()}
 	ctx, cancel := context.WithCancel(s.ctx)
 	l.cancel = cancel
 	id = uuid.NewString()
 	err = s.Go(func(context.Context) {
 		defer close(l.found)
 		l.err = s.sweeper.Scan(ctx, func(b []Binding) error {
+			if b = by.Scope.Of(slices.Clone(b)); len(b) == 0 {
+				return ctx.Err()
+			}
 			select {
-			case l.found <- slices.Clone(b):
+			case l.found <- b:
 				return nil
 			case <-s.stop:
 				return ErrStopped
@@ -214,15 +232,21 @@ func (ls *listings) close(id string) {
 	}
 }
 
-// closeIdle closes the list that has waited longest for its next page.
-func (ls *listings) closeIdle() {
-	oldest := ""
+// makeRoom closes the caller's list that has waited longest for its next page, if
+// there are most of them.
+func (ls *listings) makeRoom(by string, most int) {
+	oldest, n := "", 0
 	for id, l := range ls.byID {
-		if oldest == "" || l.asked.Before(ls.byID[oldest].asked) {
+		if l.by != by {
+			continue
+		}
+		if n++; oldest == "" || l.asked.Before(ls.byID[oldest].asked) {
 			oldest = id
 		}
 	}
-	ls.close(oldest)
+	if n >= most {
+		ls.close(oldest)
+	}
 }
 
 // Import stores bindings of another sipwake, or of another system, as if their

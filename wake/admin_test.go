@@ -26,21 +26,21 @@ func TestBindingsAndRemove(t *testing.T) {
 		if _, err := r.service.Bindings(ctx, "", secret.Token{}); err == nil {
 			t.Error("no error for nothing at all")
 		}
-		if n, err := r.service.RemoveBindings(ctx, "", "", token); n != 1 || err != nil {
+		if n, err := r.service.RemoveBindings(ctx, wake.Caller{}, "", "", token); n != 1 || err != nil {
 			t.Errorf("removed %d by token, %v", n, err)
 		}
-		if n, err := r.service.RemoveBindings(ctx, bob, instance("2"), secret.Token{}); n != 1 || err != nil {
+		if n, err := r.service.RemoveBindings(ctx, wake.Caller{}, bob, instance("2"), secret.Token{}); n != 1 || err != nil {
 			t.Errorf("removed %d by device, %v", n, err)
 		}
-		if _, err := r.service.RemoveBindings(ctx, "", "", secret.Token{}); err == nil {
+		if _, err := r.service.RemoveBindings(ctx, wake.Caller{}, "", "", secret.Token{}); err == nil {
 			t.Error("no error for nothing at all")
 		}
 		r.register(phone("1"))
 		r.store.set(func(m *memory) { m.err = wake.ErrUnavailable })
-		if _, err := r.service.RemoveBindings(ctx, "", "", token); err == nil {
+		if _, err := r.service.RemoveBindings(ctx, wake.Caller{}, "", "", token); err == nil {
 			t.Error("no error from a store that is away")
 		}
-		if _, err := r.service.RemoveBindings(ctx, bob, "", secret.Token{}); err == nil {
+		if _, err := r.service.RemoveBindings(ctx, wake.Caller{}, bob, "", secret.Token{}); err == nil {
 			t.Error("no error from a store that is away")
 		}
 	})
@@ -49,7 +49,7 @@ func TestBindingsAndRemove(t *testing.T) {
 // all reads a list to its end.
 func (r *rig) all(limit int) (n int) {
 	for cursor := ""; ; {
-		page, next, err := r.service.AllBindings(r.t.Context(), cursor, limit)
+		page, next, err := r.service.AllBindings(r.t.Context(), wake.Caller{}, cursor, limit)
 		if err != nil {
 			r.fatal("list: %v", err)
 		}
@@ -71,34 +71,34 @@ func TestAllBindings(t *testing.T) {
 				t.Errorf("limit %d: %d bindings", limit, n)
 			}
 		}
-		_, first, err := r.service.AllBindings(r.t.Context(), "", 1)
+		_, first, err := r.service.AllBindings(r.t.Context(), wake.Caller{}, "", 1)
 		if err != nil || first == "" {
 			t.Fatal(first, err)
 		}
 		for range 4 { // unfinished lists give way
 			r.sleep(time.Second)
-			if _, _, err := r.service.AllBindings(r.t.Context(), "", 1); err != nil {
+			if _, _, err := r.service.AllBindings(r.t.Context(), wake.Caller{}, "", 1); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if _, _, err := r.service.AllBindings(r.t.Context(), first, 1); err == nil {
+		if _, _, err := r.service.AllBindings(r.t.Context(), wake.Caller{}, first, 1); err == nil {
 			t.Error("the oldest list is still open")
 		}
-		_, cursor, err := r.service.AllBindings(r.t.Context(), "", 1)
+		_, cursor, err := r.service.AllBindings(r.t.Context(), wake.Caller{}, "", 1)
 		if err != nil {
 			t.Fatal(err)
 		}
 		r.sleep(2 * time.Minute)
-		if _, _, err := r.service.AllBindings(r.t.Context(), cursor, 1); err == nil {
+		if _, _, err := r.service.AllBindings(r.t.Context(), wake.Caller{}, cursor, 1); err == nil {
 			t.Error("a list is open for ever")
 		}
 		ended, cancel := context.WithCancel(r.t.Context())
 		cancel()
-		if page, next, err := r.service.AllBindings(ended, "", 1000); err != nil || next == "" && len(page) < 10 {
+		if page, next, err := r.service.AllBindings(ended, wake.Caller{}, "", 1000); err != nil || next == "" && len(page) < 10 {
 			t.Errorf("a caller who left: %d, %q, %v", len(page), next, err)
 		}
 		r.store.set(func(m *memory) { m.err = wake.ErrUnavailable })
-		if _, _, err := r.service.AllBindings(r.t.Context(), "", 1); !errors.Is(err, wake.ErrUnavailable) {
+		if _, _, err := r.service.AllBindings(r.t.Context(), wake.Caller{}, "", 1); !errors.Is(err, wake.ErrUnavailable) {
 			t.Errorf("a store that is away: %v", err)
 		}
 	})

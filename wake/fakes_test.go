@@ -328,8 +328,8 @@ func (p *pusher) App(_ pnparam.Provider, app string, _ pnparam.Environment) (str
 	defer p.mu.Unlock()
 	return app, !p.unserved
 }
-func (p *pusher) Providers() []pnparam.Provider {
-	return []pnparam.Provider{pnparam.APNs, pnparam.FCM}
+func (p *pusher) Offers(string) []push.Offer {
+	return []push.Offer{{Provider: pnparam.APNs}, {Provider: pnparam.FCM}}
 }
 func (p *pusher) Policy(pnparam.Provider, string, pnparam.Environment) push.Policy { return p.policy }
 func (p *pusher) Load() float64                                                    { return p.load }

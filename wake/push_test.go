@@ -196,7 +196,7 @@ func TestPush(t *testing.T) {
 			if got != want {
 				t.Errorf("%s: %s, want %s", k, got, want)
 			}
-			if _, err := r.service.RemoveBindings(r.t.Context(), bob, "", list[0].Address.Tokens[0].Value); err != nil {
+			if _, err := r.service.RemoveBindings(r.t.Context(), wake.Caller{}, bob, "", list[0].Address.Tokens[0].Value); err != nil {
 				t.Fatal(err)
 			}
 		}

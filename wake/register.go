@@ -127,14 +127,10 @@ func (s *Service) decide(ctx context.Context, parsed pnparam.Parsed, r *Registra
 	cfg := s.settings.Load()
 	switch parsed.Intent {
 	case pnparam.Query:
-		// Apps of Acrobits' report by HTTP: no REGISTER can ask for that.
-		providers := slices.DeleteFunc(slices.Clone(s.pusher.Providers()), func(p pnparam.Provider) bool {
-			return p == pnparam.Acrobits || parsed.Asked != "" && p != parsed.Asked
-		})
-		if len(providers) == 0 && cfg.Reject555 && !r.Gone {
+		res.FeatureCaps = s.featureCaps(parsed.Asked, parsed.AskedApp)
+		if len(res.FeatureCaps) == 0 && cfg.Reject555 && !r.Gone {
 			return s.unserved(r, res), nil
 		}
-		res.FeatureCaps = featureCaps(providers...)
 		return StatusQueried, nil
 	case pnparam.Unbind:
 		if err := s.findUnbound(ctx, r, true); err != nil {
@@ -182,7 +178,7 @@ func (s *Service) decide(ctx context.Context, parsed pnparam.Parsed, r *Registra
 		res.Problem = "the registration is shorter than wake.min_expires"
 		return StatusRefused, nil
 	}
-	res.FeatureCaps = featureCaps(r.Address.Provider)
+	res.FeatureCaps = s.featureCaps(r.Address.Provider, r.Address.App)
 	if parsed.PNSReg && cfg.Refresh.Enabled {
 		res.FeatureCaps[0] += fmt.Sprintf(`;+sip.pnsreg="%.0f"`, cfg.Refresh.Before.Seconds())
 	}
@@ -222,18 +218,20 @@ func registration(aor string, p RegisterParams, parsed pnparam.Parsed) Registrat
 	}
 }
 
-// featureCaps returns a Feature-Caps value for each provider (RFC 8599 section 10).
-func featureCaps(providers ...pnparam.Provider) []string {
-	caps := make([]string, len(providers))
-	for i, p := range providers {
-		switch p {
-		case pnparam.APNs:
-			caps[i] = `*;+sip.pns="apns"`
-		case pnparam.FCM:
-			caps[i] = `*;+sip.pns="fcm"`
-		default:
-			caps[i] = `*;+sip.pns="` + string(p) + `"`
+// featureCaps returns a Feature-Caps value for the provider, or for each if none is
+// named (RFC 8599 section 10), with the key that a browser of this app subscribes with.
+func (s *Service) featureCaps(provider pnparam.Provider, app string) []string {
+	var caps []string
+	for _, o := range s.pusher.Offers(app) {
+		// Apps of Acrobits' report by HTTP: no REGISTER can ask for that.
+		if provider != "" && provider != o.Provider || o.Provider == pnparam.Acrobits {
+			continue
 		}
+		value := `*;+sip.pns="` + string(o.Provider) + `"`
+		if o.VAPID != "" {
+			value += `;+sip.vapid="` + o.VAPID + `"`
+		}
+		caps = append(caps, value)
 	}
 	return caps
 }

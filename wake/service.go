@@ -39,8 +39,9 @@ type Pusher interface {
 	// App returns the name of the app that serves the address: a metric label. ok
 	// reports whether there is one.
 	App(p pnparam.Provider, app string, env pnparam.Environment) (name string, ok bool)
-	// Providers lists the providers with at least one app.
-	Providers() []pnparam.Provider
+	// Offers lists the providers with at least one app, as phones that name this app
+	// are told.
+	Offers(app string) []push.Offer
 	// Policy returns what the configuration says of the app of an address.
 	Policy(p pnparam.Provider, app string, env pnparam.Environment) push.Policy
 	// Load is the share of the fullest queue that is in use, 0 to 1.

@@ -284,7 +284,7 @@ func TestSend(t *testing.T) {
 	}
 	users := write(t, dir, "users", []byte("bob@example.com\n\nnobody@example.com\n"))
 	many := ok(t, dir, "send-many", "--config", "client.yml", "--users", users, "--title", "All", "--rate", "1000")
-	if !strings.Contains(many, "\n2 users, 1 without a device; ") {
+	if !strings.Contains(many, "\nended: 2 of 2 users, 1 without a device; ") {
 		t.Errorf("send-many: %s", many)
 	}
 	job := strings.Fields(many)[0]
@@ -299,12 +299,26 @@ func TestSend(t *testing.T) {
 		t.Errorf("failed pushes: %s", got)
 	}
 	everyone := ok(t, dir, "send-many", "--config", "client.yml", "--everyone", "--app", "example-phone", "--kind", "1", "--body", "x")
-	if !strings.Contains(everyone, "\n1 users, 0 without a device; ") {
+	if !strings.Contains(everyone, "\nended: 1 of 1 users, 0 without a device; ") {
 		t.Errorf("send-many --everyone: %s", everyone)
 	}
 	if got := ok(t, dir, "stats", "--config", "client.yml"); !regexp.MustCompile(`(?m)^REGISTERs +2 stored\n[^$]*^fcm example-phone +\d+ bindings; pushes: .*1 token_dead$`).MatchString(got) {
 		t.Errorf("stats: %s", got)
 	}
+	slow := strings.TrimSpace(ok(t, dir, "send-many", "--config", "client.yml", "--users", users, "--rate", "1", "--detach"))
+	if got := ok(t, dir, "send-many", "--config", "client.yml", "--stop", slow); !strings.HasPrefix(got, "stopped: ") {
+		t.Errorf("send-many --stop: %s", got)
+	}
+	if got := ok(t, dir, "send-many", "--config", "client.yml", "--status", slow); !strings.HasPrefix(got, "stopped: ") {
+		t.Errorf("send-many --status: %s", got)
+	}
+	if got := ok(t, dir, "send-many", "--config", "client.yml", "--resume", slow); strings.HasPrefix(got, "stopped: ") {
+		t.Errorf("send-many --resume: %s", got)
+	}
+	if got, _, _ := sipwake(t, dir, "send-many", "--config", "client.yml", "--status", slow); !strings.HasPrefix(got, "ended: 2 of 2 users, 1 ") {
+		t.Errorf("send-many that went on: %s", got)
+	}
+	refused(t, dir, "id: is not known", "send-many", "--config", "client.yml", "--stop", "none")
 	refused(t, dir, "give --app", "send-many", "--config", "client.yml", "--everyone")
 	refused(t, dir, "has no device that can be pushed", send("--aor", "nobody@example.com")...)
 	refused(t, dir, "id: is not known", send("--status", "none")...)

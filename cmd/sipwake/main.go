@@ -26,6 +26,7 @@ type cli struct {
 	Trace     traceCmd     `cmd:"" help:"Show what happened to calls, and why a phone did not ring."`
 	Status    statusCmd    `cmd:"" help:"Show how the running sipwake is doing."`
 	Stats     statsCmd     `cmd:"" help:"Show how many bindings, REGISTERs, calls and pushes there were, the latter by app."`
+	WebPush   webpushCmd   `cmd:"" name:"webpush" help:"Make and show VAPID keys."`
 	DB        dbCmd        `cmd:"" name:"db" help:"Back up the embedded store; check a file, and rescue what can be read of it."`
 	Acrobits  acrobitsCmd  `cmd:"" help:"Print the keys with which apps made with Acrobits' SDK report their tokens."`
 	Health    healthCmd    `cmd:"" help:"Ask whether the running sipwake can work: exit status 0 if so, else 1."`

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"strings"
 	"text/tabwriter"
@@ -13,23 +14,38 @@ import (
 	"github.com/sipwake/sipwake/secret"
 )
 
+// pushFlags are those of every push of an application.
+type pushFlags struct {
+	Kind    string            `default:"custom" enum:"call,chat,cancel,custom,refresh,0,1,2,3,4" help:"What it is: call (the phone rings), chat, cancel, custom or refresh, or its number 0 to 4 (${default})."`
+	From    string            `help:"Who it is from: a URI, a number or a name."`
+	Display string            `help:"How to show who it is from."`
+	Title   string            `help:"Title."`
+	Body    string            `help:"Text."`
+	Data    map[string]string `help:"Data for the app: KEY=VALUE;KEY=VALUE."`
+}
+
+// params returns them as push.send and push.many take them.
+func (f *pushFlags) params(ttl time.Duration) map[string]any {
+	p := map[string]any{"kind": f.Kind, "from": f.From, "display": f.Display, "title": f.Title, "body": f.Body, "ttl_s": ttl.Seconds()}
+	if len(f.Data) > 0 {
+		p["data"] = f.Data
+	}
+	return p
+}
+
 type sendCmd struct {
-	Config   string            `short:"c" default:"${config}" help:"Configuration file of the running sipwake (${default})." type:"path"`
-	AOR      string            `xor:"to" help:"User to push: user@domain."`
-	Token    string            `xor:"to" help:"Push token, with --provider and --app; - reads it from standard input."`
-	Status   string            `xor:"to" help:"Show what has become of a push, by its id."`
-	Provider string            `help:"Push service of --token."`
-	App      string            `help:"App of --token."`
-	Env      string            `name:"environment" enum:",production,sandbox" default:"" help:"APNs environment of --token: production or sandbox."`
-	Kind     string            `default:"custom" enum:"call,chat,cancel,custom,refresh,0,1,2,3,4" help:"What it is: call (the phone rings), chat, cancel, custom or refresh, or its number 0 to 4 (${default})."`
-	From     string            `help:"Who it is from: a URI, a number or a name."`
-	Display  string            `help:"How to show who it is from."`
-	Title    string            `help:"Title."`
-	Body     string            `help:"Text."`
-	Data     map[string]string `help:"Data for the app: KEY=VALUE;KEY=VALUE."`
-	TTL      time.Duration     `help:"How long it is worth delivering."`
-	JSON     bool              `name:"json" help:"Print what became of it as JSON, as push.status returns it."`
-	Wait     time.Duration     `default:"5s" help:"How long to wait for the push services (${default})."`
+	Config   string `short:"c" default:"${config}" help:"Configuration file of the running sipwake (${default})." type:"path"`
+	AOR      string `xor:"to" help:"User to push: user@domain."`
+	Token    string `xor:"to" help:"Push token, with --provider and --app; - reads it from standard input."`
+	Status   string `xor:"to" help:"Show what has become of a push, by its id."`
+	Provider string `help:"Push service of --token."`
+	App      string `help:"App of --token."`
+	Env      string `name:"environment" enum:",production,sandbox" default:"" help:"APNs environment of --token: production or sandbox."`
+
+	pushFlags
+	TTL  time.Duration `help:"How long it is worth delivering."`
+	JSON bool          `name:"json" help:"Print what became of it as JSON, as push.status returns it."`
+	Wait time.Duration `default:"5s" help:"How long to wait for the push services (${default})."`
 }
 
 // sent is a message of push.send and push.status.
@@ -84,11 +100,8 @@ func (c *sendCmd) Run() error {
 		}
 		c.Token = t.Reveal()
 	}
-	params := map[string]any{"aor": c.AOR, "provider": c.Provider, "app": c.App, "environment": c.Env, "token": c.Token,
-		"kind": c.Kind, "from": c.From, "display": c.Display, "title": c.Title, "body": c.Body, "ttl_s": c.TTL.Seconds()}
-	if len(c.Data) > 0 {
-		params["data"] = c.Data
-	}
+	params := c.params(c.TTL)
+	maps.Copy(params, map[string]any{"aor": c.AOR, "provider": c.Provider, "app": c.App, "environment": c.Env, "token": c.Token})
 	if c.Kind == "call" || c.Kind == "0" {
 		fmt.Fprintln(os.Stderr, "kind call: the phone will ring as for a call, and nobody is there when it is answered")
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"strings"
 	"text/tabwriter"
@@ -15,20 +16,19 @@ import (
 )
 
 type sendManyCmd struct {
-	Config   string            `short:"c" default:"${config}" help:"Configuration file of the running sipwake (${default})." type:"path"`
-	Users    string            `xor:"to" required:"" help:"File with users to push, user@domain, one a line; - for standard input." type:"path"`
-	Everyone bool              `xor:"to" required:"" help:"Push all users with a device of --app."`
-	App      string            `help:"Only devices of this app."`
-	Provider string            `help:"Only devices of this push service."`
-	Rate     int               `default:"50" help:"Users a second (${default})."`
-	Kind     string            `default:"custom" enum:"call,chat,cancel,custom,refresh,0,1,2,3,4" help:"What it is: call (the phones ring), chat, cancel, custom or refresh, or its number 0 to 4 (${default})."`
-	From     string            `help:"Who it is from: a URI, a number or a name."`
-	Display  string            `help:"How to show who it is from."`
-	Title    string            `help:"Title."`
-	Body     string            `help:"Text."`
-	Data     map[string]string `help:"Data for the app: KEY=VALUE;KEY=VALUE."`
-	TTL      time.Duration     `help:"How long all of it is worth going on (a day)."`
-	Detach   bool              `help:"Do not wait until it has ended."`
+	Config   string `short:"c" default:"${config}" help:"Configuration file of the running sipwake (${default})." type:"path"`
+	Users    string `xor:"to" required:"" help:"File with users to push, user@domain, one a line; - for standard input." type:"path"`
+	Everyone bool   `xor:"to" required:"" help:"Push all users with a device of --app."`
+	Status   string `xor:"to" required:"" help:"Show how far a push to many is, by its id, until it has ended or stopped."`
+	Stop     string `xor:"to" required:"" help:"Stop a push to many while it runs, by its id."`
+	Resume   string `xor:"to" required:"" help:"Let a push to many that was stopped go on where it was, by its id."`
+	App      string `help:"Only devices of this app."`
+	Provider string `help:"Only devices of this push service."`
+	Rate     int    `default:"50" help:"Users a second (${default})."`
+
+	pushFlags
+	TTL    time.Duration `help:"How long all of it is worth going on (a day)."`
+	Detach bool          `help:"Do not wait until it has ended."`
 }
 
 // manyStatus is the many of push.status.
@@ -48,10 +48,13 @@ const (
 )
 
 // Run begins a push to many users, in several jobs if there are more than one takes,
-// and shows how far each is. Interrupted, it goes on in the service.
+// and shows how far each is. Interrupted, it goes on in the service; --stop stops it.
 func (c *sendManyCmd) Run() error {
 	cl, err := newClient(c.Config)
 	if err != nil {
+		return err
+	}
+	if done, err := c.known(cl); done {
 		return err
 	}
 	parts := [][]string{nil}
@@ -63,13 +66,10 @@ func (c *sendManyCmd) Run() error {
 		return errors.New("give --app with --everyone")
 	}
 	for _, aors := range parts {
-		params := map[string]any{"app": c.App, "provider": c.Provider, "rate": c.Rate, "kind": c.Kind, "from": c.From,
-			"display": c.Display, "title": c.Title, "body": c.Body, "ttl_s": c.TTL.Seconds()}
+		params := c.params(c.TTL)
+		maps.Copy(params, map[string]any{"app": c.App, "provider": c.Provider, "rate": c.Rate})
 		if aors != nil {
 			params["aors"] = aors
-		}
-		if len(c.Data) > 0 {
-			params["data"] = c.Data
 		}
 		var m manyStatus
 		if err := cl.call(context.Background(), "push.many", params, &m); err != nil {
@@ -82,14 +82,47 @@ func (c *sendManyCmd) Run() error {
 		if err := m.wait(cl); err != nil {
 			return err
 		}
-		fmt.Printf("%d users, %d without a device; what failed: sipwake pushes --job %s --state failed\n", m.Many.Sent, m.Many.None, m.ID)
+		if m.print(); m.Many.State == stopped {
+			return errors.New("somebody has stopped it")
+		}
 	}
 	return nil
 }
 
+// known does what is asked of a push that was begun before, and reports whether
+// anything was.
+func (c *sendManyCmd) known(cl *client) (done bool, err error) {
+	var m manyStatus
+	for method, id := range map[string]string{"push.stop": c.Stop, "push.resume": c.Resume, "push.status": c.Status} {
+		if id == "" {
+			continue
+		}
+		if err := cl.call(context.Background(), method, map[string]string{"id": id}, &m); err != nil {
+			return true, err
+		}
+		if m.Many.State == "" {
+			return true, errors.New("that push is not one to many users")
+		}
+		if method == "push.status" && !c.Detach {
+			err = m.wait(cl)
+		}
+		m.print()
+		return true, err
+	}
+	return false, nil
+}
+
+// stopped is the state of a push to many users that somebody has stopped.
+const stopped = "stopped"
+
+func (m *manyStatus) print() {
+	fmt.Printf("%s: %d of %d users, %d without a device; what failed: sipwake pushes --job %s --state failed\n",
+		m.Many.State, m.Many.Sent, m.Many.Users, m.Many.None, m.ID)
+}
+
 func (m *manyStatus) wait(cl *client) error {
 	const look = 200 * time.Millisecond
-	for next := time.Now().Add(progressEvery); m.Many.State != "ended"; time.Sleep(look) {
+	for next := time.Now().Add(progressEvery); m.Many.State != "ended" && m.Many.State != stopped; time.Sleep(look) {
 		if err := cl.call(context.Background(), "push.status", map[string]string{"id": m.ID}, m); err != nil {
 			return err
 		}

@@ -19,9 +19,12 @@ import (
 	"github.com/sipwake/sipwake/push"
 )
 
-// Config is the one Web Push app: RFC 8599 gives such subscriptions no name by
-// which several could be told apart.
+// Config is one Web Push app, with a VAPID key of its own.
 type Config struct {
+	// Packages are what phones call the app, in pn-param or as the package of X-MPUSH:
+	// RFC 8599 has no name for such subscriptions, and a client may give one all the
+	// same. None: it serves those that name no app, or one that no other has.
+	Packages []string `yaml:"packages"`
 	// VAPIDKeyFile holds the P-256 private key in PEM, such as
 	// "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256" makes it.
 	// Subscriptions are bound to it: a new key ends them all.
@@ -87,6 +90,11 @@ func (c *Config) Validate(report func(field, problem string)) {
 	if c.AllowPrivate && len(c.Hosts) == 0 {
 		report("allow_private", "needs hosts to be set: it is for labs only")
 	}
+	for i, name := range c.Packages {
+		if name == "" || slices.Contains(c.Packages[:i], name) {
+			report(fmt.Sprintf("packages[%d]", i), fmt.Sprintf("%q is empty, or is there twice", name))
+		}
+	}
 	for i, h := range c.Hosts {
 		field := fmt.Sprintf("hosts[%d]", i)
 		r, problem := parseHostRule(h)
@@ -137,6 +145,9 @@ func (c *Config) Apps(log *slog.Logger) ([]push.App, error) {
 	}
 	return []push.App{{
 		Provider:    pnparam.WebPush,
+		Packages:    c.Packages,
+		Any:         len(c.Packages) == 0,
+		VAPID:       client.vapid.public,
 		Default:     true,
 		Client:      client,
 		Limits:      c.Limits,

@@ -3,6 +3,7 @@ package webpush
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -13,8 +14,6 @@ import (
 	"time"
 
 	"golang.org/x/net/publicsuffix"
-
-	"github.com/sipwake/sipwake/limit"
 )
 
 // PublicHosts lets subscriptions lead to push services that nobody has listed: those
@@ -85,16 +84,18 @@ func domainOf(host string) string {
 type guests struct {
 	ports       []string
 	most, share int
-	rate        limit.Rate
-	sent        *limit.Buckets[string]
+	every       time.Duration // one more push to a domain
+	burst       int
 	never       []netip.Prefix
 
 	mu       sync.Mutex
-	inFlight map[string]int // by domain
+	inFlight map[string]int       // by domain
+	full     map[string]time.Time // when a domain has its whole burst again
 	total    int
 }
 
-// maxDomains bounds the domains whose rate is remembered.
+// maxDomains bounds the domains whose rate is remembered: while there are so many, no
+// other one is pushed.
 const maxDomains = 4096
 
 // newGuests returns nil if there are none. p is valid.
@@ -102,8 +103,8 @@ func newGuests(p PublicHosts, inFlight int) *guests {
 	if len(p.Ports) == 0 {
 		return nil
 	}
-	g := &guests{most: max(1, inFlight/4), share: p.InFlight, rate: limit.Per(time.Minute, p.Rate),
-		sent: limit.New[string](maxDomains), inFlight: make(map[string]int)}
+	g := &guests{most: max(1, inFlight/4), share: p.InFlight, every: time.Minute / time.Duration(p.Rate), burst: p.Rate,
+		inFlight: make(map[string]int), full: make(map[string]time.Time)}
 	for _, port := range p.Ports {
 		g.ports = append(g.ports, strconv.Itoa(port))
 	}
@@ -128,11 +129,31 @@ func (g *guests) takes(host, port string) (domain string, ok bool) {
 func (g *guests) enter(domain string, now time.Time) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.total >= g.most || g.inFlight[domain] >= g.share || !g.sent.Take(domain, g.rate, now) {
+	if g.total >= g.most || g.inFlight[domain] >= g.share || !g.inRate(domain, now) {
 		return false
 	}
 	g.total++
 	g.inFlight[domain]++
+	return true
+}
+
+// inRate takes a push from the domain's rate, if there is one. The caller holds the
+// lock.
+func (g *guests) inRate(domain string, now time.Time) bool {
+	full, known := g.full[domain]
+	if !known && len(g.full) >= maxDomains {
+		maps.DeleteFunc(g.full, func(_ string, at time.Time) bool { return !at.After(now) })
+		if len(g.full) >= maxDomains {
+			return false
+		}
+	}
+	if full.Before(now) {
+		full = now
+	}
+	if full.Sub(now) > g.every*time.Duration(g.burst-1) {
+		return false
+	}
+	g.full[domain] = full.Add(g.every)
 	return true
 }
 

@@ -89,8 +89,9 @@ func testOutbox(t *testing.T, s Store) {
 	m.NextTry = m.NextTry.Add(time.Minute)
 	f.update(s, m)
 	f.message(s, m.ID, &m)
-	many := outbox.Message{ID: "many", Job: "j", Deadline: m.Deadline, NextTry: m.NextTry, Users: []string{"a@x", "b@x"},
-		Many: &outbox.Many{Provider: pnparam.FCM, App: "p", Rate: 50, List: "l", Parts: 2, Part: 1, Next: 3, Users: 700, Sent: 503, None: 4}}
+	many := outbox.Message{ID: "many", Job: "j", Owner: "acme", Deadline: m.Deadline, NextTry: m.NextTry, Users: []string{"a@x", "b@x"},
+		Many: &outbox.Many{Provider: pnparam.FCM, App: "p", Rate: 50, List: "l", Parts: 2, Part: 1, Next: 3, Users: 700, Sent: 503, None: 4,
+			Scope: &wake.Scope{Domains: []string{"x"}, Apps: []string{"p", "q"}}, Stopped: true}}
 	f.put(s, many)
 	f.message(s, many.ID, &many)
 	f.equal(len(f.due(s, m.NextTry, time.Minute, 9)), 2) // it is not done
