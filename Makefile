@@ -19,7 +19,7 @@ STORE ?= local
 PARALLEL ?= 8
 ARCH ?= $(shell go env GOARCH 2>/dev/null)
 
-.PHONY: help setup build deb demo up interop chaos test test-fast test-opensips features lint fuzz bench dashboards watch screenshots audit licenses clean
+.PHONY: help setup build deb demo up interop chaos test test-fast test-opensips features lint fuzz bench bench-quick bench-parts dashboards watch screenshots audit licenses clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -59,6 +59,7 @@ test: build ## run every test: unit, race, real Redis, real Kamailio
 	@go vet ./...
 	@logs=$$(mktemp -d) && trap 'rm -rf "$$logs"' EXIT && \
 		SIPWAKE_TEST_LOGS=$$logs SIPWAKE_REQUIRE_ALL=1 go test -race -parallel $(PARALLEL) -timeout 20m ./tests ./... && bin/sipwake-lab leaks "$$logs"
+	@go test -run TestAllocations ./rpc ./pnparam ./push/... ./store/local # the race detector allocates too
 
 test-fast: setup ## run what needs no SIP proxy, without the race detector: under a minute
 	@go test -short $$(go list ./... | grep -v -e '/tests$$' -e '/cmd/')
@@ -79,8 +80,13 @@ lint: setup ## run golangci-lint, the import rules among it; go.mod must be tidy
 fuzz: setup ## run each fuzz target for FUZZTIME (default 30s)
 	@tests/setup/fuzz.sh $(or $(FUZZTIME),30s)
 
-bench: build ## measure sipwake under load, as ratios in one run, beside the budgets; then each part
+bench: build ## measure sipwake under load beside its baselines, and say which budgets it keeps (about 12 minutes)
 	@bin/sipwake-lab bench --sipwake bin/sipwake
+
+bench-quick: build ## the same with fewer rounds and bindings, in less than two minutes
+	@bin/sipwake-lab bench --sipwake bin/sipwake --round 500ms --rounds 3 --bindings 30000
+
+bench-parts: setup ## measure each part by itself, with its allocations
 	@go test -run '^$$' -bench . -benchmem ./...
 
 watch: build ## make demo calls until Ctrl-C, and show them in Prometheus and, if it is on PATH, Grafana

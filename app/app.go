@@ -25,6 +25,7 @@ import (
 	"github.com/sipwake/sipwake/page"
 	"github.com/sipwake/sipwake/push"
 	"github.com/sipwake/sipwake/push/acrobits"
+	"github.com/sipwake/sipwake/relay"
 	"github.com/sipwake/sipwake/rpc"
 	"github.com/sipwake/sipwake/store/fallback"
 	"github.com/sipwake/sipwake/trace"
@@ -114,7 +115,7 @@ func New(cfg *config.Config, version string, log *slog.Logger) (*App, error) {
 	}
 	a.newService(parts, rules, kept, exporters)
 	a.onStop("pushes", a.dispatcher.Stop)
-	backend := rpc.Backend{Wakes: a.service, Outbox: a.outbox, Upper: a.upper, Traces: a.traces.Find, Info: a.info, Stats: a.stats, Backup: a.backup()}
+	backend := rpc.Backend{Wakes: a.service, Outbox: a.outbox, Upper: a.upper, Relay: relay.New(a.dispatcher, a.store, a.reg), Traces: a.traces.Find, Info: a.info, Stats: a.stats, Backup: a.backup()}
 	if a.rpc, err = rpc.New(cfg.RPC, backend, log, a.reg); err != nil {
 		return nil, errors.Join(err, a.Stop(context.Background()))
 	}
@@ -249,6 +250,7 @@ func (a *App) startLoops() {
 	loops.Go(func() { a.service.Refresh(ctx) })
 	loops.Go(func() { a.nodes.run(ctx) })
 	loops.Go(func() { a.sample(ctx) })
+	loops.Go(func() { a.askVerdicts(ctx) })
 	loops.Go(func() { a.outbox.Run(ctx, outboxEvery) })
 	loops.Go(func() { a.upper.Run(ctx, upperEvery) })
 	if a.fallback != nil {

@@ -3,6 +3,7 @@ package app
 import (
 	"crypto/x509"
 	"encoding/pem"
+	"fmt"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -104,10 +105,11 @@ func readCertificates(cfg *config.Config) []certificate {
 	return list
 }
 
-// Warnings says what of the certificates will be refused or ends soon, each with its
-// place in the configuration.
-func Warnings(cfg *config.Config, now time.Time) []string {
-	var list []string
+// Warnings says what is in order and will not work, or not for long, each with its
+// place in the configuration: certificates that will be refused or end soon, refresh
+// pushes that iOS will not deliver to the apps.
+func Warnings(cfg *config.Config, apps []push.App, now time.Time) []string {
+	list := refreshWarnings(cfg, apps)
 	for _, err := range rpc.Doubts(cfg.RPC) {
 		field, text, _ := strings.Cut(err.Error(), ": ")
 		list = append(list, cfg.Place("rpc."+field, text))
@@ -118,4 +120,26 @@ func Warnings(cfg *config.Config, now time.Time) []string {
 		}
 	}
 	return list
+}
+
+// refreshWarnings says that iPhones may register for so short a time that they would be
+// woken more often than iOS allows.
+func refreshWarnings(cfg *config.Config, apps []push.App) []string {
+	r := cfg.Wake.Refresh
+	most := 0
+	for i := range apps {
+		if n := apps[i].BackgroundPerHour; n > 0 && (most == 0 || n < most) {
+			most = n
+		}
+	}
+	if !r.Enabled || most == 0 {
+		return nil
+	}
+	// A registration is refreshed this long after it was made, at the latest.
+	least := (time.Hour/time.Duration(most) + r.Before + r.Spread).Round(time.Second)
+	if cfg.Wake.MinExpires >= least {
+		return nil
+	}
+	return []string{cfg.Place("wake.min_expires", fmt.Sprintf("is %v: an iPhone that registers for less than %v would have to be woken "+
+		"more often than the %d times an hour that iOS delivers, and is not (background_per_hour of apns)", cfg.Wake.MinExpires, least, most))}
 }

@@ -88,7 +88,7 @@ func (n *nodes) set(made map[string]proxy) (now map[string]wake.Node, closeOld f
 	defer n.mu.Unlock()
 	was := n.byID
 	n.byID, now = make(map[string]*probed, len(made)), make(map[string]wake.Node, len(made))
-	var unused []wake.Node
+	var unused []*node.Client
 	for id, m := range made {
 		p, old := &probed{proxy: m, state: nodeUnknown}, was[id]
 		switch {
@@ -98,14 +98,14 @@ func (n *nodes) set(made map[string]proxy) (now map[string]wake.Node, closeOld f
 			p.state, p.err, p.troubled = old.state, old.err, old.troubled
 		default:
 			p.troubled = old.troubled
-			unused = append(unused, old)
+			unused = append(unused, old.client)
 		}
 		n.byID[id], now[id] = p, p.Node
 	}
 	for id, old := range was {
 		if n.byID[id] == nil {
 			n.up.DeleteLabelValues(id)
-			unused = append(unused, old)
+			unused = append(unused, old.client)
 		}
 	}
 	select {
@@ -200,7 +200,7 @@ func (n *nodes) close() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, p := range n.byID {
-		p.Close()
+		p.client.Close()
 	}
 }
 

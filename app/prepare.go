@@ -119,6 +119,9 @@ func prepareApps(cfg *config.Config, log *slog.Logger, p *parts, problems *confi
 	for i := range cfg.Webhooks {
 		add(fmt.Sprintf("webhooks[%d]", i), cfg.Webhooks[i].Apps)
 	}
+	for i := range cfg.Relays {
+		add(fmt.Sprintf("relays[%d]", i), cfg.Relays[i].Apps)
+	}
 	if cfg.Acrobits.On() {
 		add("acrobits", cfg.Acrobits.Apps)
 		p.reports, _ = cfg.Acrobits.Reports() // what is wrong, Apps has said

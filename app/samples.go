@@ -25,6 +25,23 @@ func (a *App) sample(ctx context.Context) {
 	}
 }
 
+// verdictsEvery is how often push services are asked how pushes fared. They count days.
+const verdictsEvery = 6 * time.Hour
+
+// askVerdicts asks them until ctx ends.
+func (a *App) askVerdicts(ctx context.Context) {
+	tick := time.NewTicker(verdictsEvery)
+	defer tick.Stop()
+	for {
+		a.dispatcher.AskVerdicts(ctx)
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 func sampleOf(families []*dto.MetricFamily) page.Sample {
 	s := page.Sample{At: time.Now(), Apps: map[page.AppKey]page.AppCount{},
 		Expiry: map[page.AppKey]time.Time{}, Signals: map[string]map[string]float64{}}

@@ -160,7 +160,9 @@ func (edge) GiveUp(context.Context, wake.Wake) (wake.Signal, error) { return wak
 func (edge) TellOver(context.Context, wake.Wake, wake.EndReason, wake.Registration, bool) (wake.Signal, error) {
 	return wake.SignalTold, nil
 }
-func (edge) Close()                      {}
+func (edge) Alert(context.Context, wake.Wake, int, string) (wake.Signal, error) {
+	return wake.SignalOK, nil
+}
 func (edge) Probe(context.Context) error { return nil }
 
 type pushes struct{}

@@ -17,6 +17,7 @@ import (
 	"github.com/sipwake/sipwake/push/acrobits"
 	"github.com/sipwake/sipwake/push/apns"
 	"github.com/sipwake/sipwake/push/fcm"
+	"github.com/sipwake/sipwake/push/relay"
 	"github.com/sipwake/sipwake/push/webhook"
 	"github.com/sipwake/sipwake/push/webpush"
 	"github.com/sipwake/sipwake/rpc"
@@ -48,6 +49,8 @@ type Config struct {
 	WebPush    WebPushApps      `yaml:"webpush"`
 	Webhooks   []webhook.Config `yaml:"webhooks"`
 	Acrobits   acrobits.Config  `yaml:"acrobits"`
+	// Relays are sipwakes of apps' makers, which push for this one.
+	Relays []relay.Config `yaml:"relays"`
 	// CredentialsDir holds credentials that make an app by their names alone; see
 	// apns.FromDir and fcm.FromDir. The apps above win over them.
 	CredentialsDir string `yaml:"credentials_dir"`
@@ -208,6 +211,9 @@ func (c *Config) SetDefaults() {
 		c.Webhooks[i].SetDefaults()
 	}
 	c.Acrobits.SetDefaults()
+	for i := range c.Relays {
+		c.Relays[i].SetDefaults()
+	}
 }
 
 func setDefault(field *string, value string) {
@@ -262,6 +268,9 @@ func (c *Config) Validate(report func(field, problem string)) {
 		c.Webhooks[i].Validate(below(fmt.Sprintf("webhooks[%d]", i)))
 	}
 	c.Acrobits.Validate(below("acrobits"))
+	for i := range c.Relays {
+		c.Relays[i].Validate(below(fmt.Sprintf("relays[%d]", i)))
+	}
 	c.validateApps(report)
 }
 

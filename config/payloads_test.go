@@ -30,10 +30,10 @@ func TestLoadPayloads(t *testing.T) {
 		PushType:     map[push.Kind]push.Type{push.Cancel: push.TypeAlert},
 	})
 	f("apns[0].policy", c.APNs[0].Policy, push.Policy{
-		Unregister: push.UnregisterRemove, Chat: push.ChatAlways, Cancel: push.CancelPushed, MissedCall: true, Privacy: push.PrivacyNone,
+		Unregister: push.UnregisterRemove, Chat: push.ChatAlways, Cancel: push.CancelPushed, Late: push.LateCancel, MissedCall: true, Privacy: push.PrivacyNone,
 		When: map[push.Kind]push.When{push.Chat: push.WhenLowLoad, push.Call: push.WhenAlways},
 	})
-	f("fcm[0].policy", c.FCM[0].Policy, push.Policy{Unregister: push.UnregisterKeep, Chat: push.ChatNoAnswer, Cancel: push.CancelPushed,
+	f("fcm[0].policy", c.FCM[0].Policy, push.Policy{Unregister: push.UnregisterKeep, Chat: push.ChatNoAnswer, Cancel: push.CancelPushed, Late: push.LateCancel,
 		Privacy: push.PrivacyNone})
 	f("fcm[0].notification", c.FCM[0].Notification, fcm.NotificationCalls)
 	f("credentials_dir", c.CredentialsDir, "/etc/sipwake/credentials")

@@ -80,6 +80,18 @@ func path(edge, flow string) string {
 	return fmt.Sprintf("<%s;lr;received=sip:%s:%s%%3Btransport%%3D%s>", edge, f[2], f[3], transport)
 }
 
+type alertParams struct {
+	Call string `json:"call"`
+	Code int    `json:"code"`
+	Text string `json:"text"`
+	Tag  string `json:"tag"`
+}
+
+// Alert implements wake.Node.
+func (n Node) Alert(ctx context.Context, w wake.Wake, code int, text string) (wake.Signal, error) {
+	return n.signal(ctx, w, "alert", alertParams{w.Call, code, text, node.AlertTag(w)}, wake.SignalOK, wake.SignalDuplicate, wake.SignalGone)
+}
+
 type overParams struct {
 	wakeParams
 	AOR   string `json:"aor"`
@@ -118,6 +130,9 @@ func (n Node) signal(ctx context.Context, w wake.Wake, method string, params any
 		Status wake.Signal `json:"status"`
 	}
 	err := n.Call(ctx, method, params, &res)
+	if e := (*node.Error)(nil); errors.As(err, &e) && e.Code == noSuchMethod && (method == "alert" || method == "over") {
+		return n.Signalled(ctx, w, method, wake.SignalGone, nil) // a sipwake.cfg of an earlier version
+	}
 	if err == nil && !slices.Contains(answers, res.Status) {
 		err = fmt.Errorf("it answered with the unknown status %.40q", string(res.Status))
 	}

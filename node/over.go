@@ -18,6 +18,9 @@ func Cause(r wake.EndReason) int {
 	return 0
 }
 
+// AlertTag is the To tag of a provisional answer to the caller: no phone's.
+func AlertTag(w wake.Wake) string { return "sipwake-" + w.ID[:min(len(w.ID), 8)] }
+
 // From is the value of a From header, without a tag, that shows who called.
 func From(w wake.Wake) string {
 	uri := w.From

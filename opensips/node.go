@@ -167,6 +167,28 @@ type replyParams struct {
 	ToTag   string `json:"to_tag"`
 }
 
+// Alert implements wake.Node.
+func (n Node) Alert(ctx context.Context, w wake.Wake, code int, text string) (wake.Signal, error) {
+	ctx, cancel := n.Bound(ctx)
+	defer cancel()
+	if !callKey.MatchString(w.Call) {
+		return n.Signalled(ctx, w, "alert", wake.SignalGone, nil)
+	}
+	held, err := n.fetch(ctx, "sipwake_held_"+w.Call)
+	if err != nil || held == "" {
+		return n.Signalled(ctx, w, "alert", wake.SignalGone, err)
+	}
+	rings, err := n.fetch(ctx, "sipwake_rings_"+w.Call)
+	if err != nil || rings != "" {
+		return n.Signalled(ctx, w, "alert", wake.SignalDuplicate, err)
+	}
+	err = n.Call(ctx, "t_reply", replyParams{code, text, w.Call, node.AlertTag(w)}, nil)
+	if e := (*node.Error)(nil); errors.As(err, &e) && (e.Code == 404 || e.Code == 500) {
+		return n.Signalled(ctx, w, "alert", wake.SignalGone, nil)
+	}
+	return n.Signalled(ctx, w, "alert", wake.SignalOK, err)
+}
+
 // GiveUp implements wake.Node: it ends the parked leg of the request.
 func (n Node) GiveUp(ctx context.Context, w wake.Wake) (wake.Signal, error) {
 	ctx, cancel := n.Bound(ctx)

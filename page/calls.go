@@ -87,6 +87,8 @@ func arrowOf(n trace.EventName) (from, to int) {
 		return 2, 1
 	case trace.Ended:
 		return 1, 2
+	case trace.Alerting:
+		return 2, 0
 	}
 	return 2, 2
 }

@@ -113,6 +113,9 @@ func (c *contact) checkURI() (problem string) {
 			return "has a character that no URI may have"
 		}
 	}
+	if plainURI(c.base) {
+		return ""
+	}
 	var u sip.Uri
 	if err := sip.ParseUri(c.base, &u); err != nil {
 		return "is not a SIP URI" // the error quotes its input
@@ -124,6 +127,46 @@ func (c *contact) checkURI() (problem string) {
 		return "is a SIP URI without a valid host and port"
 	}
 	return ""
+}
+
+// plainURI reports whether s is sip:user@host or sip:user@host:port in the characters
+// that almost all have: then sipgo need not be asked.
+func plainURI(s string) bool {
+	s, ok := strings.CutPrefix(s, "sip:")
+	if !ok {
+		return false
+	}
+	user, host, ok := cut(s, '@')
+	if !ok || user == "" {
+		return false
+	}
+	for i := range len(user) {
+		if !plain(user[i]) && user[i] != '+' {
+			return false
+		}
+	}
+	host, port, hasPort := cut(host, ':')
+	for i := range len(host) {
+		if !plain(host[i]) {
+			return false
+		}
+	}
+	if !hasPort {
+		return host != ""
+	}
+	n := 0
+	for i := range len(port) {
+		d := int(port[i]) - '0'
+		if d < 0 || d > 9 || i > 4 {
+			return false
+		}
+		n = n*10 + d
+	}
+	return host != "" && port != "" && n <= math.MaxUint16
+}
+
+func plain(b byte) bool {
+	return 'a' <= b && b <= 'z' || '0' <= b && b <= '9' || 'A' <= b && b <= 'Z' || b == '.' || b == '-' || b == '_'
 }
 
 // validHost is stricter than sipgo, which takes any text for a host.

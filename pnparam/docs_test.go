@@ -60,7 +60,7 @@ func blocks(t *testing.T, text string) func(yield func(mark, body string) bool) 
 		for i := 1; i < len(parts); i += 2 {
 			mark, body, _ := strings.Cut(parts[i], "\n")
 			switch language, _, _ := strings.Cut(mark, " "); language {
-			case "json", "yaml", "kotlin", "swift", "js":
+			case "json", "yaml", "kotlin", "swift", "js", "xml":
 				continue
 			}
 			if !yield(mark, body) {

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/emiago/sipgo/sip"
 )
 
 func FuzzParse(f *testing.F) {
@@ -296,4 +298,21 @@ func decodeAll(s string) string {
 		b.WriteByte(s[i])
 	}
 	return b.String()
+}
+
+// FuzzPlainURI: what is taken without asking sipgo is what sipgo takes.
+func FuzzPlainURI(f *testing.F) {
+	f.Add("sip:alice@example.com:5060")
+	f.Add("sip:+49@192.0.2.1")
+	f.Add("sip:a@b:65536")
+	f.Add("sip:a@b:")
+	f.Fuzz(func(t *testing.T, s string) {
+		if !plainURI(s) {
+			return
+		}
+		var u sip.Uri
+		if err := sip.ParseUri(s, &u); err != nil || u.Scheme != "sip" || u.HierarhicalSlashes || !validHost(u.Host) || u.Port < 0 || u.Port > 65535 {
+			t.Errorf("%q is taken, and sipgo says %v %+v", s, err, u)
+		}
+	})
 }

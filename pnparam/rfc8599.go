@@ -44,7 +44,7 @@ func rfc8599(in *input, p *Parsed) (bool, *Error) {
 		return false, &Error{"contact", problem}
 	}
 	if provider == WebPush && !unbind && (pn.has(pnP256dh) || pn.has(pnAuth)) {
-		p.Address.Keys = readWebPushKeys(pn.values[pnP256dh] + "|" + pn.values[pnAuth])
+		p.Address.Keys = ParseWebPushKeys(pn.values[pnP256dh], pn.values[pnAuth])
 		if p.Address.Keys == nil {
 			return false, &Error{"contact", "pn-p256dh and pn-auth are not the keys of a push subscription"}
 		}

@@ -27,7 +27,7 @@ func Saved(r Register, p Parsed, aor string) string {
 		return ""
 	}
 	h := readHeaders(r.Headers)
-	w := writer{keep: h.servedDownstream()}
+	w := writer{keep: h.servedDownstream(), text: make([]byte, 0, len(r.Contact)+len(";"+swid+"=")+idDigits)}
 	if p.Device != "" && (p.Intent == Bind || p.Intent == Unbind) {
 		w.id = phoneID(aor, &p)
 	}
@@ -49,6 +49,9 @@ func Saved(r Register, p Parsed, aor string) string {
 	return string(w.text)
 }
 
+// idDigits is how long an ID is.
+const idDigits = 12
+
 // phoneID makes the ID of a device. A device id that comes from the push address
 // counts with 16 bits only: enough to tell the few phones of a user apart, and so
 // little that nobody who has a list of tokens can find one by it. A key would do it
@@ -58,8 +61,11 @@ func phoneID(aor string, p *Parsed) string {
 	if p.Hashed {
 		device = device[:4]
 	}
-	sum := sha256.Sum256([]byte(aor + "\x00" + device))
-	return hex.EncodeToString(sum[:6])
+	var room [256]byte
+	sum := sha256.Sum256(append(append(append(room[:0], aor...), 0), device...))
+	var id [idDigits]byte
+	hex.Encode(id[:], sum[:idDigits/2])
+	return string(id[:])
 }
 
 // writer writes contacts down.
@@ -135,6 +141,10 @@ func (w *writer) drops(c *contact, name string) bool {
 
 // line appends s without the ends of its lines, and without what no header may have.
 func (w *writer) line(s string) {
+	if visible(s) {
+		w.text = append(w.text, s...)
+		return
+	}
 	gap := false
 	for i := range len(s) {
 		switch b := s[i]; {
@@ -150,6 +160,16 @@ func (w *writer) line(s string) {
 		}
 		gap = false
 	}
+}
+
+// visible reports whether no byte of s is a control character.
+func visible(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] == 0x7f {
+			return false
+		}
+	}
+	return true
 }
 
 // isControl reports whether r may not be in a header at all.

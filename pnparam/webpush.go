@@ -8,6 +8,9 @@ import (
 	"github.com/sipwake/sipwake/secret"
 )
 
+// ParseWebPushKeys reads the keys of a subscription; nil if one of them is none.
+func ParseWebPushKeys(p256dh, auth string) *WebPushKeys { return readWebPushKeys(p256dh + "|" + auth) }
+
 // readWebPushKeys reads P256DH|AUTH, each in either alphabet of base64 and with
 // or without padding, for browsers and the libraries on top of them differ. It
 // returns nil if one is not a key.

@@ -28,6 +28,9 @@ type App struct {
 	Templates *Templates
 	// VAPID is the public key that browsers subscribe with, of an app of Web Push.
 	VAPID string
+	// BackgroundPerHour bounds the background pushes to one iOS device in an hour; 0:
+	// no bound.
+	BackgroundPerHour int
 	// Policy says when the devices are pushed; its zero fields mean the default.
 	Policy Policy
 	// Fingerprint stands for the contents of the configuration and key files

@@ -63,6 +63,8 @@ type Dispatcher struct {
 	giveUp   context.CancelFunc
 	table    atomic.Pointer[table]
 
+	background background
+
 	mu       sync.Mutex // one change of the table at a time
 	draining []*queue
 	wg       sync.WaitGroup // one for each draining queue
@@ -134,7 +136,9 @@ func (d *Dispatcher) queueFor(a App, old *queue) *queue {
 	if old != nil {
 		rejected = old.rejected
 	}
-	return newQueue(d.base, a, d.log, d.metrics.app(&a), rejected)
+	q := newQueue(d.base, a, d.log, d.metrics.app(&a), rejected)
+	q.background = &d.background
+	return q
 }
 
 // swap makes t the table and lets the queues that are not in it drain. The

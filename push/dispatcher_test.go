@@ -304,7 +304,7 @@ func TestNotification(t *testing.T) {
 	if o := r.send(req); o.ID != "id-1" {
 		t.Errorf("outcome %+v", o)
 	}
-	want := push.Notification{Kind: push.Chat, Service: pnparam.Remote, Token: req.Token, Payload: got.Payload,
+	want := push.Notification{Kind: push.Chat, App: theApp, Service: pnparam.Remote, Token: req.Token, Payload: got.Payload,
 		Deadline: req.Deadline, CollapseID: "uuid-1",
 		Delivery: push.Delivery{Expires: req.Deadline, Priority: push.High, PushType: push.TypeAlert, Sound: "default"}}
 	if fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", want) || !strings.Contains(string(got.Payload), `"ncallid":"call-1"`) {
@@ -367,4 +367,28 @@ func TestFailuresAreLoggedThrottled(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A push that is urgent finds room in a queue that is full, and goes before what waits.
+func TestUrgent(t *testing.T) {
+	g := gated()
+	r := newRig(t, fcmApp(g, func(a *push.App) { a.Limits = push.Limits{Queue: 2, InFlight: 1} }))
+	var ended []<-chan push.Outcome
+	for range 3 {
+		ended = append(ended, r.start(t.Context(), request(push.Call)))
+	}
+	<-g.started
+	urgent := request(push.Call)
+	urgent.Urgent = true
+	first := r.start(t.Context(), urgent)
+	g.open <- struct{}{}
+	<-g.started
+	g.open <- struct{}{}
+	if o := <-first; o.Reason != push.Accepted {
+		t.Errorf("the urgent push ended as %s", o.Reason)
+	}
+	close(g.open)
+	for _, e := range ended {
+		<-e
+	}
 }

@@ -51,7 +51,7 @@ func newPost(b *testing.B) *post {
 	return &post{client: s.Client(), url: s.URL}
 }
 
-func benchDispatcher(b *testing.B, client push.Provider) *push.Dispatcher {
+func benchDispatcher(b testing.TB, client push.Provider) *push.Dispatcher {
 	d := push.NewDispatcher(slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	app := fcmApp(client, func(a *push.App) { a.Limits = push.Limits{InFlight: benchInFlight, Queue: 1 << 19} })
 	if err := d.SetApps([]push.App{app}); err != nil {

@@ -125,6 +125,7 @@ type appCollector struct {
 	length, capacity, rejected      *prometheus.Desc
 	inFlight, most, breaker, expiry *prometheus.Desc
 	chain                           *prometheus.Desc
+	verdict                         verdictDescs
 }
 
 func newAppCollector(d *Dispatcher) *appCollector {
@@ -143,6 +144,7 @@ func newAppCollector(d *Dispatcher) *appCollector {
 		breaker:  desc("sipwake_push_breaker_state", "State of the breaker: 0 closed, 1 half-open, 2 open.", app),
 		expiry: desc("sipwake_credential_expiry_timestamp_seconds",
 			"When the app's key or certificate ends, in seconds since 1970; absent if it does not.", app),
+		verdict: newVerdictDescs(),
 		chain: desc("sipwake_push_chain_expiry_timestamp_seconds",
 			"When the first of the CAs ends that vouch for the push service, in seconds since 1970; absent before the first connection.", app),
 	}
@@ -150,7 +152,7 @@ func newAppCollector(d *Dispatcher) *appCollector {
 
 // Describe sends the descriptions of all series.
 func (c *appCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.length, c.capacity, c.rejected, c.inFlight, c.most, c.breaker, c.expiry, c.chain} {
+	for _, d := range []*prometheus.Desc{c.length, c.capacity, c.rejected, c.inFlight, c.most, c.breaker, c.expiry, c.chain, c.verdict.lowered, c.verdict.dozed} {
 		ch <- d
 	}
 }
@@ -211,6 +213,7 @@ func (c *appCollector) collectState(ch chan<- prometheus.Metric, q *queue) {
 	if ends := q.Chain.Ends(); !ends.IsZero() {
 		gauge(ch, c.chain, ends.Unix(), labels...)
 	}
+	c.verdict.collect(ch, q)
 }
 
 // labels returns provider, app and environment, with nothing to spare, so that

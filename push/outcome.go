@@ -35,7 +35,7 @@ func logOutcome(log *slog.Logger, t *throttle, r *Request, o *Outcome) {
 	level, message, dropped := slog.LevelDebug, "push sent", 0
 	switch o.Reason {
 	case Accepted:
-	case Dropped, BreakerOpen, ShutDown: // by our own will; the breaker has warned already
+	case Dropped, BreakerOpen, ShutDown, ByPolicy: // by our own will; the breaker has warned already
 		message = "push not sent"
 	default:
 		level, message = slog.LevelWarn, "push failed"

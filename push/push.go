@@ -51,6 +51,8 @@ type Request struct {
 	// Deadline is when the push has lost its purpose: no try starts after it, and
 	// the service is told not to deliver it later.
 	Deadline time.Time
+	// Urgent goes before what waits, and finds room in a queue that is full for others.
+	Urgent bool
 	// TryUntil is when to stop trying although the Deadline has not come, for
 	// those who will try again themselves; zero means Deadline.
 	TryUntil time.Time
@@ -119,7 +121,10 @@ type Prober interface {
 type Notification struct {
 	Kind    Kind
 	Service pnparam.Service
-	Token   secret.Token
+	// App and Environment are those of the address.
+	App         string
+	Environment pnparam.Environment
+	Token       secret.Token
 	// Keys encrypt the payload of Web Push; nil means that there is none.
 	Keys *pnparam.WebPushKeys
 	// Payload is the filled-in template: for APNs the request's body, for FCM
@@ -171,7 +176,7 @@ const (
 	NoApp       Reason = "no_app"       // no app is configured for this address
 	NoToken     Reason = "no_token"     // the device has no token that may be used for this kind
 	ShutDown    Reason = "shut_down"    // sipwake is stopping
-	ByPolicy    Reason = "policy"       // the app's policy does not want this kind at this load
+	ByPolicy    Reason = "policy"       // the app's policy does not want this kind at this load, or the device's system not so many
 	Denied      Reason = "denied"       // the user or the app's policy never wants this kind on this device
 )
 

@@ -57,6 +57,11 @@ type queue struct {
 	metrics   *appMetrics
 	breaker   *breaker
 	rejected  *[lanes]atomic.Uint64 // shared with the queue's successors
+	// verdicts are the service's last; unjudged: it did not give any when it was asked.
+	verdicts atomic.Pointer[[]Verdict]
+	unjudged atomic.Bool
+	// background is that of all apps.
+	background *background
 
 	mu      sync.Mutex
 	lane    [lanes]lane
@@ -95,12 +100,20 @@ func (q *queue) admit(j *job) Reason {
 	switch {
 	case q.retired:
 		return ShutDown
-	case l.queued+l.waiting >= q.Limits.Queue:
+	case l.queued+l.waiting >= q.room(j):
 		q.rejected[j.lane].Add(1)
 		return QueueFull
 	}
 	q.start(j)
 	return ""
+}
+
+// room is how many may wait in the job's lane: for urgent ones as many again.
+func (q *queue) room(j *job) int {
+	if j.r.Urgent {
+		return 2 * q.Limits.Queue
+	}
+	return q.Limits.Queue
 }
 
 // start gives the job a slot and a goroutine, or puts it into its lane. The
@@ -112,12 +125,14 @@ func (q *queue) start(j *job) {
 		go q.work(j)
 		return
 	}
-	if l.tail == nil {
-		l.head = j
-	} else {
-		l.tail.next = j
+	switch {
+	case l.tail == nil:
+		l.head, l.tail = j, j
+	case j.r.Urgent:
+		j.next, l.head = l.head, j
+	default:
+		l.tail.next, l.tail = j, j
 	}
-	l.tail = j
 	l.queued++
 }
 

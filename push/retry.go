@@ -101,8 +101,12 @@ func (q *queue) refusal(j *job) Reason {
 		return BadRequest
 	}
 	j.n = Notification{
-		Kind: j.r.Kind, Service: j.r.Service, Token: j.r.Token, Keys: j.r.Keys, Payload: payload,
+		Kind: j.r.Kind, App: j.r.App, Environment: j.r.Environment, Service: j.r.Service, Token: j.r.Token, Keys: j.r.Keys, Payload: payload,
 		Deadline: j.r.Deadline, Delivery: templates.Delivery(&j.r), CollapseID: collapseID(&j.r),
+	}
+	if q.overBackground(j) {
+		j.reply.Detail = "the device gets no more background pushes this hour"
+		return ByPolicy
 	}
 	return ""
 }

@@ -16,6 +16,9 @@ import (
 // is left out.
 const dataKey = "{DATA}"
 
+// headersKey is the same for all of Values.Headers.
+const headersKey = "{HEADERS}"
+
 // template is a payload that waits for its values. It was parsed as JSON before
 // anything is filled in, and only its string values are: whatever a caller's
 // name holds, the result is JSON with the keys and the structure of the
@@ -36,7 +39,8 @@ type segment struct {
 
 // dataSlot is the place of the Data pairs, always the end of an object.
 type dataSlot struct {
-	taken []string // keys that the object has
+	taken   []string // keys that the object has
+	headers bool     // the pairs are those of Headers
 }
 
 // parseTemplate compiles a JSON object. Keywords stand in its string values as
@@ -95,18 +99,18 @@ func (p *parser) end(s segment) {
 func (p *parser) object(path string) error {
 	p.fixed = append(p.fixed, '{')
 	var keys []string
-	splice := false
+	splice := ""
 	for p.dec.More() {
 		key := p.token().(string)
 		at := key
 		if path != "" {
 			at = path + "." + key
 		}
-		if key == dataKey {
-			if p.token() != nil || splice {
+		if key == dataKey || key == headersKey {
+			if p.token() != nil || splice != "" {
 				return fmt.Errorf("%s: must appear once in an object and have the value null", at)
 			}
-			splice = true
+			splice = key
 			continue
 		}
 		if slices.Contains(keys, key) {
@@ -125,8 +129,8 @@ func (p *parser) object(path string) error {
 		}
 	}
 	p.token() // }
-	if splice {
-		p.end(segment{data: &dataSlot{taken: keys}})
+	if splice != "" {
+		p.end(segment{data: &dataSlot{taken: keys, headers: splice == headersKey}})
 	}
 	p.fixed = append(p.fixed, '}')
 	return nil
@@ -242,7 +246,11 @@ func (t *template) append(dst []byte, r *filling, most int) []byte {
 		dst = append(dst, s.fixed...)
 		switch {
 		case s.data != nil:
-			dst = s.data.append(dst, r.Values.Data)
+			pairs := r.Values.Data
+			if s.data.headers {
+				pairs = r.Values.Headers
+			}
+			dst = s.data.append(dst, pairs)
 		case s.keyword.text != nil:
 			text := s.keyword.text(r)
 			if s.keyword.long {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/valyala/fasthttp"
 	"github.com/valyala/fastjson"
@@ -30,7 +31,7 @@ func (s *Server) batch(ctx *fasthttp.RequestCtx, items []*fastjson.Value, st *se
 			if i >= len(items) {
 				return
 			}
-			if answer, _, reply := s.one(nil, items[i], st, asked); reply {
+			if answer, _, reply := s.one(nil, items[i], st, asked, time.Now()); reply {
 				answers[i] = answer
 			}
 		}

@@ -124,21 +124,27 @@ func isID(v *fastjson.Value) bool {
 	case fastjson.TypeString, fastjson.TypeNull:
 		return true
 	case fastjson.TypeNumber:
-		return json.Valid(v.MarshalTo(nil)) // the parser takes NaN and the like
+		var room [24]byte
+		text := v.MarshalTo(room[:0])
+		return plainNumber(text) || json.Valid(text) // the parser takes NaN and the like
 	}
 	return false
+}
+
+// plainNumber reports whether the text is a number of digits alone.
+func plainNumber(b []byte) bool {
+	for _, c := range b {
+		if c < '0' || c > '9' {
+			return false
+		}
+	}
+	return len(b) == 1 || len(b) > 1 && b[0] != '0'
 }
 
 // appendValue appends v as JSON. The parser's own writer quotes strings as Go does,
 // which is not JSON for control characters.
 func appendValue(dst []byte, v *fastjson.Value) []byte {
-	text := func(s []byte) {
-		b, err := json.Marshal(string(s))
-		if err != nil {
-			panic("BUG: cannot marshal a string: " + err.Error())
-		}
-		dst = append(dst, b...)
-	}
+	text := func(s []byte) { dst = appendText(dst, s) }
 	switch v.Type() {
 	case fastjson.TypeString:
 		text(v.GetStringBytes())

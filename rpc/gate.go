@@ -11,18 +11,20 @@ import (
 // those that are taken are answered soon, and calls go on.
 type gate struct {
 	most    int64
-	lanes   [2]atomic.Int64
+	lanes   [3]atomic.Int64
 	refused atomic.Int64 // when it refused last, Unix nanoseconds
 }
 
 // lane returns the place of a method: wake.start and what belongs to a call have
-// one for themselves. What asks how busy we are needs none.
+// one for themselves, and so has push.relay, which waits for push services. What asks how busy we are needs none.
 func (g *gate) lane(method string) *atomic.Int64 {
 	switch {
 	case strings.HasPrefix(method, "service."):
 		return nil
 	case strings.HasPrefix(method, "wake.") && method != "wake.trace":
 		return &g.lanes[0]
+	case method == "push.relay":
+		return &g.lanes[2]
 	}
 	return &g.lanes[1]
 }

@@ -1,7 +1,6 @@
 package rpc
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -29,7 +28,8 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 		return
 	}
 	ctx.SetContentType("application/json")
-	if !s.rates.Take(limit.Client(peer), st.rate, time.Now()) { // before the token: it is not to be guessed fast
+	now := time.Now()
+	if !s.rates.Take(limit.Client(peer), st.rate, now) { // before the token: it is not to be guessed fast
 		s.metrics.limited.Inc()
 		s.log.Warn("too many requests of a client", "peer", peer.String())
 		ctx.Response.Header.Set("Retry-After", "1")
@@ -69,7 +69,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	if by == nil && st.access.proves() { // a tenant has its connections among those of strangers
 		s.conns.Prove(ctx.Conn())
 	}
-	s.answer(ctx, st, peer, by)
+	s.answer(ctx, st, peer, by, now)
 }
 
 // who reports whether a request shows who sends it, and which tenant that is; nil
@@ -113,7 +113,7 @@ func httpStatus(e *rpcError) int {
 	return fasthttp.StatusOK
 }
 
-func (s *Server) answer(ctx *fasthttp.RequestCtx, st *settings, peer netip.Addr, by *tenant) {
+func (s *Server) answer(ctx *fasthttp.RequestCtx, st *settings, peer netip.Addr, by *tenant, now time.Time) {
 	body := ctx.PostBody()
 	if tooDeep(body) {
 		s.refuse(ctx, &rpcError{Code: codeInvalid, Message: fmt.Sprintf("invalid request: nested deeper than %d levels", maxDepth)})
@@ -128,7 +128,7 @@ func (s *Server) answer(ctx *fasthttp.RequestCtx, st *settings, peer netip.Addr,
 		return
 	}
 	if v.Type() != fastjson.TypeArray {
-		dst, e, reply := s.one(ctx.Response.Body()[:0], v, st, sentNow(ctx, by))
+		dst, e, reply := s.one(ctx.Response.Body()[:0], v, st, sentAt(ctx, by, now), now)
 		if !reply {
 			ctx.SetStatusCode(fasthttp.StatusNoContent)
 			return
@@ -148,7 +148,7 @@ func (s *Server) answer(ctx *fasthttp.RequestCtx, st *settings, peer netip.Addr,
 			s.tenantRates.Owe(by.Name, more, by.limits(), time.Now())
 		}
 	}
-	s.batch(ctx, items, st, sentNow(ctx, by))
+	s.batch(ctx, items, st, sentAt(ctx, by, now))
 }
 
 // sent is what all requests of one body have in common.
@@ -161,22 +161,21 @@ type sent struct {
 // traceParentSize is that of the one version of a traceparent header there is.
 const traceParentSize = 55
 
-func sentNow(ctx *fasthttp.RequestCtx, by *tenant) sent {
+func sentAt(ctx *fasthttp.RequestCtx, by *tenant, now time.Time) sent {
 	p := ctx.Request.Header.Peek("traceparent")
 	if len(p) != traceParentSize {
 		p = nil
 	}
-	return sent{time.Now(), string(p), by}
+	return sent{now, string(p), by}
 }
 
-// one answers one request and appends the response to dst; reply is false for a
-// notification, which gets none. The time for it runs since it was sent.
-func (s *Server) one(dst []byte, v *fastjson.Value, st *settings, asked sent) (out []byte, e *rpcError, reply bool) {
-	began := time.Now()
+// one answers one request, which is begun now, and appends the response to dst; reply
+// is false for a notification, which gets none. The time for it runs since it was sent.
+func (s *Server) one(dst []byte, v *fastjson.Value, st *settings, asked sent, began time.Time) (out []byte, e *rpcError, reply bool) {
 	req, e := parseRequest(v)
 	var result []byte
 	if e == nil {
-		result, e = s.call(req, st, asked)
+		result, e = s.call(req, st, asked, began)
 	}
 	s.metrics.count(req.method, e, time.Since(began))
 	if req.id == nil && (e == nil || e.Code != codeInvalid) {
@@ -185,7 +184,7 @@ func (s *Server) one(dst []byte, v *fastjson.Value, st *settings, asked sent) (o
 	return appendResponse(dst, req.id, result, e), e, true
 }
 
-func (s *Server) call(req request, st *settings, asked sent) ([]byte, *rpcError) {
+func (s *Server) call(req request, st *settings, asked sent, now time.Time) ([]byte, *rpcError) {
 	if asked.by != nil && !forTenants(req.method) {
 		return nil, errNotForTenants(req.method)
 	}
@@ -194,6 +193,9 @@ func (s *Server) call(req request, st *settings, asked sent) ([]byte, *rpcError)
 		return nil, &rpcError{Code: codeNoMethod, Message: "method not found"}
 	}
 	deadline := st.Deadline
+	if req.method == "push.relay" {
+		deadline = max(deadline, relayWait)
+	}
 	if revealing(req.method) {
 		if !st.access.proves() {
 			return nil, &rpcError{Code: codeNotAuthorised, Message: needsProof}
@@ -202,9 +204,9 @@ func (s *Server) call(req request, st *settings, asked sent) ([]byte, *rpcError)
 			deadline = backupDeadline
 		}
 	}
-	ctx, cancel := context.WithDeadline(context.Background(), asked.at.Add(deadline))
-	defer cancel()
-	if ctx.Err() != nil {
+	ctx := &deadlineContext{at: asked.at.Add(deadline)}
+	defer ctx.release()
+	if !now.Before(ctx.at) {
 		return nil, s.overloaded(req.method)
 	}
 	if e := s.enter(asked.by, req.method); e != nil {
@@ -214,6 +216,9 @@ func (s *Server) call(req request, st *settings, asked sent) ([]byte, *rpcError)
 	p := newParams(req.params)
 	p.traceParent, p.by = asked.parent, asked.by
 	res, err := m(ctx, p)
+	if a, ok := res.(appender); ok && err == nil {
+		return a.appendJSON(make([]byte, 0, 256)), nil
+	}
 	if err == nil {
 		var b []byte
 		if b, err = json.Marshal(res); err == nil {

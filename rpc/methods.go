@@ -37,6 +37,7 @@ func (s *Server) methods() map[string]method {
 		"push.send":        s.pushSend,
 		"push.many":        s.pushMany,
 		"push.list":        s.pushList,
+		"push.relay":       s.pushRelay,
 		"push.status":      s.pushStatus,
 		"push.stop":        s.pushStop,
 		"push.resume":      s.pushResume,
@@ -49,18 +50,6 @@ func (s *Server) methods() map[string]method {
 }
 
 const maxHold = time.Hour // what a node may say; the rules cut it
-
-type registerResult struct {
-	Status      wake.Status `json:"status"`
-	Code        int         `json:"code"`
-	MinExpires  int         `json:"min_expires,omitempty"`
-	FeatureCaps []string    `json:"feature_caps"`
-	Devices     int         `json:"devices"`
-	Wakes       int         `json:"wakes"`
-	Sleeps      bool        `json:"sleeps"`
-	Contact     string      `json:"contact,omitempty"`
-	Problem     string      `json:"problem,omitempty"`
-}
 
 func (s *Server) bindingRegister(ctx context.Context, p *params) (any, error) {
 	req := wake.RegisterParams{
@@ -201,14 +190,6 @@ func (s *Server) bindingRemove(ctx context.Context, p *params) (any, error) {
 	}{n}, nil
 }
 
-type startResult struct {
-	Outcome wake.Outcome `json:"outcome"`
-	Devices int          `json:"devices"`
-	HoldS   int          `json:"hold_s"`
-	Cached  bool         `json:"cached,omitempty"`
-	UUID    string       `json:"uuid"`
-}
-
 func (s *Server) wakeStart(ctx context.Context, p *params) (any, error) {
 	req := wake.StartParams{
 		Node: p.str("node"), AOR: p.str("aor"), CallID: p.str("call_id"), Call: p.str("call"),
@@ -239,9 +220,7 @@ func (s *Server) wakeProgress(ctx context.Context, p *params) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return struct {
-		Withheld bool `json:"withheld"`
-	}{withheld}, nil
+	return progressResult{withheld}, nil
 }
 
 func (s *Server) wakeEnd(ctx context.Context, p *params) (any, error) {
@@ -256,9 +235,7 @@ func (s *Server) wakeEnd(ctx context.Context, p *params) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return struct {
-		Pending bool `json:"pending"`
-	}{pending}, nil
+	return endResult{pending}, nil
 }
 
 func (s *Server) serviceLoad(context.Context, *params) (any, error) {

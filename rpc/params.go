@@ -190,3 +190,13 @@ func (p *params) stringMap(name string) map[string]string {
 	})
 	return m
 }
+
+// object returns the parameters in an object; without one there are none.
+func (p *params) object(name string) *params {
+	v := p.get(name)
+	if v != nil && v.Type() != fastjson.TypeObject {
+		p.fail(name, "must be an object")
+		v = nil
+	}
+	return newParams(v)
+}

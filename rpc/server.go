@@ -20,6 +20,7 @@ import (
 
 	"github.com/sipwake/sipwake/limit"
 	"github.com/sipwake/sipwake/outbox"
+	"github.com/sipwake/sipwake/relay"
 	"github.com/sipwake/sipwake/trace"
 	"github.com/sipwake/sipwake/upper"
 	"github.com/sipwake/sipwake/wake"
@@ -30,6 +31,7 @@ type Server struct {
 	service *wake.Service
 	outbox  *outbox.Service
 	upper   *upper.Service
+	relay   *relay.Service
 	traces  func(ctx context.Context, q trace.Query, part string) trace.Found
 	info    func() any
 	stats   func() (any, error)
@@ -65,6 +67,7 @@ type Backend struct {
 	Wakes  *wake.Service
 	Outbox *outbox.Service
 	Upper  *upper.Service
+	Relay  *relay.Service
 	// Traces is trace.Keeper's Find.
 	Traces func(ctx context.Context, q trace.Query, part string) trace.Found
 	// Info and Stats make the results of service.info and service.stats.
@@ -77,7 +80,7 @@ type Backend struct {
 
 // New returns a Server that does not listen yet.
 func New(cfg Config, b Backend, log *slog.Logger, reg prometheus.Registerer) (*Server, error) {
-	s := &Server{service: b.Wakes, outbox: b.Outbox, upper: b.Upper, traces: b.Traces, info: b.Info, stats: b.Stats, backup: b.Backup, log: limit.NewLog(log), debug: log, rates: limit.New[netip.Addr](maxClients), tenantRates: limit.New[string](maxTenants)}
+	s := &Server{service: b.Wakes, outbox: b.Outbox, upper: b.Upper, relay: b.Relay, traces: b.Traces, info: b.Info, stats: b.Stats, backup: b.Backup, log: limit.NewLog(log), debug: log, rates: limit.New[netip.Addr](maxClients), tenantRates: limit.New[string](maxTenants)}
 	apply, err := s.Prepare(cfg)
 	if err != nil {
 		return nil, err

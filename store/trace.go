@@ -63,14 +63,13 @@ func AppendTrace(dst []byte, t *trace.Timeline, most int) []byte {
 	room := most - (len(dst) - start) - 2 - binary.MaxVarintLen64
 	for left := len(events); left > room && to-from < len(ends); {
 		// The middle of what is left.
-		if kept := len(ends) - (to - from); from == to {
-			from, to = kept/2, kept/2+1
-		} else if from > len(ends)-to {
+		switch {
+		case from == to:
+			from, to = len(ends)/2, len(ends)/2+1
+		case from > len(ends)-to || to == len(ends):
 			from--
-		} else if to < len(ends) {
+		default:
 			to++
-		} else {
-			from--
 		}
 		left = end(ends, from) + len(events) - end(ends, to)
 	}

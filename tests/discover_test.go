@@ -15,7 +15,7 @@ import (
 
 // readers are the ways in which a method reads a parameter, with its JSON type.
 var readers = map[string]string{"str": "string", "number": "integer", "kind": "string", "seconds": "number", "boolean": "boolean",
-	"strings": "array", "stringMap": "object", "get": "array"}
+	"strings": "array", "stringMap": "object", "object": "object", "get": "array"}
 
 // rpcMethods reads from the source which parameters each method takes, by name
 // and type.

@@ -25,6 +25,7 @@ import (
 	"github.com/sipwake/sipwake/config"
 	"github.com/sipwake/sipwake/push/apns"
 	"github.com/sipwake/sipwake/push/fcm"
+	"github.com/sipwake/sipwake/push/relay"
 	"github.com/sipwake/sipwake/push/webhook"
 	"github.com/sipwake/sipwake/rpc"
 	"github.com/sipwake/sipwake/secret"
@@ -286,7 +287,8 @@ var wholeCode = regexp.MustCompile("^`([^`]*)`$")
 func TestDocsConfigKeys(t *testing.T) {
 	t.Parallel()
 	c := &config.Config{Nodes: make([]config.Node, 1), APNs: make([]apns.Config, 1), FCM: make([]fcm.Config, 1),
-		WebPush: make(config.WebPushApps, 1), Webhooks: make([]webhook.Config, 1), RPC: rpc.Config{Tenants: make([]rpc.Tenant, 1)}}
+		WebPush: make(config.WebPushApps, 1), Webhooks: make([]webhook.Config, 1), Relays: make([]relay.Config, 1),
+		RPC: rpc.Config{Tenants: make([]rpc.Tenant, 1)}}
 	c.SetDefaults()
 	documented := docKeys(t)
 	for key, value := range settings(reflect.ValueOf(*c), "") {
@@ -303,7 +305,7 @@ func TestDocsConfigKeys(t *testing.T) {
 				want = d.String()
 			}
 		}
-		if value != want {
+		if !strings.EqualFold(value, want) {
 			t.Errorf("%s: the default is %q, documented is %q", key, value, doc.fallback)
 		}
 		if doc.reload != "yes" && doc.reload != "restart" {
@@ -330,6 +332,9 @@ func TestDocsReload(t *testing.T) {
 		}
 		if strings.HasPrefix(key, "rpc.tenants") {
 			c.RPC.Tenants = make([]rpc.Tenant, 1)
+		}
+		if strings.HasPrefix(key, "relays.") { // too
+			c.Relays = make([]relay.Config, 1)
 		}
 		changed := false
 		walkSettings(reflect.ValueOf(c).Elem(), "", func(path string, v reflect.Value) {

@@ -308,9 +308,14 @@ func TestFeatureP9Overrides(t *testing.T) {
 	if p.Topic != "org.example.topic" || p.PushType != "background" || p.Priority != "5" || p.Status != 200 {
 		t.Errorf("pushed as %+v", p)
 	}
+	before = time.Now().Unix()
 	r.startWake("bob@example.com", "1-1", nil)
 	r.pushed(apnsToken(1), 1)
-	if p := r.apns.Pushes()[1]; p.Topic != "org.example.topic.voip" || p.PushType != "voip" || p.Priority != "10" || p.Expiration != "0" {
+	p = r.apns.Pushes()[1]
+	if _, err := fmt.Sscan(p.Expiration, &expires); err != nil || expires < before+10 || expires > time.Now().Unix()+31 {
+		t.Errorf("a call's expiration %q", p.Expiration)
+	}
+	if p.Topic != "org.example.topic.voip" || p.PushType != "voip" || p.Priority != "10" {
 		t.Errorf("a call is pushed as %+v", p)
 	}
 }

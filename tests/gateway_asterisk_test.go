@@ -2,10 +2,13 @@ package tests
 
 import (
 	"context"
+	"crypto/md5"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/leak"
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/phone"
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
 )
@@ -14,33 +17,7 @@ import (
 // sleep, cancels, and sends a message.
 func TestGatewayAsterisk(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	users := []string{"friend", "user1", "user2", "user3", "user4"}
-	passwords := map[string]string{}
-	for _, u := range users {
-		passwords[u] = passwordOf(u)
-	}
-	pbx, err := stack.StartAsterisk(ctx, stack.AsteriskConfig{Address: pbxAddress, Users: passwords})
-	if errors.Is(err, stack.ErrMissing) {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Log(pbx.LogTail())
-		}
-		pbx.Stop()
-	})
-	kind := kamailio()
-	kind.start = func(ctx context.Context, c proxyConfig) (proxy, error) {
-		return stack.StartKamailio(ctx, stack.KamailioConfig{Node: nodeID, Secret: nodeSecret, URL: c.URL, Hold: c.Hold,
-			Defines: kamailioDefines(c), PBXs: []string{pbx.SIPAddress()}})
-	}
-	s := table{name: "asterisk", proxy: proxyConfig{Hold: 30 * time.Second}}.start(t, kind).scenario(t)
-	s.every = showsPassword
+	s := asteriskScenario(t, kamailioBefore(startAsterisk(t, 0).SIPAddress()), rigOptions{})
 	friend := s.phoneOf("friend")
 	s.registered(friend)
 
@@ -87,4 +64,99 @@ func TestGatewayAsterisk(t *testing.T) {
 	if res := must(must(friend.Invite(s.ctx, s.user, phone.InviteOptions{}))(s).Final(s.ctx))(s); res.Code < 480 || res.After > 15*time.Second {
 		t.Errorf("the token is dead, and the caller got %d after %s", res.Code, res.After)
 	}
+}
+
+// startAsterisk starts one that has lost what an earlier one at that port knew.
+func startAsterisk(t *testing.T, port int) *stack.Asterisk {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	passwords := map[string]string{}
+	for _, u := range []string{"friend", "user1", "user2", "user3", "user4"} {
+		passwords[u] = passwordOf(u)
+	}
+	pbx, err := stack.StartAsterisk(ctx, stack.AsteriskConfig{Address: pbxAddress, Port: port, Users: passwords})
+	if errors.Is(err, stack.ErrMissing) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(pbx.LogTail())
+		}
+		pbx.Stop()
+	})
+	return pbx
+}
+
+func asteriskScenario(t *testing.T, kind proxyKind, o rigOptions) *scenario {
+	t.Helper()
+	s := table{name: "asterisk", sipwake: o, proxy: proxyConfig{Hold: 30 * time.Second}}.start(t, kind).scenario(t)
+	s.every = showsPassword
+	return s
+}
+
+func kamailioBefore(pbx string) proxyKind {
+	kind := kamailio()
+	kind.start = func(ctx context.Context, c proxyConfig) (proxy, error) {
+		defines := kamailioDefines(c)
+		defines["GW_PING_S"], defines["GW_FR_MS"] = "1", "1000"
+		return stack.StartKamailio(ctx, stack.KamailioConfig{Node: nodeID, Secret: nodeSecret, URL: c.URL, Hold: c.Hold,
+			Defines: defines, PBXs: []string{pbx}})
+	}
+	return kind
+}
+
+// asteriskHA1 is an app of an Asterisk's user.
+func asteriskHA1(user string) option {
+	text := fmt.Sprintf("%x", md5.Sum([]byte(user+":asterisk:"+passwordOf(user))))
+	leak.Secret(text)
+	return header("X-PIID", text)
+}
+
+// TestGatewayAsteriskKeepsAlive: sipwake refreshes a registration at a real Asterisk. One
+// that has started again and lost all gets its users while their phones sleep.
+func TestGatewayAsteriskKeepsAlive(t *testing.T) {
+	t.Parallel()
+	pbx := startAsterisk(t, 0)
+	s := asteriskScenario(t, kamailioBefore(pbx.SIPAddress()), rigOptions{more: upperSection(t, "")})
+	d := s.iphone(answers, asteriskHA1(s.user))
+	s.asleep(d)
+	then := time.Now()
+	s.call("upper.refresh", obj{"aor": s.aor()}, nil)
+	s.refreshed(then)
+
+	pbx.Stop()
+	(&gatewayProxy{Kamailio: s.proxy.(*stack.Kamailio)}).misses(s)
+	then = time.Now()
+	startAsterisk(t, portOf(t, pbx.SIPAddress()))
+	s.refreshed(then)
+	friend := s.phoneOf("friend")
+	s.registered(friend)
+	s.callsFrom(friend, phone.InviteOptions{}).talks(d.Phone)
+}
+
+// TestOpenSIPSGatewayAsterisk: a real Asterisk behind an OpenSIPS.
+func TestOpenSIPSGatewayAsterisk(t *testing.T) {
+	t.Parallel()
+	pbx := startAsterisk(t, 0)
+	kind := openSIPS()
+	kind.start = func(ctx context.Context, c proxyConfig) (proxy, error) {
+		again, err := openSIPSBefore(ctx, c, pbx.SIPAddress(), nil)
+		if err != nil {
+			return nil, err
+		}
+		return again()
+	}
+	s := asteriskScenario(t, kind, rigOptions{more: upperSection(t, "")})
+	d := s.iphone(answers, asteriskHA1(s.user))
+	s.asleep(d)
+	then := time.Now()
+	s.call("upper.refresh", obj{"aor": s.aor()}, nil)
+	s.refreshed(then)
+	friend := s.phoneOf("friend")
+	s.registered(friend)
+	s.callsFrom(friend, phone.InviteOptions{}).talks(d.Phone)
 }

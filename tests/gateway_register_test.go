@@ -111,6 +111,12 @@ func TestGatewayGivesNoMore(t *testing.T) {
 func TestGatewayWrongPassword(t *testing.T) {
 	t.Parallel()
 	s, g := gatewayScenario(t, rigOptions{wake: "  remove: {register_rejected: 2}"})
+	refusals(s, g)
+}
+
+func refusals(s *scenario, g *gatewayProxy) {
+	t := s.t
+	t.Helper()
 	wrong := func(c *phone.Config) { c.Password = "wrong" }
 	refused := func(p *phone.Phone) {
 		t.Helper()
@@ -141,26 +147,27 @@ func TestGatewayWrongPassword(t *testing.T) {
 // TestGatewayUnregisters: what becomes of a registration that the phone ends.
 func TestGatewayUnregisters(t *testing.T) {
 	t.Parallel()
-	f := func(mode string, atPBX int) {
-		t.Helper()
+	for mode, atPBX := range map[string]int{"2": 1, "1": 1, "0": 0} {
 		s, g := gatewayScenario(t, rigOptions{}, "GW_UNREG="+mode)
-		d := s.iphone(answers)
-		s.registered(d.Phone)
-		s.forgotten(1)
-		if m := must(d.Register(s.ctx, 0))(s); m.Code() != 200 {
-			t.Fatalf("%s: un-REGISTER got %d", mode, m.Code())
-		}
-		if n := len(g.atPBX(s, s.user)); n != atPBX {
-			t.Errorf("%s: the PBX has %d contacts, want %d", mode, n, atPBX)
-		}
-		if atPBX > 0 {
-			s.falls(d)
-			s.calls().talks(d.Phone)
-		}
+		unregistersAt(s, g, mode, atPBX)
 	}
-	f("2", 1)
-	f("1", 1)
-	f("0", 0)
+}
+
+func unregistersAt(s *scenario, g *gatewayProxy, mode string, atPBX int) {
+	s.t.Helper()
+	d := s.iphone(answers)
+	s.registered(d.Phone)
+	s.forgotten(1)
+	if m := must(d.Register(s.ctx, 0))(s); m.Code() != 200 {
+		s.t.Fatalf("%s: un-REGISTER got %d", mode, m.Code())
+	}
+	if n := len(g.atPBX(s, s.user)); n != atPBX {
+		s.t.Errorf("%s: the PBX has %d contacts, want %d", mode, n, atPBX)
+	}
+	if atPBX > 0 {
+		s.falls(d)
+		s.calls().talks(d.Phone)
+	}
 }
 
 // TestGatewayPhonesCall: the PBX authenticates calls of phones, and wakes whom they
@@ -168,6 +175,12 @@ func TestGatewayUnregisters(t *testing.T) {
 func TestGatewayPhonesCall(t *testing.T) {
 	t.Parallel()
 	s, g := gatewayScenario(t, rigOptions{})
+	phonesCall(s, g)
+}
+
+func phonesCall(s *scenario, g *gatewayProxy) {
+	t := s.t
+	t.Helper()
 	d := s.iphone(answers)
 	s.asleep(d)
 	s.callAt = ""
@@ -196,20 +209,26 @@ func TestGatewayPhonesCall(t *testing.T) {
 func TestGatewayOptions(t *testing.T) {
 	t.Parallel()
 	s, g := gatewayScenario(t, rigOptions{})
-	d := s.iphone()
-	s.asleep(d)
+	s.asleep(s.iphone())
+	options(s, g, g.SIPAddress())
+}
+
+// options has the PBX ask at a gateway for a user who is asleep.
+func options(s *scenario, g *gatewayProxy, at string) {
+	t := s.t
+	t.Helper()
 	uri, _ := g.theContact(s)
-	if code := optionsFrom(t, pbxAddress, g.SIPAddress(), uri); code != 200 {
+	if code := optionsFrom(t, pbxAddress, at, uri); code != 200 {
 		t.Errorf("OPTIONS to a user who is asleep got %d", code)
 	}
 	bound := s.user
 	s.nextUser()
 	uri = strings.ReplaceAll(uri, fmt.Sprintf("%x", bound), fmt.Sprintf("%x", s.user))
-	if code := optionsFrom(t, pbxAddress, g.SIPAddress(), strings.Replace(uri, bound, s.user, 1)); code != 404 {
+	if code := optionsFrom(t, pbxAddress, at, strings.Replace(uri, bound, s.user, 1)); code != 404 {
 		t.Errorf("OPTIONS to a user without a phone got %d", code)
 	}
 	s.register(s.aor(), apnsContact(s.user, s.newToken()), nil)
-	if code := optionsFrom(t, pbxAddress, g.SIPAddress(), strings.Replace(uri, bound, s.user, 1)); code != 200 {
+	if code := optionsFrom(t, pbxAddress, at, strings.Replace(uri, bound, s.user, 1)); code != 200 {
 		t.Errorf("OPTIONS to a user whom this gateway has not seen got %d", code)
 	}
 }
@@ -242,5 +261,40 @@ func optionsFrom(t *testing.T, from, to, uri string) int {
 		if code >= 200 {
 			return code
 		}
+	}
+}
+
+// TestGatewayPrivateAddress: requests within a call reach a phone by its connection, whatever
+// address it has put into its Contact, with push data or without.
+func TestGatewayPrivateAddress(t *testing.T) {
+	t.Parallel()
+	s, _ := gatewayScenario(t, rigOptions{})
+	privateAddress(s)
+}
+
+func privateAddress(s *scenario) {
+	s.t.Helper()
+	for _, contact := range []string{"<sip:me@192.0.2.99:5060;ob>", "<sip:me@192.0.2.99;pn-provider=x;pn-prid=y;transport=tcp>;audio", "sip:me@192.0.2.99"} {
+		for _, transport := range []option{func(*phone.Config) {}, tcp} {
+			s.nextUser()
+			d := s.iphone(answers, transport, func(c *phone.Config) { c.CallContact = contact })
+			s.asleep(d)
+			s.calls().talks(d.Phone)
+		}
+	}
+	// A call of the phone's own, which the other side ends.
+	friend := s.phoneOf("friend", answers)
+	s.registered(friend)
+	d := s.phone(func(c *phone.Config) { c.CallContact = "<sip:me@192.0.2.99>" })
+	call := must(d.Invite(s.ctx, "friend", phone.InviteOptions{}))(s)
+	if res := must(call.Final(s.ctx))(s); res.Code != 200 {
+		s.t.Fatalf("the friend's phone answered %d", res.Code)
+	}
+	in := must(friend.WaitInvite(s.ctx))(s)
+	if err := in.Acked(s.ctx); err != nil {
+		s.t.Fatal(err)
+	}
+	if m := must(in.Bye(s.ctx))(s); m.Code() != 200 {
+		s.t.Errorf("BYE to the phone that called got %d", m.Code())
 	}
 }

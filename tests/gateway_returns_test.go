@@ -20,6 +20,12 @@ import (
 func (g *gatewayProxy) goes(s *scenario) {
 	s.t.Helper()
 	g.pbx.Stop()
+	g.misses(s)
+}
+
+// misses waits until the gateway has seen that the PBX is gone.
+func (g *gatewayProxy) misses(s *scenario) {
+	s.t.Helper()
 	eventually(s.t, "the gateway misses the PBX", func() bool {
 		text, err := g.Command(s.ctx, "dispatcher.list")
 		return err == nil && strings.Contains(text, "FLAGS: IP")

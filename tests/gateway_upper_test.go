@@ -29,13 +29,18 @@ func upperScenario(t *testing.T, lines string, defines ...string) (*scenario, *g
 // upperScenarioIn has another store than the embedded one.
 func upperScenarioIn(t *testing.T, store, lines string, defines ...string) (*scenario, *gatewayProxy) {
 	t.Helper()
+	return gatewayScenario(t, rigOptions{store: store, more: upperSection(t, lines)}, append([]string{"GW_EXPIRES=4"}, defines...)...)
+}
+
+// upperSection is the section upper with a key, and lines.
+func upperSection(t *testing.T, lines string) string {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "upper.key")
 	if err := os.WriteFile(file, []byte(strings.Repeat("5e", 32)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	leak.Secret(strings.Repeat("5e", 32))
-	return gatewayScenario(t, rigOptions{store: store, more: "upper:\n  key_file: " + file + "\n" + lines},
-		append([]string{"GW_EXPIRES=4"}, defines...)...)
+	return "upper:\n  key_file: " + file + "\n" + lines
 }
 
 // withHA1 is an app that gives its HA1.

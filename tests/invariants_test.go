@@ -273,7 +273,7 @@ func TestInvariant5VoIPTokenOnlyForCalls(t *testing.T) {
 	r.startWake("bob@example.com", "2-2", nil)
 	r.pushed(apnsToken(1), 1)
 	p := r.apns.Pushes()
-	if len(p) != 1 || p[0].PushType != "voip" || p[0].Expiration != "0" || p[0].Priority != "10" || p[0].Topic != bundle+".voip" {
+	if len(p) != 1 || p[0].PushType != "voip" || p[0].Expiration == "0" || p[0].Priority != "10" || p[0].Topic != bundle+".voip" {
 		t.Errorf("pushes: %+v", p)
 	}
 }

@@ -453,3 +453,38 @@ func TestFirebaseInstallationID(t *testing.T) {
 		t.Errorf("%d pushes", accepted)
 	}
 }
+
+// An iPhone gets no more background pushes in an hour than iOS delivers; calls are no
+// such pushes, and other phones have their own hour.
+func TestBackgroundPushesPerHour(t *testing.T) {
+	r := newRig(t, rigOptions{wake: noLimits, apnsConfig: "    background_per_hour: 2\n    policy: {cancel: always}"})
+	cancels := func(token string) (n int) {
+		for _, p := range r.apns.Pushes() {
+			if p.Token.Reveal() == token && p.PushType == "background" {
+				n++
+			}
+		}
+		return n
+	}
+	r.asleep("bob@example.com", twoTokens("bob", apnsToken(1), apnsToken(2)))
+	r.asleep("carol@example.com", twoTokens("carol", apnsToken(3), apnsToken(4)))
+	for i := range 4 {
+		call := fmt.Sprint(i, "-1")
+		r.startWake("bob@example.com", call, nil)
+		r.pushed(apnsToken(1), i+1)
+		r.endWake("bob@example.com", call, "cancelled")
+		if i < 2 {
+			eventually(t, "the cancel push", func() bool { return cancels(apnsToken(2)) == i+1 })
+		}
+	}
+	eventually(t, "the others are counted", func() bool {
+		return r.metric(`sipwake_push_total{app="org.example.phone",kind="cancel",provider="apns",reason="policy"}`)
+	})
+	r.startWake("carol@example.com", "c-1", nil)
+	r.pushed(apnsToken(3), 1)
+	r.endWake("carol@example.com", "c-1", "cancelled")
+	eventually(t, "another phone's cancel push", func() bool { return cancels(apnsToken(4)) == 1 })
+	if n := cancels(apnsToken(2)); n != 2 {
+		t.Errorf("%d background pushes", n)
+	}
+}

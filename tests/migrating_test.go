@@ -6,8 +6,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -197,6 +199,7 @@ func TestMigratingRegisters(t *testing.T) {
 			headers["X-MPUSH"] = c.header
 		}
 		r.bound(aor, c.contact, headers)
+		before := time.Now().Unix()
 		call := fmt.Sprint(i, "-1")
 		if res := r.startWake(aor, call, obj{"from": "sip:1001@example.com", "display": "Ann"}); res.Outcome != "pushing" {
 			t.Errorf("%s: %+v", what, res)
@@ -222,15 +225,18 @@ func TestMigratingRegisters(t *testing.T) {
 			if d := cmp.Diff(want, payload.Data) + cmp.Diff(alert, payload.APS.Alert); d != "" || payload.APS.Sound != "default" || payload.Headers != nil {
 				t.Errorf("%s: %s%s", what, d, p.Payload)
 			}
-			if got := p.Topic + " " + p.PushType + " " + p.Priority + " " + p.Expiration; got != c.app+".voip voip 10 0" {
-				t.Errorf("%s: sent with %s", what, got)
+			expires, err := strconv.ParseInt(p.Expiration, 10, 64)
+			if got := p.Topic + " " + p.PushType + " " + p.Priority; got != c.app+".voip voip 10" || err != nil || expires < before || expires > before+60 {
+				t.Errorf("%s: sent with %s, until %s", what, got, p.Expiration)
 			}
 			continue
 		}
 		eventually(t, what, func() bool { return r.fcmPushes(c.token) == 1 })
 		all := r.fcm.Pushes()
 		m := all[len(all)-1].Message
-		if d := cmp.Diff(want, m.Data); d != "" || m.Notification != nil || m.Android.Notification != nil || m.Android.Priority != "high" || m.Android.TTL != "0s" {
+		ttl, err := time.ParseDuration(m.Android.TTL)
+		if d := cmp.Diff(want, m.Data); d != "" || m.Notification != nil || m.Android.Notification != nil || m.Android.Priority != "high" ||
+			err != nil || ttl <= 0 || ttl > 30*time.Second {
 			t.Errorf("%s: %s%+v", what, d, m)
 		}
 	}

@@ -42,7 +42,7 @@ func TestOpenSIPSMixed(t *testing.T) {
 				s.callAt = way.call.SIPAddress()
 				wakesAndTalks(s, s.iphone(options...))
 				s.nextUser()
-				liveAnswers(s)
+				cancelledAsleep(s)
 			})
 		}
 	}

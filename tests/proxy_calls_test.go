@@ -144,6 +144,9 @@ func liveAndSleeping(s *scenario) {
 
 func liveAnswers(s *scenario) {
 	live, d := s.phone(), s.iphone(answers, stubborn)
+	if s.callAt != "" { // the node of the call rings what is registered there
+		live = s.phone(func(c *phone.Config) { c.Proxy = s.callAt })
+	}
 	s.registered(live)
 	s.asleep(d)
 	c := s.calls()

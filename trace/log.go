@@ -36,6 +36,9 @@ func NewLog(size int) *Log {
 	return &Log{byID: make(map[string]*entry), ring: make([]*entry, 0, size)}
 }
 
+// usual is how many events a call with one device has.
+const usual = 6
+
 // Begin begins the call's timeline, unless it has begun.
 func (l *Log) Begin(h Head) {
 	l.mu.Lock()
@@ -43,7 +46,7 @@ func (l *Log) Begin(h Head) {
 	if l.byID[h.ID] != nil {
 		return
 	}
-	e := &entry{Timeline: Timeline{Head: h}}
+	e := &entry{Timeline: Timeline{Head: h, Events: make([]Event, 0, usual)}}
 	if len(l.ring) < cap(l.ring) {
 		l.ring = append(l.ring, e)
 	} else {

@@ -82,6 +82,7 @@ const (
 	HoldOver   EventName = "hold over"   // the hold time is over: nobody is pushed or signalled any more
 	Adopted    EventName = "adopted"     // this instance goes on with a wake that another one, or nobody, had
 	Ended      EventName = "ended"       // wake.end came; detail has the reason
+	Alerting   EventName = "alerting"    // the node was told to answer the caller; detail is what, and its answer
 	Late       EventName = "late"        // the device came back after the end, of which its node tells it; detail is its answer
 )
 

@@ -86,7 +86,7 @@ func TestKeep(t *testing.T) {
 		t.Helper()
 		inTime(t, Config{Keep: keep}, func(r rig) {
 			answered := 0
-			for n := range 4*3600 / 10 {
+			for n := range 4 * 3600 / 10 {
 				if n%120 == 119 { // the phone is awake
 					r.registers(time.Hour)
 				}

@@ -91,7 +91,7 @@ const duePage = 100
 
 // makeDue makes about so many registrations due at PBXs that are back, each of which has
 // its turn. A page of others counts as one.
-func (s *Service) makeDue(ctx context.Context, cfg *settings, budget int) {
+func (s *Service) makeDue(ctx context.Context, budget int) {
 	for all := s.returns.all(); len(all) > 0 && budget > 0 && ctx.Err() == nil; all = s.returns.all() {
 		for _, b := range all {
 			if budget <= 0 {

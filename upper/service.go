@@ -156,7 +156,7 @@ func (s *Service) Run(ctx context.Context, every time.Duration) {
 		if cfg.off() {
 			continue
 		}
-		s.makeDue(ctx, cfg, max(1, int(float64(cfg.Rate)*every.Seconds())/2))
+		s.makeDue(ctx, max(1, int(float64(cfg.Rate)*every.Seconds())/2))
 		limit := max(1, int(float64(cfg.Rate)*every.Seconds()))
 		list, err := s.store.DueUppers(ctx, time.Now(), cfg.Retry, limit)
 		if err != nil && ctx.Err() == nil {

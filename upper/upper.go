@@ -51,9 +51,9 @@ type Registration struct {
 	URI    string // Request-URI of the phone's REGISTERs
 	// Contact is the URI that Node gave the PBX, if it wants to be told; else empty.
 	Contact string `json:",omitempty"`
-	To     string // its To URI
-	User   string // of the credentials
-	Realm  string
+	To      string // its To URI
+	User    string // of the credentials
+	Realm   string
 	// Secret is the HA1 of user and realm (RFC 2617 section 3.2.2.2), sealed by a Key.
 	Secret  []byte
 	Granted time.Duration

@@ -19,6 +19,7 @@ import (
 type call struct {
 	wake   Wake
 	node   Node
+	caller string      // as CallerOf names him
 	values push.Values // of its pushes
 	traces *trace.Log
 
@@ -33,7 +34,9 @@ type call struct {
 	ringing bool // the hold time is over
 	closed  bool // it is no longer among the calls
 
+	urgent  bool      // no limit and no load keeps it from pushing; does not change
 	outcome Outcome   // what wake.start answered; empty if another instance did
+	alerted bool      // the node has been told to answer the caller
 	limit   sync.Once // asks whether the call may push
 	over    bool      // it must not: it exceeds a limit
 	reason  EndReason
@@ -127,8 +130,8 @@ func (c *calls) dropAll() {
 }
 
 // open makes the wake a call of this instance, or returns nil if it is one already.
-func (s *Service) open(w Wake, n Node) *call {
-	cl := &call{wake: w, node: n, values: valuesOf(w), traces: s.traces, devices: make(map[string]*device)}
+func (s *Service) open(w Wake, n Node, caller string) *call {
+	cl := &call{wake: w, node: n, caller: caller, values: valuesOf(w), traces: s.traces, devices: make(map[string]*device)}
 	cl.ctx, cl.stop = context.WithCancel(s.ctx)
 	left := time.Until(w.Deadline)
 	if left <= 0 {
@@ -434,6 +437,15 @@ func (cl *call) setRings(key string) {
 	if d := cl.devices[key]; d != nil {
 		d.rings = true
 	}
+}
+
+// alertOnce reports whether the caller is to be told now that a phone is being woken.
+func (cl *call) alertOnce() bool {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	first := !cl.alerted
+	cl.alerted = true
+	return first
 }
 
 // endReason is why the call ended, empty before that.

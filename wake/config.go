@@ -1,6 +1,8 @@
 package wake
 
 import (
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/sipwake/sipwake/limit"
@@ -21,12 +23,19 @@ type Config struct {
 	// ended is remembered for devices that were pushed for it and come back late. Default
 	// 30s.
 	Late time.Duration `yaml:"late"`
+	// Alert is what the caller hears once a push service has taken the first push of his
+	// call.
+	Alert AlertConfig `yaml:"alert"`
 	// PushDelay is how long the push to a device waits that is being rung, or that
 	// registered within Recent: it may be awake, and is pushed if it says nothing.
 	// Default 1s.
 	PushDelay time.Duration `yaml:"push_delay" was:"withhold"`
+	// Strict follows RFC 8599 where the default is kinder to phones: no call or message
+	// is pushed to a device whose registration was ended or has run out, and MinExpires
+	// has a default without Refresh too.
+	Strict bool `yaml:"strict"`
 	// MinExpires refuses REGISTERs with push data that ask for less with 423
-	// (RFC 8599 section 5.3). Default: with Refresh, a minute more than
+	// (RFC 8599 section 5.3). Default: with Refresh or Strict, a minute more than
 	// Refresh.Before, so that there is time for a push; else any is accepted.
 	MinExpires time.Duration `yaml:"min_expires"`
 	// UnbindWithoutPush removes a device's binding when it registers without push
@@ -49,6 +58,14 @@ type Config struct {
 	SignalsPerNode int `yaml:"signals_per_node" was:"signals"`
 	// Traces is how many wakes are remembered for wake.trace. Default 2048.
 	Traces int `yaml:"traces"`
+}
+
+// AlertConfig is a provisional answer to the caller of a phone that is being woken.
+type AlertConfig struct {
+	// Code is 180, 182, or -1 for none. Default 180.
+	Code int `yaml:"code"`
+	// Text is its reason phrase. Default "Waking".
+	Text string `yaml:"text"`
 }
 
 // RemoveConfig holds the rules by which a binding goes, besides a token that the
@@ -92,6 +109,8 @@ func (c *Config) SetDefaults() {
 	setDefault(&c.Recent, 3*time.Second)
 	setDefault(&c.Linger, 3*time.Second)
 	setDefault(&c.Late, 30*time.Second)
+	setDefault(&c.Alert.Code, 180)
+	setDefault(&c.Alert.Text, "Waking")
 	setDefault(&c.SendTTL, time.Hour)
 	setDefault(&c.SignalsPerNode, 64)
 	setDefault(&c.PushDelay, time.Second)
@@ -103,11 +122,14 @@ func (c *Config) SetDefaults() {
 	setDefault(&c.Refresh.Before, 180*time.Second)
 	setDefault(&c.Refresh.Spread, time.Minute)
 	setDefault(&c.Refresh.Every, 30*time.Second)
-	if c.Refresh.Enabled {
+	if c.Refresh.Enabled || c.Strict {
 		setDefault(&c.MinExpires, c.Refresh.Before+time.Minute)
 	}
 	setDefault(&c.Traces, 2048)
 }
+
+// noAlert is the code of no answer.
+const noAlert = -1
 
 func setDefault[T comparable](v *T, def T) {
 	var zero T
@@ -126,11 +148,20 @@ func (c *Config) Validate(report func(field, problem string)) {
 	between("max_hold", c.MaxHold, time.Second, 3*time.Minute)
 	between("recent", c.Recent, 10*time.Millisecond, time.Minute)
 	between("linger", c.Linger, time.Millisecond, time.Minute)
+	if !slices.Contains([]int{180, 182, noAlert}, c.Alert.Code) {
+		report("alert.code", "must be 180, 182 or -1")
+	}
+	if len(c.Alert.Text) > 64 || strings.ContainsFunc(c.Alert.Text, func(r rune) bool { return r < ' ' || r > '~' || r == '"' || r == '\\' }) {
+		report("alert.text", "must be at most 64 printable ASCII characters, without quotes and backslashes")
+	}
 	between("late", c.Late, time.Second, 5*time.Minute)
 	between("send_ttl", c.SendTTL, time.Second, 28*24*time.Hour)
 	between("push_delay", c.PushDelay, time.Millisecond, 10*time.Second)
 	between("min_expires", c.MinExpires, 0, 2*time.Hour)
 	between("refresh.before", c.Refresh.Before, 120*time.Second, time.Hour)
+	if c.Strict && c.Refresh.Before == 120*time.Second {
+		report("refresh.before", "must be more than 2m0s, because strict is true")
+	}
 	between("refresh.spread", c.Refresh.Spread, 0, time.Hour)
 	between("refresh.every", c.Refresh.Every, 10*time.Millisecond, 10*time.Minute)
 	for field, n := range map[string]int{"rejected": *c.Remove.Rejected, "failed": c.Remove.Failed, "no_answer": c.Remove.NoAnswer,

@@ -184,12 +184,12 @@ func missedCall(v push.Values) push.Values {
 // iPhone with a voip token only) learns it from SIP.
 func (s *Service) tell(cl *call, b Binding, k push.Kind, v push.Values, ttl time.Duration) {
 	p := DevicePush{Binding: b, Kind: k, Values: v, Deadline: time.Now().Add(ttl)}
-	req, reason := s.request(&p)
+	req, reason := s.requestFor(&p)
 	if reason != "" {
 		return
 	}
 	cl.pushEvent(trace.Pushing, &b, k, push.Outcome{})
-	s.send(s.ctx, &p, req, func(o push.Outcome) {
+	s.send(s.ctx, &p.Binding, req, func(o push.Outcome) {
 		if o.Reason == push.Accepted {
 			cl.pushEvent(trace.Accepted, &b, k, o)
 		} else {

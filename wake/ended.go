@@ -2,7 +2,9 @@ package wake
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -20,6 +22,9 @@ func (cl *call) setOutcome(o Outcome) {
 
 // logEnd writes the line of a call that has ended.
 func (s *Service) logEnd(cl *call, reason EndReason, code int) {
+	if !s.log.Enabled(context.Background(), slog.LevelInfo) {
+		return
+	}
 	w := &cl.wake
 	waiting := deviceEnded
 	if reason == EndTimeout || reason == EndFailed || reason == endUnknown {

@@ -60,6 +60,9 @@ func newRig(t *testing.T, change func(*wake.Config), s *memory) *rig {
 	if change != nil {
 		change(&r.config)
 	}
+	if r.config.Alert.Code == 0 {
+		r.config.Alert.Code = -1
+	}
 	r.config.SetDefaults()
 	r.config.Validate(func(field, problem string) { t.Errorf("%s: %s", field, problem) })
 	r.service = wake.New(r.config, map[string]wake.Node{"sip1": r.node, "sip2": r.node}, wake.Deps{
@@ -378,7 +381,9 @@ func (n *node) TellOver(ctx context.Context, w wake.Wake, reason wake.EndReason,
 	return n.signal(ctx, "over "+r.Node+" "+strings.TrimPrefix(r.Device, "urn:uuid:")+" "+w.CallID+" "+string(reason), wake.SignalTold)
 }
 
-func (n *node) Close() {}
+func (n *node) Alert(ctx context.Context, w wake.Wake, code int, text string) (wake.Signal, error) {
+	return n.signal(ctx, fmt.Sprintf("alert %s %d %s", w.Node, code, text), wake.SignalOK)
+}
 
 func (n *node) Probe(context.Context) error { return nil }
 

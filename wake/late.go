@@ -25,7 +25,8 @@ type Over struct {
 	Devices []string
 	Left    time.Duration // for how long it is remembered yet
 
-	mine bool // this instance tells the device
+	mine bool      // this instance tells the device
+	from time.Time // when it may be told: its node has heard by then of what crossed the end
 }
 
 // lateCalls are the calls that a device may come back late for. Safe for concurrent
@@ -68,6 +69,7 @@ func (l *lateCalls) add(o Over) {
 		return
 	}
 	o.Devices = slices.Clone(o.Devices)
+	o.from = time.Now().Add(overtaken)
 	c := &lateCall{Over: o, until: time.Now().Add(o.Left)}
 	c.timer = time.AfterFunc(o.Left, func() {
 		l.mu.Lock()
@@ -212,6 +214,9 @@ func (s *Service) tellLate(ctx context.Context, o Over, r Registration) {
 			return // another instance tells it
 		}
 	}
+	if !sleep(ctx, time.Until(o.from)) {
+		return
+	}
 	pause := firstPause
 	for n := 0; ; n++ {
 		node, err := s.node(r.Node)
@@ -230,11 +235,7 @@ func (s *Service) tellLate(ctx context.Context, o Over, r Registration) {
 			}
 			return
 		}
-		timer := time.NewTimer(pause)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if !sleep(ctx, pause) {
 			if err == nil {
 				err = ctx.Err()
 			}
@@ -242,6 +243,21 @@ func (s *Service) tellLate(ctx context.Context, o Over, r Registration) {
 			return
 		}
 		pause = min(2*pause, maxPause)
+	}
+}
+
+// sleep waits, and reports false if ctx ends first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 

@@ -106,6 +106,7 @@ func TestLateAccepted(t *testing.T) {
 		r.end("a", wake.EndCancelled)
 		r.pusher.answer()
 		r.register(phone("1"))
+		r.sleep(time.Second)
 		r.wantSignals("over sip1 1 call-a cancelled")
 	})
 }
@@ -125,6 +126,7 @@ func TestLateBounded(t *testing.T) {
 			r.end(fmt.Sprint(i), wake.EndCancelled)
 		}
 		r.register(phone("1"))
+		r.sleep(time.Second)
 		if told := r.node.told(); len(told) == 0 || len(told) > 8 || told[len(told)-1] != "over sip1 1 call-19 cancelled" {
 			r.fatal("signals are %q", told)
 		}
@@ -145,6 +147,7 @@ func TestLateElsewhere(t *testing.T) {
 			r.service.HandleEvent(e)
 		}
 		other.register(phone("1"))
+		other.sleep(time.Second)
 		other.wantSignals("over sip1 1 call-a answered")
 		r.sleep(time.Second)
 		r.cseq = other.cseq

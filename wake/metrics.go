@@ -28,8 +28,17 @@ type metrics struct {
 	adopted   prometheus.Counter
 	exemplars metric.Exemplars
 
+	registered map[Status]prometheus.Counter      // of registers
+	started    map[startLabels]prometheus.Counter // of wakes
+
 	mu   sync.Mutex
 	apps map[appLabels]bool // that are configured
+}
+
+// startLabels are those of wakes.
+type startLabels struct {
+	kind    push.Kind
+	outcome Outcome
 }
 
 // appLabels name an app.
@@ -71,12 +80,14 @@ func newMetrics(reg prometheus.Registerer, exemplars metric.Exemplars) *metrics 
 	}
 	reg.MustRegister(m.registers, m.wakes, m.limited, m.ends, m.open, m.ringing, m.woken, m.devices, m.bindings,
 		m.signals, m.signal, m.removed, m.adopted)
+	m.registered = make(map[Status]prometheus.Counter)
 	for _, s := range []Status{StatusStored, StatusRefreshed, StatusRemoved, StatusQueried, StatusNone, StatusRefused, StatusStale} {
-		m.registers.WithLabelValues(string(s))
+		m.registered[s] = m.registers.WithLabelValues(string(s))
 	}
+	m.started = make(map[startLabels]prometheus.Counter)
 	for _, k := range startKinds {
 		for _, o := range outcomes {
-			m.wakes.WithLabelValues(string(k), string(o))
+			m.started[startLabels{k, o}] = m.wakes.WithLabelValues(string(k), string(o))
 		}
 	}
 	for _, l := range limit.CallLimits() {

@@ -114,14 +114,14 @@ func (s *Service) Adopt(w Wake, st Started) bool {
 	if st.Forked && len(w.Pushed) == 0 {
 		return true // the wake of the other branch pushes and gives up
 	}
-	cl := s.open(w, node)
+	cl := s.open(w, node, CallerOf(w.From))
 	if cl == nil {
 		return false
 	}
 	s.metrics.adopted.Inc()
 	s.traces.Begin(w.head())
 	cl.event(trace.Adopted, "", s.instance)
-	st = w.only(st)
+	st = s.registered(w.only(st))
 	came := cameBack(st)
 	for _, b := range st.Bindings {
 		pushed := slices.Contains(w.Pushed, b.Device)
@@ -133,7 +133,7 @@ func (s *Service) Adopt(w Wake, st Started) bool {
 		case pushed:
 			cl.accept(b.Device)
 		case find(came, b.Device) == nil && cl.ctx.Err() == nil:
-			s.pushForCall(cl, b)
+			s.pushForCall(cl, &b)
 		}
 	}
 	for _, r := range came {

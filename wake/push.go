@@ -28,18 +28,19 @@ func (s *Service) Push(p DevicePush, done func(push.Outcome)) {
 	if p.Values.User == "" && p.Values.From != "" {
 		p.Values.User = sipuri.Dial(p.Values.From)
 	}
-	req, reason := s.request(&p)
+	req, reason := s.requestFor(&p)
 	if reason != "" {
 		done(push.Outcome{Reply: push.Reply{Reason: reason}})
 		return
 	}
-	s.send(s.ctx, &p, req, done)
+	s.send(s.ctx, &p.Binding, req, done)
 }
 
-func (s *Service) send(ctx context.Context, p *DevicePush, req push.Request, done func(push.Outcome)) {
-	b := p.Binding
+// send sends a push to the device of b, which is not changed any more.
+func (s *Service) send(ctx context.Context, b *Binding, req push.Request, done func(push.Outcome)) {
+	token := req.Token
 	s.pusher.Push(ctx, req, func(o push.Outcome) {
-		s.applyOutcome(&b, req.Token, o)
+		s.applyOutcome(b, token, o)
 		done(o)
 	})
 }
@@ -55,22 +56,22 @@ const (
 )
 
 // pushForCall queues the push of a device for the call.
-func (s *Service) pushForCall(cl *call, b Binding) attempt {
+func (s *Service) pushForCall(cl *call, b *Binding) attempt {
 	if !s.mayPush(cl) {
 		s.follow(cl, cl.setUnreachable(b.Device))
 		return pushShed
 	}
-	p := DevicePush{Binding: b, Kind: cl.wake.Kind, Values: cl.values, Deadline: cl.wake.Deadline}
-	req, reason := s.request(&p)
+	req, reason := s.request(b, cl.wake.Kind, cl.urgent)
+	req.Values, req.Deadline = cl.values, cl.wake.Deadline
 	if reason != "" {
-		s.pushed(cl, &b, push.Outcome{Reply: push.Reply{Reason: reason}})
+		s.pushed(cl, b, push.Outcome{Reply: push.Reply{Reason: reason}})
 		if reason == push.ByPolicy {
 			return pushShed
 		}
 		return pushRefused
 	}
-	cl.pushEvent(trace.Pushing, &b, "", push.Outcome{})
-	s.send(cl.ctx, &p, req, func(o push.Outcome) { s.pushed(cl, &b, o) })
+	cl.pushEvent(trace.Pushing, b, "", push.Outcome{})
+	s.send(cl.ctx, b, req, func(o push.Outcome) { s.pushed(cl, b, o) })
 	switch cl.refusal(b.Device) {
 	case "":
 		return pushSent
@@ -88,6 +89,8 @@ func (s *Service) pushed(cl *call, b *Binding, o push.Outcome) {
 		if ended := cl.accept(b.Device); ended {
 			s.tellOver(cl, b.Device) // the call ended while the push was under way
 			s.remember(cl, cl.endReason(), b.Device)
+		} else {
+			s.alert(cl)
 		}
 		if s.others != nil {
 			s.others.Pushed(cl.wake, b.Device)
@@ -117,18 +120,28 @@ func (s *Service) policy(b *Binding) push.Policy {
 
 // request makes the request for a push. A reason says why there is none: the
 // device has no token for it, or the app's policy or the client is against it.
-func (s *Service) request(p *DevicePush) (push.Request, push.Reason) {
-	a := p.Binding.Address
-	req := push.Request{Kind: p.Kind, Provider: a.Provider, App: a.App, Environment: a.Environment,
-		Keys: a.Keys, Values: p.Values, Deadline: p.Deadline, TryUntil: p.TryUntil}
-	req.Service, req.Token = TokenFor(a, p.Kind)
+func (s *Service) request(b *Binding, k push.Kind, urgent bool) (req push.Request, reason push.Reason) {
+	a := &b.Address
+	req.Kind, req.Provider, req.App, req.Environment, req.Keys, req.Urgent = k, a.Provider, a.App, a.Environment, a.Keys, urgent
+	req.Service, req.Token = TokenFor(*a, k)
 	switch {
 	case req.Token.Empty():
 		return req, push.NoToken
-	case denied(a.Denied, p.Kind):
+	case denied(a.Denied, k):
 		return req, push.Denied
 	}
-	return req, s.policy(&p.Binding).Refusal(p.Kind, int(s.level()))
+	level := s.level()
+	if urgent {
+		level = 0
+	}
+	return req, s.policy(b).Refusal(k, int(level))
+}
+
+// requestFor makes the request for a push that belongs to no call.
+func (s *Service) requestFor(p *DevicePush) (push.Request, push.Reason) {
+	req, reason := s.request(&p.Binding, p.Kind, false)
+	req.Values, req.Deadline, req.TryUntil = p.Values, p.Deadline, p.TryUntil
+	return req, reason
 }
 
 // denied reports whether the client does not want pushes of a kind.

@@ -91,7 +91,7 @@ func spread(key string, most time.Duration) time.Duration {
 
 func (s *Service) refreshDue(ctx context.Context, b Binding, key string, left time.Duration) error {
 	p := DevicePush{Binding: b, Kind: push.Refresh, Values: push.Values{AOR: b.AOR}, Deadline: b.ExpiresAt}
-	req, reason := s.request(&p)
+	req, reason := s.requestFor(&p)
 	if reason != "" { // such as an iPhone with a voip token only
 		return nil
 	}
@@ -99,7 +99,7 @@ func (s *Service) refreshDue(ctx context.Context, b Binding, key string, left ti
 	if err != nil || !mine {
 		return err
 	}
-	s.send(s.ctx, &p, req, func(push.Outcome) {})
+	s.send(s.ctx, &p.Binding, req, func(push.Outcome) {})
 	return nil
 }
 

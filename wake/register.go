@@ -100,7 +100,7 @@ func (s *Service) Register(ctx context.Context, p RegisterParams) (RegisterResul
 	if r.Action == ActionBind && !res.Sleeps {
 		res.FeatureCaps = nil
 	}
-	s.metrics.registers.WithLabelValues(string(res.Status)).Inc()
+	s.metrics.registered[res.Status].Inc()
 	if stored.Status == StatusRemoved {
 		s.metrics.removed.WithLabelValues(removedUnbind).Inc()
 	}

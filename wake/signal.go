@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sipwake/sipwake/push"
 	"github.com/sipwake/sipwake/trace"
 )
 
@@ -54,6 +55,9 @@ func (s *Service) deliver(ctx context.Context, sig *signal, n int) (done bool, e
 	if sig.giveUp {
 		return s.deliverGiveUp(ctx, node, sig)
 	}
+	if sig.alert {
+		return s.deliverAlert(ctx, node, sig)
+	}
 	answer, err := node.Wake(ctx, sig.wake, sig.registration, n >= exactTries)
 	s.metrics.countSignal(sig.wake.Node, answer, err)
 	if err != nil || answer == SignalNoContact {
@@ -90,10 +94,36 @@ func (s *Service) deliverGiveUp(ctx context.Context, node Node, sig *signal) (do
 	return true, nil
 }
 
+// alert has the caller told, once, that a phone is being woken.
+func (s *Service) alert(cl *call) {
+	if cl.wake.Kind != push.Call || s.settings.Load().Alert.Code == noAlert || !cl.alertOnce() {
+		return
+	}
+	sig := &signal{wake: cl.wake, node: cl.node, alert: true}
+	if err := s.signals.add(sig, 0); err != nil {
+		s.unsignalled(sig, err)
+	}
+}
+
+func (s *Service) deliverAlert(ctx context.Context, node Node, sig *signal) (done bool, err error) {
+	a := s.settings.Load().Alert
+	answer, err := node.Alert(ctx, sig.wake, a.Code, a.Text)
+	s.metrics.countSignal(sig.wake.Node, answer, err)
+	if err != nil {
+		return false, err
+	}
+	s.event(sig.wake, trace.Alerting, "", fmt.Sprintf("%d %s: %s", a.Code, a.Text, answer))
+	return true, nil
+}
+
 // unsignalled notes that a node could not be told.
 func (s *Service) unsignalled(sig *signal, err error) {
 	w := sig.wake
 	s.event(w, trace.Lost, sig.registration.Device, w.Node+": "+strings.TrimPrefix(err.Error(), fmt.Sprintf("cannot signal node %q: ", w.Node)))
+	if sig.alert {
+		s.repeats.Warn("cannot tell node to answer the caller", "node", w.Node, "aor", w.AOR, "call_id", w.CallID, "err", err)
+		return
+	}
 	if sig.giveUp {
 		s.repeats.Warn("cannot tell node to stop holding", "node", w.Node, "aor", w.AOR, "call_id", w.CallID, "err", err)
 		return

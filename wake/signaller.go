@@ -50,7 +50,8 @@ type nodeSignals struct {
 type signal struct {
 	wake   Wake
 	node   Node // if the configuration no longer has it
-	giveUp bool // the node is told to stop holding; else that device is reachable:
+	giveUp bool // the node is told to stop holding
+	alert  bool // the node is told to answer the caller; else that device is reachable:
 	device string
 	began  time.Time
 
@@ -71,6 +72,9 @@ type signal struct {
 func (sig *signal) name() string {
 	if sig.giveUp {
 		return "give up"
+	}
+	if sig.alert {
+		return "alert"
 	}
 	return "device " + sig.device
 }
@@ -242,7 +246,7 @@ func (g *signaller) drop(k callKey) {
 
 // report tells of a signal that was dropped after it had failed.
 func (g *signaller) report(sig *signal) {
-	if err := sig.err; err != nil && !sig.giveUp {
+	if err := sig.err; err != nil && !sig.giveUp && !sig.alert {
 		g.running.Go(func() { g.failed(sig, err) })
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -32,8 +33,9 @@ type StartParams struct {
 	// and its Privacy header, which is honoured.
 	Headers map[string]string
 	Media   string
-	// Body is that of a MESSAGE, ContentType and Priority are its raw headers. Without
-	// a ContentType the body is the text itself.
+	// Body is that of a MESSAGE, ContentType its raw header. Without a ContentType the
+	// body is the text itself. Priority is the raw header of either: an emergency service
+	// that calls back (RFC 7090) is neither limited nor shed.
 	Body        string
 	ContentType string
 	Priority    string
@@ -95,8 +97,10 @@ func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error)
 		s.event(w, trace.OneDevice, "", "")
 		return s.answer(w, StartResult{Outcome: OutcomeNone}), nil
 	}
+	urgent := p.Kind == push.Call && strings.EqualFold(strings.TrimSpace(p.Priority), psapCallback)
 	// Before the store: a flood must not cost it anything.
-	if over := s.limits.Over(&s.settings.Load().Limits, CallerOf(w.From), w.AOR, w.StartedAt); over != "" {
+	caller := CallerOf(w.From)
+	if over := s.limits.Over(&s.settings.Load().Limits, caller, w.AOR, w.StartedAt); over != "" && !urgent {
 		s.traces.Begin(w.head())
 		s.limited(w, over)
 		s.logUnheld(w, OutcomeShed, nil)
@@ -104,10 +108,11 @@ func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error)
 	}
 	// The call is open before the store knows it: a wake.end that comes between
 	// the two must stop the pushes.
-	cl := s.open(w, node)
+	cl := s.open(w, node, caller)
 	if cl == nil {
 		return s.answer(w, StartResult{Outcome: OutcomeDuplicate, Hold: w.Deadline.Sub(w.StartedAt)}), nil
 	}
+	cl.urgent = urgent
 	began := time.Now()
 	st, err := s.store.Start(ctx, w)
 	s.latency.observe(began)
@@ -120,7 +125,7 @@ func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error)
 		}
 		return StartResult{}, err
 	}
-	res := s.wakeDevices(cl, p.Live, w.only(st))
+	res := s.wakeDevices(cl, p.Live, s.registered(w.only(st)))
 	res.Cached = st.Cached
 	cl.setOutcome(res.Outcome)
 	switch res.Outcome {
@@ -139,6 +144,19 @@ func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error)
 		s.close(w.key())
 	}
 	return s.answer(w, res), nil
+}
+
+// psapCallback is the Priority of RFC 7090 section 5.
+const psapCallback = "psap-callback"
+
+// registered leaves in st, if RFC 8599 is to be followed, the devices that are
+// registered (section 5.3).
+func (s *Service) registered(st Started) Started {
+	if s.settings.Load().Strict {
+		now := time.Now()
+		st.Bindings = slices.DeleteFunc(slices.Clone(st.Bindings), func(b Binding) bool { return !b.ExpiresAt.After(now) })
+	}
+	return st
 }
 
 func (s *Service) newWake(p StartParams) (Wake, Node, error) {
@@ -183,7 +201,7 @@ func wakeID(aor string, p StartParams) string {
 }
 
 func (s *Service) answer(w Wake, res StartResult) StartResult {
-	s.metrics.wakes.WithLabelValues(string(w.Kind), string(res.Outcome)).Inc()
+	s.metrics.started[startLabels{w.Kind, res.Outcome}].Inc()
 	if res.Outcome == OutcomeShed {
 		s.traces.Begin(w.head())
 	}
@@ -278,8 +296,11 @@ func (s *Service) pushDevices(cl *call, live []string, st Started) (n tally) {
 // mayPush reports whether the call is within the limits. It counts when the first
 // push is due: a call that has nobody to push costs nothing.
 func (s *Service) mayPush(cl *call) bool {
+	if cl.urgent {
+		return true
+	}
 	cl.limit.Do(func() {
-		over := s.limits.Take(&s.settings.Load().Limits, CallerOf(cl.wake.From), cl.wake.AOR, time.Now())
+		over := s.limits.Take(&s.settings.Load().Limits, cl.caller, cl.wake.AOR, time.Now())
 		if cl.over = over != ""; cl.over {
 			s.limited(cl.wake, over)
 		}
@@ -299,13 +320,13 @@ func (s *Service) limited(w Wake, over limit.CallLimit) {
 func (s *Service) pushOrDelay(cl *call, b *Binding, recent *Registration, live []string) attempt {
 	chatWaits := cl.wake.Kind == push.Chat && s.policy(b).Chat == push.ChatNoAnswer && len(live) > 0
 	if recent == nil && !chatWaits && !rung(live, b) {
-		return s.pushForCall(cl, *b)
+		return s.pushForCall(cl, b)
 	}
 	after, key := s.settings.Load().PushDelay, b.Device
 	cl.event(trace.Withheld, key, after.String())
 	cl.delay(key, after, func() {
 		if cl.ctx.Err() == nil {
-			s.pushForCall(cl, *b)
+			s.pushForCall(cl, b)
 		}
 	})
 	return pushDelayed

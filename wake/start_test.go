@@ -505,3 +505,46 @@ func TestStartNamesTheWakeByItsRequest(t *testing.T) {
 		}
 	}
 }
+
+// An emergency service that calls back is neither limited nor shed (RFC 7090).
+func TestStartPSAPCallback(t *testing.T) {
+	inBubble(t, func(c *wake.Config) {
+		one := 1
+		c.Limits.Pair, c.Limits.Caller, c.Limits.AOR = &one, &one, &one
+	}, func(r *rig) {
+		r.asleep(phone("1"))
+		r.pusher.policy.When = map[push.Kind]push.When{push.Call: push.WhenLowLoad}
+		r.pusher.load = 1
+		for i, priority := range []string{"", " PSAP-Callback", "psap-callback", "emergency"} {
+			want := wake.OutcomePushing
+			if i%3 == 0 {
+				want = wake.OutcomeShed
+			}
+			if res := r.start(fmt.Sprint(i), func(p *wake.StartParams) { p.Priority = priority }); res.Outcome != want {
+				r.fatal("%q: %s", priority, res.Outcome)
+			}
+		}
+		for _, q := range r.pusher.requests {
+			if !q.Urgent {
+				t.Error("its push is as any other")
+			}
+		}
+	})
+}
+
+// RFC 8599 section 5.3: no push when the registration was ended or has run out.
+func TestStartStrict(t *testing.T) {
+	for _, strict := range []bool{true, false} {
+		inBubble(t, func(c *wake.Config) { c.Strict, c.MinExpires = strict, time.Second }, func(r *rig) {
+			r.registerAs(wake.RegisterParams{Contact: phone("1"), Expires: 60})
+			r.registerAs(wake.RegisterParams{Contact: phone("2"), Expires: 600})
+			r.sleep(2 * time.Minute)
+			r.start("a")
+			if strict {
+				r.wantPushes("call token-2")
+			} else {
+				r.wantPushes("call token-1", "call token-2")
+			}
+		})
+	}
+}

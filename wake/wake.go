@@ -100,6 +100,9 @@ type Node interface {
 	// Branches that ring go on. Answers SignalOK, SignalGone or
 	// SignalBusy.
 	GiveUp(ctx context.Context, w Wake) (Signal, error)
+	// Alert has the node answer the caller of w with a provisional status, 180 or 182,
+	// unless a phone rings already. Answers SignalOK, SignalDuplicate or SignalGone.
+	Alert(ctx context.Context, w Wake, code int, text string) (Signal, error)
 	// TellOver has the node of r tell its device, by an INVITE and a CANCEL with the
 	// Reason (RFC 3326), that the call of w is over. Force is as in Wake. Answers
 	// SignalTold, SignalDuplicate (the device knows), SignalUnsent or SignalNoContact.
@@ -107,6 +110,4 @@ type Node interface {
 	// Probe returns nil if the node answers and takes our secret, else what is
 	// wrong. As with the others, an error of a refused secret is ErrForbidden. It changes nothing there.
 	Probe(ctx context.Context) error
-	// Close drops idle connections. Requests under way end normally.
-	Close()
 }

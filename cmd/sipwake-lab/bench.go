@@ -9,7 +9,7 @@ import (
 
 type benchCmd struct {
 	Sipwake  string        `default:"bin/sipwake" help:"The sipwake program (${default})." type:"existingfile"`
-	Round    time.Duration `default:"3s" help:"Time of one measurement (${default})."`
+	Round    time.Duration `default:"2s" help:"Time of one measurement (${default})."`
 	Rounds   int           `default:"5" help:"Measurements of each figure, of which the median counts (${default})."`
 	Bindings int           `default:"1000000" help:"How many bindings are many (${default})."`
 	Against  string        `help:"Another sipwake, measured in the same rounds." type:"existingfile"`

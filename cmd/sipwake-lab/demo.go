@@ -81,6 +81,7 @@ type scene struct {
 	code     int                                      // final answer to the caller
 	pushes   int                                      // that the push service got
 	invites  int                                      // that the phone got
+	late     bool                                     // it comes back when the call is over, and hears that
 	unbound  bool                                     // its binding is gone afterwards
 }
 
@@ -108,7 +109,10 @@ func (s *stage) play(ctx context.Context, sc scene) error {
 		return err
 	}
 	final, err := s.finish(ctx, &sc, call)
-	if err == nil && sc.invites > 0 {
+	switch {
+	case err == nil && sc.late:
+		_, err = callee.WaitFrom(ctx, mark, func(e phone.Event) bool { return e.Kind == phone.Terminated })
+	case err == nil && sc.invites > 0:
 		if _, err = call.Bye(ctx); err == nil {
 			_, err = callee.WaitFrom(ctx, mark, func(e phone.Event) bool { return e.Kind == phone.GotBye })
 		}

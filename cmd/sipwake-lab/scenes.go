@@ -44,11 +44,12 @@ func courses() []scene {
 		title: "the caller hangs up before the phone is awake", expected: "487, the phone never rings", user: "cleo",
 		params: apnsParams, token: demoToken(3),
 		phone: phone.Config{WakeOn: func([]byte) bool { return false }},
-		act: func(ctx context.Context, c *phone.Call) error {
-			_, err := c.Cancel(ctx)
-			return err
-		},
-		code: 487, pushes: 1, invites: 0,
+		act:   hangsUp,
+		code:  487, pushes: 1, invites: 0,
+	}, {
+		title: "a phone comes back when its call is over", expected: "487, the phone is told by INVITE and CANCEL", user: "lara",
+		params: apnsParams, token: demoToken(5), phone: phone.Config{WakeDelay: 400 * time.Millisecond},
+		act: hangsUp, late: true, code: 487, pushes: 1, invites: 1,
 	}, {
 		title: "the app was deleted: its token is dead", expected: "480 at once, the binding is gone", user: "dora",
 		params: apnsParams, token: demoToken(4),
@@ -57,6 +58,11 @@ func courses() []scene {
 		},
 		code: 480, pushes: 1, invites: 0, unbound: true,
 	}}
+}
+
+func hangsUp(ctx context.Context, c *phone.Call) error {
+	_, err := c.Cancel(ctx)
+	return err
 }
 
 // dialects are phones of every kind in the field, each asleep: what differs is

@@ -61,6 +61,8 @@ func calleeWord(e phone.Event) string {
 		return fmt.Sprintf("answers %d", e.Code)
 	case phone.GotBye:
 		return "gets the BYE"
+	case phone.GotCancel:
+		return "gets the CANCEL"
 	}
 	return ""
 }
@@ -86,6 +88,10 @@ func traceWord(event, detail string) string {
 		return "tells the node that nobody will come"
 	case "ended":
 		return "call ended: " + detail
+	case "alerting":
+		return "caller hears " + detail
+	case "late":
+		return "phone is told that its call is over (" + detail + ")"
 	}
 	return strings.TrimSpace(event + " " + detail)
 }

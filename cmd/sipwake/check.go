@@ -67,7 +67,7 @@ func (c *checkCmd) look(r *checked, cfg *config.Config) {
 		r.fail(new(templatesCmd).print(out, &apps[i]))
 	}
 	r.Warnings = append(cfg.Renamed(), push.Warnings(apps, time.Now())...)
-	r.Warnings = append(r.Warnings, app.Warnings(cfg, time.Now())...)
+	r.Warnings = append(r.Warnings, app.Warnings(cfg, apps, time.Now())...)
 	if problems := (*config.Problems)(nil); errors.As(cfg.OpenSecrets(), &problems) {
 		r.Warnings = append(r.Warnings, problems.Lines()...)
 	}

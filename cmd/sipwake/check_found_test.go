@@ -212,3 +212,22 @@ func TestProbe(t *testing.T) {
 		t.Errorf("%s%v", d, r.Errors)
 	}
 }
+
+// Registrations so short that iOS would not deliver their refresh pushes are a warning,
+// if there is an app for iOS.
+func TestCheckRefreshOfIPhones(t *testing.T) {
+	dir := configured(t)
+	f := func(wake, want string) {
+		t.Helper()
+		write(t, dir, "sipwake.yml", []byte(strings.Replace(good("127.0.0.1:0", "127.0.0.1:0"), "log:", "wake: {"+wake+"}\nlog:", 1)))
+		if _, stderr, status := sipwake(t, dir, "check", nobody, "sipwake.yml"); stderr != want || status != 0 {
+			t.Errorf("%s: status %d: %s\nwant %s", wake, status, stderr, want)
+		}
+	}
+	const warning = "warning: sipwake.yml:19: wake.min_expires: is %s: an iPhone that registers for less than 24m0s would have to be woken " +
+		"more often than the 3 times an hour that iOS delivers, and is not (background_per_hour of apns)\n"
+	f("refresh: {enabled: true}", fmt.Sprintf(warning, "4m0s"))
+	f("min_expires: 10m, refresh: {enabled: true}", fmt.Sprintf(warning, "10m0s"))
+	f("min_expires: 24m, refresh: {enabled: true}", "")
+	f("min_expires: 10m", "")
+}

@@ -38,6 +38,7 @@ func (c *serveCmd) Run() error {
 	}
 	log := newLogger(cfg.Log)
 	redis.SetLogger(redisLog{log}) // for the whole process, so it is done here
+	limitMemory(os.DirFS("/"), log)
 	a, err := app.New(cfg, buildVersion(), log)
 	if err != nil {
 		return err

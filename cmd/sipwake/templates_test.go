@@ -69,8 +69,8 @@ func TestTemplates(t *testing.T) {
 		}
 		// Each kind has what its pushes have: a call no text of its own, a refresh no caller.
 		for i, texts := range [][]string{
-			{"call (", "priority 10, push type alert, now or never", `"title": "Incoming call"`, `"body": "Incoming call from Alice Example"`, `"media": "video"`},
-			{"call voip (", "priority 10, push type voip, now or never", `"nmsg": "Incoming call from Alice Example"`},
+			{"call (", "priority 10, push type alert, kept for 30s", `"title": "Incoming call"`, `"body": "Incoming call from Alice Example"`, `"media": "video"`},
+			{"call voip (", "priority 10, push type voip, kept for 30s", `"nmsg": "Incoming call from Alice Example"`},
 			nil,
 			{"cancel (", "priority 5, push type background", `"nmsg": ""`, `"nfrom": "alice"`},
 			{"custom (", `"title": "News"`, `"body": "Lunch at noon?"`, `"key": "value"`, `"ncallid": ""`},

@@ -27,7 +27,7 @@ func TestScriptsParse(t *testing.T) {
 	script := "kamailio.cfg"
 	f := func(defines ...string) {
 		t.Helper()
-		args := []string{"-M", "16", "-c", "-f", filepath.Join(dir, script), "-Y", dir}
+		args := []string{"-c", "-f", filepath.Join(dir, script), "-Y", dir, "-M", "16"}
 		for _, d := range defines {
 			args = append(args, "-A", d)
 		}

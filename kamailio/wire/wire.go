@@ -119,7 +119,7 @@ func under(conditions []string, lines ...string) []string {
 // shared are the modules that sipwake.cfg loads unless told not to.
 var shared = [...]struct{ module, define string }{
 	{"tsilo", "TSILO"}, {"jansson", "JANSSON"}, {"http_async_client", "HTTP_ASYNC"},
-	{"htable", "HTABLE"}, {"xhttp", "XHTTP"}, {"tcpops", "TCPOPS"},
+	{"htable", "HTABLE"}, {"xhttp", "XHTTP"}, {"tcpops", "TCPOPS"}, {"uac", "UAC"},
 }
 
 // include puts the settings and the script before request_route.
@@ -146,6 +146,12 @@ func (f *file) include(at int, o Options) {
 	}
 	if i := f.find(`^event_route\[xhttp:request\]`); i >= 0 {
 		out = append(out, under(f.inside[i], "#!define SIPWAKE_OWN_XHTTP")...)
+	}
+	if i := f.find(`^event_route\[tm:local-request\]`); i >= 0 {
+		out = append(out, under(f.inside[i], "#!define SIPWAKE_OWN_LOCAL_REQUEST")...)
+	}
+	if f.find(`^\s*loadmodule\s+"(\S*/)?jsonrpcs(\.so)?"`) < 0 {
+		out = append(out, `loadmodule "jsonrpcs.so"`)
 	}
 	if f.find(`^\s*listen\s*=`) < 0 {
 		out = append(out, "# sipwake.cfg listens on a port of its own, so these must be said")
@@ -230,13 +236,15 @@ func (f *file) call() {
 	f.insert(i, append(out, "\troute(SIPWAKE_CALL);")...)
 }
 
-// http lets sipwake in where the file answers HTTP itself.
+// http lets sipwake in where the file answers HTTP itself, and looks after requests of
+// Kamailio's own.
 func (f *file) http() {
-	i := f.find(`^event_route\[xhttp:request\]`)
-	if i < 0 {
-		return
+	if i := f.find(`^event_route\[xhttp:request\]`); i >= 0 {
+		f.insert(i+1, "\tset_reply_no_connect();", "\troute(SIPWAKE_HTTP);")
 	}
-	f.insert(i+1, "\tset_reply_no_connect();", "\troute(SIPWAKE_HTTP);")
+	if i := f.find(`^event_route\[tm:local-request\]`); i >= 0 {
+		f.insert(i+1, "\troute(SIPWAKE_LOCAL_REQUEST);")
+	}
 }
 
 func (f *file) apply() string {

@@ -52,18 +52,19 @@ func (c *Config) Apps(log *slog.Logger) ([]push.App, error) {
 		config, chain := cred.tls.Clone(), new(push.Chain)
 		chain.Watch(config)
 		apps = append(apps, push.App{
-			Provider:         pnparam.APNs,
-			Packages:         []string{c.BundleID},
-			Environment:      env,
-			Default:          env == environment,
-			Client:           newProvider(endpoint, config, c.Connections, c.HTTP2, cred.signer, c.Topic, env),
-			Limits:           c.Limits,
-			Templates:        templates,
-			Policy:           c.Policy,
-			Fingerprint:      cred.fingerprint,
-			CredentialExpiry: cred.expires,
-			Chain:            chain,
-			Doubts:           c.doubts(cred),
+			Provider:          pnparam.APNs,
+			Packages:          []string{c.BundleID},
+			Environment:       env,
+			Default:           env == environment,
+			Client:            newProvider(endpoint, config, c.Connections, c.HTTP2, cred.signer, c.Topic, env),
+			Limits:            c.Limits,
+			BackgroundPerHour: c.BackgroundPerHour,
+			Templates:         templates,
+			Policy:            c.Policy,
+			Fingerprint:       cred.fingerprint,
+			CredentialExpiry:  cred.expires,
+			Chain:             chain,
+			Doubts:            c.doubts(cred),
 		})
 	}
 	return apps, nil
@@ -83,8 +84,8 @@ func (c *Config) credential(log *slog.Logger) (*credential, error) {
 	// All that makes a client what it is, with a mark where each part ends.
 	sum := sha256.New()
 	add := func(part string) { fmt.Fprintf(sum, "%d:%s,", len(part), part) }
-	add(fmt.Sprintf("%q %q %q %q %q %q %d %q %+v", c.BundleID, c.Topic, c.TeamID, c.KeyID, c.Endpoint, c.SandboxEndpoint,
-		c.Connections, c.HTTP2, c.Limits))
+	add(fmt.Sprintf("%q %q %q %q %q %q %d %d %q %+v", c.BundleID, c.Topic, c.TeamID, c.KeyID, c.Endpoint, c.SandboxEndpoint,
+		c.Connections, c.BackgroundPerHour, c.HTTP2, c.Limits))
 
 	if c.CAFile != "" {
 		pem, err := readField("ca_file", c.CAFile)

@@ -48,6 +48,10 @@ type Config struct {
 	// HTTP2 is the client that the connections are made with; default own.
 	HTTP2 HTTP2 `yaml:"http2"`
 
+	// BackgroundPerHour is how many background pushes a device gets in an hour;
+	// default 3, which is what Apple says that iOS delivers.
+	BackgroundPerHour int `yaml:"background_per_hour"`
+
 	push.Limits  `yaml:",inline"`
 	push.Options `yaml:",inline"`
 	// Policy says when the app's devices are pushed.
@@ -112,6 +116,9 @@ func (c *Config) SetDefaults() {
 	if c.HTTP2 == "" {
 		c.HTTP2 = HTTP2Own
 	}
+	if c.BackgroundPerHour == 0 {
+		c.BackgroundPerHour = 3
+	}
 	c.Limits.SetDefaults()
 	c.Policy.SetDefaults(pnparam.APNs)
 }
@@ -154,6 +161,9 @@ func (c *Config) Validate(report func(field, problem string)) {
 	}
 	if c.HTTP2 != HTTP2Own && c.HTTP2 != HTTP2Standard {
 		report("http2", fmt.Sprintf("must be own or standard, is %q", c.HTTP2))
+	}
+	if c.BackgroundPerHour < 1 || c.BackgroundPerHour > 60 {
+		report("background_per_hour", fmt.Sprintf("must be between 1 and 60, is %d", c.BackgroundPerHour))
 	}
 	c.Limits.Validate(report)
 	c.Options.Validate(pnparam.APNs, report)

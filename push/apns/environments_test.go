@@ -2,7 +2,6 @@ package apns_test
 
 import (
 	"context"
-	"crypto/ecdsa"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -47,8 +46,7 @@ func startBoth(t *testing.T) environments {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var public *ecdsa.PublicKey = publicKey(t, key)
-		other.AddForeignKey(team, c.KeyID, public)
+		other.AddForeignKey(team, c.KeyID, publicKey(t, key))
 		c.KeyFile, c.CAFile, c.Endpoint, c.SandboxEndpoint = key, ca, production.URL(), sandbox.URL()
 	}
 	return e
@@ -164,7 +162,7 @@ func TestKeyOfTheOtherEnvironment(t *testing.T) {
 
 // A key that Apple holds to topics of other apps is refused for this one alone.
 func TestKeyOfAnotherTopic(t *testing.T) {
-	sim, c := start(t, apnssim.Options{})
+	_, c := start(t, apnssim.Options{})
 	other := *c
 	other.BundleID = "org.example.other"
 	list := []apns.Config{*c, other}
@@ -181,7 +179,6 @@ func TestKeyOfAnotherTopic(t *testing.T) {
 	if o := ring(d, ""); o.Reason != push.Accepted {
 		t.Errorf("the key's own topic: %+v", o)
 	}
-	_ = sim
 }
 
 // Two certificates, one for each environment, are two entries as well.

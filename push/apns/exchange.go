@@ -53,7 +53,8 @@ func (x *exchange) reset() {
 // push to push stays out of it.
 func (x *exchange) prepare(host string, out *outline) {
 	x.reset()
-	h := append(x.req.Header[:0],
+	h := x.req.Header[:0]
+	h = append(h,
 		h2.Field{Name: ":method", Value: http.MethodPost},
 		h2.Field{Name: ":scheme", Value: "https"},
 		h2.Field{Name: ":authority", Value: host},

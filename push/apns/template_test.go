@@ -55,6 +55,7 @@ func TestTemplateSetsHeaders(t *testing.T) {
 	f("call_voip", theirs, bundle+".voip voip 10", time.Minute)
 	f("call_voip", `{"apns-push-type":"voip","apns-priority":"5","Apns-Expiration":30}`, bundle+".voip voip 5", 30*time.Second)
 	f("call_remote", theirs, bundle+" alert 10", time.Minute)
+	f("call_remote", `{"apns-expiration":"0"}`, bundle+" alert 10", 0)
 	f("chat_remote", `{"apns-priority":5,"apns-expiration":"0"}`, bundle+" alert 5", 0)
 	f("custom_remote", `{"apns-push-type":"background"}`, bundle+" background 5", time.Minute)
 	f("cancel_remote", `{"apns-push-type":"alert"}`, bundle+" alert 10", time.Minute)

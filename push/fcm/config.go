@@ -42,6 +42,10 @@ type Config struct {
 	// CAFile holds PEM certificates that are trusted beside those of the system.
 	CAFile string `yaml:"ca_file"`
 
+	// DeliveryData are Firebase's IDs of the Android apps of which Google is asked how
+	// pushes fared. None: it is not asked.
+	DeliveryData []string `yaml:"delivery_data"`
+
 	// Notification says which kinds show a notification without the app's help,
 	// whatever their templates say. Default NotificationAuto.
 	Notification Notification `yaml:"notification"`
@@ -52,10 +56,20 @@ type Config struct {
 	Policy push.Policy `yaml:"policy"`
 }
 
+const googleEndpoint = "https://fcm.googleapis.com"
+
+// dataAddress is that of the FCM Data API, or of what stands for all of Google.
+func dataAddress(endpoint string) string {
+	if endpoint == googleEndpoint {
+		return dataHost
+	}
+	return strings.TrimSuffix(endpoint, "/")
+}
+
 // SetDefaults fills the fields that are zero.
 func (c *Config) SetDefaults() {
 	if c.Endpoint == "" {
-		c.Endpoint = "https://fcm.googleapis.com"
+		c.Endpoint = googleEndpoint
 	}
 	if c.Notification == "" {
 		c.Notification = NotificationAuto
@@ -84,6 +98,11 @@ func (c *Config) Validate(report func(field, problem string)) {
 			report(fmt.Sprintf("packages[%d]", i), "must have letters, digits, dots, colons, hyphens and underscores only")
 		case slices.Contains(c.Packages[:i], p):
 			report(fmt.Sprintf("packages[%d]", i), fmt.Sprintf("%q is there twice", p))
+		}
+	}
+	for i, id := range c.DeliveryData {
+		if !appID(id) {
+			report(fmt.Sprintf("delivery_data[%d]", i), "must be an Android app's ID in Firebase, such as 1:1234567890:android:321abc456def7890")
 		}
 	}
 	if !endpoint(c.Endpoint) {
@@ -132,7 +151,7 @@ func (c *Config) Apps(log *slog.Logger) ([]push.App, error) {
 		}
 		tlsConfig.RootCAs = roots
 	}
-	s, err := c.source(account, tlsConfig, log)
+	s, err := c.source(account, tlsConfig, scope, log)
 	if err != nil {
 		return nil, err
 	}
@@ -142,10 +161,17 @@ func (c *Config) Apps(log *slog.Logger) ([]push.App, error) {
 	if err != nil {
 		return nil, fmt.Errorf("project_id: %w", err)
 	}
+	if len(c.DeliveryData) > 0 {
+		asks, err := c.source(account, tlsConfig, dataScope, log)
+		if err != nil {
+			return nil, err
+		}
+		client.data = &data{source: asks, address: dataAddress(c.Endpoint), project: account.ProjectID, apps: c.DeliveryData}
+	}
 	// All that makes a client what it is, with a mark where each part ends.
 	sum := sha256.New()
 	for _, part := range []string{
-		fmt.Sprintf("%q %q %v %+v", account.ProjectID, c.Endpoint, c.MetadataServer, c.Limits), string(account.contents), string(ca),
+		fmt.Sprintf("%q %q %v %q %+v", account.ProjectID, c.Endpoint, c.MetadataServer, c.DeliveryData, c.Limits), string(account.contents), string(ca),
 	} {
 		fmt.Fprintf(sum, "%d:%s,", len(part), part)
 	}
@@ -170,16 +196,16 @@ func (c *Config) Apps(log *slog.Logger) ([]push.App, error) {
 	}}, nil
 }
 
-// source makes access tokens for the account.
-func (c *Config) source(a *account, tlsConfig *tls.Config, log *slog.Logger) (*source, error) {
+// source makes access tokens of the scope for the account.
+func (c *Config) source(a *account, tlsConfig *tls.Config, scope string, log *slog.Logger) (*source, error) {
 	s := &source{transport: newTransport(tlsConfig), now: time.Now, skew: push.NewSkew(log, a.ProjectID)}
 	s.transport.Proxy = notForMachine
 	switch {
 	case c.MetadataServer:
-		s.other = metadataTokens
+		s.other = metadataTokens(scope)
 		return s, nil
 	case a.Type != string(google.ServiceAccount):
-		s.other = federatedTokens(a.contents, a.Type)
+		s.other = federatedTokens(a.contents, a.Type, scope)
 		return s, nil
 	}
 	var err error

@@ -156,7 +156,7 @@ func onThisMachine(host string) bool {
 type tokens func(ctx context.Context) (*oauth2.Token, error)
 
 // federatedTokens makes them from a file that check has passed.
-func federatedTokens(contents []byte, kind string) tokens {
+func federatedTokens(contents []byte, kind, scope string) tokens {
 	return func(ctx context.Context) (*oauth2.Token, error) {
 		c, err := google.CredentialsFromJSONWithType(ctx, contents, google.CredentialsType(kind), scope)
 		if err != nil {
@@ -168,7 +168,11 @@ func federatedTokens(contents []byte, kind string) tokens {
 
 // metadataTokens makes them from the metadata server of the Google Cloud machine that
 // this is, for the service account that the machine has.
-func metadataTokens(ctx context.Context) (*oauth2.Token, error) {
+func metadataTokens(scope string) tokens {
+	return func(ctx context.Context) (*oauth2.Token, error) { return metadataToken(ctx, scope) }
+}
+
+func metadataToken(ctx context.Context, scope string) (*oauth2.Token, error) {
 	hc, _ := ctx.Value(oauth2.HTTPClient).(*http.Client)
 	text, err := metadata.NewClient(hc).GetWithContext(ctx, "instance/service-accounts/default/token?scopes="+url.QueryEscape(scope))
 	if err != nil {

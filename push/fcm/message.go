@@ -161,7 +161,8 @@ type outgoing struct {
 // message is the payload with what only the provider knows, token and time to
 // live, and what the template does not say: priority, without which Android
 // keeps the push back while the phone dozes, and the headers for an iPhone.
-func message(n *push.Notification, now time.Time) (*outgoing, error) {
+// A labelled message is one that Google is asked about later, by kind.
+func message(n *push.Notification, now time.Time, labelled bool) (*outgoing, error) {
 	m := new(messaging.Message)
 	if err := json.Unmarshal(n.Payload, m); err != nil {
 		return nil, errors.New("the payload is not a Message of the FCM v1 API: " + jsonProblem(err))
@@ -169,6 +170,9 @@ func message(n *push.Notification, now time.Time) (*outgoing, error) {
 	m.Token, m.Topic, m.Condition = n.Token.Reveal(), "", ""
 	out := &outgoing{Message: m, payload: n.Payload, fid: installationID(m.Token)}
 	var err error
+	if labelled && m.FCMOptions == nil {
+		m.FCMOptions = &messaging.FCMOptions{AnalyticsLabel: labelPrefix + string(n.Kind)}
+	}
 	if out.v2, err = androidV2(n, now); err != nil {
 		return nil, err
 	}

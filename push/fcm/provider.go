@@ -36,6 +36,7 @@ type Provider struct {
 	client  *messaging.Client
 	pool    *pool
 	source  *source
+	data    *data // nil: Google is not asked how pushes fared
 	answers push.Answers
 
 	inFlight atomic.Int64
@@ -77,6 +78,9 @@ func (p *Provider) Close() {
 func (p *Provider) closeIdle() {
 	p.pool.close()
 	p.source.close()
+	if p.data != nil {
+		p.data.source.close()
+	}
 }
 
 // Probe implements push.Prober: it has Google give an access token.
@@ -104,7 +108,7 @@ func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
 	case !registrationToken(token):
 		return push.Reply{Reason: push.TokenBad, Detail: "the token is not that of an FCM device"}
 	}
-	m, err := message(n, time.Now())
+	m, err := message(n, time.Now(), p.data != nil)
 	if err != nil {
 		return push.Reply{Reason: push.BadRequest, Detail: clean(err.Error(), token)}
 	}

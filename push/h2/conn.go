@@ -188,7 +188,7 @@ func New(ctx context.Context, nc net.Conn, config Config) (*Conn, error) {
 	case <-c.dead:
 		return nil, c.Err()
 	case <-ctx.Done():
-		c.fail(errClosed, http2.ErrCodeNo)
+		c.fail(errClosed)
 		return nil, ctx.Err()
 	}
 }
@@ -202,7 +202,7 @@ func (c *Conn) Err() error {
 
 // Close ends the connection and what is under way on it.
 func (c *Conn) Close() error {
-	c.fail(errClosed, http2.ErrCodeNo)
+	c.fail(errClosed)
 	return nil
 }
 

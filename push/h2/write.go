@@ -57,7 +57,7 @@ func (c *Conn) write(timeout time.Duration) {
 		_ = c.nc.SetWriteDeadline(time.Now().Add(timeout)) // if it is closed, so says the write
 		n, err := c.nc.Write(rest[:min(len(rest), chunk)])
 		if err != nil {
-			c.fail(fmt.Errorf("http2: cannot write: %w", err), http2.ErrCodeNo)
+			c.fail(fmt.Errorf("http2: cannot write: %w", err))
 			break
 		}
 		rest = rest[n:]
@@ -68,10 +68,10 @@ func (c *Conn) write(timeout time.Duration) {
 }
 
 // fail ends the connection: with GOAWAY if the writer is still able to.
-func (c *Conn) fail(err error, code http2.ErrCode) {
+func (c *Conn) fail(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.failLocked(err, code)
+	c.failLocked(err, http2.ErrCodeNo)
 }
 
 func (c *Conn) failLocked(err error, code http2.ErrCode) {
@@ -116,7 +116,7 @@ func (c *Conn) watch() {
 		case c.heard.Swap(false):
 			asked = false
 		case asked:
-			c.fail(errPing, http2.ErrCodeNo)
+			c.fail(errPing)
 			return
 		default:
 			asked = true

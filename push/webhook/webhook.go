@@ -132,7 +132,7 @@ func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
 	if n.Token.Empty() {
 		return push.Reply{Reason: push.NoToken, Detail: "there is no token"}
 	}
-	id := identity(n)
+	id := n.Identity()
 	text, err := json.Marshal(body{
 		ID: id, Kind: n.Kind, Provider: p.provider, App: p.app, Token: n.Token.Reveal(),
 		TTL: secondsLeft(n, time.Now()), Payload: n.Payload,
@@ -170,18 +170,6 @@ func (p *Provider) post(ctx context.Context, id string, text []byte, token strin
 	// A body that breaks off does not undo the status.
 	answer, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	return p.reply(resp.StatusCode, resp.Header, answer, token), resp.Header
-}
-
-// identity names a push: the tries of one have all of this in common, and no two
-// have the same deadline to the nanosecond.
-func identity(n *push.Notification) string {
-	sum := sha256.New()
-	for _, part := range []string{
-		string(n.Kind), string(n.Service), n.Token.Reveal(), n.CollapseID, strconv.FormatInt(n.Deadline.UnixNano(), 10), string(n.Payload),
-	} {
-		fmt.Fprintf(sum, "%d:%s,", len(part), part)
-	}
-	return hex.EncodeToString(sum.Sum(nil)[:16])
 }
 
 // secondsLeft is until the deadline, rounded up.

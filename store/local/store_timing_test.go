@@ -18,7 +18,7 @@ import (
 
 // fill returns a store with that many users, each with one binding.
 // SIPWAKE_BENCH_BINDINGS sets the number of the large one.
-func fill(b *testing.B, users int) (*local.Store, []wake.Registration) {
+func fill(b testing.TB, users int) (*local.Store, []wake.Registration) {
 	b.Helper()
 	s, err := local.New(local.Config{Path: filepath.Join(b.TempDir(), "store.db")}, slog.New(slog.DiscardHandler), nil)
 	if err != nil {

@@ -330,7 +330,8 @@ func (f *traceFile) find(ctx context.Context, q *trace.Query) (found []trace.Tim
 		upper = before
 	}
 	c := f.terms.Cursor()
-	k, terms := c.Seek(upper)
+	var terms []byte
+	k, _ := c.Seek(upper)
 	if k == nil {
 		k, terms = c.Last()
 	} else {

@@ -179,15 +179,28 @@ func (w *writer) take(all bool) *batch {
 	return b
 }
 
-// write is the goroutine. There is no delay in it: what comes while one write is
-// under way is the next one.
+// together is how many that waited for one write make it likely that as many come at
+// once when they have been answered.
+const together = 8
+
+// write is the goroutine. What comes while one write is under way is the next one.
+// Who was answered by a write may be back in a moment: where many were, they are
+// waited for, a fraction of the time that the write took.
 func (s *Store) write(ctx context.Context) {
 	tick := time.NewTicker(flushEvery)
 	defer tick.Stop()
+	var many bool
+	var took time.Duration
 	for {
 		select {
 		case <-s.writer.now:
-			s.commit(s.writer.take(false))
+			if many {
+				time.Sleep(took / 8)
+			}
+			began := time.Now()
+			b := s.writer.take(false)
+			s.commit(b)
+			many, took = len(b.states) >= together, min(time.Since(began), 16*time.Millisecond)
 		case <-s.writer.soon:
 			s.commit(s.writer.take(true))
 		case <-s.writer.repair:

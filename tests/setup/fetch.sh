@@ -26,7 +26,7 @@ host_kamailio() {
 	[ "$suite" = trixie ] || return 1
 	prog=$(command -v kamailio) && command -v kamcmd >/dev/null || return 1
 	dir=$("$prog" -I 2>/dev/null | sed -n 's/^ *Default paths to modules: *\([^:]*\).*/\1/p')
-	for m in http_async_client tsilo jansson htable xhttp tcpops dmq_usrloc; do
+	for m in http_async_client tsilo jansson htable xhttp tcpops uac dmq_usrloc; do
 		[ -r "$dir/$m.so" ] || return 1
 	done
 	printf '%s' "$prog"

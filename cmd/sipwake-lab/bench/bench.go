@@ -44,8 +44,7 @@ func Run(ctx context.Context, c Config) error {
 		f    func(context.Context) error
 	}{{"start", b.start}, {"rounds", b.rounds}, {"many", b.many}, {"new", b.newOnes}, {"refresh", b.refresh}}
 	for _, part := range parts {
-		inRounds := c.Only == "registers" || c.Only == "calls"
-		if c.Only != "" && part.name != "start" && part.name != c.Only && !(inRounds && part.name == "rounds") {
+		if !c.wants(part.name) {
 			continue
 		}
 		began := time.Now()
@@ -59,14 +58,26 @@ func Run(ctx context.Context, c Config) error {
 	return nil
 }
 
+// wants reports whether a part is to be measured.
+func (c *Config) wants(part string) bool {
+	switch c.Only {
+	case "", part:
+		return true
+	case "registers", "calls":
+		return part == "start" || part == "rounds"
+	}
+	return part == "start"
+}
+
 type bench struct {
 	Config
 	*stage
 	figures
 	servers []*server // redis, local, and local of the other program
 
-	seq  atomic.Int64 // CSeq of REGISTERs
-	call atomic.Int64
+	known int          // users that are registered for the rounds
+	seq   atomic.Int64 // CSeq of REGISTERs
+	call  atomic.Int64
 }
 
 // start starts the servers and takes what they need at rest.
@@ -105,6 +116,7 @@ func (b *bench) rounds(ctx context.Context) error {
 			return err
 		}
 	}
+	b.known = callers * callees
 	for range b.Rounds {
 		if b.Only != "calls" {
 			if err := errors.Join(b.registers(ctx, echo), b.redisAlone(ctx)); err != nil {

@@ -124,8 +124,8 @@ func (b *bench) latency(ctx context.Context, echo *echoServer) error {
 		if err := errors.Join(err1, err2); err != nil {
 			return err
 		}
-		b.add(fmt.Sprintf("start p99, %s", s.name), "ms", quantile(took, .99).Seconds()*1e3)
-		b.add(fmt.Sprintf("echo p99, %s", s.name), "ms", quantile(bare, .99).Seconds()*1e3)
+		b.add(fmt.Sprintf("start p99, %s", s.name), "ms", p99(took).Seconds()*1e3)
+		b.add(fmt.Sprintf("echo p99, %s", s.name), "ms", p99(bare).Seconds()*1e3)
 		b.ratio("start p99 of the echo's, "+s.name, "start p99, "+s.name, "echo p99, "+s.name)
 		if _, err := b.ends(ctx, s, from, b.call.Load()+1); err != nil {
 			return err

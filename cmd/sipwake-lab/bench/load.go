@@ -11,6 +11,10 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
+// mostConnections is for filling a store, and for what comes at a pace: what finds no
+// connection waits, and that counts.
+const mostConnections = 256
+
 // target is a server that takes JSON by POST.
 type target struct {
 	url    string
@@ -18,7 +22,7 @@ type target struct {
 }
 
 func newTarget(url string) *target {
-	return &target{url, &fasthttp.Client{MaxConnsPerHost: 1024, ReadTimeout: 30 * time.Second, WriteTimeout: 30 * time.Second}}
+	return &target{url, &fasthttp.Client{MaxConnsPerHost: mostConnections, MaxConnWaitTimeout: 30 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: 30 * time.Second}}
 }
 
 // post sends a body and returns the answer's, which is good until the next call with
@@ -42,26 +46,26 @@ func (t *target) post(req *fasthttp.Request, res *fasthttp.Response, body []byte
 func (t *target) flatOut(ctx context.Context, d time.Duration, body func(i int) []byte, check func([]byte) error) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
-	return t.all(ctx, 1<<62, body, check)
+	return t.all(ctx, connections, 1<<62, body, check)
 }
 
 // each posts n bodies.
 func (t *target) each(ctx context.Context, n int, body func(i int) []byte, check func([]byte) error) error {
-	_, err := t.all(ctx, n, body, check)
+	_, err := t.all(ctx, mostConnections, n, body, check)
 	if err == nil {
 		err = ctx.Err()
 	}
 	return err
 }
 
-func (t *target) all(ctx context.Context, most int, body func(i int) []byte, check func([]byte) error) (int, error) {
+func (t *target) all(ctx context.Context, workers, most int, body func(i int) []byte, check func([]byte) error) (int, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var next, done atomic.Int64
 	var once sync.Once
 	var failed error
 	var wg sync.WaitGroup
-	for range connections {
+	for range workers {
 		wg.Go(func() {
 			var req fasthttp.Request
 			var res fasthttp.Response
@@ -121,9 +125,10 @@ func (t *target) paced(ctx context.Context, rate float64, d time.Duration, body 
 	return took, failed
 }
 
-func quantile(sorted []time.Duration, q float64) time.Duration {
+// p99 is the time that one of a hundred takes longer than.
+func p99(sorted []time.Duration) time.Duration {
 	if len(sorted) == 0 {
 		return 0
 	}
-	return sorted[min(int(q*float64(len(sorted))), len(sorted)-1)]
+	return sorted[min(len(sorted)*99/100, len(sorted)-1)]
 }

@@ -55,16 +55,15 @@ func (b *bench) manyOf(ctx context.Context, s *server) error {
 		if err := errors.Join(err1, err2); err != nil {
 			return err
 		}
-		b.add("register p99 of few to many, "+s.name, "x", quantile(m, .99).Seconds()/quantile(f, .99).Seconds())
+		b.add("register p99 of few to many, "+s.name, "x", p99(m).Seconds()/p99(f).Seconds())
 	}
 	heapAfter, err := liveHeap(s.operations)
 	if err != nil {
 		return err
 	}
-	known := min(callers*callees, b.Bindings)
 	b.add("binding in memory, "+s.name, "bytes", (heapAfter-heapBefore)/float64(b.Bindings))
 	if s.name == "redis" {
-		b.add("binding in Redis, token of 64", "bytes", (redisAfter-redisBefore)/float64(max(1, b.Bindings-known)))
+		b.add("binding in Redis, token of 64", "bytes", (redisAfter-redisBefore)/float64(max(1, b.Bindings-max(b.known, users))))
 	}
 	return nil
 }

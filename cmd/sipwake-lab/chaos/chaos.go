@@ -56,9 +56,12 @@ type Result struct {
 const (
 	startPatience = 90 * time.Second
 	healPatience  = 60 * time.Second
+	// late is how long a node may try to tell a phone that its call is over: an INVITE
+	// that rings, and the BYE of one that was answered.
+	late = 64 * time.Second
 	// quiet is how long after the last call everything must have ended: what tm keeps
 	// of a transaction, and the longest of its timers.
-	quiet = hold + ring + slack
+	quiet = hold + ring + slack + late
 )
 
 // ErrFindings says that something was lost or stuck, or that too few calls were made

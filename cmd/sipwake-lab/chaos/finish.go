@@ -18,6 +18,7 @@ func (w *world) conclude(ctx context.Context, wr *writer, faults int, lasted tim
 	patience, cancel := context.WithTimeout(ctx, quiet)
 	defer cancel()
 	var left []string
+	ended := time.Now()
 	_ = poll(patience, "the end of everything", func() bool {
 		now := w.leftovers(patience)
 		if patience.Err() == nil { // else nobody was asked to the end
@@ -27,6 +28,9 @@ func (w *world) conclude(ctx context.Context, wr *writer, faults int, lasted tim
 	})
 	if ctx.Err() != nil {
 		return Result{}, ctx.Err()
+	}
+	if len(left) == 0 {
+		w.say("nothing is open %.0fs later", time.Since(ended).Seconds())
 	}
 	for _, l := range left {
 		w.verdicts.found(isStuck)

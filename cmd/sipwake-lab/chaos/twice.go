@@ -37,8 +37,9 @@ func (v *verdicts) judgePushes(ctx context.Context) {
 //   - The sipwake ended, or stood still, in the moment before it had noted the answer,
 //     or later, when Redis was away for the note. Another one goes on, with the UUID of
 //     the same wake.
-//   - The sipwake that answered had started the call from its memory, for Redis did not
-//     answer it: the one that was asked before may have it too.
+//   - Two sipwakes were asked, and one of them started the call from its memory, for Redis
+//     did not answer it: the other one has it too. The one that answered says so; of one
+//     whose answer came too late it is known that Redis was away.
 //
 // It is the same wake, with the same UUID, in each of these: another UUID is excused by
 // nothing.
@@ -52,7 +53,7 @@ func (v *verdicts) twice(a asked, first, second pushed) string {
 	case first.wake != second.wake:
 	case t.bad(partHarness, sent, second.at):
 		return "machine too slow"
-	case a.cached && len(a.tries) > 1:
+	case len(a.tries) > 1 && (a.cached || t.bad(partRedis, a.at, second.at)):
 		return "started from memory"
 	case t.bad(first.provider, sent, noted):
 		return first.provider + " away"

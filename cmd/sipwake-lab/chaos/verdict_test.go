@@ -118,6 +118,14 @@ func TestTwice(t *testing.T) {
 	if v.twice(memory, pushed{at(1), apns, "one"}, pushed{at(2), apns, "one"}) == "" {
 		t.Error("two were asked and one started from memory: a finding")
 	}
+	late := asked{at: at(0), tries: []int{0, 1}, instance: 1}
+	if v.twice(late, pushed{at(1), apns, "one"}, pushed{at(2), apns, "one"}) != "" {
+		t.Error("two were asked and Redis worked: excused")
+	}
+	v.w.times.add(partRedis, at(-5), at(0.5))
+	if v.twice(late, pushed{at(1), apns, "one"}, pushed{at(2), apns, "one"}) == "" {
+		t.Error("two were asked while Redis came back: a finding")
+	}
 	if v.twice(memory, pushed{at(1), apns, "one"}, pushed{at(2), apns, "two"}) != "" {
 		t.Error("two were asked and one started from memory, another UUID: excused")
 	}

@@ -46,6 +46,9 @@ type Options struct {
 	// Clock tells the time by which credentials are judged, in Date headers too;
 	// default time.Now.
 	Clock func() time.Time
+	// Delivery is what the FCM Data API answers, by the Android app's ID. Without an app
+	// the API is not enabled for it.
+	Delivery map[string]string
 	// Record is how many of the last pushes Pushes returns; default 1000, less
 	// than zero for none.
 	Record int
@@ -132,6 +135,7 @@ func (s *Server) serve(listener net.Listener, cert tls.Certificate) {
 	mux.HandleFunc("POST /token", s.token)
 	mux.HandleFunc("POST /v1/projects/{project}/{method}", s.send)
 	mux.HandleFunc("POST /sts/v1/token", s.exchange)
+	mux.HandleFunc("GET /v1beta1/projects/{project}/androidApps/{app}/deliveryData", s.deliveryData)
 	mux.HandleFunc("POST /v1/projects/-/serviceAccounts/{account}", s.impersonate)
 	s.http = &http.Server{
 		Handler:           mux,
@@ -264,6 +268,19 @@ func (s *Server) authorize(r *http.Request) Behaviour {
 		return Behaviour{Status: http.StatusForbidden, Code: "PERMISSION_DENIED"}
 	}
 	return Behaviour{}
+}
+
+// deliveryData is the FCM Data API.
+func (s *Server) deliveryData(w http.ResponseWriter, r *http.Request) {
+	text, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	v, ok := s.access.Load(text)
+	answer, enabled := s.options.Delivery[r.PathValue("app")]
+	if !ok || v.(grant).project != r.PathValue("project") || !enabled {
+		writeJSON(w, http.StatusForbidden, map[string]any{"error": map[string]any{"status": "PERMISSION_DENIED",
+			"message": "FCM Data API has not been used in project before or it is disabled."}})
+		return
+	}
+	writeJSON(w, http.StatusOK, json.RawMessage(answer))
 }
 
 // wait waits and tells whether the client is still there.

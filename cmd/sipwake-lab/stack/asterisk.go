@@ -17,6 +17,8 @@ import (
 type AsteriskConfig struct {
 	// Address is the IPv4 address to listen on, with UDP. Default 127.0.0.1.
 	Address string
+	// Port is for UDP. 0 picks a free one.
+	Port int
 	// Users are its extensions, with their passwords: name or number.
 	Users map[string]string
 }
@@ -40,15 +42,16 @@ func StartAsterisk(ctx context.Context, c AsteriskConfig) (*Asterisk, error) {
 	if c.Address == "" {
 		c.Address = "127.0.0.1"
 	}
-	port, err := FreePort(c.Address)
-	if err != nil {
-		return nil, err
+	if c.Port == 0 {
+		if c.Port, err = FreePort(c.Address); err != nil {
+			return nil, err
+		}
 	}
 	dir, _, err := workDir("", "asterisk")
 	if err != nil {
 		return nil, fmt.Errorf("cannot start asterisk: %w", err)
 	}
-	a := &Asterisk{address: net.JoinHostPort(c.Address, strconv.Itoa(port))}
+	a := &Asterisk{address: net.JoinHostPort(c.Address, strconv.Itoa(c.Port))}
 	if err = c.write(dir, a.address); err == nil {
 		a.Process, err = start(command{name: "asterisk", path: path, args: []string{"-C", filepath.Join(dir, "asterisk.conf"), "-f", "-n"},
 			dir: dir, remove: true, orphan: syscall.SIGKILL})

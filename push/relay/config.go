@@ -1,0 +1,164 @@
+package relay
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/push"
+	"github.com/sipwake/sipwake/secret"
+)
+
+// Config is a sipwake of an app's maker.
+type Config struct {
+	// Provider is the pn-provider of the phones, such as "apns".
+	Provider string `yaml:"provider"`
+	// Packages are the names by which phones call the app. None: phones that name none,
+	// as with Web Push.
+	Packages []string `yaml:"packages"`
+	// AnyPackage also takes packages of the provider that no other app has.
+	AnyPackage bool `yaml:"any_package"`
+	// URL is the maker's RPC address; https, or http to this machine.
+	URL string `yaml:"url"`
+	// TokenFile holds the token that the maker has given.
+	TokenFile string `yaml:"token_file"`
+	// CAFile holds PEM certificates that are trusted beside those of the system.
+	CAFile string `yaml:"ca_file"`
+
+	// Limits are for each of Packages together.
+	push.Limits `yaml:",inline"`
+	// Policy says when the app's devices are pushed.
+	Policy push.Policy `yaml:"policy"`
+}
+
+// SetDefaults fills the fields that are zero.
+func (c *Config) SetDefaults() {
+	c.Limits.SetDefaults()
+	c.Policy.SetDefaults(pnparam.Provider(c.Provider))
+}
+
+// Validate reports every problem that shows without reading files. Call SetDefaults
+// first.
+func (c *Config) Validate(report func(field, problem string)) {
+	const letters = "abcdefghijklmnopqrstuvwxyz0123456789.-_"
+	switch c.Provider {
+	case "apns.dev", "apple", "ios", "firebase", "android", "google":
+		report("provider", "must be apns, fcm, webpush or the name of another service: phones that call it otherwise are served too")
+	default:
+		if c.Provider == "" || len(c.Provider) > 64 || strings.Trim(c.Provider, letters) != "" {
+			report("provider", "must be apns, fcm, webpush or the name of another service")
+		}
+	}
+	for i, p := range c.Packages {
+		if p == "" || len(p) > 255 || slices.Contains(c.Packages[:i], p) {
+			report(fmt.Sprintf("packages[%d]", i), "must be 1 to 255 characters, and there once")
+		}
+	}
+	if len(c.Packages) == 0 && !c.AnyPackage && (c.Provider == "apns" || c.Provider == "fcm") {
+		report("packages", "must be set, or any_package: phones name their app")
+	}
+	u, err := url.Parse(c.URL)
+	if err != nil || u.Hostname() == "" || u.User != nil || u.Fragment != "" || u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname())) {
+		report("url", "must be the https address of the other sipwake's RPC, such as https://push.example.com/rpc")
+	}
+	if c.TokenFile == "" {
+		report("token_file", "must be set")
+	}
+	c.Limits.Validate(report)
+	c.Policy.Validate(func(field, problem string) { report("policy."+field, problem) })
+}
+
+func loopback(host string) bool {
+	a, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && a.Unmap().IsLoopback()
+}
+
+// Apps reads the files and returns the app. It does not connect. An error begins with
+// the yaml name of the field that is wrong. Call SetDefaults and Validate first.
+func (c *Config) Apps(_ *slog.Logger) ([]push.App, error) {
+	token, err := secret.ReadText(c.TokenFile)
+	if err != nil {
+		return nil, fmt.Errorf("token_file: %w", err)
+	}
+	tlsConfig := &tls.Config{MinVersion: tls.VersionTLS12}
+	var ca []byte
+	if c.CAFile != "" {
+		if ca, err = os.ReadFile(c.CAFile); err != nil {
+			return nil, fmt.Errorf("ca_file: cannot read file: %w", err)
+		}
+		roots, err := x509.SystemCertPool()
+		if err != nil {
+			roots = x509.NewCertPool()
+		}
+		if !roots.AppendCertsFromPEM(ca) {
+			return nil, fmt.Errorf("ca_file: %s holds no PEM certificate", c.CAFile)
+		}
+		tlsConfig.RootCAs = roots
+	}
+	provider := pnparam.Provider(c.Provider)
+	templates := push.DefaultTemplates(provider)
+	for _, k := range push.Kinds() {
+		services := []pnparam.Service{""}
+		if provider == pnparam.APNs {
+			services = []pnparam.Service{"", pnparam.VoIP, pnparam.Remote}
+		}
+		for _, s := range services {
+			if templates, err = templates.With(k, s, []byte(values)); err != nil {
+				panic("BUG: default template: " + err.Error())
+			}
+		}
+	}
+	// All that makes a client what it is, with a mark where each part ends.
+	sum := sha256.New()
+	for _, part := range []string{fmt.Sprintf("%q %q %+v", c.Provider, c.URL, c.Limits), token.Reveal(), string(ca)} {
+		fmt.Fprintf(sum, "%d:%s,", len(part), part)
+	}
+	packages := c.Packages
+	if len(packages) == 0 && !c.AnyPackage {
+		packages = []string{""}
+	}
+	if len(packages) == 0 {
+		packages = []string{"relay"}
+	}
+	return []push.App{{
+		Provider: provider,
+		Packages: packages,
+		Any:      c.AnyPackage,
+		Default:  true,
+		Client: &Provider{provider: provider, url: c.URL, token: token, answers: push.NewAnswers(Answers()),
+			transport: newTransport(tlsConfig, c.InFlight)},
+		Limits:      c.Limits,
+		Templates:   templates,
+		Policy:      c.Policy,
+		Fingerprint: hex.EncodeToString(sum.Sum(nil)),
+	}}, nil
+}
+
+// newTransport keeps connections, and has no more than one request on each: a request
+// that is never answered costs one connection and holds up no other.
+func newTransport(config *tls.Config, inFlight int) *http.Transport {
+	t := &http.Transport{
+		Proxy:                  http.ProxyFromEnvironment,
+		DialContext:            (&net.Dialer{Timeout: openTimeout}).DialContext,
+		TLSClientConfig:        config,
+		TLSHandshakeTimeout:    openTimeout,
+		MaxIdleConns:           inFlight,
+		MaxIdleConnsPerHost:    inFlight,
+		IdleConnTimeout:        idleTimeout,
+		MaxResponseHeaderBytes: maxHeader,
+		Protocols:              new(http.Protocols),
+	}
+	t.Protocols.SetHTTP1(true)
+	return t
+}

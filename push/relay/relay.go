@@ -1,0 +1,254 @@
+// Package relay pushes through another sipwake: that of the app's maker, which has the
+// credentials of the app. This one needs a token only. Each push is the RPC method
+// push.relay, with the address and the values of the push; the payload is made there,
+// by the maker's templates. What the push service says comes back.
+//
+// A push has an ID that is the same in all of its tries, and the other side sends the
+// push of an ID once: a try whose answer was lost, or did not come in time, is answered
+// with what became of the first. policy.privacy keeps back what the maker need not know.
+package relay
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/push"
+	"github.com/sipwake/sipwake/secret"
+)
+
+// values is the template: all that a push has, as push.relay takes it.
+const values = `{"aor":"{TO}","from":"{FROMURI}","user":"{FROM}","display":"{FROMDISPLAYNAME}","call_id":"{CALLID}","uuid":"{UUID}",` +
+	`"media":"{MEDIA}","title":"{TITLE}","body":"{BODY}","called":"{CALLED}","called_uri":"{CALLEDURI}","verstat":"{VERSTAT}",` +
+	`"reason":"{REASON}","headers":{"{HEADERS}":null},"data":{"{DATA}":null}}`
+
+const (
+	openTimeout = 5 * time.Second
+	idleTimeout = 90 * time.Second
+	maxHeader   = 32 << 10
+	maxAnswer   = 64 << 10
+)
+
+// JSON-RPC error codes of sipwake that a relay can answer with.
+const (
+	codeNotAuthorised = -32001
+	codeOverloaded    = -32002
+	codeNoStore       = -32003
+)
+
+// Provider pushes for one provider of addresses. Safe for concurrent use.
+type Provider struct {
+	provider  pnparam.Provider
+	url       string
+	token     secret.Text
+	transport *http.Transport
+	answers   push.Answers
+}
+
+var (
+	_ push.Provider = (*Provider)(nil)
+	_ push.Prober   = (*Provider)(nil)
+)
+
+// params are those of push.relay.
+type params struct {
+	ID          string              `json:"id"`
+	Kind        push.Kind           `json:"kind"`
+	Provider    pnparam.Provider    `json:"provider"`
+	App         string              `json:"app"`
+	Environment pnparam.Environment `json:"environment,omitempty"`
+	Service     pnparam.Service     `json:"service,omitempty"`
+	Token       string              `json:"token"`
+	P256dh      string              `json:"p256dh,omitempty"`
+	Auth        string              `json:"auth,omitempty"`
+	TTL         int64               `json:"ttl_s"`
+	Values      json.RawMessage     `json:"values,omitempty"`
+}
+
+// answer is a JSON-RPC response of push.relay.
+type answer struct {
+	Result struct {
+		State      string      `json:"state"`
+		Reason     push.Reason `json:"reason"`
+		About      push.About  `json:"about"`
+		Detail     string      `json:"detail"`
+		ID         string      `json:"push_id"`
+		RetryAfter float64     `json:"retry_after_s"`
+		DeadSince  time.Time   `json:"dead_since"`
+	} `json:"result"`
+	Error *struct {
+		Code int `json:"code"`
+	} `json:"error"`
+}
+
+// Close implements push.Provider.
+func (p *Provider) Close() { p.transport.CloseIdleConnections() }
+
+// Probe implements push.Prober: it asks for a push that cannot be sent, so that the
+// other side looks at the token and at nothing else.
+func (p *Provider) Probe(ctx context.Context) error {
+	status, _, a, err := p.call(ctx, struct{}{})
+	switch {
+	case err != nil:
+		return fmt.Errorf("cannot connect: %s", noAnswer(ctx, err).Detail)
+	case status == http.StatusOK && a.Error != nil && a.Error.Code == -32602: // its word for what is missing
+		return nil
+	case status == http.StatusUnauthorized:
+		return errors.New("the relay refuses the token")
+	}
+	return fmt.Errorf("the relay answers HTTP %d, not as a sipwake that relays", status)
+}
+
+// Push implements push.Provider. It asks again while the other side says that the push
+// is under way, until ctx ends.
+func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
+	q := params{ID: n.Identity(), Kind: n.Kind, Provider: p.provider, App: n.App, Environment: n.Environment, Service: n.Service,
+		Token: n.Token.Reveal(), TTL: secondsLeft(n, time.Now()), Values: n.Payload}
+	if n.Keys != nil {
+		q.P256dh, q.Auth = n.Keys.P256dh.Reveal(), n.Keys.Auth.Reveal()
+	}
+	for {
+		status, header, a, err := p.call(ctx, q)
+		if err != nil {
+			return noAnswer(ctx, err)
+		}
+		if status == http.StatusOK && a.Error == nil && a.Result.State == "pending" && ctx.Err() == nil {
+			continue // it has waited before it said so
+		}
+		return p.reply(ctx, status, header, a)
+	}
+}
+
+// call makes one request. Not with a Client: it would follow redirects.
+func (p *Provider) call(ctx context.Context, q any) (status int, header http.Header, a answer, err error) {
+	body, err := json.Marshal(map[string]any{"jsonrpc": "2.0", "id": 1, "method": "push.relay", "params": q})
+	if err != nil {
+		return 0, nil, a, errors.New("the payload is not valid JSON")
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url, bytes.NewReader(body))
+	if err != nil {
+		return 0, nil, a, errors.New("the request cannot be made")
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("User-Agent", "sipwake")
+	req.Header.Set("Authorization", "Bearer "+p.token.Reveal())
+	// Not sent, but lets the transport repeat what went over a connection that had just
+	// been closed: the ID says that it is the same push.
+	req.Header["Idempotency-Key"] = nil
+	resp, err := p.transport.RoundTrip(req)
+	if err != nil {
+		return 0, nil, a, err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return 0, nil, a, err
+	}
+	_ = json.Unmarshal(text, &a) // what is not JSON has only its status to tell
+	return resp.StatusCode, resp.Header, a, nil
+}
+
+// reply translates an answer.
+func (p *Provider) reply(ctx context.Context, status int, header http.Header, a answer) push.Reply {
+	r := push.Reply{Detail: "HTTP " + strconv.Itoa(status)}
+	switch {
+	case a.Error != nil:
+		found := p.answers.Find(statusOf(a.Error.Code), "")
+		r.Reason, r.About, r.Detail = found.Reason, found.About, "the relay says "+strconv.Itoa(a.Error.Code)
+	case status != http.StatusOK:
+		found := p.answers.Find(status, "")
+		r.Reason, r.About = found.Reason, found.About
+	case a.Result.State == "pending":
+		if ended, ok := push.Ended(ctx); ok {
+			return ended
+		}
+		return push.Reply{Reason: push.Timeout}
+	case a.Result.Reason == push.Accepted:
+		return push.Reply{Reason: push.Accepted, ID: bounded(a.Result.ID)}
+	default:
+		found := p.answers.Find(status, string(a.Result.Reason))
+		r = push.Reply{Reason: found.Reason, About: found.About, Detail: bounded(a.Result.Detail), DeadSince: a.Result.DeadSince}
+		if found.Reason == a.Result.Reason && known(a.Result.About) {
+			r.About = a.Result.About
+		}
+		if s := a.Result.RetryAfter; s > 0 && s < 3600 {
+			r.RetryAfter = time.Duration(s * float64(time.Second))
+		}
+		return r
+	}
+	if r.Reason == push.Throttled || r.Reason == push.Unavailable {
+		r.RetryAfter = push.RetryAfter(header.Get("Retry-After"), time.Now())
+	}
+	return r
+}
+
+// statusOf is the HTTP status that an error code stands for.
+func statusOf(code int) int {
+	switch code {
+	case codeNotAuthorised:
+		return http.StatusUnauthorized
+	case codeOverloaded:
+		return http.StatusTooManyRequests
+	case codeNoStore:
+		return http.StatusServiceUnavailable
+	}
+	return http.StatusBadRequest
+}
+
+func known(a push.About) bool {
+	switch a {
+	case push.AboutPush, push.AboutToken, push.AboutPlatform, push.AboutCredential, push.AboutConnection, push.AboutService:
+		return true
+	}
+	return false
+}
+
+// bounded keeps a word of the other side's fit for a log.
+func bounded(s string) string {
+	s = strings.Map(func(c rune) rune {
+		if c < ' ' || c > '~' {
+			return -1
+		}
+		return c
+	}, s)
+	return s[:min(len(s), 200)]
+}
+
+// secondsLeft is until the deadline, rounded up.
+func secondsLeft(n *push.Notification, now time.Time) int64 {
+	return int64(math.Ceil(max(1, n.Deadline.Sub(now).Seconds())))
+}
+
+// noAnswer explains a try that got no status.
+func noAnswer(ctx context.Context, err error) push.Reply {
+	if reply, ended := push.Ended(ctx); ended {
+		return reply
+	}
+	var (
+		dns         *net.DNSError
+		certificate *tls.CertificateVerificationError
+		errno       syscall.Errno
+		detail      = "the connection was lost"
+	)
+	switch {
+	case errors.As(err, &dns):
+		detail = "the name in url cannot be resolved"
+	case errors.As(err, &certificate):
+		detail = "the certificate of url is not valid"
+	case errors.As(err, &errno):
+		detail = errno.Error()
+	}
+	return push.Reply{Reason: push.Unavailable, About: push.AboutService, Detail: detail}
+}

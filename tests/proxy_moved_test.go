@@ -1,0 +1,48 @@
+package tests
+
+import (
+	"testing"
+	"time"
+
+	"github.com/sipwake/sipwake/cmd/sipwake-lab/phone"
+)
+
+// A phone that changes its network in a call registers from another address. What the
+// other side sends then reaches it there.
+func TestDialogMoves(t *testing.T) {
+	onEveryProxy(t, table{name: "dialog", proxy: proxyConfig{Hold: 30 * time.Second}, scenarios: scenarios{
+		"over UDP": func(s *scenario) { movesInCall(s) },
+		"over TCP": func(s *scenario) { movesInCall(s, tcp) },
+		"it is gone": func(s *scenario) {
+			d := s.iphone(answers, tcp)
+			s.registered(d.Phone)
+			c := s.calls()
+			c.ends(200)
+			must(d.Next(s.ctx, phone.GotAck))(s)
+			d.Sleep()
+			m := must(c.Bye(s.ctx))(s)
+			if m.Code() != 500 && m.Code() != 504 {
+				s.t.Errorf("BYE got %d, which ends more than the transaction", m.Code())
+			}
+		},
+	}})
+}
+
+func movesInCall(s *scenario, options ...option) {
+	d := s.iphone(append([]option{answers}, options...)...)
+	s.registered(d.Phone)
+	c := s.calls()
+	c.ends(200)
+	must(d.Next(s.ctx, phone.GotAck))(s)
+	before := d.LocalAddr()
+	time.Sleep(1100 * time.Millisecond) // registrations have whole seconds
+	d.Sleep()
+	s.wakes(d)
+	if d.LocalAddr() == before {
+		s.t.Fatal("the phone has its old address")
+	}
+	if m := must(c.Bye(s.ctx))(s); m.Code() != 200 {
+		s.t.Errorf("BYE got %d", m.Code())
+	}
+	must(d.WaitBye(s.ctx))(s)
+}
