@@ -69,7 +69,7 @@ func TestTenantsAreApart(t *testing.T) {
 	operator := []obj{{}}
 	questions := map[string][]obj{ // of gus; "operator" where no tenant may ask
 		"binding.register": operator, "binding.rejected": operator, "binding.import": operator, "wake.start": operator,
-		"wake.progress": operator, "wake.end": operator, "upper.result": operator, "upper.returned": operator, "push.relay": operator, "service.load": operator,
+		"wake.progress": operator, "wake.end": operator, "upper.result": operator, "upper.returned": operator, "service.load": operator,
 		"service.stats": operator, "service.info": operator, "store.backup": operator,
 		"binding.list": {{"aor": "gus@globex.example"}, {"token": "fcm-token-gus"}, {"all": true, "search": "gus"}, {"all": true, "provider": "apns"},
 			{"aor": "gus@globex.example", "all": true, "app": bundle}},
