@@ -80,7 +80,7 @@ lint: setup ## run golangci-lint, the import rules among it; go.mod must be tidy
 fuzz: setup ## run each fuzz target for FUZZTIME (default 30s)
 	@tests/setup/fuzz.sh $(or $(FUZZTIME),30s)
 
-bench: build ## measure sipwake under load beside its baselines, and say which budgets it keeps (about 12 minutes)
+bench: build ## measure sipwake under load beside its baselines, and say which budgets it keeps (10 to 20 minutes)
 	@bin/sipwake-lab bench --sipwake bin/sipwake
 
 bench-quick: build ## the same with fewer rounds and bindings, in less than two minutes

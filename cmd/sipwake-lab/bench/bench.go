@@ -84,7 +84,7 @@ type bench struct {
 func (b *bench) start(ctx context.Context) error {
 	for _, c := range []serverConfig{
 		{name: "local", store: b.localStore("bindings.db")},
-		{name: "redis", store: b.redisStore("sipwake:")},
+		{name: "redis", store: b.redisStore(0)},
 		{name: "against", program: b.Against, store: b.localStore("against.db")},
 	} {
 		if c.name == "against" && b.Against == "" {

@@ -20,7 +20,7 @@ func (b *bench) refresh(ctx context.Context) error {
 		main            *server
 	}{
 		{"local", b.localStore("few.db"), b.localStore("bindings.db"), b.servers[0]},
-		{"redis", b.redisStore("few:"), b.redisStore("sipwake:"), b.servers[1]},
+		{"redis", b.redisStore(1), b.redisStore(0), b.servers[1]},
 	} {
 		c.main.Stop() // it has the file
 		for _, of := range []struct{ name, store string }{{"few", c.few}, {"many", c.many}} {

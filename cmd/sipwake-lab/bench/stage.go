@@ -135,9 +135,11 @@ func (s *stage) localStore(file string) string {
 	return fmt.Sprintf("  type: local\n  local: {path: %s}", filepath.Join(s.dir, file))
 }
 
-func (s *stage) redisStore(prefix string) string {
-	return fmt.Sprintf("  type: redis\n  redis: {addresses: [%q], prefix: %q}\n  fallback: {spool: %s}", s.redis.Address(), prefix,
-		filepath.Join(s.dir, "spool-"+strings.Trim(prefix, ":")))
+// redisStore is in one of Redis' databases: what goes through all keys of one does
+// not see those of another.
+func (s *stage) redisStore(db int) string {
+	return fmt.Sprintf("  type: redis\n  redis: {addresses: [%q], db: %d}\n  fallback: {spool: %s}", s.redis.Address(), db,
+		filepath.Join(s.dir, fmt.Sprintf("spool-%d", db)))
 }
 
 // gauge reads a metric of the sipwake whose operations listener is there.
