@@ -15,7 +15,7 @@ const batchWorkers = 16
 
 // batch answers the requests of a batch, which run side by side. They have the
 // time of one request in all; those that did not begin in it are refused.
-func (s *Server) batch(ctx *fasthttp.RequestCtx, items []*fastjson.Value, st *settings, asked sent, now time.Time) {
+func (s *Server) batch(ctx *fasthttp.RequestCtx, items []*fastjson.Value, st *settings, asked sent) {
 	if len(items) == 0 || len(items) > st.MaxBatch {
 		s.refuse(ctx, &rpcError{Code: codeInvalid, Message: fmt.Sprintf("invalid request: a batch holds 1 to %d requests", st.MaxBatch)})
 		return

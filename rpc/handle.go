@@ -148,7 +148,7 @@ func (s *Server) answer(ctx *fasthttp.RequestCtx, st *settings, peer netip.Addr,
 			s.tenantRates.Owe(by.Name, more, by.limits(), time.Now())
 		}
 	}
-	s.batch(ctx, items, st, sentAt(ctx, by, now), now)
+	s.batch(ctx, items, st, sentAt(ctx, by, now))
 }
 
 // sent is what all requests of one body have in common.

@@ -106,7 +106,7 @@ func TestGuestsAreBounded(t *testing.T) {
 // This machine's own addresses are inside, and so are the networks that the operator
 // names, also behind NAT64.
 func TestGuestsInside(t *testing.T) {
-	g := newGuests(PublicHosts{Ports: []int{443}, Never: []string{"8.8.8.8/24", "2a00:1450::/32"}}, 16)
+	g := newGuests(PublicHosts{Ports: []int{443}, Never: []string{"8.8.8.8/24", "2a00:1450::/32"}, InFlight: 1, Rate: 1}, 16)
 	for a, want := range map[string]bool{
 		"8.8.8.1:443": true, "[64:ff9b::8.8.8.1]:443": true, "[::ffff:8.8.8.1]:443": true, "[2a00:1450::1]:443": true, "127.0.0.1:443": true,
 		"[64:ff9b::10.0.0.1]:443": true, "100.64.0.1:443": true, "[ff02::1]:443": true, "224.0.0.1:443": true,
