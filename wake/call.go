@@ -125,8 +125,15 @@ func (c *calls) dropAll() {
 	c.mu.Unlock()
 	for _, cl := range all {
 		cl.stopHolding()
-		cl.timer.Stop()
+		cl.stopTimer()
 	}
+}
+
+// stopTimer ends what is waited for; the timer may be replaced meanwhile.
+func (cl *call) stopTimer() {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	cl.timer.Stop()
 }
 
 // open makes the wake a call of this instance, or returns nil if it is one already.
