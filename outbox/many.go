@@ -19,8 +19,9 @@ const (
 	// MaxUsers is how many users one push.many takes.
 	MaxUsers = 1000
 	// MaxRate is the most users a second of a push.many.
-	MaxRate     = 1000
-	DefaultRate = 50 // of one that does not say
+	MaxRate = 1000
+	// DefaultRate is that of one that does not say.
+	DefaultRate = 50
 	// manyTTL is how long a push.many is worth going on that does not say so.
 	manyTTL = 24 * time.Hour
 	// partSize is how many users of an app one message of the outbox names.
