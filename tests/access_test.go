@@ -335,6 +335,7 @@ func TestRateLimit(t *testing.T) {
 // A certificate for servers only, as public CAs make them since 2026, lets no client
 // in, and the log says why. When the chains end is in the metrics.
 func TestClientCertificateForServersOnly(t *testing.T) {
+	t.Parallel()
 	ours := newPKI(t, "ours")
 	ours.server("sipwake")
 	r := newRig(t, rigOptions{rpc: ours.rpc("")})
@@ -363,6 +364,7 @@ func TestClientCertificateForServersOnly(t *testing.T) {
 
 // The CAs that vouch for a push service are known from its handshake.
 func TestChainOfPushService(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{})
 	const name = `sipwake_push_chain_expiry_timestamp_seconds{app="org.example.phone",environment="production",provider="apns"}`
 	if r.metric(name) {

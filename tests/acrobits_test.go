@@ -123,6 +123,7 @@ func (s *scenario) reported200(path string) {
 // An app made with Acrobits' SDK registers without push data, reports its tokens by
 // HTTP, and is rung within the time that it waits.
 func TestAcrobits(t *testing.T) {
+	t.Parallel()
 	for _, kind := range proxyKinds() {
 		t.Run(kind.name, func(t *testing.T) {
 			acrobitsTable(t, "", newMediator(t), map[string]func(*scenario, *mediator){

@@ -434,6 +434,7 @@ func TestFeatureO1TemplateReload(t *testing.T) {
 // A phone without +sip.instance whose app goes from Firebase's registration tokens to
 // installation IDs has one binding, and so does one that gets a new token.
 func TestFirebaseInstallationID(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{})
 	const id = "cF2g7hJ_kLm-nOpQrStUvW"
 	first, second := id+"%3AAPA91bFirst000000", id+"%3AAPA91bSecond00000"
@@ -457,6 +458,7 @@ func TestFirebaseInstallationID(t *testing.T) {
 // An iPhone gets no more background pushes in an hour than iOS delivers; calls are no
 // such pushes, and other phones have their own hour.
 func TestBackgroundPushesPerHour(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, rigOptions{wake: noLimits, apnsConfig: "    background_per_hour: 2\n    policy: {cancel: always}"})
 	cancels := func(token string) (n int) {
 		for _, p := range r.apns.Pushes() {

@@ -11,6 +11,7 @@ import (
 
 // The caller hears something while a phone is being woken.
 func TestCallerHears(t *testing.T) {
+	t.Parallel()
 	queued := table{name: "182", sipwake: rigOptions{wake: "  linger: 1s\n  alert: {code: 182, text: Please wait}"},
 		proxy: proxyConfig{Hold: 30 * time.Second}, scenarios: scenarios{
 			"the operator's words": func(s *scenario) { hearsWaking(s, 182, "Please wait") },

@@ -14,6 +14,7 @@ import (
 // What an INVITE carries and the administrator has named reaches the payload of the
 // push, in bounds, and as far as the caller and the app's privacy allow it.
 func TestCallDataReachesPush(t *testing.T) {
+	t.Parallel()
 	const template = `{"aps":{},"account":"{HEADER:X-Account}","info":"{HEADER:Call-Info}","pai":"{HEADER:P-Asserted-Identity}",` +
 		`"diversion":"{HEADER:Diversion}","foreign":"{HEADER:X-Foreign}","verstat":"{VERSTAT}","called":"{CALLED}",` +
 		`"from":"{FROM}","name":"{FROMDISPLAYNAME}","sent":"{SENT}","expires":"{EXPIRES}","call":"{CALLID}","uuid":"{UUID}"}`

@@ -10,6 +10,7 @@ import (
 // A phone that changes its network in a call registers from another address. What the
 // other side sends then reaches it there.
 func TestDialogMoves(t *testing.T) {
+	t.Parallel()
 	onEveryProxy(t, table{name: "dialog", proxy: proxyConfig{Hold: 30 * time.Second}, scenarios: scenarios{
 		"over UDP": func(s *scenario) { movesInCall(s) },
 		"over TCP": func(s *scenario) { movesInCall(s, tcp) },

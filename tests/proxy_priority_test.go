@@ -10,6 +10,7 @@ import (
 // An emergency service that calls back (RFC 7090) is not kept from waking the phone,
 // however often it calls.
 func TestPSAPCallback(t *testing.T) {
+	t.Parallel()
 	onEveryProxy(t, table{name: "limits", sipwake: rigOptions{wake: "  linger: 1s\n  limits: {pair: 1, caller: 1, aor: 1}"},
 		proxy: proxyConfig{Hold: 30 * time.Second}, scenarios: scenarios{
 			"it is never limited": func(s *scenario) {

@@ -53,6 +53,7 @@ func newMaker(t *testing.T) *rig {
 // A PBX's sipwake without any credential rings phones of both platforms through the
 // maker's, whose templates the pushes have; a dead token ends the binding at the PBX.
 func TestRelay(t *testing.T) {
+	t.Parallel()
 	maker := newMaker(t)
 	pbx := newPBX(t, maker.url, makerToken, "")
 	pbx.asleep("bob@example.com", apnsContact("bob", apnsToken(1)))
@@ -84,6 +85,7 @@ func TestRelay(t *testing.T) {
 
 // With policy.privacy full nothing of the call leaves the PBX but an opaque ID.
 func TestRelayOpaque(t *testing.T) {
+	t.Parallel()
 	maker := newMaker(t)
 	pbx := newPBX(t, maker.url, makerToken, "privacy: full")
 	pbx.asleep("bob@example.com", apnsContact("bob", apnsToken(2)))
@@ -102,6 +104,7 @@ func TestRelayOpaque(t *testing.T) {
 
 // An answer that is lost is asked for again, and the phone is pushed once.
 func TestRelayAnswerLost(t *testing.T) {
+	t.Parallel()
 	maker := newMaker(t)
 	target, err := url.Parse(maker.url)
 	if err != nil {
@@ -138,6 +141,7 @@ func TestRelayAnswerLost(t *testing.T) {
 // A token that is not the maker's any more is the app's credential: it stops pushes and
 // not bindings.
 func TestRelayRefused(t *testing.T) {
+	t.Parallel()
 	maker := newMaker(t)
 	pbx := newPBX(t, maker.url, "0000-another-token", "")
 	pbx.asleep("bob@example.com", apnsContact("bob", apnsToken(4)))
