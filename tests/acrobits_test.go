@@ -221,6 +221,9 @@ func acrobitsForbidden(s *scenario, _ *mediator) {
 	if n := s.bindings(s.aor()); n != 0 {
 		s.t.Errorf("%d bindings", n)
 	}
+	if _, metrics := s.get("/metrics"); !strings.Contains(metrics, `sipwake_acrobits_reports_total{result="forbidden"} 2`) {
+		s.t.Error("what was refused is not counted")
+	}
 }
 
 // acrobitsOpaque: the push has nothing but a UUID, and the INVITE has it as X-Push-ID.

@@ -214,8 +214,8 @@ var complaints = regexp.MustCompile(strings.Join([]string{
 	"tcp_main.c", "tcp_read.c", "msg_send_buffer", // phones that are gone
 	"buffer rewrite attempt",                  // tm: two branches for a call that is cancelled in that instant
 	"check_multi_info", "connect refused for", // a sipwake that is gone, or is somebody else
-	"invalid cseq for aor",       // REGISTERs that overtake each other
-	"_reply_light",               // a call that is given up when it ends in that instant
+	"invalid cseq for aor",      // REGISTERs that overtake each other
+	"_reply_light", "rpc_reply", // a call that is given up when it ends in that instant
 	"stateless error reply used", // sl: a request for a phone that is gone
 	"failure to add branches",    // a phone that is signalled in the instant in which it begins to ring
 }, "|"))

@@ -182,6 +182,10 @@ func TestOperations(t *testing.T) {
 		sorted := strings.Split(labels, ",")
 		slices.Sort(sorted)
 		documented[name] = cells[1] + " {" + strings.Join(sorted, ",") + "}"
+		switch name { // what has its own test: TestAcrobits, TestRelayTenants
+		case "sipwake_acrobits_reports_total", "sipwake_relay_pushes_total":
+			continue
+		}
 		if got := exported[name]; got != documented[name] && !strings.Contains(name, "credential_expiry") {
 			t.Errorf("%s is documented as %s, exported as %q", name, documented[name], got)
 		}

@@ -97,6 +97,16 @@ func adopt(t *testing.T, s cluster.Store, dead, owner string) (all []adopted) {
 	return all
 }
 
+// adoptN is adopt until there were n wakes: a store may note a moment after Start whose
+// wake it is.
+func adoptN(t *testing.T, s cluster.Store, dead, owner string, n int) (all []adopted) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); len(all) < n && time.Now().Before(end); {
+		all = append(all, adopt(t, s, dead, owner)...)
+	}
+	return all
+}
+
 // sameMoment: two instances need not agree to the microsecond.
 var sameMoment = cmpopts.EquateApproxTime(100 * time.Millisecond)
 
@@ -129,7 +139,7 @@ func testAdopt(t *testing.T, one, two PeerStore) {
 	if _, err := one.End(t.Context(), aor, over.Node, over.Call); err != nil {
 		t.Fatal(err)
 	}
-	got := adopt(t, two, "dead", "heir")
+	got := adoptN(t, two, "dead", "heir", 1)
 	if len(got) != 1 {
 		t.Fatalf("adopted %+v", got)
 	}
@@ -145,7 +155,7 @@ func testAdopt(t *testing.T, one, two PeerStore) {
 		t.Errorf("adopted twice: %+v", again)
 	}
 	// The heir's own end.
-	if got := adopt(t, one, "heir", "next"); len(got) != 1 || got[0].wake.Owner != "next" {
+	if got := adoptN(t, one, "heir", "next", 1); len(got) != 1 || got[0].wake.Owner != "next" {
 		t.Errorf("not adopted from the heir: %+v", got)
 	}
 	if ended, err := one.End(t.Context(), aor, open.Node, open.Call); err != nil || !ended.Known || ended.Wake.Owner != "next" {
@@ -162,7 +172,7 @@ func testAdoptRings(t *testing.T, one, two PeerStore) {
 	if st, err := one.Reread(t.Context(), w); err != nil || st.Ended {
 		t.Errorf("reread: %+v, %v", st, err)
 	}
-	got := adopt(t, two, "silent", "heir")
+	got := adoptN(t, two, "silent", "heir", 1)
 	w.Owner = "heir"
 	if len(got) != 1 || !cmp.Equal(got[0].wake, w, sameMoment) {
 		t.Fatalf("adopted %+v", got)
@@ -184,7 +194,7 @@ func testAdoptFork(t *testing.T, one, two PeerStore) {
 	one.Pushed(second, "another device")
 	owner := "one"
 	for _, heir := range []string{"two", "three"} {
-		all := adopt(t, two, owner, heir)
+		all := adoptN(t, two, owner, heir, 2)
 		for _, a := range all {
 			if is := a.wake.ID == second.ID; a.started.Forked != is || a.wake.Forked != is {
 				t.Errorf("%s: forked %t, %t", a.wake.ID, a.started.Forked, a.wake.Forked)
@@ -208,7 +218,7 @@ func testAdoptFork(t *testing.T, one, two PeerStore) {
 	if _, err := two.End(t.Context(), first.AOR, first.Node, first.Call); err != nil {
 		t.Fatal(err)
 	}
-	if got := adopt(t, one, owner, "four"); len(got) != 1 || !got[0].started.Forked {
+	if got := adoptN(t, one, owner, "four", 1); len(got) != 1 || !got[0].started.Forked {
 		t.Errorf("adopted %+v", got)
 	}
 }
