@@ -32,7 +32,7 @@ type store interface {
 	wake.History
 	outbox.Store
 	upper.Store
-	// Ping tells whether the store can be used right now.
+	// Ping reports whether the store can be used right now.
 	Ping(ctx context.Context) error
 	Close() error
 }

@@ -63,7 +63,7 @@ func (p *Problems) Add(field string, err error) {
 	p.report(field, text)
 }
 
-// Has tells whether there is a problem of the field, of one below it, or of one
+// Has reports whether there is a problem of the field, of one below it, or of one
 // that it is below, other than a key that is not known.
 func (p *Problems) Has(field string) bool {
 	if p.hasFailed(field) {
@@ -77,7 +77,7 @@ func (p *Problems) Has(field string) bool {
 	return false
 }
 
-// hasFailed tells whether the field, all around it or some of it could not be
+// hasFailed reports whether the field, all around it or some of it could not be
 // decoded.
 func (p *Problems) hasFailed(field string) bool {
 	for _, f := range p.failed {
@@ -138,7 +138,7 @@ func (p *Problems) insert(q problem) {
 	p.list = slices.Insert(p.list, i, q)
 }
 
-// within tells whether field is the outer field or one below it. Everything is
+// within reports whether field is the outer field or one below it. Everything is
 // below "".
 func within(field, outer string) bool {
 	rest, ok := strings.CutPrefix(field, outer)

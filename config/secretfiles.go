@@ -11,7 +11,7 @@ import (
 	"github.com/sipwake/sipwake/secret"
 )
 
-// namesSecret tells whether a key, without its path, names a file with a secret.
+// namesSecret reports whether a key, without its path, names a file with a secret.
 func namesSecret(key string) bool {
 	switch key {
 	case "ca_file", "client_ca_file", "cert_file", "client_cert_file": // anybody may read these

@@ -43,7 +43,7 @@ func New[K comparable](keys int) *Buckets[K] {
 // sweepEvery bounds how often all keys are looked through.
 const sweepEvery = time.Second
 
-// Take takes a token of the key's bucket and tells whether there was one. The
+// Take takes a token of the key's bucket and reports whether there was one. The
 // rate may change from call to call.
 func (b *Buckets[K]) Take(key K, r Rate, now time.Time) bool {
 	return b.take(key, 1, r, now, r.Every*time.Duration(r.Burst-1))
@@ -103,7 +103,7 @@ func (b *Buckets[K]) Len() int {
 	return len(b.full)
 }
 
-// room tells whether one more key can have a bucket, forgetting full ones if need
+// room reports whether one more key can have a bucket, forgetting full ones if need
 // be.
 func (b *Buckets[K]) room(now time.Time) bool {
 	if len(b.full) < b.max {

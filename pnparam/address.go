@@ -92,7 +92,7 @@ func (a Address) Token(s Service) secret.Token {
 	return secret.Token{}
 }
 
-// Equal tells whether the two addresses are the same in every field.
+// Equal reports whether the two addresses are the same in every field.
 func (a Address) Equal(b Address) bool {
 	if a.Provider != b.Provider || a.App != b.App || a.Team != b.Team ||
 		a.Environment != b.Environment || a.Denied != b.Denied || len(a.Tokens) != len(b.Tokens) ||

@@ -268,7 +268,7 @@ func withTeam(a Address) string {
 	return a.Team + "." + a.App
 }
 
-// behindURI tells whether a contact has push parameters behind its URI, which
+// behindURI reports whether a contact has push parameters behind its URI, which
 // are not in Parsed.Contact.
 func behindURI(s string) bool {
 	for more := true; more; {

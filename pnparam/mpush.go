@@ -105,14 +105,14 @@ func (a *Address) readMizutech(appField, app, tokenField, token string) (problem
 	return ""
 }
 
-// isFCMToken tells whether the token cannot be one of APNs: it has a colon, and
+// isFCMToken reports whether the token cannot be one of APNs: it has a colon, and
 // no hexadecimal digits before it.
 func isFCMToken(token string) bool {
 	id, _, ok := cut(token, ':')
 	return ok && !isHex(id)
 }
 
-// hasLetter tells whether s begins with the letter and a colon.
+// hasLetter reports whether s begins with the letter and a colon.
 func hasLetter(s string, letter byte) bool {
 	return len(s) > 1 && s[0]|0x20 == letter && s[1] == ':'
 }

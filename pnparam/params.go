@@ -133,7 +133,7 @@ func (ps *params) set(p param, value string) {
 	ps.values[p] = value
 }
 
-// has tells whether the parameter was sent, with a value or without.
+// has reports whether the parameter was sent, with a value or without.
 func (ps *params) has(p param) bool { return ps.seen>>p&1 != 0 }
 
 // decode decodes the values of the parameters from first to last in place, once,

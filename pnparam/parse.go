@@ -109,7 +109,7 @@ func readHeaders(all map[string]string) (h headers) {
 	return h
 }
 
-// servedDownstream tells whether a proxy nearer to the client already does the
+// servedDownstream reports whether a proxy nearer to the client already does the
 // pushing (RFC 8599 section 5.3.1).
 func (h *headers) servedDownstream() bool {
 	caps := h.featureCaps

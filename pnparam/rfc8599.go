@@ -175,7 +175,7 @@ func (a *Address) setPair(voip, remote string) {
 	}
 }
 
-// names tells whether the list, joined by "&", has the service.
+// names reports whether the list, joined by "&", has the service.
 func names(services, service string) bool {
 	for more := true; more; {
 		var s string

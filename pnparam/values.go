@@ -136,7 +136,7 @@ func (a *Address) setToken(s Service, token string) (problem string) {
 	return ""
 }
 
-// isNull tells whether the client sent the token that it does not have: nothing,
+// isNull reports whether the client sent the token that it does not have: nothing,
 // or how its language prints nothing.
 func isNull(token string) bool {
 	return token == "" || strings.EqualFold(token, "null") || token == "(null)"
@@ -202,7 +202,7 @@ func hexValue(b byte) byte {
 	return b | 0x20 - 'a' + 10
 }
 
-// printable tells whether s has visible ASCII characters only.
+// printable reports whether s has visible ASCII characters only.
 func printable(s string) bool {
 	for i := range len(s) {
 		if s[i]-'!' > '~'-'!' {

@@ -64,10 +64,10 @@ func (b *breaker) allow() (report func(error), ok bool) {
 	return report, err == nil
 }
 
-// open tells whether every push would be refused now.
+// open reports whether every push would be refused now.
 func (b *breaker) open() bool { return b != nil && b.cb.State() == gobreaker.StateOpen }
 
-// probing tells whether the next result opens or closes the breaker.
+// probing reports whether the next result opens or closes the breaker.
 func (b *breaker) probing() bool { return b != nil && b.cb.State() == gobreaker.StateHalfOpen }
 
 // state is the word for operators and the value of the metric.

@@ -362,7 +362,7 @@ func tokenAllowed(provider pnparam.Provider, service pnparam.Service, kind Kind)
 	return provider != pnparam.APNs || service != pnparam.VoIP || kind == Call
 }
 
-// hasBreaker tells whether all tokens of an app lead to the same service.
+// hasBreaker reports whether all tokens of an app lead to the same service.
 func hasBreaker(provider pnparam.Provider) bool { return provider != pnparam.WebPush }
 
 // Stop refuses new pushes, finishes those it has until ctx ends, gives up the

@@ -78,7 +78,7 @@ type throttled struct {
 	dropped int
 }
 
-// allow tells whether to write the line, and how many were not written since
+// allow reports whether to write the line, and how many were not written since
 // the last.
 func (t *throttle) allow(reason Reason, now time.Time) (ok bool, dropped int) {
 	t.mu.Lock()

@@ -186,7 +186,7 @@ func Reasons() []Reason {
 		Timeout, Expired, Dropped, QueueFull, BreakerOpen, NoApp, NoToken, ShutDown, ByPolicy, Denied}
 }
 
-// Retryable tells whether another try can end better.
+// Retryable reports whether another try can end better.
 func (r Reason) Retryable() bool {
 	return r == Throttled || r == Unavailable || r == Timeout
 }

@@ -136,7 +136,7 @@ func (q *queue) start(j *job) {
 	l.queued++
 }
 
-// free tells whether the lane may have one more in flight. The caller holds the
+// free reports whether the lane may have one more in flight. The caller holds the
 // lock.
 func (q *queue) free(i int) bool {
 	return q.inFlight() < q.Limits.InFlight && q.lane[i].inFlight < q.lane[i].most

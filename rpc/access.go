@@ -166,10 +166,10 @@ func (a *access) allows(ctx *fasthttp.RequestCtx) (t *tenant, ok bool) {
 	return a.hasToken(string(ctx.Request.Header.Peek("Authorization")))
 }
 
-// proves tells whether callers prove who they are, other than by their address.
+// proves reports whether callers prove who they are, other than by their address.
 func (a *access) proves() bool { return a.cas != nil || len(a.tokens) > 0 }
 
-// hasCertificate tells whether the client's certificate is one of those that are
+// hasCertificate reports whether the client's certificate is one of those that are
 // let in now. The handshake has verified it, but that may be long ago: since then
 // it may have expired, or a reload may have brought other CAs and names.
 func (a *access) hasCertificate(st *tls.ConnectionState, now time.Time) bool {
@@ -183,7 +183,7 @@ func (a *access) hasCertificate(st *tls.ConnectionState, now time.Time) bool {
 	return known && (len(a.names) == 0 || hasName(st.PeerCertificates[0], a.names))
 }
 
-// hasName tells whether a certificate's common name or one of its alternative
+// hasName reports whether a certificate's common name or one of its alternative
 // names (DNS, IP address, e-mail, URI) is among the names.
 func hasName(c *x509.Certificate, names []string) bool {
 	own := slices.Concat([]string{c.Subject.CommonName}, c.DNSNames, c.EmailAddresses)
@@ -196,7 +196,7 @@ func hasName(c *x509.Certificate, names []string) bool {
 	return slices.ContainsFunc(names, func(n string) bool { return slices.Contains(own, n) })
 }
 
-// fromNetwork tells whether the peer's address may connect.
+// fromNetwork reports whether the peer's address may connect.
 func (a *access) fromNetwork(peer netip.Addr) bool {
 	return len(a.networks) == 0 || slices.ContainsFunc(a.networks, func(n netip.Prefix) bool { return n.Contains(peer) })
 }

@@ -65,7 +65,7 @@ func toError(err error) *rpcError {
 // maxDepth bounds the nesting of a request; the methods need four levels.
 const maxDepth = 16
 
-// tooDeep tells whether JSON text nests deeper than maxDepth. It looks only at
+// tooDeep reports whether JSON text nests deeper than maxDepth. It looks only at
 // brackets outside strings, so it is right for valid JSON and harmless for other.
 func tooDeep(b []byte) bool {
 	depth, inString := 0, false

@@ -29,7 +29,7 @@ func (g *gate) lane(method string) *atomic.Int64 {
 	return &g.lanes[1]
 }
 
-// enter tells whether a request of the method may go on; if so, leave is to be
+// enter reports whether a request of the method may go on; if so, leave is to be
 // called when it is done.
 func (g *gate) enter(method string) bool {
 	l := g.lane(method)

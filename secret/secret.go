@@ -43,7 +43,7 @@ func ReadText(path string) (Text, error) {
 // Reveal returns the credential itself.
 func (t Text) Reveal() string { return t.value }
 
-// Empty tells whether there is no credential.
+// Empty reports whether there is no credential.
 func (t Text) Empty() bool { return t.value == "" }
 
 // Equal compares in constant time; the lengths of the two are not hidden.
@@ -86,7 +86,7 @@ func NewToken(s string) Token { return Token{s} }
 // Reveal returns the token itself.
 func (t Token) Reveal() string { return t.value }
 
-// Empty tells whether there is no token.
+// Empty reports whether there is no token.
 func (t Token) Empty() bool { return t.value == "" }
 
 // Hash returns the SHA-256 of the token in hexadecimal: a key to look the token

@@ -189,7 +189,7 @@ func (h Head) Tokens(f func(key []byte) bool) {
 	}
 }
 
-// HasToken tells whether one of the tokens has the key.
+// HasToken reports whether one of the tokens has the key.
 func (h Head) HasToken(key []byte) bool {
 	found := false
 	h.Tokens(func(k []byte) bool {

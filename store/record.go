@@ -92,7 +92,7 @@ func ReadHead(v []byte) (Head, error) {
 	return h, nil
 }
 
-// After tells whether the registration of h is a later one than that of call and
+// After reports whether the registration of h is a later one than that of call and
 // cseq: the same Call-ID, a higher CSeq (RFC 3261 section 10.3).
 func (h Head) After(call string, cseq uint32) bool {
 	return h.CSeq > cseq && string(h.CallID) == call

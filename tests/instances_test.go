@@ -125,7 +125,7 @@ func TestInstancesKilledWhilePushing(t *testing.T) {
 	}
 }
 
-// noted tells whether Redis knows that n devices of the AOR's wake were pushed.
+// noted reports whether Redis knows that n devices of the AOR's wake were pushed.
 func (r *sharedRig) noted(aor string, n int) bool {
 	r.t.Helper()
 	client := goredis.NewClient(&goredis.Options{Addr: r.redis})

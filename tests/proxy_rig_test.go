@@ -53,7 +53,7 @@ const (
 type proxyKind struct {
 	name string // Kamailio
 	node string // type of a node in sipwake's configuration
-	// find tells whether there is one on this machine. If not, the test is skipped,
+	// find reports whether there is one on this machine. If not, the test is skipped,
 	// unless the environment variable required is set.
 	find     func() error
 	required string

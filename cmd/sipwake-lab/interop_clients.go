@@ -45,7 +45,7 @@ func findClients() (c clients, err error) {
 	return c, nil
 }
 
-// browsers tells whether JsSIP can run.
+// browsers reports whether JsSIP can run.
 func (c clients) browsers() bool { return c.node != "" && !c.noWebSocket }
 
 // npmVersion is that of an npm package, "" if it is missing.

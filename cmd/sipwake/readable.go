@@ -43,7 +43,7 @@ func lookupAccount(name string) (account, bool) {
 	return a, err == nil
 }
 
-// may tells whether owner and mode of a file give the account the permission, one
+// may reports whether owner and mode of a file give the account the permission, one
 // of the bits rwx. Access control lists are not looked at.
 func (a account) may(info os.FileInfo, bits os.FileMode) bool {
 	st, ok := info.Sys().(*syscall.Stat_t)

@@ -82,7 +82,7 @@ func (x *exchange) header(name string) string {
 	return ""
 }
 
-// unusable tells whether the answer speaks of the connection that it came over.
+// unusable reports whether the answer speaks of the connection that it came over.
 func (x *exchange) unusable() bool {
 	return x.answer.Reason == unrelatedKeyID || x.answer.Reason == idleTimeout
 }

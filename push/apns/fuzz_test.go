@@ -35,7 +35,7 @@ func credentials(f *testing.F) (p8, p12, pem []byte) {
 	return read(key), read(p12File), read(pemFile)
 }
 
-// quotes tells whether an error shows a line of a file that may be its secret.
+// quotes reports whether an error shows a line of a file that may be its secret.
 func quotes(err error, contents []byte) bool {
 	for line := range strings.Lines(string(contents)) {
 		if line = strings.TrimSpace(line); len(line) >= 16 && !strings.Contains(line, "-----") && strings.Contains(err.Error(), line) {

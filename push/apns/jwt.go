@@ -99,7 +99,7 @@ func (s *signer) correct(old, date string) bool {
 	return true
 }
 
-// resign replaces a token that Apple called expired and tells whether there is
+// resign replaces a token that Apple called expired and reports whether there is
 // another one to try. Of many callers with the same old token one signs, and
 // only if the last such signing is 20 minutes ago.
 func (s *signer) resign(old string) bool {

@@ -114,7 +114,7 @@ func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
 	}
 }
 
-// heed does what the answer asks for and tells whether the same push, which
+// heed does what the answer asks for and reports whether the same push, which
 // Apple did not process, may go now.
 func (p *Provider) heed(x *exchange) (again bool) {
 	switch {
@@ -179,7 +179,7 @@ func expiration(n *push.Notification) string {
 	return strconv.FormatInt(n.Expires.Unix(), 10)
 }
 
-// deviceToken tells whether s can be an APNs token. Apple sends hexadecimal of
+// deviceToken reports whether s can be an APNs token. Apple sends hexadecimal of
 // varying length; anything that needs no escaping in a URL is left to Apple.
 func deviceToken(s string) bool {
 	if len(s) < minDeviceToken || len(s) > maxDeviceToken {

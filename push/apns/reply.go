@@ -49,7 +49,7 @@ func (p *Provider) noAnswer(ctx context.Context, err error, token string) push.R
 	return r
 }
 
-// certificateRefused tells whether the TLS handshake ended as Apple ends it for
+// certificateRefused reports whether the TLS handshake ended as Apple ends it for
 // a certificate that is revoked, expired or not for push (RFC 8446 section 6.2).
 func certificateRefused(text string) bool {
 	_, alert, ok := strings.Cut(text, "remote error: tls: ")

@@ -72,7 +72,7 @@ func (s *standard) Do(ctx context.Context, req *h2.Request, resp *h2.Response) e
 	return nil
 }
 
-// unprocessed tells whether a failed request was certainly not acted upon, and
+// unprocessed reports whether a failed request was certainly not acted upon, and
 // whether its connection can be used for others (RFC 9113 sections 6.8 and 8.7).
 // net/http does not export the errors that it names by text.
 func unprocessed(err error) (again, usable bool) {

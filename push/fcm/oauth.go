@@ -134,7 +134,7 @@ func (s *source) renew(ctx context.Context, f *fetch, old accessToken, usable bo
 	return accessToken{}, err
 }
 
-// refused notes that FCM did not take the token, and tells whether another one
+// refused notes that FCM did not take the token, and reports whether another one
 // may help: not if this one is nearly new.
 func (s *source) refused(a accessToken) bool {
 	s.mu.Lock()

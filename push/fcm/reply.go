@@ -102,7 +102,7 @@ func (f *failure) key(d details) string {
 	return f.Error.Status
 }
 
-// namesToken tells whether an INVALID_ARGUMENT is about the token: by field, or,
+// namesToken reports whether an INVALID_ARGUMENT is about the token: by field, or,
 // where no field is named, by FCM's own error together with its text. A payload
 // that is too big has that error too, and must not cost a device its binding.
 func (f *failure) namesToken(d details) bool {

@@ -346,7 +346,7 @@ func (c *Conn) start(s *stream, req *Request) error {
 	return nil
 }
 
-// send sends of the body what flow control allows and tells whether that is all.
+// send sends of the body what flow control allows and reports whether that is all.
 func (c *Conn) send(s *stream) bool {
 	for len(s.body) > 0 {
 		n := int(min(int64(min(len(s.body), c.maxFrame)), c.window, s.window))

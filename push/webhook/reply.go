@@ -66,7 +66,7 @@ func problem(err error) string {
 	return "the connection was lost"
 }
 
-// visible tells whether s has visible ASCII characters only.
+// visible reports whether s has visible ASCII characters only.
 func visible(s string) bool {
 	for i := range len(s) {
 		if s[i] <= ' ' || s[i] > '~' {

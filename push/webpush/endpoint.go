@@ -48,7 +48,7 @@ func parseHostRule(s string) (r hostRule, problem string) {
 	return hostRule{name: name, port: port, below: below}, ""
 }
 
-// hostName tells whether s is a domain name in small letters that nobody takes
+// hostName reports whether s is a domain name in small letters that nobody takes
 // for an IP address: "127.1", "2130706433" and "0x7f.1" are addresses to many.
 func hostName(s string) bool {
 	if len(s) > 253 {
@@ -72,7 +72,7 @@ type endpoint struct {
 	guest  string // the domain of a host that no rule allows by name; else empty
 }
 
-// allow reads the push URI of a subscription and tells whether the rules allow
+// allow reads the push URI of a subscription and reports whether the rules allow
 // it, or else guests, which may be nil.
 func allow(rules []hostRule, g *guests, uri string) (endpoint, bool) {
 	if len(uri) > maxEndpoint || !visible(uri) {
@@ -113,7 +113,7 @@ func (r hostRule) allows(host, port string) bool {
 	return host == r.name
 }
 
-// visible tells whether s has visible ASCII characters only.
+// visible reports whether s has visible ASCII characters only.
 func visible(s string) bool {
 	for i := range len(s) {
 		if s[i] <= ' ' || s[i] > '~' {
@@ -137,7 +137,7 @@ func onlyPublic(_ context.Context, _, address string, _ syscall.RawConn) error {
 	return nil
 }
 
-// public tells whether the address is that of a host in the Internet, going by
+// public reports whether the address is that of a host in the Internet, going by
 // the IANA registries of special-purpose addresses (RFC 6890).
 func public(a netip.Addr) bool {
 	if a.Zone() != "" {

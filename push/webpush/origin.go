@@ -102,7 +102,7 @@ func (s *origins) leave(o *origin) {
 }
 
 // forgetOldest lets go of the origin that was not used for the longest time, and
-// tells whether there was one to let go. The caller holds the lock.
+// reports whether there was one to let go. The caller holds the lock.
 func (s *origins) forgetOldest() bool {
 	for e := s.recent.Back(); e != nil; e = e.Prev() {
 		if e.Value.(*origin).pushes == 0 {
@@ -170,7 +170,7 @@ func (s *origins) roundTrip(o *origin, req *http.Request, read func(*http.Respon
 	return err
 }
 
-// take gets a slot, and tells whether it got one before ctx ended. It waits: a
+// take gets a slot, and reports whether it got one before ctx ended. It waits: a
 // burst is no reason to fail any. But few wait at a service that is silent, for
 // a push that waits is one that another service cannot have under way.
 func (o *origin) take(ctx context.Context) bool {
@@ -242,7 +242,7 @@ func (o *origin) accepted(text string) {
 	}
 }
 
-// trusts tells whether the service has taken a push with the header.
+// trusts reports whether the service has taken a push with the header.
 func (o *origin) trusts(text string) bool {
 	o.auth.Lock()
 	defer o.auth.Unlock()

@@ -73,7 +73,7 @@ func head(v []byte) store.Head {
 	return h
 }
 
-// stale tells whether a later REGISTER of the device was seen.
+// stale reports whether a later REGISTER of the device was seen.
 func (e *entry) stale(r *wake.Registration) bool {
 	if i := e.device(r.Device); i >= 0 && head(e.devices[i].value).After(r.CallID, r.CSeq) {
 		return true
@@ -139,7 +139,7 @@ func (e *entry) bind(name string, i int, value []byte, now time.Time) {
 	}
 }
 
-// shares tells whether two heads have a token in common.
+// shares reports whether two heads have a token in common.
 func shares(a, b store.Head) bool {
 	found := false
 	a.Tokens(func(key []byte) bool {

@@ -15,7 +15,7 @@ const (
 	tryEvery = 500 * time.Millisecond
 )
 
-// health tells whether the store is worth asking.
+// health reports whether the store is worth asking.
 type health struct {
 	failures atomic.Int64 // in a row
 	since    atomic.Int64 // of the first of them, in Unix nanoseconds
@@ -23,7 +23,7 @@ type health struct {
 	down     atomic.Bool
 }
 
-// allow tells whether a request is to be sent to the store.
+// allow reports whether a request is to be sent to the store.
 func (h *health) allow() bool {
 	if !h.down.Load() {
 		return true
@@ -60,5 +60,5 @@ func (h *health) failed() bool {
 	return true
 }
 
-// failing tells whether the last request failed.
+// failing reports whether the last request failed.
 func (h *health) failing() bool { return h.failures.Load() > 0 }

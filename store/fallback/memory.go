@@ -336,7 +336,7 @@ func (m *memory) stored(w *wake.Wake) {
 	}
 }
 
-// holds tells whether there are wakes that the store may not know.
+// holds reports whether there are wakes that the store may not know.
 func (m *memory) holds() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()

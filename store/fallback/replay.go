@@ -48,7 +48,7 @@ func (s *Store) Run(ctx context.Context, replayed Replayed) {
 	}
 }
 
-// back tells whether the store can be used.
+// back reports whether the store can be used.
 func (s *Store) back(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()

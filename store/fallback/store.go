@@ -59,7 +59,7 @@ func New(c Config, inner wake.Store, ping func(context.Context) error, log *slog
 // stays open.
 func (s *Store) Close() error { return s.spool.close() }
 
-// away tells whether the error says that the store is away, and not that the
+// away reports whether the error says that the store is away, and not that the
 // caller has gone.
 func (s *Store) away(ctx context.Context, err error) bool {
 	if !errors.Is(err, wake.ErrUnavailable) || errors.Is(ctx.Err(), context.Canceled) {

@@ -10,7 +10,7 @@ import (
 	"github.com/sipwake/sipwake/wake"
 )
 
-// later tells whether the device, or another one with its token, has registered
+// later reports whether the device, or another one with its token, has registered
 // after a Late registration. The order within a Call-ID goes by the CSeq.
 func (st *state) later(r *wake.Registration, d *device) (bool, error) {
 	since := func(value []byte) (bool, error) {

@@ -270,7 +270,7 @@ func (o *messageTables) drop(index *table, k []byte) error {
 	return o.remove(string(k[8:]))
 }
 
-// fits tells whether the entry is that of its message. A message that cannot be
+// fits reports whether the entry is that of its message. A message that cannot be
 // read has no other entry.
 func (o *messageTables) fits(index *table, k []byte) bool {
 	v := o.messages.Get(k[8:])
@@ -282,7 +282,7 @@ func (o *messageTables) fits(index *table, k []byte) bool {
 	return at == index && bytes.Equal(key, k)
 }
 
-// full tells whether there is no room for another message, after it has made
+// full reports whether there is no room for another message, after it has made
 // some if it can.
 func (o *messageTables) full(limit int) (bool, error) {
 	for o.messages.Sequence() >= uint64(limit) {

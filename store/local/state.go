@@ -87,7 +87,7 @@ func (st *state) expire(now time.Time) {
 	st.tombs = slices.DeleteFunc(st.tombs, func(t tomb) bool { return t.until.Before(now) })
 }
 
-// resting tells whether the file knows all of it. Call expire first.
+// resting reports whether the file knows all of it. Call expire first.
 func (st *state) resting(recentSince time.Time) bool {
 	if st.queued || len(st.memory)+len(st.wakes)+len(st.tombs)+len(st.notes) > 0 {
 		return false
@@ -298,7 +298,7 @@ func tokens(value []byte) ([]tokenHash, error) {
 	return list, nil
 }
 
-// shares tells whether two heads have a token in common.
+// shares reports whether two heads have a token in common.
 func shares(a, b store.Head) bool {
 	found := false
 	a.Tokens(func(key []byte) bool {

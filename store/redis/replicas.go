@@ -82,7 +82,7 @@ func (r replicas) ProcessPipelineHook(next goredis.ProcessPipelineHook) goredis.
 	}
 }
 
-// writes tells whether the command may change something.
+// writes reports whether the command may change something.
 func writes(cmd goredis.Cmder) bool {
 	switch strings.ToLower(cmd.Name()) {
 	case "evalsha", "eval", "set", "del", "hset", "zadd", "zrem":

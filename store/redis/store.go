@@ -91,7 +91,7 @@ func New(c Config, log *slog.Logger, reg prometheus.Registerer) (*Store, error) 
 	return s, nil
 }
 
-// Ping tells whether Redis answers and would take a write.
+// Ping reports whether Redis answers and would take a write.
 func (s *Store) Ping(ctx context.Context) error {
 	// A write: a replica and a full server answer a PING, but take no binding.
 	cmd := goredis.NewStatusCmd(ctx, "set", s.config.Prefix+"ping", "1", "px", 60_000)

@@ -118,7 +118,7 @@ func testCSeqRace(t *testing.T, s wake.Store) {
 	}
 }
 
-// met tells whether a REGISTER and a wake found each other.
+// met reports whether a REGISTER and a wake found each other.
 func met(w wake.Wake, started wake.Started, r wake.Registration, registered wake.Registered) (byRegister, byStart bool) {
 	byRegister = slices.ContainsFunc(registered.Wakes, func(o wake.Wake) bool { return o.ID == w.ID })
 	byStart = slices.ContainsFunc(started.Recent, func(o wake.Registration) bool {

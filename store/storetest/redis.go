@@ -160,7 +160,7 @@ func (r *Redis) start() error {
 	}
 }
 
-// answers tells whether a Redis answers, be it with an error.
+// answers reports whether a Redis answers, be it with an error.
 func answers(addr string) bool {
 	c, err := net.DialTimeout("tcp", addr, time.Second)
 	if err != nil {

@@ -182,7 +182,7 @@ func (s *Server) behaviour(d *device) Behaviour {
 	return b
 }
 
-// act does what b says and tells whether the push is to be delivered.
+// act does what b says and reports whether the push is to be delivered.
 func (s *Server) act(w http.ResponseWriter, r *http.Request, c *conn, p *Push, b Behaviour) bool {
 	switch b.Fault {
 	case Silence:

@@ -191,7 +191,7 @@ func removeLeftovers() {
 	}
 }
 
-// gone tells whether the process with this id is no more.
+// gone reports whether the process with this id is no more.
 func gone(pid string) bool {
 	id, err := strconv.Atoi(pid)
 	return err == nil && errors.Is(syscall.Kill(id, 0), syscall.ESRCH)

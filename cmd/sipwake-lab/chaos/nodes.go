@@ -102,7 +102,7 @@ func (w *world) newNode(configs []stack.KamailioConfig, i int) (*node, error) {
 	return n, nil
 }
 
-// knows tells whether the node takes the other one for active.
+// knows reports whether the node takes the other one for active.
 func (n *node) knows(ctx context.Context, other *node) bool {
 	list, err := n.command(ctx, "dmq.list_nodes")
 	host, port, _ := strings.Cut(other.dmq, ":")

@@ -170,13 +170,13 @@ func (g *redisGroup) master(ctx context.Context) *redisHost {
 	return nil
 }
 
-// works tells whether the master takes writes.
+// works reports whether the master takes writes.
 func (g *redisGroup) works(ctx context.Context) bool {
 	m := g.master(ctx)
 	return m != nil && m.client.Set(ctx, "chaos:look", time.Now().UnixNano(), time.Minute).Err() == nil
 }
 
-// whole tells whether the master works, both replicas follow it and the sentinels
+// whole reports whether the master works, both replicas follow it and the sentinels
 // know it all.
 func (g *redisGroup) whole(ctx context.Context) bool {
 	m := g.master(ctx)

@@ -54,7 +54,7 @@ func (t *times) add(part string, from, to time.Time) {
 	t.spans[part] = append(t.spans[part], span{from, to})
 }
 
-// bad tells whether the part was away at some moment of the time.
+// bad reports whether the part was away at some moment of the time.
 func (t *times) bad(part string, from, to time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()

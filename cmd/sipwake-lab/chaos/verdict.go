@@ -169,7 +169,7 @@ func (v *verdicts) lostWake(c *call) string {
 	return ""
 }
 
-// told tells whether the node that holds the call must have heard of a phone that came
+// told reports whether the node that holds the call must have heard of a phone that came
 // back at the time: it has seen the REGISTER itself, or sipwake could tell it.
 func (v *verdicts) told(c *call, at time.Time) bool {
 	if c.through == c.back {
@@ -183,7 +183,7 @@ func (v *verdicts) told(c *call, at time.Time) bool {
 		v.someSipwake(at.Add(-time.Second), until)
 }
 
-// owed tells whether everything that a push needs worked long enough.
+// owed reports whether everything that a push needs worked long enough.
 func (v *verdicts) owed(c *call) bool {
 	t := v.w.times
 	return calm(c.asked.ackedAt, c.final, func(from, to time.Time) bool {
@@ -207,7 +207,7 @@ func (v *verdicts) notAsked(c *call) string {
 	return "not asked: no sipwake took wake.start: " + fmt.Sprint(c.asked.err)
 }
 
-// someSipwake tells whether one of the sipwakes worked all the time.
+// someSipwake reports whether one of the sipwakes worked all the time.
 func (v *verdicts) someSipwake(from, to time.Time) bool {
 	for _, s := range v.w.sipwakes {
 		if !v.w.times.bad(s.name, from, to) {

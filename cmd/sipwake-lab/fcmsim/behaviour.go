@@ -148,7 +148,7 @@ func (s *Server) OnDeliver(token string, f func(*Message)) {
 	s.device(token).onDeliver.Store(&f)
 }
 
-// act does what b says and tells whether the push is to be delivered.
+// act does what b says and reports whether the push is to be delivered.
 func (s *Server) act(w http.ResponseWriter, r *http.Request, p *Push, b Behaviour) bool {
 	switch b.Fault {
 	case Silence:

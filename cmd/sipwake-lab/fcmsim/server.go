@@ -283,7 +283,7 @@ func (s *Server) deliveryData(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, json.RawMessage(answer))
 }
 
-// wait waits and tells whether the client is still there.
+// wait waits and reports whether the client is still there.
 func (s *Server) wait(r *http.Request, d time.Duration) bool {
 	if d <= 0 {
 		return true

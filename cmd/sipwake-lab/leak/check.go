@@ -154,7 +154,7 @@ func forms(s string) []form {
 	return f
 }
 
-// plain tells whether a part of a secret is so plain, zeros mostly, that it may
+// plain reports whether a part of a secret is so plain, zeros mostly, that it may
 // be in other text too.
 func plain(s string) bool {
 	seen := map[rune]bool{}

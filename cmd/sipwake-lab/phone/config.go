@@ -53,7 +53,7 @@ type Config struct {
 	Expires time.Duration
 
 	Behaviour Behaviour
-	// WakeOn tells whether a push wakes the phone; nil: every push does.
+	// WakeOn reports whether a push wakes the phone; nil: every push does.
 	WakeOn func(payload []byte) bool
 	// WakeDelay is how long the phone takes from a push until its REGISTER.
 	WakeDelay time.Duration

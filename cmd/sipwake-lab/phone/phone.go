@@ -274,7 +274,7 @@ func (p *Phone) OnPush(payload []byte) {
 	})
 }
 
-// pause waits for d and tells whether it was not ended before, by one of the
+// pause waits for d and reports whether it was not ended before, by one of the
 // channels or by Close.
 func (p *Phone) pause(d time.Duration, a, b <-chan struct{}) bool {
 	timer := time.NewTimer(d)

@@ -225,7 +225,7 @@ func (k *Kamailio) arguments(dir, script string, c KamailioConfig) []string {
 	return args
 }
 
-// ready tells whether both ends work: SIP over UDP, and HTTP, whose processes are
+// ready reports whether both ends work: SIP over UDP, and HTTP, whose processes are
 // the last ones that Kamailio starts.
 func (k *Kamailio) ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)

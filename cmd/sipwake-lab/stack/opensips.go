@@ -243,7 +243,7 @@ func settings(c OpenSIPSConfig) string {
 	return b.String()
 }
 
-// ready tells whether all ends work: SIP over UDP and TCP, and MI.
+// ready reports whether all ends work: SIP over UDP and TCP, and MI.
 func (o *OpenSIPS) ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()

@@ -108,7 +108,7 @@ func (s *Server) OnDeliver(uri string, f func(*Message)) {
 	b.onDeliver.Store(&f)
 }
 
-// act does what b says and tells whether the push is to be delivered.
+// act does what b says and reports whether the push is to be delivered.
 func (s *Server) act(w http.ResponseWriter, r *http.Request, p *Push, b Behaviour) bool {
 	switch b.Fault {
 	case Silence:

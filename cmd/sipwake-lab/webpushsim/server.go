@@ -216,7 +216,7 @@ func (s *Server) push(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// wait waits and tells whether the client is still there.
+// wait waits and reports whether the client is still there.
 func (s *Server) wait(r *http.Request, d time.Duration) bool {
 	if d <= 0 {
 		return true
