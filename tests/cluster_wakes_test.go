@@ -236,8 +236,10 @@ func (r *wakeRace) node(id string) http.HandlerFunc {
 		r.mu.Lock()
 		switch c := r.calls[s.Params.Call]; {
 		case c == nil || c.node != id:
-		case s.Method == "give_up":
+		case s.Method == "give_up", s.Method == "alert":
 			status = "ok"
+		case s.Method == "over":
+			status = "told"
 		case c.late || s.Params.CallID != c.reg:
 			c.late, status = false, "nocontact"
 		default:
