@@ -298,13 +298,14 @@ func (cl *call) setRings(key string) {
 	}
 }
 
-// alertOnce reports whether the caller is to be told now that a phone is being woken.
-func (cl *call) alertOnce() bool {
+// alertOnce calls f, the first time and only while the call is open.
+func (cl *call) alertOnce(f func()) {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
-	first := !cl.alerted
-	cl.alerted = true
-	return first
+	if !cl.alerted && !cl.closed {
+		cl.alerted = true
+		f()
+	}
 }
 
 // endReason is why the call ended, empty before that.

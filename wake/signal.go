@@ -96,11 +96,13 @@ func (s *Service) deliverGiveUp(ctx context.Context, node Node, sig *signal) (do
 
 // alert has the caller told, once, that a phone is being woken.
 func (s *Service) alert(cl *call) {
-	if cl.wake.Kind != push.Call || s.settings.Load().Alert.Code == noAlert || !cl.alertOnce() {
+	if cl.wake.Kind != push.Call || s.settings.Load().Alert.Code == noAlert {
 		return
 	}
 	sig := &signal{wake: cl.wake, node: cl.node, alert: true}
-	if err := s.signals.add(sig, 0); err != nil {
+	var err error
+	cl.alertOnce(func() { err = s.signals.add(sig, 0) }) // before the end of the call drops its signals
+	if err != nil {
 		s.unsignalled(sig, err)
 	}
 }
