@@ -20,6 +20,9 @@ const (
 // reply, gets another one, and how long to wait for it. now+wait is before the
 // deadline and not before the time that the service asked for.
 func pause(kind Kind, limits Limits, reply Reply, tries int, now, deadline time.Time) (wait time.Duration, again bool) {
+	if reply.Starved {
+		return starvedPause, now.Add(starvedPause).Before(deadline)
+	}
 	most := limits.Tries
 	if kind == Call {
 		most = callTries
@@ -133,6 +136,9 @@ func (q *queue) try(j *job, report func(error)) {
 	j.reply = q.Client.Push(ctx, &j.n)
 	cancel()
 	q.metrics.observe(time.Since(now), j.r.Values.CallID)
+	if j.reply.Starved {
+		j.tries--
+	}
 
 	if !q.metrics.knows(j.r.Kind, j.reply.Reason) {
 		j.reply = Reply{Reason: BadRequest, Detail: "the provider gave no known reason"}
@@ -140,7 +146,7 @@ func (q *queue) try(j *job, report func(error)) {
 	if strings.Contains(j.reply.Detail, j.r.Token.Reveal()) {
 		j.reply.Detail = "" // a service that quotes the token must not get it into a log
 	}
-	if q.base.Err() != nil {
+	if q.base.Err() != nil || j.reply.Starved {
 		report(errNothing)
 		return
 	}

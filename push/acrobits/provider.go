@@ -198,5 +198,5 @@ func noAnswer(ctx context.Context, err error) push.Reply {
 	case errors.As(err, &errno):
 		detail = errno.Error()
 	}
-	return push.Reply{Reason: push.Unavailable, Detail: detail}
+	return push.Reply{Reason: push.Unavailable, Detail: detail, Starved: push.Starved(err)}
 }

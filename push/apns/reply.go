@@ -42,7 +42,7 @@ func (p *Provider) noAnswer(ctx context.Context, err error, token string) push.R
 		return reply
 	}
 	text := err.Error()
-	r := push.Reply{Reason: push.Unavailable, Detail: clean(text, token)}
+	r := push.Reply{Reason: push.Unavailable, Detail: clean(text, token), Starved: push.Starved(err)}
 	if p.signer == nil && certificateRefused(text) {
 		r.Reason = push.Credential
 	}

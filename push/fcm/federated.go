@@ -200,15 +200,15 @@ func (t *boundTransport) noToken(err error) *accessError {
 	var unreachable net.Error
 	switch {
 	case t.err != nil:
-		return &accessError{0, clean(t.err.Error(), "")}
+		return &accessError{status: 0, word: clean(t.err.Error(), "")}
 	case t.status >= http.StatusBadRequest:
-		return &accessError{t.status, strings.TrimSpace(t.host + " " + errorName(t.body))}
+		return &accessError{status: t.status, word: strings.TrimSpace(t.host + " " + errorName(t.body))}
 	case errors.As(err, &unreachable):
-		return &accessError{0, "no connection"}
+		return &accessError{status: 0, word: "no connection"}
 	case t.status == 0:
-		return &accessError{0, "the token of the other provider cannot be read"}
+		return &accessError{status: 0, word: "the token of the other provider cannot be read"}
 	}
-	return &accessError{t.status, fmt.Sprintf("%s does not answer as OAuth 2.0 wants it", t.host)}
+	return &accessError{status: t.status, word: fmt.Sprintf("%s does not answer as OAuth 2.0 wants it", t.host)}
 }
 
 // errorName is the name of an error of RFC 6749 section 5.2 or of Google's APIs.

@@ -152,8 +152,9 @@ func (s *source) close() { s.transport.CloseIdleConnections() }
 
 // accessError is an answer of the token endpoint, or status 0 for none.
 type accessError struct {
-	status int
-	word   string
+	status  int
+	word    string
+	starved bool // as in push.Reply
 }
 
 func (e *accessError) Error() string {
@@ -181,7 +182,7 @@ func (s *source) ask(ctx context.Context) (accessToken, http.Header, error) {
 	}
 	text, err := assertion(s.config, s.skew.At(fetched))
 	if err != nil {
-		return accessToken{}, nil, &accessError{0, "the key cannot sign"}
+		return accessToken{}, nil, &accessError{status: 0, word: "the key cannot sign"}
 	}
 	grant := clientcredentials.Config{
 		TokenURL: s.config.TokenURL, AuthStyle: oauth2.AuthStyleInParams,
@@ -197,12 +198,12 @@ func (s *source) ask(ctx context.Context) (accessToken, http.Header, error) {
 	)
 	switch {
 	case errors.As(err, &answer):
-		return accessToken{}, answer.Response.Header, &accessError{answer.Response.StatusCode, word(answer.ErrorCode)}
+		return accessToken{}, answer.Response.Header, &accessError{status: answer.Response.StatusCode, word: word(answer.ErrorCode)}
 	case errors.As(err, &network):
-		return accessToken{}, nil, &accessError{0, clean(network.Err.Error(), "")}
+		return accessToken{}, nil, &accessError{word: clean(network.Err.Error(), ""), starved: push.Starved(network.Err)}
 	case err != nil:
 		// Neither the error nor the answer is safe to show.
-		return accessToken{}, nil, &accessError{0, "the answer is not one of OAuth 2.0"}
+		return accessToken{}, nil, &accessError{status: 0, word: "the answer is not one of OAuth 2.0"}
 	}
 	return newAccess(tok, fetched), nil, nil
 }
@@ -297,7 +298,7 @@ func noAccess(ctx context.Context, err error) push.Reply {
 	r := push.Reply{Reason: push.Unavailable, Detail: "no access token"}
 	var ae *accessError
 	if errors.As(err, &ae) {
-		r.Detail = clean(ae.Error(), "")
+		r.Detail, r.Starved = clean(ae.Error(), ""), ae.starved
 		if ae.refused() {
 			r.Reason = push.Credential
 		}

@@ -126,7 +126,7 @@ func noAnswer(ctx context.Context, x *exchange, token string) push.Reply {
 	if x.err == nil {
 		return push.Reply{Reason: push.Unavailable, Detail: "no answer"}
 	}
-	return push.Reply{Reason: push.Unavailable, Detail: clean(x.err.Error(), token)}
+	return push.Reply{Reason: push.Unavailable, Detail: clean(x.err.Error(), token), Starved: push.Starved(x.err)}
 }
 
 // clean makes the text of a foreign error safe to show.

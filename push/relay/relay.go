@@ -250,5 +250,5 @@ func noAnswer(ctx context.Context, err error) push.Reply {
 	case errors.As(err, &errno):
 		detail = errno.Error()
 	}
-	return push.Reply{Reason: push.Unavailable, About: push.AboutService, Detail: detail}
+	return push.Reply{Reason: push.Unavailable, About: push.AboutService, Detail: detail, Starved: push.Starved(err)}
 }

@@ -84,7 +84,7 @@ func noAnswer(ctx context.Context, err error) push.Reply {
 	if reply, ended := push.Ended(ctx); ended {
 		return reply
 	}
-	return push.Reply{Reason: push.Unavailable, Detail: problem(err)}
+	return push.Reply{Reason: push.Unavailable, Detail: problem(err), Starved: push.Starved(err)}
 }
 
 func problem(err error) string {
