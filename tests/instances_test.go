@@ -93,7 +93,6 @@ func must2[T any](v T, err error) func(*testing.T) T {
 // The instance that started a wake is killed while its push is under way: another
 // one pushes, signals the node, and gives up.
 func TestInstancesKilledWhilePushing(t *testing.T) {
-	t.Parallel()
 	r := newSharedRig(t, rigOptions{})
 	r.asleep("bob@example.com", fcmContact("bob", "fcm-token-bob-1"))
 	r.asleep("bob@example.com", fcmContact("bob", "fcm-token-bob-2"))
@@ -145,7 +144,6 @@ func (r *sharedRig) noted(aor string, n int) bool {
 
 // The phone registered at an instance that was killed before it could signal.
 func TestInstancesKilledWhileSignalling(t *testing.T) {
-	t.Parallel()
 	r := newSharedRig(t, rigOptions{})
 	r.asleep("bob@example.com", fcmContact("bob", "fcm-token-bob-1"))
 	r.node.mu.Lock()
@@ -166,7 +164,6 @@ func TestInstancesKilledWhileSignalling(t *testing.T) {
 
 // An instance that stops leaves its wakes to the others at once.
 func TestInstancesStopped(t *testing.T) {
-	t.Parallel()
 	r := newSharedRig(t, rigOptions{})
 	r.asleep("bob@example.com", fcmContact("bob", "fcm-token-bob-1"))
 	leaver := r.another()
@@ -185,7 +182,6 @@ func TestInstancesStopped(t *testing.T) {
 
 // The only instance is restarted: it goes on with its own wakes.
 func TestInstancesRestart(t *testing.T) {
-	t.Parallel()
 	r := newSharedRig(t, rigOptions{})
 	r.asleep("bob@example.com", fcmContact("bob", "fcm-token-bob-1"))
 	r.fcm.Behave("fcm-token-bob-1", fcmsim.Behaviour{Fault: fcmsim.Silence}, fcmsim.Unregistered())
@@ -202,7 +198,6 @@ func TestInstancesRestart(t *testing.T) {
 // Redis has taken a wake, but its answer comes too late: the node asks another
 // instance, which is told that the wake is under way. So it must be.
 func TestInstancesUnsure(t *testing.T) {
-	t.Parallel()
 	r := newSharedRig(t, rigOptions{})
 	r.asleep("bob@example.com", fcmContact("bob", "fcm-token-bob-1"))
 	unsure := r.another()
@@ -234,7 +229,6 @@ func TestInstancesUnsure(t *testing.T) {
 
 // Events of a wake that reach an instance which does not own it.
 func TestInstancesNews(t *testing.T) {
-	t.Parallel()
 	r := newSharedRig(t, rigOptions{wake: "  push_delay: 10s"})
 	other := r.another()
 	listening(t, r.redis, 2)
@@ -286,7 +280,6 @@ func TestInstancesNews(t *testing.T) {
 
 // One that was only asleep for a while finds its wakes adopted, and does no harm.
 func TestInstancesPaused(t *testing.T) {
-	t.Parallel()
 	r := newSharedRig(t, rigOptions{})
 	r.asleep("bob@example.com", fcmContact("bob", "fcm-token-bob-1"))
 	victim, process := r.child()

@@ -13,7 +13,6 @@ import (
 // TestFeatureP3AwakePhones: phones whose connection is up. A phone that says nothing
 // for 2 s is given up on that connection.
 func TestFeatureP3AwakePhones(t *testing.T) {
-	t.Parallel()
 	c := proxyConfig{Hold: 30 * time.Second, Silence: 2 * time.Second}
 	onEveryProxy(t, table{name: "awake phones", proxy: c, scenarios: scenarios{
 		"an awake phone is rung and not pushed":             awakeRung,
