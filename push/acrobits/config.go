@@ -1,17 +1,10 @@
 package acrobits
 
 import (
-	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/hex"
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
-	"net/netip"
-	"net/url"
-	"os"
 	"slices"
 
 	"github.com/sipwake/sipwake/pnparam"
@@ -89,7 +82,7 @@ func (c *Config) Validate(report func(field, problem string)) {
 	host, port, err := net.SplitHostPort(c.Listen)
 	if _, bad := net.LookupPort("tcp", port); err != nil || port == "" || bad != nil {
 		report("listen", "must be host:port, such as 127.0.0.1:8063")
-	} else if c.CertFile == "" && !loopback(host) {
+	} else if c.CertFile == "" && !push.OnThisMachine(host) {
 		report("listen", "is not a loopback address, so cert_file and key_file must be set")
 	}
 	if (c.CertFile == "") != (c.KeyFile == "") {
@@ -109,17 +102,11 @@ func (c *Config) Validate(report func(field, problem string)) {
 	if c.Connections < 1 {
 		report("connections", "must be at least 1")
 	}
-	u, err := url.Parse(c.Endpoint)
-	if err != nil || u.Hostname() == "" || u.User != nil || u.Fragment != "" || u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname())) {
+	if push.CheckURL(c.Endpoint) != "" {
 		report("endpoint", "must be an https URL; http is only for this machine")
 	}
 	c.Limits.Validate(report)
 	c.Policy.Validate(func(field, problem string) { report("policy."+field, problem) })
-}
-
-func loopback(host string) bool {
-	a, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && a.Unmap().IsLoopback()
 }
 
 // Apps reads the files and returns the app, which serves every application ID. An
@@ -134,21 +121,9 @@ func (c *Config) Apps(_ *slog.Logger) ([]push.App, error) {
 			return nil, fmt.Errorf("cert_file: cannot read certificate: %w", err)
 		}
 	}
-	tlsConfig := &tls.Config{MinVersion: tls.VersionTLS12}
-	var ca []byte
-	if c.CAFile != "" {
-		var err error
-		if ca, err = os.ReadFile(c.CAFile); err != nil {
-			return nil, fmt.Errorf("ca_file: cannot read file: %w", err)
-		}
-		roots, err := x509.SystemCertPool()
-		if err != nil {
-			roots = x509.NewCertPool()
-		}
-		if !roots.AppendCertsFromPEM(ca) {
-			return nil, fmt.Errorf("ca_file: %s holds no PEM certificate", c.CAFile)
-		}
-		tlsConfig.RootCAs = roots
+	tlsConfig, ca, err := push.TLSConfig(c.CAFile)
+	if err != nil {
+		return nil, err
 	}
 	templates := push.DefaultTemplates(pnparam.Acrobits)
 	for _, k := range push.Kinds() {
@@ -161,27 +136,18 @@ func (c *Config) Apps(_ *slog.Logger) ([]push.App, error) {
 			panic("BUG: default template: " + err.Error())
 		}
 	}
-	sum := sha256.Sum256(fmt.Appendf(nil, "%q %+v %d:%s", c.Endpoint, c.Limits, len(ca), ca))
+	transport := push.NewTransport(tlsConfig, c.InFlight)
+	transport.Protocols.SetHTTP2(true)
 	return []push.App{{
-		Provider: pnparam.Acrobits,
-		Packages: []string{"acrobits"},
-		Any:      true,
-		Default:  true,
-		Client: &Provider{url: c.Endpoint, answers: push.NewAnswers(Answers()), transport: &http.Transport{
-			Proxy:                  http.ProxyFromEnvironment,
-			DialContext:            (&net.Dialer{Timeout: openTimeout}).DialContext,
-			TLSClientConfig:        tlsConfig,
-			TLSHandshakeTimeout:    openTimeout,
-			ForceAttemptHTTP2:      true,
-			MaxIdleConns:           c.InFlight,
-			MaxIdleConnsPerHost:    c.InFlight,
-			IdleConnTimeout:        idleTimeout,
-			MaxResponseHeaderBytes: maxHeader,
-		}},
+		Provider:    pnparam.Acrobits,
+		Packages:    []string{"acrobits"},
+		Any:         true,
+		Default:     true,
+		Client:      &Provider{url: c.Endpoint, answers: push.NewAnswers(Answers()), transport: transport},
 		Limits:      c.Limits,
 		Templates:   templates,
 		Policy:      c.Policy,
-		Fingerprint: hex.EncodeToString(sum[:]),
+		Fingerprint: push.Fingerprint(fmt.Sprintf("%q %+v", c.Endpoint, c.Limits), string(ca)),
 	}}, nil
 }
 

@@ -13,16 +13,10 @@ package acrobits
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"net/url"
 	"strconv"
-	"syscall"
 	"time"
 
 	"github.com/sipwake/sipwake/push"
@@ -37,12 +31,7 @@ const (
 	verbText     = "NotifyGenericTextMessage"
 )
 
-const (
-	openTimeout = 5 * time.Second
-	idleTimeout = 90 * time.Second
-	maxHeader   = 32 << 10
-	maxAnswer   = 64 << 10
-)
+const maxAnswer = 64 << 10
 
 // What the templates of this provider make, for the Provider to read.
 const (
@@ -56,6 +45,7 @@ type Provider struct {
 	url       string
 	transport *http.Transport
 	answers   push.Answers
+	users     push.Users // of the transport
 }
 
 var (
@@ -64,28 +54,25 @@ var (
 )
 
 // Close implements push.Provider.
-func (p *Provider) Close() { p.transport.CloseIdleConnections() }
+func (p *Provider) Close() {
+	if p.users.Close() {
+		p.transport.CloseIdleConnections()
+	}
+}
 
 // Probe implements push.Prober: it opens a connection and asks nothing.
 func (p *Provider) Probe(ctx context.Context) error {
-	u, err := url.Parse(p.url)
-	if err != nil {
-		return errors.New("cannot connect: endpoint is not valid")
-	}
-	port := u.Port()
-	if port == "" {
-		port = u.Scheme
-	}
-	c, err := p.transport.NewClientConn(ctx, u.Scheme, net.JoinHostPort(u.Hostname(), port))
-	if err != nil {
-		return fmt.Errorf("cannot connect: %s", noAnswer(ctx, err).Detail)
-	}
-	_ = c.Close() // nothing was sent
-	return nil
+	return push.ProbeConnection(ctx, p.transport, "endpoint", p.url)
 }
 
 // Push implements push.Provider. It makes one request; a redirect is not followed.
 func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
+	p.users.Enter()
+	defer func() {
+		if p.users.Leave() {
+			p.transport.CloseIdleConnections()
+		}
+	}()
 	report, ok := parse(n.Token)
 	if !ok {
 		return push.Reply{Reason: push.TokenBad, About: push.AboutToken, Detail: "the token is not a report of an app"}
@@ -107,7 +94,7 @@ func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
 	req.Header.Set("User-Agent", "sipwake")
 	resp, err := p.transport.RoundTrip(req) // not a Client: it would follow redirects
 	if err != nil {
-		return noAnswer(ctx, err)
+		return push.NoAnswer(ctx, err, "endpoint")
 	}
 	defer resp.Body.Close()
 	// A body that breaks off does not undo the status.
@@ -177,26 +164,4 @@ func (p *Provider) reply(resp *http.Response, body []byte) push.Reply {
 		r.RetryAfter = push.RetryAfter(resp.Header.Get("Retry-After"), time.Now())
 	}
 	return r
-}
-
-// noAnswer explains a try that got no status.
-func noAnswer(ctx context.Context, err error) push.Reply {
-	if reply, ended := push.Ended(ctx); ended {
-		return reply
-	}
-	var (
-		dns         *net.DNSError
-		certificate *tls.CertificateVerificationError
-		errno       syscall.Errno
-		detail      = "the connection was lost"
-	)
-	switch {
-	case errors.As(err, &dns):
-		detail = "the name in endpoint cannot be resolved"
-	case errors.As(err, &certificate):
-		detail = "the certificate of endpoint is not valid"
-	case errors.As(err, &errno):
-		detail = errno.Error()
-	}
-	return push.Reply{Reason: push.Unavailable, Detail: detail, Starved: push.Starved(err)}
 }

@@ -1,14 +1,10 @@
 package apns
 
 import (
-	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -80,30 +76,14 @@ type credential struct {
 }
 
 func (c *Config) credential(log *slog.Logger) (*credential, error) {
-	cred := &credential{tls: &tls.Config{MinVersion: tls.VersionTLS12}}
-	// All that makes a client what it is, with a mark where each part ends.
-	sum := sha256.New()
-	add := func(part string) { fmt.Fprintf(sum, "%d:%s,", len(part), part) }
-	add(fmt.Sprintf("%q %q %q %q %q %q %d %d %q %+v", c.BundleID, c.Topic, c.TeamID, c.KeyID, c.Endpoint, c.SandboxEndpoint,
-		c.Connections, c.BackgroundPerHour, c.HTTP2, c.Limits))
-
-	if c.CAFile != "" {
-		pem, err := readField("ca_file", c.CAFile)
-		if err != nil {
-			return nil, err
-		}
-		add(string(pem))
-		roots, err := x509.SystemCertPool()
-		if err != nil {
-			roots = x509.NewCertPool()
-		}
-		if !roots.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("ca_file: %s holds no PEM certificate", c.CAFile)
-		}
-		cred.tls.RootCAs = roots
+	config, ca, err := push.TLSConfig(c.CAFile)
+	if err != nil {
+		return nil, err
 	}
+	cred := &credential{tls: config}
+	what := fmt.Sprintf("%q %q %q %q %q %q %d %d %q %+v", c.BundleID, c.Topic, c.TeamID, c.KeyID, c.Endpoint, c.SandboxEndpoint,
+		c.Connections, c.BackgroundPerHour, c.HTTP2, c.Limits)
 	var contents []byte
-	var err error
 	if c.KeyFile != "" {
 		contents, err = c.useKey(cred, log)
 	} else {
@@ -112,13 +92,12 @@ func (c *Config) credential(log *slog.Logger) (*credential, error) {
 	if err != nil {
 		return nil, err
 	}
-	add(string(contents))
-	cred.fingerprint = hex.EncodeToString(sum.Sum(nil))
+	cred.fingerprint = push.Fingerprint(what, string(ca), string(contents))
 	return cred, nil
 }
 
 func (c *Config) useKey(cred *credential, log *slog.Logger) ([]byte, error) {
-	contents, err := readField("key_file", c.KeyFile)
+	contents, err := push.ReadField("key_file", c.KeyFile)
 	if err != nil {
 		return nil, err
 	}
@@ -134,7 +113,7 @@ func (c *Config) useKey(cred *credential, log *slog.Logger) ([]byte, error) {
 // certificate reads the push certificate with its key, and returns the bytes of
 // its file too.
 func (c *Config) certificate() ([]byte, tls.Certificate, error) {
-	contents, err := readField("certificate_file", c.CertificateFile)
+	contents, err := push.ReadField("certificate_file", c.CertificateFile)
 	if err != nil {
 		return nil, tls.Certificate{}, err
 	}
@@ -185,13 +164,4 @@ func (c *Config) doubts(cred *credential) []string {
 			c.CertificateFile, strings.TrimSuffix(cred.topics[0], ".voip"), c.Topic))
 	}
 	return list
-}
-
-// readField reads a file that the configuration names.
-func readField(field, path string) ([]byte, error) {
-	contents, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("%s: cannot read file: %w", field, err)
-	}
-	return contents, nil
 }

@@ -17,7 +17,6 @@ import (
 	"fmt"
 	"net/url"
 	"strconv"
-	"sync/atomic"
 
 	"github.com/sideshow/apns2"
 
@@ -43,8 +42,7 @@ type Provider struct {
 	env     pnparam.Environment
 	answers push.Answers
 
-	inFlight atomic.Int64
-	closed   atomic.Bool
+	users push.Users // of all connections
 }
 
 var (
@@ -60,8 +58,7 @@ func newProvider(endpoint *url.URL, config *tls.Config, connections int, client 
 
 // Close implements push.Provider.
 func (p *Provider) Close() {
-	p.closed.Store(true)
-	if p.inFlight.Load() == 0 {
+	if p.users.Close() {
 		p.lanes.close()
 	}
 }
@@ -83,9 +80,9 @@ func (p *Provider) Probe(ctx context.Context) error {
 // or that it did not process the first. A voip token is refused for any kind but a call: iOS kills an app that
 // gets a voip push and has no call to report, and then stops waking it.
 func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
-	p.inFlight.Add(1)
+	p.users.Enter()
 	defer func() {
-		if p.inFlight.Add(-1) == 0 && p.closed.Load() {
+		if p.users.Leave() {
 			p.lanes.close()
 		}
 	}()

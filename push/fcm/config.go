@@ -1,17 +1,14 @@
 package fcm
 
 import (
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -136,20 +133,9 @@ func (c *Config) Apps(log *slog.Logger) ([]push.App, error) {
 	if err != nil || templatesErr != nil {
 		return nil, errors.Join(err, templatesErr)
 	}
-	tlsConfig := &tls.Config{MinVersion: tls.VersionTLS12}
-	var ca []byte
-	if c.CAFile != "" {
-		if ca, err = readField("ca_file", c.CAFile); err != nil {
-			return nil, err
-		}
-		roots, err := x509.SystemCertPool()
-		if err != nil {
-			roots = x509.NewCertPool()
-		}
-		if !roots.AppendCertsFromPEM(ca) {
-			return nil, fmt.Errorf("ca_file: %s holds no PEM certificate", c.CAFile)
-		}
-		tlsConfig.RootCAs = roots
+	tlsConfig, ca, err := push.TLSConfig(c.CAFile)
+	if err != nil {
+		return nil, err
 	}
 	s, err := c.source(account, tlsConfig, scope, log)
 	if err != nil {
@@ -168,13 +154,7 @@ func (c *Config) Apps(log *slog.Logger) ([]push.App, error) {
 		}
 		client.data = &data{source: asks, address: dataAddress(c.Endpoint), project: account.ProjectID, apps: c.DeliveryData}
 	}
-	// All that makes a client what it is, with a mark where each part ends.
-	sum := sha256.New()
-	for _, part := range []string{
-		fmt.Sprintf("%q %q %v %q %+v", account.ProjectID, c.Endpoint, c.MetadataServer, c.DeliveryData, c.Limits), string(account.contents), string(ca),
-	} {
-		fmt.Fprintf(sum, "%d:%s,", len(part), part)
-	}
+	what := fmt.Sprintf("%q %q %v %q %+v", account.ProjectID, c.Endpoint, c.MetadataServer, c.DeliveryData, c.Limits)
 	packages := []string{account.ProjectID}
 	for _, p := range c.Packages {
 		if p != account.ProjectID {
@@ -192,7 +172,7 @@ func (c *Config) Apps(log *slog.Logger) ([]push.App, error) {
 		Policy:      c.Policy,
 		Chain:       chain,
 		Doubts:      doubts(templates),
-		Fingerprint: hex.EncodeToString(sum.Sum(nil)),
+		Fingerprint: push.Fingerprint(what, string(account.contents), string(ca)),
 	}}, nil
 }
 
@@ -231,7 +211,7 @@ func (c *Config) account() (*account, error) {
 	if c.MetadataServer {
 		return &account{ProjectID: c.ProjectID}, nil
 	}
-	contents, err := readField("credentials_file", c.CredentialsFile)
+	contents, err := push.ReadField("credentials_file", c.CredentialsFile)
 	if err != nil {
 		return nil, err
 	}
@@ -279,13 +259,4 @@ func (a *account) keyProblem() string {
 		return "token_uri is not an https URL"
 	}
 	return ""
-}
-
-// readField reads a file that the configuration names.
-func readField(field, path string) ([]byte, error) {
-	contents, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("%s: cannot read file: %w", field, err)
-	}
-	return contents, nil
 }

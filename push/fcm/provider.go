@@ -16,7 +16,6 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	firebase "firebase.google.com/go/v4"
@@ -39,8 +38,7 @@ type Provider struct {
 	data    *data // nil: Google is not asked how pushes fared
 	answers push.Answers
 
-	inFlight atomic.Int64
-	closed   atomic.Bool
+	users push.Users // of all connections
 }
 
 var (
@@ -69,8 +67,7 @@ func newProvider(project, endpoint string, p *pool, s *source) (*Provider, error
 
 // Close implements push.Provider.
 func (p *Provider) Close() {
-	p.closed.Store(true)
-	if p.inFlight.Load() == 0 {
+	if p.users.Close() {
 		p.closeIdle()
 	}
 }
@@ -95,9 +92,9 @@ func (p *Provider) Probe(ctx context.Context) error {
 // token is about to end, one for another. What looks like an installation ID and is
 // not known as one gets a second request, as a registration token.
 func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
-	p.inFlight.Add(1)
+	p.users.Enter()
 	defer func() {
-		if p.inFlight.Add(-1) == 0 && p.closed.Load() {
+		if p.users.Leave() {
 			p.closeIdle()
 		}
 	}()

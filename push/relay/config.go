@@ -1,17 +1,8 @@
 package relay
 
 import (
-	"crypto/sha256"
-	"crypto/tls"
-	"crypto/x509"
-	"encoding/hex"
 	"fmt"
 	"log/slog"
-	"net"
-	"net/http"
-	"net/netip"
-	"net/url"
-	"os"
 	"slices"
 	"strings"
 
@@ -68,8 +59,7 @@ func (c *Config) Validate(report func(field, problem string)) {
 	if len(c.Packages) == 0 && !c.AnyPackage && (c.Provider == "apns" || c.Provider == "fcm") {
 		report("packages", "must be set, or any_package: phones name their app")
 	}
-	u, err := url.Parse(c.URL)
-	if err != nil || u.Hostname() == "" || u.User != nil || u.Fragment != "" || u.Scheme != "https" && (u.Scheme != "http" || !loopback(u.Hostname())) {
+	if push.CheckURL(c.URL) != "" {
 		report("url", "must be the https address of the other sipwake's RPC, such as https://push.example.com/rpc")
 	}
 	if c.TokenFile == "" {
@@ -79,11 +69,6 @@ func (c *Config) Validate(report func(field, problem string)) {
 	c.Policy.Validate(func(field, problem string) { report("policy."+field, problem) })
 }
 
-func loopback(host string) bool {
-	a, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && a.Unmap().IsLoopback()
-}
-
 // Apps reads the files and returns the app. It does not connect. An error begins with
 // the yaml name of the field that is wrong. Call SetDefaults and Validate first.
 func (c *Config) Apps(_ *slog.Logger) ([]push.App, error) {
@@ -91,20 +76,9 @@ func (c *Config) Apps(_ *slog.Logger) ([]push.App, error) {
 	if err != nil {
 		return nil, fmt.Errorf("token_file: %w", err)
 	}
-	tlsConfig := &tls.Config{MinVersion: tls.VersionTLS12}
-	var ca []byte
-	if c.CAFile != "" {
-		if ca, err = os.ReadFile(c.CAFile); err != nil {
-			return nil, fmt.Errorf("ca_file: cannot read file: %w", err)
-		}
-		roots, err := x509.SystemCertPool()
-		if err != nil {
-			roots = x509.NewCertPool()
-		}
-		if !roots.AppendCertsFromPEM(ca) {
-			return nil, fmt.Errorf("ca_file: %s holds no PEM certificate", c.CAFile)
-		}
-		tlsConfig.RootCAs = roots
+	tlsConfig, ca, err := push.TLSConfig(c.CAFile)
+	if err != nil {
+		return nil, err
 	}
 	provider := pnparam.Provider(c.Provider)
 	templates := push.DefaultTemplates(provider)
@@ -119,11 +93,6 @@ func (c *Config) Apps(_ *slog.Logger) ([]push.App, error) {
 			}
 		}
 	}
-	// All that makes a client what it is, with a mark where each part ends.
-	sum := sha256.New()
-	for _, part := range []string{fmt.Sprintf("%q %q %+v", c.Provider, c.URL, c.Limits), token.Reveal(), string(ca)} {
-		fmt.Fprintf(sum, "%d:%s,", len(part), part)
-	}
 	packages := c.Packages
 	if len(packages) == 0 && !c.AnyPackage {
 		packages = []string{""}
@@ -137,28 +106,10 @@ func (c *Config) Apps(_ *slog.Logger) ([]push.App, error) {
 		Any:      c.AnyPackage,
 		Default:  true,
 		Client: &Provider{provider: provider, url: c.URL, token: token, answers: push.NewAnswers(Answers()),
-			transport: newTransport(tlsConfig, c.InFlight)},
+			transport: push.NewTransport(tlsConfig, c.InFlight)},
 		Limits:      c.Limits,
 		Templates:   templates,
 		Policy:      c.Policy,
-		Fingerprint: hex.EncodeToString(sum.Sum(nil)),
+		Fingerprint: push.Fingerprint(fmt.Sprintf("%q %q %+v", c.Provider, c.URL, c.Limits), token.Reveal(), string(ca)),
 	}}, nil
-}
-
-// newTransport keeps connections, and has no more than one request on each: a request
-// that is never answered costs one connection and holds up no other.
-func newTransport(config *tls.Config, inFlight int) *http.Transport {
-	t := &http.Transport{
-		Proxy:                  http.ProxyFromEnvironment,
-		DialContext:            (&net.Dialer{Timeout: openTimeout}).DialContext,
-		TLSClientConfig:        config,
-		TLSHandshakeTimeout:    openTimeout,
-		MaxIdleConns:           inFlight,
-		MaxIdleConnsPerHost:    inFlight,
-		IdleConnTimeout:        idleTimeout,
-		MaxResponseHeaderBytes: maxHeader,
-		Protocols:              new(http.Protocols),
-	}
-	t.Protocols.SetHTTP1(true)
-	return t
 }

@@ -11,17 +11,14 @@ package relay
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"math"
-	"net"
 	"net/http"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/sipwake/sipwake/pnparam"
@@ -34,12 +31,7 @@ const values = `{"aor":"{TO}","from":"{FROMURI}","user":"{FROM}","display":"{FRO
 	`"media":"{MEDIA}","title":"{TITLE}","body":"{BODY}","called":"{CALLED}","called_uri":"{CALLEDURI}","verstat":"{VERSTAT}",` +
 	`"reason":"{REASON}","headers":{"{HEADERS}":null},"data":{"{DATA}":null}}`
 
-const (
-	openTimeout = 5 * time.Second
-	idleTimeout = 90 * time.Second
-	maxHeader   = 32 << 10
-	maxAnswer   = 64 << 10
-)
+const maxAnswer = 64 << 10
 
 // JSON-RPC error codes of sipwake that a relay can answer with.
 const (
@@ -55,6 +47,7 @@ type Provider struct {
 	token     secret.Text
 	transport *http.Transport
 	answers   push.Answers
+	users     push.Users // of the transport
 }
 
 var (
@@ -94,7 +87,11 @@ type answer struct {
 }
 
 // Close implements push.Provider.
-func (p *Provider) Close() { p.transport.CloseIdleConnections() }
+func (p *Provider) Close() {
+	if p.users.Close() {
+		p.transport.CloseIdleConnections()
+	}
+}
 
 // Probe implements push.Prober: it asks for a push that cannot be sent, so that the
 // other side looks at the token and at nothing else.
@@ -102,7 +99,7 @@ func (p *Provider) Probe(ctx context.Context) error {
 	status, _, a, err := p.call(ctx, struct{}{})
 	switch {
 	case err != nil:
-		return fmt.Errorf("cannot connect: %s", noAnswer(ctx, err).Detail)
+		return fmt.Errorf("cannot connect: %s", push.NoAnswer(ctx, err, "url").Detail)
 	case status == http.StatusOK && a.Error != nil && a.Error.Code == -32602: // its word for what is missing
 		return nil
 	case status == http.StatusUnauthorized:
@@ -114,6 +111,12 @@ func (p *Provider) Probe(ctx context.Context) error {
 // Push implements push.Provider. It asks again while the other side says that the push
 // is under way, until ctx ends.
 func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
+	p.users.Enter()
+	defer func() {
+		if p.users.Leave() {
+			p.transport.CloseIdleConnections()
+		}
+	}()
 	q := params{ID: n.Identity(), Kind: n.Kind, Provider: p.provider, App: n.App, Environment: n.Environment, Service: n.Service,
 		Token: n.Token.Reveal(), TTL: secondsLeft(n, time.Now()), Values: n.Payload}
 	if n.Keys != nil {
@@ -122,7 +125,7 @@ func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
 	for {
 		status, header, a, err := p.call(ctx, q)
 		if err != nil {
-			return noAnswer(ctx, err)
+			return push.NoAnswer(ctx, err, "url")
 		}
 		if status == http.StatusOK && a.Error == nil && a.Result.State == "pending" && ctx.Err() == nil {
 			continue // it has waited before it said so
@@ -229,26 +232,4 @@ func bounded(s string) string {
 // secondsLeft is until the deadline, rounded up.
 func secondsLeft(n *push.Notification, now time.Time) int64 {
 	return int64(math.Ceil(max(1, n.Deadline.Sub(now).Seconds())))
-}
-
-// noAnswer explains a try that got no status.
-func noAnswer(ctx context.Context, err error) push.Reply {
-	if reply, ended := push.Ended(ctx); ended {
-		return reply
-	}
-	var (
-		dns         *net.DNSError
-		certificate *tls.CertificateVerificationError
-		errno       syscall.Errno
-		detail      = "the connection was lost"
-	)
-	switch {
-	case errors.As(err, &dns):
-		detail = "the name in url cannot be resolved"
-	case errors.As(err, &certificate):
-		detail = "the certificate of url is not valid"
-	case errors.As(err, &errno):
-		detail = errno.Error()
-	}
-	return push.Reply{Reason: push.Unavailable, About: push.AboutService, Detail: detail, Starved: push.Starved(err)}
 }

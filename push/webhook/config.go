@@ -1,20 +1,10 @@
 package webhook
 
 import (
-	"crypto/sha256"
-	"crypto/tls"
-	"crypto/x509"
-	"encoding/hex"
 	"fmt"
 	"log/slog"
-	"net"
-	"net/http"
-	"net/netip"
-	"net/url"
-	"os"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/sipwake/sipwake/pnparam"
 	"github.com/sipwake/sipwake/push"
@@ -22,10 +12,7 @@ import (
 )
 
 const (
-	openTimeout = 5 * time.Second
-	idleTimeout = 90 * time.Second
-	maxHeader   = 32 << 10
-	minSecret   = 16 // bytes
+	minSecret = 16 // bytes
 )
 
 // payload is the default template: what the body around it does not say.
@@ -80,7 +67,7 @@ func (c *Config) Validate(report func(field, problem string)) {
 			report(field, fmt.Sprintf("%q is there twice", p))
 		}
 	}
-	if problem := checkURL(c.URL); problem != "" {
+	if problem := push.CheckURL(c.URL); problem != "" {
 		report("url", problem)
 	}
 	if c.SecretFile == "" {
@@ -88,25 +75,6 @@ func (c *Config) Validate(report func(field, problem string)) {
 	}
 	c.Limits.Validate(report)
 	c.Policy.Validate(func(field, problem string) { report("policy."+field, problem) })
-}
-
-// checkURL does not quote the URL: its query may hold a key.
-func checkURL(s string) (problem string) {
-	u, err := url.Parse(s)
-	switch {
-	case err != nil, u.Scheme != "https" && u.Scheme != "http", u.Hostname() == "", u.User != nil, u.Fragment != "":
-		return "must be an https URL without user information and fragment"
-	case u.Scheme == "http" && !loopback(u.Hostname()):
-		return "must be an https URL: http is only for this machine, such as http://127.0.0.1:8090/push"
-	}
-	return ""
-}
-
-func loopback(host string) bool {
-	if a, err := netip.ParseAddr(host); err == nil {
-		return a.Unmap().IsLoopback()
-	}
-	return host == "localhost"
 }
 
 // Apps reads the files and returns an app for each package. They do not connect,
@@ -120,20 +88,9 @@ func (c *Config) Apps(log *slog.Logger) ([]push.App, error) {
 	if len(key.Reveal()) < minSecret {
 		return nil, fmt.Errorf("secret_file: %s must hold at least %d bytes", c.SecretFile, minSecret)
 	}
-	tlsConfig := &tls.Config{MinVersion: tls.VersionTLS12}
-	var ca []byte
-	if c.CAFile != "" {
-		if ca, err = os.ReadFile(c.CAFile); err != nil {
-			return nil, fmt.Errorf("ca_file: cannot read file: %w", err)
-		}
-		roots, err := x509.SystemCertPool()
-		if err != nil {
-			roots = x509.NewCertPool()
-		}
-		if !roots.AppendCertsFromPEM(ca) {
-			return nil, fmt.Errorf("ca_file: %s holds no PEM certificate", c.CAFile)
-		}
-		tlsConfig.RootCAs = roots
+	tlsConfig, ca, err := push.TLSConfig(c.CAFile)
+	if err != nil {
+		return nil, err
 	}
 	templates := push.DefaultTemplates(pnparam.Provider(c.Provider))
 	for _, k := range push.Kinds() {
@@ -141,12 +98,7 @@ func (c *Config) Apps(log *slog.Logger) ([]push.App, error) {
 			panic("BUG: default template: " + err.Error())
 		}
 	}
-	// All that makes a client what it is, with a mark where each part ends.
-	sum := sha256.New()
-	for _, part := range []string{fmt.Sprintf("%q %+v", c.URL, c.Limits), key.Reveal(), string(ca)} {
-		fmt.Fprintf(sum, "%d:%s,", len(part), part)
-	}
-	fingerprint := hex.EncodeToString(sum.Sum(nil))
+	fingerprint := push.Fingerprint(fmt.Sprintf("%q %+v", c.URL, c.Limits), key.Reveal(), string(ca))
 
 	packages := c.Packages
 	if len(packages) == 0 {
@@ -154,7 +106,7 @@ func (c *Config) Apps(log *slog.Logger) ([]push.App, error) {
 	}
 	chain := new(push.Chain)
 	chain.Watch(tlsConfig)
-	transport, answers := newTransport(tlsConfig, c.InFlight), push.NewAnswers(Answers())
+	transport, answers := push.NewTransport(tlsConfig, c.InFlight), push.NewAnswers(Answers())
 	skew := push.NewSkew(log, c.Provider)
 	apps := make([]push.App, len(packages))
 	for i, name := range packages {
@@ -174,23 +126,4 @@ func (c *Config) Apps(log *slog.Logger) ([]push.App, error) {
 		}
 	}
 	return apps, nil
-}
-
-// newTransport keeps connections, and has no more than one request on each: a
-// request that is never answered costs one connection and holds up no other.
-func newTransport(config *tls.Config, inFlight int) *http.Transport {
-	t := &http.Transport{
-		Proxy:                  http.ProxyFromEnvironment,
-		DialContext:            (&net.Dialer{Timeout: openTimeout}).DialContext,
-		TLSClientConfig:        config,
-		TLSHandshakeTimeout:    openTimeout,
-		DisableCompression:     true,
-		MaxIdleConns:           inFlight,
-		MaxIdleConnsPerHost:    inFlight,
-		IdleConnTimeout:        idleTimeout,
-		MaxResponseHeaderBytes: maxHeader,
-		Protocols:              new(http.Protocols),
-	}
-	t.Protocols.SetHTTP1(true)
-	return t
 }

@@ -1,15 +1,10 @@
 package webhook
 
 import (
-	"context"
-	"crypto/tls"
 	"encoding/json"
-	"errors"
-	"net"
 	"net/http"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/sipwake/sipwake/push"
@@ -38,32 +33,6 @@ func (p *Provider) reply(status int, header http.Header, body []byte, token stri
 		r.RetryAfter = push.RetryAfter(header.Get("Retry-After"), time.Now())
 	}
 	return r
-}
-
-// noAnswer explains a try that got no status. The error itself may quote the
-// URL, in which there may be a key.
-func noAnswer(ctx context.Context, err error) push.Reply {
-	if reply, ended := push.Ended(ctx); ended {
-		return reply
-	}
-	return push.Reply{Reason: push.Unavailable, Detail: problem(err), Starved: push.Starved(err)}
-}
-
-func problem(err error) string {
-	var (
-		dns         *net.DNSError
-		certificate *tls.CertificateVerificationError
-		errno       syscall.Errno
-	)
-	switch {
-	case errors.As(err, &dns):
-		return "the name in url cannot be resolved"
-	case errors.As(err, &certificate):
-		return "the certificate of url is not valid"
-	case errors.As(err, &errno):
-		return errno.Error()
-	}
-	return "the connection was lost"
 }
 
 // visible reports whether s has visible ASCII characters only.

@@ -42,15 +42,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"io"
 	"math"
-	"net"
 	"net/http"
-	"net/url"
 	"strconv"
-	"sync/atomic"
 	"time"
 
 	"github.com/sipwake/sipwake/pnparam"
@@ -73,8 +68,7 @@ type Provider struct {
 	skew      *push.Skew
 	answers   push.Answers
 
-	inFlight atomic.Int64
-	closed   atomic.Bool
+	users push.Users // of the transport
 }
 
 var (
@@ -95,37 +89,23 @@ type body struct {
 
 // Close implements push.Provider.
 func (p *Provider) Close() {
-	p.closed.Store(true)
-	if p.inFlight.Load() == 0 {
+	if p.users.Close() {
 		p.transport.CloseIdleConnections()
 	}
 }
 
 // Probe implements push.Prober: it opens a connection and asks nothing.
 func (p *Provider) Probe(ctx context.Context) error {
-	u, err := url.Parse(p.url)
-	if err != nil {
-		return errors.New("cannot connect: url is not valid") // the error would quote it
-	}
-	port := u.Port()
-	if port == "" {
-		port = u.Scheme // "https" and "http" name ports too
-	}
-	c, err := p.transport.NewClientConn(ctx, u.Scheme, net.JoinHostPort(u.Hostname(), port))
-	if err != nil {
-		return fmt.Errorf("cannot connect: %s", noAnswer(ctx, err).Detail)
-	}
-	_ = c.Close() // nothing was sent
-	return nil
+	return push.ProbeConnection(ctx, p.transport, "url", p.url)
 }
 
 // Push implements push.Provider. It makes one request; it is sent again only if
 // an idle connection turns out to have been closed by the service, or if the service
 // refuses the signature and its clock differs from ours.
 func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
-	p.inFlight.Add(1)
+	p.users.Enter()
 	defer func() {
-		if p.inFlight.Add(-1) == 0 && p.closed.Load() {
+		if p.users.Leave() {
 			p.transport.CloseIdleConnections()
 		}
 	}()
@@ -164,7 +144,7 @@ func (p *Provider) post(ctx context.Context, id string, text []byte, token strin
 	req.Header.Set(signatureHeader, p.sign(p.skew.At(time.Now()), text))
 	resp, err := p.transport.RoundTrip(req) // not a Client: it would follow redirects
 	if err != nil {
-		return noAnswer(ctx, err), nil
+		return push.NoAnswer(ctx, err, "url"), nil
 	}
 	defer resp.Body.Close()
 	// A body that breaks off does not undo the status.

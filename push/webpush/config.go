@@ -2,16 +2,11 @@ package webpush
 
 import (
 	"crypto/ecdsa"
-	"crypto/sha256"
-	"crypto/tls"
-	"crypto/x509"
-	"encoding/hex"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 
@@ -186,20 +181,9 @@ func (c *Config) client(resolver *net.Resolver, log *slog.Logger) (p *Provider, 
 	if err != nil {
 		return nil, "", err
 	}
-	tlsConfig := &tls.Config{MinVersion: tls.VersionTLS12}
-	var ca []byte
-	if c.CAFile != "" {
-		if ca, err = readField("ca_file", c.CAFile); err != nil {
-			return nil, "", err
-		}
-		roots, err := x509.SystemCertPool()
-		if err != nil {
-			roots = x509.NewCertPool()
-		}
-		if !roots.AppendCertsFromPEM(ca) {
-			return nil, "", fmt.Errorf("ca_file: %s holds no PEM certificate", c.CAFile)
-		}
-		tlsConfig.RootCAs = roots
+	tlsConfig, ca, err := push.TLSConfig(c.CAFile)
+	if err != nil {
+		return nil, "", err
 	}
 	v, err := newVAPID(key, c.Subject)
 	if err != nil {
@@ -221,14 +205,8 @@ func (c *Config) client(resolver *net.Resolver, log *slog.Logger) (p *Provider, 
 		}
 		p.rules = append(p.rules, r)
 	}
-	// All that makes a client what it is, with a mark where each part ends.
-	sum := sha256.New()
-	for _, part := range []string{
-		fmt.Sprintf("%q %q %v %d %+v %+v", c.Subject, c.Hosts, c.AllowPrivate, c.OriginInFlight, c.PublicHosts, c.Limits), string(contents), string(ca),
-	} {
-		fmt.Fprintf(sum, "%d:%s,", len(part), part)
-	}
-	return p, hex.EncodeToString(sum.Sum(nil)), nil
+	what := fmt.Sprintf("%q %q %v %d %+v %+v", c.Subject, c.Hosts, c.AllowPrivate, c.OriginInFlight, c.PublicHosts, c.Limits)
+	return p, push.Fingerprint(what, string(contents), string(ca)), nil
 }
 
 // PublicKey reads the key file and returns the public key: what a web app
@@ -243,7 +221,7 @@ func (c *Config) PublicKey() (string, error) {
 }
 
 func (c *Config) key() (*ecdsa.PrivateKey, []byte, error) {
-	contents, err := readField("vapid_key_file", c.VAPIDKeyFile)
+	contents, err := push.ReadField("vapid_key_file", c.VAPIDKeyFile)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -252,13 +230,4 @@ func (c *Config) key() (*ecdsa.PrivateKey, []byte, error) {
 		return nil, nil, fmt.Errorf("vapid_key_file: %s %w", c.VAPIDKeyFile, err)
 	}
 	return key, contents, nil
-}
-
-// readField reads a file that the configuration names.
-func readField(field, path string) ([]byte, error) {
-	contents, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("%s: cannot read file: %w", field, err)
-	}
-	return contents, nil
 }

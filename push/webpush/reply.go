@@ -2,14 +2,11 @@ package webpush
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
-	"net"
 	"net/http"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/sipwake/sipwake/push"
@@ -81,28 +78,10 @@ func busy(ctx context.Context) push.Reply {
 // noAnswer explains a try that got no status. The error itself may name the
 // host, which is part of the token.
 func noAnswer(ctx context.Context, err error) push.Reply {
-	if reply, ended := push.Ended(ctx); ended {
-		return reply
-	}
-	return push.Reply{Reason: push.Unavailable, Detail: problem(err), Starved: push.Starved(err)}
-}
-
-func problem(err error) string {
-	var (
-		dns         *net.DNSError
-		certificate *tls.CertificateVerificationError
-		errno       syscall.Errno
-	)
-	switch {
-	case errors.Is(err, errNotPublic):
+	r := push.NoAnswer(ctx, err, "")
+	if r.Reason == push.Unavailable && errors.Is(err, errNotPublic) {
 		// The host is one that is allowed: not the token is wrong, but our DNS.
-		return "the push service's name leads to an address that is not a public one"
-	case errors.As(err, &dns):
-		return "the push service's name cannot be resolved"
-	case errors.As(err, &certificate):
-		return "the push service's certificate is not valid"
-	case errors.As(err, &errno):
-		return errno.Error()
+		r.Detail = "the push service's name leads to an address that is not a public one"
 	}
-	return "the connection was lost"
+	return r
 }
