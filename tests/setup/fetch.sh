@@ -64,21 +64,6 @@ fetch() {
 	mv "$work/tree" "$tree"
 }
 
-# ours NAME PROGRAM [ARGUMENT...]: a wrapper that starts PROGRAM of the tree with the tree's own loader
-# and libraries: it was made for another Debian than the host's.
-ours() {
-	local name=$1 prog=$2 lib loader
-	shift 2
-	loader=$(compgen -G "$tree/usr/lib/*-linux-*/ld-linux*.so.*" || compgen -G "$tree/usr/lib/*-linux-*/ld64.so.*") ||
-		die "no loader below $tree/usr/lib"
-	loader=${loader%%$'\n'*}
-	lib=$(dirname "$loader")
-	wrapper "$name" <<-SH
-		#!/bin/sh
-		exec '$loader' --argv0 '$name' --library-path '$lib:$lib/kamailio:$tree/usr/lib' '$tree/$prog' $* "\$@"
-	SH
-}
-
 theirs() {
 	wrapper "$1" <<-SH
 		#!/bin/sh
@@ -93,15 +78,15 @@ install_wrappers() {
 	else
 		local modules
 		modules=$(compgen -G "$tree/usr/lib/*/kamailio/modules")
-		ours kamailio usr/sbin/kamailio -L "'$modules'"
-		ours kamcmd usr/sbin/kamcmd
+		tree_program "$tree" usr/sbin/kamailio kamailio -L "'$modules'"
+		tree_program "$tree" usr/sbin/kamcmd kamcmd
 	fi
 	if [ -n "$redis" ]; then
 		theirs redis-server
 		theirs redis-cli
 	else
-		ours redis-server usr/bin/redis-server
-		ours redis-cli usr/bin/redis-cli
+		tree_program "$tree" usr/bin/redis-server redis-server
+		tree_program "$tree" usr/bin/redis-cli redis-cli
 	fi
 }
 

@@ -13,33 +13,7 @@ tree=$interop/debian-$suite
 npm_packages=(jssip@3.13.8 ws@8.23.0)
 packages=(baresip-core sip-tester)
 
-fetch_debian() {
-	local work
-	[ "$(cat "$tree/.packages" 2>/dev/null)" != "${packages[*]}" ] || return 0
-	work=$(mktemp -d "$interop/.fetch.XXXXXX")
-	# shellcheck disable=SC2064 # the value of now is meant
-	trap "rm -rf '$work'" EXIT
-	say "fetching ${packages[*]} from Debian $suite"
-	private_apt "$work/apt" "$suite"
-	unpack "$work/tree" "${packages[@]}"
-	printf '%s\n' "${packages[*]}" >"$work/tree/.packages"
-	rm -rf "$tree"
-	mv "$work/tree" "$tree"
-}
-
-# ours NAME PROGRAM: a wrapper that starts PROGRAM of the tree with the tree's own loader and libraries.
-ours() {
-	local name=$1 prog=$tree/$2 lib loader
-	[ -x "$prog" ] || return 0
-	loader=$(compgen -G "$tree/usr/lib/*-linux-*/ld-linux*.so.*" || compgen -G "$tree/usr/lib/*-linux-*/ld64.so.*") ||
-		die "no loader below $tree/usr/lib"
-	loader=${loader%%$'\n'*}
-	lib=$(dirname "$loader")
-	wrapper "$name" <<-SH
-		#!/bin/sh
-		exec '$loader' --argv0 '$name' --library-path '$lib:$tree/usr/lib' '$prog' "\$@"
-	SH
-}
+fetch_debian() { debian_tree "$tree" "$suite" "${packages[@]}"; }
 
 fetch_npm() {
 	[ "$(cat "$interop/node/.packages" 2>/dev/null)" != "${npm_packages[*]}" ] || return 0
@@ -66,8 +40,7 @@ have() {
 lock
 mkdir -p "$interop"
 have "baresip and SIPp" fetch_debian
-ours baresip usr/bin/baresip
-ours sipp usr/bin/sipp
+for name in baresip sipp; do [ ! -x "$tree/usr/bin/$name" ] || tree_program "$tree" "usr/bin/$name" "$name"; done
 have "JsSIP and ws" fetch_npm
 for name in baresip sipp; do [ ! -x "$bin/$name" ] || say "$name: $bin/$name"; done
 [ ! -e "$interop/node/.packages" ] || say "npm: $(cat "$interop/node/.packages")"

@@ -148,3 +148,36 @@ unpack() {
 	done
 	rm -rf "$dir"/usr/share/{doc,man,locale,info,bash-completion,zsh,lintian}
 }
+
+# debian_tree DIR SUITE PACKAGE...: the packages of a Debian, unpacked as DIR with all they depend on. It
+# fetches only if DIR does not hold just these.
+debian_tree() {
+	local tree=$1 suite=$2 work
+	shift 2
+	[ "$(cat "$tree/.packages" 2>/dev/null)" != "$*" ] || return 0
+	mkdir -p "$(dirname "$tree")"
+	work=$(mktemp -d "$(dirname "$tree")/.fetch.XXXXXX")
+	# shellcheck disable=SC2064 # the value of now is meant
+	trap "rm -rf '$work'" EXIT
+	say "fetching $* from Debian $suite"
+	private_apt "$work/apt" "$suite"
+	unpack "$work/tree" "$@"
+	printf '%s\n' "$*" >"$work/tree/.packages"
+	rm -rf "$tree"
+	mv "$work/tree" "$tree"
+}
+
+# tree_program DIR PROGRAM NAME [ARGUMENT...]: makes PROGRAM of an unpacked Debian, which was made for another
+# Debian than the host's, the program bin/NAME, with its own loader and libraries.
+tree_program() {
+	local tree=$1 prog=$1/$2 name=$3 lib loader
+	shift 3
+	loader=$(compgen -G "$tree/usr/lib/*-linux-*/ld-linux*.so.*" || compgen -G "$tree/usr/lib/*-linux-*/ld64.so.*") ||
+		die "no loader below $tree/usr/lib"
+	loader=${loader%%$'\n'*}
+	lib=$(dirname "$loader")
+	wrapper "$name" <<-SH
+		#!/bin/sh
+		exec '$loader' --argv0 '$name' --library-path '$lib:$lib/$name:$tree/usr/lib' '$prog' $* "\$@"
+	SH
+}
