@@ -9,7 +9,7 @@ import (
 
 // finish ends a job that an app had: counts it, logs it and calls done.
 func (q *queue) finish(j *job, reason Reason) {
-	if j.tries > 0 && (reason == Expired || reason == BreakerOpen) {
+	if j.reply.Reason != "" && (reason == Expired || reason == BreakerOpen) {
 		reason = j.reply.Reason // the reason that there was no good answer
 	}
 	q.metrics.count(j.r.Kind, reason)

@@ -131,14 +131,13 @@ func (q *queue) try(j *job, report func(error)) {
 	now := time.Now()
 	limit := budget(j.r.Kind, q.Limits, j.tries, j.r.lastTry().Sub(now))
 	ctx, cancel := context.WithTimeout(q.base, limit)
-	j.tries++
 	j.sentAt = now
 	j.reply = q.Client.Push(ctx, &j.n)
 	cancel()
-	q.metrics.observe(time.Since(now), j.r.Values.CallID)
-	if j.reply.Starved {
-		j.tries--
+	if !j.reply.Starved {
+		j.tries++
 	}
+	q.metrics.observe(time.Since(now), j.r.Values.CallID)
 
 	if !q.metrics.knows(j.r.Kind, j.reply.Reason) {
 		j.reply = Reply{Reason: BadRequest, Detail: "the provider gave no known reason"}

@@ -88,17 +88,24 @@ func iphone() acrobits.Report {
 }
 
 func TestTableOfAnswers(t *testing.T) {
-	pushtest.Answers(t, acrobits.Answers(), func(t *testing.T) pushtest.Service {
-		s, c := start(t)
-		a := address(t, iphone())
-		return pushtest.Service{App: build(t, c),
-			Request: push.Request{Provider: a.Provider, App: a.App, Token: a.Tokens[0].Value, Values: push.Values{AOR: "bob@example.com", Body: "hi"}},
-			Answer: func(status int, word string) {
-				s.answer = func(w http.ResponseWriter) { fmt.Fprintf(w, `{"code":%d,"response":%q}`, status, word) }
-			},
-			Hidden: []string{callTok, otherTok},
-		}
-	})
+	pushtest.Answers(t, acrobits.Answers(), simulated)
+}
+
+// A machine that has no more files is no reason to give a call up.
+func TestStarved(t *testing.T) { pushtest.Starved(t, simulated(t)) }
+
+// simulated is an app with the push service that the tests of all providers ask.
+func simulated(t *testing.T) pushtest.Service {
+	t.Helper()
+	s, c := start(t)
+	a := address(t, iphone())
+	return pushtest.Service{App: build(t, c),
+		Request: push.Request{Provider: a.Provider, App: a.App, Token: a.Tokens[0].Value, Values: push.Values{AOR: "bob@example.com", Body: "hi"}},
+		Answer: func(status int, word string) {
+			s.answer = func(w http.ResponseWriter) { fmt.Fprintf(w, `{"code":%d,"response":%q}`, status, word) }
+		},
+		Hidden: []string{callTok, otherTok},
+	}
 }
 
 // What the mediator is sent for each kind, in the words of its documentation.

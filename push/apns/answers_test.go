@@ -110,18 +110,25 @@ func TestWhichAnswersStopTheApp(t *testing.T) {
 
 // Every answer of the table has what it says there, and leaks no token.
 func TestTableOfAnswers(t *testing.T) {
-	pushtest.Answers(t, apns.Answers(), func(t *testing.T) pushtest.Service {
-		sim, c := start(t, apnssim.Options{})
-		return pushtest.Service{
-			App: apps(t, c)[pnparam.Production],
-			Request: push.Request{
-				Provider: pnparam.APNs, App: bundle, Environment: pnparam.Production, Service: pnparam.Remote,
-				Token: secret.NewToken(token(1)), Values: push.Values{AOR: "bob@example.com"},
-			},
-			Answer: func(status int, word string) {
-				sim.Behave(token(1), apnssim.Behaviour{Status: status, Reason: word})
-			},
-			Hidden: []string{"eyJ", "PRIVATE"},
-		}
-	})
+	pushtest.Answers(t, apns.Answers(), simulated)
+}
+
+// A machine that has no more files is no reason to give a call up.
+func TestStarved(t *testing.T) { pushtest.Starved(t, simulated(t)) }
+
+// simulated is an app with the push service that the tests of all providers ask.
+func simulated(t *testing.T) pushtest.Service {
+	t.Helper()
+	sim, c := start(t, apnssim.Options{})
+	return pushtest.Service{
+		App: apps(t, c)[pnparam.Production],
+		Request: push.Request{
+			Provider: pnparam.APNs, App: bundle, Environment: pnparam.Production, Service: pnparam.Remote,
+			Token: secret.NewToken(token(1)), Values: push.Values{AOR: "bob@example.com"},
+		},
+		Answer: func(status int, word string) {
+			sim.Behave(token(1), apnssim.Behaviour{Status: status, Reason: word})
+		},
+		Hidden: []string{"eyJ", "PRIVATE"},
+	}
 }

@@ -90,22 +90,29 @@ func TestOwnCredentialStopsTheApp(t *testing.T) {
 
 // Every answer of the table has what it says there, and leaks no token.
 func TestTableOfAnswers(t *testing.T) {
-	pushtest.Answers(t, fcm.Answers(), func(t *testing.T) pushtest.Service {
-		sim, c := start(t, fcmsim.Options{})
-		return pushtest.Service{
-			App: build(t, c),
-			Request: push.Request{
-				Provider: pnparam.FCM, App: project, Token: secret.NewToken(token(1)), Values: push.Values{AOR: "bob@example.com"},
-			},
-			Answer: func(status int, word string) {
-				code, field, _ := strings.Cut(word, " ")
-				b := fcmsim.Behaviour{Status: status, Code: code, Field: field, Message: token(1)}
-				if status == 200 || word == "" {
-					b.Body = `{"token":"` + token(1) + `"}`
-				}
-				sim.Behave(token(1), b)
-			},
-			Hidden: []string{"ya29", "eyJ", "PRIVATE"},
-		}
-	})
+	pushtest.Answers(t, fcm.Answers(), simulated)
+}
+
+// A machine that has no more files is no reason to give a call up.
+func TestStarved(t *testing.T) { pushtest.Starved(t, simulated(t)) }
+
+// simulated is an app with the push service that the tests of all providers ask.
+func simulated(t *testing.T) pushtest.Service {
+	t.Helper()
+	sim, c := start(t, fcmsim.Options{})
+	return pushtest.Service{
+		App: build(t, c),
+		Request: push.Request{
+			Provider: pnparam.FCM, App: project, Token: secret.NewToken(token(1)), Values: push.Values{AOR: "bob@example.com"},
+		},
+		Answer: func(status int, word string) {
+			code, field, _ := strings.Cut(word, " ")
+			b := fcmsim.Behaviour{Status: status, Code: code, Field: field, Message: token(1)}
+			if status == 200 || word == "" {
+				b.Body = `{"token":"` + token(1) + `"}`
+			}
+			sim.Behave(token(1), b)
+		},
+		Hidden: []string{"ya29", "eyJ", "PRIVATE"},
+	}
 }

@@ -70,20 +70,30 @@ func start(t *testing.T) (*maker, push.App) {
 // Every answer of the table, as a reason, an HTTP status or an error of JSON-RPC.
 func TestTableOfAnswers(t *testing.T) {
 	table := relay.Answers()
-	pushtest.Answers(t, table, func(t *testing.T) pushtest.Service {
-		m, app := start(t)
-		return pushtest.Service{App: app, Hidden: []string{access},
-			Request: push.Request{Provider: "apns", App: "com.a", Service: "remote", Token: secret.NewToken(theToken), Values: push.Values{AOR: "bob@example.com"}},
-			Answer: func(status int, word string) {
-				m.answer = func(w http.ResponseWriter, _ int) {
-					if status != http.StatusBadRequest && status != http.StatusTeapot {
-						w.WriteHeader(status)
-						return
-					}
-					fmt.Fprintf(w, `{"jsonrpc":"2.0","id":1,"result":{"state":"done","reason":%q,"detail":"because"}}`, word)
+	pushtest.Answers(t, table, simulated)
+}
+
+// A machine that has no more files is no reason to give a call up.
+func TestStarved(t *testing.T) { pushtest.Starved(t, simulated(t)) }
+
+// simulated is an app with the push service that the tests of all providers ask.
+func simulated(t *testing.T) pushtest.Service {
+	t.Helper()
+	m, app := start(t)
+	m.answer = func(w http.ResponseWriter, _ int) {
+		fmt.Fprint(w, `{"jsonrpc":"2.0","id":1,"result":{"state":"done","reason":"accepted"}}`)
+	}
+	return pushtest.Service{App: app, Hidden: []string{access},
+		Request: push.Request{Provider: "apns", App: "com.a", Service: "remote", Token: secret.NewToken(theToken), Values: push.Values{AOR: "bob@example.com"}},
+		Answer: func(status int, word string) {
+			m.answer = func(w http.ResponseWriter, _ int) {
+				if status != http.StatusBadRequest && status != http.StatusTeapot {
+					w.WriteHeader(status)
+					return
 				}
-			}}
-	})
+				fmt.Fprintf(w, `{"jsonrpc":"2.0","id":1,"result":{"state":"done","reason":%q,"detail":"because"}}`, word)
+			}
+		}}
 }
 
 // While the maker says that the push is under way, it is asked for again under the same
