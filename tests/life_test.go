@@ -139,7 +139,7 @@ func TestFeatureP13Refresh(t *testing.T) {
 	r := newRig(t, rigOptions{wake: "  min_expires: 1s\n  refresh: {enabled: true, before: 120s, spread: 1s, every: 20ms}\n  remove: {refresh_unanswered: 1}"})
 	r.register("bob@example.com", fcmContact("bob", "fcm-token-bob-1"), obj{"expires": 3})
 	r.register("carol@example.com", fcmContact("carol", "fcm-token-carol"), obj{"expires": 3600})
-	r.register("dave@example.com", fcmContact("dave", "fcm-token-dave-1"), obj{"expires": 3600}) // not due before he signs off
+	r.register("dave@example.com", fcmContact("dave", "fcm-token-dave-1"), obj{"expires": 122}) // due in a second or two, but for what follows
 	r.register("dave@example.com", fcmContact("dave", "fcm-token-dave-1"), obj{"expires": 0, "cseq": 2})
 	refreshes := func(token string) (n int) {
 		for _, p := range r.fcm.Pushes() {
