@@ -10,9 +10,9 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/sipwake/sipwake/node"
-	"github.com/sipwake/sipwake/secret"
-	"github.com/sipwake/sipwake/wake"
+	"github.com/sipwake/sipwake/internal/node"
+	"github.com/sipwake/sipwake/internal/secret"
+	"github.com/sipwake/sipwake/internal/wake"
 )
 
 // says is a node's answer to everything.

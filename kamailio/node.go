@@ -12,9 +12,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sipwake/sipwake/node"
-	"github.com/sipwake/sipwake/upper"
-	"github.com/sipwake/sipwake/wake"
+	"github.com/sipwake/sipwake/internal/node"
+	"github.com/sipwake/sipwake/internal/upper"
+	"github.com/sipwake/sipwake/internal/wake"
 )
 
 var errForbidden = fmt.Errorf("%w: compare secret_file with the node's SIPWAKE_SECRET", wake.ErrForbidden)

@@ -14,8 +14,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sipwake/sipwake/node"
-	"github.com/sipwake/sipwake/wake"
+	"github.com/sipwake/sipwake/internal/node"
+	"github.com/sipwake/sipwake/internal/wake"
 )
 
 var errForbidden = fmt.Errorf("%w: compare secret_file with what the reverse proxy before MI expects", wake.ErrForbidden)

@@ -19,9 +19,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
-	"github.com/sipwake/sipwake/node"
-	"github.com/sipwake/sipwake/secret"
-	"github.com/sipwake/sipwake/wake"
+	"github.com/sipwake/sipwake/internal/node"
+	"github.com/sipwake/sipwake/internal/secret"
+	"github.com/sipwake/sipwake/internal/wake"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

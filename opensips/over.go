@@ -7,8 +7,8 @@ import (
 	"regexp"
 	"strings"
 
-	"github.com/sipwake/sipwake/node"
-	"github.com/sipwake/sipwake/wake"
+	"github.com/sipwake/sipwake/internal/node"
+	"github.com/sipwake/sipwake/internal/wake"
 )
 
 // uacParams are those of MI t_uac_dlg, which sends a request and answers when the last

@@ -8,8 +8,8 @@ import (
 	"fmt"
 	"strconv"
 
-	"github.com/sipwake/sipwake/node"
-	"github.com/sipwake/sipwake/upper"
+	"github.com/sipwake/sipwake/internal/node"
+	"github.com/sipwake/sipwake/internal/upper"
 )
 
 var _ upper.Node = Node{}

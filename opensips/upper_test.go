@@ -9,7 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/sipwake/sipwake/upper"
+	"github.com/sipwake/sipwake/internal/upper"
 )
 
 // TestRegisterUpper: the script is told by an event what it sends; a contact of another

@@ -4,8 +4,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/sipwake/sipwake/pnparam"
-	"github.com/sipwake/sipwake/secret"
+	"github.com/sipwake/sipwake/internal/pnparam"
+	"github.com/sipwake/sipwake/internal/secret"
 )
 
 // backgroundHour is the time over which iOS counts an app's background pushes.

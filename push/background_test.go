@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sipwake/sipwake/secret"
+	"github.com/sipwake/sipwake/internal/secret"
 )
 
 // No hour has more than it may, wherever it begins; devices do not touch each other,

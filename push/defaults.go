@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/internal/pnparam"
 )
 
 // templateKey is what a payload is chosen by.

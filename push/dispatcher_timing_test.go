@@ -13,8 +13,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/sipwake/sipwake/internal/secret"
 	"github.com/sipwake/sipwake/push"
-	"github.com/sipwake/sipwake/secret"
 )
 
 const benchInFlight = 128

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/internal/pnparam"
 )
 
 // Found adds apps that were found, in a directory of credentials, to those that

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/internal/pnparam"
 )
 
 var utf8BOM = []byte("\xef\xbb\xbf") // Windows editors write it

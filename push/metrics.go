@@ -6,8 +6,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/sipwake/sipwake/metric"
-	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/internal/metric"
+	"github.com/sipwake/sipwake/internal/pnparam"
 )
 
 type outcomeKey struct {

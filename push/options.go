@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/internal/pnparam"
 )
 
 // Options are what an app's configuration says about its payloads and how they

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/internal/pnparam"
 )
 
 // Policy says when an app's devices are pushed and what a binding lives through.

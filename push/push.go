@@ -9,8 +9,8 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/sipwake/sipwake/pnparam"
-	"github.com/sipwake/sipwake/secret"
+	"github.com/sipwake/sipwake/internal/pnparam"
+	"github.com/sipwake/sipwake/internal/secret"
 )
 
 // Kind is what a push is about.

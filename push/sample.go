@@ -3,7 +3,7 @@ package push
 import (
 	"strings"
 
-	"github.com/sipwake/sipwake/secret"
+	"github.com/sipwake/sipwake/internal/secret"
 )
 
 func sampleToken() secret.Token { return secret.NewToken("0123456789abcdef") }

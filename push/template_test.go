@@ -11,9 +11,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/internal/pnparam"
+	"github.com/sipwake/sipwake/internal/secret"
 	"github.com/sipwake/sipwake/push"
-	"github.com/sipwake/sipwake/secret"
 )
 
 // filled returns the payload of r, decoded.

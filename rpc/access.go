@@ -14,7 +14,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
-	"github.com/sipwake/sipwake/secret"
+	"github.com/sipwake/sipwake/internal/secret"
 )
 
 // access says who may call. It is swapped whole by a reload.

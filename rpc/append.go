@@ -4,7 +4,7 @@ import (
 	"strconv"
 	"unicode/utf8"
 
-	"github.com/sipwake/sipwake/wake"
+	"github.com/sipwake/sipwake/internal/wake"
 )
 
 // appender is a result that writes itself, as encoding/json would: those of the

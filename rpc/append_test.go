@@ -4,7 +4,7 @@ import (
 	"encoding/json"
 	"testing"
 
-	"github.com/sipwake/sipwake/wake"
+	"github.com/sipwake/sipwake/internal/wake"
 )
 
 // FuzzResults: the results that write themselves are what encoding/json makes of them,

@@ -7,8 +7,8 @@ import (
 
 	"github.com/valyala/fastjson"
 
-	"github.com/sipwake/sipwake/outbox"
-	"github.com/sipwake/sipwake/wake"
+	"github.com/sipwake/sipwake/internal/outbox"
+	"github.com/sipwake/sipwake/internal/wake"
 )
 
 // Error codes: those of JSON-RPC 2.0 and our own.

@@ -9,7 +9,7 @@ import (
 	"net"
 	"slices"
 
-	"github.com/sipwake/sipwake/limit"
+	"github.com/sipwake/sipwake/internal/limit"
 )
 
 // Doubts says in plain English what of the client certificates will not work, though

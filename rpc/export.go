@@ -6,9 +6,9 @@ import (
 	"encoding/json"
 	"time"
 
-	"github.com/sipwake/sipwake/pnparam"
-	"github.com/sipwake/sipwake/secret"
-	"github.com/sipwake/sipwake/wake"
+	"github.com/sipwake/sipwake/internal/pnparam"
+	"github.com/sipwake/sipwake/internal/secret"
+	"github.com/sipwake/sipwake/internal/wake"
 )
 
 // bulkDeadline is the least time for the methods that are revealing: they move

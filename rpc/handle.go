@@ -9,7 +9,7 @@ import (
 	"github.com/valyala/fasthttp"
 	"github.com/valyala/fastjson"
 
-	"github.com/sipwake/sipwake/limit"
+	"github.com/sipwake/sipwake/internal/limit"
 )
 
 func (s *Server) handle(ctx *fasthttp.RequestCtx) {

@@ -10,11 +10,11 @@ import (
 
 	"github.com/valyala/fasthttp"
 
-	"github.com/sipwake/sipwake/outbox"
-	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/internal/outbox"
+	"github.com/sipwake/sipwake/internal/pnparam"
+	"github.com/sipwake/sipwake/internal/secret"
+	"github.com/sipwake/sipwake/internal/wake"
 	"github.com/sipwake/sipwake/push"
-	"github.com/sipwake/sipwake/secret"
-	"github.com/sipwake/sipwake/wake"
 )
 
 // HTTPPush is push.send as GET or POST with the parameters of Mizutech's gateway, for

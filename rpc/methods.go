@@ -7,10 +7,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/internal/pnparam"
+	"github.com/sipwake/sipwake/internal/secret"
+	"github.com/sipwake/sipwake/internal/wake"
 	"github.com/sipwake/sipwake/push"
-	"github.com/sipwake/sipwake/secret"
-	"github.com/sipwake/sipwake/wake"
 )
 
 // method reads its parameters and returns what is marshalled as the result.

@@ -6,8 +6,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/sipwake/sipwake/limit"
-	"github.com/sipwake/sipwake/metric"
+	"github.com/sipwake/sipwake/internal/limit"
+	"github.com/sipwake/sipwake/internal/metric"
 )
 
 // unknownMethod is the metric label of a method that does not exist.

@@ -7,8 +7,8 @@ import (
 
 	"github.com/valyala/fastjson"
 
+	"github.com/sipwake/sipwake/internal/wake"
 	"github.com/sipwake/sipwake/push"
-	"github.com/sipwake/sipwake/wake"
 )
 
 // params reads the named parameters of a request. The first one of a wrong type

@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/sipwake/sipwake/outbox"
-	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/internal/outbox"
+	"github.com/sipwake/sipwake/internal/pnparam"
+	"github.com/sipwake/sipwake/internal/secret"
+	"github.com/sipwake/sipwake/internal/wake"
 	"github.com/sipwake/sipwake/push"
-	"github.com/sipwake/sipwake/secret"
-	"github.com/sipwake/sipwake/wake"
 )
 
 func (s *Server) pushSend(ctx context.Context, p *params) (any, error) {

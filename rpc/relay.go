@@ -6,11 +6,11 @@ import (
 	"math"
 	"time"
 
-	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/internal/pnparam"
+	"github.com/sipwake/sipwake/internal/secret"
+	"github.com/sipwake/sipwake/internal/sipuri"
+	"github.com/sipwake/sipwake/internal/wake"
 	"github.com/sipwake/sipwake/push"
-	"github.com/sipwake/sipwake/secret"
-	"github.com/sipwake/sipwake/sipuri"
-	"github.com/sipwake/sipwake/wake"
 )
 
 // relayWait is how long push.relay waits for the push service; who asks asks again.

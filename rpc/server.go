@@ -18,12 +18,12 @@ import (
 	"github.com/valyala/fasthttp"
 	"github.com/valyala/fastjson"
 
-	"github.com/sipwake/sipwake/limit"
-	"github.com/sipwake/sipwake/outbox"
-	"github.com/sipwake/sipwake/relay"
-	"github.com/sipwake/sipwake/trace"
-	"github.com/sipwake/sipwake/upper"
-	"github.com/sipwake/sipwake/wake"
+	"github.com/sipwake/sipwake/internal/limit"
+	"github.com/sipwake/sipwake/internal/outbox"
+	"github.com/sipwake/sipwake/internal/relay"
+	"github.com/sipwake/sipwake/internal/trace"
+	"github.com/sipwake/sipwake/internal/upper"
+	"github.com/sipwake/sipwake/internal/wake"
 )
 
 // Server answers JSON-RPC requests. Safe for concurrent use.

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/apnssim/labca"
+	"github.com/sipwake/sipwake/internal/lab/apnssim/labca"
 )
 
 const proven = "Authorization: Bearer " + serveToken + "\r\n"

@@ -13,9 +13,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/sipwake/sipwake/limit"
-	"github.com/sipwake/sipwake/secret"
-	"github.com/sipwake/sipwake/wake"
+	"github.com/sipwake/sipwake/internal/limit"
+	"github.com/sipwake/sipwake/internal/secret"
+	"github.com/sipwake/sipwake/internal/wake"
 )
 
 // Tenant is a customer of the service: who shows one of its tokens sees and pushes

@@ -5,8 +5,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sipwake/sipwake/trace"
-	"github.com/sipwake/sipwake/wake"
+	"github.com/sipwake/sipwake/internal/trace"
+	"github.com/sipwake/sipwake/internal/wake"
 )
 
 // timeline is a wake's story on the wire; times are Unix milliseconds.

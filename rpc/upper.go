@@ -9,9 +9,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sipwake/sipwake/secret"
-	"github.com/sipwake/sipwake/upper"
-	"github.com/sipwake/sipwake/wake"
+	"github.com/sipwake/sipwake/internal/secret"
+	"github.com/sipwake/sipwake/internal/upper"
+	"github.com/sipwake/sipwake/internal/wake"
 )
 
 // maxGranted bounds what a PBX can grant.

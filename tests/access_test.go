@@ -22,9 +22,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/apnssim/labca"
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
-	"github.com/sipwake/sipwake/config"
+	"github.com/sipwake/sipwake/internal/config"
+	"github.com/sipwake/sipwake/internal/lab/apnssim/labca"
+	"github.com/sipwake/sipwake/internal/lab/stack"
 )
 
 // pki is a CA in a directory, with the files of those it certified.

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sipwake/sipwake/store/storetest"
+	"github.com/sipwake/sipwake/internal/store/storetest"
 )
 
 // storeAway is the error code for a store that cannot be reached.

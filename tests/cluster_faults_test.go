@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/phone"
+	"github.com/sipwake/sipwake/internal/lab/phone"
 )
 
 // Several nodes, when something goes wrong.

@@ -11,9 +11,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/phone"
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
-	"github.com/sipwake/sipwake/store/storetest"
+	"github.com/sipwake/sipwake/internal/lab/phone"
+	"github.com/sipwake/sipwake/internal/lab/stack"
+	"github.com/sipwake/sipwake/internal/store/storetest"
 )
 
 // The tests with several Kamailio nodes, and with one sipwake or several.

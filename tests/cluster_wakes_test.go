@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sipwake/sipwake/store/storetest"
+	"github.com/sipwake/sipwake/internal/store/storetest"
 )
 
 // TestEveryWakeArrives: an INVITE is held at one node in the instant in which the phone

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sipwake/sipwake/app"
-	"github.com/sipwake/sipwake/config"
+	"github.com/sipwake/sipwake/internal/app"
+	"github.com/sipwake/sipwake/internal/config"
 )
 
 const docToken = "51c9-token-of-the-reader"

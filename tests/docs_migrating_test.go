@@ -15,7 +15,7 @@ import (
 // What this file itself runs has no package.
 var migratingClaims = map[string][]string{
 	// From Mizutech's MPUSH.
-	"Clients need no change": {"TestMigratingRegisters", "./pnparam TestClients", "./pnparam TestDocsClients"},
+	"Clients need no change": {"TestMigratingRegisters", "./internal/pnparam TestClients", "./internal/pnparam TestDocsClients"},
 	"`pushkit.p12`, `pushkit.PACKAGE.p12` or `.pem`, `fcmkey.json`": {"TestMigratingDirectory", "TestMigratingRegisters"},
 	"password of a certificate":                                     {"TestMigratingDirectory", "TestMigratingRegisters"},
 	"sandbox, production; prefix":                                   {"./tests TestFeatureR1MPUSH"},
@@ -40,7 +40,7 @@ var migratingClaims = map[string][]string{
 	"switched off after N":                                          {"./tests TestFeatureP10Breaker"},
 	"hold time":                                                     {"./tests TestKamailioHoldTime"},
 	"push API":                                                      {"./tests TestFeatureP11Send", "./tests TestFeatureP11HTTP"},
-	"load 0 to 4":                                                   {"./tests TestFeatureO2Load", "./app TestLoadListener"},
+	"load 0 to 4":                                                   {"./tests TestFeatureO2Load", "./internal/app TestLoadListener"},
 	"statistics, users":                                             {"./tests TestFeatureO3Statistics", "./cmd/sipwake TestPrintStats", "./cmd/sipwake TestBindings"},
 	"reload":                                                        {"./tests TestReload", "./tests TestFeatureO1TemplateReload"},
 	"X-PIID":                                                        {"./tests TestGatewayKeepsAlive"},
@@ -53,7 +53,7 @@ var migratingClaims = map[string][]string{
 	"With a wrong one the binding is replaced":                      {"TestMigratingImport"},
 
 	// From sylk-pushserver.
-	"Sylk's clients are understood":           {"./pnparam TestClients", "TestMigratingSylk"},
+	"Sylk's clients are understood":           {"./internal/pnparam TestClients", "TestMigratingSylk"},
 	"It has its applications":                 {"TestMigratingSylk"},
 	"`app_id`, `app_platform = apple`":        {"TestMigratingSylk"},
 	"`apple_key` (.p8)":                       {"./push/apns TestHeaders"},

@@ -20,15 +20,15 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/sipwake/sipwake/app"
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/fcmsim"
-	"github.com/sipwake/sipwake/config"
+	"github.com/sipwake/sipwake/internal/app"
+	"github.com/sipwake/sipwake/internal/config"
+	"github.com/sipwake/sipwake/internal/lab/fcmsim"
+	"github.com/sipwake/sipwake/internal/secret"
 	"github.com/sipwake/sipwake/push/apns"
 	"github.com/sipwake/sipwake/push/fcm"
 	"github.com/sipwake/sipwake/push/relay"
 	"github.com/sipwake/sipwake/push/webhook"
 	"github.com/sipwake/sipwake/rpc"
-	"github.com/sipwake/sipwake/secret"
 )
 
 // What the documents say must be so: their snippets are run, their tables held
@@ -220,7 +220,7 @@ func walkSettings(v reflect.Value, path string, f func(path string, v reflect.Va
 	if v.Kind() == reflect.Pointer && v.Type().Elem().Kind() == reflect.Struct && !v.IsNil() {
 		v = v.Elem()
 	}
-	if v.Kind() != reflect.Struct || v.Type().PkgPath() == "github.com/sipwake/sipwake/secret" {
+	if v.Kind() != reflect.Struct || v.Type().PkgPath() == "github.com/sipwake/sipwake/internal/secret" {
 		f(path, v)
 		return
 	}

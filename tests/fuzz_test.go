@@ -13,8 +13,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sipwake/sipwake/app"
-	"github.com/sipwake/sipwake/config"
+	"github.com/sipwake/sipwake/internal/app"
+	"github.com/sipwake/sipwake/internal/config"
 )
 
 // FuzzRPC sends anything to a whole sipwake: it never crashes, it answers JSON-RPC

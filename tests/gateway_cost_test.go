@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sipwake/sipwake/store/storetest"
+	"github.com/sipwake/sipwake/internal/store/storetest"
 )
 
 // TestGatewayManyRefreshes: many registrations are refreshed time and again, and none is

@@ -9,11 +9,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
-	proxynode "github.com/sipwake/sipwake/node"
+	"github.com/sipwake/sipwake/internal/lab/stack"
+	proxynode "github.com/sipwake/sipwake/internal/node"
+	"github.com/sipwake/sipwake/internal/upper"
 	opensipsnode "github.com/sipwake/sipwake/opensips"
 	"github.com/sipwake/sipwake/opensips/cfg"
-	"github.com/sipwake/sipwake/upper"
 )
 
 // OpenSIPS with gateway.cfg, in front of a Kamailio as PBX.

@@ -9,9 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/phone"
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
-	"github.com/sipwake/sipwake/store/storetest"
+	"github.com/sipwake/sipwake/internal/lab/phone"
+	"github.com/sipwake/sipwake/internal/lab/stack"
+	"github.com/sipwake/sipwake/internal/store/storetest"
 )
 
 // What becomes of registrations that sipwake keeps alive when the PBX, a password or

@@ -7,11 +7,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
+	"github.com/sipwake/sipwake/internal/lab/stack"
+	proxynode "github.com/sipwake/sipwake/internal/node"
+	"github.com/sipwake/sipwake/internal/secret"
+	"github.com/sipwake/sipwake/internal/upper"
 	kamailionode "github.com/sipwake/sipwake/kamailio"
-	proxynode "github.com/sipwake/sipwake/node"
-	"github.com/sipwake/sipwake/secret"
-	"github.com/sipwake/sipwake/upper"
 )
 
 // What the PBX has lost it gets again, and what a node cannot do another one does.

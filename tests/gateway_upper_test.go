@@ -12,11 +12,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/leak"
+	"github.com/sipwake/sipwake/internal/lab/leak"
+	proxynode "github.com/sipwake/sipwake/internal/node"
+	"github.com/sipwake/sipwake/internal/secret"
+	"github.com/sipwake/sipwake/internal/upper"
 	kamailionode "github.com/sipwake/sipwake/kamailio"
-	proxynode "github.com/sipwake/sipwake/node"
-	"github.com/sipwake/sipwake/secret"
-	"github.com/sipwake/sipwake/upper"
 )
 
 // upperScenario is one user of a gateway whose PBX grants four seconds, and whose

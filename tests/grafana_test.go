@@ -17,11 +17,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/apnssim"
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/fcmsim"
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
-	"github.com/sipwake/sipwake/metric"
-	"github.com/sipwake/sipwake/store/storetest"
+	"github.com/sipwake/sipwake/internal/lab/apnssim"
+	"github.com/sipwake/sipwake/internal/lab/fcmsim"
+	"github.com/sipwake/sipwake/internal/lab/stack"
+	"github.com/sipwake/sipwake/internal/metric"
+	"github.com/sipwake/sipwake/internal/store/storetest"
 )
 
 // found returns the path of a program that make setup provides.

@@ -14,10 +14,10 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/fcmsim"
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
-	"github.com/sipwake/sipwake/store"
-	"github.com/sipwake/sipwake/store/storetest"
+	"github.com/sipwake/sipwake/internal/lab/fcmsim"
+	"github.com/sipwake/sipwake/internal/lab/stack"
+	"github.com/sipwake/sipwake/internal/store"
+	"github.com/sipwake/sipwake/internal/store/storetest"
 )
 
 // Several sipwakes over one Redis: whatever one began, another completes.

@@ -13,9 +13,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/apnssim/labca"
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/phone"
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
+	"github.com/sipwake/sipwake/internal/lab/apnssim/labca"
+	"github.com/sipwake/sipwake/internal/lab/phone"
+	"github.com/sipwake/sipwake/internal/lab/stack"
 	"github.com/sipwake/sipwake/kamailio/wire"
 )
 

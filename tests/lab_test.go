@@ -19,8 +19,8 @@ import (
 
 	"github.com/goccy/go-yaml"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
-	"github.com/sipwake/sipwake/config"
+	"github.com/sipwake/sipwake/internal/config"
+	"github.com/sipwake/sipwake/internal/lab/stack"
 )
 
 // labRun is a running command of sipwake-lab.

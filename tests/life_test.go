@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/apnssim"
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/fcmsim"
+	"github.com/sipwake/sipwake/internal/lab/apnssim"
+	"github.com/sipwake/sipwake/internal/lab/fcmsim"
 )
 
 // twoTokens returns the Contact of an iPhone with a voip and a remote token, as

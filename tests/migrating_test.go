@@ -13,12 +13,12 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/apnssim"
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/fcmsim"
-	"github.com/sipwake/sipwake/config"
+	"github.com/sipwake/sipwake/internal/config"
+	"github.com/sipwake/sipwake/internal/lab/apnssim"
+	"github.com/sipwake/sipwake/internal/lab/fcmsim"
+	"github.com/sipwake/sipwake/internal/store/storetest"
 	"github.com/sipwake/sipwake/push/apns"
 	"github.com/sipwake/sipwake/push/fcm"
-	"github.com/sipwake/sipwake/store/storetest"
 )
 
 // The files of MPUSH with one message for all kinds: its keywords where its documents

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
+	"github.com/sipwake/sipwake/internal/lab/stack"
 )
 
 // A Kamailio and an OpenSIPS with one sipwake: the phone registers at one, the call is

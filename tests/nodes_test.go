@@ -9,11 +9,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sipwake/sipwake/config"
+	"github.com/sipwake/sipwake/internal/config"
+	nodes "github.com/sipwake/sipwake/internal/node"
+	"github.com/sipwake/sipwake/internal/secret"
+	"github.com/sipwake/sipwake/internal/wake"
 	kamailionode "github.com/sipwake/sipwake/kamailio"
-	nodes "github.com/sipwake/sipwake/node"
-	"github.com/sipwake/sipwake/secret"
-	"github.com/sipwake/sipwake/wake"
 )
 
 // nodeStates are the types and states of the nodes by id, as service.info shows

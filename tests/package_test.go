@@ -15,8 +15,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/leak"
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
+	"github.com/sipwake/sipwake/internal/lab/leak"
+	"github.com/sipwake/sipwake/internal/lab/stack"
 )
 
 // The Debian package is installed in a copy of this system: an overlay on its

@@ -5,8 +5,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/apnssim"
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/phone"
+	"github.com/sipwake/sipwake/internal/lab/apnssim"
+	"github.com/sipwake/sipwake/internal/lab/phone"
 )
 
 // The caller hears something while a phone is being woken.

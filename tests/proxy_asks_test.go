@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/phone"
+	"github.com/sipwake/sipwake/internal/lab/phone"
 )
 
 // TestField03AsksOnce: sipwake is asked about push data that is new to the node. What

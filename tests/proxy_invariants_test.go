@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/phone"
+	"github.com/sipwake/sipwake/internal/lab/phone"
 )
 
 // Invariant 7: no push parameter reaches another SIP user, nor comes back to anyone

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/phone"
+	"github.com/sipwake/sipwake/internal/lab/phone"
 )
 
 // A phone that was pushed and comes back when its call is over is told so: an INVITE of

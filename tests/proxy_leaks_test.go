@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/phone"
+	"github.com/sipwake/sipwake/internal/lab/phone"
 )
 
 // TestField04NoPushDataLeaves: in whatever legal way push data is written, none of it

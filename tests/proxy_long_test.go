@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/phone"
+	"github.com/sipwake/sipwake/internal/lab/phone"
 )
 
 // TestField05LongTokens: a phone whose token has 4096 bytes is rung, woken, and gone

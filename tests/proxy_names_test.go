@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/phone"
+	"github.com/sipwake/sipwake/internal/lab/phone"
 )
 
 // TestField07Names: a user is one user, however a caller writes the address.

@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/phone"
+	"github.com/sipwake/sipwake/internal/lab/phone"
 )
 
 // An emergency service that calls back (RFC 7090) is not kept from waking the phone,

@@ -23,11 +23,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sipwake/sipwake/app"
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/apnssim"
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/fcmsim"
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/leak"
-	"github.com/sipwake/sipwake/config"
+	"github.com/sipwake/sipwake/internal/app"
+	"github.com/sipwake/sipwake/internal/config"
+	"github.com/sipwake/sipwake/internal/lab/apnssim"
+	"github.com/sipwake/sipwake/internal/lab/fcmsim"
+	"github.com/sipwake/sipwake/internal/lab/leak"
 )
 
 const (

@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sipwake/sipwake/app"
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/leak"
+	"github.com/sipwake/sipwake/internal/app"
+	"github.com/sipwake/sipwake/internal/lab/leak"
 )
 
 // said is all that a rig's sipwake says, kept for sipwake-lab leaks: its log, its

@@ -10,9 +10,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sipwake/sipwake/app"
-	"github.com/sipwake/sipwake/config"
-	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/internal/app"
+	"github.com/sipwake/sipwake/internal/config"
+	"github.com/sipwake/sipwake/internal/pnparam"
 	"github.com/sipwake/sipwake/push"
 )
 

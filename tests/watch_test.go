@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
+	"github.com/sipwake/sipwake/internal/lab/stack"
 )
 
 // make watch shows calls in a Prometheus, says that there is no Grafana, and leaves

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/webpushsim"
+	"github.com/sipwake/sipwake/internal/lab/webpushsim"
 	"github.com/sipwake/sipwake/push/webpush"
 )
 

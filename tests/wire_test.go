@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
+	"github.com/sipwake/sipwake/internal/lab/stack"
 	"github.com/sipwake/sipwake/kamailio/cfg"
 	"github.com/sipwake/sipwake/kamailio/wire"
 )

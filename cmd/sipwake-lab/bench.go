@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/bench"
+	"github.com/sipwake/sipwake/internal/lab/bench"
 )
 
 type benchCmd struct {

@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/phone"
+	"github.com/sipwake/sipwake/internal/lab/phone"
 )
 
 const (

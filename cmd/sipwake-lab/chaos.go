@@ -8,7 +8,7 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/chaos"
+	"github.com/sipwake/sipwake/internal/lab/chaos"
 )
 
 type chaosCmd struct {

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/services"
+	"github.com/sipwake/sipwake/internal/lab/services"
 )
 
 // control is an HTTP server on loopback through which a lab is told what to do. It

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
+	"github.com/sipwake/sipwake/internal/lab/stack"
 	"github.com/sipwake/sipwake/kamailio/cfg"
 )
 

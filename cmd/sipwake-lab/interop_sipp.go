@@ -10,8 +10,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/phone"
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
+	"github.com/sipwake/sipwake/internal/lab/phone"
+	"github.com/sipwake/sipwake/internal/lab/stack"
 )
 
 // The load that SIPp makes.

@@ -9,9 +9,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/fcmsim"
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/webpushsim"
+	"github.com/sipwake/sipwake/internal/lab/fcmsim"
+	"github.com/sipwake/sipwake/internal/lab/stack"
+	"github.com/sipwake/sipwake/internal/lab/webpushsim"
 )
 
 // talk is one call, and who hangs up.

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
+	"github.com/sipwake/sipwake/internal/lab/stack"
 )
 
 // TestWebSocketScript: the lines still fit into kamailio.cfg, and a browser can connect.

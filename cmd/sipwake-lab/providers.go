@@ -10,7 +10,7 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/services"
+	"github.com/sipwake/sipwake/internal/lab/services"
 )
 
 type providersCmd struct {

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
+	"github.com/sipwake/sipwake/internal/lab/stack"
 )
 
 // demoHold is how long the demo's proxy holds a call.

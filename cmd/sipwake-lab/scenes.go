@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/apnssim"
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/phone"
+	"github.com/sipwake/sipwake/internal/lab/apnssim"
+	"github.com/sipwake/sipwake/internal/lab/phone"
 )
 
 const (

@@ -9,10 +9,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/leak"
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/phone"
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/services"
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
+	"github.com/sipwake/sipwake/internal/lab/leak"
+	"github.com/sipwake/sipwake/internal/lab/phone"
+	"github.com/sipwake/sipwake/internal/lab/services"
+	"github.com/sipwake/sipwake/internal/lab/stack"
 )
 
 const (

@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/services"
+	"github.com/sipwake/sipwake/internal/lab/services"
 )
 
 type upCmd struct {

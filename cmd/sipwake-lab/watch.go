@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/stack"
+	"github.com/sipwake/sipwake/internal/lab/stack"
 )
 
 type watchCmd struct {

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/sipwake/sipwake/wake"
+	"github.com/sipwake/sipwake/internal/wake"
 )
 
 type acrobitsCmd struct {

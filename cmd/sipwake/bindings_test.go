@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/fcmsim"
+	"github.com/sipwake/sipwake/internal/lab/fcmsim"
 )
 
 // ok runs a command that must succeed and returns what it prints.

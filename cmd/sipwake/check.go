@@ -10,10 +10,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sipwake/sipwake/app"
-	"github.com/sipwake/sipwake/config"
+	"github.com/sipwake/sipwake/internal/app"
+	"github.com/sipwake/sipwake/internal/config"
+	"github.com/sipwake/sipwake/internal/wake"
 	"github.com/sipwake/sipwake/push"
-	"github.com/sipwake/sipwake/wake"
 )
 
 type checkCmd struct {

@@ -15,8 +15,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sipwake/sipwake/config"
-	"github.com/sipwake/sipwake/secret"
+	"github.com/sipwake/sipwake/internal/config"
+	"github.com/sipwake/sipwake/internal/secret"
 )
 
 // client calls the RPC interface of the sipwake that a configuration describes.

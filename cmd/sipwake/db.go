@@ -11,9 +11,9 @@ import (
 	"slices"
 	"time"
 
-	"github.com/sipwake/sipwake/store/fallback"
-	"github.com/sipwake/sipwake/store/local"
-	"github.com/sipwake/sipwake/store/pagefile"
+	"github.com/sipwake/sipwake/internal/store/fallback"
+	"github.com/sipwake/sipwake/internal/store/local"
+	"github.com/sipwake/sipwake/internal/store/pagefile"
 )
 
 type dbCmd struct {

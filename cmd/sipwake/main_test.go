@@ -22,7 +22,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/leak"
+	"github.com/sipwake/sipwake/internal/lab/leak"
 )
 
 // asSipwake makes this test binary the program itself, so that the tests see it

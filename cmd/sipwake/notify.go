@@ -12,8 +12,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/sipwake/sipwake/app"
-	"github.com/sipwake/sipwake/config"
+	"github.com/sipwake/sipwake/internal/app"
+	"github.com/sipwake/sipwake/internal/config"
 )
 
 // notifier tells systemd how the service is doing: sd_notify(3). Without a

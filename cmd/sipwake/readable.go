@@ -9,7 +9,7 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/sipwake/sipwake/config"
+	"github.com/sipwake/sipwake/internal/config"
 )
 
 // account is a user of this machine, as files see it.

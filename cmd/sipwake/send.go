@@ -11,7 +11,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/sipwake/sipwake/secret"
+	"github.com/sipwake/sipwake/internal/secret"
 )
 
 // pushFlags are those of every push of an application.

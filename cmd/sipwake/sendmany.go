@@ -12,7 +12,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/sipwake/sipwake/outbox"
+	"github.com/sipwake/sipwake/internal/outbox"
 )
 
 type sendManyCmd struct {

@@ -18,9 +18,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sipwake/sipwake/app"
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/leak"
-	"github.com/sipwake/sipwake/config"
+	"github.com/sipwake/sipwake/internal/app"
+	"github.com/sipwake/sipwake/internal/config"
+	"github.com/sipwake/sipwake/internal/lab/leak"
 )
 
 // service is a `sipwake serve`.

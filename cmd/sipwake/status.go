@@ -14,8 +14,8 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/sipwake/sipwake/config"
-	"github.com/sipwake/sipwake/trace"
+	"github.com/sipwake/sipwake/internal/config"
+	"github.com/sipwake/sipwake/internal/trace"
 )
 
 type statusCmd struct {

@@ -10,8 +10,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sipwake/sipwake/app"
-	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/internal/app"
+	"github.com/sipwake/sipwake/internal/pnparam"
 	"github.com/sipwake/sipwake/push"
 )
 

@@ -8,9 +8,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sipwake/sipwake/app"
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/apnssim"
-	"github.com/sipwake/sipwake/config"
+	"github.com/sipwake/sipwake/internal/app"
+	"github.com/sipwake/sipwake/internal/config"
+	"github.com/sipwake/sipwake/internal/lab/apnssim"
 )
 
 // Each payload of each app is printed under a title, as JSON.

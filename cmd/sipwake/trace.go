@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/sipwake/sipwake/trace"
+	"github.com/sipwake/sipwake/internal/trace"
 )
 
 type traceCmd struct {

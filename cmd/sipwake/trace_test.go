@@ -18,10 +18,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/apnssim"
+	"github.com/sipwake/sipwake/internal/lab/apnssim"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/leak"
-	"github.com/sipwake/sipwake/trace"
+	"github.com/sipwake/sipwake/internal/lab/leak"
+	"github.com/sipwake/sipwake/internal/trace"
 )
 
 // call calls a method of the service.

@@ -8,7 +8,7 @@ import (
 	"time"
 	"unicode"
 
-	"github.com/sipwake/sipwake/trace"
+	"github.com/sipwake/sipwake/internal/trace"
 )
 
 func (c *traceCmd) printer(out *os.File) func(*tracedCall) {

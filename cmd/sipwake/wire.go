@@ -13,10 +13,10 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/sipwake/sipwake/config"
+	"github.com/sipwake/sipwake/internal/config"
+	"github.com/sipwake/sipwake/internal/secret"
 	"github.com/sipwake/sipwake/kamailio"
 	"github.com/sipwake/sipwake/kamailio/wire"
-	"github.com/sipwake/sipwake/secret"
 )
 
 type wireCmd struct {

@@ -7,9 +7,9 @@ import (
 	"net"
 	"slices"
 
-	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/internal/pnparam"
+	"github.com/sipwake/sipwake/internal/secret"
 	"github.com/sipwake/sipwake/push"
-	"github.com/sipwake/sipwake/secret"
 )
 
 // Config is how apps report, and the mediator.

@@ -19,8 +19,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/sipwake/sipwake/internal/secret"
 	"github.com/sipwake/sipwake/push"
-	"github.com/sipwake/sipwake/secret"
 )
 
 // The verbs of the mediator.

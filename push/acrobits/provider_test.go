@@ -17,11 +17,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
-	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/internal/pnparam"
+	"github.com/sipwake/sipwake/internal/secret"
 	"github.com/sipwake/sipwake/push"
 	"github.com/sipwake/sipwake/push/acrobits"
 	"github.com/sipwake/sipwake/push/pushtest"
-	"github.com/sipwake/sipwake/secret"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

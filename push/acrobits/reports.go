@@ -13,7 +13,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/sipwake/sipwake/secret"
+	"github.com/sipwake/sipwake/internal/secret"
 )
 
 // MaxBody bounds the body of a report in bytes.

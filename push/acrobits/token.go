@@ -5,8 +5,8 @@ import (
 	"net/url"
 	"strings"
 
-	"github.com/sipwake/sipwake/pnparam"
-	"github.com/sipwake/sipwake/secret"
+	"github.com/sipwake/sipwake/internal/pnparam"
+	"github.com/sipwake/sipwake/internal/secret"
 )
 
 // Report is what an app says of itself: the tokens under which the mediator knows it,

@@ -10,10 +10,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/internal/pnparam"
+	"github.com/sipwake/sipwake/internal/secret"
 	"github.com/sipwake/sipwake/push"
 	"github.com/sipwake/sipwake/push/h2"
-	"github.com/sipwake/sipwake/secret"
 )
 
 // accepting is a connection on which every push is accepted.

@@ -12,7 +12,7 @@ import (
 	apnstoken "github.com/sideshow/apns2/token"
 	"golang.org/x/net/http2"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/apnssim"
+	"github.com/sipwake/sipwake/internal/lab/apnssim"
 	"github.com/sipwake/sipwake/push"
 )
 

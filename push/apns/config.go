@@ -8,9 +8,9 @@ import (
 
 	"github.com/sideshow/apns2"
 
-	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/internal/pnparam"
+	"github.com/sipwake/sipwake/internal/secret"
 	"github.com/sipwake/sipwake/push"
-	"github.com/sipwake/sipwake/secret"
 )
 
 // Config is one iOS app. It has exactly one credential: a .p8 key or a push

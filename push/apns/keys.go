@@ -15,7 +15,7 @@ import (
 
 	pkcs12 "software.sslmate.com/src/go-pkcs12"
 
-	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/internal/pnparam"
 )
 
 // parseKey reads the contents of Apple's .p8 file.

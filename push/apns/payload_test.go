@@ -16,11 +16,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/apnssim"
-	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/internal/lab/apnssim"
+	"github.com/sipwake/sipwake/internal/pnparam"
+	"github.com/sipwake/sipwake/internal/secret"
 	"github.com/sipwake/sipwake/push"
 	"github.com/sipwake/sipwake/push/apns"
-	"github.com/sipwake/sipwake/secret"
 )
 
 // dispatch runs a dispatcher with the configuration's apps. The returned function

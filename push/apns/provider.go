@@ -20,7 +20,7 @@ import (
 
 	"github.com/sideshow/apns2"
 
-	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/internal/pnparam"
 	"github.com/sipwake/sipwake/push"
 )
 

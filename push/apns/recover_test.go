@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/apnssim"
+	"github.com/sipwake/sipwake/internal/lab/apnssim"
 	"github.com/sipwake/sipwake/push"
 )
 

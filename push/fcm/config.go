@@ -15,7 +15,7 @@ import (
 
 	"golang.org/x/oauth2/google"
 
-	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/internal/pnparam"
 	"github.com/sipwake/sipwake/push"
 )
 

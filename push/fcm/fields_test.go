@@ -17,10 +17,10 @@ import (
 	api "google.golang.org/api/fcm/v1"
 	"google.golang.org/api/googleapi"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/fcmsim"
+	"github.com/sipwake/sipwake/internal/lab/fcmsim"
+	"github.com/sipwake/sipwake/internal/secret"
 	"github.com/sipwake/sipwake/push"
 	"github.com/sipwake/sipwake/push/fcm"
-	"github.com/sipwake/sipwake/secret"
 )
 
 // sample is a value with every field that t has, but those left out.

@@ -9,7 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/fcmsim"
+	"github.com/sipwake/sipwake/internal/lab/fcmsim"
 	"github.com/sipwake/sipwake/push"
 	"github.com/sipwake/sipwake/push/fcm"
 )

@@ -12,7 +12,7 @@ import (
 
 	"firebase.google.com/go/v4/messaging"
 
-	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/internal/pnparam"
 	"github.com/sipwake/sipwake/push"
 )
 

@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/oauth2/google"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/fcmsim"
+	"github.com/sipwake/sipwake/internal/lab/fcmsim"
 	"github.com/sipwake/sipwake/push"
 )
 

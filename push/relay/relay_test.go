@@ -15,10 +15,10 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/sipwake/sipwake/internal/secret"
 	"github.com/sipwake/sipwake/push"
 	"github.com/sipwake/sipwake/push/pushtest"
 	"github.com/sipwake/sipwake/push/relay"
-	"github.com/sipwake/sipwake/secret"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -5,10 +5,10 @@ import (
 	"net/http"
 	"testing"
 
+	"github.com/sipwake/sipwake/internal/secret"
 	"github.com/sipwake/sipwake/push"
 	"github.com/sipwake/sipwake/push/pushtest"
 	"github.com/sipwake/sipwake/push/webhook"
-	"github.com/sipwake/sipwake/secret"
 )
 
 // Every answer of the table has what it says there, and leaks no token. "*" is an

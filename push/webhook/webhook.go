@@ -48,9 +48,9 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/internal/pnparam"
+	"github.com/sipwake/sipwake/internal/secret"
 	"github.com/sipwake/sipwake/push"
-	"github.com/sipwake/sipwake/secret"
 )
 
 const (

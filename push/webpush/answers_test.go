@@ -5,12 +5,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/webpushsim"
-	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/internal/lab/webpushsim"
+	"github.com/sipwake/sipwake/internal/pnparam"
+	"github.com/sipwake/sipwake/internal/secret"
 	"github.com/sipwake/sipwake/push"
 	"github.com/sipwake/sipwake/push/pushtest"
 	"github.com/sipwake/sipwake/push/webpush"
-	"github.com/sipwake/sipwake/secret"
 )
 
 // Every answer of the table has what it says there, and leaks no push URI.

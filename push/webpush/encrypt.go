@@ -12,7 +12,7 @@ import (
 	"errors"
 	"slices"
 
-	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/internal/pnparam"
 )
 
 // The sizes of RFC 8188 and RFC 8291, in bytes. A push service must take a body

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sipwake/sipwake/pnparam"
-	"github.com/sipwake/sipwake/secret"
+	"github.com/sipwake/sipwake/internal/pnparam"
+	"github.com/sipwake/sipwake/internal/secret"
 )
 
 func webPushKeys(p256dh, auth string) *pnparam.WebPushKeys {

@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sipwake/sipwake/pnparam"
-	"github.com/sipwake/sipwake/secret"
+	"github.com/sipwake/sipwake/internal/pnparam"
+	"github.com/sipwake/sipwake/internal/secret"
 )
 
 func FuzzVAPIDKey(f *testing.F) {

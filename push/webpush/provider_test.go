@@ -18,11 +18,11 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/webpushsim"
-	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/internal/lab/webpushsim"
+	"github.com/sipwake/sipwake/internal/pnparam"
+	"github.com/sipwake/sipwake/internal/secret"
 	"github.com/sipwake/sipwake/push"
 	"github.com/sipwake/sipwake/push/webpush"
-	"github.com/sipwake/sipwake/secret"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -24,9 +24,9 @@ import (
 
 	"golang.org/x/net/dns/dnsmessage"
 
-	"github.com/sipwake/sipwake/pnparam"
+	"github.com/sipwake/sipwake/internal/pnparam"
+	"github.com/sipwake/sipwake/internal/secret"
 	"github.com/sipwake/sipwake/push"
-	"github.com/sipwake/sipwake/secret"
 )
 
 func TestDomainOf(t *testing.T) {

@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sipwake/sipwake/cmd/sipwake-lab/webpushsim"
+	"github.com/sipwake/sipwake/internal/lab/webpushsim"
 	"github.com/sipwake/sipwake/push"
 )
 

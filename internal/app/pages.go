@@ -1,0 +1,64 @@
+package app
+
+import (
+	"net"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/sipwake/sipwake/internal/config"
+	"github.com/sipwake/sipwake/internal/page"
+	"github.com/sipwake/sipwake/internal/secret"
+)
+
+// pagePassword reads the password of the pages, empty if there is none.
+func pagePassword(cfg *config.Config) (secret.Text, error) {
+	if cfg.Operations.PasswordFile == "" {
+		return secret.Text{}, nil
+	}
+	return secret.ReadText(cfg.Operations.PasswordFile)
+}
+
+// pages returns the pages of the operations listener.
+func (a *App) pages() http.Handler {
+	return page.New(page.Source{Wakes: a.service, History: a.history, Calls: a.traces.Find, Info: func() page.Info {
+		i := page.Info{Version: a.version, Instance: a.service.Instance(), Store: a.cfg.Store.Type,
+			Uptime: time.Since(a.began), Apps: a.dispatcher.Apps()}
+		for _, n := range a.nodes.info() {
+			i.Nodes = append(i.Nodes, page.Node{ID: n.ID, Type: n.Type, State: string(n.State), Error: n.Error})
+		}
+		return i
+	}})
+}
+
+// addPages serves pages to whoever has the password, or, if there is none, to
+// callers of a loopback address. To be called before start.
+func (o *operations) addPages(pages http.Handler, password secret.Text) {
+	o.mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) {
+		if !password.Empty() {
+			if _, p, ok := r.BasicAuth(); !ok || !password.Equal(p) {
+				w.Header().Set("WWW-Authenticate", `Basic realm="sipwake", charset="UTF-8"`)
+				http.Error(w, "the password of operations.password_file is needed", http.StatusUnauthorized)
+				return
+			}
+		} else if !isLoopback(o.addr()) || !isLoopback(r.RemoteAddr) || !isLoopback(r.Host) {
+			http.Error(w, "set operations.password_file to see this page from other than a loopback address", http.StatusForbidden)
+			return
+		}
+		pages.ServeHTTP(w, r)
+	})
+}
+
+// isLoopback reports whether the address, with or without a port, is this machine's
+// own. A Host that is another name may be a web site that points here.
+func isLoopback(addr string) bool {
+	host := addr
+	if h, _, err := net.SplitHostPort(addr); err == nil {
+		host = h
+	}
+	if host == "localhost" {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.IsLoopback()
+}

@@ -1,0 +1,276 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"reflect"
+	"slices"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sipwake/sipwake/internal/config"
+	"github.com/sipwake/sipwake/internal/outbox"
+	"github.com/sipwake/sipwake/internal/pnparam"
+	"github.com/sipwake/sipwake/internal/store/local"
+	"github.com/sipwake/sipwake/internal/store/redis"
+	"github.com/sipwake/sipwake/internal/upper"
+	"github.com/sipwake/sipwake/internal/wake"
+	"github.com/sipwake/sipwake/push"
+	"github.com/sipwake/sipwake/push/acrobits"
+	"github.com/sipwake/sipwake/push/apns"
+	"github.com/sipwake/sipwake/push/fcm"
+	"github.com/sipwake/sipwake/rpc"
+)
+
+// store is a wake.Store with what running it needs.
+type store interface {
+	wake.Store
+	wake.Sweeper
+	wake.History
+	outbox.Store
+	upper.Store
+	// Ping reports whether the store can be used right now.
+	Ping(ctx context.Context) error
+	Close() error
+}
+
+// parts is what a configuration yields without touching anything that runs.
+type parts struct {
+	apps  []push.App
+	nodes map[string]proxy
+	upper upper.Files
+	// reports judges what apps of Acrobits' report; nil if they cannot.
+	reports *acrobits.Reports
+}
+
+// Apps does everything that New does short of opening the store and listening: it
+// reads every file that the configuration names. It returns the apps that the
+// configuration makes; they have not connected to anything and need no Close.
+func Apps(cfg *config.Config) ([]push.App, error) {
+	apps, _, err := Check(cfg)
+	return apps, err
+}
+
+// Check is Apps, and returns the nodes as well, by their ids. Of a configuration
+// that has problems already, every part that has none is looked at, and the error
+// has the problems of all.
+func Check(cfg *config.Config) ([]push.App, map[string]wake.Node, error) {
+	p, err := prepare(cfg, slog.New(slog.DiscardHandler))
+	byID := make(map[string]wake.Node, len(p.nodes))
+	for id, n := range p.nodes {
+		byID[id] = n
+	}
+	return p.apps, byID, err
+}
+
+// prepare builds what the configuration asks for and reports every problem, each
+// with its place in the file. A part that has a problem already is left out: what
+// its files are for is not known.
+func prepare(cfg *config.Config, log *slog.Logger) (parts, error) {
+	var (
+		p        parts
+		problems = cfg.Problems()
+	)
+	for _, line := range cfg.Renamed() {
+		log.Warn("configuration key has another name now", "key", line)
+	}
+	if !slices.ContainsFunc([]string{"rpc.token_files", "rpc.cert_file", "rpc.key_file", "rpc.client_ca_file",
+		"rpc.client_cert_file", "rpc.client_key_file", "rpc.http_push", "rpc.tenants"}, problems.Has) {
+		problems.Add("rpc", rpc.Check(cfg.RPC)) // which reads these
+	}
+	if !problems.Has("store") {
+		problems.Add(storeField(cfg), checkStore(cfg, log))
+	}
+	if _, err := pagePassword(cfg); err != nil {
+		problems.Add("operations.password_file", err)
+	}
+	if !problems.Has("upper") {
+		var err error
+		p.upper, err = cfg.Upper.Read()
+		problems.Add("upper", err)
+	}
+	checkExporters(cfg, problems)
+	p.nodes = makeNodes(cfg, log, problems)
+	prepareApps(cfg, log, &p, problems)
+	return p, problems.Err()
+}
+
+func prepareApps(cfg *config.Config, log *slog.Logger, p *parts, problems *config.Problems) {
+	add := func(field string, read func(*slog.Logger) ([]push.App, error)) {
+		if problems.Has(field) {
+			return
+		}
+		apps, err := read(log)
+		problems.Add(field, err)
+		p.apps = append(p.apps, apps...)
+	}
+	for i := range cfg.APNs {
+		add(fmt.Sprintf("apns[%d]", i), cfg.APNs[i].Apps)
+	}
+	for i := range cfg.FCM {
+		add(fmt.Sprintf("fcm[%d]", i), cfg.FCM[i].Apps)
+	}
+	for i := range cfg.WebPush {
+		add(fmt.Sprintf("webpush[%d]", i), cfg.WebPush[i].Apps)
+	}
+	for i := range cfg.Webhooks {
+		add(fmt.Sprintf("webhooks[%d]", i), cfg.Webhooks[i].Apps)
+	}
+	for i := range cfg.Relays {
+		add(fmt.Sprintf("relays[%d]", i), cfg.Relays[i].Apps)
+	}
+	if cfg.Acrobits.On() {
+		add("acrobits", cfg.Acrobits.Apps)
+		p.reports, _ = cfg.Acrobits.Reports() // what is wrong, Apps has said
+	}
+	apps, err := push.Settle(push.Found(p.apps, foundApps(cfg.CredentialsDir, log, problems)))
+	p.apps = apps
+	if wrong := (*push.AppError)(nil); errors.As(err, &wrong) {
+		field := string(wrong.Provider)
+		if !slices.Contains([]string{"apns", "fcm", "webpush", "acrobits"}, field) {
+			field = "webhooks"
+		}
+		problems.Add(field, err)
+	}
+	checkTenants(cfg, p.apps, problems)
+}
+
+// checkTenants reports apps of tenants that no phone can have. Which names there are is
+// not known while an app has a problem, or if one of FCM serves any.
+func checkTenants(cfg *config.Config, apps []push.App, problems *config.Problems) {
+	known := make(map[string]bool)
+	for i := range apps {
+		if apps[i].Any && apps[i].Provider == pnparam.FCM {
+			return
+		}
+		for _, name := range apps[i].Packages {
+			known[name] = true
+		}
+	}
+	if slices.ContainsFunc([]string{"apns", "fcm", "webpush", "webhooks", "acrobits", "credentials_dir"}, problems.Has) {
+		return
+	}
+	for i, t := range cfg.RPC.Tenants {
+		for j, name := range t.Apps {
+			if !known[name] {
+				problems.Add(fmt.Sprintf("rpc.tenants[%d].apps[%d]", i, j), fmt.Errorf("no app has the package %q", name))
+			}
+		}
+	}
+}
+
+// foundApps makes the apps of the credentials in dir, if there is one.
+func foundApps(dir string, log *slog.Logger, problems *config.Problems) []push.App {
+	const field = "credentials_dir"
+	if dir == "" {
+		return nil
+	}
+	if _, err := os.ReadDir(dir); err != nil { // once, and not by each provider
+		problems.Add(field, fmt.Errorf("cannot read directory: %w", err))
+		return nil
+	}
+	var found []push.App
+	said := make(map[string]bool)
+	add := func(apps []push.App, err error) {
+		if err != nil && !said[err.Error()] { // a file may be that of several apps
+			said[err.Error()] = true
+			problems.Add(field, err)
+		}
+		found = append(found, apps...)
+	}
+	iOS, err := apns.FromDir(dir)
+	problems.Add(field, err)
+	for i := range iOS {
+		add(iOS[i].Apps(log))
+	}
+	android, err := fcm.FromDir(dir)
+	problems.Add(field, err)
+	for i := range android {
+		add(android[i].Apps(log))
+	}
+	return found
+}
+
+func openStore(cfg *config.Config, log *slog.Logger, reg prometheus.Registerer) (store, error) {
+	if cfg.Store.Type == config.StoreRedis {
+		return redis.New(cfg.Store.Redis, log, reg)
+	}
+	return local.New(cfg.Store.Local, log, reg)
+}
+
+// storeField is the part of the configuration that says how to open the store.
+func storeField(cfg *config.Config) string {
+	if cfg.Store.Type == config.StoreRedis {
+		return "store.redis"
+	}
+	return "store.local.path"
+}
+
+// checkStore reads the files that the store will read. It leaves the embedded
+// store's own file alone: a running sipwake may have it open.
+func checkStore(cfg *config.Config, log *slog.Logger) error {
+	if cfg.Store.Type != config.StoreRedis {
+		return nil
+	}
+	s, err := redis.New(cfg.Store.Redis, log, nil)
+	if err != nil {
+		return err
+	}
+	return s.Close()
+}
+
+// problem gives an error of the field its place in the configuration file.
+func problem(cfg *config.Config, field string, err error) error {
+	p := cfg.Problems()
+	p.Add(field, err)
+	return p.Err()
+}
+
+// needRestart names the settings in which two configurations differ and which a
+// reload leaves as they are.
+func needRestart(was, is *config.Config) []string {
+	var fields []string
+	compare := func(field string, was, is any) {
+		if !reflect.DeepEqual(was, is) {
+			fields = append(fields, field)
+		}
+	}
+	compare("rpc.listen", was.RPC.Listen, is.RPC.Listen)
+	compare("rpc.cert_file", was.RPC.CertFile != "", is.RPC.CertFile != "") // TLS or not
+	compare("rpc.max_body", was.RPC.MaxBody, is.RPC.MaxBody)
+	compare("rpc.connections", was.RPC.Connections, is.RPC.Connections)
+	compare("rpc.connections_per_client", was.RPC.ConnectionsPerClient, is.RPC.ConnectionsPerClient)
+	compare("rpc.in_flight", was.RPC.InFlight, is.RPC.InFlight)
+	compare("operations.listen", was.Operations.Listen, is.Operations.Listen)
+	compare("operations.password_file", was.Operations.PasswordFile, is.Operations.PasswordFile)
+	compare("operations.exemplars", was.Operations.Exemplars, is.Operations.Exemplars)
+	compare("load", was.Load, is.Load)
+	compare("acrobits", ownListener(was), ownListener(is))
+	compare("log", was.Log, is.Log)
+	compare("store", ownStore(was), ownStore(is))
+	compare("wake.recent", was.Wake.Recent, is.Wake.Recent)
+	compare("wake.signals_per_node", was.Wake.SignalsPerNode, is.Wake.SignalsPerNode)
+	compare("wake.traces", was.Wake.Traces, is.Wake.Traces)
+	compare("traces", was.Traces, is.Traces)
+	compare("homer", was.Homer, is.Homer)
+	compare("otlp", was.OTLP, is.OTLP)
+	return fields
+}
+
+// ownStore is the store's part of a configuration without what it has from the
+// rules.
+func ownStore(cfg *config.Config) config.Store {
+	s := cfg.Store
+	s.Local.Recent, s.Redis.Recent = 0, 0
+	s.Fallback.Recent, s.Fallback.Retention = 0, 0
+	return s
+}
+
+// ownListener is what of the section the listener for reports is made from.
+func ownListener(cfg *config.Config) any {
+	c := cfg.Acrobits
+	return []any{c.Listen, c.CertFile, c.KeyFile, *c.RateLimit, c.Connections}
+}

@@ -1,0 +1,181 @@
+package app
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sipwake/sipwake/internal/limit"
+	"github.com/sipwake/sipwake/internal/pnparam"
+	"github.com/sipwake/sipwake/internal/wake"
+	"github.com/sipwake/sipwake/push/acrobits"
+)
+
+// The paths at which apps report their tokens, and that an account was removed.
+const (
+	reportPath  = "/acrobits/token"
+	removedPath = "/acrobits/removed"
+)
+
+const (
+	// maxReportClients is how many clients have a rate of their own; further ones
+	// share one.
+	maxReportClients = 65536
+	// reportTime bounds what the store may take.
+	reportTime = 5 * time.Second
+)
+
+// The results of reports.
+const (
+	reportStored    = "stored"
+	reportRemoved   = "removed"
+	reportForbidden = "forbidden" // not the user's key
+	reportInvalid   = "invalid"
+	reportFailed    = "failed" // the store is away
+)
+
+// newReportMetrics counts reports by their result.
+func newReportMetrics(reg prometheus.Registerer) *prometheus.CounterVec {
+	c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sipwake_acrobits_reports_total",
+		Help: "Reports of apps made with Acrobits' SDK, by result."}, []string{"result"})
+	for _, result := range []string{reportStored, reportRemoved, reportForbidden, reportInvalid, reportFailed} {
+		c.WithLabelValues(result)
+	}
+	reg.MustRegister(c)
+	return c
+}
+
+// reportsListener takes reports of apps, and does nothing else, so that it can stand in
+// the internet.
+func (a *App) reportsListener(c acrobits.Config, log *limit.Log) *listener {
+	rates, rate := limit.New[netip.Addr](maxReportClients), limit.Per(time.Second, *c.RateLimit)
+	count := newReportMetrics(a.reg)
+	h := func(w http.ResponseWriter, r *http.Request) {
+		head := w.Header()
+		head.Set("Content-Type", "text/plain; charset=utf-8")
+		head.Set("Cache-Control", "no-store")
+		head.Set("X-Content-Type-Options", "nosniff")
+		peer, _ := netip.ParseAddrPort(r.RemoteAddr)
+		status, text := http.StatusOK, "OK"
+		switch {
+		case !rates.Take(limit.Client(peer.Addr().Unmap()), rate, time.Now()):
+			head.Set("Retry-After", "1")
+			status, text = http.StatusTooManyRequests, "too many requests"
+		case r.URL.Path != reportPath && r.URL.Path != removedPath:
+			status, text = http.StatusNotFound, "not found"
+		case r.Method != http.MethodGet && r.Method != http.MethodPost:
+			head.Set("Allow", "GET, POST")
+			status, text = http.StatusMethodNotAllowed, "GET or POST only"
+		default:
+			r.Body = http.MaxBytesReader(w, r.Body, acrobits.MaxBody)
+			result, err := a.report(r)
+			count.WithLabelValues(result).Inc()
+			switch result {
+			case reportForbidden:
+				status, text = http.StatusForbidden, err.Error()
+			case reportInvalid:
+				status, text = http.StatusBadRequest, err.Error()
+			case reportFailed:
+				log.Warn("cannot store what an app has reported", "err", err)
+				status, text = http.StatusServiceUnavailable, "try again"
+			}
+		}
+		w.WriteHeader(status)
+		fmt.Fprintln(w, text)
+	}
+	l := newListener("acrobits listener", http.HandlerFunc(h), limit.ConnLimits{
+		Most: c.Connections, Unproven: c.Connections, PerClient: max(1, c.Connections/8)}, log)
+	l.server.ReadTimeout, l.server.WriteTimeout, l.server.IdleTimeout = 5*time.Second, 10*time.Second, 10*time.Second
+	return l
+}
+
+// report does what one report asks. No error quotes it.
+func (a *App) report(r *http.Request) (result string, err error) {
+	reports := a.reports.Load()
+	user, key, report, err := reports.Read(r)
+	if err != nil {
+		return reportInvalid, err
+	}
+	aor, err := wake.CleanAOR(user)
+	if err != nil {
+		return reportForbidden, acrobits.ErrForbidden
+	}
+	if err := reports.Judge(aor, key, &report); errors.Is(err, acrobits.ErrForbidden) {
+		return reportForbidden, err
+	} else if err != nil {
+		return reportInvalid, err
+	}
+	address, err := report.Address()
+	if err != nil {
+		return reportInvalid, err
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), reportTime)
+	defer cancel()
+	if r.URL.Path == removedPath {
+		_, err := a.service.RemoveBindings(ctx, wake.Caller{}, aor, deviceOf(&report, address), address.Tokens[0].Value)
+		return outcomeOf(reportRemoved, err)
+	}
+	b := wake.Binding{AOR: aor, Device: deviceOf(&report, address), Address: address, UserAgent: bounded(r.UserAgent()),
+		RegisteredAt: time.Now()}
+	b.CallID = b.Device
+	_, err = a.service.Import(ctx, []wake.Binding{b})
+	return outcomeOf(reportStored, err)
+}
+
+// deviceOf names the phone: by the name that the app gives to its installation, or by
+// its address.
+func deviceOf(r *acrobits.Report, a pnparam.Address) string {
+	if r.Device != "" && len(r.Device) <= 128 {
+		return "acrobits:" + r.Device
+	}
+	return pnparam.DeviceID(a)
+}
+
+func bounded(s string) string { return s[:min(len(s), 256)] }
+
+// outcomeOf tells what is wrong with the report from what is wrong with the store.
+func outcomeOf(done string, err error) (string, error) {
+	if p := (*wake.ParamError)(nil); errors.As(err, &p) {
+		return reportInvalid, errors.New("the report is not valid: " + p.Field)
+	}
+	if err != nil {
+		return reportFailed, err
+	}
+	return done, nil
+}
+
+// startReports opens the listener for apps' reports if there is to be one.
+func (a *App) startReports() error {
+	if !a.cfg.Acrobits.On() {
+		return nil
+	}
+	l := a.reportsListener(a.cfg.Acrobits, limit.NewLog(a.log))
+	if a.cfg.Acrobits.CertFile != "" {
+		cert, err := tls.LoadX509KeyPair(a.cfg.Acrobits.CertFile, a.cfg.Acrobits.KeyFile)
+		if err != nil {
+			return problem(a.cfg, "acrobits.cert_file", err)
+		}
+		l.tls = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}}
+	}
+	if err := l.start(a.cfg.Acrobits.Listen, a.ended("acrobits listener")); err != nil {
+		return problem(a.cfg, "acrobits.listen", err)
+	}
+	a.reporting = l
+	a.onStop("acrobits listener", l.stop)
+	return nil
+}
+
+// ReportsAddr returns the address of the listener for reports, after Start; empty
+// without one.
+func (a *App) ReportsAddr() string {
+	if a.reporting == nil {
+		return ""
+	}
+	return a.reporting.addr()
+}

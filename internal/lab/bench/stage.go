@@ -1,0 +1,159 @@
+package bench
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/sipwake/sipwake/internal/lab/apnssim"
+	"github.com/sipwake/sipwake/internal/lab/stack"
+)
+
+const (
+	bundle = "org.example.phone"
+	team   = "TEAM123456"
+	keyID  = "BENCHKEY12"
+	node   = "edge1"
+)
+
+// stage is what the figures are taken on.
+type stage struct {
+	program  string
+	dir      string
+	apns     *apnssim.Server
+	apnsYAML string // the app, as the configuration has it
+	signals  *httptest.Server
+	redis    *stack.Redis
+	children stack.Group
+}
+
+func newStage(ctx context.Context, program string) (*stage, error) {
+	s := &stage{program: program}
+	var err error
+	if s.dir, err = os.MkdirTemp("", "sipwake-bench-"); err != nil {
+		return nil, err
+	}
+	if err := s.open(ctx); err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *stage) open(ctx context.Context) (err error) {
+	if s.apns, err = apnssim.Start(apnssim.Options{MaxStreams: 1000}); err != nil {
+		return err
+	}
+	key, err := s.apns.MakeKey(s.dir, team, keyID)
+	if err != nil {
+		return err
+	}
+	ca := filepath.Join(s.dir, "ca.pem")
+	if err := os.WriteFile(ca, s.apns.CA(), 0o600); err != nil {
+		return err
+	}
+	s.apnsYAML = fmt.Sprintf("  - {bundle_id: %s, team_id: %s, key_id: %s, key_file: %s, endpoint: %q, ca_file: %s, queue: 100000}\n",
+		bundle, team, keyID, key, s.apns.URL(), ca)
+	s.signals = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintln(w, `{"jsonrpc":"2.0","id":1,"result":{"status":"gone"}}`)
+	}))
+	if s.redis, err = stack.StartRedis(ctx, stack.RedisConfig{Dir: s.dir}); err != nil {
+		return err
+	}
+	s.children.Add(s.redis)
+	return nil
+}
+
+func (s *stage) close() {
+	s.children.Stop()
+	if s.apns != nil {
+		s.apns.Close()
+	}
+	if s.signals != nil {
+		s.signals.Close()
+	}
+	_ = os.RemoveAll(s.dir)
+}
+
+// server is a running sipwake.
+type server struct {
+	*target
+	*stack.Sipwake
+	name       string
+	operations string
+	pid        int
+}
+
+// serverConfig says what is special about one.
+type serverConfig struct {
+	name    string
+	program string // default that of the stage
+	store   string
+	wake    string // default one that does not limit or wait
+}
+
+// sipwake starts one.
+func (s *stage) sipwake(ctx context.Context, c serverConfig) (*server, error) {
+	rpc, err := stack.FreePort("127.0.0.1")
+	if err != nil {
+		return nil, err
+	}
+	ops, err := stack.FreePort("127.0.0.1")
+	if err != nil {
+		return nil, err
+	}
+	if c.wake == "" {
+		c.wake = "wake: {recent: 10ms, limits: {pair: 0, caller: 0, aor: 0}}\n"
+	}
+	if c.program == "" {
+		c.program = s.program
+	}
+	file := filepath.Join(s.dir, c.name+".yml")
+	text := fmt.Sprintf("rpc: {listen: \"127.0.0.1:%d\", deadline: 10s}\noperations: {listen: \"127.0.0.1:%d\"}\nlog: {level: error}\n"+
+		"%sstore:\n%s\nnodes:\n  - {id: %s, url: %q, secret: bench}\napns:\n%s",
+		rpc, ops, c.wake, c.store, node, s.signals.URL, s.apnsYAML)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		return nil, err
+	}
+	child, err := stack.StartSipwake(ctx, stack.SipwakeConfig{Program: c.program, Config: file, Name: c.name,
+		Operations: fmt.Sprintf("127.0.0.1:%d", ops), Dir: s.dir})
+	if err != nil {
+		return nil, err
+	}
+	s.children.Add(child)
+	return &server{newTarget(fmt.Sprintf("http://127.0.0.1:%d/rpc", rpc)), child, c.name, fmt.Sprintf("127.0.0.1:%d", ops), child.PID()}, nil
+}
+
+func (s *stage) localStore(file string) string {
+	return fmt.Sprintf("  type: local\n  local: {path: %s}", filepath.Join(s.dir, file))
+}
+
+// redisStore is in one of Redis' databases: what goes through all keys of one does
+// not see those of another.
+func (s *stage) redisStore(db int) string {
+	return fmt.Sprintf("  type: redis\n  redis: {addresses: [%q], db: %d}\n  fallback: {spool: %s}", s.redis.Address(), db,
+		filepath.Join(s.dir, fmt.Sprintf("spool-%d", db)))
+}
+
+// gauge reads a metric of the sipwake whose operations listener is there.
+func gauge(operations, name string) (float64, error) {
+	res, err := http.Get("http://" + operations + "/metrics")
+	if err != nil {
+		return 0, err
+	}
+	defer res.Body.Close()
+	lines := bufio.NewScanner(res.Body)
+	for lines.Scan() {
+		if value, ok := strings.CutPrefix(lines.Text(), name+" "); ok {
+			return strconv.ParseFloat(value, 64)
+		}
+	}
+	return 0, errors.Join(fmt.Errorf("no %s in /metrics", name), lines.Err())
+}

@@ -1,0 +1,245 @@
+package fcmsim
+
+import (
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sipwake/sipwake/internal/secret"
+)
+
+// Behaviour is how the server answers a request that is without fault. The zero
+// Behaviour delivers the push.
+type Behaviour struct {
+	// Status, and Code as FCM's own error code (or google.rpc.Code where FCM has
+	// none), refuse it.
+	Status int
+	Code   string
+	// Message is the error's text.
+	Message string
+	// Field is the one complained about, "message.android.ttl".
+	Field string
+	// APNs is Apple's own reason, in a detail of its own, for an iPhone's token.
+	APNs string
+	// RetryAfter is the header's value.
+	RetryAfter string
+	// Body replaces Google's JSON, for answers of something on the way.
+	Body string
+	// Delay comes on top of the server's latency.
+	Delay time.Duration
+	Fault Fault
+}
+
+// Fault is a failure of the connection instead of an answer.
+type Fault int
+
+// The faults.
+const (
+	None    Fault = iota
+	Silence       // the request is never answered
+	Reset         // the stream is reset
+	Drop          // the connection is closed
+)
+
+// BadToken is FCM's answer to a token that is none.
+func BadToken() Behaviour {
+	return Behaviour{
+		Status: http.StatusBadRequest, Code: "INVALID_ARGUMENT",
+		Message: "The registration token is not a valid FCM registration token",
+	}
+}
+
+// BadField is FCM's answer to a message with a field that is wrong.
+func BadField(field string) Behaviour {
+	return Behaviour{
+		Status: http.StatusBadRequest, Code: "INVALID_ARGUMENT", Message: "Invalid value at '" + field + "'", Field: field,
+	}
+}
+
+// Unregistered is FCM's answer to a token that has died.
+func Unregistered() Behaviour {
+	return Behaviour{Status: http.StatusNotFound, Code: "UNREGISTERED", Message: "Requested entity was not found."}
+}
+
+// Push is one push that was accepted or refused. Its Token prints as a hash.
+type Push struct {
+	At       time.Time
+	Token    secret.Token
+	Status   int
+	Code     string
+	Protocol string
+	Message  *Message // nil if it could not be read
+	Body     []byte   // of the request
+}
+
+// device is what the server knows of a token.
+type device struct {
+	onDeliver atomic.Pointer[func(*Message)]
+
+	mu     sync.Mutex
+	script []Behaviour
+}
+
+func (d *device) behave(script []Behaviour) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.script = script
+}
+
+// next is the script's next behaviour, and whether there is a script.
+func (d *device) next() (b Behaviour, ok bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.script) == 0 {
+		return Behaviour{}, false
+	}
+	b = d.script[0]
+	if len(d.script) > 1 {
+		d.script = d.script[1:]
+	}
+	return b, true
+}
+
+// behaviour is that of the device, or of all.
+func (s *Server) behaviour(d *device) Behaviour {
+	if b, ok := d.next(); ok {
+		return b
+	}
+	b, _ := s.all.next()
+	return b
+}
+
+func (s *Server) device(token string) *device {
+	if d, ok := s.devices.Load(token); ok {
+		return d.(*device)
+	}
+	if s.options.KnownTokens {
+		return nil
+	}
+	d, _ := s.devices.LoadOrStore(token, new(device))
+	return d.(*device)
+}
+
+// AddToken makes a registration token known.
+func (s *Server) AddToken(token string) { s.devices.LoadOrStore(token, new(device)) }
+
+// Behave sets how pushes to the token are answered: each takes the next
+// behaviour, and the last one stays. None means delivery.
+func (s *Server) Behave(token string, script ...Behaviour) {
+	s.AddToken(token)
+	s.device(token).behave(script)
+}
+
+// BehaveAll sets how pushes to the tokens that have no script of their own are
+// answered, as Behave does for one.
+func (s *Server) BehaveAll(script ...Behaviour) { s.all.behave(script) }
+
+// OnDeliver has f called with each push that is delivered to the token, after
+// the answer was sent and from the push's own goroutine. nil ends it.
+func (s *Server) OnDeliver(token string, f func(*Message)) {
+	s.AddToken(token)
+	if f == nil {
+		s.device(token).onDeliver.Store(nil)
+		return
+	}
+	s.device(token).onDeliver.Store(&f)
+}
+
+// act does what b says and reports whether the push is to be delivered.
+func (s *Server) act(w http.ResponseWriter, r *http.Request, p *Push, b Behaviour) bool {
+	switch b.Fault {
+	case Silence:
+		select {
+		case <-r.Context().Done():
+		case <-s.closing:
+		}
+		return false
+	case Reset:
+		panic(http.ErrAbortHandler)
+	case Drop:
+		if c, ok := r.Context().Value(connKey{}).(net.Conn); ok {
+			_ = c.Close() // closed is closed
+		}
+		return false
+	}
+	if b.Status == 0 || b.Status == http.StatusOK && b.Body == "" {
+		return true
+	}
+	s.refuse(w, p, b)
+	return false
+}
+
+// statusName is the google.rpc.Code of an HTTP status.
+func statusName(status int) string {
+	switch status {
+	case http.StatusBadRequest:
+		return "INVALID_ARGUMENT"
+	case http.StatusUnauthorized:
+		return "UNAUTHENTICATED"
+	case http.StatusForbidden:
+		return "PERMISSION_DENIED"
+	case http.StatusNotFound:
+		return "NOT_FOUND"
+	case http.StatusTooManyRequests:
+		return "RESOURCE_EXHAUSTED"
+	case http.StatusServiceUnavailable:
+		return "UNAVAILABLE"
+	}
+	return "INTERNAL"
+}
+
+func (s *Server) refuse(w http.ResponseWriter, p *Push, b Behaviour) {
+	p.Status, p.Code = b.Status, b.Code
+	s.record(*p)
+	if b.RetryAfter != "" {
+		w.Header().Set("Retry-After", b.RetryAfter)
+	}
+	if b.Body != "" {
+		w.Header().Set("Content-Length", strconv.Itoa(len(b.Body)))
+		w.WriteHeader(b.Status)
+		_, _ = w.Write([]byte(b.Body)) // the client may be gone
+		return
+	}
+	var details []map[string]any
+	switch {
+	case b.Field != "":
+		details = append(details, map[string]any{
+			"@type":           "type.googleapis.com/google.rpc.BadRequest",
+			"fieldViolations": []map[string]string{{"field": b.Field, "description": b.Message}},
+		})
+	case b.Code != "" && b.Code != statusName(b.Status) || b.Code == "INVALID_ARGUMENT":
+		details = append(details, map[string]any{
+			"@type": "type.googleapis.com/google.firebase.fcm.v1.FcmError", "errorCode": b.Code,
+		})
+	}
+	if b.APNs != "" {
+		details = append(details, map[string]any{
+			"@type": "type.googleapis.com/google.firebase.fcm.v1.ApnsError", "statusCode": http.StatusForbidden, "reason": b.APNs,
+		})
+	}
+	writeJSON(w, b.Status, map[string]any{"error": map[string]any{
+		"code": b.Status, "message": b.Message, "status": statusName(b.Status), "details": details,
+	}})
+}
+
+// record notes a push that was answered.
+func (s *Server) record(p Push) {
+	s.recorder.Add(p, p.Status == http.StatusOK)
+	s.tell(p)
+}
+
+// tell hands a push to whoever wants to see each.
+func (s *Server) tell(p Push) {
+	if s.options.OnPush != nil {
+		s.options.OnPush(p)
+	}
+}
+
+// Pushes returns the last pushes, the oldest first.
+func (s *Server) Pushes() []Push { return s.recorder.Last() }
+
+// Counts tells how many pushes were accepted and refused since the start.
+func (s *Server) Counts() (accepted, refused uint64) { return s.recorder.Counts() }

@@ -1,0 +1,312 @@
+// Package fcmsim is a simulated Firebase Cloud Messaging: the OAuth 2.0 token
+// endpoint and messages:send of the HTTP v1 API over HTTPS with a certificate
+// authority of its own, Google's checks of account, access token and message,
+// and any failure on demand.
+package fcmsim
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sipwake/sipwake/internal/lab/apnssim/labca"
+	"github.com/sipwake/sipwake/internal/lab/leak"
+	"github.com/sipwake/sipwake/internal/lab/recorder"
+	"github.com/sipwake/sipwake/internal/secret"
+)
+
+// Options of a Server. The zero Options are an eager server without latency.
+type Options struct {
+	// Address to listen on; default 127.0.0.1:0.
+	Address string
+	// CA issues the server's certificate; default a new one.
+	CA *labca.CA
+	// Latency is how long every answer of messages:send takes.
+	Latency time.Duration
+	// MaxStreams is SETTINGS_MAX_CONCURRENT_STREAMS; default 100, as Google's.
+	MaxStreams int
+	// TokenLifetime is that of access tokens; default 1h.
+	TokenLifetime time.Duration
+	// KnownTokens: only registration tokens given to AddToken are registered.
+	KnownTokens bool
+	// Clock tells the time by which credentials are judged, in Date headers too;
+	// default time.Now.
+	Clock func() time.Time
+	// Delivery is what the FCM Data API answers, by the Android app's ID. Without an app
+	// the API is not enabled for it.
+	Delivery map[string]string
+	// Record is how many of the last pushes Pushes returns; default 1000, less
+	// than zero for none.
+	Record int
+	// OnPush is called with each push, in the push's own goroutine, before it is
+	// answered. The Status is 0 where a fault takes the place of an answer. It must
+	// not block.
+	OnPush func(Push)
+}
+
+// Server is a running simulator. Safe for concurrent use.
+type Server struct {
+	options  Options
+	ca       *labca.CA
+	url      string
+	http     *http.Server
+	served   chan struct{}
+	closing  chan struct{}
+	stop     func()
+	accounts sync.Map // client email → account
+	subjects sync.Map // subject's token → project
+	subject  atomic.Pointer[string]
+	access   sync.Map // access token → grant
+	devices  sync.Map // registration token → *device
+	oauth    device
+	all      device // for devices without a script
+	recorder recorder.Recorder[Push]
+
+	requests, grants atomic.Uint64
+	mu               sync.Mutex
+	conns            map[net.Conn]struct{}
+}
+
+type grant struct {
+	project string
+	ends    time.Time
+}
+
+// Start listens and serves until Close.
+func Start(o Options) (*Server, error) {
+	if o.Address == "" {
+		o.Address = "127.0.0.1:0"
+	}
+	if o.MaxStreams == 0 {
+		o.MaxStreams = 100
+	}
+	if o.TokenLifetime == 0 {
+		o.TokenLifetime = time.Hour
+	}
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+	if o.Record == 0 {
+		o.Record = 1000
+	}
+	if o.CA == nil {
+		ca, err := labca.New("sipwake lab FCM")
+		if err != nil {
+			return nil, err
+		}
+		o.CA = ca
+	}
+	listener, err := net.Listen("tcp", o.Address)
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen as FCM: %w", err)
+	}
+	host, _, _ := net.SplitHostPort(listener.Addr().String()) // it is a TCP address
+	cert, err := o.CA.Server(host, "localhost")
+	if err != nil {
+		_ = listener.Close() // the other error counts
+		return nil, err
+	}
+	s := &Server{
+		options: o, ca: o.CA, url: "https://" + listener.Addr().String(),
+		served: make(chan struct{}), closing: make(chan struct{}),
+		recorder: recorder.Recorder[Push]{Most: o.Record}, conns: make(map[net.Conn]struct{}),
+	}
+	s.stop = sync.OnceFunc(func() { close(s.closing) })
+	s.serve(listener, cert)
+	return s, nil
+}
+
+func (s *Server) serve(listener net.Listener, cert tls.Certificate) {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /token", s.token)
+	mux.HandleFunc("POST /v1/projects/{project}/{method}", s.send)
+	mux.HandleFunc("POST /sts/v1/token", s.exchange)
+	mux.HandleFunc("GET /v1beta1/projects/{project}/androidApps/{app}/deliveryData", s.deliveryData)
+	mux.HandleFunc("POST /v1/projects/-/serviceAccounts/{account}", s.impersonate)
+	s.http = &http.Server{
+		Handler:           mux,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: s.options.MaxStreams},
+		ReadHeaderTimeout: 10 * time.Second,
+		// A client that goes away in the handshake is nothing to report.
+		ErrorLog:    log.New(io.Discard, "", 0),
+		ConnContext: s.connContext,
+		ConnState:   s.connState,
+		TLSConfig:   &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}},
+	}
+	go func() {
+		defer close(s.served)
+		if err := s.http.ServeTLS(listener, "", ""); !errors.Is(err, http.ErrServerClosed) {
+			panic("BUG: the simulator stopped serving: " + err.Error())
+		}
+	}()
+}
+
+// Close ends all connections and waits for the server to end.
+func (s *Server) Close() {
+	s.stop()
+	_ = s.http.Close() // only the listener's error, of which nothing follows
+	<-s.served
+}
+
+// URL is the endpoint for clients, "https://127.0.0.1:port".
+func (s *Server) URL() string { return s.url }
+
+// CA is the certificate, in PEM, that clients must trust.
+func (s *Server) CA() []byte { return s.ca.PEM() }
+
+// WriteCA writes the certificate that clients must trust into dir.
+func (s *Server) WriteCA(dir string) (file string, err error) {
+	file = filepath.Join(dir, "fcm-ca.pem")
+	if err := os.WriteFile(file, s.CA(), 0o600); err != nil {
+		return "", fmt.Errorf("cannot write CA: %w", err)
+	}
+	return file, nil
+}
+
+type connKey struct{}
+
+func (s *Server) connContext(ctx context.Context, c net.Conn) context.Context {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns[c] = struct{}{}
+	return context.WithValue(ctx, connKey{}, c)
+}
+
+func (s *Server) connState(c net.Conn, state http.ConnState) {
+	if state != http.StateClosed {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, c)
+}
+
+// Connections tells how many connections are open.
+func (s *Server) Connections() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns)
+}
+
+// Requests tells how many requests for messages:send have arrived, and how many
+// access tokens were granted.
+func (s *Server) Requests() (sends, grants uint64) { return s.requests.Load(), s.grants.Load() }
+
+// EndAccess makes every access token of now invalid.
+func (s *Server) EndAccess() { s.access.Clear() }
+
+// send is projects.messages.send.
+func (s *Server) send(w http.ResponseWriter, r *http.Request) {
+	s.requests.Add(1)
+	body, err := io.ReadAll(io.LimitReader(r.Body, 64<<10))
+	if err != nil {
+		return // the client has gone
+	}
+	p := Push{At: time.Now(), Protocol: r.Proto, Body: body}
+	if b := s.authorize(r); b.Status != 0 {
+		s.refuse(w, &p, b)
+		return
+	}
+	m, b := parse(body)
+	if m != nil {
+		p.Token, p.Message = secret.NewToken(m.Token), m
+		leak.Tokens(m.Token)
+	}
+	if b.Status != 0 {
+		s.refuse(w, &p, b)
+		return
+	}
+	d := s.device(m.Token)
+	if d == nil {
+		s.refuse(w, &p, Unregistered())
+		return
+	}
+	b = s.behaviour(d)
+	if b.Fault != None {
+		s.tell(p)
+	}
+	if !s.wait(r, s.options.Latency+b.Delay) || !s.act(w, r, &p, b) {
+		return
+	}
+	p.Status = http.StatusOK
+	s.record(p)
+	writeJSON(w, http.StatusOK, map[string]string{
+		"name": "projects/" + r.PathValue("project") + "/messages/0:" + randomHex(8),
+	})
+	if f := d.onDeliver.Load(); f != nil {
+		// The phone may be slower than Google's answer is.
+		_ = http.NewResponseController(w).Flush() // the client may be gone
+		(*f)(m)
+	}
+}
+
+// authorize checks path and access token.
+func (s *Server) authorize(r *http.Request) Behaviour {
+	if r.PathValue("method") != "messages:send" {
+		return Behaviour{Status: http.StatusNotFound, Code: "NOT_FOUND"}
+	}
+	text, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	v, ok := s.access.Load(text)
+	if !ok || time.Now().After(v.(grant).ends) {
+		return Behaviour{Status: http.StatusUnauthorized, Code: "UNAUTHENTICATED"}
+	}
+	if v.(grant).project != r.PathValue("project") {
+		return Behaviour{Status: http.StatusForbidden, Code: "PERMISSION_DENIED"}
+	}
+	return Behaviour{}
+}
+
+// deliveryData is the FCM Data API.
+func (s *Server) deliveryData(w http.ResponseWriter, r *http.Request) {
+	text, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	v, ok := s.access.Load(text)
+	answer, enabled := s.options.Delivery[r.PathValue("app")]
+	if !ok || v.(grant).project != r.PathValue("project") || !enabled {
+		writeJSON(w, http.StatusForbidden, map[string]any{"error": map[string]any{"status": "PERMISSION_DENIED",
+			"message": "FCM Data API has not been used in project before or it is disabled."}})
+		return
+	}
+	writeJSON(w, http.StatusOK, json.RawMessage(answer))
+}
+
+// wait waits and reports whether the client is still there.
+func (s *Server) wait(r *http.Request, d time.Duration) bool {
+	if d <= 0 {
+		return true
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-r.Context().Done():
+	case <-s.closing:
+	}
+	return false
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json; charset=UTF-8")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v) // the client may be gone
+}
+
+func randomHex(n int) string {
+	b := make([]byte, n)
+	_, _ = rand.Read(b) // never fails
+	return hex.EncodeToString(b)
+}

@@ -1,0 +1,331 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/sipwake/sipwake/internal/pnparam"
+	"github.com/sipwake/sipwake/internal/secret"
+	"github.com/sipwake/sipwake/internal/wake"
+	"github.com/sipwake/sipwake/push"
+)
+
+const (
+	// MaxUsers is how many users one push.many takes.
+	MaxUsers = 1000
+	// MaxRate is the most users a second of a push.many.
+	MaxRate = 1000
+	// DefaultRate is that of one that does not say.
+	DefaultRate = 50
+	// manyTTL is how long a push.many is worth going on that does not say so.
+	manyTTL = 24 * time.Hour
+	// partSize is how many users of an app one message of the outbox names.
+	partSize = 500
+	// maxJobs is how many of the operator's an instance works on at once, maxOwnJobs how
+	// many of each tenant's; others wait.
+	maxJobs    = 4
+	maxOwnJobs = 1
+	// checkpoint is how often a job's progress is written.
+	checkpoint = 5 * time.Second
+)
+
+// Many is how far a push to many users is. Such a message has no targets. Its users
+// are in parts, messages of their own that nothing is delivered of; each user gets a
+// message of his own when it is his turn.
+type Many struct {
+	Provider pnparam.Provider `json:"provider,omitempty"` // empty: any
+	App      string           `json:"app,omitempty"`      // empty: any
+	Rate     int              `json:"rate"`               // users a second
+	List     string           `json:"list,omitempty"`     // what the parts' IDs begin with; empty: not listed yet
+	Parts    int              `json:"parts"`
+	Part     int              `json:"part"` // where to go on
+	Next     int              `json:"next"` // where in the part
+	Users    int              `json:"users"`
+	Sent     int              `json:"sent"` // users who had their turn
+	None     int              `json:"none"` // of these, without a device for it
+	Ended    bool             `json:"ended"`
+	Scope    *wake.Scope      `json:"scope,omitempty"`   // of the tenant who sent it
+	Stopped  bool             `json:"stopped,omitempty"` // on somebody's word: see Stop
+}
+
+func (m *Many) wants(b wake.Binding) bool {
+	return m.Scope.Binding(&b) && (m.Provider == "" || m.Provider == b.Address.Provider) && (m.App == "" || m.App == b.Address.App)
+}
+
+func (m *Many) partID(n int) string { return fmt.Sprint(m.List, "-", n) }
+
+// ManyParams are the parameters of push.many: the AOR and the token of the
+// SendParams are not looked at, and its app and provider say which devices are meant.
+type ManyParams struct {
+	SendParams
+	AORs []string // up to MaxUsers; none: every user with a device of the app
+	Rate int      // users a second, up to MaxRate; 0: 50
+}
+
+// SendMany stores a push to many users, and returns before any of it is delivered. It
+// goes on across restarts; a user whose turn it was is not pushed again.
+func (s *Service) SendMany(ctx context.Context, p ManyParams) (Message, error) {
+	users, err := checkMany(&p)
+	if err != nil {
+		return Message{}, err
+	}
+	now := time.Now()
+	m := Message{ID: uuid.NewString(), Kind: p.Kind, From: p.From, Display: p.Display, Title: p.Title, Body: p.Body, Data: p.Data,
+		CreatedAt: now, Deadline: now.Add(p.TTL), NextTry: now,
+		Owner: p.By.Name, Many: &Many{Provider: p.Provider, App: p.App, Rate: p.Rate, Scope: p.By.Scope}}
+	if len(users) > 0 {
+		m.Many.List = m.ID
+		if err := s.putPart(ctx, &m, users); err != nil {
+			return Message{}, err
+		}
+	}
+	return m, s.store.Put(ctx, m)
+}
+
+func checkMany(p *ManyParams) (users []string, err error) {
+	if err := checkSend(&p.SendParams); err != nil {
+		return nil, err
+	}
+	switch {
+	case len(p.AORs) == 0 && p.App == "":
+		return nil, &wake.ParamError{Field: "aors", Problem: "is missing; give aors, or app for all of its users"}
+	case len(p.AORs) == 0 && !p.By.Scope.App(p.App):
+		return nil, &wake.ParamError{Field: "app", Problem: "is none of this tenant's"}
+	case len(p.AORs) > MaxUsers:
+		return nil, &wake.ParamError{Field: "aors", Problem: fmt.Sprint("holds more than ", MaxUsers)}
+	case p.Rate < 0 || p.Rate > MaxRate:
+		return nil, &wake.ParamError{Field: "rate", Problem: fmt.Sprint("must be from 1 to ", MaxRate)}
+	}
+	if p.Rate == 0 {
+		p.Rate = DefaultRate
+	}
+	if p.TTL == 0 {
+		p.TTL = manyTTL
+	}
+	for i, aor := range p.AORs {
+		clean, err := wake.CleanAOR(aor)
+		if bad := (*wake.ParamError)(nil); errors.As(err, &bad) {
+			return nil, &wake.ParamError{Field: fmt.Sprintf("aors[%d]", i), Problem: bad.Problem}
+		}
+		users = append(users, clean)
+	}
+	slices.Sort(users)
+	return slices.Compact(users), nil
+}
+
+// putPart stores users as the next part of the job.
+func (s *Service) putPart(ctx context.Context, m *Message, users []string) error {
+	part := Message{ID: m.Many.partID(m.Many.Parts), Owner: m.Owner, Job: m.ID, Kind: m.Kind, Users: users,
+		CreatedAt: m.CreatedAt, Deadline: m.Deadline, NextTry: m.Deadline}
+	if err := s.store.Put(ctx, part); err != nil {
+		return err
+	}
+	m.Many.Parts++
+	m.Many.Users += len(users)
+	return nil
+}
+
+// job is a push.many while an instance works on it, by its lease of the message.
+type job struct {
+	*Service
+	message Message
+	written time.Time
+	asked   time.Time // whether it is to stop
+}
+
+// work goes on with a push.many until the round ends or ctx does, and gives the
+// message back then.
+func (s *Service) work(ctx context.Context, m Message) {
+	many := *m.Many
+	m.Many = &many
+	j := &job{Service: s, message: m, written: time.Now()}
+	err := j.round(ctx)
+	j.message.NextTry = time.Now()
+	if many.Stopped {
+		j.message.NextTry = m.Deadline
+	}
+	if err != nil && ctx.Err() == nil {
+		s.log.Warn("push to many users waits", "message", m.ID, "sent", many.Sent, "err", err)
+		j.message.NextTry = j.message.NextTry.Add(firstPause)
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+	defer cancel()
+	err = s.store.Update(ctx, j.message)
+	if err == nil && many.Stopped {
+		var still bool
+		if still, err = s.stopped(ctx, m.ID); err == nil && !still {
+			err = s.wakeJob(ctx, m.ID)
+		}
+	}
+	if err != nil {
+		s.log.Warn("cannot write outbox", "message", m.ID, "err", err)
+	}
+}
+
+// toStop looks now and then whether the job is to stop.
+func (j *job) toStop(ctx context.Context) (bool, error) {
+	many := j.message.Many
+	if !many.Stopped && time.Since(j.asked) >= wordEvery {
+		j.asked = time.Now()
+		var err error
+		if many.Stopped, err = j.stopped(ctx, j.message.ID); err != nil {
+			return false, err
+		}
+	}
+	return many.Stopped, nil
+}
+
+func (j *job) round(ctx context.Context) error {
+	many := j.message.Many
+	many.Stopped = false
+	if stop, err := j.toStop(ctx); stop || err != nil {
+		return err
+	}
+	if many.List == "" {
+		if err := j.list(ctx); err != nil {
+			return err
+		}
+	}
+	end := time.Now().Add(round)
+	ctx, cancel := context.WithDeadline(ctx, end.Add(storeTimeout))
+	defer cancel()
+	ticker := time.NewTicker(time.Second / time.Duration(many.Rate))
+	defer ticker.Stop()
+	for ; many.Part < many.Parts; many.Part, many.Next = many.Part+1, 0 {
+		part, known, err := j.store.Message(ctx, many.partID(many.Part))
+		if err != nil {
+			return err
+		}
+		if !known {
+			continue
+		}
+		for ; many.Next < len(part.Users); many.Next++ {
+			select {
+			case <-ticker.C:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			if now := time.Now(); now.After(end) || now.After(j.message.Deadline) {
+				return nil
+			}
+			if stop, err := j.toStop(ctx); stop || err != nil {
+				return err
+			}
+			if err := j.sendOne(ctx, part.Users[many.Next]); err != nil {
+				return err
+			}
+			many.Sent++
+			if err := j.note(ctx); err != nil {
+				return err
+			}
+		}
+		part.Users = nil // it makes room
+		if err := j.store.Update(ctx, part); err != nil {
+			return err
+		}
+	}
+	many.Ended = true
+	return nil
+}
+
+// note writes the progress now and then, and has the message for longer.
+func (j *job) note(ctx context.Context) error {
+	if time.Since(j.written) < checkpoint {
+		return nil
+	}
+	j.written = time.Now()
+	j.message.NextTry = j.written.Add(lease)
+	m := j.message
+	many := *m.Many
+	many.Next++ // whose turn it was
+	m.Many = &many
+	return j.store.Update(ctx, m)
+}
+
+// list finds the users of the app and stores them. If that fails, all is listed anew
+// later.
+func (j *job) list(ctx context.Context) error {
+	m := &j.message
+	before := *m.Many
+	list := uuid.NewString()
+	m.Many.List = list
+	var users []string
+	err := j.devices.EachBinding(ctx, func(bindings []wake.Binding) error {
+		for _, b := range bindings {
+			if !m.Many.wants(b) || len(users) > 0 && users[len(users)-1] == b.AOR {
+				continue
+			}
+			if users = append(users, b.AOR); len(users) == partSize {
+				if err := j.putPart(ctx, m, users); err != nil {
+					return err
+				}
+				users = nil
+			}
+		}
+		return j.keep(ctx, before)
+	})
+	if err == nil && len(users) > 0 {
+		err = j.putPart(ctx, m, users)
+	}
+	if err == nil {
+		return nil
+	}
+	for i := range m.Many.Parts { // they would keep their places until the deadline
+		part := Message{ID: m.Many.partID(i), Owner: m.Owner, Job: m.ID, CreatedAt: m.CreatedAt, Deadline: m.Deadline}
+		err = errors.Join(err, j.store.Update(context.WithoutCancel(ctx), part))
+	}
+	*m.Many = before
+	return err
+}
+
+// keep has the message for longer, as it was.
+func (j *job) keep(ctx context.Context, was Many) error {
+	if time.Since(j.written) < checkpoint {
+		return nil
+	}
+	j.written = time.Now()
+	m := j.message
+	m.NextTry, m.Many = j.written.Add(lease), &was
+	return j.store.Update(ctx, m)
+}
+
+// sendOne stores a user's own message and begins to deliver it, unless that was done
+// before.
+func (j *job) sendOne(ctx context.Context, aor string) error {
+	job := &j.message
+	root, err := uuid.Parse(job.ID)
+	if err != nil {
+		panic("BUG: " + err.Error())
+	}
+	id := uuid.NewSHA1(root, []byte(aor)).String()
+	if _, known, err := j.store.Message(ctx, id); known || err != nil {
+		return err
+	}
+	bindings, err := j.devices.Bindings(ctx, aor, secret.Token{})
+	if err != nil {
+		return err
+	}
+	bindings = slices.DeleteFunc(slices.Clone(bindings), func(b wake.Binding) bool { return !job.Many.wants(b) })
+	if len(bindings) == 0 {
+		job.Many.None++
+		return nil
+	}
+	m := Message{ID: id, Owner: job.Owner, Job: job.ID, AOR: aor, Kind: job.Kind, From: job.From, Display: job.Display, Title: job.Title,
+		Body: job.Body, Data: job.Data, CreatedAt: time.Now(), Deadline: job.Deadline}
+	if m.Kind == push.Call || m.Kind == push.Cancel {
+		m.Deadline = earlier(m.Deadline, m.CreatedAt.Add(callTTL))
+	}
+	return j.begin(ctx, &m, bindings)
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}

@@ -1,0 +1,129 @@
+package store
+
+import (
+	"encoding/binary"
+	"strings"
+
+	"github.com/sipwake/sipwake/internal/pnparam"
+)
+
+// The Contact of a binding repeats its address: the token as pn-prid, the app
+// and the team in pn-param, and the names of these parameters are always the
+// same. So it is written in pieces of one byte each: 1 and up are the address's
+// tokens, refWords and up the words below, 0 is a text with its length.
+const (
+	refText  = 0
+	refApp   = 255
+	refTeam  = 254
+	refWords = 192
+	maxRefs  = refWords - 1
+)
+
+// words must keep their order, for they are in values that were written before;
+// new ones go to the end. A word comes before the words it starts with.
+func words() [8]string {
+	return [...]string{
+		";transport=tls;pn-provider=apns;pn-param=", ";pn-provider=apns;pn-param=", ";pn-provider=fcm;pn-param=",
+		";pn-provider=webpush", ";pn-param=", ";pn-prid=", ";transport=", ";pn-provider=",
+	}
+}
+
+func appendContact(dst []byte, contact string, a *pnparam.Address) []byte {
+	at, ref, n := findRef(contact, a)
+	if at < 0 {
+		return appendTag(dst, tagContact, contact)
+	}
+	var room [512]byte
+	pieces := room[:0]
+	for at >= 0 {
+		pieces = appendText(pieces, contact[:at])
+		pieces = append(pieces, ref)
+		contact = contact[at+n:]
+		at, ref, n = findRef(contact, a)
+	}
+	pieces = appendText(pieces, contact)
+	dst = binary.AppendUvarint(append(dst, tagContactRef), uint64(len(pieces)))
+	return append(dst, pieces...)
+}
+
+func appendText(dst []byte, s string) []byte {
+	if s == "" {
+		return dst
+	}
+	dst = binary.AppendUvarint(append(dst, refText), uint64(len(s)))
+	return append(dst, s...)
+}
+
+// findRef finds the first place in s of something that has a piece. A parameter
+// starts with a semicolon, and a token or an app comes behind one or an equals
+// sign, a dot or a colon, or first: only there it looks.
+func findRef(s string, a *pnparam.Address) (at int, ref byte, n int) {
+	if ref, n = addressRef(s, a); n > 0 {
+		return 0, ref, n
+	}
+	for at < len(s) {
+		i := strings.IndexAny(s[at:], ";=.:&")
+		if i < 0 {
+			return -1, 0, 0
+		}
+		at += i
+		if s[at] == ';' {
+			for k, w := range words() {
+				if strings.HasPrefix(s[at:], w) {
+					return at, byte(refWords + k), len(w)
+				}
+			}
+		}
+		at++
+		if ref, n = addressRef(s[at:], a); n > 0 {
+			return at, ref, n
+		}
+	}
+	return -1, 0, 0
+}
+
+// addressRef returns what of the address s starts with.
+func addressRef(s string, a *pnparam.Address) (ref byte, n int) {
+	const worth = 4
+	for i := range min(len(a.Tokens), maxRefs) {
+		if t := a.Tokens[i].Value.Reveal(); len(t) >= worth && strings.HasPrefix(s, t) {
+			return byte(i + 1), len(t)
+		}
+	}
+	if len(a.App) >= worth && strings.HasPrefix(s, a.App) {
+		return refApp, len(a.App)
+	}
+	if len(a.Team) >= worth && strings.HasPrefix(s, a.Team) {
+		return refTeam, len(a.Team)
+	}
+	return 0, 0
+}
+
+func readContact(b []byte, a *pnparam.Address) (string, error) {
+	words := words()
+	var s strings.Builder
+	for len(b) > 0 {
+		ref := int(b[0])
+		b = b[1:]
+		switch {
+		case ref == refText:
+			n, w := binary.Uvarint(b)
+			if w <= 0 || n > uint64(len(b)-w) {
+				return "", errShort
+			}
+			s.Write(b[w : w+int(n)])
+			b = b[w+int(n):]
+		case ref == refApp:
+			s.WriteString(a.App)
+		case ref == refTeam:
+			s.WriteString(a.Team)
+		case ref <= len(a.Tokens) && ref <= maxRefs:
+			s.WriteString(a.Tokens[ref-1].Value.Reveal())
+		case ref >= refWords && ref < refWords+len(words):
+			s.WriteString(words[ref-refWords])
+		default:
+			return "", errVersion
+		}
+	}
+	return s.String(), nil
+}

@@ -1,0 +1,169 @@
+package local
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/sipwake/sipwake/internal/store"
+	"github.com/sipwake/sipwake/internal/store/pagefile"
+)
+
+// Layout is that of the store's file. Of a damaged one bindings, messages, notes,
+// registrations at PBXs, claims and the index from tokens are read; the rest follows from them.
+func Layout() pagefile.Layout {
+	return pagefile.Layout{Prepare: prepare, Place: place, Newer: newer, Finish: rebuild, Verify: verify}
+}
+
+// known reports whether a bucket has the name.
+func known(bucket string) bool {
+	return slices.ContainsFunc(buckets(), func(name []byte) bool { return string(name) == bucket })
+}
+
+// place keeps what is whole. What is in a bucket that has lost its name is told by
+// what it looks like.
+func place(bucket string, k, v []byte) string {
+	if known(bucket) {
+		if whole(bucket, k, v) {
+			return bucket
+		}
+		return ""
+	}
+	for _, bucket := range [][]byte{bucketBindings(), bucketMessages(), bucketNotes(), bucketUpper()} {
+		if whole(string(bucket), k, v) {
+			return string(bucket)
+		}
+	}
+	return ""
+}
+
+// whole reports whether a key and its value can be used.
+func whole(bucket string, k, v []byte) bool {
+	switch bucket {
+	case string(bucketBindings()):
+		aor, device, ok := cutKey(k)
+		if !ok || len(aor) == 0 || len(device) == 0 {
+			return false
+		}
+		_, err := store.DecodeBinding(string(aor), string(device), v)
+		return err == nil
+	case string(bucketMessages()):
+		_, err := store.DecodeMessage(string(k), v)
+		return err == nil
+	case string(bucketNotes()):
+		return len(store.ReadNotes(v, time.Now())) > 0
+	case string(bucketUpper()):
+		u, err := store.DecodeUpper(v)
+		return err == nil && u.AOR == string(k)
+	case string(bucketTokens()):
+		return len(k) == len(tokenHash{}) && len(store.ReadAORs(v)) > 0
+	case string(bucketClaims()):
+		return len(v) == 8
+	}
+	return false
+}
+
+// newer reports whether one of two values of a binding is the later one.
+func newer(is, was []byte) bool {
+	a, errA := store.ReadHead(is)
+	b, errB := store.ReadHead(was)
+	return errA == nil && (errB != nil || a.Registered.After(b.Registered))
+}
+
+// rebuild makes the indexes from what they are of.
+func rebuild(db *bbolt.DB) error {
+	each := func(bucket []byte, f func(tx *bbolt.Tx, k, v []byte) error) error {
+		return pagefile.Each(db, string(bucket), f)
+	}
+	return errors.Join(
+		each(bucketBindings(), func(tx *bbolt.Tx, k, v []byte) error {
+			aor, _, _ := cutKey(k)
+			hashes, err := tokens(v)
+			index := tx.Bucket(bucketTokens())
+			for _, h := range hashes {
+				had := store.ReadAORs(index.Get(h[:]))
+				if slices.Contains(had, string(aor)) {
+					continue
+				}
+				list := store.WithAOR(had, string(aor), true)
+				if err := index.Put(h[:], store.AppendAORs(nil, list)); err != nil {
+					return err
+				}
+			}
+			return err
+		}),
+		each(bucketTokens(), func(tx *bbolt.Tx, k, v []byte) error {
+			if len(store.ReadAORs(v)) < 2 {
+				return nil
+			}
+			return tx.Bucket(bucketShared()).Put(k, nil)
+		}),
+		each(bucketMessages(), func(tx *bbolt.Tx, k, v []byte) error {
+			h, err := store.ReadMessageHead(v)
+			if err != nil {
+				return err
+			}
+			messages := tx.Bucket(bucketMessages())
+			index, key := messageEntry(h, string(k))
+			return errors.Join(tx.Bucket(index).Put(key, nil), messages.SetSequence(messages.Sequence()+1))
+		}),
+		each(bucketUpper(), func(tx *bbolt.Tx, k, v []byte) error {
+			return tx.Bucket(bucketUpperDue()).Put(timeKey(store.UpperDue(v), string(k)), nil)
+		}),
+		each(bucketClaims(), func(tx *bbolt.Tx, k, v []byte) error {
+			return tx.Bucket(bucketClaimEnds()).Put(append(bytes.Clone(v), k...), nil)
+		}))
+}
+
+// verify refuses the file of a newer sipwake: what it says, unless it has bindings as
+// this one writes them. And it counts the messages.
+func verify(v *pagefile.View, report *pagefile.Report) error {
+	if m, ok := report.Buckets[string(bucketMessages())]; ok && uint64(m.Keys) != m.Sequence {
+		return fmt.Errorf("%w: the number of messages is wrong", pagefile.ErrDamaged)
+	}
+	strange := slices.ContainsFunc(slices.Collect(maps.Keys(report.Buckets)), func(name string) bool { return !known(name) })
+	for i, name := range buckets() {
+		// One of an older sipwake has fewer, one of a newer more.
+		if _, ok := report.Buckets[string(name)]; !ok && (i < 3 || strange) {
+			return fmt.Errorf("%w: it has no %s", pagefile.ErrDamaged, name)
+		}
+	}
+	r := reader{v}
+	says := string(r.table(bucketMeta()).Get([]byte("format")))
+	_, value := r.table(bucketBindings()).Cursor().First()
+	switch {
+	case says == format:
+		return nil
+	case len(says) == 1 && says > format && says <= "9" && (len(value) == 0 || value[0] != store.Version):
+		return errFormat
+	}
+	return fmt.Errorf("%w: it does not say of which version it is", pagefile.ErrDamaged)
+}
+
+// TracesLayout is that of the file of traces.
+func TracesLayout() pagefile.Layout {
+	return pagefile.Layout{Prepare: prepareTraces,
+		Place: func(bucket string, _, _ []byte) string {
+			if bucket == "meta" {
+				return ""
+			}
+			return bucket
+		},
+		Finish: func(db *bbolt.DB) error {
+			return pagefile.Each(db, "terms", func(tx *bbolt.Tx, _, _ []byte) error {
+				terms := tx.Bucket([]byte("terms"))
+				return terms.SetSequence(terms.Sequence() + 1)
+			})
+		},
+		Verify: func(_ *pagefile.View, r *pagefile.Report) error {
+			if terms := r.Buckets["terms"]; uint64(terms.Keys) != terms.Sequence {
+				return fmt.Errorf("%w: the number of calls is wrong", pagefile.ErrDamaged)
+			}
+			return nil
+		}}
+}

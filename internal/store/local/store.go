@@ -1,0 +1,328 @@
+// Package local keeps bindings in one file on this machine, for a single
+// sipwake: bindings, messages of applications and claims are durable, wakes and
+// what is forgotten soon anyway are in memory.
+//
+// A new or changed binding and a removed one are acknowledged when they are on
+// the disk; all that wait at one time share one write. A refresh of a known
+// binding is acknowledged at once and written within about a second: what a
+// crash can lose is the time of a REGISTER, never a binding. All that the outbox
+// and the claims acknowledge is on the disk.
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sipwake/sipwake/internal/outbox"
+	"github.com/sipwake/sipwake/internal/store"
+	"github.com/sipwake/sipwake/internal/upper"
+	"github.com/sipwake/sipwake/internal/wake"
+)
+
+// Store is a wake.Store, wake.Sweeper, outbox.Store, upper.Store and wake.History in a file.
+type Store struct {
+	config  Config
+	data    atomic.Pointer[data]
+	damage  atomic.Pointer[string] // what was found since the start
+	log     *slog.Logger
+	metrics *metrics
+	seed    maphash.Seed
+	shards  [shards]shard
+	index   index
+	writer  writer
+	stop    context.CancelFunc
+	done    sync.WaitGroup
+	closed  atomic.Bool
+	backup  sync.Mutex // over the file of a backup
+	// mendFailed is when the file could not be made anew; for the writer only.
+	mendFailed time.Time
+}
+
+var (
+	_ wake.Store   = (*Store)(nil)
+	_ wake.Sweeper = (*Store)(nil)
+	_ outbox.Store = (*Store)(nil)
+	_ upper.Store  = (*Store)(nil)
+	_ wake.History = (*Store)(nil)
+)
+
+var (
+	errUsage  = errors.New("AOR and device are needed")
+	errClosed = errors.New("the store is closed")
+)
+
+// New opens the file, and makes it if there is none. It fails within a second
+// when another process has it open. Close must be called.
+func New(c Config, log *slog.Logger, reg prometheus.Registerer) (*Store, error) {
+	c.SetDefaults()
+	opened, found, err := open(c.Path)
+	if err != nil {
+		return nil, err
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	s := &Store{config: c, log: log, metrics: newMetrics(), seed: maphash.MakeSeed(), stop: stop}
+	for i := range s.shards {
+		s.shards[i].aors = make(map[string]*state)
+	}
+	s.writer.init()
+	s.data.Store(opened)
+	if err := s.index.init(s.read); err != nil {
+		stop()
+		_ = opened.close()
+		return nil, fmt.Errorf("cannot open store %q: %w", c.Path, err)
+	}
+	if found != nil {
+		s.tell(*found)
+	}
+	s.metrics.register(reg, s)
+	s.done.Go(func() { s.write(ctx) })
+	s.done.Go(func() { s.sweep(ctx) })
+	return s, nil
+}
+
+// Close writes what is not written yet and closes the file. RPCs that come later
+// fail. The error is that of the last write.
+func (s *Store) Close() error {
+	if s.closed.Swap(true) {
+		return nil
+	}
+	s.stop()
+	s.done.Wait()
+	err := s.writer.err()
+	if err == nil {
+		err = s.data.Load().close()
+	} else {
+		_ = s.data.Load().close()
+	}
+	if err != nil {
+		return fmt.Errorf("cannot close store: %w", err)
+	}
+	return nil
+}
+
+// Ping returns the error of the last write, nil when it went well.
+func (s *Store) Ping(context.Context) error {
+	if s.closed.Load() {
+		return fmt.Errorf("%w: %w", wake.ErrUnavailable, errClosed)
+	}
+	if err := s.writer.err(); err != nil {
+		return fmt.Errorf("%w: cannot write: %w", wake.ErrUnavailable, err)
+	}
+	return nil
+}
+
+// lock returns the AOR's state, locked; unlock it through the shard. An error
+// leaves nothing locked.
+func (s *Store) lock(ctx context.Context, aor string) (*shard, *state, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", wake.ErrUnavailable, err)
+	}
+	sh := s.shardOf(aor)
+	sh.mu.Lock()
+	if s.closed.Load() {
+		sh.mu.Unlock()
+		return nil, nil, fmt.Errorf("%w: %w", wake.ErrUnavailable, errClosed)
+	}
+	if st := sh.aors[aor]; st != nil {
+		return sh, st, nil
+	}
+	st, err := s.load(aor)
+	if err != nil {
+		sh.mu.Unlock()
+		return nil, nil, fmt.Errorf("%w: cannot read file: %w", wake.ErrUnavailable, err)
+	}
+	sh.aors[st.aor] = st
+	return sh, st, nil
+}
+
+func (s *Store) shardOf(aor string) *shard {
+	return &s.shards[maphash.String(s.seed, aor)%shards]
+}
+
+// Start implements wake.Store.
+func (s *Store) Start(ctx context.Context, w wake.Wake) (wake.Started, error) {
+	if w.AOR == "" {
+		return wake.Started{}, fmt.Errorf("cannot start wake %q: %w", w.ID, errUsage)
+	}
+	if w.StartedAt.IsZero() {
+		w.StartedAt = time.Now()
+	}
+	sh, st, err := s.lock(ctx, w.AOR)
+	if err != nil {
+		return wake.Started{}, fmt.Errorf("cannot start wake for %q: %w", w.AOR, err)
+	}
+	defer sh.mu.Unlock()
+	now := time.Now()
+	st.expire(now)
+	var res wake.Started
+	for _, t := range st.tombs {
+		if t.node == w.Node && t.call == w.Call {
+			return wake.Started{Ended: true}, nil
+		}
+	}
+	same, others := -1, 0
+	for i := range st.wakes {
+		o := &st.wakes[i].Wake
+		switch past := store.Past(o, &w); {
+		case o.Node == w.Node && o.Call == w.Call:
+			if !past && !store.Again(o, &w) {
+				return wake.Started{Duplicate: true}, nil
+			}
+			same = i
+		case !past:
+			others++
+			w.Forked = w.Forked || o.CallID == w.CallID && o.Covers(&w)
+		}
+	}
+	if others >= store.MaxWakes {
+		return wake.Started{Full: true}, nil
+	}
+	if same >= 0 && store.Again(&st.wakes[same].Wake, &w) {
+		w.Forked = st.wakes[same].Forked
+	}
+	st.keep(w, same, now)
+	res.Forked = w.Forked
+	oldest := now.Add(-s.config.Retention)
+	if res.Bindings, err = st.bindings(func(h store.Head) bool { return h.Registered.After(oldest) }); err == nil {
+		res.Recent, err = st.recent(now.Add(-s.config.Recent))
+	}
+	if err != nil {
+		return wake.Started{}, fmt.Errorf("cannot start wake for %q: %w", w.AOR, err)
+	}
+	return res, nil
+}
+
+// End implements wake.Store.
+func (s *Store) End(ctx context.Context, aor, node, call string) (wake.Ended, error) {
+	sh, st, err := s.lock(ctx, aor)
+	if err != nil {
+		return wake.Ended{}, fmt.Errorf("cannot end wake for %q: %w", aor, err)
+	}
+	defer sh.mu.Unlock()
+	now := time.Now()
+	st.expire(now)
+	for i, w := range st.wakes {
+		if w.Node == node && w.Call == call {
+			st.wakes = append(st.wakes[:i], st.wakes[i+1:]...)
+			return wake.Ended{Known: true, Wake: w.Wake}, nil
+		}
+	}
+	st.tombs = slices.DeleteFunc(st.tombs, func(t tomb) bool { return t.node == node && t.call == call })
+	st.tombs = append(youngest(st.tombs, store.MaxTombs-1), tomb{node, call, now.Add(store.Tombstone)})
+	return wake.Ended{}, nil
+}
+
+// Remove implements wake.Store.
+func (s *Store) Remove(ctx context.Context, r wake.Removal) (wake.RemovalResult, error) {
+	if err := store.CheckRemoval(&r); err != nil {
+		return wake.RemovalResult{}, fmt.Errorf("cannot remove bindings: %w", err)
+	}
+	res, wait, err := s.removeNow(ctx, r)
+	if err == nil && wait != nil {
+		err = s.writer.wait(ctx, wait)
+	}
+	if err != nil {
+		return wake.RemovalResult{}, fmt.Errorf("cannot remove bindings of %q: %w", r.AOR, err)
+	}
+	return res, nil
+}
+
+func (s *Store) removeNow(ctx context.Context, r wake.Removal) (res wake.RemovalResult, wait *batch, err error) {
+	var token []byte
+	if !r.Token.Empty() {
+		token = store.AppendTokenKey(nil, r.Token)
+	}
+	sh, st, err := s.lock(ctx, r.AOR)
+	if err != nil {
+		return res, nil, err
+	}
+	defer sh.mu.Unlock()
+	now := time.Now()
+	pending, known := false, false
+	var went []tokenHash
+	for _, d := range st.devices {
+		h, err := store.ReadHead(d.value)
+		if err != nil {
+			return res, nil, err
+		}
+		if !store.Removes(&r, token, d.name, h, now) {
+			known = known || token != nil && !d.gone && h.HasToken(token)
+			continue
+		}
+		pending = true // one that is gone already may not be on the disk
+		if d.gone {
+			continue
+		}
+		if r.TokenOnly {
+			value, left, err := store.WithoutToken(d.value, token)
+			if err != nil {
+				return res, nil, err
+			}
+			if left > 0 {
+				d.value = value
+				d.change(false)
+				went = append(went, hashToken(token))
+				res.Tokens++
+				continue
+			}
+		}
+		went = append(went, st.drop(d, h, r.Reason, now)...)
+		res.Bindings++
+	}
+	if !pending && (token == nil || known) {
+		return res, nil, nil
+	}
+	if !pending { // the index is out of date
+		s.writer.lazyTokens(s.index.release(r.AOR, []tokenHash{hashToken(token)}))
+		return res, nil, nil
+	}
+	return res, s.writer.urgent(st, s.index.release(r.AOR, went)), nil
+}
+
+// Bindings implements wake.Store.
+func (s *Store) Bindings(ctx context.Context, q wake.Query) ([]wake.Binding, error) {
+	if (q.AOR == "") == q.Token.Empty() {
+		return nil, errors.New("cannot list bindings: exactly one of AOR and token must be given")
+	}
+	aors := []string{q.AOR}
+	var token []byte
+	if q.AOR == "" {
+		token = store.AppendTokenKey(nil, q.Token)
+		var err error
+		if aors, err = s.index.owners(hashToken(token)); err != nil {
+			return nil, fmt.Errorf("cannot list bindings: %w: cannot read file: %w", wake.ErrUnavailable, err)
+		}
+		aors = slices.Sorted(slices.Values(aors))
+	}
+	var all []wake.Binding
+	for _, aor := range aors {
+		list, err := s.bindingsOf(ctx, aor, token)
+		if err != nil {
+			return nil, fmt.Errorf("cannot list bindings of %q: %w", aor, err)
+		}
+		all = append(all, list...)
+	}
+	return all, nil
+}
+
+// bindingsOf returns the AOR's bindings, with a token those that have it.
+func (s *Store) bindingsOf(ctx context.Context, aor string, token []byte) ([]wake.Binding, error) {
+	sh, st, err := s.lock(ctx, aor)
+	if err != nil {
+		return nil, err
+	}
+	defer sh.mu.Unlock()
+	oldest := time.Now().Add(-s.config.Retention)
+	return st.bindings(func(h store.Head) bool {
+		return h.Registered.After(oldest) && (token == nil || h.HasToken(token))
+	})
+}

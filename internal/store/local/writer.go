@@ -1,0 +1,344 @@
+package local
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sipwake/sipwake/internal/wake"
+)
+
+const (
+	// flushEvery is how long a refresh may wait for the disk.
+	flushEvery = time.Second
+	// flushAt is how many AORs with refreshes make a write due at once, and
+	// dirtyMax how many the store lets wait: a REGISTER that comes then waits too.
+	flushAt  = 65_536
+	dirtyMax = 131_072
+)
+
+// writer collects what is to be written. One goroutine writes.
+type writer struct {
+	mu     sync.Mutex
+	next   *batch        // RPCs wait for it
+	states []*state      // refreshed AORs, nobody waits
+	tokens []tokenHash   // nobody waits either
+	room   chan struct{} // closed when the refreshed AORs were taken
+	closed bool          // nothing is taken any more
+
+	now, soon chan struct{} // wake the goroutine: for next, for everything
+	repair    chan struct{} // and for a file that is damaged
+	failure   atomic.Pointer[error]
+	waiting   atomic.Int64 // refreshed AORs
+}
+
+// batch is one write.
+type batch struct {
+	states []*state
+	tokens []tokenHash
+	jobs   []job
+	done   chan struct{}
+	err    error // once done
+}
+
+// job is work that reads what it changes, inside the transaction of a write. An
+// error is one of the file and fails the whole write, for all that wait for it.
+type job func(tx *writeTx) error
+
+func (w *writer) init() {
+	w.next = &batch{done: make(chan struct{})}
+	w.room = make(chan struct{})
+	w.now, w.soon, w.repair = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)
+}
+
+// err returns the error of the last write.
+func (w *writer) err() error {
+	if p := w.failure.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// urgent has the state and the tokens written at once. The state must be locked.
+func (w *writer) urgent(st *state, tokens []tokenHash) *batch {
+	st.queued = true
+	w.mu.Lock()
+	b := w.next
+	b.states = append(b.states, st)
+	b.tokens = append(b.tokens, tokens...)
+	w.mu.Unlock()
+	poke(w.now)
+	return b
+}
+
+// lazy has the state written soon. The state must be locked.
+func (w *writer) lazy(st *state) {
+	if st.queued {
+		return
+	}
+	st.queued = true
+	w.mu.Lock()
+	w.states = append(w.states, st)
+	n := len(w.states)
+	w.mu.Unlock()
+	w.waiting.Store(int64(n))
+	if n >= flushAt {
+		poke(w.soon)
+	}
+}
+
+// do has the job done by the next write and returns when that is on the disk. On
+// an error the job may be running still.
+func (w *writer) do(ctx context.Context, f job) error {
+	ran := false
+	w.mu.Lock()
+	if w.closed {
+		w.mu.Unlock()
+		return fmt.Errorf("%w: %w", wake.ErrUnavailable, errClosed)
+	}
+	b := w.next
+	b.jobs = append(b.jobs, func(tx *writeTx) error {
+		if ctx.Err() != nil {
+			return nil // nobody would hear of it
+		}
+		ran = true
+		return f(tx)
+	})
+	w.mu.Unlock()
+	poke(w.now)
+	err := w.wait(ctx, b)
+	if err == nil && !ran {
+		err = fmt.Errorf("%w: %w", wake.ErrUnavailable, context.Cause(ctx))
+	}
+	return err
+}
+
+func (w *writer) lazyTokens(tokens []tokenHash) {
+	w.mu.Lock()
+	w.tokens = append(w.tokens, tokens...)
+	w.mu.Unlock()
+}
+
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// admit waits while too much waits for the disk.
+func (w *writer) admit(ctx context.Context) error {
+	for w.waiting.Load() >= dirtyMax {
+		if err := w.err(); err != nil {
+			return fmt.Errorf("%w: cannot write: %w", wake.ErrUnavailable, err)
+		}
+		w.mu.Lock()
+		room := w.room
+		w.mu.Unlock()
+		select {
+		case <-room:
+		case <-ctx.Done():
+			return fmt.Errorf("%w: too much waits for the disk: %w", wake.ErrUnavailable, context.Cause(ctx))
+		}
+	}
+	return nil
+}
+
+// wait returns when the batch is on the disk, or with an error by the time ctx
+// ends; then it may be on the disk or not.
+func (w *writer) wait(ctx context.Context, b *batch) error {
+	select {
+	case <-b.done:
+		if b.err != nil {
+			return fmt.Errorf("%w: cannot write: %w", wake.ErrUnavailable, b.err)
+		}
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%w: the disk has not confirmed: %w", wake.ErrUnavailable, context.Cause(ctx))
+	}
+}
+
+// take returns what is to be written now: with all, the refreshes too.
+func (w *writer) take(all bool) *batch {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	b := w.next
+	w.next = &batch{done: make(chan struct{})}
+	if all {
+		b.states = append(b.states, w.states...)
+		b.tokens = append(b.tokens, w.tokens...)
+		w.states, w.tokens = nil, nil
+		w.waiting.Store(0)
+		close(w.room)
+		w.room = make(chan struct{})
+	}
+	return b
+}
+
+// together is how many that waited for one write make it likely that as many come at
+// once when they have been answered.
+const together = 8
+
+// write is the goroutine. What comes while one write is under way is the next one.
+// Who was answered by a write may be back in a moment: where many were, they are
+// waited for, a fraction of the time that the write took.
+func (s *Store) write(ctx context.Context) {
+	tick := time.NewTicker(flushEvery)
+	defer tick.Stop()
+	var many bool
+	var took time.Duration
+	for {
+		select {
+		case <-s.writer.now:
+			if many {
+				time.Sleep(took / 8)
+			}
+			began := time.Now()
+			b := s.writer.take(false)
+			s.commit(b)
+			many, took = len(b.states) >= together, min(time.Since(began), 16*time.Millisecond)
+		case <-s.writer.soon:
+			s.commit(s.writer.take(true))
+		case <-s.writer.repair:
+			_ = s.mend() // which has said so
+		case <-tick.C:
+			s.commit(s.writer.take(true))
+			s.rest()
+		case <-ctx.Done():
+			// The store is closed: who has not got a lock yet gets none.
+			for i := range s.shards {
+				s.shards[i].mu.Lock()
+				s.shards[i].mu.Unlock() //nolint:staticcheck // a barrier
+			}
+			s.writer.mu.Lock()
+			s.writer.closed = true
+			s.writer.mu.Unlock()
+			s.commit(s.writer.take(true))
+			return
+		}
+	}
+}
+
+// op is one change of the file.
+type op struct {
+	st    *state
+	d     *device
+	gen   uint64
+	key   []byte
+	value []byte // nil: delete
+}
+
+// commit writes the batch. What could not be written is written with the next.
+func (s *Store) commit(b *batch) {
+	ops, notes := s.collect(b.states)
+	tokens := s.index.collect(b.tokens)
+	if len(ops)+len(tokens)+len(notes)+len(b.jobs) > 0 {
+		began := time.Now()
+		b.err = s.update(func(tx *writeTx) error { return put(tx, ops, tokens, notes, b.jobs) })
+		s.metrics.commit.Observe(time.Since(began).Seconds())
+		s.report(b.err)
+	}
+	s.notesDone(notes, b.err != nil)
+	if b.err == nil {
+		s.saved(ops)
+		s.index.saved(tokens)
+	} else {
+		for _, st := range b.states {
+			sh := s.shardOf(st.aor)
+			sh.mu.Lock()
+			s.writer.lazy(st)
+			sh.mu.Unlock()
+		}
+		s.writer.lazyTokens(b.tokens)
+	}
+	close(b.done)
+}
+
+// report keeps the state of the disk for Ping, and logs its changes.
+func (s *Store) report(err error) {
+	before := s.writer.err()
+	if err == nil {
+		s.writer.failure.Store(nil)
+		if before != nil {
+			s.log.Info("store writes again")
+		}
+		return
+	}
+	s.metrics.errors.Inc()
+	s.writer.failure.Store(&err)
+	if before == nil {
+		s.log.Error("cannot write store", "err", err)
+	}
+}
+
+// collect copies what is dirty: the values may change while they are written.
+func (s *Store) collect(states []*state) (ops []op, notes []noteOp) {
+	ops = make([]op, 0, len(states))
+	for _, st := range states {
+		sh := s.shardOf(st.aor)
+		sh.mu.Lock()
+		st.queued = false
+		notes = st.takeNotes(notes)
+		for _, d := range st.devices {
+			if !d.dirty() {
+				continue
+			}
+			o := op{st: st, d: d, gen: d.gen, key: appendKey(nil, st.aor, d.name)}
+			if !d.gone {
+				o.value = bytes.Clone(d.value)
+			}
+			ops = append(ops, o)
+		}
+		sh.mu.Unlock()
+	}
+	// A state can be here twice; the later copy is the newer one.
+	slices.SortStableFunc(ops, func(a, b op) int { return bytes.Compare(a.key, b.key) })
+	return ops, notes
+}
+
+func put(tx *writeTx, ops []op, tokens []tokenOp, notes []noteOp, jobs []job) error {
+	bindings, index, shared := tx.table(bucketBindings()), tx.table(bucketTokens()), tx.table(bucketShared())
+	for _, o := range ops {
+		var err error
+		if o.value == nil {
+			err = bindings.Delete(o.key)
+		} else {
+			err = bindings.Put(o.key, o.value)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for _, t := range tokens {
+		if err := t.put(index, shared); err != nil {
+			return err
+		}
+	}
+	for _, n := range notes {
+		if err := n.put(tx); err != nil {
+			return err
+		}
+	}
+	for _, f := range jobs {
+		if err := f(tx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Store) saved(ops []op) {
+	for _, o := range ops {
+		sh := s.shardOf(o.st.aor)
+		sh.mu.Lock()
+		o.d.saved = max(o.d.saved, o.gen)
+		if o.d.gone && !o.d.dirty() {
+			o.st.devices = slices.DeleteFunc(o.st.devices, func(d *device) bool { return d == o.d })
+		}
+		sh.mu.Unlock()
+	}
+}

@@ -1,0 +1,128 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/sipwake/sipwake/internal/pnparam"
+	"github.com/sipwake/sipwake/internal/secret"
+	"github.com/sipwake/sipwake/internal/store"
+	"github.com/sipwake/sipwake/internal/wake"
+)
+
+// Remove implements wake.Store. With TokenOnly it takes a second round trip for each
+// device that stays, and begins anew if that has registered in between.
+func (s *Store) Remove(ctx context.Context, r wake.Removal) (wake.RemovalResult, error) {
+	if err := store.CheckRemoval(&r); err != nil {
+		return wake.RemovalResult{}, fmt.Errorf("cannot remove bindings: %w", err)
+	}
+	var res wake.RemovalResult
+	for again := true; again; {
+		var err error
+		if again, err = s.removeOnce(ctx, &r, &res); err != nil {
+			return wake.RemovalResult{}, fmt.Errorf("cannot remove bindings of %q: %w", r.AOR, err)
+		}
+	}
+	return res, nil
+}
+
+func (s *Store) removeOnce(ctx context.Context, r *wake.Removal, res *wake.RemovalResult) (again bool, err error) {
+	var device, token, notAfter string
+	if r.Device != "" {
+		device = packDevice(r.Device)
+	}
+	if !r.Token.Empty() {
+		token = string(store.AppendTokenKey(nil, r.Token))
+	}
+	if !r.NotAfter.IsZero() {
+		notAfter = fmt.Sprint(r.NotAfter.UnixMicro())
+	}
+	b, _ := s.keys(r.AOR)
+	c := s.run(ctx, s.remove, []string{b, s.notesKey(r.AOR)}, device, token, notAfter, flag(r.TokenOnly), flag(r.Unregistered),
+		r.Reason, store.NoteKeep.Milliseconds(), store.MaxNotes)
+	answer, err := c.wait(ctx)
+	if err != nil {
+		return false, err
+	}
+	a, _ := answer.([]any)
+	if len(a) != 3 {
+		return false, errAnswer
+	}
+	went, _ := a[0].([]any)
+	others, _ := a[1].([]any)
+	gone, err := bindings(r.AOR, went)
+	if err != nil {
+		return false, err
+	}
+	res.Bindings += len(gone)
+	s.forgetTokens(ctx, gone, nil)
+	if token != "" && len(went)+len(others) == 0 && a[2] != int64(1) {
+		s.forgetToken(ctx, r.Token, r.AOR) // the index is out of date
+	}
+	for i := 0; i+1 < len(others); i += 2 {
+		device, _ := others[i].(string)
+		value, _ := others[i+1].(string)
+		ok, err := s.cutToken(ctx, b, device, value, token)
+		if err != nil {
+			return false, err
+		}
+		if !ok {
+			again = true
+			continue
+		}
+		res.Tokens++
+		s.forgetToken(ctx, r.Token, r.AOR)
+	}
+	return again, nil
+}
+
+// Removals implements wake.History.
+func (s *Store) Removals(ctx context.Context, aor string) ([]wake.RemovalNote, error) {
+	value, err := s.get(ctx, s.notesKey(aor))
+	if err != nil {
+		return nil, fmt.Errorf("cannot read history of %q: %w", aor, err)
+	}
+	list := store.ReadNotes([]byte(value), time.Now())
+	for i := range list {
+		list[i].Device = unpackDevice([]byte(list[i].Device))
+	}
+	return list, nil
+}
+
+// cutToken takes the token out of the device's address, and reports false if its
+// value is another one by now.
+func (s *Store) cutToken(ctx context.Context, key, device, value, token string) (bool, error) {
+	rest, _, err := store.WithoutToken([]byte(value), []byte(token))
+	if err != nil {
+		return false, err
+	}
+	c := s.run(ctx, s.replace, []string{key}, device, value, rest)
+	answer, err := c.wait(ctx)
+	return answer == int64(1), err
+}
+
+// forgetTokens removes what went from the token index, but what is to be kept.
+func (s *Store) forgetTokens(ctx context.Context, gone []wake.Binding, keep []pnparam.Token) {
+	for _, b := range gone {
+		for _, t := range b.Address.Tokens {
+			if !slices.ContainsFunc(keep, func(k pnparam.Token) bool { return k.Value == t.Value }) {
+				s.forgetToken(ctx, t.Value, b.AOR)
+			}
+		}
+	}
+}
+
+// forgetToken removes an entry of the token index. Nobody waits for it: one that
+// stays is harmless and ends with the retention. Only in a cluster, where
+// registerCluster's commands would overtake it.
+func (s *Store) forgetToken(ctx context.Context, t secret.Token, aor string) {
+	// The whole script: nobody is there to send it when Redis has not got it.
+	f := s.pipe.Submit(ctx, goredis.NewCmd(ctx, "eval", forgetScript, 1, s.tokenKey(t), aor))
+	if s.config.isCluster() {
+		_ = f.WaitContext(ctx)
+	}
+}

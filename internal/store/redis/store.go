@@ -1,0 +1,341 @@
+// Package redis keeps bindings, wakes and messages in Redis 7 or later (or
+// Valkey), so that any number of sipwakes can share them: one server, one behind Sentinel,
+// or a cluster. Every method but Scan is one script, and one round trip.
+//
+// What Redis has acknowledged is as durable as its own configuration makes it:
+// see appendonly and the replication settings there.
+package redis
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/sipwake/sipwake/internal/cluster"
+	"github.com/sipwake/sipwake/internal/outbox"
+	"github.com/sipwake/sipwake/internal/pnparam"
+	"github.com/sipwake/sipwake/internal/secret"
+	"github.com/sipwake/sipwake/internal/store"
+	"github.com/sipwake/sipwake/internal/upper"
+	"github.com/sipwake/sipwake/internal/wake"
+)
+
+// Store is a wake.Store, wake.Sweeper, outbox.Store, upper.Store, cluster.Store and wake.History in
+// Redis.
+type Store struct {
+	config  Config
+	client  goredis.UniversalClient
+	pipe    *goredis.AutoPipeliner
+	metrics *metrics
+	log     *slog.Logger
+	clock   clock
+
+	register, late, start, end *goredis.Script
+	remove, replace            *goredis.Script
+	put, update, due           *goredis.Script
+	upper                      upperScripts
+	beat, retake               *goredis.Script
+}
+
+var (
+	_ wake.Store    = (*Store)(nil)
+	_ wake.Sweeper  = (*Store)(nil)
+	_ outbox.Store  = (*Store)(nil)
+	_ upper.Store   = (*Store)(nil)
+	_ cluster.Store = (*Store)(nil)
+	_ wake.History  = (*Store)(nil)
+)
+
+var errUsage = errors.New("AOR and device are needed")
+
+// New returns a store that connects when it is first used. It reads the files
+// that the configuration names, and does no network I/O.
+func New(c Config, log *slog.Logger, reg prometheus.Registerer) (*Store, error) {
+	c.SetDefaults()
+	o, err := c.options()
+	if err != nil {
+		return nil, err
+	}
+	client := goredis.NewUniversalClient(o)
+	if c.WaitReplicas > 0 {
+		waitForReplicas(client, c.WaitReplicas)
+	}
+	p, ok := client.(piper)
+	if !ok {
+		panic("BUG: a go-redis client without pipeline")
+	}
+	pipe, err := p.AsyncAutoPipeline()
+	if err != nil {
+		_ = client.Close()
+		return nil, fmt.Errorf("cannot make Redis pipeline: %w", err)
+	}
+	s := &Store{
+		config: c, client: client, pipe: pipe, log: log,
+		register: registerScript(), late: lateScript(), start: startScript(), end: endScript(),
+		remove: removeScript(), replace: replaceScript(),
+		put: putScript(), update: updateScript(), due: dueScript(),
+		upper: newUpperScripts(),
+		beat:  beatScript(), retake: retakeScript(),
+	}
+	s.metrics = newMetrics(reg, &c, pipe.Len)
+	return s, nil
+}
+
+// Ping reports whether Redis answers and would take a write.
+func (s *Store) Ping(ctx context.Context) error {
+	// A write: a replica and a full server answer a PING, but take no binding.
+	cmd := goredis.NewStatusCmd(ctx, "set", s.config.Prefix+"ping", "1", "px", 60_000)
+	if err := s.do(ctx, cmd); err != nil {
+		return fmt.Errorf("cannot reach Redis: %w", s.unavailable(ctx, err))
+	}
+	return nil
+}
+
+// Close ends the connections. RPCs under way get their answers first.
+func (s *Store) Close() error {
+	err := errors.Join(s.pipe.Close(), s.client.Close())
+	if err != nil && !errors.Is(err, goredis.ErrClosed) {
+		return errors.New("cannot close connections to Redis")
+	}
+	return nil
+}
+
+// keys returns those of the AOR.
+func (s *Store) keys(aor string) (bindings, memory string) {
+	tag := hashTag(aor)
+	return s.config.Prefix + "b:" + tag, s.config.Prefix + "t:" + tag
+}
+
+func (s *Store) notesKey(aor string) string { return s.config.Prefix + "n:" + hashTag(aor) }
+
+// hashTag puts the AOR in braces. A closing brace would end the tag early, and one
+// in front would make it empty: all keys of an AOR must be in one slot.
+func hashTag(aor string) string {
+	if strings.ContainsAny(aor, "}%") {
+		aor = strings.NewReplacer("}", "%7D", "%", "%25").Replace(aor)
+	}
+	return "{" + aor + "}"
+}
+
+// tokenKey returns the key of the token index: 128 bits of the token's hash.
+func (s *Store) tokenKey(t secret.Token) string {
+	sum := sha256.Sum256([]byte(t.Reveal()))
+	return s.config.Prefix + "k:" + base64.RawURLEncoding.EncodeToString(sum[:16])
+}
+
+// Register implements wake.Store.
+func (s *Store) Register(ctx context.Context, r wake.Registration) (wake.Registered, error) {
+	if r.AOR == "" || r.Device == "" && r.Action != wake.ActionSeen {
+		return wake.Registered{}, fmt.Errorf("cannot register %q: %w", r.AOR, errUsage)
+	}
+	if r.RegisteredAt.IsZero() {
+		r.RegisteredAt = time.Now()
+	}
+	if r.CreatedAt.IsZero() {
+		r.CreatedAt = r.RegisteredAt
+	}
+	value, err := store.AppendRegistration(make([]byte, 0, 512), &r, time.Time{})
+	if err != nil {
+		return wake.Registered{}, fmt.Errorf("cannot register %q: %w", r.AOR, err)
+	}
+	_, binding, err := store.CutRegistration(value)
+	if err != nil {
+		panic("BUG: " + err.Error())
+	}
+	head, err := store.ReadHead(binding)
+	if err != nil {
+		panic("BUG: " + err.Error())
+	}
+	address := binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(head.Address)), uint16(len(head.Address)))
+	address = append(address, head.Address...)
+	if r.Action == wake.ActionBind && !r.Gone {
+		value = value[:len(value)-len(binding)] // its memory is the binding
+	}
+	b, t := s.keys(r.AOR)
+	gone := flag(r.Gone)
+	if r.GoneAll() {
+		gone = "all"
+	}
+	args := []any{action(r.Action), gone, packDevice(r.Device), binding,
+		"r" + store.DeviceKey(&r), value, s.config.Recent.Microseconds(), s.config.Retention.Milliseconds(),
+		address, r.CallID, r.AOR, store.MaxDevices, store.MaxRecent, store.MaxAORs,
+		store.NoteKeep.Milliseconds(), store.MaxNotes, s.clock.toRedis(r.RegisteredAt).UnixMicro()}
+	keys := []string{b, t, s.notesKey(r.AOR)}
+	if r.Action == wake.ActionBind && !r.Gone {
+		for _, token := range r.Address.Tokens {
+			keys = append(keys, s.tokenKey(token.Value))
+		}
+	}
+	var answer any
+	script := s.register
+	if r.Late {
+		script = s.late
+	}
+	if s.config.isCluster() {
+		answer, err = s.registerCluster(ctx, script, keys, args)
+	} else {
+		c := s.run(ctx, script, keys, args...)
+		answer, err = c.wait(ctx)
+	}
+	if err == nil {
+		var res wake.Registered
+		if res, err = s.registered(ctx, &r, answer); err == nil {
+			return res, nil
+		}
+	}
+	return wake.Registered{}, fmt.Errorf("cannot register %q: %w", r.AOR, err)
+}
+
+// registerCluster sends the script and the entries of the token index at once,
+// to different servers. Not through the shared pipeline: that may send one after
+// the other. It returns what the script would return if it had all keys.
+func (s *Store) registerCluster(ctx context.Context, register *goredis.Script, keys []string, args []any) (any, error) {
+	tokens, aor := keys[3:], args[10]
+	p := s.client.Pipeline()
+	script := register.EvalSha(ctx, p, keys[:3], args...)
+	index := make([]*goredis.Cmd, len(tokens))
+	for i, key := range tokens {
+		set := []any{"set", key, aor, "px", s.config.Retention.Milliseconds(), "get"}
+		if register == s.late {
+			set = append(set, "nx")
+		}
+		index[i] = p.Do(ctx, set...)
+	}
+	_, _ = p.Exec(ctx) // every command has its own error
+	if noScript(script.Err()) {
+		script = register.Eval(ctx, s.client, keys[:3], args...)
+	}
+	if err := script.Err(); err != nil {
+		return nil, s.unavailable(ctx, err)
+	}
+	a, ok := script.Val().([]any)
+	if ok && len(a) == 2 {
+		a = append(a, []any{}, []any{}, []any{})
+	}
+	if !ok || len(a) != 5 {
+		return script.Val(), nil
+	}
+	previous := make([]any, len(index))
+	for i, cmd := range index {
+		// Without its entry a binding works; the next REGISTER writes it.
+		was, _ := cmd.Text()
+		previous[i] = was
+		late := register == s.late
+		if was == "" || was == aor || late && slices.Contains(store.ReadAORs([]byte(was)), args[10].(string)) {
+			continue
+		}
+		p.Eval(ctx, mergeScript, tokens[i:i+1], aor, s.config.Retention.Milliseconds(), store.MaxAORs, was, flag(late))
+	}
+	if p.Len() > 0 {
+		_, _ = p.Exec(ctx) // the same holds for these
+	}
+	a[4] = previous
+	return a, nil
+}
+
+func (s *Store) registered(ctx context.Context, r *wake.Registration, answer any) (wake.Registered, error) {
+	a, ok := answer.([]any)
+	if ok && len(a) == 2 {
+		a = append(a, []any{}, []any{}, []any{})
+	}
+	if !ok || len(a) != 5 {
+		return wake.Registered{}, errAnswer
+	}
+	status, ok1 := a[0].(string)
+	devices, ok2 := a[1].(int64)
+	wakes, ok3 := a[2].([]any)
+	went, ok4 := a[3].([]any)
+	previous, ok5 := a[4].([]any)
+	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 {
+		return wake.Registered{}, errAnswer
+	}
+	res := wake.Registered{Status: wake.Status(status), Devices: int(devices)}
+	for _, p := range previous {
+		entry, _ := p.(string)
+		for _, aor := range store.ReadAORs([]byte(entry)) {
+			if aor != r.AOR && !slices.Contains(res.PreviousAORs, aor) && res.Status != wake.StatusStale {
+				res.PreviousAORs = append(res.PreviousAORs, aor)
+			}
+		}
+	}
+	for _, v := range wakes {
+		value, _ := v.(string)
+		w, err := s.decodeWake(r.AOR, []byte(value))
+		if err != nil {
+			return wake.Registered{}, err
+		}
+		if r.Late && !w.Deadline.After(time.Now()) {
+			continue
+		}
+		res.Wakes = append(res.Wakes, w)
+	}
+	slices.SortFunc(res.Wakes, func(a, b wake.Wake) int { return a.StartedAt.Compare(b.StartedAt) })
+	gone, err := bindings(r.AOR, went)
+	if err != nil {
+		return wake.Registered{}, err
+	}
+	var keep []pnparam.Token
+	if r.Action == wake.ActionBind {
+		keep = r.Address.Tokens
+	}
+	s.forgetTokens(ctx, gone, keep)
+	return res, nil
+}
+
+// Start implements wake.Store.
+func (s *Store) Start(ctx context.Context, w wake.Wake) (wake.Started, error) {
+	if w.AOR == "" {
+		return wake.Started{}, fmt.Errorf("cannot start wake %q: %w", w.ID, errUsage)
+	}
+	if w.StartedAt.IsZero() {
+		w.StartedAt = time.Now()
+	}
+	value, err := s.appendWake(make([]byte, 0, 256), w)
+	if err != nil {
+		return wake.Started{}, fmt.Errorf("cannot start wake for %q: %w", w.AOR, err)
+	}
+	b, t := s.keys(w.AOR)
+	s.own(ctx, &w) // before the wake is there: never is one without an owner to adopt it from
+	c := s.run(ctx, s.start, []string{b, t}, wakeField(w.Node, w.Call), value, store.Keep(&w).Microseconds(),
+		w.CallID, w.ID, s.config.Recent.Microseconds(), s.config.Retention.Milliseconds(), store.MaxWakes, store.AppendForked(nil),
+		store.AppendInstance(nil, w.Instance), store.AppendOwner(nil, w.Owner))
+	answer, err := c.wait(ctx)
+	if err == nil {
+		var res wake.Started
+		if res, err = started(w.AOR, answer); err == nil {
+			res.Forked = res.Forked || w.Forked
+			return res, nil
+		}
+	}
+	return wake.Started{}, fmt.Errorf("cannot start wake for %q: %w", w.AOR, err)
+}
+
+// End implements wake.Store.
+func (s *Store) End(ctx context.Context, aor, node, call string) (wake.Ended, error) {
+	_, t := s.keys(aor)
+	c := s.run(ctx, s.end, []string{t}, wakeField(node, call), store.Tombstone.Microseconds(), store.MaxTombs)
+	answer, err := c.wait(ctx)
+	if err != nil {
+		return wake.Ended{}, fmt.Errorf("cannot end wake for %q: %w", aor, err)
+	}
+	value, ok := answer.(string)
+	if !ok {
+		return wake.Ended{}, nil
+	}
+	w, err := s.decodeWake(aor, []byte(value))
+	if err != nil {
+		return wake.Ended{}, fmt.Errorf("cannot end wake for %q: %w", aor, err)
+	}
+	s.disown(ctx, &w)
+	return wake.Ended{Known: true, Wake: w}, nil
+}

@@ -1,0 +1,378 @@
+package upper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"log/slog"
+	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/sipwake/sipwake/internal/secret"
+)
+
+// Bindings is what the Service asks of the rules.
+type Bindings interface {
+	// Bound returns how many devices of the AOR are bound.
+	Bound(ctx context.Context, aor string) (int, error)
+	// Unbind removes the bindings of an AOR.
+	Unbind(ctx context.Context, aor string) error
+}
+
+// Claims lets one of several instances do a piece of work.
+type Claims interface {
+	// Claim returns true to the first caller with that key within ttl.
+	Claim(ctx context.Context, key string, ttl time.Duration) (bool, error)
+}
+
+// Service keeps registrations alive. Safe for concurrent use.
+type Service struct {
+	store    Store
+	bindings Bindings
+	claims   Claims
+	log      *slog.Logger
+	metrics  metrics
+	settings atomic.Pointer[settings]
+	away     away
+	returns  returns
+}
+
+// settings is what a reload swaps.
+type settings struct {
+	Config
+	Files
+	nodes map[string]Node
+}
+
+// off reports whether no registration is kept alive here.
+func (c *settings) off() bool { return c.key == nil || c.Keep == KeepNo }
+
+// New returns a Service that keeps nothing alive before Configure.
+func New(s Store, b Bindings, c Claims, log *slog.Logger, reg prometheus.Registerer) *Service {
+	u := &Service{store: s, bindings: b, claims: c, log: log, metrics: newMetrics(reg)}
+	u.settings.Store(&settings{})
+	return u
+}
+
+// Configure swaps the settings, what Keys has read, and the nodes.
+func (s *Service) Configure(cfg Config, files Files, nodes map[string]Node) {
+	s.settings.Store(&settings{cfg, files, nodes})
+}
+
+// Registered is a REGISTER of a phone that the PBX accepted.
+type Registered struct {
+	Registration             // AOR, Node, Server, Set, URI, To, User, Realm and Granted
+	HA1          secret.Text // what the app sent in X-PIID; may be empty
+}
+
+// ErrOff says that no registration is kept alive here.
+var ErrOff = errors.New("upper.key_file is not set, or upper.keep is no")
+
+// maxField bounds each of the texts of a registration.
+const maxField = 512
+
+func fits(text string) bool {
+	return text != "" && len(text) <= maxField && !strings.ContainsAny(text, "\r\n\"")
+}
+
+var isHA1 = regexp.MustCompile(`^[0-9a-fA-F]{32}$`)
+
+// Register takes note of what the PBX granted a phone. Without an HA1 that could be used
+// nothing is kept: the phone is woken to refresh it by itself (wake.refresh). Granted of
+// 0 ends it.
+func (s *Service) Register(ctx context.Context, r Registered) error {
+	cfg := s.settings.Load()
+	if cfg.off() {
+		return nil
+	}
+	if r.Granted == 0 {
+		return s.store.RemoveUpper(ctx, r.AOR)
+	}
+	for _, text := range []string{r.AOR, r.Server, r.URI, r.To, r.User, r.Realm} {
+		if !fits(text) {
+			return nil
+		}
+	}
+	if r.Contact != "" && !fits(r.Contact) {
+		return nil
+	}
+	ha1 := r.HA1
+	if !isHA1.MatchString(ha1.Reveal()) {
+		ha1 = cfg.secrets[r.AOR]
+	}
+	if ha1.Empty() {
+		return nil
+	}
+	u := r.Registration
+	u.Secret = cfg.key.seal(u.AOR, secret.NewText(strings.ToLower(ha1.Reveal())))
+	u.State, u.Why, u.Tries, u.Stamp = StateOK, "", 0, 0
+	u.LastOK = time.Now()
+	u.Due = u.LastOK.Add(cfg.next(&u))
+	if cfg.Keep == KeepAlways { // what the phone does puts nothing off
+		old, ok, err := s.store.Upper(ctx, u.AOR)
+		if err != nil {
+			return err
+		}
+		if ok && old.State == StateOK && old.Due.Before(u.Due) {
+			u.Due = old.Due
+		}
+	}
+	return s.store.PutUpper(ctx, u)
+}
+
+// next is how long until a registration that was granted now is refreshed: the margin
+// before its end, spread over a tenth of its time.
+func (c *settings) next(u *Registration) time.Duration {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(u.AOR))
+	spread := u.Granted / 10 * time.Duration(h.Sum32()%1000) / 1000
+	return max(u.Granted-c.Margin-spread, u.Granted/2)
+}
+
+const (
+	longest  = 10 * time.Minute // between two tries
+	refused  = time.Hour        // between tries of a password that the PBX refuses
+	deadline = 10 * time.Second // of all that one refresh asks
+)
+
+// Run refreshes what is due, until ctx ends. It looks every so often.
+func (s *Service) Run(ctx context.Context, every time.Duration) {
+	t := time.NewTicker(every)
+	defer t.Stop()
+	var counted time.Time
+	for {
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return
+		}
+		cfg := s.settings.Load()
+		if cfg.off() {
+			continue
+		}
+		s.makeDue(ctx, max(1, int(float64(cfg.Rate)*every.Seconds())/2))
+		limit := max(1, int(float64(cfg.Rate)*every.Seconds()))
+		list, err := s.store.DueUppers(ctx, time.Now(), cfg.Retry, limit)
+		if err != nil && ctx.Err() == nil {
+			s.log.Warn("cannot read registrations that are due", "err", err)
+		}
+		s.each(list, func(u *Registration) { s.refresh(ctx, cfg, u) })
+		if time.Since(counted) > countEvery {
+			counted = time.Now()
+			s.count(ctx)
+		}
+	}
+}
+
+// atOnce is how many registrations are worked on at a time: one node that does not
+// answer holds up no other.
+const atOnce = 32
+
+func (s *Service) each(list []Registration, do func(u *Registration)) {
+	var all sync.WaitGroup
+	slots := make(chan struct{}, atOnce)
+	for i := range list {
+		slots <- struct{}{}
+		all.Go(func() {
+			do(&list[i])
+			<-slots
+		})
+	}
+	all.Wait()
+}
+
+// countEvery is how often registrations are counted, a page of countPage at a time.
+const (
+	countEvery = 5 * time.Minute
+	countPage  = 500
+)
+
+func (s *Service) count(ctx context.Context) {
+	n := map[State]int{StateOK: 0, StateRetrying: 0, StateFailed: 0}
+	for cursor := ""; ; {
+		list, next, err := s.store.Uppers(ctx, cursor, countPage)
+		if err != nil {
+			return
+		}
+		for i := range list {
+			n[list[i].State]++
+		}
+		if cursor = next; cursor == "" {
+			break
+		}
+	}
+	for state, n := range n {
+		s.metrics.registrations.WithLabelValues(string(state)).Set(float64(n))
+	}
+}
+
+// refresh asks the PBX again. One that nobody has a device for any more ends there.
+func (s *Service) refresh(ctx context.Context, cfg *settings, u *Registration) {
+	ctx, cancel := context.WithTimeout(ctx, deadline)
+	defer cancel()
+	n, err := s.bindings.Bound(ctx, u.AOR)
+	if err != nil {
+		s.log.Warn("cannot refresh registration", "aor", u.AOR, "err", err)
+		return
+	}
+	k := newAttempt()
+	k.ends = n == 0
+	if err = s.send(ctx, cfg, u, k, ""); err != nil {
+		err = s.failed(ctx, u, StateRetrying, err.Error())
+	}
+	if err != nil {
+		s.log.Warn("cannot refresh registration", "aor", u.AOR, "err", err)
+	}
+}
+
+// Result takes what the PBX has said to a request. Any instance can.
+func (s *Service) Result(ctx context.Context, r Result) error {
+	cfg := s.settings.Load()
+	k, ok := parseAttempt(r.Key)
+	if !ok || cfg.off() || cfg.nodes[r.Node] == nil {
+		return nil
+	}
+	u, ok, err := s.store.Upper(ctx, r.AOR)
+	if err != nil || !ok {
+		return err
+	}
+	// Where the PBX has been asked, and what follows is asked too: a nonce may be good for
+	// one address alone.
+	u.Node = r.Node
+	if fits(r.Server) {
+		u.Server = r.Server
+	}
+	switch {
+	case r.Code >= 200 && r.Code < 300:
+		return s.granted(ctx, cfg, &u, r, k)
+	case k.overtaken(&u): // by the phone, perhaps with another password
+		return nil
+	case r.Code == 401:
+		return s.challenged(ctx, cfg, &u, r, k)
+	case r.Code == 403 || r.Code == 404:
+		return s.failed(ctx, &u, StateFailed, fmt.Sprintf("the PBX said %d", r.Code))
+	}
+	state := StateRetrying
+	if cfg.Failure == FailureTimeout && u.Tries+1 >= silentTries && time.Since(u.LastOK) > u.Granted {
+		state = StateFailed
+	}
+	return s.failed(ctx, &u, state, fmt.Sprintf("the PBX said %d", r.Code))
+}
+
+// silentTries is how many refreshes in a row come to nothing before FailureTimeout takes
+// that for a failure: one alone may be the first after we were down for long.
+const silentTries = 3
+
+func (s *Service) granted(ctx context.Context, cfg *settings, u *Registration, r Result, k attempt) error {
+	if k.ends && k.overtaken(u) { // which of the two came last at the PBX?
+		u.Due = time.Now()
+		return s.put(ctx, u)
+	}
+	if k.ends {
+		s.metrics.count("ended")
+		return s.store.RemoveUpper(ctx, u.AOR)
+	}
+	s.metrics.count("ok")
+	if r.Granted > 0 {
+		u.Granted = time.Duration(r.Granted) * time.Second
+	}
+	u.State, u.Why, u.Tries, u.LastOK = StateOK, "", 0, time.Now()
+	u.Due = u.LastOK.Add(cfg.next(u))
+	return s.put(ctx, u)
+}
+
+// challenged answers the first challenge, and one more if the nonce was stale.
+func (s *Service) challenged(ctx context.Context, cfg *settings, u *Registration, r Result, k attempt) error {
+	ha1, err := cfg.key.open(u.AOR, u.Secret)
+	if err != nil {
+		return s.failed(ctx, u, StateFailed, err.Error())
+	}
+	authorization, stale, err := answer(r.Headers, u.User, u.Realm, ha1.Reveal(), u.URI)
+	if err != nil {
+		return s.failed(ctx, u, StateFailed, err.Error())
+	}
+	if k.try > 2 || k.try == 2 && !stale {
+		return s.failed(ctx, u, StateFailed, "the PBX refuses the password")
+	}
+	k.try++
+	k.cseq++
+	if err := s.send(ctx, cfg, u, k, authorization); err != nil {
+		return s.failed(ctx, u, StateRetrying, err.Error())
+	}
+	return nil
+}
+
+// failed notes a refresh that came to nothing, and when it is tried again.
+func (s *Service) failed(ctx context.Context, u *Registration, state State, why string) error {
+	s.metrics.count(string(state))
+	s.log.Warn("registration is not refreshed", "aor", u.AOR, "server", u.Server, "state", string(state), "why", why)
+	cfg := s.settings.Load()
+	if state == StateFailed && cfg.Failure != FailureKeep {
+		return errors.Join(s.bindings.Unbind(ctx, u.AOR), s.store.RemoveUpper(ctx, u.AOR))
+	}
+	u.State, u.Why = state, why
+	wait := refused
+	if state == StateRetrying {
+		wait = min(cfg.Retry<<min(u.Tries, 10), longest)
+	}
+	u.Tries++
+	u.Due = time.Now().Add(wait)
+	return s.put(ctx, u)
+}
+
+// put gives way to a REGISTER of the phone that came meanwhile.
+func (s *Service) put(ctx context.Context, u *Registration) error {
+	err := s.store.PutUpper(ctx, *u)
+	if errors.Is(err, ErrChanged) {
+		return nil
+	}
+	return err
+}
+
+// List returns up to limit registrations, and where to go on.
+func (s *Service) List(ctx context.Context, cursor string, limit int) ([]Registration, string, error) {
+	return s.store.Uppers(ctx, cursor, limit)
+}
+
+// Find returns the registration of an AOR.
+func (s *Service) Find(ctx context.Context, aor string) (Registration, bool, error) {
+	return s.store.Upper(ctx, aor)
+}
+
+// Refresh refreshes the registration of an AOR now; false if there is none.
+func (s *Service) Refresh(ctx context.Context, aor string) (bool, error) {
+	cfg := s.settings.Load()
+	if cfg.off() {
+		return false, ErrOff
+	}
+	u, ok, err := s.store.Upper(ctx, aor)
+	if err != nil || !ok {
+		return false, err
+	}
+	return true, s.send(ctx, cfg, &u, newAttempt(), "")
+}
+
+// Remove removes the user's bindings, and ends the registration at the PBX; false if
+// there is none.
+func (s *Service) Remove(ctx context.Context, aor string) (bool, error) {
+	cfg := s.settings.Load()
+	u, ok, err := s.store.Upper(ctx, aor)
+	if err != nil || !ok {
+		return false, err
+	}
+	if err := s.bindings.Unbind(ctx, aor); err != nil {
+		return true, err
+	}
+	if cfg.off() {
+		return true, s.store.RemoveUpper(ctx, aor)
+	}
+	k := newAttempt()
+	k.ends = true
+	return true, s.send(ctx, cfg, &u, k, "")
+}

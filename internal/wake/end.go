@@ -1,0 +1,250 @@
+package wake
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/sipwake/sipwake/internal/trace"
+	"github.com/sipwake/sipwake/push"
+)
+
+// EndReason is why a held request ended.
+type EndReason string
+
+// The reasons of wake.end.
+const (
+	EndAnswered  EndReason = "answered"
+	EndCancelled EndReason = "cancelled"
+	EndTimeout   EndReason = "timeout"
+	EndBusy      EndReason = "busy"
+	EndDeclined  EndReason = "declined"
+	EndFailed    EndReason = "failed"
+)
+
+var endReasons = []EndReason{EndAnswered, EndCancelled, EndTimeout, EndBusy, EndDeclined, EndFailed}
+
+// EndParams are the parameters of wake.end: a held request has ended.
+type EndParams struct {
+	Node   string
+	AOR    string
+	Call   string
+	Reason EndReason
+	Code   int // final SIP status, 0 if unknown
+}
+
+// End ends a wake: pushes that wait are dropped, no device is signalled for it any
+// more, and devices that were pushed are told what they need to know. It may come
+// before its Start, and long after the hold time. It reports whether the wake was
+// known.
+func (s *Service) End(ctx context.Context, p EndParams) (bool, error) {
+	if _, err := s.node(p.Node); err != nil {
+		return false, err
+	}
+	aor, err := CleanAOR(p.AOR)
+	if err != nil {
+		return false, err
+	}
+	if err := CheckID("call", p.Call); err != nil {
+		return false, err
+	}
+	if !slices.Contains(endReasons, p.Reason) {
+		return false, &ParamError{"reason", "must be answered, cancelled, timeout, busy, declined or failed"}
+	}
+	key := callKey{p.Node, p.Call, aor}
+	ended, err := s.store.End(ctx, aor, p.Node, p.Call)
+	// Also when the store is away: no push is sent for a call that is over.
+	cl := s.close(key)
+	s.signals.drop(key)
+	owner := cl != nil && (!ended.Known || ended.Wake.Owner == s.instance)
+	if owner {
+		s.afterEnd(cl, p.Reason, p.Code)
+	}
+	if err != nil {
+		return false, err
+	}
+	if !ended.Known {
+		return false, nil
+	}
+	w := ended.Wake
+	if !owner {
+		s.publishEvent(Event{Type: EventEnded, Node: w.Node, Call: w.Call, AOR: w.AOR, Detail: string(p.Reason), Code: p.Code})
+		s.log.Debug("wake of another instance ended", "aor", aor, "call_id", w.CallID, "node", p.Node, "owner", w.Owner, "reason", p.Reason)
+	}
+	s.metrics.ends.WithLabelValues(string(p.Reason)).Inc()
+	s.traces.Begin(w.head()) // of another instance's wake this is its own part
+	s.traces.Add(w.ID, trace.Event{At: time.Now(), Name: trace.Ended, Detail: string(p.Reason), Code: p.Code})
+	s.traces.SetReason(w.ID, string(p.Reason))
+	return true, nil
+}
+
+const (
+	// cancelTTL is how long it is worth telling a device that the call is over.
+	cancelTTL = 30 * time.Second
+	// missedTTL is how long it is worth telling of a missed call.
+	missedTTL = 24 * time.Hour
+)
+
+// afterEnd tells devices that were woken for nothing, counts failures against
+// bindings, and logs the call.
+func (s *Service) afterEnd(cl *call, reason EndReason, code int) {
+	s.logEnd(cl, reason, code)
+	if reason == EndTimeout || reason == EndFailed {
+		s.countResults(cl, deviceSilent)
+	} else {
+		s.countResults(cl, deviceEnded)
+	}
+	if reason == EndFailed {
+		s.countFailed(cl)
+	}
+	if reason != EndAnswered {
+		s.countUnanswered(cl)
+	}
+	if cl.wake.Kind != push.Call {
+		return
+	}
+	cl.end(reason)
+	s.remember(cl, reason, "")
+	for _, o := range cl.outcomes() {
+		s.tellOver(cl, o.binding.Device)
+		if s.policy(&o.binding).MissedCall && reason != EndAnswered && reason != EndDeclined {
+			s.tell(cl, o.binding, push.Custom, missedCall(cl.values), missedTTL)
+		}
+	}
+}
+
+// overtaken is how much later than wake.end the report of the answering phone's
+// REGISTER may come.
+const overtaken = 500 * time.Millisecond
+
+// tellOver sends the device a cancel push, once, if its app wants one.
+func (s *Service) tellOver(cl *call, device string) {
+	b, reason, ok := cl.takeCancel(device, func(b *Binding) push.CancelRule { return s.policy(b).Cancel })
+	if !ok {
+		return
+	}
+	v := cl.values
+	v.Reason = string(reason)
+	if reason != EndAnswered {
+		s.tell(cl, b, push.Cancel, v, cancelTTL)
+		return
+	}
+	time.AfterFunc(overtaken, func() {
+		if !s.registeredSince(b) {
+			s.tell(cl, b, push.Cancel, v, cancelTTL)
+		}
+	})
+}
+
+// registeredSince reports whether the device has registered since b was read: then it
+// may be the one that is talking.
+func (s *Service) registeredSince(b Binding) bool {
+	ctx, cancel := context.WithTimeout(s.ctx, overtaken)
+	defer cancel()
+	list, err := s.store.Bindings(ctx, Query{AOR: b.AOR})
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(list, func(now Binding) bool {
+		return now.Device == b.Device && !now.RegisteredAt.Equal(b.RegisteredAt)
+	})
+}
+
+// takeCancel reports whether the device is to be told that the call is over. One
+// that is back hears it from SIP. It says so once, and why the call ended.
+func (cl *call) takeCancel(key string, rule func(*Binding) push.CancelRule) (Binding, EndReason, bool) {
+	cl.mu.Lock()
+	defer cl.mu.Unlock()
+	d := cl.devices[key]
+	if d == nil || d.cancelled || cl.wake.Kind != push.Call {
+		return Binding{}, "", false
+	}
+	pushed := d.accepted && !d.registered && d.state != deviceBack
+	switch rule(&d.binding) {
+	case push.CancelUnanswered:
+		d.cancelled = pushed && cl.reason != EndAnswered
+	case push.CancelPushed:
+		d.cancelled = pushed
+	case push.CancelAlways:
+		d.cancelled = true
+	}
+	return d.binding, cl.reason, d.cancelled
+}
+
+func missedCall(v push.Values) push.Values {
+	who := v.Display
+	if who == "" {
+		who = v.User
+	}
+	v.Title, v.Body = "Missed call", who
+	return v
+}
+
+// tell sends a push about a call that is over. A device without a token for it (an
+// iPhone with a voip token only) learns it from SIP.
+func (s *Service) tell(cl *call, b Binding, k push.Kind, v push.Values, ttl time.Duration) {
+	p := DevicePush{Binding: b, Kind: k, Values: v, Deadline: time.Now().Add(ttl)}
+	req, reason := s.requestFor(&p)
+	if reason != "" {
+		return
+	}
+	cl.pushEvent(trace.Pushing, &b, k, push.Outcome{})
+	s.send(s.ctx, &p.Binding, req, func(o push.Outcome) {
+		if o.Reason == push.Accepted {
+			cl.pushEvent(trace.Accepted, &b, k, o)
+		} else {
+			cl.pushEvent(trace.Failed, &b, k, o)
+		}
+	})
+}
+
+// ProgressParams are the parameters of wake.progress: the first provisional
+// answer of a contact that was rung.
+type ProgressParams struct {
+	Node    string
+	AOR     string
+	Call    string
+	Contact string // as it was named in Live
+}
+
+// Progress notes that a device that was being rung is awake: its push is not
+// sent. It reports whether the push was still waiting; of a wake that another
+// instance owns it does not know.
+func (s *Service) Progress(_ context.Context, p ProgressParams) (withheld bool, err error) {
+	if _, err := s.node(p.Node); err != nil {
+		return false, err
+	}
+	aor, err := CleanAOR(p.AOR)
+	if err != nil {
+		return false, err
+	}
+	if err := CheckID("call", p.Call); err != nil {
+		return false, err
+	}
+	if p.Contact == "" {
+		return false, &ParamError{"contact", "is missing"}
+	}
+	w := Wake{Node: p.Node, Call: p.Call, AOR: aor}
+	cl := s.calls.get(w.key())
+	if cl == nil {
+		s.publish(w, EventRings, p.Contact)
+		return false, nil
+	}
+	return s.rings(cl, p.Contact), nil
+}
+
+// rings drops the push of the device that a node names, if it waits. It reports
+// whether it did.
+func (s *Service) rings(cl *call, name string) bool {
+	key := cl.named(name)
+	if key == "" {
+		return false
+	}
+	cl.setRings(key)
+	waited, next := cl.awake(key)
+	if waited {
+		cl.event(trace.Answering, key, "")
+		s.follow(cl, next)
+	}
+	return waited
+}

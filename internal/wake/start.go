@@ -1,0 +1,381 @@
+package wake
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/sipwake/sipwake/internal/chat"
+	"github.com/sipwake/sipwake/internal/limit"
+	"github.com/sipwake/sipwake/internal/pnparam"
+	"github.com/sipwake/sipwake/internal/sipuri"
+	"github.com/sipwake/sipwake/internal/trace"
+	"github.com/sipwake/sipwake/push"
+)
+
+// StartParams are the parameters of wake.start: a request that a node holds.
+type StartParams struct {
+	Node    string
+	AOR     string
+	CallID  string
+	Call    string // the node's own key of the held request
+	Kind    push.Kind
+	From    string // From URI
+	Display string // From display name
+	To      string // To URI: who was called
+	// Headers are raw headers of the request that its pushes may show, by their names,
+	// and its Privacy header, which is honoured.
+	Headers map[string]string
+	Media   string
+	// Body is that of a MESSAGE, ContentType its raw header. Without a ContentType the
+	// body is the text itself. Priority is the raw header of either: an emergency service
+	// that calls back (RFC 7090) is neither limited nor shed.
+	Body        string
+	ContentType string
+	Priority    string
+	// Instance names the only device that is meant, in any spelling of a +sip.instance
+	// or of a GRUU's gr (RFC 5627); empty for every device of the AOR.
+	Instance string
+	// Live are the contacts being rung already, each named by the Call-ID of its
+	// registration or by its Contact URI.
+	Live []string
+	Hold time.Duration // how long the node can hold; 0: as long as we like
+	// TraceParent is the W3C trace context of the request, empty if it has none.
+	TraceParent string
+}
+
+// Outcome is what wake.start answers.
+type Outcome string
+
+// The outcomes of wake.start.
+const (
+	OutcomePushing   Outcome = "pushing"   // pushes are on their way
+	OutcomeAwake     Outcome = "awake"     // the devices look awake; those that say nothing are pushed
+	OutcomeNone      Outcome = "none"      // there is nobody to wake
+	OutcomeDuplicate Outcome = "duplicate" // the devices have been pushed for this call already
+	OutcomeShed      Outcome = "shed"      // not pushed: too much to do
+)
+
+var (
+	outcomes   = []Outcome{OutcomePushing, OutcomeAwake, OutcomeNone, OutcomeDuplicate, OutcomeShed}
+	startKinds = []push.Kind{push.Call, push.Chat}
+)
+
+// StartResult is the result of wake.start.
+type StartResult struct {
+	Outcome Outcome
+	Devices int           // that have not just registered
+	Hold    time.Duration // how long to hold; 0: do not wait
+	Cached  bool          // the store is away: these are the devices known here
+	UUID    string        // what pushes call the request by
+}
+
+// Start wakes the sleeping devices of an AOR for a held request. It returns once
+// the wake is stored and the pushes are queued; it never waits for a push service.
+func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error) {
+	w, node, err := s.newWake(p)
+	if err != nil {
+		return StartResult{}, err
+	}
+	if p.Kind == push.Chat && (p.ContentType != "" || p.Priority != "") {
+		text, wanted := chat.Read(cmp.Or(p.ContentType, "text/plain"), p.Priority, p.Body)
+		if w.Body = text; !wanted {
+			s.traces.Begin(w.head())
+			s.event(w, trace.Unread, "", "")
+			s.logUnheld(w, OutcomeNone, nil)
+			return s.answer(w, StartResult{Outcome: OutcomeNone}), nil
+		}
+	}
+	if p.Instance != "" && w.Instance == "" { // no device can be called so
+		s.traces.Begin(w.head())
+		s.event(w, trace.OneDevice, "", "")
+		return s.answer(w, StartResult{Outcome: OutcomeNone}), nil
+	}
+	// Before the store: a flood must not cost it anything.
+	caller := CallerOf(w.From)
+	if over := s.limits.Over(&s.settings.Load().Limits, caller, w.AOR, w.StartedAt); over != "" && !p.urgent() {
+		s.traces.Begin(w.head())
+		s.limited(w, over)
+		s.logUnheld(w, OutcomeShed, nil)
+		return s.answer(w, StartResult{Outcome: OutcomeShed}), nil
+	}
+	// The call is open before the store knows it: a wake.end that comes between
+	// the two must stop the pushes.
+	cl := s.open(w, node, caller)
+	if cl == nil {
+		return s.answer(w, StartResult{Outcome: OutcomeDuplicate, Hold: w.Deadline.Sub(w.StartedAt)}), nil
+	}
+	cl.urgent = p.urgent()
+	began := time.Now()
+	st, err := s.store.Start(ctx, w)
+	s.latency.observe(began)
+	if err != nil {
+		s.close(w.key())
+		s.traces.Begin(w.head())
+		s.event(w, trace.StoreAway, "", "")
+		if errors.Is(err, ErrUnavailable) && s.others != nil {
+			s.others.Recheck(w)
+		}
+		return StartResult{}, err
+	}
+	res := s.wakeDevices(cl, p.Live, s.registered(w.only(st)))
+	res.Cached = st.Cached
+	cl.setOutcome(res.Outcome)
+	switch res.Outcome {
+	case OutcomePushing, OutcomeAwake:
+		return s.answer(w, res), nil
+	case OutcomeNone, OutcomeShed:
+		s.close(w.key())
+		s.countResults(cl, deviceEnded)
+		s.logUnheld(w, res.Outcome, cl)
+		if !st.Ended && !st.Full {
+			if _, err := s.store.End(ctx, w.AOR, w.Node, w.Call); err != nil {
+				s.repeats.Warn("cannot end a wake that is not held", "aor", w.AOR, "call_id", w.CallID, "err", err)
+			}
+		}
+	case OutcomeDuplicate:
+		s.close(w.key())
+	}
+	return s.answer(w, res), nil
+}
+
+// psapCallback is the Priority of RFC 7090 section 5.
+const psapCallback = "psap-callback"
+
+// registered leaves in st, if RFC 8599 is to be followed, the devices that are
+// registered (section 5.3).
+func (s *Service) registered(st Started) Started {
+	if s.settings.Load().Strict {
+		now := time.Now()
+		st.Bindings = slices.DeleteFunc(slices.Clone(st.Bindings), func(b Binding) bool { return !b.ExpiresAt.After(now) })
+	}
+	return st
+}
+
+// urgent reports whether an emergency service calls back.
+func (p *StartParams) urgent() bool {
+	return p.Kind == push.Call && strings.EqualFold(strings.TrimSpace(p.Priority), psapCallback)
+}
+
+func (s *Service) newWake(p StartParams) (Wake, Node, error) {
+	node, err := s.node(p.Node)
+	if err != nil {
+		return Wake{}, nil, err
+	}
+	aor, err := CleanAOR(p.AOR)
+	if err != nil {
+		return Wake{}, nil, err
+	}
+	if err := CheckID("call_id", p.CallID); err != nil {
+		return Wake{}, nil, err
+	}
+	if err := CheckID("call", p.Call); err != nil {
+		return Wake{}, nil, err
+	}
+	if p.Kind != push.Call && p.Kind != push.Chat {
+		return Wake{}, nil, &ParamError{"kind", `must be "call" or "chat"`}
+	}
+	if p.Hold < 0 {
+		return Wake{}, nil, &ParamError{"hold_s", "must not be negative"}
+	}
+	hold := s.settings.Load().MaxHold
+	if p.Hold > 0 {
+		hold = min(hold, p.Hold)
+	}
+	now := time.Now()
+	return Wake{ID: wakeID(aor, p), AOR: aor, Node: p.Node, Call: p.Call, CallID: p.CallID, Kind: p.Kind,
+		StartedAt: now, Deadline: now.Add(hold), Owner: s.instance,
+		Instance: pnparam.Instance(p.Instance), From: p.From, Display: p.Display, Media: p.Media, Body: p.Body,
+		To: oneLine(p.To, maxHeaderValue), Headers: callHeaders(p.Headers), Verstat: verstat(p.Headers, p.From),
+		TraceParent: p.TraceParent}, node, nil
+}
+
+// wakeID names the wake of a held request. Any instance gives it the same name, so that
+// a phone that is pushed by two of them knows it for one call: the store may have been
+// away, and each has started it from what it remembers.
+func wakeID(aor string, p StartParams) string {
+	text := strings.Join([]string{p.Node, p.Call, p.CallID, string(p.Kind), aor}, "\x00")
+	return uuid.NewSHA1(uuid.Nil, []byte(text)).String()
+}
+
+func (s *Service) answer(w Wake, res StartResult) StartResult {
+	s.metrics.started[startLabels{w.Kind, res.Outcome}].Inc()
+	if res.Outcome == OutcomeShed {
+		s.traces.Begin(w.head())
+	}
+	s.traces.SetOutcome(w.ID, string(res.Outcome))
+	res.UUID = w.ID
+	return res
+}
+
+// wakeDevices signals the devices that have just registered and pushes the rest.
+func (s *Service) wakeDevices(cl *call, live []string, st Started) StartResult {
+	w := cl.wake
+	hold := w.Deadline.Sub(w.StartedAt)
+	switch {
+	case st.Ended:
+		return StartResult{Outcome: OutcomeNone}
+	case st.Full:
+		return StartResult{Outcome: OutcomeShed}
+	case st.Duplicate:
+		return StartResult{Outcome: OutcomeDuplicate, Devices: len(st.Bindings), Hold: hold}
+	}
+	s.traces.Begin(w.head())
+	cl.event(trace.Held, "", w.Node)
+	if w.Instance != "" {
+		cl.event(trace.OneDevice, "", w.Instance)
+	}
+	if st.Cached {
+		cl.event(trace.Cached, "", "the store is away")
+	}
+	for _, r := range st.Recent {
+		cl.add(r.key(), bindingOf(r))
+		s.traces.Add(w.ID, trace.Event{At: r.RegisteredAt, Name: trace.Awake, Device: r.Device, Detail: r.Source})
+	}
+	n := s.pushDevices(cl, live, st)
+	switch {
+	case n.pushing > 0:
+	case len(st.Recent)+n.delayed+n.back > 0:
+	case st.Forked && n.asleep > 0:
+		// The other branch of the fork knows when to give up.
+		return StartResult{Outcome: OutcomeDuplicate, Devices: n.asleep, Hold: hold}
+	case n.shed > 0:
+		return StartResult{Outcome: OutcomeShed, Devices: n.asleep}
+	default:
+		return StartResult{Outcome: OutcomeNone, Devices: n.asleep}
+	}
+	for _, r := range st.Recent {
+		s.signal(w, r, false)
+	}
+	s.follow(cl, cl.allQueued())
+	if n.pushing > 0 {
+		return StartResult{Outcome: OutcomePushing, Devices: n.asleep, Hold: hold}
+	}
+	return StartResult{Outcome: OutcomeAwake, Devices: n.asleep, Hold: hold}
+}
+
+// tally counts what became of a call's devices.
+type tally struct {
+	asleep                 int // have not just registered
+	back                   int // came back before wake.start knew of them
+	pushing, delayed, shed int
+}
+
+// pushDevices queues the pushes of a call.
+func (s *Service) pushDevices(cl *call, live []string, st Started) (n tally) {
+	for i := range st.Bindings {
+		b := &st.Bindings[i]
+		recent := find(st.Recent, b.Device)
+		if recent == nil {
+			n.asleep++
+		}
+		if st.Forked {
+			cl.event(trace.Forked, b.Device, "")
+			continue
+		}
+		if !cl.add(b.Device, *b) {
+			n.back++
+			continue
+		}
+		switch s.pushOrDelay(cl, b, recent, live) {
+		case pushSent:
+			n.pushing++
+		case pushDelayed:
+			if recent == nil {
+				n.delayed++
+			}
+		case pushShed:
+			n.shed++
+		}
+	}
+	return n
+}
+
+// mayPush reports whether the call is within the limits. It counts when the first
+// push is due: a call that has nobody to push costs nothing.
+func (s *Service) mayPush(cl *call) bool {
+	if cl.urgent {
+		return true
+	}
+	cl.limit.Do(func() {
+		over := s.limits.Take(&s.settings.Load().Limits, cl.caller, cl.wake.AOR, time.Now())
+		if cl.over = over != ""; cl.over {
+			s.limited(cl.wake, over)
+		}
+	})
+	return !cl.over
+}
+
+// limited notes that a call leads to no push because it exceeds a limit.
+func (s *Service) limited(w Wake, over limit.CallLimit) {
+	s.metrics.limited.WithLabelValues(string(over)).Inc()
+	s.event(w, trace.Limited, "", fmt.Sprintf("%s %d", over, s.settings.Load().Limits.Of(over)))
+}
+
+// pushOrDelay queues the push of a device now or, if the device looks awake or
+// another one may take the message, in a while. A REGISTER of a moment ago is no
+// proof: the phone may sleep again.
+func (s *Service) pushOrDelay(cl *call, b *Binding, recent *Registration, live []string) attempt {
+	chatWaits := cl.wake.Kind == push.Chat && s.policy(b).Chat == push.ChatNoAnswer && len(live) > 0
+	if recent == nil && !chatWaits && !rung(live, b) {
+		return s.pushForCall(cl, b)
+	}
+	after, key := s.settings.Load().PushDelay, b.Device
+	cl.event(trace.Withheld, key, after.String())
+	cl.delay(key, after, func() {
+		if cl.ctx.Err() == nil {
+			s.pushForCall(cl, b)
+		}
+	})
+	return pushDelayed
+}
+
+func rung(live []string, b *Binding) bool {
+	for _, l := range live {
+		if b.named(l) {
+			return true
+		}
+	}
+	return false
+}
+
+// named reports whether a node means this device by a Call-ID or a Contact URI.
+func (b *Binding) named(name string) bool { return name == b.CallID || name == b.Contact }
+
+// key names the device of a registration, also of one without push.
+func (r Registration) key() string {
+	if r.Device != "" {
+		return r.Device
+	}
+	return r.Contact
+}
+
+// bindingOf returns the binding that a registration left, zero if it left none.
+func bindingOf(r Registration) Binding {
+	if r.Action != ActionBind {
+		return Binding{}
+	}
+	return r.Binding
+}
+
+// find returns the registration of the device, nil if there is none.
+func find(list []Registration, device string) *Registration {
+	for i := range list {
+		if list[i].Device == device {
+			return &list[i]
+		}
+	}
+	return nil
+}
+
+func valuesOf(w Wake) push.Values {
+	return push.Values{AOR: w.AOR, From: w.From, User: sipuri.Dial(w.From), Display: w.Display,
+		CallID: w.CallID, UUID: w.ID, Media: w.Media, Body: w.Body,
+		CalledURI: w.To, Called: sipuri.Dial(w.To), Headers: w.Headers, Verstat: w.Verstat}
+}
