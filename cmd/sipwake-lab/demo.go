@@ -2,16 +2,9 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"net/http"
-	"os"
-	"path/filepath"
-	"strings"
 	"time"
 
-	"github.com/sipwake/sipwake/internal/lab/fcmsim"
-	"github.com/sipwake/sipwake/internal/lab/phone"
+	"github.com/sipwake/sipwake/internal/lab/demo"
 )
 
 type demoCmd struct {
@@ -21,191 +14,82 @@ type demoCmd struct {
 	Store   string `default:"local" enum:"local,redis" help:"Where it keeps bindings: local or redis (${default})."`
 }
 
-// demoPatience bounds the whole demonstration.
-const demoPatience = 2 * time.Minute
-
-// Run starts everything, makes the calls, prints their timelines and stops
-// everything. It fails unless each call went as expected.
+// Run is demo.Demo's.
 func (c *demoCmd) Run(ctx context.Context) error {
-	kind, err := proxyNamed(c.Proxy)
-	if c.PBX != "" {
-		kind, err = inFrontOf(c.PBX)
-	}
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, demoPatience)
-	defer cancel()
-	dir, err := os.MkdirTemp("", "sipwake-demo-")
-	if err != nil {
-		return fmt.Errorf("cannot make a directory: %w", err)
-	}
-	defer os.RemoveAll(dir)
-	s := &stage{dir: dir, sipwake: c.Sipwake, store: c.Store, kind: kind}
-	defer s.stop()
-	if err := s.start(ctx); err != nil {
-		return err
-	}
-	fmt.Printf("demo: %s, sipwake (%s store), simulated APNs and FCM are up\n", kind.title, c.Store)
-	failed := 0
-	for i, sc := range scenes() {
-		fmt.Printf("\n%d. %s\n", i+1, sc.title)
-		if err := s.play(ctx, sc); err != nil {
-			failed++
-			fmt.Printf("   FAILED: %v\n", err)
-			s.printLogs()
-		} else {
-			fmt.Printf("   as expected: %s\n", sc.expected)
-		}
-	}
-	n := len(scenes())
-	fmt.Printf("\ndemo: %d calls, %d as expected, %d failed\n", n, n-failed, failed)
-	if failed > 0 {
-		return errors.New("the demo failed")
-	}
-	return nil
+	d := demo.Demo(*c)
+	return d.Run(ctx)
 }
 
-// scene is one call of the demo.
-type scene struct {
-	title    string
-	expected string
-	user     string
-	params   string // push parameters of the Contact, with TOKEN for the token
-	header   string // of the REGISTER, likewise
-	token    string
-	awake    bool                                     // the phone does not sleep
-	prepare  func(*stage, *scene)                     // sets the push service's behaviour
-	phone    phone.Config                             // the rest of its settings
-	act      func(context.Context, *phone.Call) error // of the caller, instead of waiting
-	code     int                                      // final answer to the caller
-	pushes   int                                      // that the push service got
-	invites  int                                      // that the phone got
-	late     bool                                     // it comes back when the call is over, and hears that
-	unbound  bool                                     // its binding is gone afterwards
+type upCmd struct {
+	Sipwake    string `default:"bin/sipwake" help:"The sipwake to run (${default})." type:"path"`
+	Proxy      string `default:"kamailio" help:"The SIP proxy to call through (${default})."`
+	Store      string `default:"local" enum:"local,redis" help:"Where it keeps bindings: local or redis (${default})."`
+	Dir        string `help:"Folder for sipwake's configuration and files; default a temporary one." type:"path"`
+	Calls      bool   `default:"true" negatable:"" help:"Make a round of calls at the start, each of which ends another way (${default})."`
+	Control    int    `name:"control-port" help:"Port of the control, on 127.0.0.1 as all are; 0, the default, picks a free one."`
+	SIP        int    `name:"sip-port" help:"Port of the SIP proxy, UDP and TCP."`
+	RPC        int    `name:"rpc-port" help:"Port of sipwake's RPC."`
+	Operations int    `name:"operations-port" help:"Port of sipwake's pages and metrics."`
 }
 
-// play makes one call and prints its timeline.
-func (s *stage) play(ctx context.Context, sc scene) error {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
-	defer cancel()
-	if sc.prepare != nil {
-		sc.prepare(s, &sc)
-	}
-	callee, err := s.newPhone(ctx, &sc)
-	if err != nil {
-		return err
-	}
-	defer callee.Close()
-	caller, err := phone.New(phone.Config{User: demoCaller, Domain: demoDomain, Proxy: s.proxy.SIPAddress(), Password: demoPassword(demoCaller)})
-	if err != nil {
-		return err
-	}
-	defer caller.Close()
-	mark := callee.Mark()
-	began := time.Now()
-	call, err := caller.Invite(ctx, sc.user, phone.InviteOptions{Display: []byte(`"Alice"`)})
-	if err != nil {
-		return err
-	}
-	final, err := s.finish(ctx, &sc, call)
-	switch {
-	case err == nil && sc.late:
-		_, err = callee.WaitFrom(ctx, mark, func(e phone.Event) bool { return e.Kind == phone.Terminated })
-	case err == nil && sc.invites > 0:
-		if _, err = call.Bye(ctx); err == nil {
-			_, err = callee.WaitFrom(ctx, mark, func(e phone.Event) bool { return e.Kind == phone.GotBye })
-		}
-	}
-	trace, traceErr := s.ended(ctx, s.which(sc.user, call))
-	if !s.quiet {
-		printTimeline(began, sc.user, caller.Events(), callee.Events(), trace)
-	}
-	if err := errors.Join(err, traceErr); err != nil {
-		return err
-	}
-	if err := s.judge(&sc, final, callee); err != nil {
-		return err
-	}
-	if sc.unbound {
-		return s.unbound(ctx, sc.user)
-	}
-	return nil
+// Run is demo.Up's.
+func (c *upCmd) Run(ctx context.Context) error {
+	d := demo.Up(*c)
+	return d.Run(ctx)
 }
 
-// finish waits until the call can end, lets the caller act, and returns the
-// final answer.
-func (s *stage) finish(ctx context.Context, sc *scene, call *phone.Call) (phone.Result, error) {
-	if sc.act != nil {
-		if err := s.waitForPush(ctx, s.which(sc.user, call)); err != nil {
-			return phone.Result{}, err
-		}
-		if err := sc.act(ctx, call); err != nil {
-			return phone.Result{}, err
-		}
-	}
-	return call.Final(ctx)
+type providersCmd struct {
+	Dir      string   `required:"" help:"Folder for the keys and for apps.yml, the part of sipwake's configuration." type:"path"`
+	Team     string   `default:"TEAM123456" help:"Team ID of the iOS apps (${default})."`
+	Bundles  []string `name:"bundle" default:"org.example.phone" help:"Bundle ID of an iOS app; may be repeated (${default})."`
+	Project  string   `default:"example-phone" help:"Firebase project (${default})."`
+	Packages []string `name:"package" help:"Further name that Android phones send, such as a package name; may be repeated."`
+	APNs     int      `name:"apns-port" help:"Port of the simulated APNs, on 127.0.0.1 as all are; 0, the default, picks a free one."`
+	FCM      int      `name:"fcm-port" help:"Port of the simulated FCM."`
+	WebPush  int      `name:"webpush-port" help:"Port of the simulated Web Push service."`
+	Control  int      `name:"control-port" help:"Port of the control."`
 }
 
-func (s *stage) judge(sc *scene, final phone.Result, callee *phone.Phone) error {
-	if final.Code != sc.code {
-		return fmt.Errorf("the caller got %d, not %d", final.Code, sc.code)
-	}
-	if n := len(callee.Requests("INVITE")); n != sc.invites {
-		return fmt.Errorf("the phone got %d INVITEs, not %d", n, sc.invites)
-	}
-	if n := s.pushes(sc.token); n != sc.pushes {
-		return fmt.Errorf("%d pushes, not %d", n, sc.pushes)
-	}
-	return nil
+// Run is demo.Providers's.
+func (c *providersCmd) Run(ctx context.Context) error {
+	d := demo.Providers(*c)
+	return d.Run(ctx)
 }
 
-// newPhone registers the callee's phone and, unless it is awake, lets it fall
-// asleep: it ends its registration, closes its socket, and only a push wakes it.
-func (s *stage) newPhone(ctx context.Context, sc *scene) (*phone.Phone, error) {
-	cfg := sc.phone
-	cfg.User, cfg.Domain, cfg.Proxy = sc.user, demoDomain, s.proxy.SIPAddress()
-	cfg.Password = demoPassword(sc.user)
-	cfg.ContactParams = strings.ReplaceAll(sc.params, "TOKEN", sc.token)
-	if sc.header != "" {
-		name, value, _ := strings.Cut(strings.ReplaceAll(sc.header, "TOKEN", sc.token), ": ")
-		cfg.Headers = map[string]string{name: value}
-	}
-	p, err := phone.New(cfg)
-	if err != nil {
-		return nil, err
-	}
-	s.services.APNs.OnDeliver(sc.token, func(payload []byte, _ http.Header) { p.OnPush(payload) })
-	s.services.FCM.OnDeliver(sc.token, func(*fcmsim.Message) { p.OnPush(nil) })
-	if err := registerOK(ctx, p, time.Hour); err != nil {
-		return p, err
-	}
-	if !sc.awake {
-		// The proxy reports each REGISTER by itself, and reports overtake each other.
-		if err := s.bound(ctx, sc.user, true); err != nil {
-			return p, err
-		}
-		if err := registerOK(ctx, p, 0); err != nil {
-			return p, err
-		}
-		p.Sleep()
-	}
-	return p, s.bound(ctx, sc.user, sc.awake)
+type watchCmd struct {
+	Sipwake string `default:"bin/sipwake" help:"The sipwake to run (${default})." type:"path"`
+	Proxy   string `default:"kamailio" help:"The SIP proxy to call through (${default})."`
+	Store   string `default:"local" enum:"local,redis" help:"Where it keeps bindings: local or redis (${default})."`
+	Grafana string `default:"grafana" help:"The folder with dashboards, rules and provisioning (${default})." type:"path"`
 }
 
-func registerOK(ctx context.Context, p *phone.Phone, expires time.Duration) error {
-	res, err := p.Register(ctx, expires)
-	if err != nil {
-		return fmt.Errorf("cannot register %s: %w", p.AOR(), err)
-	}
-	if res.Code() != 200 {
-		return fmt.Errorf("cannot register %s: %d", p.AOR(), res.Code())
-	}
-	return nil
+// Run is demo.Watch's.
+func (c *watchCmd) Run(ctx context.Context) error {
+	d := demo.Watch(*c)
+	return d.Run(ctx)
 }
 
-// writeFile writes a file of the demo and returns its path.
-func (s *stage) writeFile(name string, text []byte) (string, error) {
-	path := filepath.Join(s.dir, name)
-	return path, os.WriteFile(path, text, 0o600)
+type screenshotsCmd struct {
+	Sipwake string        `default:"bin/sipwake" help:"The sipwake to run (${default})." type:"path"`
+	Proxy   string        `default:"kamailio" help:"The SIP proxy to call through (${default})."`
+	Store   string        `default:"local" enum:"local,redis" help:"Where it keeps bindings: local or redis (${default})."`
+	Dir     string        `default:"docs/pictures" help:"Folder for the pictures (${default})." type:"path"`
+	Rounds  int           `default:"3" help:"How often the lab's calls are made before (${default})."`
+	Pause   time.Duration `default:"12s" help:"Pause after each round: the page's graphs have a point every 10 s (${default})."`
+}
+
+// Run is demo.Screenshots's.
+func (c *screenshotsCmd) Run(ctx context.Context) error {
+	d := demo.Screenshots(*c)
+	return d.Run(ctx)
+}
+
+type interopCmd struct {
+	Sipwake string `default:"bin/sipwake" help:"The sipwake to run (${default})." type:"path"`
+}
+
+// Run is demo.Interop's.
+func (c *interopCmd) Run(ctx context.Context) error {
+	d := demo.Interop(*c)
+	return d.Run(ctx)
 }

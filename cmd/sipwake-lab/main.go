@@ -1,6 +1,6 @@
 // Command sipwake-lab holds what no production host needs: a demonstration of
-// real calls that wake simulated phones, and in its folders the simulated push
-// services and phones that the tests use too.
+// real calls that wake simulated phones, tests under faults and load. Here are only the
+// flags; the parts are below internal/lab.
 package main
 
 import (

@@ -1,4 +1,4 @@
-package main
+package demo
 
 import (
 	"context"
@@ -12,11 +12,12 @@ import (
 	"github.com/sipwake/sipwake/internal/lab/stack"
 )
 
-type watchCmd struct {
-	Sipwake string `default:"bin/sipwake" help:"The sipwake to run (${default})." type:"path"`
-	Proxy   string `default:"kamailio" help:"The SIP proxy to call through (${default})."`
-	Store   string `default:"local" enum:"local,redis" help:"Where it keeps bindings: local or redis (${default})."`
-	Grafana string `default:"grafana" help:"The folder with dashboards, rules and provisioning (${default})." type:"path"`
+// Watch makes calls without end, and shows them in Prometheus and Grafana.
+type Watch struct {
+	Sipwake string
+	Proxy   string
+	Store   string
+	Grafana string
 }
 
 const (
@@ -27,7 +28,7 @@ const (
 
 // Run starts everything, makes the calls of the demo again and again until ctx ends,
 // and stops everything.
-func (c *watchCmd) Run(ctx context.Context) error {
+func (c *Watch) Run(ctx context.Context) error {
 	kind, err := proxyNamed(c.Proxy)
 	if err != nil {
 		return err
@@ -62,7 +63,7 @@ func (c *watchCmd) Run(ctx context.Context) error {
 }
 
 // start starts the stage, Prometheus and Grafana, and says where they are.
-func (c *watchCmd) start(ctx context.Context, s *stage) error {
+func (c *Watch) start(ctx context.Context, s *stage) error {
 	ctx, cancel := context.WithTimeout(ctx, watchPatience)
 	defer cancel()
 	if err := s.start(ctx); err != nil {

@@ -1,4 +1,4 @@
-package main
+package demo
 
 import (
 	"context"
@@ -14,13 +14,14 @@ import (
 	"github.com/sipwake/sipwake/internal/lab/stack"
 )
 
-type screenshotsCmd struct {
-	Sipwake string        `default:"bin/sipwake" help:"The sipwake to run (${default})." type:"path"`
-	Proxy   string        `default:"kamailio" help:"The SIP proxy to call through (${default})."`
-	Store   string        `default:"local" enum:"local,redis" help:"Where it keeps bindings: local or redis (${default})."`
-	Dir     string        `default:"docs/pictures" help:"Folder for the pictures (${default})." type:"path"`
-	Rounds  int           `default:"3" help:"How often the lab's calls are made before (${default})."`
-	Pause   time.Duration `default:"12s" help:"Pause after each round: the page's graphs have a point every 10 s (${default})."`
+// Screenshots takes pictures of the pages that show the calls of the lab.
+type Screenshots struct {
+	Sipwake string
+	Proxy   string
+	Store   string
+	Dir     string
+	Rounds  int
+	Pause   time.Duration
 }
 
 const screenshotsPatience = 5 * time.Minute
@@ -33,7 +34,7 @@ type shot struct {
 }
 
 // Run makes the calls of the lab and takes pictures of the pages that show them.
-func (c *screenshotsCmd) Run(ctx context.Context) error {
+func (c *Screenshots) Run(ctx context.Context) error {
 	kind, err := proxyNamed(c.Proxy)
 	if err != nil {
 		return err
@@ -99,7 +100,7 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-func (c *screenshotsCmd) take(ctx context.Context, program, dir, base string, shots []shot) error {
+func (c *Screenshots) take(ctx context.Context, program, dir, base string, shots []shot) error {
 	opts := []chromedp.ExecAllocatorOption{chromedp.ExecPath(program), chromedp.UserDataDir(filepath.Join(dir, "chromium"))}
 	for _, f := range stack.ChromiumFlags() {
 		opts = append(opts, chromedp.Flag(f, true))
@@ -117,7 +118,7 @@ func (c *screenshotsCmd) take(ctx context.Context, program, dir, base string, sh
 	return nil
 }
 
-func (c *screenshotsCmd) takeOne(ctx context.Context, base string, s shot) error {
+func (c *Screenshots) takeOne(ctx context.Context, base string, s shot) error {
 	scheme := "light"
 	if s.dark {
 		scheme = "dark"

@@ -1,4 +1,4 @@
-package main
+package demo
 
 import (
 	"context"
@@ -10,23 +10,24 @@ import (
 	"github.com/sipwake/sipwake/internal/lab/services"
 )
 
-type upCmd struct {
-	Sipwake    string `default:"bin/sipwake" help:"The sipwake to run (${default})." type:"path"`
-	Proxy      string `default:"kamailio" help:"The SIP proxy to call through (${default})."`
-	Store      string `default:"local" enum:"local,redis" help:"Where it keeps bindings: local or redis (${default})."`
-	Dir        string `help:"Folder for sipwake's configuration and files; default a temporary one." type:"path"`
-	Calls      bool   `default:"true" negatable:"" help:"Make a round of calls at the start, each of which ends another way (${default})."`
-	Control    int    `name:"control-port" help:"Port of the control, on 127.0.0.1 as all are; 0, the default, picks a free one."`
-	SIP        int    `name:"sip-port" help:"Port of the SIP proxy, UDP and TCP."`
-	RPC        int    `name:"rpc-port" help:"Port of sipwake's RPC."`
-	Operations int    `name:"operations-port" help:"Port of sipwake's pages and metrics."`
+// Up keeps a SIP proxy, sipwake, push services and phones running, and does with them what it is asked over HTTP.
+type Up struct {
+	Sipwake    string
+	Proxy      string
+	Store      string
+	Dir        string
+	Calls      bool
+	Control    int
+	SIP        int
+	RPC        int
+	Operations int
 }
 
 // upPatience bounds the start.
 const upPatience = 2 * time.Minute
 
 // Run starts everything, says where it is, and stops everything when ctx ends.
-func (c *upCmd) Run(ctx context.Context) error {
+func (c *Up) Run(ctx context.Context) error {
 	kind, err := proxyNamed(c.Proxy)
 	if err != nil {
 		return err

@@ -1,4 +1,4 @@
-package main
+package demo
 
 import (
 	"context"
@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-type interopCmd struct {
-	Sipwake string `default:"bin/sipwake" help:"The sipwake to run (${default})." type:"path"`
+// Interop makes calls with clients made by others through a real Kamailio.
+type Interop struct {
+	Sipwake string
 }
 
 // interopPatience bounds the whole run.
@@ -30,7 +31,7 @@ type interop struct {
 
 // Run starts everything, makes the calls and stops everything. It fails unless each
 // call went as expected; clients that are missing are skipped.
-func (c *interopCmd) Run(ctx context.Context) error {
+func (c *Interop) Run(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, interopPatience)
 	defer cancel()
 	dir, err := os.MkdirTemp("", "sipwake-interop-")

@@ -1,4 +1,4 @@
-package main
+package demo
 
 import (
 	"context"
@@ -13,20 +13,21 @@ import (
 	"github.com/sipwake/sipwake/internal/lab/services"
 )
 
-type providersCmd struct {
-	Dir      string   `required:"" help:"Folder for the keys and for apps.yml, the part of sipwake's configuration." type:"path"`
-	Team     string   `default:"TEAM123456" help:"Team ID of the iOS apps (${default})."`
-	Bundles  []string `name:"bundle" default:"org.example.phone" help:"Bundle ID of an iOS app; may be repeated (${default})."`
-	Project  string   `default:"example-phone" help:"Firebase project (${default})."`
-	Packages []string `name:"package" help:"Further name that Android phones send, such as a package name; may be repeated."`
-	APNs     int      `name:"apns-port" help:"Port of the simulated APNs, on 127.0.0.1 as all are; 0, the default, picks a free one."`
-	FCM      int      `name:"fcm-port" help:"Port of the simulated FCM."`
-	WebPush  int      `name:"webpush-port" help:"Port of the simulated Web Push service."`
-	Control  int      `name:"control-port" help:"Port of the control."`
+// Providers runs simulated push services alone.
+type Providers struct {
+	Dir      string
+	Team     string
+	Bundles  []string
+	Project  string
+	Packages []string
+	APNs     int
+	FCM      int
+	WebPush  int
+	Control  int
 }
 
 // Run runs the services until ctx ends, and prints each push.
-func (c *providersCmd) Run(ctx context.Context) error {
+func (c *Providers) Run(ctx context.Context) error {
 	dir, _, err := labDir(c.Dir)
 	if err != nil {
 		return err
