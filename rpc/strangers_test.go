@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sipwake/sipwake/internal/lab/apnssim/labca"
+	"github.com/sipwake/sipwake/internal/lab/labca"
 )
 
 const proven = "Authorization: Bearer " + serveToken + "\r\n"

@@ -23,7 +23,7 @@ import (
 	"time"
 
 	"github.com/sipwake/sipwake/internal/config"
-	"github.com/sipwake/sipwake/internal/lab/apnssim/labca"
+	"github.com/sipwake/sipwake/internal/lab/labca"
 	"github.com/sipwake/sipwake/internal/lab/stack"
 )
 

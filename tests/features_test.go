@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/sipwake/sipwake/internal/lab/apnssim"
-	"github.com/sipwake/sipwake/internal/lab/apnssim/labca"
+	"github.com/sipwake/sipwake/internal/lab/labca"
 	"github.com/sipwake/sipwake/internal/lab/fcmsim"
 )
 

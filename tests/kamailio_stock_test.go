@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sipwake/sipwake/internal/lab/apnssim/labca"
+	"github.com/sipwake/sipwake/internal/lab/labca"
 	"github.com/sipwake/sipwake/internal/lab/phone"
 	"github.com/sipwake/sipwake/internal/lab/stack"
 	"github.com/sipwake/sipwake/kamailio/wire"

@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"github.com/sipwake/sipwake/internal/lab/apnssim"
-	"github.com/sipwake/sipwake/internal/lab/apnssim/labca"
+	"github.com/sipwake/sipwake/internal/lab/labca"
 )
 
 // lab writes the files of a CA: ca.pem, server.pem and server.key for servers only,

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sipwake/sipwake/internal/lab/sim"
 	"github.com/sipwake/sipwake/internal/secret"
 )
 
@@ -29,16 +30,16 @@ type Behaviour struct {
 }
 
 // Fault is a failure of the connection instead of an answer.
-type Fault int
+type Fault = sim.Fault
 
-// The faults.
+// The faults that it can make.
 const (
-	None    Fault = iota
-	Silence       // the stream is never answered
-	Reset         // the stream is reset
-	Drop          // the connection is closed
-	GoAway        // GOAWAY that declares the push not processed, and the connection is closed
-	Leave         // the push is delivered, and GOAWAY ends the connection afterwards
+	None    = sim.None
+	Silence = sim.Silence
+	Reset   = sim.Reset
+	Drop    = sim.Drop
+	GoAway  = sim.GoAway
+	Leave   = sim.Leave
 )
 
 // Push is one push that was accepted or refused. Its Token prints as a hash.
@@ -61,8 +62,9 @@ type Push struct {
 type device struct {
 	onDeliver atomic.Pointer[func([]byte, http.Header)]
 
+	script sim.Script[Behaviour]
+
 	mu     sync.Mutex
-	script []Behaviour
 	away   bool
 	stored map[string]stored // by topic
 }
@@ -134,12 +136,8 @@ func (s *Server) AddToken(token string) { s.devices.LoadOrStore(token, new(devic
 // behaviour, and the last one stays. None means delivery.
 func (s *Server) Behave(token string, script ...Behaviour) {
 	s.AddToken(token)
-	s.device(token).behave(script)
+	s.device(token).script.Set(script)
 }
-
-// BehaveAll sets how pushes to the tokens that have no script of their own are
-// answered, as Behave does for one.
-func (s *Server) BehaveAll(script ...Behaviour) { s.all.behave(script) }
 
 // OnDeliver has f called with each push that is delivered to the token, after
 // the answer was sent and from the push's own goroutine. nil ends it.
@@ -153,48 +151,14 @@ func (s *Server) OnDeliver(token string, f func(payload []byte, header http.Head
 	d.onDeliver.Store(&f)
 }
 
-func (d *device) behave(script []Behaviour) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.script = script
-}
-
-// next is the script's next behaviour, and whether there is a script.
-func (d *device) next() (b Behaviour, ok bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if len(d.script) == 0 {
-		return Behaviour{}, false
-	}
-	b = d.script[0]
-	if len(d.script) > 1 {
-		d.script = d.script[1:]
-	}
-	return b, true
-}
-
-// behaviour is that of the device, or of all.
-func (s *Server) behaviour(d *device) Behaviour {
-	if b, ok := d.next(); ok {
-		return b
-	}
-	b, _ := s.all.next()
-	return b
-}
-
 // act does what b says and reports whether the push is to be delivered.
-func (s *Server) act(w http.ResponseWriter, r *http.Request, c *conn, p *Push, b Behaviour) bool {
+func (s *Server) act(w http.ResponseWriter, r *http.Request, p *Push, b Behaviour) bool {
+	if s.Fail(r, b.Fault) {
+		return false
+	}
 	switch b.Fault {
-	case Silence:
-		s.silence(r)
-		return false
-	case Reset:
-		panic(http.ErrAbortHandler)
-	case Drop:
-		_ = c.net.Close() // closed is closed
-		return false
 	case GoAway:
-		c.goAway()
+		goAway(sim.ConnOf(r))
 		return false
 	case Leave:
 		w.Header().Set("Connection", "close") // the HTTP/2 server makes a GOAWAY of it
@@ -208,7 +172,7 @@ func (s *Server) act(w http.ResponseWriter, r *http.Request, c *conn, p *Push, b
 
 func (s *Server) refuse(w http.ResponseWriter, p *Push, b Behaviour) {
 	p.Status, p.Reason = b.Status, b.Reason
-	s.record(*p)
+	s.Record(*p, false)
 	if b.RetryAfter != "" {
 		w.Header().Set("Retry-After", b.RetryAfter)
 	}
@@ -225,22 +189,3 @@ func (s *Server) refuse(w http.ResponseWriter, p *Push, b Behaviour) {
 	w.WriteHeader(b.Status)
 	_, _ = w.Write(body) // the client may be gone
 }
-
-// record notes a push that was answered.
-func (s *Server) record(p Push) {
-	s.recorder.Add(p, p.Status == http.StatusOK)
-	s.tell(p)
-}
-
-// tell hands a push to whoever wants to see each.
-func (s *Server) tell(p Push) {
-	if s.options.OnPush != nil {
-		s.options.OnPush(p)
-	}
-}
-
-// Pushes returns the last pushes, the oldest first.
-func (s *Server) Pushes() []Push { return s.recorder.Last() }
-
-// Counts tells how many pushes were accepted and refused since the start.
-func (s *Server) Counts() (accepted, refused uint64) { return s.recorder.Counts() }

@@ -81,7 +81,7 @@ func (s *Server) MakeCertificate(dir string, c Certificate) (p12, pemFile string
 		CommonName: "Apple Push Services: " + c.BundleID,
 		ExtraNames: []pkix.AttributeTypeAndValue{{Type: slices.Clone(uidOID), Value: c.BundleID}},
 	}
-	cert, err := s.ca.Client(subject, private.Public(), c.End, extensions...)
+	cert, err := s.Authority().Client(subject, private.Public(), c.End, extensions...)
 	if err != nil {
 		return "", "", err
 	}
@@ -109,15 +109,6 @@ func topicsExtension(topics []string) (pkix.Extension, error) {
 	}
 	der, err := asn1.Marshal(sequence)
 	return pkix.Extension{Id: asn1.ObjectIdentifier{1, 2, 840, 113635, 100, 6, 3, 6}, Value: der}, err
-}
-
-// WriteCA writes the certificate that clients must trust into dir.
-func (s *Server) WriteCA(dir string) (file string, err error) {
-	file = filepath.Join(dir, "apns-ca.pem")
-	if err := os.WriteFile(file, s.CA(), 0o600); err != nil {
-		return "", fmt.Errorf("cannot write CA: %w", err)
-	}
-	return file, nil
 }
 
 func writePEM(file string, blocks ...*pem.Block) error {

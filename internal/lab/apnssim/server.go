@@ -6,13 +6,7 @@
 package apnssim
 
 import (
-	"context"
-	"crypto/tls"
-	"errors"
-	"fmt"
 	"io"
-	"log"
-	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -22,9 +16,9 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/sipwake/sipwake/internal/lab/apnssim/labca"
+	"github.com/sipwake/sipwake/internal/lab/labca"
 	"github.com/sipwake/sipwake/internal/lab/leak"
-	"github.com/sipwake/sipwake/internal/lab/recorder"
+	"github.com/sipwake/sipwake/internal/lab/sim"
 	"github.com/sipwake/sipwake/internal/secret"
 )
 
@@ -59,197 +53,76 @@ type Options struct {
 
 // Server is a running simulator. Safe for concurrent use.
 type Server struct {
-	options  Options
-	ca       *labca.CA
-	url      string
-	http     *http.Server
-	served   chan struct{}
-	closing  chan struct{}
-	stop     func()
-	keys     keyring
-	devices  sync.Map // token → *device
-	all      device   // for those without a script
-	recorder recorder.Recorder[Push]
+	*sim.Service[Push, Behaviour]
+	options Options
+	keys    keyring
+	devices sync.Map // token → *device
 
-	mu    sync.Mutex
-	conns map[*conn]struct{}
-	total int
 }
 
 // Start listens and serves until Close.
 func Start(o Options) (*Server, error) {
-	if o.Address == "" {
-		o.Address = "127.0.0.1:0"
-	}
 	if o.MaxStreams == 0 {
 		o.MaxStreams = 1000
 	}
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
-	if o.Record == 0 {
-		o.Record = 1000
-	}
-	if o.CA == nil {
-		ca, err := labca.New("sipwake lab APNs")
-		if err != nil {
-			return nil, err
-		}
-		o.CA = ca
-	}
-	listener, err := net.Listen("tcp", o.Address)
+	service, err := sim.NewService[Push, Behaviour](sim.Config{Service: "APNs", Address: o.Address, CA: o.CA, MaxStreams: o.MaxStreams, HTTP2: true,
+		Mark: func() any { return new(mark) }}, o.Record, o.OnPush)
 	if err != nil {
-		return nil, fmt.Errorf("cannot listen as APNs: %w", err)
-	}
-	host, _, _ := net.SplitHostPort(listener.Addr().String()) // it is a TCP address
-	cert, err := o.CA.Server(host, "localhost")
-	if err != nil {
-		_ = listener.Close() // the other error counts
 		return nil, err
 	}
-	s := &Server{
-		options: o, ca: o.CA, url: "https://" + listener.Addr().String(),
-		served: make(chan struct{}), closing: make(chan struct{}),
-		recorder: recorder.Recorder[Push]{Most: o.Record}, conns: make(map[*conn]struct{}),
-	}
-	s.stop = sync.OnceFunc(func() { close(s.closing) })
-	s.serve(listener, cert)
+	s := &Server{Service: service, options: o}
+	s.Serve(s)
 	return s, nil
 }
 
-func (s *Server) serve(listener net.Listener, cert tls.Certificate) {
-	var http2 http.Protocols
-	http2.SetHTTP2(true)
-	s.http = &http.Server{
-		Handler:           s,
-		Protocols:         &http2,
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: s.options.MaxStreams},
-		ReadHeaderTimeout: 10 * time.Second,
-		// A client that goes away in the handshake is nothing to report.
-		ErrorLog:    log.New(io.Discard, "", 0),
-		ConnContext: s.connContext,
-		ConnState:   s.connState,
-		TLSConfig: &tls.Config{
-			MinVersion:   tls.VersionTLS12,
-			Certificates: []tls.Certificate{cert},
-			ClientAuth:   tls.VerifyClientCertIfGiven,
-			ClientCAs:    s.ca.Pool(),
-		},
-	}
-	go func() {
-		defer close(s.served)
-		if err := s.http.ServeTLS(listener, "", ""); !errors.Is(err, http.ErrServerClosed) {
-			panic("BUG: the simulator stopped serving: " + err.Error())
-		}
-	}()
-}
-
-// Close ends all connections and waits for the server to end.
-func (s *Server) Close() {
-	s.stop()
-	_ = s.http.Close() // only the listener's error, of which nothing follows
-	<-s.served
-}
-
-// URL is the endpoint for clients, "https://127.0.0.1:port".
-func (s *Server) URL() string { return s.url }
-
-// CA is the certificate, in PEM, that clients must trust.
-func (s *Server) CA() []byte { return s.ca.PEM() }
-
-// conn is a client's connection.
-type conn struct {
-	net   net.Conn
-	id    int
+// mark is what is noted about a connection.
+type mark struct {
 	muted atomic.Bool
 	// unrelated: every provider token is told to be of another key than the
 	// connection's first.
 	unrelated atomic.Bool
 }
 
-type connKey struct{}
-
-func (s *Server) connContext(ctx context.Context, c net.Conn) context.Context {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.total++
-	sc := &conn{net: c, id: s.total}
-	s.conns[sc] = struct{}{}
-	return context.WithValue(ctx, connKey{}, sc)
-}
-
-func (s *Server) connState(c net.Conn, state http.ConnState) {
-	if state != http.StateClosed {
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for sc := range s.conns {
-		if sc.net == c {
-			delete(s.conns, sc)
-		}
-	}
-}
-
-// Connections tells how many connections are open and how many there ever were.
-func (s *Server) Connections() (open, ever int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.conns), s.total
-}
+func markOf(c *sim.Conn) *mark { return c.Mark.(*mark) }
 
 // Mute makes the connections of now never answer another push, though they stay
 // open and answer PINGs.
 func (s *Server) Mute() {
-	s.each(func(c *conn) { c.muted.Store(true) })
+	s.EachConn(func(c *sim.Conn) { markOf(c).muted.Store(true) })
 }
 
 // Unrelate makes the connections of now refuse every provider token: as if their
 // first push had been signed with another key.
 func (s *Server) Unrelate() {
-	s.each(func(c *conn) { c.unrelated.Store(true) })
-}
-
-// Drop closes the connections of now without a word.
-func (s *Server) Drop() {
-	s.each(func(c *conn) { _ = c.net.Close() }) // closed is closed
+	s.EachConn(func(c *sim.Conn) { markOf(c).unrelated.Store(true) })
 }
 
 // GoAway sends GOAWAY on the connections of now and closes them; what is under
 // way on them is declared not processed.
-func (s *Server) GoAway() { s.each((*conn).goAway) }
-
-func (s *Server) each(f func(*conn)) {
-	s.mu.Lock()
-	all := make([]*conn, 0, len(s.conns))
-	for c := range s.conns {
-		all = append(all, c)
-	}
-	s.mu.Unlock()
-	for _, c := range all {
-		f(c)
-	}
-}
+func (s *Server) GoAway() { s.EachConn(goAway) }
 
 // goAway writes the frame of RFC 9113 section 6.8 past the HTTP server, which
 // would only ever end a connection after it has answered everything.
-func (c *conn) goAway() {
+func goAway(c *sim.Conn) {
 	const reason = `{"reason":"Shutdown"}`
 	frame := append([]byte{0, 0, 8 + byte(len(reason)), 0x7, 0, 0, 0, 0, 0},
 		0, 0, 0, 0, // last stream: none
 		0, 0, 0, 0) // NO_ERROR
-	_, _ = c.net.Write(append(frame, reason...)) // the client may be gone
-	_ = c.net.Close()
+	_, _ = c.Write(append(frame, reason...)) // the client may be gone
+	_ = c.Close()
 }
 
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Date", s.options.Clock().UTC().Format(http.TimeFormat))
-	c, _ := r.Context().Value(connKey{}).(*conn)
+	c := sim.ConnOf(r)
 	token, ok := strings.CutPrefix(r.URL.Path, "/3/device/")
 	leak.Tokens(token, strings.TrimPrefix(r.Header.Get("Authorization"), "bearer "))
 	p := Push{
-		At: time.Now(), Token: secret.NewToken(token), Connection: c.id,
+		At: time.Now(), Token: secret.NewToken(token), Connection: c.ID,
 		Topic: r.Header.Get("apns-topic"), PushType: r.Header.Get("apns-push-type"),
 		Priority: r.Header.Get("apns-priority"), Expiration: r.Header.Get("apns-expiration"),
 		CollapseID: r.Header.Get("apns-collapse-id"),
@@ -259,8 +132,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return // the client has gone
 	}
 	p.Payload = body
-	if c.muted.Load() {
-		s.silence(r)
+	if markOf(c).muted.Load() {
+		s.Silence(r)
 		return
 	}
 	switch {
@@ -271,7 +144,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, &p, Behaviour{Status: http.StatusMethodNotAllowed, Reason: "MethodNotAllowed"})
 		return
 	}
-	if c.unrelated.Load() {
+	if markOf(c).unrelated.Load() {
 		s.refuse(w, &p, refusal(http.StatusForbidden, "UnrelatedKeyIdInToken"))
 		return
 	}
@@ -280,15 +153,15 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	d := s.device(token)
-	b := s.behaviour(d)
+	b := s.Behaviour(&d.script)
 	if b.Fault != None {
-		s.tell(p)
+		s.Tell(p)
 	}
-	if !s.wait(r, s.options.Latency+b.Delay) || !s.act(w, r, c, &p, b) {
+	if !s.Wait(r, s.options.Latency+b.Delay) || !s.act(w, r, &p, b) {
 		return
 	}
 	p.Status = http.StatusOK
-	s.record(p)
+	s.Record(p, true)
 	w.Header().Set("apns-id", uuid.NewString())
 	w.WriteHeader(http.StatusOK)
 	// The phone may be slower than Apple's answer is.
@@ -296,28 +169,5 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	expires, _ := strconv.ParseInt(p.Expiration, 10, 64) // check has read it
 	if now := (stored{body, r.Header, time.Unix(expires, 0)}); !d.keep(now, p.Topic) {
 		d.deliver(now)
-	}
-}
-
-// wait waits and reports whether the client is still there.
-func (s *Server) wait(r *http.Request, d time.Duration) bool {
-	if d <= 0 {
-		return true
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-r.Context().Done():
-	case <-s.closing:
-	}
-	return false
-}
-
-func (s *Server) silence(r *http.Request) {
-	select {
-	case <-r.Context().Done():
-	case <-s.closing:
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/sipwake/sipwake/internal/lab/apnssim/labca"
+	"github.com/sipwake/sipwake/internal/lab/labca"
 )
 
 // relay stands between sipwake and a push service. It can do to connections what

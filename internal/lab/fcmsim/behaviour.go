@@ -1,13 +1,12 @@
 package fcmsim
 
 import (
-	"net"
 	"net/http"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/sipwake/sipwake/internal/lab/sim"
 	"github.com/sipwake/sipwake/internal/secret"
 )
 
@@ -34,14 +33,14 @@ type Behaviour struct {
 }
 
 // Fault is a failure of the connection instead of an answer.
-type Fault int
+type Fault = sim.Fault
 
-// The faults.
+// The faults that it can make.
 const (
-	None    Fault = iota
-	Silence       // the request is never answered
-	Reset         // the stream is reset
-	Drop          // the connection is closed
+	None    = sim.None
+	Silence = sim.Silence
+	Reset   = sim.Reset
+	Drop    = sim.Drop
 )
 
 // BadToken is FCM's answer to a token that is none.
@@ -79,37 +78,7 @@ type Push struct {
 type device struct {
 	onDeliver atomic.Pointer[func(*Message)]
 
-	mu     sync.Mutex
-	script []Behaviour
-}
-
-func (d *device) behave(script []Behaviour) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.script = script
-}
-
-// next is the script's next behaviour, and whether there is a script.
-func (d *device) next() (b Behaviour, ok bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if len(d.script) == 0 {
-		return Behaviour{}, false
-	}
-	b = d.script[0]
-	if len(d.script) > 1 {
-		d.script = d.script[1:]
-	}
-	return b, true
-}
-
-// behaviour is that of the device, or of all.
-func (s *Server) behaviour(d *device) Behaviour {
-	if b, ok := d.next(); ok {
-		return b
-	}
-	b, _ := s.all.next()
-	return b
+	script sim.Script[Behaviour]
 }
 
 func (s *Server) device(token string) *device {
@@ -130,12 +99,8 @@ func (s *Server) AddToken(token string) { s.devices.LoadOrStore(token, new(devic
 // behaviour, and the last one stays. None means delivery.
 func (s *Server) Behave(token string, script ...Behaviour) {
 	s.AddToken(token)
-	s.device(token).behave(script)
+	s.device(token).script.Set(script)
 }
-
-// BehaveAll sets how pushes to the tokens that have no script of their own are
-// answered, as Behave does for one.
-func (s *Server) BehaveAll(script ...Behaviour) { s.all.behave(script) }
 
 // OnDeliver has f called with each push that is delivered to the token, after
 // the answer was sent and from the push's own goroutine. nil ends it.
@@ -150,19 +115,7 @@ func (s *Server) OnDeliver(token string, f func(*Message)) {
 
 // act does what b says and reports whether the push is to be delivered.
 func (s *Server) act(w http.ResponseWriter, r *http.Request, p *Push, b Behaviour) bool {
-	switch b.Fault {
-	case Silence:
-		select {
-		case <-r.Context().Done():
-		case <-s.closing:
-		}
-		return false
-	case Reset:
-		panic(http.ErrAbortHandler)
-	case Drop:
-		if c, ok := r.Context().Value(connKey{}).(net.Conn); ok {
-			_ = c.Close() // closed is closed
-		}
+	if s.Fail(r, b.Fault) {
 		return false
 	}
 	if b.Status == 0 || b.Status == http.StatusOK && b.Body == "" {
@@ -193,7 +146,7 @@ func statusName(status int) string {
 
 func (s *Server) refuse(w http.ResponseWriter, p *Push, b Behaviour) {
 	p.Status, p.Code = b.Status, b.Code
-	s.record(*p)
+	s.Record(*p, false)
 	if b.RetryAfter != "" {
 		w.Header().Set("Retry-After", b.RetryAfter)
 	}
@@ -224,22 +177,3 @@ func (s *Server) refuse(w http.ResponseWriter, p *Push, b Behaviour) {
 		"code": b.Status, "message": b.Message, "status": statusName(b.Status), "details": details,
 	}})
 }
-
-// record notes a push that was answered.
-func (s *Server) record(p Push) {
-	s.recorder.Add(p, p.Status == http.StatusOK)
-	s.tell(p)
-}
-
-// tell hands a push to whoever wants to see each.
-func (s *Server) tell(p Push) {
-	if s.options.OnPush != nil {
-		s.options.OnPush(p)
-	}
-}
-
-// Pushes returns the last pushes, the oldest first.
-func (s *Server) Pushes() []Push { return s.recorder.Last() }
-
-// Counts tells how many pushes were accepted and refused since the start.
-func (s *Server) Counts() (accepted, refused uint64) { return s.recorder.Counts() }

@@ -46,7 +46,7 @@ func (s *Server) MakeExternal(dir, project string, e External) (file, subjectFil
 	}
 	contents := map[string]any{
 		"type": "external_account", "audience": audience, "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
-		"token_url": s.url + "/sts/v1/token", "credential_source": source,
+		"token_url": s.URL() + "/sts/v1/token", "credential_source": source,
 	}
 	if e.Impersonate {
 		contents["service_account_impersonation_url"] = s.impersonation(project)
@@ -85,12 +85,12 @@ func writeAccount(file string, contents map[string]any) error {
 }
 
 func (s *Server) impersonation(project string) string {
-	return s.url + "/v1/projects/-/serviceAccounts/push@" + project + ":generateAccessToken"
+	return s.URL() + "/v1/projects/-/serviceAccounts/push@" + project + ":generateAccessToken"
 }
 
 // exchange is the Security Token Service.
 func (s *Server) exchange(w http.ResponseWriter, r *http.Request) {
-	b, _ := s.oauth.next()
+	b, _ := s.oauth.Next()
 	if b.Status != 0 && b.Status != http.StatusOK {
 		writeJSON(w, b.Status, map[string]string{"error": b.Code, "error_description": "on demand"})
 		return

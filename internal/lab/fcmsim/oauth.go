@@ -64,16 +64,16 @@ func (s *Server) MakeAccount(dir, project string) (file string, err error) {
 	return file, nil
 }
 
-func (s *Server) tokenURI() string { return s.url + "/token" }
+func (s *Server) tokenURI() string { return s.URL() + "/token" }
 
 // BehaveOAuth sets how requests for access tokens are answered, like Behave.
-func (s *Server) BehaveOAuth(script ...Behaviour) { s.oauth.behave(script) }
+func (s *Server) BehaveOAuth(script ...Behaviour) { s.oauth.Set(script) }
 
 // token is the token endpoint, RFC 7523.
 func (s *Server) token(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Date", s.options.Clock().UTC().Format(http.TimeFormat))
-	b, _ := s.oauth.next()
-	if !s.wait(r, b.Delay) || b.Fault != None && !s.act(w, r, nil, b) {
+	b, _ := s.oauth.Next()
+	if !s.Wait(r, b.Delay) || b.Fault != None && !s.act(w, r, nil, b) {
 		return
 	}
 	if b.Status != 0 && b.Status != http.StatusOK {

@@ -5,27 +5,19 @@
 package fcmsim
 
 import (
-	"context"
 	"crypto/rand"
-	"crypto/tls"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"io"
-	"log"
-	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/sipwake/sipwake/internal/lab/apnssim/labca"
+	"github.com/sipwake/sipwake/internal/lab/labca"
 	"github.com/sipwake/sipwake/internal/lab/leak"
-	"github.com/sipwake/sipwake/internal/lab/recorder"
+	"github.com/sipwake/sipwake/internal/lab/sim"
 	"github.com/sipwake/sipwake/internal/secret"
 )
 
@@ -60,25 +52,16 @@ type Options struct {
 
 // Server is a running simulator. Safe for concurrent use.
 type Server struct {
+	*sim.Service[Push, Behaviour]
 	options  Options
-	ca       *labca.CA
-	url      string
-	http     *http.Server
-	served   chan struct{}
-	closing  chan struct{}
-	stop     func()
 	accounts sync.Map // client email → account
 	subjects sync.Map // subject's token → project
 	subject  atomic.Pointer[string]
 	access   sync.Map // access token → grant
 	devices  sync.Map // registration token → *device
-	oauth    device
-	all      device // for devices without a script
-	recorder recorder.Recorder[Push]
+	oauth    sim.Script[Behaviour]
 
 	requests, grants atomic.Uint64
-	mu               sync.Mutex
-	conns            map[net.Conn]struct{}
 }
 
 type grant struct {
@@ -88,9 +71,6 @@ type grant struct {
 
 // Start listens and serves until Close.
 func Start(o Options) (*Server, error) {
-	if o.Address == "" {
-		o.Address = "127.0.0.1:0"
-	}
 	if o.MaxStreams == 0 {
 		o.MaxStreams = 100
 	}
@@ -100,106 +80,23 @@ func Start(o Options) (*Server, error) {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
-	if o.Record == 0 {
-		o.Record = 1000
-	}
-	if o.CA == nil {
-		ca, err := labca.New("sipwake lab FCM")
-		if err != nil {
-			return nil, err
-		}
-		o.CA = ca
-	}
-	listener, err := net.Listen("tcp", o.Address)
+	service, err := sim.NewService[Push, Behaviour](sim.Config{Service: "FCM", Address: o.Address, CA: o.CA, MaxStreams: o.MaxStreams}, o.Record, o.OnPush)
 	if err != nil {
-		return nil, fmt.Errorf("cannot listen as FCM: %w", err)
-	}
-	host, _, _ := net.SplitHostPort(listener.Addr().String()) // it is a TCP address
-	cert, err := o.CA.Server(host, "localhost")
-	if err != nil {
-		_ = listener.Close() // the other error counts
 		return nil, err
 	}
-	s := &Server{
-		options: o, ca: o.CA, url: "https://" + listener.Addr().String(),
-		served: make(chan struct{}), closing: make(chan struct{}),
-		recorder: recorder.Recorder[Push]{Most: o.Record}, conns: make(map[net.Conn]struct{}),
-	}
-	s.stop = sync.OnceFunc(func() { close(s.closing) })
-	s.serve(listener, cert)
+	s := &Server{Service: service, options: o}
+	s.Serve(s.routes())
 	return s, nil
 }
 
-func (s *Server) serve(listener net.Listener, cert tls.Certificate) {
+func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /token", s.token)
 	mux.HandleFunc("POST /v1/projects/{project}/{method}", s.send)
 	mux.HandleFunc("POST /sts/v1/token", s.exchange)
 	mux.HandleFunc("GET /v1beta1/projects/{project}/androidApps/{app}/deliveryData", s.deliveryData)
 	mux.HandleFunc("POST /v1/projects/-/serviceAccounts/{account}", s.impersonate)
-	s.http = &http.Server{
-		Handler:           mux,
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: s.options.MaxStreams},
-		ReadHeaderTimeout: 10 * time.Second,
-		// A client that goes away in the handshake is nothing to report.
-		ErrorLog:    log.New(io.Discard, "", 0),
-		ConnContext: s.connContext,
-		ConnState:   s.connState,
-		TLSConfig:   &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}},
-	}
-	go func() {
-		defer close(s.served)
-		if err := s.http.ServeTLS(listener, "", ""); !errors.Is(err, http.ErrServerClosed) {
-			panic("BUG: the simulator stopped serving: " + err.Error())
-		}
-	}()
-}
-
-// Close ends all connections and waits for the server to end.
-func (s *Server) Close() {
-	s.stop()
-	_ = s.http.Close() // only the listener's error, of which nothing follows
-	<-s.served
-}
-
-// URL is the endpoint for clients, "https://127.0.0.1:port".
-func (s *Server) URL() string { return s.url }
-
-// CA is the certificate, in PEM, that clients must trust.
-func (s *Server) CA() []byte { return s.ca.PEM() }
-
-// WriteCA writes the certificate that clients must trust into dir.
-func (s *Server) WriteCA(dir string) (file string, err error) {
-	file = filepath.Join(dir, "fcm-ca.pem")
-	if err := os.WriteFile(file, s.CA(), 0o600); err != nil {
-		return "", fmt.Errorf("cannot write CA: %w", err)
-	}
-	return file, nil
-}
-
-type connKey struct{}
-
-func (s *Server) connContext(ctx context.Context, c net.Conn) context.Context {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.conns[c] = struct{}{}
-	return context.WithValue(ctx, connKey{}, c)
-}
-
-func (s *Server) connState(c net.Conn, state http.ConnState) {
-	if state != http.StateClosed {
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.conns, c)
-}
-
-// Connections tells how many connections are open.
-func (s *Server) Connections() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.conns)
+	return mux
 }
 
 // Requests tells how many requests for messages:send have arrived, and how many
@@ -235,15 +132,15 @@ func (s *Server) send(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, &p, Unregistered())
 		return
 	}
-	b = s.behaviour(d)
+	b = s.Behaviour(&d.script)
 	if b.Fault != None {
-		s.tell(p)
+		s.Tell(p)
 	}
-	if !s.wait(r, s.options.Latency+b.Delay) || !s.act(w, r, &p, b) {
+	if !s.Wait(r, s.options.Latency+b.Delay) || !s.act(w, r, &p, b) {
 		return
 	}
 	p.Status = http.StatusOK
-	s.record(p)
+	s.Record(p, true)
 	writeJSON(w, http.StatusOK, map[string]string{
 		"name": "projects/" + r.PathValue("project") + "/messages/0:" + randomHex(8),
 	})
@@ -281,22 +178,6 @@ func (s *Server) deliveryData(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	writeJSON(w, http.StatusOK, json.RawMessage(answer))
-}
-
-// wait waits and reports whether the client is still there.
-func (s *Server) wait(r *http.Request, d time.Duration) bool {
-	if d <= 0 {
-		return true
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-r.Context().Done():
-	case <-s.closing:
-	}
-	return false
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {

@@ -23,6 +23,7 @@ import (
 	"github.com/golang-jwt/jwt/v4"
 
 	"github.com/sipwake/sipwake/internal/lab/leak"
+	"github.com/sipwake/sipwake/internal/lab/sim"
 )
 
 // Subscription is what a browser's PushSubscription tells its web app.
@@ -39,7 +40,7 @@ type browser struct {
 	auth      []byte
 	vapid     string // the only key that may push; empty for any
 	onDeliver atomic.Pointer[func(*Message)]
-	script    script
+	script    sim.Script[Behaviour]
 }
 
 // Message is a push as the browser gets it.
@@ -55,7 +56,7 @@ type Message struct {
 // MakeSubscription subscribes a browser. A vapid key, in base64url, restricts it
 // to that key (RFC 8292 section 4); empty lets any push.
 func (s *Server) MakeSubscription(vapid string) (Subscription, error) {
-	return s.MakeSubscriptionAt(s.host, vapid)
+	return s.MakeSubscriptionAt(s.Host(), vapid)
 }
 
 // MakeSubscriptionAt is MakeSubscription with another name, and port, for the

@@ -1,5 +1,4 @@
-// Package recorder keeps what a simulated push service was sent.
-package recorder
+package sim
 
 import (
 	"sync"
