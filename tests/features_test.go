@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"github.com/sipwake/sipwake/internal/lab/apnssim"
-	"github.com/sipwake/sipwake/internal/lab/labca"
 	"github.com/sipwake/sipwake/internal/lab/fcmsim"
+	"github.com/sipwake/sipwake/internal/lab/labca"
 )
 
 // What was asked for, row by row, where no other test shows it from outside.
