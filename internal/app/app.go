@@ -24,6 +24,7 @@ import (
 	"github.com/sipwake/sipwake/internal/outbox"
 	"github.com/sipwake/sipwake/internal/page"
 	"github.com/sipwake/sipwake/internal/relay"
+	"github.com/sipwake/sipwake/internal/store"
 	"github.com/sipwake/sipwake/internal/store/fallback"
 	"github.com/sipwake/sipwake/internal/trace"
 	"github.com/sipwake/sipwake/internal/upper"
@@ -42,7 +43,7 @@ type App struct {
 	began   time.Time
 
 	cfg        *config.Config // as it was at the start
-	store      store
+	store      store.Backend
 	fallback   *fallback.Store // nil if the store never goes away, or by configuration
 	dispatcher *push.Dispatcher
 	service    *wake.Service

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/sipwake/sipwake/internal/limit"
+	"github.com/sipwake/sipwake/internal/store"
 )
 
 // operations is the listener for monitoring: /metrics, /healthz (RPC answers) and
@@ -30,7 +31,7 @@ const (
 
 // newOperations returns the listener, with metrics at /metrics; rpc asks whether RPC
 // answers.
-func newOperations(metrics http.Handler, st store, rpc func(context.Context) error, log *limit.Log) *operations {
+func newOperations(metrics http.Handler, st store.Backend, rpc func(context.Context) error, log *limit.Log) *operations {
 	o := &operations{}
 	alive := newRarely(rpc)
 	mux := http.NewServeMux()

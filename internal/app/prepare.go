@@ -1,7 +1,6 @@
 package app
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,8 +11,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sipwake/sipwake/internal/config"
-	"github.com/sipwake/sipwake/internal/outbox"
 	"github.com/sipwake/sipwake/internal/pnparam"
+	"github.com/sipwake/sipwake/internal/store"
 	"github.com/sipwake/sipwake/internal/store/local"
 	"github.com/sipwake/sipwake/internal/store/redis"
 	"github.com/sipwake/sipwake/internal/upper"
@@ -24,18 +23,6 @@ import (
 	"github.com/sipwake/sipwake/push/fcm"
 	"github.com/sipwake/sipwake/rpc"
 )
-
-// store is a wake.Store with what running it needs.
-type store interface {
-	wake.Store
-	wake.Sweeper
-	wake.History
-	outbox.Store
-	upper.Store
-	// Ping reports whether the store can be used right now.
-	Ping(ctx context.Context) error
-	Close() error
-}
 
 // parts is what a configuration yields without touching anything that runs.
 type parts struct {
@@ -82,7 +69,7 @@ func prepare(cfg *config.Config, log *slog.Logger) (parts, error) {
 		problems.Add("rpc", rpc.Check(cfg.RPC)) // which reads these
 	}
 	if !problems.Has("store") {
-		problems.Add(storeField(cfg), checkStore(cfg, log))
+		problems.Add(storeField(cfg), checkStore(cfg))
 	}
 	if _, err := pagePassword(cfg); err != nil {
 		problems.Add("operations.password_file", err)
@@ -194,7 +181,7 @@ func foundApps(dir string, log *slog.Logger, problems *config.Problems) []push.A
 	return found
 }
 
-func openStore(cfg *config.Config, log *slog.Logger, reg prometheus.Registerer) (store, error) {
+func openStore(cfg *config.Config, log *slog.Logger, reg prometheus.Registerer) (store.Backend, error) {
 	if cfg.Store.Type == config.StoreRedis {
 		return redis.New(cfg.Store.Redis, log, reg)
 	}
@@ -211,15 +198,11 @@ func storeField(cfg *config.Config) string {
 
 // checkStore reads the files that the store will read. It leaves the embedded
 // store's own file alone: a running sipwake may have it open.
-func checkStore(cfg *config.Config, log *slog.Logger) error {
+func checkStore(cfg *config.Config) error {
 	if cfg.Store.Type != config.StoreRedis {
 		return nil
 	}
-	s, err := redis.New(cfg.Store.Redis, log, nil)
-	if err != nil {
-		return err
-	}
-	return s.Close()
+	return cfg.Store.Redis.Check()
 }
 
 // problem gives an error of the field its place in the configuration file.

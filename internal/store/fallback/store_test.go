@@ -184,7 +184,10 @@ type whole struct {
 	wake.Sweeper
 	messages
 	uppers
+	ping func(context.Context) error
 }
+
+func (w whole) Ping(ctx context.Context) error { return w.ping(ctx) }
 
 type (
 	messages = outbox.Store
@@ -205,7 +208,7 @@ func TestContract(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = f.Close() })
-		return whole{f, s, s, s}
+		return whole{f, s, s, s, s.Ping}
 	})
 }
 

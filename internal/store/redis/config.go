@@ -141,6 +141,13 @@ func (c *Config) isCluster() bool {
 	return c.Cluster || c.MasterName == "" && len(c.Addresses) > 1
 }
 
+// Check reads the files that the configuration names, and reports what is wrong with
+// them. It connects to nothing.
+func (c *Config) Check() error {
+	_, err := c.options()
+	return err
+}
+
 // options reads the files that the configuration names.
 func (c *Config) options() (*goredis.UniversalOptions, error) {
 	o := &goredis.UniversalOptions{

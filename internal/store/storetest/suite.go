@@ -12,10 +12,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	"github.com/sipwake/sipwake/internal/outbox"
 	"github.com/sipwake/sipwake/internal/pnparam"
 	"github.com/sipwake/sipwake/internal/secret"
-	"github.com/sipwake/sipwake/internal/upper"
+	"github.com/sipwake/sipwake/internal/store"
 	"github.com/sipwake/sipwake/internal/wake"
 	"github.com/sipwake/sipwake/push"
 )
@@ -27,14 +26,8 @@ type Options struct {
 	Outbox    int           // 0: the store's default, at least 2000
 }
 
-// Store is all that a store offers to the rules.
-type Store interface {
-	wake.Store
-	wake.Sweeper
-	outbox.Store
-	upper.Store
-	wake.History
-}
+// Store is what the suite is about.
+type Store = store.Backend
 
 // Open returns an empty store that is closed with the test.
 type Open func(t *testing.T, o Options) Store
