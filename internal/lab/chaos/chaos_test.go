@@ -41,6 +41,9 @@ func program(t *testing.T) string {
 
 // A short run with the cheap faults finds nothing, and leaves nothing behind.
 func TestRun(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes half a minute")
+	}
 	need(t)
 	var out bytes.Buffer
 	res, err := Run(t.Context(), Config{Sipwake: program(t), Seed: 1, Duration: 8 * time.Second, Phones: 24,
@@ -67,6 +70,9 @@ func nothingLeft(t *testing.T) {
 
 // An interrupted run ends all that it has started.
 func TestInterrupted(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes half a minute")
+	}
 	need(t)
 	ctx, interrupt := context.WithCancel(t.Context())
 	out := &trigger{text: "everything is up", f: func() { time.AfterFunc(time.Second, interrupt) }}

@@ -71,6 +71,9 @@ func aclRule(t *testing.T) []string {
 // The user that the documents show can do all that sipwake does, over TLS, and
 // has no right that it does not use.
 func TestLeastRights(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes many seconds")
+	}
 	ca, cert, key := certificate(t)
 	server := storetest.NewRedis(t, "--tls-port", "0", "--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", ca,
 		"--repl-diskless-sync-delay", "0")
@@ -157,6 +160,9 @@ func with(c redis.Config, f func(*redis.Config)) redis.Config {
 
 // A cluster's user needs a little more.
 func TestLeastRightsCluster(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes many seconds")
+	}
 	c := newCluster(t, 2, 0)
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()

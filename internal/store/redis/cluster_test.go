@@ -164,6 +164,9 @@ func TestOneSlot(t *testing.T) {
 // all that was acknowledged is there. Without a replica left its slots take
 // nothing that must be confirmed, until it has one again.
 func TestClusterFailover(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes many seconds")
+	}
 	c := newCluster(t, 3, 1)
 	s := open(t, redis.Config{Addresses: c.addresses, WaitReplicas: 1})
 	l := startLoad(t, s)

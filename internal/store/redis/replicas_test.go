@@ -88,6 +88,9 @@ func TestWaitReplicas(t *testing.T) {
 // A master dies in the middle of a load: its sentinels make a replica the master,
 // sipwake finds it, and all that was acknowledged is there.
 func TestSentinelFailover(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes many seconds")
+	}
 	master, slaves := replicated(t, 2)
 	host, port, _ := strings.Cut(master.Addr, ":")
 	var sentinels []string

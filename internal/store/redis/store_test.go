@@ -98,6 +98,9 @@ func TestSentinel(t *testing.T) {
 // Redis goes away and comes back: errors are quick and say what they are, and
 // nothing needs repair.
 func TestRestart(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes many seconds")
+	}
 	server := storetest.NewRedis(t)
 	s := open(t, redis.Config{Addresses: []string{server.Addr}})
 	r := storetest.Registration("alice@example.com", 1)
