@@ -35,6 +35,16 @@ func TestDocsArchitecture(t *testing.T) {
 			t.Errorf("%s has no %s", m[1], m[2])
 		}
 	}
+	_, fragile, _ := strings.Cut(page, "## Fragile ground")
+	fragile, _, _ = strings.Cut(fragile, "\n## ")
+	for _, row := range regexp.MustCompile("(?m)(`Test.*) in `([^`]+)`").FindAllStringSubmatch(fragile, -1) {
+		sources := testSources(t, "../"+row[2])
+		for _, test := range regexp.MustCompile(`Test\w+`).FindAllString(row[1], -1) {
+			if !strings.Contains(sources, "func "+test+"(") {
+				t.Errorf("%s has no %s", row[2], test)
+			}
+		}
+	}
 	if len(seen) < 20 {
 		t.Errorf("the walk has %d files", len(seen))
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sipwake/sipwake/internal/lab/apnssim"
 	"github.com/sipwake/sipwake/push"
+	"github.com/sipwake/sipwake/push/apns"
 )
 
 func publicKey(t *testing.T, file string) *ecdsa.PublicKey {
@@ -28,9 +29,19 @@ func publicKey(t *testing.T, file string) *ecdsa.PublicKey {
 	return &key.(*ecdsa.PrivateKey).PublicKey
 }
 
+// onEachHTTP2 runs the test over both HTTP/2 clients.
+func onEachHTTP2(t *testing.T, test func(t *testing.T, http2 apns.HTTP2)) {
+	for _, http2 := range []apns.HTTP2{apns.HTTP2Own, apns.HTTP2Standard} {
+		t.Run(string(http2), func(t *testing.T) { test(t, http2) })
+	}
+}
+
 // A connection that Apple ends takes no push with it that Apple did not process.
-func TestGoAway(t *testing.T) {
+func TestGoAway(t *testing.T) { onEachHTTP2(t, testGoAway) }
+
+func testGoAway(t *testing.T, http2 apns.HTTP2) {
 	sim, c := start(t, apnssim.Options{})
+	c.HTTP2 = http2
 	p := client(t, c)
 	sim.Behave(token(1), apnssim.Behaviour{Fault: apnssim.GoAway}, apnssim.Behaviour{})
 	if r := p.Push(within(t, 10*time.Second), call(1)); r.Reason != push.Accepted {
@@ -52,9 +63,12 @@ func TestGoAway(t *testing.T) {
 
 // What may have been processed is never sent twice by the provider; the next
 // push goes over another connection.
-func TestConnectionLost(t *testing.T) {
+func TestConnectionLost(t *testing.T) { onEachHTTP2(t, testConnectionLost) }
+
+func testConnectionLost(t *testing.T, http2 apns.HTTP2) {
 	for _, fault := range []apnssim.Fault{apnssim.Drop, apnssim.Reset} {
 		sim, c := start(t, apnssim.Options{})
+		c.HTTP2 = http2
 		p := client(t, c)
 		sim.Behave(token(1), apnssim.Behaviour{Fault: fault}, apnssim.Behaviour{})
 		if r := p.Push(within(t, 10*time.Second), call(1)); r.Reason != push.Unavailable || r.Detail == "" {
@@ -80,8 +94,11 @@ func TestServiceAway(t *testing.T) {
 
 // A stream that is never answered ends with its deadline and costs the next try
 // of the call nothing.
-func TestSilentStream(t *testing.T) {
+func TestSilentStream(t *testing.T) { onEachHTTP2(t, testSilentStream) }
+
+func testSilentStream(t *testing.T, http2 apns.HTTP2) {
 	sim, c := start(t, apnssim.Options{})
+	c.HTTP2 = http2
 	p := client(t, c)
 	sim.Behave(token(1), apnssim.Behaviour{Fault: apnssim.Silence}, apnssim.Behaviour{})
 	// Long enough for a new connection on a busy machine.
@@ -97,8 +114,11 @@ func TestSilentStream(t *testing.T) {
 }
 
 // Connections that stay open but answer nothing are left for good.
-func TestMutedConnections(t *testing.T) {
+func TestMutedConnections(t *testing.T) { onEachHTTP2(t, testMutedConnections) }
+
+func testMutedConnections(t *testing.T, http2 apns.HTTP2) {
 	sim, c := start(t, apnssim.Options{})
+	c.HTTP2 = http2
 	p := client(t, c)
 	var wg sync.WaitGroup
 	for i := range 50 { // enough for both lanes
@@ -123,8 +143,11 @@ func TestMutedConnections(t *testing.T) {
 	}
 }
 
-func TestCancelledPush(t *testing.T) {
+func TestCancelledPush(t *testing.T) { onEachHTTP2(t, testCancelledPush) }
+
+func testCancelledPush(t *testing.T, http2 apns.HTTP2) {
 	sim, c := start(t, apnssim.Options{})
+	c.HTTP2 = http2
 	p := client(t, c)
 	sim.Behave(token(1), apnssim.Behaviour{Fault: apnssim.Silence})
 	ctx, cancel := context.WithCancel(context.Background())
@@ -138,8 +161,11 @@ func TestCancelledPush(t *testing.T) {
 
 // A burst on cold connections opens no more of them than configured, even if the
 // server allows a single stream, and pushes wait for their turn.
-func TestColdBurst(t *testing.T) {
+func TestColdBurst(t *testing.T) { onEachHTTP2(t, testColdBurst) }
+
+func testColdBurst(t *testing.T, http2 apns.HTTP2) {
 	sim, c := start(t, apnssim.Options{MaxStreams: 1})
+	c.HTTP2 = http2
 	c.Connections = 3
 	p := client(t, c)
 	var wg sync.WaitGroup
@@ -157,8 +183,11 @@ func TestColdBurst(t *testing.T) {
 }
 
 // Close lets pushes end and leaves nothing open.
-func TestClose(t *testing.T) {
+func TestClose(t *testing.T) { onEachHTTP2(t, testClose) }
+
+func testClose(t *testing.T, http2 apns.HTTP2) {
 	sim, c := start(t, apnssim.Options{})
+	c.HTTP2 = http2
 	p := client(t, c)
 	arrived, answer := make(chan struct{}), make(chan struct{})
 	sim.Behave(token(1), apnssim.Behaviour{Delay: 200 * time.Millisecond})
