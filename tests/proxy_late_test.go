@@ -19,6 +19,7 @@ func lateTable() table {
 	return table{name: "late", proxy: proxyConfig{Hold: 30 * time.Second}, scenarios: scenarios{
 		"answered elsewhere, over UDP": func(s *scenario) { lateAnswered(s) },
 		"answered elsewhere, over TCP": func(s *scenario) { lateAnswered(s, tcp) },
+		"several, at the same time":    lateTogether,
 		"declined elsewhere":           lateDeclined,
 		"at the address that was rung": lateSameAddress,
 		"it answers at once":           lateAnswers,
@@ -74,6 +75,34 @@ func lateAnswered(s *scenario, options ...option) {
 	if e := c.caller.Events()[heard:]; len(e) != 0 {
 		s.t.Errorf("the caller heard of it: %v", e)
 	}
+}
+
+// lateTogether: each of them hears the end of its own INVITE, though all are of one call.
+func lateTogether(s *scenario) {
+	desk := s.phone()
+	var late []*device
+	for range 5 {
+		late = append(late, s.iphone(stubborn))
+	}
+	s.asleep(late...)
+	s.registered(desk)
+	c := s.calls()
+	in := must(desk.WaitInvite(s.ctx))(s)
+	for _, d := range late {
+		s.pushed(d)
+	}
+	if err := in.Answer(200); err != nil {
+		s.t.Fatal(err)
+	}
+	c.ends(200)
+	c.over("answered")
+	for _, d := range late {
+		s.wakes(d)
+	}
+	for _, d := range late {
+		s.hears(c, d.Phone, "cause=200")
+	}
+	c.happens("late", len(late))
 }
 
 func lateDeclined(s *scenario) {

@@ -8,10 +8,22 @@ import (
 )
 
 // An emergency service that calls back (RFC 7090) is not kept from waking the phone,
-// however often it calls.
+// however often it calls, where the administrator believes who says that he is one.
 func TestPSAPCallback(t *testing.T) {
 	t.Parallel()
-	onEveryProxy(t, table{name: "limits", sipwake: rigOptions{wake: "  linger: 1s\n  limits: {pair: 1, caller: 1, aor: 1}"},
+	const limits = "  linger: 1s\n  limits: {pair: 1, caller: 1, aor: 1}"
+	onEveryProxy(t, table{name: "not believed", sipwake: rigOptions{wake: limits},
+		proxy: proxyConfig{Hold: 30 * time.Second}, scenarios: scenarios{
+			"it is limited as any other": func(s *scenario) {
+				d := s.iphone(answers)
+				caller := s.caller()
+				psap := phone.InviteOptions{Headers: map[string]string{"Priority": "psap-callback"}}
+				s.asleep(d)
+				s.callsFrom(caller, psap).talks(d.Phone)
+				s.falls(d)
+				s.callsFrom(caller, psap).ends(480)
+			},
+		}}, table{name: "believed", sipwake: rigOptions{wake: limits + "\n  psap_callback: true"},
 		proxy: proxyConfig{Hold: 30 * time.Second}, scenarios: scenarios{
 			"it is never limited": func(s *scenario) {
 				d := s.iphone(answers)

@@ -47,6 +47,9 @@ type Config struct {
 	Refresh RefreshConfig `yaml:"refresh"`
 	// Limits bounds the pushes that callers can cause.
 	Limits limit.CallsConfig `yaml:"limits"`
+	// PSAPCallback has calls with Priority: psap-callback (RFC 7090) neither limited nor
+	// shed: the proxy lets that header through from callers whom it trusts only.
+	PSAPCallback bool `yaml:"psap_callback"`
 	// Reject555 answers REGISTERs whose push service or app is not served here
 	// with 555 (RFC 8599 section 8.1); else their push data is passed over.
 	Reject555 bool `yaml:"reject_555"`

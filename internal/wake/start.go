@@ -35,7 +35,7 @@ type StartParams struct {
 	Media   string
 	// Body is that of a MESSAGE, ContentType its raw header. Without a ContentType the
 	// body is the text itself. Priority is the raw header of either: an emergency service
-	// that calls back (RFC 7090) is neither limited nor shed.
+	// that calls back (RFC 7090) is neither limited nor shed, with Config.PSAPCallback.
 	Body        string
 	ContentType string
 	Priority    string
@@ -99,7 +99,7 @@ func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error)
 	}
 	// Before the store: a flood must not cost it anything.
 	caller := CallerOf(w.From)
-	if over := s.limits.Over(&s.settings.Load().Limits, caller, w.AOR, w.StartedAt); over != "" && !p.urgent() {
+	if over := s.limits.Over(&s.settings.Load().Limits, caller, w.AOR, w.StartedAt); over != "" && !s.urgent(&p) {
 		s.traces.Begin(w.head())
 		s.limited(w, over)
 		s.logUnheld(w, OutcomeShed, nil)
@@ -111,7 +111,7 @@ func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error)
 	if cl == nil {
 		return s.answer(w, StartResult{Outcome: OutcomeDuplicate, Hold: w.Deadline.Sub(w.StartedAt)}), nil
 	}
-	cl.urgent = p.urgent()
+	cl.urgent = s.urgent(&p)
 	began := time.Now()
 	st, err := s.store.Start(ctx, w)
 	s.latency.observe(began)
@@ -158,9 +158,9 @@ func (s *Service) registered(st Started) Started {
 	return st
 }
 
-// urgent reports whether an emergency service calls back.
-func (p *StartParams) urgent() bool {
-	return p.Kind == push.Call && strings.EqualFold(strings.TrimSpace(p.Priority), psapCallback)
+// urgent reports whether an emergency service calls back, and is believed.
+func (s *Service) urgent(p *StartParams) bool {
+	return s.settings.Load().PSAPCallback && p.Kind == push.Call && strings.EqualFold(strings.TrimSpace(p.Priority), psapCallback)
 }
 
 func (s *Service) newWake(p StartParams) (Wake, Node, error) {

@@ -506,9 +506,26 @@ func TestStartNamesTheWakeByItsRequest(t *testing.T) {
 	}
 }
 
-// An emergency service that calls back is neither limited nor shed (RFC 7090).
+// An emergency service that calls back is neither limited nor shed (RFC 7090), if the
+// configuration says so.
 func TestStartPSAPCallback(t *testing.T) {
+	start := func(believed bool, priority string) (outcome wake.Outcome) {
+		inBubble(t, func(c *wake.Config) { c.PSAPCallback = believed }, func(r *rig) {
+			r.asleep(phone("1"))
+			r.pusher.policy.When = map[push.Kind]push.When{push.Call: push.WhenLowLoad}
+			r.pusher.load = 1
+			outcome = r.start("a", func(p *wake.StartParams) { p.Priority = priority }).Outcome
+		})
+		return outcome
+	}
+	if got := start(false, "psap-callback"); got != wake.OutcomeShed {
+		t.Errorf("not believed: %s", got)
+	}
+	if got := start(true, "psap-callback"); got != wake.OutcomePushing {
+		t.Errorf("believed: %s", got)
+	}
 	inBubble(t, func(c *wake.Config) {
+		c.PSAPCallback = true
 		one := 1
 		c.Limits.Pair, c.Limits.Caller, c.Limits.AOR = &one, &one, &one
 	}, func(r *rig) {
