@@ -3,6 +3,7 @@ package wake_test
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -43,6 +44,15 @@ type openWake struct {
 
 func newMemory() *memory {
 	return &memory{recent: 3 * time.Second, aors: map[string]*entry{}, claims: map[string]time.Time{}, byToken: map[secret.Token][]string{}}
+}
+
+// copied is a store that has the same bindings, and none of the wakes.
+func (m *memory) copied() *memory {
+	c := newMemory()
+	for aor, e := range m.aors {
+		c.entry(aor).bindings = maps.Clone(e.bindings)
+	}
+	return c
 }
 
 var (
