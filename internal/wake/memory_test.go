@@ -27,6 +27,7 @@ type memory struct {
 	cached  bool
 	starts  int
 	ends    int
+	reads   int // of bindings
 }
 
 type entry struct {
@@ -251,6 +252,7 @@ func (m *memory) Remove(_ context.Context, r wake.Removal) (res wake.RemovalResu
 func (m *memory) Bindings(_ context.Context, q wake.Query) ([]wake.Binding, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.reads++
 	if m.err != nil {
 		return nil, m.err
 	}
