@@ -3,6 +3,7 @@ package wake
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sipwake/sipwake/internal/trace"
@@ -26,11 +27,13 @@ type call struct {
 
 	mu      sync.Mutex
 	queued  bool // every device of wake.start has been added
-	settled bool // the node has been told to stop holding
+	settled bool // the node has been told to stop holding, or must not be told by this instance
 	counted bool // devices that did not answer have been counted
 	results bool // what became of each device has been counted
 	ringing bool // the hold time is over
 	closed  bool // it is no longer among the calls
+
+	stored atomic.Bool // the store knows of it, and so may other instances
 
 	urgent  bool      // no limit and no load keeps it from pushing; does not change
 	outcome Outcome   // what wake.start answered; empty if another instance did

@@ -104,9 +104,8 @@ func (s *Service) afterEnd(cl *call, reason EndReason, code int) {
 		return
 	}
 	cl.end(reason)
-	s.remember(cl, reason, "")
+	s.tellEnd(cl, reason, "")
 	for _, o := range cl.outcomes() {
-		s.tellOver(cl, o.binding.Device)
 		if s.policy(&o.binding).MissedCall && reason != EndAnswered && reason != EndDeclined {
 			s.tell(cl, o.binding, push.Custom, missedCall(cl.values), missedTTL)
 		}
@@ -117,47 +116,84 @@ func (s *Service) afterEnd(cl *call, reason EndReason, code int) {
 // REGISTER may come.
 const overtaken = 500 * time.Millisecond
 
-// tellOver sends the device a cancel push, once, if its app wants one.
-func (s *Service) tellOver(cl *call, device string) {
-	b, reason, ok := cl.takeCancel(device, func(b *Binding) push.CancelRule { return s.policy(b).Cancel })
-	if !ok {
+// tellEnd has the devices that were woken for nothing told, once: the one that is named,
+// or all. Those whose apps want one are sent a cancel push; of those that come back
+// late, cameLate has care.
+func (s *Service) tellEnd(cl *call, reason EndReason, only string) {
+	late := s.remember(cl, reason, only)
+	var cancels []Binding
+	for _, o := range cl.outcomes() {
+		if only != "" && o.binding.Device != only {
+			continue
+		}
+		b, ok := cl.takeCancel(o.binding.Device, func(b *Binding) push.CancelRule { return s.policy(b).Cancel })
+		switch {
+		case !ok:
+		case reason == EndAnswered: // it may be the one that is talking
+			cancels = append(cancels, b)
+		default:
+			s.tellCancel(cl, reason, b)
+		}
+	}
+	if len(late)+len(cancels) == 0 {
 		return
 	}
-	v := cl.values
-	v.Reason = string(reason)
-	if reason != EndAnswered {
-		s.tell(cl, b, push.Cancel, v, cancelTTL)
-		return
-	}
+	// A device may have registered already, and was not added to the call any more; its
+	// REGISTER may be on its way to us, or have come to an instance that had not heard yet.
 	time.AfterFunc(overtaken, func() {
-		if !s.registeredSince(b) {
-			s.tell(cl, b, push.Cancel, v, cancelTTL)
+		err := s.Go(func(ctx context.Context) { s.lookAgain(ctx, cl, reason, late, cancels) })
+		if err != nil {
+			s.repeats.Warn("cannot look for devices that came back late", "aor", cl.wake.AOR, "err", err)
+			for _, b := range cancels {
+				s.tellCancel(cl, reason, b)
+			}
 		}
 	})
 }
 
-// registeredSince reports whether the device has registered since b was read: then it
-// may be the one that is talking.
-func (s *Service) registeredSince(b Binding) bool {
-	ctx, cancel := context.WithTimeout(s.ctx, overtaken)
+// lookAgain reads the user's bindings once. A device that has registered since it was
+// known to have is told by SIP if it is a late one, and gets no cancel push.
+func (s *Service) lookAgain(ctx context.Context, cl *call, reason EndReason, late map[string]time.Time, cancels []Binding) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	list, err := s.store.Bindings(ctx, Query{AOR: b.AOR})
+	list, err := s.store.Bindings(ctx, Query{AOR: cl.wake.AOR})
 	if err != nil {
-		return false
+		list = nil // their next REGISTER tells
 	}
-	return slices.ContainsFunc(list, func(now Binding) bool {
-		return now.Device == b.Device && !now.RegisteredAt.Equal(b.RegisteredAt)
-	})
+	since := func(device string, at time.Time) *Binding {
+		i := slices.IndexFunc(list, func(b Binding) bool { return b.Device == device && !b.RegisteredAt.Equal(at) })
+		if i < 0 {
+			return nil
+		}
+		return &list[i]
+	}
+	for device, at := range late {
+		if b := since(device, at); b != nil && !b.ExpiresAt.IsZero() {
+			s.cameLate(Registration{Binding: *b, Action: ActionBind})
+		}
+	}
+	for _, b := range cancels {
+		if since(b.Device, b.RegisteredAt) == nil {
+			s.tellCancel(cl, reason, b)
+		}
+	}
+}
+
+// tellCancel sends the device a cancel push.
+func (s *Service) tellCancel(cl *call, reason EndReason, b Binding) {
+	v := cl.values
+	v.Reason = string(reason)
+	s.tell(cl, b, push.Cancel, v, cancelTTL)
 }
 
 // takeCancel reports whether the device is to be told that the call is over. One
 // that is back hears it from SIP. It says so once, and why the call ended.
-func (cl *call) takeCancel(key string, rule func(*Binding) push.CancelRule) (Binding, EndReason, bool) {
+func (cl *call) takeCancel(key string, rule func(*Binding) push.CancelRule) (Binding, bool) {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
 	d := cl.devices[key]
 	if d == nil || d.cancelled || cl.wake.Kind != push.Call {
-		return Binding{}, "", false
+		return Binding{}, false
 	}
 	pushed := d.accepted && !d.registered && d.state != deviceBack
 	switch rule(&d.binding) {
@@ -168,7 +204,7 @@ func (cl *call) takeCancel(key string, rule func(*Binding) push.CancelRule) (Bin
 	case push.CancelAlways:
 		d.cancelled = true
 	}
-	return d.binding, cl.reason, d.cancelled
+	return d.binding, d.cancelled
 }
 
 func missedCall(v push.Values) push.Values {

@@ -543,6 +543,13 @@ func (o *others) heard() []wake.Event {
 	return slices.Clone(o.events)
 }
 
+// forget forgets the events so far.
+func (o *others) forget() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.events = nil
+}
+
 // atOnce returns how many signals were under way at once, at most.
 func (n *node) atOnce() int {
 	n.mu.Lock()

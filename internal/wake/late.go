@@ -2,6 +2,7 @@ package wake
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -25,7 +26,6 @@ type Over struct {
 	Devices []string
 	Left    time.Duration // for how long it is remembered yet
 
-	mine bool      // this instance tells the device
 	from time.Time // when it may be told: its node has heard by then of what crossed the end
 }
 
@@ -96,36 +96,41 @@ func (l *lateCalls) remove(c *lateCall) {
 	l.byAOR[c.Wake.AOR] = slices.Delete(list, i, i+1)
 }
 
-// take returns the calls that the device has not heard the end of, and forgets them
-// for it.
-func (l *lateCalls) take(aor, device string) (calls []Over) {
+// of returns the calls that the device has not heard the end of.
+func (l *lateCalls) of(aor, device string) (calls []Over) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, c := range slices.Clone(l.byAOR[aor]) {
-		if i := slices.Index(c.Devices, device); i >= 0 {
+	for _, c := range l.byAOR[aor] {
+		if slices.Contains(c.Devices, device) {
 			o := c.Over
 			o.Left = time.Until(c.until)
 			calls = append(calls, o)
-			l.forget(c, i)
 		}
 	}
 	return calls
 }
 
-// heard notes that the device is in the call by SIP.
+// waits reports whether the device has not heard the end of the call.
+func (l *lateCalls) waits(k callKey, device string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(l.byAOR[k.aor], func(c *lateCall) bool {
+		return c.Wake.key() == k && slices.Contains(c.Devices, device)
+	})
+}
+
+// heard notes that the device knows: it is in the call by SIP, or was told.
 func (l *lateCalls) heard(k callKey, device string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, c := range slices.Clone(l.byAOR[k.aor]) {
-		if i := slices.Index(c.Devices, device); i >= 0 && c.Wake.key() == k {
-			l.forget(c, i)
+		i := slices.Index(c.Devices, device)
+		if i < 0 || c.Wake.key() != k {
+			continue
 		}
-	}
-}
-
-func (l *lateCalls) forget(c *lateCall, i int) {
-	if c.Devices = slices.Delete(slices.Clone(c.Devices), i, i+1); len(c.Devices) == 0 {
-		l.remove(c)
+		if c.Devices = slices.Delete(slices.Clone(c.Devices), i, i+1); len(c.Devices) == 0 {
+			l.remove(c)
+		}
 	}
 }
 
@@ -139,12 +144,17 @@ func (l *lateCalls) clear() {
 	}
 }
 
+// late is what is kept of a wake for devices that come back late: who is told what.
+func (w *Wake) late() Wake {
+	return Wake{ID: w.ID, AOR: w.AOR, Node: w.Node, Call: w.Call, CallID: w.CallID, Kind: w.Kind,
+		StartedAt: w.StartedAt, Deadline: w.Deadline, Owner: w.Owner, From: w.From, Display: w.Display}
+}
+
 // remember keeps in mind, here and at the other instances, which devices were pushed
-// for a call that has ended and have not heard of its end: those given, or all.
-func (s *Service) remember(cl *call, reason EndReason, only string) {
-	after := s.settings.Load().Late
-	o := Over{Wake: cl.wake, Reason: reason, Left: max(time.Until(cl.wake.Deadline), 0) + after}
-	o.Wake.Body, o.Wake.TraceParent = "", ""
+// for a call that has ended and have not heard of its end: those given, or all. It
+// returns when each of them had registered.
+func (s *Service) remember(cl *call, reason EndReason, only string) map[string]time.Time {
+	o := Over{Wake: cl.wake.late(), Reason: reason, Left: max(time.Until(cl.wake.Deadline), 0) + s.settings.Load().Late}
 	registered := map[string]time.Time{}
 	for _, d := range cl.outcomes() {
 		b := &d.binding
@@ -153,35 +163,11 @@ func (s *Service) remember(cl *call, reason EndReason, only string) {
 			registered[b.Device] = b.RegisteredAt
 		}
 	}
-	if len(o.Devices) == 0 {
-		return
+	if len(o.Devices) > 0 {
+		s.late.add(o)
+		s.publishEvent(Event{Type: EventOver, Node: o.Wake.Node, Call: o.Wake.Call, AOR: o.Wake.AOR, Over: &o})
 	}
-	s.late.add(o)
-	s.publishEvent(Event{Type: EventOver, Node: o.Wake.Node, Call: o.Wake.Call, AOR: o.Wake.AOR, Over: &o})
-	// A device may have registered already, and was not added to the call any more; its
-	// REGISTER may be on its way to us, or have come to an instance that had not heard yet.
-	time.AfterFunc(overtaken, func() {
-		err := s.Go(func(ctx context.Context) { s.cameMeanwhile(ctx, o.Wake.AOR, registered) })
-		if err != nil {
-			s.repeats.Warn("cannot look for devices that came back late", "aor", o.Wake.AOR, "err", err)
-		}
-	})
-}
-
-// cameMeanwhile tells those of the devices that have registered since then.
-func (s *Service) cameMeanwhile(ctx context.Context, aor string, since map[string]time.Time) {
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
-	defer cancel()
-	list, err := s.store.Bindings(ctx, Query{AOR: aor})
-	if err != nil {
-		return // its next REGISTER tells
-	}
-	for i := range list {
-		b := &list[i]
-		if at, ok := since[b.Device]; ok && !b.RegisteredAt.Equal(at) && !b.ExpiresAt.IsZero() {
-			s.cameLate(Registration{Binding: *b, Action: ActionBind})
-		}
-	}
+	return registered
 }
 
 // cameLate has a device that has registered told which of the calls that it was pushed
@@ -190,7 +176,7 @@ func (s *Service) cameLate(r Registration) {
 	if r.Gone || r.Device == "" {
 		return
 	}
-	calls := s.late.take(r.AOR, r.Device)
+	calls := s.late.of(r.AOR, r.Device)
 	if len(calls) == 0 {
 		return
 	}
@@ -200,69 +186,56 @@ func (s *Service) cameLate(r Registration) {
 		}
 	})
 	if err != nil {
-		s.untold(&calls[0], &r, err)
+		s.untold(&calls[0].Wake, &r, err)
 	}
 }
 
-// tellLate has the node of the registration ring the device, and stop at once.
+// tellLate has the node of the registration ring the device, and stop at once. Of
+// several instances that hear of a REGISTER one does; should the node not reach the
+// device, its next REGISTER has it told, whichever instance gets that.
 func (s *Service) tellLate(ctx context.Context, o Over, r Registration) {
-	ctx, cancel := context.WithTimeout(ctx, lateTimeout)
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	if s.others != nil && !o.mine {
-		mine, err := s.sweeper.Claim(ctx, "over "+o.Wake.ID+" "+r.Device, o.Left)
-		if err == nil && !mine {
-			return // another instance tells it
+	if s.others != nil {
+		key := fmt.Sprintf("over %s %s %s %d", o.Wake.ID, r.Device, r.CallID, r.CSeq)
+		if mine, err := s.sweeper.Claim(ctx, key, o.Left); err == nil && !mine {
+			return
 		}
 	}
-	if !sleep(ctx, time.Until(o.from)) {
-		return
+	node, err := s.node(r.Node)
+	if err == nil {
+		after := time.Until(o.from)
+		err = s.signals.add(&signal{wake: o.Wake, node: node, over: o.Reason, device: r.Device, registration: r,
+			deadline: time.Now().Add(max(after, 0) + lateTimeout)}, after)
 	}
-	pause := firstPause
-	for n := 0; ; n++ {
-		node, err := s.node(r.Node)
-		if err != nil {
-			s.untold(&o, &r, err)
-			return
-		}
-		answer, err := node.TellOver(ctx, o.Wake, o.Reason, r, n >= exactTries)
-		s.metrics.countSignal(r.Node, answer, err)
-		if err == nil && answer != SignalNoContact {
-			s.traces.Begin(o.Wake.head())
-			s.event(o.Wake, trace.Late, r.Device, string(answer))
-			if answer == SignalUnsent { // it will register again
-				o.Devices, o.mine = []string{r.Device}, true
-				s.late.add(o)
-			}
-			return
-		}
-		if !sleep(ctx, pause) {
-			if err == nil {
-				err = ctx.Err()
-			}
-			s.untold(&o, &r, err)
-			return
-		}
-		pause = min(2*pause, maxPause)
+	if err != nil {
+		s.untold(&o.Wake, &r, err)
 	}
 }
 
-// sleep waits, and reports false if ctx ends first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	if d <= 0 {
-		return ctx.Err() == nil
+// deliverOver tells the node of the registration once. The device may have heard
+// meanwhile.
+func (s *Service) deliverOver(ctx context.Context, node Node, sig *signal, force bool) (done bool, err error) {
+	w, r := sig.wake, sig.registration
+	if !s.late.waits(w.key(), r.Device) {
+		return true, nil
 	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
+	answer, err := node.TellOver(ctx, w, sig.over, r, force)
+	s.metrics.countSignal(r.Node, answer, err)
+	if err != nil || answer == SignalNoContact {
+		return false, err
 	}
+	s.traces.Begin(w.head())
+	s.event(w, trace.Late, r.Device, string(answer))
+	if answer != SignalUnsent {
+		s.late.heard(w.key(), r.Device)
+		s.publish(w, EventBack, r.Device)
+	}
+	return true, nil
 }
 
-func (s *Service) untold(o *Over, r *Registration, err error) {
-	s.traces.Begin(o.Wake.head())
-	s.event(o.Wake, trace.Late, r.Device, err.Error())
-	s.repeats.Warn("cannot tell a device that its call is over", "node", r.Node, "aor", r.AOR, "call_id", o.Wake.CallID, "err", err)
+func (s *Service) untold(w *Wake, r *Registration, err error) {
+	s.traces.Begin(w.head())
+	s.event(*w, trace.Late, r.Device, err.Error())
+	s.repeats.Warn("cannot tell a device that its call is over", "node", r.Node, "aor", r.AOR, "call_id", w.CallID, "err", err)
 }

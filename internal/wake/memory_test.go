@@ -3,6 +3,7 @@ package wake_test
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -26,6 +27,7 @@ type memory struct {
 	cached  bool
 	starts  int
 	ends    int
+	reads   int // of bindings
 }
 
 type entry struct {
@@ -43,6 +45,15 @@ type openWake struct {
 
 func newMemory() *memory {
 	return &memory{recent: 3 * time.Second, aors: map[string]*entry{}, claims: map[string]time.Time{}, byToken: map[secret.Token][]string{}}
+}
+
+// copied is a store that has the same bindings, and none of the wakes.
+func (m *memory) copied() *memory {
+	c := newMemory()
+	for aor, e := range m.aors {
+		c.entry(aor).bindings = maps.Clone(e.bindings)
+	}
+	return c
 }
 
 var (
@@ -241,6 +252,7 @@ func (m *memory) Remove(_ context.Context, r wake.Removal) (res wake.RemovalResu
 func (m *memory) Bindings(_ context.Context, q wake.Query) ([]wake.Binding, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.reads++
 	if m.err != nil {
 		return nil, m.err
 	}

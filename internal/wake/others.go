@@ -118,6 +118,7 @@ func (s *Service) Adopt(w Wake, st Started) bool {
 	if cl == nil {
 		return false
 	}
+	cl.stored.Store(true)
 	s.metrics.adopted.Inc()
 	s.traces.Begin(w.head())
 	cl.event(trace.Adopted, "", s.instance)

@@ -87,8 +87,7 @@ func (s *Service) pushed(cl *call, b *Binding, o push.Outcome) {
 	if o.Reason == push.Accepted {
 		cl.pushEvent(trace.Accepted, b, "", o)
 		if ended := cl.accept(b.Device); ended {
-			s.tellOver(cl, b.Device) // the call ended while the push was under way
-			s.remember(cl, cl.endReason(), b.Device)
+			s.tellEnd(cl, cl.endReason(), b.Device) // the call ended while the push was under way
 		} else {
 			s.alert(cl)
 		}

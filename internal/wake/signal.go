@@ -49,8 +49,11 @@ func (s *Service) follow(cl *call, d decision) {
 // deliver makes one try to tell a node.
 func (s *Service) deliver(ctx context.Context, sig *signal, n int) (done bool, err error) {
 	node := sig.node
-	if now, err := s.node(sig.wake.Node); err == nil {
+	if now, err := s.node(sig.at()); err == nil {
 		node = now
+	}
+	if sig.over != "" {
+		return s.deliverOver(ctx, node, sig, n >= exactTries)
 	}
 	if sig.giveUp {
 		return s.deliverGiveUp(ctx, node, sig)
@@ -121,6 +124,10 @@ func (s *Service) deliverAlert(ctx context.Context, node Node, sig *signal) (don
 // unsignalled notes that a node could not be told.
 func (s *Service) unsignalled(sig *signal, err error) {
 	w := sig.wake
+	if sig.over != "" {
+		s.untold(&w, &sig.registration, err)
+		return
+	}
 	s.event(w, trace.Lost, sig.registration.Device, w.Node+": "+strings.TrimPrefix(err.Error(), fmt.Sprintf("cannot signal node %q: ", w.Node)))
 	if sig.alert {
 		s.repeats.Warn("cannot tell node to answer the caller", "node", w.Node, "aor", w.AOR, "call_id", w.CallID, "err", err)

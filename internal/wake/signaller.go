@@ -51,14 +51,17 @@ type signal struct {
 	wake   Wake
 	node   Node // if the configuration no longer has it
 	giveUp bool // the node is told to stop holding
-	alert  bool // the node is told to answer the caller; else that device is reachable:
+	alert  bool // the node is told to answer the caller
+	// over: the node of the registration is told that the call has ended so, for a device
+	// that does not know. Else the node is told that device is reachable.
+	over   EndReason
 	device string
 	began  time.Time
 
 	registration Registration
 	fresh        bool // the device registered after the request had come
 
-	deadline time.Time
+	deadline time.Time // that of the wake, if it is not given
 	tries    int
 	pause    time.Duration
 	timer    *time.Timer // of the next try
@@ -68,8 +71,19 @@ type signal struct {
 	err      error // of the last try
 }
 
+// at is the node that is told.
+func (sig *signal) at() string {
+	if sig.over != "" {
+		return sig.registration.Node
+	}
+	return sig.wake.Node
+}
+
 // name tells the signals of one wake apart.
 func (sig *signal) name() string {
+	if sig.over != "" {
+		return "over " + sig.device
+	}
 	if sig.giveUp {
 		return "give up"
 	}
@@ -91,11 +105,14 @@ func (g *signaller) add(sig *signal, after time.Duration) error {
 	if g.stopped {
 		return ErrStopped
 	}
-	sig.began, sig.deadline, sig.pause = time.Now(), sig.wake.Deadline, firstPause
-	n := g.nodes[sig.wake.Node]
+	sig.began, sig.pause = time.Now(), firstPause
+	if sig.deadline.IsZero() {
+		sig.deadline = sig.wake.Deadline
+	}
+	n := g.nodes[sig.at()]
 	if n == nil {
 		n = &nodeSignals{free: g.slots, byKey: make(map[callKey]map[string]*signal)}
-		g.nodes[sig.wake.Node] = n
+		g.nodes[sig.at()] = n
 	}
 	of := n.byKey[sig.wake.key()]
 	if old := of[sig.name()]; old != nil {
@@ -237,6 +254,9 @@ func (g *signaller) drop(k callKey) {
 		return
 	}
 	for _, sig := range n.byKey[k] {
+		if sig.over != "" {
+			continue // it is the end that is told
+		}
 		g.remove(n, sig)
 		if !sig.trying {
 			g.report(sig)

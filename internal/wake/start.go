@@ -45,7 +45,12 @@ type StartParams struct {
 	// Live are the contacts being rung already, each named by the Call-ID of its
 	// registration or by its Contact URI.
 	Live []string
-	Hold time.Duration // how long the node can hold; 0: as long as we like
+	// Again says that the node asks once more, because the wake may be known to one
+	// instance alone, which may have ended: its store was away, or its answer did not come.
+	Again bool
+	// Ringing are the contacts that have answered by now, named as in Live.
+	Ringing []string
+	Hold    time.Duration // how long the node can hold; 0: as long as we like
 	// TraceParent is the W3C trace context of the request, empty if it has none.
 	TraceParent string
 }
@@ -97,6 +102,9 @@ func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error)
 		s.event(w, trace.OneDevice, "", "")
 		return s.answer(w, StartResult{Outcome: OutcomeNone}), nil
 	}
+	if cl := s.calls.get(w.key()); cl != nil {
+		return s.answer(w, StartResult{Outcome: OutcomeDuplicate, Hold: w.Deadline.Sub(w.StartedAt), Cached: !cl.stored.Load()}), nil
+	}
 	// Before the store: a flood must not cost it anything.
 	caller := CallerOf(w.From)
 	if over := s.limits.Over(&s.settings.Load().Limits, caller, w.AOR, w.StartedAt); over != "" && !s.urgent(&p) {
@@ -109,9 +117,10 @@ func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error)
 	// the two must stop the pushes.
 	cl := s.open(w, node, caller)
 	if cl == nil {
-		return s.answer(w, StartResult{Outcome: OutcomeDuplicate, Hold: w.Deadline.Sub(w.StartedAt)}), nil
+		return s.answer(w, StartResult{Outcome: OutcomeDuplicate, Hold: w.Deadline.Sub(w.StartedAt), Cached: true}), nil
 	}
 	cl.urgent = s.urgent(&p)
+	cl.settled = p.Again // another instance may have pushed: when to give up is not known here
 	began := time.Now()
 	st, err := s.store.Start(ctx, w)
 	s.latency.observe(began)
@@ -124,7 +133,8 @@ func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error)
 		}
 		return StartResult{}, err
 	}
-	res := s.wakeDevices(cl, p.Live, s.registered(w.only(st)))
+	cl.stored.Store(!st.Cached)
+	res := s.wakeDevices(cl, &p, s.registered(w.only(st)))
 	res.Cached = st.Cached
 	cl.setOutcome(res.Outcome)
 	switch res.Outcome {
@@ -215,7 +225,7 @@ func (s *Service) answer(w Wake, res StartResult) StartResult {
 }
 
 // wakeDevices signals the devices that have just registered and pushes the rest.
-func (s *Service) wakeDevices(cl *call, live []string, st Started) StartResult {
+func (s *Service) wakeDevices(cl *call, p *StartParams, st Started) StartResult {
 	w := cl.wake
 	hold := w.Deadline.Sub(w.StartedAt)
 	switch {
@@ -238,7 +248,7 @@ func (s *Service) wakeDevices(cl *call, live []string, st Started) StartResult {
 		cl.add(r.key(), bindingOf(r))
 		s.traces.Add(w.ID, trace.Event{At: r.RegisteredAt, Name: trace.Awake, Device: r.Device, Detail: r.Source})
 	}
-	n := s.pushDevices(cl, live, st)
+	n := s.pushDevices(cl, p, st)
 	switch {
 	case n.pushing > 0:
 	case len(st.Recent)+n.delayed+n.back > 0:
@@ -268,7 +278,7 @@ type tally struct {
 }
 
 // pushDevices queues the pushes of a call.
-func (s *Service) pushDevices(cl *call, live []string, st Started) (n tally) {
+func (s *Service) pushDevices(cl *call, p *StartParams, st Started) (n tally) {
 	for i := range st.Bindings {
 		b := &st.Bindings[i]
 		recent := find(st.Recent, b.Device)
@@ -283,7 +293,13 @@ func (s *Service) pushDevices(cl *call, live []string, st Started) (n tally) {
 			n.back++
 			continue
 		}
-		switch s.pushOrDelay(cl, b, recent, live) {
+		if named(p.Ringing, b) {
+			cl.setRings(b.Device)
+			cl.setBack(b.Device)
+			n.back++
+			continue
+		}
+		switch s.pushOrDelay(cl, b, recent, p.Live) {
 		case pushSent:
 			n.pushing++
 		case pushDelayed:
@@ -323,7 +339,7 @@ func (s *Service) limited(w Wake, over limit.CallLimit) {
 // proof: the phone may sleep again.
 func (s *Service) pushOrDelay(cl *call, b *Binding, recent *Registration, live []string) attempt {
 	chatWaits := cl.wake.Kind == push.Chat && s.policy(b).Chat == push.ChatNoAnswer && len(live) > 0
-	if recent == nil && !chatWaits && !rung(live, b) {
+	if recent == nil && !chatWaits && !named(live, b) {
 		return s.pushForCall(cl, b)
 	}
 	after, key := s.settings.Load().PushDelay, b.Device
@@ -336,14 +352,8 @@ func (s *Service) pushOrDelay(cl *call, b *Binding, recent *Registration, live [
 	return pushDelayed
 }
 
-func rung(live []string, b *Binding) bool {
-	for _, l := range live {
-		if b.named(l) {
-			return true
-		}
-	}
-	return false
-}
+// named reports whether the device is among the contacts that a node names.
+func named(contacts []string, b *Binding) bool { return slices.ContainsFunc(contacts, b.named) }
 
 // named reports whether a node means this device by a Call-ID or a Contact URI.
 func (b *Binding) named(name string) bool { return name == b.CallID || name == b.Contact }

@@ -238,6 +238,46 @@ func TestStartStoreAway(t *testing.T) {
 	})
 }
 
+// What is known to one instance alone is lost with it: a node that heard that asks again.
+// The first instance says that the wake is under way, another one pushes by the same
+// UUID, but nobody who rings, and leaves it to the first to give up.
+func TestStartAgain(t *testing.T) {
+	one := 1
+	inBubble(t, func(c *wake.Config) { c.Limits.Pair = &one }, func(r *rig) {
+		r.asleep(phone("1"), phone("2"))
+		r.store.set(func(m *memory) { m.cached = true })
+		first := r.start("a")
+		if res := r.start("a", again()); res.Outcome != wake.OutcomeDuplicate || !res.Cached || res.Hold <= 0 {
+			t.Errorf("the first instance answers %+v", res)
+		}
+		r.wantPushes("call token-1", "call token-2")
+
+		other := newRig(r.t, nil, r.store.copied())
+		defer other.stop()
+		other.pusher.outcome = refuse
+		res := other.start("a", again("registration-"+phone("1")[len(phone("1"))-12:]))
+		if res.UUID != first.UUID {
+			t.Error("the push has another UUID")
+		}
+		other.wantPushes("call token-2")
+		other.sleep(other.config.Linger + time.Second)
+		other.wantSignals()
+	})
+	// One that is stored is known to all.
+	inBubble(t, nil, func(r *rig) {
+		r.asleep(phone("1"))
+		r.start("a")
+		if res := r.start("a"); res.Outcome != wake.OutcomeDuplicate || res.Cached {
+			t.Errorf("the second answer is %+v", res)
+		}
+	})
+}
+
+// again is a wake.start that a node repeats, while these ring.
+func again(ringing ...string) func(*wake.StartParams) {
+	return func(p *wake.StartParams) { p.Again, p.Ringing = true, ringing }
+}
+
 // Limits are asked before the store: a flood costs it nothing.
 func TestStartLimitBeforeStore(t *testing.T) {
 	two, none := 2, 0

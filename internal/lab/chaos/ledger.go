@@ -32,15 +32,27 @@ func newLedger() *ledger {
 		acked: make(map[int]time.Time), crowds: make(map[string]crowdCount)}
 }
 
-// start notes what a node's wake.start came to. Of several, as a node never sends,
-// the first one that was acknowledged counts.
+// start notes what a node's wake.start came to. Of several, for the node asks again when
+// the first was started from memory or not answered, the first one that was acknowledged
+// counts; who was asked by any of them may have pushed.
 func (l *ledger) start(callID string, a asked) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if known, ok := l.asked[callID]; !ok || known.instance < 0 {
+	known, again := l.asked[callID]
+	if !again {
+		l.countCrowd(callID, a)
+	}
+	for _, i := range known.tries {
+		if !slices.Contains(a.tries, i) {
+			a.tries = append(a.tries, i)
+		}
+	}
+	if again && known.instance >= 0 {
+		known.tries, known.cached = a.tries, known.cached || a.cached
+		l.asked[callID] = known
+	} else {
 		l.asked[callID] = a
 	}
-	l.countCrowd(callID, a)
 	if a.instance >= 0 {
 		l.acked[a.instance] = a.ackedAt
 	}

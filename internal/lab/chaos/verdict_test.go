@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"slices"
 	"testing"
 	"time"
 )
@@ -128,5 +129,17 @@ func TestTwice(t *testing.T) {
 	}
 	if v.twice(memory, pushed{at(1), apns, "one"}, pushed{at(2), apns, "two"}) != "" {
 		t.Error("two were asked and one started from memory, another UUID: excused")
+	}
+}
+
+// A node that asks again changes who may have pushed, and nothing else.
+func TestAskedAgain(t *testing.T) {
+	l := newLedger()
+	l.start("call", asked{tries: []int{0, 1}, instance: -1})
+	l.start("call", asked{tries: []int{1}, instance: 1, hold: hold, cached: true})
+	l.start("call", asked{tries: []int{2}, instance: 2})
+	a, _, _ := l.of("call")
+	if slices.Sort(a.tries); a.instance != 1 || a.hold != hold || !a.cached || !slices.Equal(a.tries, []int{0, 1, 2}) {
+		t.Errorf("%+v", a)
 	}
 }
