@@ -107,7 +107,7 @@ func (s *Service) afterEnd(cl *call, reason EndReason, code int) {
 	s.remember(cl, reason, "")
 	for _, o := range cl.outcomes() {
 		s.tellOver(cl, o.binding.Device)
-		if s.policy(&o.binding).MissedCall && reason != EndAnswered && reason != EndDeclined {
+		if s.policy(o.binding).MissedCall && reason != EndAnswered && reason != EndDeclined {
 			s.tell(cl, o.binding, push.Custom, missedCall(cl.values), missedTTL)
 		}
 	}
@@ -138,7 +138,7 @@ func (s *Service) tellOver(cl *call, device string) {
 
 // registeredSince reports whether the device has registered since b was read: then it
 // may be the one that is talking.
-func (s *Service) registeredSince(b Binding) bool {
+func (s *Service) registeredSince(b *Binding) bool {
 	ctx, cancel := context.WithTimeout(s.ctx, overtaken)
 	defer cancel()
 	list, err := s.store.Bindings(ctx, Query{AOR: b.AOR})
@@ -152,15 +152,15 @@ func (s *Service) registeredSince(b Binding) bool {
 
 // takeCancel reports whether the device is to be told that the call is over. One
 // that is back hears it from SIP. It says so once, and why the call ended.
-func (cl *call) takeCancel(key string, rule func(*Binding) push.CancelRule) (Binding, EndReason, bool) {
+func (cl *call) takeCancel(key string, rule func(*Binding) push.CancelRule) (*Binding, EndReason, bool) {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
-	d := cl.devices[key]
-	if d == nil || d.cancelled || cl.wake.Kind != push.Call {
-		return Binding{}, "", false
+	d := cl.device(key)
+	if d == nil || d.binding == nil || d.cancelled || cl.wake.Kind != push.Call {
+		return nil, "", false
 	}
 	pushed := d.accepted && !d.registered && d.state != deviceBack
-	switch rule(&d.binding) {
+	switch rule(d.binding) {
 	case push.CancelUnanswered:
 		d.cancelled = pushed && cl.reason != EndAnswered
 	case push.CancelPushed:
@@ -182,18 +182,18 @@ func missedCall(v push.Values) push.Values {
 
 // tell sends a push about a call that is over. A device without a token for it (an
 // iPhone with a voip token only) learns it from SIP.
-func (s *Service) tell(cl *call, b Binding, k push.Kind, v push.Values, ttl time.Duration) {
-	p := DevicePush{Binding: b, Kind: k, Values: v, Deadline: time.Now().Add(ttl)}
+func (s *Service) tell(cl *call, b *Binding, k push.Kind, v push.Values, ttl time.Duration) {
+	p := DevicePush{Binding: *b, Kind: k, Values: v, Deadline: time.Now().Add(ttl)}
 	req, reason := s.requestFor(&p)
 	if reason != "" {
 		return
 	}
-	cl.pushEvent(trace.Pushing, &b, k, push.Outcome{})
+	cl.pushEvent(trace.Pushing, b, k, push.Outcome{})
 	s.send(s.ctx, &p.Binding, req, func(o push.Outcome) {
 		if o.Reason == push.Accepted {
-			cl.pushEvent(trace.Accepted, &b, k, o)
+			cl.pushEvent(trace.Accepted, b, k, o)
 		} else {
-			cl.pushEvent(trace.Failed, &b, k, o)
+			cl.pushEvent(trace.Failed, b, k, o)
 		}
 	})
 }

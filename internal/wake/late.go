@@ -147,7 +147,7 @@ func (s *Service) remember(cl *call, reason EndReason, only string) {
 	o.Wake.Body, o.Wake.TraceParent = "", ""
 	registered := map[string]time.Time{}
 	for _, d := range cl.outcomes() {
-		b := &d.binding
+		b := d.binding
 		if d.accepted && !d.knows && (only == "" || only == b.Device) && s.policy(b).Late == push.LateCancel {
 			o.Devices = append(o.Devices, b.Device)
 			registered[b.Device] = b.RegisteredAt
@@ -228,7 +228,7 @@ func (s *Service) tellLate(ctx context.Context, o Over, r Registration) {
 		s.metrics.countSignal(r.Node, answer, err)
 		if err == nil && answer != SignalNoContact {
 			s.traces.Begin(o.Wake.head())
-			s.event(o.Wake, trace.Late, r.Device, string(answer))
+			s.event(&o.Wake, trace.Late, r.Device, string(answer))
 			if answer == SignalUnsent { // it will register again
 				o.Devices, o.mine = []string{r.Device}, true
 				s.late.add(o)
@@ -263,6 +263,6 @@ func sleep(ctx context.Context, d time.Duration) bool {
 
 func (s *Service) untold(o *Over, r *Registration, err error) {
 	s.traces.Begin(o.Wake.head())
-	s.event(o.Wake, trace.Late, r.Device, err.Error())
+	s.event(&o.Wake, trace.Late, r.Device, err.Error())
 	s.repeats.Warn("cannot tell a device that its call is over", "node", r.Node, "aor", r.AOR, "call_id", o.Wake.CallID, "err", err)
 }

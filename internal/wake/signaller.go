@@ -48,14 +48,14 @@ type nodeSignals struct {
 // signal is one thing that a node is told. Its fields are guarded by the
 // signaller's lock, but what add was given does not change while it is tried.
 type signal struct {
-	wake   Wake
+	wake   *Wake // does not change
 	node   Node // if the configuration no longer has it
 	giveUp bool // the node is told to stop holding
 	alert  bool // the node is told to answer the caller; else that device is reachable:
 	device string
 	began  time.Time
 
-	registration Registration
+	registration *Registration // of the device; does not change
 	fresh        bool // the device registered after the request had come
 
 	deadline time.Time
