@@ -38,7 +38,7 @@ type call struct {
 	limit   sync.Once // asks whether the call may push
 	over    bool      // it must not: it exceeds a limit
 	reason  EndReason
-	devices []*device // a few at most
+	devices []*device   // a few at most
 	timer   *time.Timer // at the end of the hold time, then at that of MaxRing
 }
 

@@ -49,14 +49,14 @@ type nodeSignals struct {
 // signaller's lock, but what add was given does not change while it is tried.
 type signal struct {
 	wake   *Wake // does not change
-	node   Node // if the configuration no longer has it
-	giveUp bool // the node is told to stop holding
-	alert  bool // the node is told to answer the caller; else that device is reachable:
+	node   Node  // if the configuration no longer has it
+	giveUp bool  // the node is told to stop holding
+	alert  bool  // the node is told to answer the caller; else that device is reachable:
 	device string
 	began  time.Time
 
 	registration *Registration // of the device; does not change
-	fresh        bool // the device registered after the request had come
+	fresh        bool          // the device registered after the request had come
 
 	deadline time.Time
 	tries    int
