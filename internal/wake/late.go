@@ -179,21 +179,22 @@ func (s *Service) cameMeanwhile(ctx context.Context, aor string, since map[strin
 	for i := range list {
 		b := &list[i]
 		if at, ok := since[b.Device]; ok && !b.RegisteredAt.Equal(at) && !b.ExpiresAt.IsZero() {
-			s.cameLate(Registration{Binding: *b, Action: ActionBind})
+			s.cameLate(&Registration{Binding: *b, Action: ActionBind})
 		}
 	}
 }
 
 // cameLate has a device that has registered told which of the calls that it was pushed
 // for are over.
-func (s *Service) cameLate(r Registration) {
-	if r.Gone || r.Device == "" {
+func (s *Service) cameLate(reg *Registration) {
+	if reg.Gone || reg.Device == "" {
 		return
 	}
-	calls := s.late.take(r.AOR, r.Device)
+	calls := s.late.take(reg.AOR, reg.Device)
 	if len(calls) == 0 {
 		return
 	}
+	r := *reg // most devices come for no call: only now it is worth a copy that stays
 	err := s.Go(func(ctx context.Context) {
 		for _, o := range calls {
 			s.tellLate(ctx, o, r)

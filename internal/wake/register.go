@@ -112,7 +112,7 @@ func (s *Service) Register(ctx context.Context, p RegisterParams) (RegisterResul
 	}
 	res.Wakes = s.registerBack(stored.Wakes, r)
 	if stored.Status != StatusStale {
-		s.cameLate(r)
+		s.cameLate(&r)
 	}
 	s.moved(ctx, stored.PreviousAORs, r)
 	return res, nil
