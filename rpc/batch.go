@@ -31,7 +31,7 @@ func (s *Server) batch(ctx *fasthttp.RequestCtx, items []*fastjson.Value, st *se
 			if i >= len(items) {
 				return
 			}
-			if answer, _, reply := s.one(nil, items[i], st, asked, time.Now()); reply {
+			if answer, _, reply := s.one(make([]byte, 0, 256), items[i], st, asked, time.Now()); reply {
 				answers[i] = answer
 			}
 		}

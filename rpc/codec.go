@@ -95,7 +95,7 @@ type request struct {
 	params *fastjson.Value
 }
 
-func parseRequest(v *fastjson.Value) (request, *rpcError) {
+func parseRequest(v *fastjson.Value, scratch []byte) (request, *rpcError) {
 	var req request
 	invalid := func(msg string) (request, *rpcError) {
 		return req, &rpcError{Code: codeInvalid, Message: "invalid request: " + msg}
@@ -104,7 +104,7 @@ func parseRequest(v *fastjson.Value) (request, *rpcError) {
 		return invalid("must be an object")
 	}
 	id := v.Get("id")
-	if id != nil && !isID(id) {
+	if id != nil && !isID(id, scratch) {
 		return invalid("id must be a string, a number or null")
 	}
 	req.id = id
@@ -119,13 +119,12 @@ func parseRequest(v *fastjson.Value) (request, *rpcError) {
 	return req, nil
 }
 
-func isID(v *fastjson.Value) bool {
+func isID(v *fastjson.Value, scratch []byte) bool {
 	switch v.Type() {
 	case fastjson.TypeString, fastjson.TypeNull:
 		return true
 	case fastjson.TypeNumber:
-		var room [24]byte
-		text := v.MarshalTo(room[:0])
+		text := v.MarshalTo(scratch)[len(scratch):]
 		return plainNumber(text) || json.Valid(text) // the parser takes NaN and the like
 	}
 	return false
@@ -175,20 +174,19 @@ func appendValue(dst []byte, v *fastjson.Value) []byte {
 	return dst
 }
 
-// appendResponse appends a response object. A nil id is written as null.
-func appendResponse(dst []byte, id *fastjson.Value, result []byte, e *rpcError) []byte {
+// beginResponse appends a response object up to its result or error. A nil id is
+// written as null.
+func beginResponse(dst []byte, id *fastjson.Value) []byte {
 	dst = append(dst, `{"jsonrpc":"2.0","id":`...)
 	if id == nil {
-		dst = append(dst, "null"...)
-	} else {
-		dst = appendValue(dst, id)
+		return append(dst, "null"...)
 	}
-	if e == nil {
-		dst = append(dst, `,"result":`...)
-		dst = append(dst, result...)
-		return append(dst, '}')
-	}
-	dst = append(dst, `,"error":`...)
+	return appendValue(dst, id)
+}
+
+// appendError appends a response object with an error.
+func appendError(dst []byte, id *fastjson.Value, e *rpcError) []byte {
+	dst = append(beginResponse(dst, id), `,"error":`...)
 	b, err := json.Marshal(e)
 	if err != nil {
 		panic("BUG: cannot marshal an error object: " + err.Error())

@@ -96,7 +96,7 @@ func peerOf(ctx *fasthttp.RequestCtx) netip.Addr {
 func (s *Server) refuse(ctx *fasthttp.RequestCtx, e *rpcError) {
 	s.metrics.count(unknownMethod, e, 0)
 	ctx.SetStatusCode(httpStatus(e))
-	ctx.Response.SetBodyRaw(appendResponse(nil, nil, nil, e))
+	ctx.Response.SetBodyRaw(appendError(nil, nil, e))
 }
 
 // httpStatus gives proxies that look no further than the HTTP status the word
@@ -172,19 +172,22 @@ func sentAt(ctx *fasthttp.RequestCtx, by *tenant, now time.Time) sent {
 // one answers one request, which is begun now, and appends the response to dst; reply
 // is false for a notification, which gets none. The time for it runs since it was sent.
 func (s *Server) one(dst []byte, v *fastjson.Value, st *settings, asked sent, began time.Time) (out []byte, e *rpcError, reply bool) {
-	req, e := parseRequest(v)
-	var result []byte
+	req, e := parseRequest(v, dst)
 	if e == nil {
-		result, e = s.call(req, st, asked, began)
+		out, e = s.call(append(beginResponse(dst, req.id), `,"result":`...), req, st, asked, began)
 	}
 	s.metrics.count(req.method, e, time.Since(began))
-	if req.id == nil && (e == nil || e.Code != codeInvalid) {
+	switch {
+	case req.id == nil && (e == nil || e.Code != codeInvalid):
 		return dst, e, false
+	case e != nil:
+		return appendError(dst, req.id, e), e, true
 	}
-	return appendResponse(dst, req.id, result, e), e, true
+	return append(out, '}'), nil, true
 }
 
-func (s *Server) call(req request, st *settings, asked sent, now time.Time) ([]byte, *rpcError) {
+// call appends the result of a request.
+func (s *Server) call(dst []byte, req request, st *settings, asked sent, now time.Time) ([]byte, *rpcError) {
 	if asked.by != nil && !forTenants(req.method) {
 		return nil, errNotForTenants(req.method)
 	}
@@ -217,12 +220,12 @@ func (s *Server) call(req request, st *settings, asked sent, now time.Time) ([]b
 	p.traceParent, p.by = asked.parent, asked.by
 	res, err := m(ctx, p)
 	if a, ok := res.(appender); ok && err == nil {
-		return a.appendJSON(make([]byte, 0, 256)), nil
+		return a.appendJSON(dst), nil
 	}
 	if err == nil {
 		var b []byte
 		if b, err = json.Marshal(res); err == nil {
-			return b, nil
+			return append(dst, b...), nil
 		}
 	}
 	e := toError(err)

@@ -1,12 +1,10 @@
 package node
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"sync/atomic"
@@ -19,9 +17,6 @@ import (
 // maxAnswer bounds an answer in bytes; a real one has about 100.
 const maxAnswer = 16 << 10
 
-// maxHeaders bounds the headers of an answer in bytes.
-const maxHeaders = 16 << 10
-
 // Client sends requests to one proxy. Safe for concurrent use.
 type Client struct {
 	ID    string            // of the node
@@ -31,15 +26,9 @@ type Client struct {
 	forbidden error
 	log       *slog.Logger
 	link      *link
+	taken     *atomic.Int64 // when a signal was last taken, in Unix nanoseconds; shared as link is
 
 	Secret secret.Text // exported only so that fmt prints it as a secret
-}
-
-// link is what clients of the same settings share over a reload.
-type link struct {
-	transport *http.Transport
-	closed    atomic.Bool
-	taken     atomic.Int64 // when a signal was last taken, in Unix nanoseconds
 }
 
 // New returns the client of the node with that id. It reads the secret's file, and
@@ -64,14 +53,8 @@ func New(id string, k Kind, cfg Config, edges map[string]string, log *slog.Logge
 	}
 	u, _ := k.parse(cfg.URL)
 	cfg.URL, cfg.Secret, cfg.SecretFile = u.String(), secret.Text{}, ""
-	t := http.DefaultTransport.(*http.Transport).Clone()
-	t.Proxy = nil
-	t.MaxConnsPerHost = cfg.Connections
-	t.MaxIdleConnsPerHost = cfg.Connections
-	t.MaxIdleConns = cfg.Connections
-	t.IdleConnTimeout = k.Idle
-	t.MaxResponseHeaderBytes = maxHeaders
-	return &Client{ID: id, Edges: edges, cfg: cfg, Secret: s, forbidden: k.Forbidden, log: log, link: &link{transport: t}}, nil
+	return &Client{ID: id, Edges: edges, cfg: cfg, Secret: s, forbidden: k.Forbidden, log: log, taken: new(atomic.Int64),
+		link: newLink(u, cfg.Connections, k.Idle)}, nil
 }
 
 // TakeOver has c use the connections of old, if both have the same settings and
@@ -81,20 +64,17 @@ func (c *Client) TakeOver(old *Client) bool {
 	if c.cfg != old.cfg || !c.Secret.Equal(old.Secret.Reveal()) {
 		return false
 	}
-	c.link = old.link
+	c.link, c.taken = old.link, old.taken
 	return true
 }
 
 // Close drops the idle connections. Requests under way end normally, and so do
 // later ones, but no connection outlives its request any more.
-func (c *Client) Close() {
-	c.link.closed.Store(true)
-	c.link.transport.CloseIdleConnections()
-}
+func (c *Client) Close() { c.link.close() }
 
 // LastSignal returns when the proxy last took a signal; zero if it never did.
 func (c *Client) LastSignal() time.Time {
-	if ns := c.link.taken.Load(); ns != 0 {
+	if ns := c.taken.Load(); ns != 0 {
 		return time.Unix(0, ns)
 	}
 	return time.Time{}
@@ -111,7 +91,7 @@ func (c *Client) Signalled(ctx context.Context, w wake.Wake, method string, s wa
 	if err != nil {
 		return "", fmt.Errorf("cannot signal node %q: %w", c.ID, err)
 	}
-	c.link.taken.Store(time.Now().UnixNano())
+	c.taken.Store(time.Now().UnixNano())
 	c.log.LogAttrs(ctx, slog.LevelDebug, "node signalled", slog.String("node", c.ID), slog.String("method", method),
 		slog.String("status", string(s)), slog.String("aor", w.AOR), slog.String("call_id", w.CallID))
 	return s, nil
@@ -163,39 +143,14 @@ func (c *Client) Call(ctx context.Context, method string, params, result any) er
 }
 
 func (c *Client) post(ctx context.Context, body []byte) (answer []byte, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.cfg.URL, bytes.NewReader(body))
-	if err != nil {
-		return nil, errors.New("its url is not valid")
-	}
-	req.Header.Set("Content-Type", "application/json") // without it OpenSIPS never answers
-	if !c.Secret.Empty() {
-		req.Header.Set("Authorization", "Bearer "+c.Secret.Reveal())
-	}
-	// Not sent, but tells the transport that the request may be repeated on
-	// another connection when the proxy has just closed this one: a signal that
-	// comes twice adds one branch.
-	req.Header["Idempotency-Key"] = nil
-	req.Close = c.link.closed.Load()
-	// Not through an http.Client: a redirect would carry the secret elsewhere.
-	res, err := c.link.transport.RoundTrip(req)
-	if err != nil {
+	status, answer, err := c.link.exchange(ctx, c.Secret, body)
+	switch {
+	case err != nil && (status == 0 || status == http.StatusOK):
 		return nil, transportError(err)
-	}
-	defer func() {
-		res.Body.Close()
-		if c.link.closed.Load() { // meanwhile
-			c.link.transport.CloseIdleConnections()
-		}
-	}()
-	answer, err = io.ReadAll(io.LimitReader(res.Body, maxAnswer))
-	switch res.StatusCode {
-	case http.StatusOK:
-		if err != nil {
-			return nil, transportError(err)
-		}
+	case status == http.StatusOK:
 		return answer, nil
-	case http.StatusForbidden, http.StatusUnauthorized, http.StatusTooManyRequests: // the last after many wrong ones
+	case status == http.StatusForbidden, status == http.StatusUnauthorized, status == http.StatusTooManyRequests: // the last after many wrong ones
 		return nil, c.forbidden
 	}
-	return nil, otherError(fmt.Sprintf("it answered HTTP %d", res.StatusCode))
+	return nil, otherError(fmt.Sprintf("it answered HTTP %d", status))
 }

@@ -21,7 +21,7 @@ func TestAllocations(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	f("Saved", 3, func() {
+	f("Saved", 2, func() {
 		if Saved(r, p, "bob@example.com") == "" {
 			t.Fatal("nothing to save")
 		}

@@ -27,7 +27,8 @@ func Saved(r Register, p Parsed, aor string) string {
 		return ""
 	}
 	h := readHeaders(r.Headers)
-	w := writer{keep: h.servedDownstream(), text: make([]byte, 0, len(r.Contact)+len(";"+swid+"=")+idDigits)}
+	w := writer{keep: h.servedDownstream()}
+	w.text.Grow(len(r.Contact) + len(";"+swid+"=") + idDigits)
 	if p.Device != "" && (p.Intent == Bind || p.Intent == Unbind) {
 		w.id = phoneID(aor, &p)
 	}
@@ -46,7 +47,7 @@ func Saved(r Register, p Parsed, aor string) string {
 	if !w.changed {
 		return ""
 	}
-	return string(w.text)
+	return w.text.String()
 }
 
 // idDigits is how long an ID is.
@@ -73,22 +74,22 @@ type writer struct {
 	id      string // of the phone whose contact has not come yet
 	keep    bool   // push data stays
 	changed bool
-	text    []byte
+	text    strings.Builder
 }
 
 func (w *writer) contact(c *contact, id string) {
-	if len(w.text) > 0 {
-		w.text = append(w.text, ", "...)
+	if w.text.Len() > 0 {
+		w.text.WriteString(", ")
 	}
 	if c.display != "" {
 		w.line(c.display)
-		w.text = append(w.text, ' ')
+		w.text.WriteByte(' ')
 	}
-	w.text = append(w.text, '<')
+	w.text.WriteByte('<')
 	w.line(c.base)
 	w.params(c, c.params, cut)
 	if id != "" {
-		w.text = append(w.text, ";"+swid+"="+id...)
+		w.text.WriteString(";" + swid + "=" + id)
 		w.changed = true
 	}
 	// No phone needs headers in its URI, and they can hide everything.
@@ -96,10 +97,10 @@ func (w *writer) contact(c *contact, id string) {
 		c.headers, w.changed = "", true
 	}
 	if c.headers != "" {
-		w.text = append(w.text, '?')
+		w.text.WriteByte('?')
 		w.line(c.headers)
 	}
-	w.text = append(w.text, '>')
+	w.text.WriteByte('>')
 	w.params(c, c.behind, func(s string, sep byte) (string, string, bool) {
 		before, after, found, _ := cutUnquoted(s, sep)
 		return before, after, found
@@ -119,10 +120,10 @@ func (w *writer) params(c *contact, s string, cut func(s string, sep byte) (befo
 			w.changed = true
 			continue
 		}
-		w.text = append(w.text, ';')
+		w.text.WriteByte(';')
 		w.line(name)
 		if valued {
-			w.text = append(w.text, '=')
+			w.text.WriteByte('=')
 			w.line(trimLWS(value))
 		}
 	}
@@ -142,7 +143,7 @@ func (w *writer) drops(c *contact, name string) bool {
 // line appends s without the ends of its lines, and without what no header may have.
 func (w *writer) line(s string) {
 	if visible(s) {
-		w.text = append(w.text, s...)
+		w.text.WriteString(s)
 		return
 	}
 	gap := false
@@ -152,11 +153,12 @@ func (w *writer) line(s string) {
 			gap = true
 			continue
 		case isControl(rune(b)):
-			w.text = append(w.text, '_')
+			w.text.WriteByte('_')
 		case gap && b != ' ':
-			w.text = append(w.text, ' ', b)
+			w.text.WriteByte(' ')
+			w.text.WriteByte(b)
 		default:
-			w.text = append(w.text, b)
+			w.text.WriteByte(b)
 		}
 		gap = false
 	}

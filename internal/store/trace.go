@@ -38,12 +38,19 @@ const (
 	tagEventCode     = 10 // uvarint
 )
 
+// usualTrace and usualEvent have room for most of either, in bytes.
+const (
+	usualTrace = 512
+	usualEvent = 128
+)
+
 // AppendTrace appends the value of the part t, all but its ID and Instance. It is at
 // most so many bytes long if that is enough for what is not an event: events are
 // left out from the middle, for how a call began and how it ended tells most. Times
 // are kept to the microsecond.
 func AppendTrace(dst []byte, t *trace.Timeline, most int) []byte {
 	start := len(dst)
+	dst = slices.Grow(dst, usualTrace)
 	dst = append(dst, Version)
 	dst = appendTime(dst, t.StartedAt)
 	dst = appendTag(dst, tagTraceAOR, t.AOR)
@@ -52,7 +59,7 @@ func AppendTrace(dst []byte, t *trace.Timeline, most int) []byte {
 	dst = appendTag(dst, tagTraceKind, t.Kind)
 	dst = appendTag(dst, tagTraceOutcome, t.Outcome)
 	dst = appendTag(dst, tagTraceReason, t.Reason)
-	var events, one []byte
+	events, one := make([]byte, 0, usualTrace), make([]byte, 0, usualEvent)
 	ends := make([]int, 0, 16) // of each event in events
 	for i := range t.Events {
 		one = appendEvent(one[:0], &t.Events[i])

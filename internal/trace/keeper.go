@@ -78,6 +78,10 @@ type writer struct {
 	trimmed time.Time // when the store was last written to
 	rest    time.Time // the store is left alone until then
 	failed  bool
+
+	// Used again and again; empty between two writes.
+	due   []taken
+	parts []Timeline
 }
 
 func (w *writer) write(ctx context.Context, all bool) {
@@ -86,7 +90,8 @@ func (w *writer) write(ctx context.Context, all bool) {
 		return
 	}
 	for {
-		due := w.timelines.take(time.Now(), writeBatch, all)
+		due := w.timelines.take(w.due[:0], time.Now(), writeBatch, all)
+		w.due = due
 		if len(due) == 0 && time.Since(w.trimmed) < trimEvery {
 			break
 		}
@@ -107,15 +112,18 @@ func (w *writer) write(ctx context.Context, all bool) {
 			break
 		}
 	}
+	clear(w.due[:cap(w.due)])
 	w.queued.Set(float64(w.timelines.waits()))
 }
 
 func (w *writer) put(ctx context.Context, due []taken) error {
-	parts := make([]Timeline, len(due))
-	for i, t := range due {
-		parts[i] = t.Timeline
+	parts := w.parts[:0]
+	for i := range due {
+		parts = append(parts, due[i].Timeline)
 		parts[i].Instance = w.instance
 	}
+	w.parts = parts
+	defer clear(parts)
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
 	kept, err := w.store.Put(ctx, parts)

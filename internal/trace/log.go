@@ -95,7 +95,7 @@ func (l *Log) Add(id string, e Event) {
 		return
 	}
 	l.touch(t)
-	if !t.room(e) {
+	if !t.room(&e) {
 		t.Omitted++
 		return
 	}
@@ -149,9 +149,9 @@ type taken struct {
 	Timeline
 }
 
-// take returns copies of up to most timelines that are due to be written; with all,
-// of any that has changed.
-func (l *Log) take(now time.Time, most int, all bool) (due []taken) {
+// take appends to due, which is empty, up to most timelines that are due to be
+// written; with all, any that has changed. Nothing changes in them any more.
+func (l *Log) take(due []taken, now time.Time, most int, all bool) []taken {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	rest := l.changed[:0]
@@ -165,7 +165,9 @@ func (l *Log) take(now time.Time, most int, all bool) (due []taken) {
 		if e.forgotten {
 			l.waiting--
 		}
-		due = append(due, taken{e, e.copy()})
+		t := e.Timeline
+		t.Events = slices.Clip(t.Events) // what is added to the entry comes after these
+		due = append(due, taken{e, t})
 	}
 	clear(l.changed[len(rest):])
 	l.changed = rest

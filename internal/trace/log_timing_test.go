@@ -17,9 +17,10 @@ func BenchmarkLogAdd(b *testing.B) {
 	}
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
+		var due []taken
 		for i := 0; pb.Next(); i++ {
 			if i%1024 == 0 {
-				l.take(time.Now(), writeBatch, true)
+				due = l.take(due[:0], time.Now(), writeBatch, true)
 			}
 			l.Add(ids[i%1024], Event{Name: Accepted, Device: "5e1f0c2f6a3b4d5e6f70", Detail: "apns", Provider: "apns"})
 		}

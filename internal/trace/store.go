@@ -10,7 +10,8 @@ import (
 type Store interface {
 	// Put writes parts, each with the name of its instance, and takes the place of
 	// what that instance has written of that call. It forgets what is too old or too
-	// much, some of it with each call, and returns how many calls are kept.
+	// much, some of it with each call, and returns how many calls are kept. The parts
+	// are not its own, and are no more when it returns.
 	Put(ctx context.Context, parts []Timeline) (kept int, err error)
 	// Find returns the parts of calls that match when they are merged, those of one
 	// call side by side, the newest call first, and where to go on: zero when there

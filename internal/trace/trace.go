@@ -116,7 +116,7 @@ const (
 )
 
 // room reports whether the event fits.
-func (t *Timeline) room(e Event) bool {
+func (t *Timeline) room(e *Event) bool {
 	most, ofDevice := maxOfCall, e.Name.ofDevice()
 	if ofDevice {
 		most = maxPerDevice
@@ -124,8 +124,8 @@ func (t *Timeline) room(e Event) bool {
 			return false
 		}
 	}
-	for _, o := range t.Events {
-		if o.Device == e.Device && o.Name.ofDevice() == ofDevice {
+	for i := range t.Events {
+		if o := &t.Events[i]; o.Device == e.Device && o.Name.ofDevice() == ofDevice {
 			most--
 		}
 	}

@@ -41,13 +41,14 @@ type call struct {
 	limit   sync.Once // asks whether the call may push
 	over    bool      // it must not: it exceeds a limit
 	reason  EndReason
-	devices map[string]*device
+	devices []*device   // a few at most
 	timer   *time.Timer // at the end of the hold time, then at that of MaxRing
 }
 
 // device is one device of a call.
 type device struct {
-	binding    Binding // zero for a device that cannot be pushed
+	key        string
+	binding    *Binding // nil for a device that cannot be pushed; does not change
 	state      deviceState
 	registered bool        // since the call came: it hears the end from SIP
 	rings      bool        // it has answered the request itself
@@ -107,17 +108,33 @@ const (
 	everyoneBack          // every device that could come back has
 )
 
-// add notes a device that is waited for. One that came back before it was added
-// stays so: add reports false then.
-func (cl *call) add(key string, b Binding) bool {
+// device returns the device of that key, nil if there is none. The lock is held.
+func (cl *call) device(key string) *device {
+	for _, d := range cl.devices {
+		if d.key == key {
+			return d
+		}
+	}
+	return nil
+}
+
+// make returns the device of that key, which it makes if need be. The lock is held.
+func (cl *call) make(key string) *device {
+	d := cl.device(key)
+	if d == nil {
+		d = &device{key: key}
+		cl.devices = append(cl.devices, d)
+	}
+	return d
+}
+
+// add notes a device that is waited for; b is nil if it cannot be pushed. One that
+// came back before it was added stays so: add reports false then.
+func (cl *call) add(key string, b *Binding) bool {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
-	d := cl.devices[key]
-	if d == nil {
-		d = &device{}
-		cl.devices[key] = d
-	}
-	if b.AOR != "" {
+	d := cl.make(key)
+	if b != nil {
 		d.binding = b
 	}
 	return d.state != deviceBack
@@ -128,11 +145,7 @@ func (cl *call) add(key string, b Binding) bool {
 func (cl *call) setBack(key string) decision {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
-	d := cl.devices[key]
-	if d == nil {
-		d = &device{}
-		cl.devices[key] = d
-	}
+	d := cl.make(key)
 	d.back()
 	d.release()
 	return cl.decide()
@@ -156,7 +169,7 @@ func (d *device) seen() {
 func (cl *call) setUnreachable(key string) decision {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
-	if d := cl.devices[key]; d != nil && d.state == deviceWaiting {
+	if d := cl.device(key); d != nil && d.state == deviceWaiting {
 		d.state = deviceUnreachable
 	}
 	return cl.decide()
@@ -192,7 +205,7 @@ func (cl *call) decide() decision {
 func (cl *call) setRegistered(key string) {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
-	if d := cl.devices[key]; d != nil {
+	if d := cl.device(key); d != nil {
 		d.registered = true
 		d.seen()
 	}
@@ -201,7 +214,7 @@ func (cl *call) setRegistered(key string) {
 func (cl *call) isBack(key string) bool {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
-	d := cl.devices[key]
+	d := cl.device(key)
 	return d != nil && d.state == deviceBack
 }
 
@@ -210,7 +223,7 @@ func (cl *call) isBack(key string) bool {
 func (cl *call) delay(key string, after time.Duration, f func()) {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
-	if d := cl.devices[key]; cl.ctx.Err() == nil && d.state == deviceWaiting {
+	if d := cl.device(key); cl.ctx.Err() == nil && d.state == deviceWaiting {
 		d.pushNow = f
 		d.delayed = time.AfterFunc(after, f)
 	}
@@ -220,7 +233,7 @@ func (cl *call) delay(key string, after time.Duration, f func()) {
 func (cl *call) hurry(key string) {
 	cl.mu.Lock()
 	var push func()
-	if d := cl.devices[key]; d != nil {
+	if d := cl.device(key); d != nil {
 		push = d.release()
 	}
 	cl.mu.Unlock()
@@ -234,7 +247,7 @@ func (cl *call) hurry(key string) {
 func (cl *call) awake(key string) (waited bool, next decision) {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
-	d := cl.devices[key]
+	d := cl.device(key)
 	if d == nil || d.release() == nil {
 		return false, goOn
 	}
@@ -247,9 +260,9 @@ func (cl *call) awake(key string) (waited bool, next decision) {
 func (cl *call) named(name string) string {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
-	for key, d := range cl.devices {
-		if d.binding.named(name) {
-			return key
+	for _, d := range cl.devices {
+		if d.binding != nil && d.binding.named(name) {
+			return d.key
 		}
 	}
 	return ""
@@ -260,7 +273,7 @@ func (cl *call) named(name string) string {
 func (cl *call) accept(key string) (ended bool) {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
-	if d := cl.devices[key]; d != nil {
+	if d := cl.device(key); d != nil {
 		d.accepted = true
 	}
 	return cl.reason != ""
@@ -270,7 +283,7 @@ func (cl *call) accept(key string) (ended bool) {
 func (cl *call) pushEnded(key string, reason push.Reason) {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
-	if d := cl.devices[key]; d != nil {
+	if d := cl.device(key); d != nil {
 		d.ended, d.endedAt = reason, time.Now()
 	}
 }
@@ -278,7 +291,7 @@ func (cl *call) pushEnded(key string, reason push.Reason) {
 func (cl *call) refuse(key string, reason push.Reason) {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
-	if d := cl.devices[key]; d != nil {
+	if d := cl.device(key); d != nil {
 		d.refusal = reason
 	}
 }
@@ -289,14 +302,14 @@ func (cl *call) refuse(key string, reason push.Reason) {
 func (cl *call) refusal(key string) push.Reason {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
-	return cl.devices[key].refusal
+	return cl.device(key).refusal
 }
 
 // setRings notes that the device answers the request that it was rung for.
 func (cl *call) setRings(key string) {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
-	if d := cl.devices[key]; d != nil {
+	if d := cl.device(key); d != nil {
 		d.rings = true
 	}
 }
@@ -327,7 +340,7 @@ func (cl *call) end(reason EndReason) {
 
 // outcome is what has become of a device, as the end of its call finds it.
 type outcome struct {
-	binding  Binding
+	binding  *Binding
 	knows    bool // it has got the request, and hears of its end by SIP
 	accepted bool // the push service took its push
 	back     bool // it has registered since the call came, or answered
@@ -339,7 +352,7 @@ func (cl *call) outcomes() []outcome {
 	defer cl.mu.Unlock()
 	list := make([]outcome, 0, len(cl.devices))
 	for _, d := range cl.devices {
-		if d.binding.AOR != "" {
+		if d.binding != nil {
 			list = append(list, outcome{d.binding, d.rings || d.state == deviceBack, d.accepted, d.registered || d.state == deviceBack})
 		}
 	}

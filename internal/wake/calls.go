@@ -14,9 +14,9 @@ import (
 
 type callKey struct{ node, call, aor string }
 
-func (w Wake) key() callKey { return callKey{w.Node, w.Call, w.AOR} }
+func (w *Wake) key() callKey { return callKey{w.Node, w.Call, w.AOR} }
 
-func (w Wake) head() trace.Head {
+func (w *Wake) head() trace.Head {
 	return trace.Head{ID: w.ID, AOR: w.AOR, Node: w.Node, CallID: w.CallID, Kind: string(w.Kind), StartedAt: w.StartedAt, Parent: w.TraceParent}
 }
 
@@ -82,7 +82,7 @@ func (cl *call) stopTimer() {
 
 // open makes the wake a call of this instance, or returns nil if it is one already.
 func (s *Service) open(w Wake, n Node, caller string) *call {
-	cl := &call{wake: w, node: n, caller: caller, values: valuesOf(w), traces: s.traces, devices: make(map[string]*device)}
+	cl := &call{wake: w, node: n, caller: caller, values: valuesOf(w), traces: s.traces}
 	cl.ctx, cl.stop = context.WithCancel(s.ctx)
 	left := time.Until(w.Deadline)
 	if left <= 0 {

@@ -106,7 +106,7 @@ func (s *Service) afterEnd(cl *call, reason EndReason, code int) {
 	cl.end(reason)
 	s.tellEnd(cl, reason, "")
 	for _, o := range cl.outcomes() {
-		if s.policy(&o.binding).MissedCall && reason != EndAnswered && reason != EndDeclined {
+		if s.policy(o.binding).MissedCall && reason != EndAnswered && reason != EndDeclined {
 			s.tell(cl, o.binding, push.Custom, missedCall(cl.values), missedTTL)
 		}
 	}
@@ -121,7 +121,7 @@ const overtaken = 500 * time.Millisecond
 // late, cameLate has care.
 func (s *Service) tellEnd(cl *call, reason EndReason, only string) {
 	late := s.remember(cl, reason, only)
-	var cancels []Binding
+	var cancels []*Binding
 	for _, o := range cl.outcomes() {
 		if only != "" && o.binding.Device != only {
 			continue
@@ -153,7 +153,7 @@ func (s *Service) tellEnd(cl *call, reason EndReason, only string) {
 
 // lookAgain reads the user's bindings once. A device that has registered since it was
 // known to have is told by SIP if it is a late one, and gets no cancel push.
-func (s *Service) lookAgain(ctx context.Context, cl *call, reason EndReason, late map[string]time.Time, cancels []Binding) {
+func (s *Service) lookAgain(ctx context.Context, cl *call, reason EndReason, late map[string]time.Time, cancels []*Binding) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	list, err := s.store.Bindings(ctx, Query{AOR: cl.wake.AOR})
@@ -169,7 +169,7 @@ func (s *Service) lookAgain(ctx context.Context, cl *call, reason EndReason, lat
 	}
 	for device, at := range late {
 		if b := since(device, at); b != nil && !b.ExpiresAt.IsZero() {
-			s.cameLate(Registration{Binding: *b, Action: ActionBind})
+			s.cameLate(&Registration{Binding: *b, Action: ActionBind})
 		}
 	}
 	for _, b := range cancels {
@@ -180,7 +180,7 @@ func (s *Service) lookAgain(ctx context.Context, cl *call, reason EndReason, lat
 }
 
 // tellCancel sends the device a cancel push.
-func (s *Service) tellCancel(cl *call, reason EndReason, b Binding) {
+func (s *Service) tellCancel(cl *call, reason EndReason, b *Binding) {
 	v := cl.values
 	v.Reason = string(reason)
 	s.tell(cl, b, push.Cancel, v, cancelTTL)
@@ -188,15 +188,15 @@ func (s *Service) tellCancel(cl *call, reason EndReason, b Binding) {
 
 // takeCancel reports whether the device is to be told that the call is over. One
 // that is back hears it from SIP. It says so once, and why the call ended.
-func (cl *call) takeCancel(key string, rule func(*Binding) push.CancelRule) (Binding, bool) {
+func (cl *call) takeCancel(key string, rule func(*Binding) push.CancelRule) (*Binding, bool) {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
-	d := cl.devices[key]
-	if d == nil || d.cancelled || cl.wake.Kind != push.Call {
-		return Binding{}, false
+	d := cl.device(key)
+	if d == nil || d.binding == nil || d.cancelled || cl.wake.Kind != push.Call {
+		return nil, false
 	}
 	pushed := d.accepted && !d.registered && d.state != deviceBack
-	switch rule(&d.binding) {
+	switch rule(d.binding) {
 	case push.CancelUnanswered:
 		d.cancelled = pushed && cl.reason != EndAnswered
 	case push.CancelPushed:
@@ -218,18 +218,18 @@ func missedCall(v push.Values) push.Values {
 
 // tell sends a push about a call that is over. A device without a token for it (an
 // iPhone with a voip token only) learns it from SIP.
-func (s *Service) tell(cl *call, b Binding, k push.Kind, v push.Values, ttl time.Duration) {
-	p := DevicePush{Binding: b, Kind: k, Values: v, Deadline: time.Now().Add(ttl)}
+func (s *Service) tell(cl *call, b *Binding, k push.Kind, v push.Values, ttl time.Duration) {
+	p := DevicePush{Binding: *b, Kind: k, Values: v, Deadline: time.Now().Add(ttl)}
 	req, reason := s.requestFor(&p)
 	if reason != "" {
 		return
 	}
-	cl.pushEvent(trace.Pushing, &b, k, push.Outcome{})
+	cl.pushEvent(trace.Pushing, b, k, push.Outcome{})
 	s.send(s.ctx, &p.Binding, req, func(o push.Outcome) {
 		if o.Reason == push.Accepted {
-			cl.pushEvent(trace.Accepted, &b, k, o)
+			cl.pushEvent(trace.Accepted, b, k, o)
 		} else {
-			cl.pushEvent(trace.Failed, &b, k, o)
+			cl.pushEvent(trace.Failed, b, k, o)
 		}
 	})
 }

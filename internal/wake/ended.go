@@ -92,7 +92,7 @@ func (s *Service) deviceLines(cl *call, waiting string) deviceLines {
 	lines := make(deviceLines, 0, len(cl.devices))
 	for _, d := range cl.devices {
 		l := deviceLine{Result: d.result(waiting), Push: string(d.ended)}
-		if d.binding.AOR != "" {
+		if d.binding != nil {
 			a := s.labels(d.binding.Address)
 			l.Provider, l.App = a.provider, a.app
 			if !trace.Hashed(d.binding.Device) {

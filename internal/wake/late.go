@@ -157,7 +157,7 @@ func (s *Service) remember(cl *call, reason EndReason, only string) map[string]t
 	o := Over{Wake: cl.wake.late(), Reason: reason, Left: max(time.Until(cl.wake.Deadline), 0) + s.settings.Load().Late}
 	registered := map[string]time.Time{}
 	for _, d := range cl.outcomes() {
-		b := &d.binding
+		b := d.binding
 		if d.accepted && !d.knows && (only == "" || only == b.Device) && s.policy(b).Late == push.LateCancel {
 			o.Devices = append(o.Devices, b.Device)
 			registered[b.Device] = b.RegisteredAt
@@ -172,14 +172,15 @@ func (s *Service) remember(cl *call, reason EndReason, only string) map[string]t
 
 // cameLate has a device that has registered told which of the calls that it was pushed
 // for are over.
-func (s *Service) cameLate(r Registration) {
-	if r.Gone || r.Device == "" {
+func (s *Service) cameLate(reg *Registration) {
+	if reg.Gone || reg.Device == "" {
 		return
 	}
-	calls := s.late.of(r.AOR, r.Device)
+	calls := s.late.of(reg.AOR, reg.Device)
 	if len(calls) == 0 {
 		return
 	}
+	r := *reg // most devices come for no call: only now it is worth a copy that stays
 	err := s.Go(func(ctx context.Context) {
 		for _, o := range calls {
 			s.tellLate(ctx, o, r)
@@ -205,7 +206,7 @@ func (s *Service) tellLate(ctx context.Context, o Over, r Registration) {
 	node, err := s.node(r.Node)
 	if err == nil {
 		after := time.Until(o.from)
-		err = s.signals.add(&signal{wake: o.Wake, node: node, over: o.Reason, device: r.Device, registration: r,
+		err = s.signals.add(&signal{wake: &o.Wake, node: node, over: o.Reason, device: r.Device, registration: &r,
 			deadline: time.Now().Add(max(after, 0) + lateTimeout)}, after)
 	}
 	if err != nil {
@@ -220,7 +221,7 @@ func (s *Service) deliverOver(ctx context.Context, node Node, sig *signal, force
 	if !s.late.waits(w.key(), r.Device) {
 		return true, nil
 	}
-	answer, err := node.TellOver(ctx, w, sig.over, r, force)
+	answer, err := node.TellOver(ctx, *w, sig.over, *r, force)
 	s.metrics.countSignal(r.Node, answer, err)
 	if err != nil || answer == SignalNoContact {
 		return false, err
@@ -229,13 +230,13 @@ func (s *Service) deliverOver(ctx context.Context, node Node, sig *signal, force
 	s.event(w, trace.Late, r.Device, string(answer))
 	if answer != SignalUnsent {
 		s.late.heard(w.key(), r.Device)
-		s.publish(w, EventBack, r.Device)
+		s.publish(*w, EventBack, r.Device)
 	}
 	return true, nil
 }
 
 func (s *Service) untold(w *Wake, r *Registration, err error) {
 	s.traces.Begin(w.head())
-	s.event(*w, trace.Late, r.Device, err.Error())
+	s.event(w, trace.Late, r.Device, err.Error())
 	s.repeats.Warn("cannot tell a device that its call is over", "node", r.Node, "aor", r.AOR, "call_id", w.CallID, "err", err)
 }

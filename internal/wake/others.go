@@ -124,7 +124,8 @@ func (s *Service) Adopt(w Wake, st Started) bool {
 	cl.event(trace.Adopted, "", s.instance)
 	st = s.registered(w.only(st))
 	came := cameBack(st)
-	for _, b := range st.Bindings {
+	for i := range st.Bindings {
+		b := &st.Bindings[i]
 		pushed := slices.Contains(w.Pushed, b.Device)
 		if st.Forked && !pushed {
 			continue
@@ -134,12 +135,13 @@ func (s *Service) Adopt(w Wake, st Started) bool {
 		case pushed:
 			cl.accept(b.Device)
 		case find(came, b.Device) == nil && cl.ctx.Err() == nil:
-			s.pushForCall(cl, &b)
+			s.pushForCall(cl, b)
 		}
 	}
-	for _, r := range came {
+	for i := range came {
+		r := &came[i]
 		cl.add(r.key(), bindingOf(r))
-		s.signal(w, r, true)
+		s.signal(&cl.wake, r, true)
 	}
 	s.follow(cl, cl.allQueued())
 	return true
@@ -155,7 +157,7 @@ func (s *Service) Returned(w Wake, st Started) {
 	}
 	for _, r := range cameBack(w.only(st)) {
 		if !cl.isBack(r.key()) {
-			s.signal(w, r, true)
+			s.signal(&cl.wake, &r, true)
 		}
 	}
 }

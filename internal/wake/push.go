@@ -212,7 +212,7 @@ func (s *Service) countUnanswered(cl *call) {
 	}
 	for _, o := range cl.outcomes() {
 		if o.accepted && !o.back {
-			s.countFailure(&o.binding, removedNoAnswer, s.settings.Load().Remove.NoAnswer, o.binding.RegisteredAt)
+			s.countFailure(o.binding, removedNoAnswer, s.settings.Load().Remove.NoAnswer, o.binding.RegisteredAt)
 		}
 	}
 }
@@ -222,7 +222,7 @@ func (s *Service) countFailed(cl *call) {
 	for _, o := range cl.outcomes() {
 		if o.back {
 			// It has registered since it was pushed; its token is what counts.
-			s.countFailure(&o.binding, removedCallFailed, s.settings.Load().Remove.CallFailed, time.Now())
+			s.countFailure(o.binding, removedCallFailed, s.settings.Load().Remove.CallFailed, time.Now())
 		}
 	}
 }

@@ -112,7 +112,7 @@ func (s *Service) Register(ctx context.Context, p RegisterParams) (RegisterResul
 	}
 	res.Wakes = s.registerBack(stored.Wakes, r)
 	if stored.Status != StatusStale {
-		s.cameLate(r)
+		s.cameLate(&r)
 	}
 	s.moved(ctx, stored.PreviousAORs, r)
 	return res, nil
@@ -313,7 +313,7 @@ func (s *Service) back(w Wake, r Registration) {
 	} else {
 		s.publish(w, EventRegistered, r.key())
 	}
-	s.signal(w, r, true)
+	s.signal(&w, &r, true)
 }
 
 // moved removes the bindings that r's tokens have under other AORs, as far as their

@@ -33,7 +33,7 @@ func (s *Service) countResults(cl *call, waiting string) {
 // result is what became of the device, empty if it does not count.
 func (d *device) result(waiting string) string {
 	switch {
-	case d.binding.AOR == "":
+	case d.binding == nil:
 		return ""
 	case d.accepted && (d.registered || d.state == deviceBack):
 		return deviceWoken

@@ -17,7 +17,7 @@ const exactTries = 6
 
 // signal tells the node of w that r's device is reachable. fresh says that the
 // device registered after the request had come: it is back then.
-func (s *Service) signal(w Wake, r Registration, fresh bool) {
+func (s *Service) signal(w *Wake, r *Registration, fresh bool) {
 	node, err := s.node(w.Node)
 	sig := &signal{wake: w, node: node, device: r.key(), registration: r, fresh: fresh}
 	if err == nil {
@@ -30,7 +30,7 @@ func (s *Service) signal(w Wake, r Registration, fresh bool) {
 
 // giveUp tells the node to stop holding, after a pause. Branches that ring go on.
 func (s *Service) giveUp(cl *call, after time.Duration) {
-	sig := &signal{wake: cl.wake, node: cl.node, giveUp: true}
+	sig := &signal{wake: &cl.wake, node: cl.node, giveUp: true}
 	if err := s.signals.add(sig, after); err != nil {
 		s.unsignalled(sig, err)
 	}
@@ -61,7 +61,7 @@ func (s *Service) deliver(ctx context.Context, sig *signal, n int) (done bool, e
 	if sig.alert {
 		return s.deliverAlert(ctx, node, sig)
 	}
-	answer, err := node.Wake(ctx, sig.wake, sig.registration, n >= exactTries)
+	answer, err := node.Wake(ctx, *sig.wake, *sig.registration, n >= exactTries)
 	s.metrics.countSignal(sig.wake.Node, answer, err)
 	if err != nil || answer == SignalNoContact {
 		return false, err
@@ -82,13 +82,13 @@ func (s *Service) deliver(ctx context.Context, sig *signal, n int) (done bool, e
 		s.follow(cl, cl.setBack(sig.device))
 	default:
 		s.late.heard(sig.wake.key(), sig.device) // the call ended meanwhile
-		s.publish(sig.wake, EventBack, sig.device)
+		s.publish(*sig.wake, EventBack, sig.device)
 	}
 	return true, nil
 }
 
 func (s *Service) deliverGiveUp(ctx context.Context, node Node, sig *signal) (done bool, err error) {
-	answer, err := node.GiveUp(ctx, sig.wake)
+	answer, err := node.GiveUp(ctx, *sig.wake)
 	s.metrics.countSignal(sig.wake.Node, answer, err)
 	if err != nil || answer == SignalBusy {
 		return false, err
@@ -102,7 +102,7 @@ func (s *Service) alert(cl *call) {
 	if cl.wake.Kind != push.Call || s.settings.Load().Alert.Code == noAlert {
 		return
 	}
-	sig := &signal{wake: cl.wake, node: cl.node, alert: true}
+	sig := &signal{wake: &cl.wake, node: cl.node, alert: true}
 	var err error
 	cl.alertOnce(func() { err = s.signals.add(sig, 0) }) // before the end of the call drops its signals
 	if err != nil {
@@ -112,7 +112,7 @@ func (s *Service) alert(cl *call) {
 
 func (s *Service) deliverAlert(ctx context.Context, node Node, sig *signal) (done bool, err error) {
 	a := s.settings.Load().Alert
-	answer, err := node.Alert(ctx, sig.wake, a.Code, a.Text)
+	answer, err := node.Alert(ctx, *sig.wake, a.Code, a.Text)
 	s.metrics.countSignal(sig.wake.Node, answer, err)
 	if err != nil {
 		return false, err
@@ -125,10 +125,14 @@ func (s *Service) deliverAlert(ctx context.Context, node Node, sig *signal) (don
 func (s *Service) unsignalled(sig *signal, err error) {
 	w := sig.wake
 	if sig.over != "" {
-		s.untold(&w, &sig.registration, err)
+		s.untold(w, sig.registration, err)
 		return
 	}
-	s.event(w, trace.Lost, sig.registration.Device, w.Node+": "+strings.TrimPrefix(err.Error(), fmt.Sprintf("cannot signal node %q: ", w.Node)))
+	device := ""
+	if sig.registration != nil {
+		device = sig.registration.Device
+	}
+	s.event(w, trace.Lost, device, w.Node+": "+strings.TrimPrefix(err.Error(), fmt.Sprintf("cannot signal node %q: ", w.Node)))
 	if sig.alert {
 		s.repeats.Warn("cannot tell node to answer the caller", "node", w.Node, "aor", w.AOR, "call_id", w.CallID, "err", err)
 		return
@@ -141,6 +145,6 @@ func (s *Service) unsignalled(sig *signal, err error) {
 }
 
 // event adds a step to the timeline of a wake, whoever owns it.
-func (s *Service) event(w Wake, name trace.EventName, device, detail string) {
+func (s *Service) event(w *Wake, name trace.EventName, device, detail string) {
 	s.traces.Add(w.ID, trace.Event{At: time.Now(), Name: name, Device: device, Detail: detail})
 }

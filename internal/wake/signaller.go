@@ -48,18 +48,18 @@ type nodeSignals struct {
 // signal is one thing that a node is told. Its fields are guarded by the
 // signaller's lock, but what add was given does not change while it is tried.
 type signal struct {
-	wake   Wake
-	node   Node // if the configuration no longer has it
-	giveUp bool // the node is told to stop holding
-	alert  bool // the node is told to answer the caller
+	wake   *Wake // does not change
+	node   Node  // if the configuration no longer has it
+	giveUp bool  // the node is told to stop holding
+	alert  bool  // the node is told to answer the caller
 	// over: the node of the registration is told that the call has ended so, for a device
 	// that does not know. Else the node is told that device is reachable.
 	over   EndReason
 	device string
 	began  time.Time
 
-	registration Registration
-	fresh        bool // the device registered after the request had come
+	registration *Registration // of the device; does not change
+	fresh        bool          // the device registered after the request had come
 
 	deadline time.Time // that of the wake, if it is not given
 	tries    int

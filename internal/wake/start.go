@@ -92,14 +92,14 @@ func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error)
 		text, wanted := chat.Read(cmp.Or(p.ContentType, "text/plain"), p.Priority, p.Body)
 		if w.Body = text; !wanted {
 			s.traces.Begin(w.head())
-			s.event(w, trace.Unread, "", "")
+			s.event(&w, trace.Unread, "", "")
 			s.logUnheld(w, OutcomeNone, nil)
 			return s.answer(w, StartResult{Outcome: OutcomeNone}), nil
 		}
 	}
 	if p.Instance != "" && w.Instance == "" { // no device can be called so
 		s.traces.Begin(w.head())
-		s.event(w, trace.OneDevice, "", "")
+		s.event(&w, trace.OneDevice, "", "")
 		return s.answer(w, StartResult{Outcome: OutcomeNone}), nil
 	}
 	if cl := s.calls.get(w.key()); cl != nil {
@@ -109,7 +109,7 @@ func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error)
 	caller := CallerOf(w.From)
 	if over := s.limits.Over(&s.settings.Load().Limits, caller, w.AOR, w.StartedAt); over != "" && !s.urgent(&p) {
 		s.traces.Begin(w.head())
-		s.limited(w, over)
+		s.limited(&w, over)
 		s.logUnheld(w, OutcomeShed, nil)
 		return s.answer(w, StartResult{Outcome: OutcomeShed}), nil
 	}
@@ -127,7 +127,7 @@ func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error)
 	if err != nil {
 		s.close(w.key())
 		s.traces.Begin(w.head())
-		s.event(w, trace.StoreAway, "", "")
+		s.event(&w, trace.StoreAway, "", "")
 		if errors.Is(err, ErrUnavailable) && s.others != nil {
 			s.others.Recheck(w)
 		}
@@ -226,7 +226,7 @@ func (s *Service) answer(w Wake, res StartResult) StartResult {
 
 // wakeDevices signals the devices that have just registered and pushes the rest.
 func (s *Service) wakeDevices(cl *call, p *StartParams, st Started) StartResult {
-	w := cl.wake
+	w := &cl.wake
 	hold := w.Deadline.Sub(w.StartedAt)
 	switch {
 	case st.Ended:
@@ -244,7 +244,8 @@ func (s *Service) wakeDevices(cl *call, p *StartParams, st Started) StartResult 
 	if st.Cached {
 		cl.event(trace.Cached, "", "the store is away")
 	}
-	for _, r := range st.Recent {
+	for i := range st.Recent {
+		r := &st.Recent[i]
 		cl.add(r.key(), bindingOf(r))
 		s.traces.Add(w.ID, trace.Event{At: r.RegisteredAt, Name: trace.Awake, Device: r.Device, Detail: r.Source})
 	}
@@ -260,8 +261,8 @@ func (s *Service) wakeDevices(cl *call, p *StartParams, st Started) StartResult 
 	default:
 		return StartResult{Outcome: OutcomeNone, Devices: n.asleep}
 	}
-	for _, r := range st.Recent {
-		s.signal(w, r, false)
+	for i := range st.Recent {
+		s.signal(w, &st.Recent[i], false)
 	}
 	s.follow(cl, cl.allQueued())
 	if n.pushing > 0 {
@@ -289,7 +290,7 @@ func (s *Service) pushDevices(cl *call, p *StartParams, st Started) (n tally) {
 			cl.event(trace.Forked, b.Device, "")
 			continue
 		}
-		if !cl.add(b.Device, *b) {
+		if !cl.add(b.Device, b) {
 			n.back++
 			continue
 		}
@@ -322,14 +323,14 @@ func (s *Service) mayPush(cl *call) bool {
 	cl.limit.Do(func() {
 		over := s.limits.Take(&s.settings.Load().Limits, cl.caller, cl.wake.AOR, time.Now())
 		if cl.over = over != ""; cl.over {
-			s.limited(cl.wake, over)
+			s.limited(&cl.wake, over)
 		}
 	})
 	return !cl.over
 }
 
 // limited notes that a call leads to no push because it exceeds a limit.
-func (s *Service) limited(w Wake, over limit.CallLimit) {
+func (s *Service) limited(w *Wake, over limit.CallLimit) {
 	s.metrics.limited.WithLabelValues(string(over)).Inc()
 	s.event(w, trace.Limited, "", fmt.Sprintf("%s %d", over, s.settings.Load().Limits.Of(over)))
 }
@@ -359,19 +360,19 @@ func named(contacts []string, b *Binding) bool { return slices.ContainsFunc(cont
 func (b *Binding) named(name string) bool { return name == b.CallID || name == b.Contact }
 
 // key names the device of a registration, also of one without push.
-func (r Registration) key() string {
+func (r *Registration) key() string {
 	if r.Device != "" {
 		return r.Device
 	}
 	return r.Contact
 }
 
-// bindingOf returns the binding that a registration left, zero if it left none.
-func bindingOf(r Registration) Binding {
+// bindingOf returns the binding that a registration left, nil if it left none.
+func bindingOf(r *Registration) *Binding {
 	if r.Action != ActionBind {
-		return Binding{}
+		return nil
 	}
-	return r.Binding
+	return &r.Binding
 }
 
 // find returns the registration of the device, nil if there is none.
