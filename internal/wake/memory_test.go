@@ -20,6 +20,7 @@ type memory struct {
 	recent  time.Duration
 	aors    map[string]*entry
 	claims  map[string]time.Time
+	asked   map[string]asked          // by AOR and device: see Expiring
 	byToken map[secret.Token][]string // AORs that had it
 	err     error                     // of every method
 	takes   time.Duration             // how long Start takes
@@ -44,7 +45,7 @@ type openWake struct {
 }
 
 func newMemory() *memory {
-	return &memory{recent: 3 * time.Second, aors: map[string]*entry{}, claims: map[string]time.Time{}, byToken: map[secret.Token][]string{}}
+	return &memory{recent: 3 * time.Second, aors: map[string]*entry{}, claims: map[string]time.Time{}, asked: map[string]asked{}, byToken: map[secret.Token][]string{}}
 }
 
 // copied is a store that has the same bindings, and none of the wakes.
@@ -294,6 +295,30 @@ func (m *memory) Scan(ctx context.Context, f func([]wake.Binding) error) error {
 		}
 	}
 	return ctx.Err()
+}
+
+// asked is when a binding that ended at a time is to be handed out again.
+type asked struct{ end, next time.Time }
+
+func (m *memory) Expiring(ctx context.Context, by time.Time, f func(wake.Binding) (time.Time, error)) error {
+	return m.Scan(ctx, func(list []wake.Binding) error {
+		for _, b := range list {
+			k := b.AOR + " " + b.Device
+			a := m.asked[k]
+			if !a.end.Equal(b.ExpiresAt) {
+				a = asked{b.ExpiresAt, b.ExpiresAt}
+			}
+			if a.next.IsZero() || a.next.After(by) {
+				continue
+			}
+			next, err := f(b)
+			if err != nil {
+				return err
+			}
+			m.asked[k] = asked{a.end, next}
+		}
+		return nil
+	})
 }
 
 func (m *memory) Claim(_ context.Context, key string, ttl time.Duration) (bool, error) {

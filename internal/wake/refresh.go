@@ -2,6 +2,7 @@ package wake
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"time"
@@ -9,14 +10,13 @@ import (
 	"github.com/sipwake/sipwake/push"
 )
 
-// countEvery is how often bindings are counted that are looked through for nothing
-// else.
+// countEvery is how often all bindings are counted.
 const countEvery = 5 * time.Minute
 
 // Refresh wakes devices before their registration ends, so that they stay
 // reachable (RFC 8599 section 5.5), and counts the bindings of each app. Every
-// instance looks through all bindings now and then; a claim in the store lets one of
-// them send each push, once, whoever restarts. Start it in a goroutine of its own; it
+// instance looks for those that are due; a claim in the store lets one of them send
+// each push, once, whoever restarts. Start it in a goroutine of its own; it
 // returns when ctx ends.
 func (s *Service) Refresh(ctx context.Context) {
 	var counted time.Time
@@ -29,28 +29,30 @@ func (s *Service) Refresh(ctx context.Context) {
 			timer.Stop()
 			return
 		}
-		if !cfg.Enabled && time.Since(counted) < countEvery {
-			continue
+		var err error
+		if cfg.Enabled {
+			err = s.sweeper.Expiring(ctx, time.Now().Add(cfg.lead()), func(b Binding) (time.Time, error) {
+				return s.refreshOne(ctx, b, cfg)
+			})
 		}
-		counted = time.Now()
-		if err := s.lookThrough(ctx, cfg); err != nil && ctx.Err() == nil {
+		if time.Since(counted) >= countEvery {
+			counted = time.Now()
+			err = errors.Join(err, s.countBindings(ctx))
+		}
+		if err != nil && ctx.Err() == nil {
 			s.log.Warn("cannot look through the bindings", "err", err)
 		}
 	}
 }
 
-// lookThrough looks at every binding once.
-func (s *Service) lookThrough(ctx context.Context, cfg RefreshConfig) error {
+// lead is how long before its end a registration is looked at first.
+func (c *RefreshConfig) lead() time.Duration { return c.Before + c.Spread }
+
+func (s *Service) countBindings(ctx context.Context) error {
 	count := make(map[appLabels]int)
 	err := s.sweeper.Scan(ctx, func(bindings []Binding) error {
-		for _, b := range bindings {
-			count[s.labels(b.Address)]++
-			if !cfg.Enabled {
-				continue
-			}
-			if err := s.refreshOne(ctx, b, cfg); err != nil {
-				return err
-			}
+		for i := range bindings {
+			count[s.labels(bindings[i].Address)]++
 		}
 		return nil
 	})
@@ -63,20 +65,27 @@ func (s *Service) lookThrough(ctx context.Context, cfg RefreshConfig) error {
 // lateFor is how long after its end a registration is still looked at.
 const lateFor = 10 * time.Minute
 
-func (s *Service) refreshOne(ctx context.Context, b Binding, cfg RefreshConfig) error {
+// refreshOne does what is due for a binding. It returns when it is to be looked at
+// again, later by the lead: see Sweeper.Expiring.
+func (s *Service) refreshOne(ctx context.Context, b Binding, cfg RefreshConfig) (next time.Time, err error) {
 	if b.ExpiresAt.IsZero() { // it ended its registration itself
-		return nil
+		return time.Time{}, nil
 	}
-	now := time.Now()
-	left := b.ExpiresAt.Sub(now)
+	left := time.Until(b.ExpiresAt)
 	key := fmt.Sprintf("%s %s %d", b.AOR, b.Device, b.ExpiresAt.UnixMilli())
+	before := cfg.Before + spread(key, cfg.Spread)
 	switch {
-	case left > 0 && left <= cfg.Before+spread(key, cfg.Spread):
-		return s.refreshDue(ctx, b, key, left)
-	case left <= 0 && left > -lateFor:
-		return s.refreshLate(ctx, b, key)
+	case left > before:
+		return b.ExpiresAt.Add(cfg.lead() - before), nil
+	case left > 0:
+		if s.settings.Load().Remove.RefreshUnanswered > 0 {
+			next = b.ExpiresAt.Add(cfg.lead())
+		}
+		return next, s.refreshDue(ctx, b, key, left)
+	case left > -lateFor:
+		return next, s.refreshLate(ctx, b, key)
 	}
-	return nil
+	return next, nil
 }
 
 // spread returns a time between 0 and most that is always the same for the key.

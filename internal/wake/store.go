@@ -158,6 +158,13 @@ type Sweeper interface {
 	// fails or ctx ends. A binding that changes meanwhile is seen as it was or
 	// as it is; one may be seen twice. The slice is f's to keep.
 	Scan(ctx context.Context, f func([]Binding) error) error
+	// Expiring calls f with the bindings whose time has come by then, one after the
+	// other. The time of a binding is its ExpiresAt, from the REGISTER on that set it,
+	// then what f returns, which is after by, or zero for never. It costs as much as f
+	// has bindings, apart from the first call. A binding that registers while f runs has
+	// the time of that REGISTER. After an error of f the binding keeps its time. Of
+	// several callers that share the store each may be given a binding: see Claim.
+	Expiring(ctx context.Context, by time.Time, f func(Binding) (next time.Time, err error)) error
 	// Claim tells one caller, of all that share the store, that the key is its
 	// own until ttl has passed; a restart of the caller or the store does not
 	// give it to another.

@@ -22,6 +22,11 @@ func (b *bench) refresh(ctx context.Context) error {
 		{"local", b.localStore("few.db"), b.localStore("bindings.db"), b.servers[0]},
 		{"redis", b.redisStore(1), b.redisStore(0), b.servers[1]},
 	} {
+		if b.Only != "" { // nobody has filled it
+			if err := b.fill(ctx, c.main, b.register(0, b.Bindings), b.Bindings); err != nil {
+				return err
+			}
+		}
 		c.main.Stop() // it has the file
 		for _, of := range []struct{ name, store string }{{"few", c.few}, {"many", c.many}} {
 			s, err := b.sipwake(ctx, serverConfig{name: of.name + "-" + c.name, store: of.store, wake: looking})

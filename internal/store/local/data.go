@@ -156,11 +156,14 @@ type table struct {
 	name string
 }
 
-func (t *table) safe(key []byte) bool { return t.w.err == nil && t.w.fine(t.w.guard.Key(t.name, key)) }
+// safe reports whether bbolt may go to the key: see pagefile.Guard.
+func (t *table) safe(key []byte, beside bool) bool {
+	return t.w.err == nil && t.w.fine(t.w.guard.Key(t.name, key, beside))
+}
 
 // Get returns the value, nil if there is none.
 func (t *table) Get(key []byte) []byte {
-	if !t.safe(key) {
+	if !t.safe(key, false) {
 		return nil
 	}
 	return t.b.Get(key)
@@ -168,7 +171,7 @@ func (t *table) Get(key []byte) []byte {
 
 // Put writes the value.
 func (t *table) Put(key, value []byte) error {
-	if !t.safe(key) {
+	if !t.safe(key, false) {
 		return t.w.err
 	}
 	return t.b.Put(key, value)
@@ -176,7 +179,7 @@ func (t *table) Put(key, value []byte) error {
 
 // Delete removes the key, if it is there.
 func (t *table) Delete(key []byte) error {
-	if !t.safe(key) {
+	if !t.safe(key, true) {
 		return t.w.err
 	}
 	return t.b.Delete(key)
@@ -200,11 +203,11 @@ func (t *table) SetSequence(n uint64) error {
 
 // each calls f with the keys in order until it returns false.
 func (t *table) each(f func(k []byte) bool) {
-	if !t.safe(nil) {
+	if !t.safe(nil, true) {
 		return
 	}
 	c := t.b.Cursor()
-	for k, _ := c.First(); k != nil && t.safe(k) && f(k); k, _ = c.Next() {
+	for k, _ := c.First(); k != nil && t.safe(k, true) && f(k); k, _ = c.Next() {
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"go.etcd.io/bbolt"
 
@@ -14,6 +15,17 @@ import (
 	"github.com/sipwake/sipwake/internal/store/pagefile"
 	"github.com/sipwake/sipwake/internal/wake"
 )
+
+// KeptByTime returns how many bindings are kept by time.
+func KeptByTime(s *Store) int {
+	if x := s.expiring.Load(); x != nil {
+		return len(x.keys)
+	}
+	return 0
+}
+
+// EndExpiring is what the writer does every second.
+func EndExpiring(s *Store, now time.Time) { s.endExpiring(now) }
 
 // Active returns how many AORs are in memory.
 func Active(s *Store) int {

@@ -132,6 +132,7 @@ func (s *Store) bind(sh *shard, st *state, d *device, r *wake.Registration, now 
 		d.seen = now
 	}
 	d.change(refresh)
+	s.expires(st.aor, d.name, r.ExpiresAt)
 	if len(st.memory) > 0 && !r.Late {
 		st.forget(store.DeviceKey(r))
 	}
@@ -186,6 +187,7 @@ func (s *Store) unregister(st *state, d *device, r *wake.Registration, res *wake
 	}
 	d.value = store.AppendOrder(nil, d.value, value)
 	d.change(true)
+	s.expires(st.aor, d.name, r.ExpiresAt)
 	s.writer.lazy(st)
 	res.Status = wake.StatusRefreshed
 	return nil

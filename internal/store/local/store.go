@@ -43,6 +43,9 @@ type Store struct {
 	done    sync.WaitGroup
 	closed  atomic.Bool
 	backup  sync.Mutex // over the file of a backup
+	// expiring is nil while nobody asks for it; expiringStart is over making it.
+	expiring      atomic.Pointer[expiring]
+	expiringStart sync.Mutex
 	// mendFailed is when the file could not be made anew; for the writer only.
 	mendFailed time.Time
 }

@@ -62,6 +62,46 @@ func bindings(t testing.TB, s wake.Store, aor string) []wake.Binding {
 	return got
 }
 
+// Bindings that the file has expire as those do that come later, and nothing is kept
+// by time while nobody asks.
+func TestExpiringLives(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	s := open(t, path, storetest.Options{})
+	const users = 50
+	for n := range users {
+		register(t, s, storetest.Registration(fmt.Sprintf("user%d@example.com", n), n))
+	}
+	kept := func(want int) {
+		t.Helper()
+		if got := local.KeptByTime(s); got != want {
+			t.Errorf("%d are kept by time, want %d", got, want)
+		}
+	}
+	kept(0)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, path, storetest.Options{})
+	register(t, s, storetest.Registration("user7@example.com", 8))
+	seen := 0
+	look := func(by time.Time) {
+		t.Helper()
+		if err := s.Expiring(context.Background(), by, func(wake.Binding) (time.Time, error) { seen++; return time.Time{}, nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	look(time.Now())
+	kept(users + 1)
+	local.EndExpiring(s, time.Now().Add(time.Minute))
+	kept(users + 1)
+	local.EndExpiring(s, time.Now().Add(2*time.Hour))
+	kept(0)
+	if look(time.Now().Add(2 * time.Hour)); seen != users+1 {
+		t.Errorf("%d expire", seen)
+	}
+	kept(0)
+}
+
 // What was acknowledged, refreshes too, is there after Close and New.
 func TestReopen(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store.db")

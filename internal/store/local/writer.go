@@ -208,6 +208,7 @@ func (s *Store) write(ctx context.Context) {
 		case <-tick.C:
 			s.commit(s.writer.take(true))
 			s.rest()
+			s.endExpiring(time.Now())
 		case <-ctx.Done():
 			// The store is closed: who has not got a lock yet gets none.
 			for i := range s.shards {

@@ -172,7 +172,7 @@ func use(t *testing.T, data []byte) {
 		last = bytes.Clone(k)
 	}
 	if g, err := pagefile.NewGuard(open()); err == nil {
-		_, _ = g.Key("large", key(1500)), g.Key("small", key(0))
+		_, _ = g.Key("large", key(1500), true), g.Key("small", key(0), false)
 	}
 }
 

@@ -1,8 +1,8 @@
 package pagefile
 
 // Guard checks the pages that a write is about to use, before bbolt sees them: those
-// on the way to a key, and those beside them, which it may merge. One Guard is for
-// one write; it looks at no page twice.
+// on the way to a key, and, where a key is removed, those beside them, which it may
+// merge. One Guard is for one write; it looks at no page twice.
 type Guard struct {
 	view    *View
 	good    map[uint64]page // leaves without their bytes
@@ -23,7 +23,7 @@ func (g *Guard) Bucket(name string) error {
 	if _, ok := g.buckets[name]; ok {
 		return nil
 	}
-	if err := g.way(g.view.meta.Root, []byte(name)); err != nil {
+	if err := g.way(g.view.meta.Root, []byte(name), true); err != nil {
 		return err
 	}
 	b := g.view.Bucket(name)
@@ -39,8 +39,10 @@ func (g *Guard) Bucket(name string) error {
 	return nil
 }
 
-// Key checks the way to where the key is in the bucket, or would be.
-func (g *Guard) Key(bucket string, key []byte) error {
+// Key checks the way to where the key is in the bucket, or would be. With beside it
+// checks the pages beside it too: what is needed to remove the key, or to go on to the
+// next one.
+func (g *Guard) Key(bucket string, key []byte, beside bool) error {
 	if err := g.Bucket(bucket); err != nil {
 		return err
 	}
@@ -48,10 +50,10 @@ func (g *Guard) Key(bucket string, key []byte) error {
 	if b.inline != nil {
 		return nil
 	}
-	return g.way(b.root, key)
+	return g.way(b.root, key, beside)
 }
 
-func (g *Guard) way(id uint64, key []byte) error {
+func (g *Guard) way(id uint64, key []byte, beside bool) error {
 	var lo, hi []byte
 	for depth := 0; ; depth++ {
 		p, err := g.page(id, lo, hi, depth)
@@ -59,11 +61,11 @@ func (g *Guard) way(id uint64, key []byte) error {
 			return err
 		}
 		i := p.towards(key)
-		for _, beside := range []int{i - 1, i + 1} {
-			if beside < 0 || beside >= p.n {
+		for _, j := range []int{i - 1, i + 1} {
+			if !beside || j < 0 || j >= p.n {
 				continue
 			}
-			if err := g.edge(&p, beside, beside > i, lo, hi, depth); err != nil {
+			if err := g.edge(&p, j, j > i, lo, hi, depth); err != nil {
 				return err
 			}
 		}

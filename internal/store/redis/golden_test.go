@@ -167,6 +167,11 @@ func testReadsEarlier(ctx context.Context, t *testing.T, file string) {
 	if list, err = s.Bindings(ctx, wake.Query{Token: web.Address.Tokens[0].Value}); err != nil || len(list) != 2 {
 		t.Errorf("by token: %v, %v", list, err)
 	}
+	expiring := 0 // the file knows nothing of their times
+	err = s.Expiring(ctx, bound.ExpiresAt, func(wake.Binding) (time.Time, error) { expiring++; return time.Time{}, nil })
+	if err != nil || expiring != 3 {
+		t.Errorf("%d bindings expire: %v", expiring, err)
+	}
 	older := bound
 	older.CSeq--
 	if got := register(t, s, older); got.Status != wake.StatusStale {

@@ -8,7 +8,7 @@ import goredis "github.com/redis/go-redis/v9"
 // life: its seen is 0 and it is not remembered. The wakes that are returned are
 // those that were open when it came. In the token index it comes before the AORs
 // that are there: they may be those of later REGISTERs.
-func lateScript() *goredis.Script { return goredis.NewScript(owners + prelude + lateBody) }
+func lateScript() *goredis.Script { return goredis.NewScript(owners + expires + prelude + lateBody) }
 
 const lateBody = `
 local now, retention = clock(), tonumber(ARGV[8])
@@ -63,7 +63,8 @@ if ARGV[1] == 'bind' and not gone then
   list = rest
   bound(list, tonumber(ARGV[12]), '', went)
   save(KEYS[1], list, retention)
-  for i = 4, #KEYS do
+  expires()
+  for i = first, #KEYS do
     local was = redis.call('SET', KEYS[i], ARGV[11], 'NX', 'GET', 'PX', retention)
     local list = others(was, ARGV[11])
     if #list > 0 then

@@ -25,6 +25,10 @@ package redis
 //	k:hash   string: the AORs that a token is bound to (store.AppendAORs). It may be
 //	         out of date: whoever uses it compares the token with the binding's.
 //
+//	x:<part>  sorted set: bindings, each 2+n AOR and packDevice, by the time at which
+//	          wake.Sweeper's Expiring is to hand them out (microseconds). Only there
+//	          while that is asked for. It may be out of date, as k: may
+//
 // Several instances know of each other by
 //
 //	p:alive          sorted set: instances, by the time when they count as dead

@@ -28,7 +28,8 @@ if raw and #all == 0 and ARGV[1] == 'bind' and ARGV[2] == '0' then
     local at = body + 39 + n
     if sub(raw, at, at + #address - 1) == address and
        not (cseq > unpack('>I4', value, 34) and sub(raw, body + 39, at - 1) == ARGV[10]) then
-      local shared = share(4, ARGV[11], ARGV[8], tonumber(ARGV[14]))
+      expires()
+      local shared = share(first, ARGV[11], ARGV[8], tonumber(ARGV[14]))
       redis.call('SET', KEYS[1], sub(raw, 1, body - 5) .. struct.pack('>I4', #value) .. sub(value, 1, 1) ..
         struct.pack('>I8', now) .. sub(value, 10, 17) .. sub(raw, body + 17, body + 24) .. sub(value, 26) ..
         sub(raw, to), 'PX', ARGV[8])
@@ -42,12 +43,12 @@ end
 // registerScript: KEYS b, t, n, token index keys; ARGV action, gone (0, 1, all), device, value,
 // memory field, memory value, recent us, retention ms, address (2+n), Call-ID,
 // AOR, most devices, most remembered, most AORs of a token, how long a note
-// is kept ms, most notes, when the REGISTER came (us, Redis' clock). The value's seen is
+// is kept ms, most notes, when the REGISTER came (us, Redis' clock), and see expires. The value's seen is
 // filled in here. Answers status, devices, wakes, values that went (device, value,
 // ...), the index entries that the tokens had; of a refresh without these the first
 // two.
 func registerScript() *goredis.Script {
-	return goredis.NewScript(owners + share + refresh + prelude + registerBody)
+	return goredis.NewScript(owners + expires + share + refresh + prelude + registerBody)
 }
 
 const registerBody = `
@@ -89,7 +90,8 @@ if ARGV[1] == 'bind' and not gone then
   bound(list, tonumber(ARGV[12]), device, went)
   if last then redis.call('HDEL', KEYS[2], field) end
   save(KEYS[1], list, retention)
-  previous = share(4, ARGV[11], retention, tonumber(ARGV[14])) or {}
+  expires()
+  previous = share(first, ARGV[11], retention, tonumber(ARGV[14])) or {}
 else
   local v = struct.pack('>I8', now)
   local mv = ARGV[6]

@@ -16,6 +16,8 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -45,6 +47,12 @@ type Store struct {
 	put, update, due           *goredis.Script
 	upper                      upperScripts
 	beat, retake               *goredis.Script
+	settle                     *goredis.Script
+
+	// expiringUntil is until when bindings are kept by time, nanoseconds; expiringStart
+	// is over beginning with it.
+	expiringUntil atomic.Int64
+	expiringStart sync.Mutex
 }
 
 var (
@@ -85,7 +93,7 @@ func New(c Config, log *slog.Logger, reg prometheus.Registerer) (*Store, error) 
 		remove: removeScript(), replace: replaceScript(),
 		put: putScript(), update: updateScript(), due: dueScript(),
 		upper: newUpperScripts(),
-		beat:  beatScript(), retake: retakeScript(),
+		beat:  beatScript(), retake: retakeScript(), settle: settleScript(),
 	}
 	s.metrics = newMetrics(reg, &c, pipe.Len)
 	return s, nil
@@ -171,6 +179,11 @@ func (s *Store) Register(ctx context.Context, r wake.Registration) (wake.Registe
 		address, r.CallID, r.AOR, store.MaxDevices, store.MaxRecent, store.MaxAORs,
 		store.NoteKeep.Milliseconds(), store.MaxNotes, s.clock.toRedis(r.RegisteredAt).UnixMicro()}
 	keys := []string{b, t, s.notesKey(r.AOR)}
+	set, expiry := s.expiry(&r)
+	kept := s.expiring()
+	if kept && set != "" && !s.config.isCluster() {
+		keys, args = append(keys, set), append(args, expiry.Member, int64(expiry.Score))
+	}
 	if r.Action == wake.ActionBind && !r.Gone {
 		for _, token := range r.Address.Tokens {
 			keys = append(keys, s.tokenKey(token.Value))
@@ -182,10 +195,15 @@ func (s *Store) Register(ctx context.Context, r wake.Registration) (wake.Registe
 		script = s.late
 	}
 	if s.config.isCluster() {
-		answer, err = s.registerCluster(ctx, script, keys, args)
+		answer, err = s.registerCluster(ctx, script, keys, args, &r)
 	} else {
 		c := s.run(ctx, script, keys, args...)
 		answer, err = c.wait(ctx)
+	}
+	if err == nil && !kept && set != "" && s.expiring() { // that began meanwhile
+		if err = s.client.ZAdd(ctx, set, expiry).Err(); err != nil {
+			err = s.unavailable(ctx, err)
+		}
 	}
 	if err == nil {
 		var res wake.Registered
@@ -199,7 +217,7 @@ func (s *Store) Register(ctx context.Context, r wake.Registration) (wake.Registe
 // registerCluster sends the script and the entries of the token index at once,
 // to different servers. Not through the shared pipeline: that may send one after
 // the other. It returns what the script would return if it had all keys.
-func (s *Store) registerCluster(ctx context.Context, register *goredis.Script, keys []string, args []any) (any, error) {
+func (s *Store) registerCluster(ctx context.Context, register *goredis.Script, keys []string, args []any, r *wake.Registration) (any, error) {
 	tokens, aor := keys[3:], args[10]
 	p := s.client.Pipeline()
 	script := register.EvalSha(ctx, p, keys[:3], args...)
@@ -210,6 +228,9 @@ func (s *Store) registerCluster(ctx context.Context, register *goredis.Script, k
 			set = append(set, "nx")
 		}
 		index[i] = p.Do(ctx, set...)
+	}
+	if set, z := s.expiry(r); set != "" && s.expiring() {
+		p.ZAdd(ctx, set, z)
 	}
 	_, _ = p.Exec(ctx) // every command has its own error
 	if noScript(script.Err()) {

@@ -58,6 +58,35 @@ func TestContract(t *testing.T) {
 	contract(t, redis.Config{Addresses: []string{storetest.StartRedis(t)}})
 }
 
+// An instance that begins to wake phones for refreshes finds those that have registered
+// through one that did not keep them by time.
+func TestExpiringOfOthers(t *testing.T) {
+	addr := storetest.StartRedis(t)
+	was, is := open(t, redis.Config{Addresses: []string{addr}}), open(t, redis.Config{Addresses: []string{addr}})
+	seen := make(map[string]int)
+	look := func(s *redis.Store, by time.Time) {
+		t.Helper()
+		err := s.Expiring(context.Background(), by, func(b wake.Binding) (time.Time, error) { seen[b.AOR]++; return time.Time{}, nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	look(is, time.Now())
+	register(t, was, storetest.Registration("alice@example.com", 1))
+	register(t, is, storetest.Registration("bob@example.com", 2))
+	if keys := client(t, addr).Keys(context.Background(), "sw:x:*").Val(); len(keys) != 1 {
+		t.Errorf("kept by time: %q", keys)
+	}
+	look(was, time.Now())
+	for range 2 {
+		look(is, time.Now().Add(2*time.Hour))
+		look(was, time.Now().Add(2*time.Hour))
+	}
+	if seen["alice@example.com"] != 1 || seen["bob@example.com"] != 1 {
+		t.Errorf("expire: %v", seen)
+	}
+}
+
 func client(t testing.TB, addr string) *goredis.Client {
 	t.Helper()
 	c := goredis.NewClient(&goredis.Options{Addr: addr})
@@ -118,6 +147,9 @@ func TestRestart(t *testing.T) {
 			"Claim":    func(ctx context.Context) error { _, err := s.Claim(ctx, "k", time.Hour); return err },
 			"Scan": func(ctx context.Context) error {
 				return s.Scan(ctx, func([]wake.Binding) error { return nil })
+			},
+			"Expiring": func(ctx context.Context) error {
+				return s.Expiring(ctx, time.Now(), func(wake.Binding) (time.Time, error) { return time.Time{}, nil })
 			},
 			"Put":     func(ctx context.Context) error { return s.Put(ctx, storetest.Message(1)) },
 			"Update":  func(ctx context.Context) error { return s.Update(ctx, storetest.Message(1)) },

@@ -104,6 +104,8 @@ func runMore(t *testing.T, open Open) {
 		{name: "ScanEnds", f: testScanEnds},
 		{name: "ScanStallsNobody", f: testScanStallsNobody},
 		{name: "ScanRetention", f: testScanRetention, o: Options{Retention: time.Hour}},
+		{name: "Expiring", f: testExpiring},
+		{name: "ExpiringFew", f: testExpiringFew},
 		{name: "Claim", f: testClaim},
 		{name: "ClaimRace", f: func(t *testing.T, s Store) { testClaimRace(t, s) }},
 		{name: "Outbox", f: testOutbox},

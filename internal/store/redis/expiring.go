@@ -1,0 +1,199 @@
+package redis
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"hash/fnv"
+	"math"
+	"strconv"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/sipwake/sipwake/internal/wake"
+)
+
+const (
+	// expiringParts is how many sorted sets there are, so that in a cluster each server
+	// has some.
+	expiringParts = 64
+	// expiringKept is how long bindings are kept by time though nobody asks for them.
+	expiringKept = time.Hour
+)
+
+// expires is for the entry of a REGISTER in the sorted sets: ARGV 18 and 19 are its
+// member and its score where there is one, KEYS[4] the set, and token keys start behind.
+const expires = `
+local first = ARGV[18] and 5 or 4
+local function expires()
+  if ARGV[18] then redis.call('ZADD', KEYS[4], ARGV[19], ARGV[18]) end
+end
+`
+
+// settleScript: KEYS set; ARGV member, its score as it must be, its new score or 0 for
+// none, ...
+func settleScript() *goredis.Script {
+	return goredis.NewScript(`
+for i = 1, #ARGV, 3 do
+  local score = redis.call('ZSCORE', KEYS[1], ARGV[i])
+  if score and tonumber(score) == tonumber(ARGV[i + 1]) then
+    if ARGV[i + 2] == '0' then
+      redis.call('ZREM', KEYS[1], ARGV[i])
+    else
+      redis.call('ZADD', KEYS[1], ARGV[i + 2], ARGV[i])
+    end
+  end
+end`)
+}
+
+func expiringMember(aor, device string) string {
+	m := binary.BigEndian.AppendUint16(make([]byte, 0, 64), uint16(len(aor)))
+	return string(append(append(m, aor...), packDevice(device)...))
+}
+
+// cutMember undoes expiringMember, but for the packing.
+func cutMember(m string) (aor string, ok bool) {
+	if len(m) < 2 {
+		return "", false
+	}
+	n := 2 + int(m[0])<<8 + int(m[1])
+	if len(m) < n {
+		return "", false
+	}
+	return m[2:n], true
+}
+
+func (s *Store) expiringKey(part int) string {
+	return s.config.Prefix + "x:" + strconv.Itoa(part)
+}
+
+func expiringPart(aor string) int {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(aor))
+	return int(h.Sum32() % expiringParts)
+}
+
+// expiring reports whether bindings are kept by time.
+func (s *Store) expiring() bool { return time.Now().UnixNano() < s.expiringUntil.Load() }
+
+// expiry returns what the sorted sets have of a REGISTER, with the key of the set; no
+// key if it leaves nothing there.
+func (s *Store) expiry(r *wake.Registration) (key string, z goredis.Z) {
+	if r.Action != wake.ActionBind || r.Gone || r.ExpiresAt.IsZero() {
+		return "", z
+	}
+	return s.expiringKey(expiringPart(r.AOR)), goredis.Z{Score: float64(r.ExpiresAt.UnixMicro()), Member: expiringMember(r.AOR, r.Device)}
+}
+
+// Expiring implements wake.Sweeper. The first call goes through all bindings, whatever
+// other instances have done: some of them may not have kept them by time.
+func (s *Store) Expiring(ctx context.Context, by time.Time, f func(wake.Binding) (time.Time, error)) error {
+	if err := s.startExpiring(ctx); err != nil {
+		return fmt.Errorf("cannot look for bindings that expire: %w", err)
+	}
+	until := by.UnixMicro()
+	p := s.client.Pipeline()
+	sets := make([]*goredis.ZSliceCmd, expiringParts)
+	for i := range sets {
+		sets[i] = p.ZRangeByScoreWithScores(ctx, s.expiringKey(i), someUntil(until))
+		p.PExpire(ctx, s.expiringKey(i), 2*expiringKept)
+	}
+	_, _ = p.Exec(ctx) // every command has its own error
+	for i, cmd := range sets {
+		for {
+			list, err := cmd.Result()
+			if err != nil {
+				return fmt.Errorf("cannot look for bindings that expire: %w", s.unavailable(ctx, err))
+			}
+			if err := s.expired(ctx, s.expiringKey(i), list, until, f); err != nil {
+				return err
+			}
+			if len(list) < scanBatch {
+				break
+			}
+			cmd = s.client.ZRangeByScoreWithScores(ctx, s.expiringKey(i), someUntil(until))
+		}
+	}
+	return nil
+}
+
+func someUntil(until int64) *goredis.ZRangeBy {
+	return &goredis.ZRangeBy{Min: "-inf", Max: strconv.FormatInt(until, 10), Count: scanBatch}
+}
+
+// expired calls f with the bindings of the list, and notes their next times in the set.
+func (s *Store) expired(ctx context.Context, set string, list []goredis.Z, until int64, f func(wake.Binding) (time.Time, error)) error {
+	if len(list) == 0 {
+		return nil
+	}
+	keys := make([]string, 0, len(list))
+	for _, z := range list {
+		if aor, ok := cutMember(z.Member.(string)); ok {
+			key, _ := s.keys(aor)
+			keys = append(keys, key)
+		}
+	}
+	all, _, err := s.read(ctx, keys)
+	if err != nil {
+		return fmt.Errorf("cannot look for bindings that expire: %w", err)
+	}
+	bindings := make(map[string]wake.Binding, len(all))
+	for _, b := range all {
+		bindings[expiringMember(b.AOR, b.Device)] = b
+	}
+	args := make([]any, 0, 3*len(list))
+	for _, z := range list {
+		next := int64(0)
+		if b, ok := bindings[z.Member.(string)]; ok {
+			var t time.Time
+			if t, err = f(b); err != nil {
+				break
+			}
+			if !t.IsZero() {
+				next = max(t.UnixMicro(), until+1)
+			}
+		}
+		args = append(args, z.Member, int64(z.Score), next)
+	}
+	if len(args) > 0 {
+		c := s.run(ctx, s.settle, []string{set}, args...)
+		if _, settled := c.wait(ctx); settled != nil && err == nil {
+			err = fmt.Errorf("cannot look for bindings that expire: %w", settled)
+		}
+	}
+	return err
+}
+
+// startExpiring has bindings kept by time for a while, from every REGISTER on that comes
+// now, and adds those that there are.
+func (s *Store) startExpiring(ctx context.Context) error {
+	s.expiringStart.Lock()
+	defer s.expiringStart.Unlock()
+	until := time.Now().Add(expiringKept).UnixNano()
+	if s.expiring() {
+		s.expiringUntil.Store(until)
+		return nil
+	}
+	s.expiringUntil.Store(math.MaxInt64)
+	err := s.Scan(ctx, func(list []wake.Binding) error {
+		p := s.client.Pipeline()
+		for i := range list {
+			if key, z := s.expiry(&wake.Registration{Binding: list[i], Action: wake.ActionBind}); key != "" {
+				p.ZAddNX(ctx, key, z)
+			}
+		}
+		if p.Len() == 0 {
+			return nil
+		}
+		if _, err := p.Exec(ctx); err != nil {
+			return s.unavailable(ctx, err)
+		}
+		return nil
+	})
+	if err != nil {
+		until = 0
+	}
+	s.expiringUntil.Store(until)
+	return err
+}
