@@ -31,7 +31,11 @@ const values = `{"aor":"{TO}","from":"{FROMURI}","user":"{FROM}","display":"{FRO
 	`"media":"{MEDIA}","title":"{TITLE}","body":"{BODY}","called":"{CALLED}","called_uri":"{CALLEDURI}","verstat":"{VERSTAT}",` +
 	`"reason":"{REASON}","headers":{"{HEADERS}":null},"data":{"{DATA}":null}}`
 
-const maxAnswer = 64 << 10
+const (
+	maxAnswer = 64 << 10
+	// pendingPause is the least time between two requests for one push that is under way.
+	pendingPause = 250 * time.Millisecond
+)
 
 // JSON-RPC error codes of sipwake that a relay can answer with.
 const (
@@ -123,14 +127,20 @@ func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
 		q.P256dh, q.Auth = n.Keys.P256dh.Reveal(), n.Keys.Auth.Reveal()
 	}
 	for {
+		next := time.After(pendingPause) // the other side has mostly waited longer before it says so
 		status, header, a, err := p.call(ctx, q)
 		if err != nil {
 			return push.NoAnswer(ctx, err, "url")
 		}
-		if status == http.StatusOK && a.Error == nil && a.Result.State == "pending" && ctx.Err() == nil {
-			continue // it has waited before it said so
+		if status != http.StatusOK || a.Error != nil || a.Result.State != "pending" {
+			return p.reply(status, header, a)
 		}
-		return p.reply(ctx, status, header, a)
+		select {
+		case <-next:
+		case <-ctx.Done():
+			reply, _ := push.Ended(ctx)
+			return reply
+		}
 	}
 }
 
@@ -164,7 +174,7 @@ func (p *Provider) call(ctx context.Context, q any) (status int, header http.Hea
 }
 
 // reply translates an answer.
-func (p *Provider) reply(ctx context.Context, status int, header http.Header, a answer) push.Reply {
+func (p *Provider) reply(status int, header http.Header, a answer) push.Reply {
 	r := push.Reply{Detail: "HTTP " + strconv.Itoa(status)}
 	switch {
 	case a.Error != nil:
@@ -173,11 +183,6 @@ func (p *Provider) reply(ctx context.Context, status int, header http.Header, a 
 	case status != http.StatusOK:
 		found := p.answers.Find(status, "")
 		r.Reason, r.About = found.Reason, found.About
-	case a.Result.State == "pending":
-		if ended, ok := push.Ended(ctx); ok {
-			return ended
-		}
-		return push.Reply{Reason: push.Timeout}
 	case a.Result.Reason == push.Accepted:
 		return push.Reply{Reason: push.Accepted, ID: bounded(a.Result.ID)}
 	default:
