@@ -17,6 +17,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/sipwake/sipwake/internal/secret"
@@ -147,19 +148,18 @@ func message(n *push.Notification, r *Report) ([]byte, secret.Token, error) {
 // reply translates the mediator's answer: HTTP 2xx with a code of its own, which is 200
 // if the push was taken. Its text may hold the token.
 func (p *Provider) reply(resp *http.Response, body []byte) push.Reply {
-	status := resp.StatusCode
-	if status >= 200 && status < 300 {
-		var answer struct {
-			Code int `json:"code"`
-		}
-		// What is not JSON has only its status to tell.
-		if json.Unmarshal(body, &answer) != nil || answer.Code == 0 || answer.Code == http.StatusOK {
-			return push.Reply{Reason: push.Accepted}
-		}
-		status = answer.Code
+	var answer struct {
+		Code int `json:"code"`
 	}
-	found := p.answers.Find(status, "")
-	r := push.Reply{Reason: found.Reason, About: found.About, Detail: "code " + strconv.Itoa(status)}
+	var code string
+	if json.Unmarshal(body, &answer) == nil && answer.Code != 0 { // else it is not the mediator's
+		code = strconv.Itoa(answer.Code)
+	}
+	if resp.StatusCode/100 == 2 && answer.Code == http.StatusOK {
+		return push.Reply{Reason: push.Accepted}
+	}
+	found := p.answers.Find(resp.StatusCode, code)
+	r := push.Reply{Reason: found.Reason, About: found.About, Detail: strings.TrimSpace("HTTP " + strconv.Itoa(resp.StatusCode) + " " + code)}
 	if r.Reason == push.Throttled || r.Reason == push.Unavailable {
 		r.RetryAfter = push.RetryAfter(resp.Header.Get("Retry-After"), time.Now())
 	}
