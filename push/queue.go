@@ -26,6 +26,7 @@ type job struct {
 	n      Notification
 	reply  Reply // of the last try
 	tries  int
+	unsent int  // tries of what is no call that never left this machine
 	failed bool // the breaker has counted it as a failure of the service
 	sentAt time.Time
 	lane   int
