@@ -139,8 +139,8 @@ func simulated(t *testing.T) pushtest.Service {
 	a := address(t, iphone())
 	return pushtest.Service{App: build(t, c),
 		Request: push.Request{Provider: a.Provider, App: a.App, Token: a.Tokens[0].Value, Values: push.Values{AOR: "bob@example.com", Body: "hi"}},
-		Answer: func(status int, code string) { s.says(status, code) },
-		Hidden: []string{callTok, otherTok},
+		Answer:  func(status int, code string) { s.says(status, code) },
+		Hidden:  []string{callTok, otherTok},
 	}
 }
 
