@@ -26,8 +26,8 @@ func TestPendingPause(t *testing.T) {
 	}{{0, 40}, {time.Second, 10}} {
 		synctest.Test(t, func(t *testing.T) {
 			var asked atomic.Int32
-			p := &Provider{url: "http://maker.example/rpc", answers: push.NewAnswers(Answers()), transport: push.NewTransport(nil, 1)}
-			p.transport.DialContext = func(context.Context, string, string) (net.Conn, error) {
+			p := &Provider{url: "http://maker.example/rpc", answers: push.NewAnswers(Answers()), poster: &push.Poster{Transport: push.NewTransport(nil, 1)}}
+			p.poster.Transport.DialContext = func(context.Context, string, string) (net.Conn, error) {
 				ours, theirs := net.Pipe()
 				go func() {
 					for in := bufio.NewReader(theirs); ; asked.Add(1) {
