@@ -3,7 +3,6 @@ package webpush
 import (
 	"context"
 	"errors"
-	"github.com/sipwake/sipwake/push"
 	"net"
 	"net/netip"
 	"net/url"
@@ -11,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/sipwake/sipwake/push"
 )
 
 // maxEndpoint is the longest push URI that is looked at, in bytes; real ones
