@@ -19,6 +19,11 @@ const (
 	AboutService    About = "service"    // the push service itself: every push of the app, if it lasts
 )
 
+// Abouts lists every About.
+func Abouts() []About {
+	return []About{AboutPush, AboutToken, AboutPlatform, AboutCredential, AboutConnection, AboutService}
+}
+
 // Answer is what follows from some of the answers of a push service.
 type Answer struct {
 	// Said are the answers, each one of

@@ -392,3 +392,43 @@ func TestUrgent(t *testing.T) {
 		<-e
 	}
 }
+
+// Pushes that are urgent go in the order in which they came.
+func TestUrgentInOrder(t *testing.T) {
+	g := gated()
+	var sent []string
+	g.answer = func(_ context.Context, n *push.Notification) push.Reply {
+		g.started <- ""
+		<-g.open
+		sent = append(sent, n.Token.Reveal()) // one at a time
+		return push.Reply{Reason: push.Accepted}
+	}
+	r := newRig(t, fcmApp(g, func(a *push.App) { a.Limits = push.Limits{InFlight: 2} })) // one is kept for calls
+	var ended []<-chan push.Outcome
+	start := func(name string, urgent bool) {
+		req := request(push.Chat)
+		req.Token, req.Urgent = secret.NewToken(name), urgent
+		ended = append(ended, r.start(t.Context(), req))
+	}
+	for _, round := range []string{"1", "2"} {
+		start("first"+round, false)
+		<-g.started
+		start("c"+round, false)
+		start("a"+round, true)
+		start("d"+round, false)
+		start("b"+round, true)
+		for range 5 {
+			g.open <- struct{}{}
+		}
+		for _, e := range ended {
+			<-e
+		}
+		ended = nil
+		for range 4 {
+			<-g.started
+		}
+	}
+	if got := strings.Join(sent, " "); got != "first1 a1 b1 c1 d1 first2 a2 b2 c2 d2" {
+		t.Errorf("sent in the order %s", got)
+	}
+}

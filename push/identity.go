@@ -1,7 +1,9 @@
 package push
 
 import (
+	"math"
 	"strconv"
+	"time"
 )
 
 // Identity names a push: the tries of one have all of this in common, and no two have
@@ -10,4 +12,12 @@ func (n *Notification) Identity() string {
 	const most = 32 // characters
 	return Fingerprint(string(n.Kind), string(n.Service), n.Token.Reveal(), n.CollapseID,
 		strconv.FormatInt(n.Deadline.UnixNano(), 10), string(n.Payload))[:most]
+}
+
+// SecondsLeft is until the deadline, rounded up; zero if it is over, or there is none.
+func (n *Notification) SecondsLeft(now time.Time) int64 {
+	if n.Deadline.IsZero() {
+		return 0
+	}
+	return int64(math.Ceil(max(0, n.Deadline.Sub(now).Seconds())))
 }

@@ -64,8 +64,8 @@ const (
 	TypeBackground Type = "background" // shows nothing; Apple wants priority Normal
 )
 
-// maxTTL is FCM's limit; Apple stores no longer than that either.
-const maxTTL = 28 * 24 * time.Hour
+// MaxTTL is the longest that a push may be kept: FCM's limit; Apple stores no longer than that either.
+const MaxTTL = 28 * 24 * time.Hour
 
 // Delivery is how one push is to be sent.
 type Delivery struct {
@@ -84,7 +84,7 @@ func (d *Delivery) TTL(now time.Time) time.Duration {
 	if d.Expires.IsZero() {
 		return 0
 	}
-	return min(max(0, d.Expires.Sub(now)), maxTTL)
+	return min(max(0, d.Expires.Sub(now)), MaxTTL)
 }
 
 // ApplePriority is the apns-priority header. Apple wants 5 for what shows
@@ -155,7 +155,7 @@ func (o *Options) Validate(p pnparam.Provider, report func(field, problem string
 		}
 	})
 	eachKind("ttl", o.TTL, report, func(_ Kind, field string, ttl time.Duration) {
-		validateRange(report, field, ttl, 0, maxTTL)
+		validateRange(report, field, ttl, 0, MaxTTL)
 	})
 	eachKind("priority", o.Priority, report, func(k Kind, field string, priority Priority) {
 		switch {

@@ -151,8 +151,8 @@ type Reply struct {
 	// RetryAfter is the least time to wait before another try; zero if the
 	// service did not say.
 	RetryAfter time.Duration
-	// Starved: the request was not sent, for want of something here; see Starved. It is
-	// tried again while there is time, and counts as no try.
+	// Starved: the request was not sent, for want of something here; see Starved. It
+	// counts as no try, and says nothing of the service and the token.
 	Starved bool
 	// DeadSince is when the service knew the token to be dead; zero if it did not
 	// say.

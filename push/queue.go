@@ -26,6 +26,7 @@ type job struct {
 	n      Notification
 	reply  Reply // of the last try
 	tries  int
+	unsent int  // tries of what is no call that never left this machine
 	failed bool // the breaker has counted it as a failure of the service
 	sentAt time.Time
 	lane   int
@@ -36,9 +37,10 @@ type job struct {
 	unwatch func() bool // ends the watch over ctx
 }
 
-// lane is a bounded list of jobs, first in first out.
+// lane is a bounded list of jobs, first in first out, the urgent ones before the others.
 type lane struct {
 	head, tail *job
+	lastUrgent *job // nil if there is none in the list
 	queued     int // in the list
 	waiting    int // for another try, in no list
 	inFlight   int
@@ -125,15 +127,38 @@ func (q *queue) start(j *job) {
 		go q.work(j)
 		return
 	}
-	switch {
-	case l.tail == nil:
-		l.head, l.tail = j, j
-	case j.r.Urgent:
+	l.push(j)
+}
+
+// push puts the job into the list.
+func (l *lane) push(j *job) {
+	before := l.tail
+	if j.r.Urgent {
+		before, l.lastUrgent = l.lastUrgent, j
+	}
+	if before == nil {
 		j.next, l.head = l.head, j
-	default:
-		l.tail.next, l.tail = j, j
+	} else {
+		j.next, before.next = before.next, j
+	}
+	if before == l.tail {
+		l.tail = j
 	}
 	l.queued++
+}
+
+// pop takes the first job out of the list, which has one.
+func (l *lane) pop() *job {
+	j := l.head
+	l.head, j.next = j.next, nil
+	if l.head == nil {
+		l.tail = nil
+	}
+	if l.lastUrgent == j {
+		l.lastUrgent = nil
+	}
+	l.queued--
+	return j
 }
 
 // free reports whether the lane may have one more in flight. The caller holds the
@@ -164,12 +189,7 @@ func (q *queue) next(i int) *job {
 		if l.head == nil || !q.free(i) {
 			continue
 		}
-		j := l.head
-		l.head, j.next = j.next, nil
-		if l.head == nil {
-			l.tail = nil
-		}
-		l.queued--
+		j := l.pop()
 		l.inFlight++
 		return j
 	}

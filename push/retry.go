@@ -17,10 +17,12 @@ const (
 )
 
 // pause says whether a push that has had its tries, the last of them ended by
-// reply, gets another one, and how long to wait for it. now+wait is before the
+// reply, gets another one, and how long to wait for it. A call that could not be sent
+// for want of something here is tried while there is time; others are not to take from
+// calls what there is. now+wait is before the
 // deadline and not before the time that the service asked for.
 func pause(kind Kind, limits Limits, reply Reply, tries int, now, deadline time.Time) (wait time.Duration, again bool) {
-	if reply.Starved {
+	if reply.Starved && kind == Call {
 		return starvedPause, now.Add(starvedPause).Before(deadline)
 	}
 	most := limits.Tries
@@ -69,7 +71,7 @@ func (q *queue) run(j *job) {
 			return
 		}
 		q.try(j, report)
-		wait, again := pause(j.r.Kind, q.Limits, j.reply, j.tries, time.Now(), j.r.lastTry())
+		wait, again := pause(j.r.Kind, q.Limits, j.reply, j.tries+j.unsent, time.Now(), j.r.lastTry())
 		if !again {
 			q.finish(j, j.reply.Reason)
 			return
@@ -134,8 +136,11 @@ func (q *queue) try(j *job, report func(error)) {
 	j.sentAt = now
 	j.reply = q.Client.Push(ctx, &j.n)
 	cancel()
-	if !j.reply.Starved {
+	switch {
+	case !j.reply.Starved:
 		j.tries++
+	case j.r.Kind != Call:
+		j.unsent++
 	}
 	q.metrics.observe(time.Since(now), j.r.Values.CallID)
 

@@ -2,9 +2,6 @@ package push_test
 
 import (
 	"context"
-	"net"
-	"os"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -36,25 +33,6 @@ func TestRetryOfACallComesAtOnce(t *testing.T) {
 			r.wantMetric(`sipwake_push_retries_total{app="com.example.phone",provider="fcm"} 1`)
 			r.wantMetric(`sipwake_push_total{app="com.example.phone",kind="call",provider="fcm",reason="` + string(reason) + `"} 1`)
 			r.stop()
-		}
-	})
-}
-
-// A push for which there was no file or port is tried until there is one.
-func TestRetryWhileStarved(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		lacks := &net.OpError{Op: "dial", Err: os.NewSyscallError("socket", syscall.EMFILE)}
-		began := time.Now()
-		s := &service{answer: func(context.Context, *push.Notification) push.Reply {
-			if time.Since(began) < 5*time.Second {
-				return push.Reply{Reason: push.Unavailable, Starved: push.Starved(lacks)}
-			}
-			return push.Reply{Reason: push.Accepted}
-		}}
-		r := newRig(t, fcmApp(s)) // whose breaker stays closed
-		defer r.stop()
-		if o := r.send(request(push.Call)); o.Reason != push.Accepted || o.Tries != 1 || time.Since(began) > 6*time.Second {
-			t.Errorf("after %s: %+v", time.Since(began), o)
 		}
 	})
 }

@@ -2,21 +2,33 @@ package push
 
 import (
 	"errors"
+	"net"
 	"syscall"
 	"time"
 )
 
-// starvedPause is between tries of a push for which this machine lacked something.
+// starvedPause is between tries of a call for which this machine lacked something.
 const starvedPause = 250 * time.Millisecond
 
 // Starved reports whether a request failed because this process or machine had no more
 // files, ports or memory for it. Nothing was sent then, and neither the service nor the
 // phone is to blame.
 func Starved(err error) bool {
-	for _, lack := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EADDRNOTAVAIL} {
+	for _, lack := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM} {
 		if errors.Is(err, lack) {
 			return true
 		}
 	}
-	return false
+	return noPort(err)
+}
+
+// noPort reports whether all local ports were in use. Where IPv6 is switched off its
+// addresses fail with the same error.
+func noPort(err error) bool {
+	var dial *net.OpError
+	if !errors.Is(err, syscall.EADDRNOTAVAIL) || !errors.As(err, &dial) {
+		return false
+	}
+	to, ok := dial.Addr.(*net.TCPAddr)
+	return ok && to.IP.To4() != nil
 }

@@ -16,9 +16,6 @@ import (
 // relayWait is how long push.relay waits for the push service; who asks asks again.
 const relayWait = 4 * time.Second
 
-// maxRelayTTL is how many seconds a relayed push may be worth delivering.
-const maxRelayTTL = 28 * 24 * 3600
-
 // relayed is the result of push.relay.
 type relayed struct {
 	State      string      `json:"state"` // pending, or done with the rest
@@ -36,7 +33,7 @@ func (s *Server) pushRelay(ctx context.Context, p *params) (any, error) {
 		Kind: p.kind("kind"), Provider: pnparam.Provider(p.str("provider")), App: p.str("app"),
 		Environment: pnparam.Environment(p.str("environment")), Service: pnparam.Service(p.str("service")),
 		Token: secret.NewToken(p.str("token")), Keys: relayKeys(p),
-		Deadline: time.Now().Add(time.Duration(p.number("ttl_s", 30, 1, maxRelayTTL)) * time.Second),
+		Deadline: time.Now().Add(time.Duration(p.number("ttl_s", 30, 1, int64(push.MaxTTL/time.Second))) * time.Second),
 	}
 	values := p.object("values")
 	req.Values = relayValues(values)

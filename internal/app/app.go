@@ -115,8 +115,10 @@ func New(cfg *config.Config, version string, log *slog.Logger) (*App, error) {
 		return nil, errors.Join(err, a.Stop(context.Background()))
 	}
 	a.newService(parts, rules, kept, exporters)
+	relayed := relay.New(a.dispatcher, a.store, a.reg)
+	a.onStop("relayed pushes", func(context.Context) error { relayed.Stop(); return nil })
 	a.onStop("pushes", a.dispatcher.Stop)
-	backend := rpc.Backend{Wakes: a.service, Outbox: a.outbox, Upper: a.upper, Relay: relay.New(a.dispatcher, a.store, a.reg), Traces: a.traces.Find, Info: a.info, Stats: a.stats, Backup: a.backup()}
+	backend := rpc.Backend{Wakes: a.service, Outbox: a.outbox, Upper: a.upper, Relay: relayed, Traces: a.traces.Find, Info: a.info, Stats: a.stats, Backup: a.backup()}
 	if a.rpc, err = rpc.New(cfg.RPC, backend, log, a.reg); err != nil {
 		return nil, errors.Join(err, a.Stop(context.Background()))
 	}

@@ -48,7 +48,7 @@ func readOld(in *input) (a Address, token string, found bool, problem string) {
 		return a, "", false, problem
 	}
 	token = ps.values[pnTok]
-	a.Provider, a.Environment = providerOf(ps.values[pnType])
+	a.Provider, a.Environment = ProviderOf(ps.values[pnType])
 	if a.Provider == "" && !isNull(token) {
 		return a, "", false, "pn-type does not name the push service"
 	}

@@ -78,7 +78,7 @@ func readXPush(s string) (x xPush, problem string) {
 // readPortSIP fills in intent and address.
 func (p *Parsed) readPortSIP(x *xPush) (problem string) {
 	var a Address
-	if a.Provider, a.Environment = providerOf(x.values[deviceOS]); a.Provider == "" {
+	if a.Provider, a.Environment = ProviderOf(x.values[deviceOS]); a.Provider == "" {
 		return "device-os does not name the system"
 	}
 	if problem := checkProvider(a.Provider); problem != "" {

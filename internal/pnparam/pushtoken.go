@@ -21,7 +21,7 @@ func pushToken(in *input, p *Parsed) (bool, *Error) {
 func (p *Parsed) readPushToken(ps *params) (problem string) {
 	var a Address
 	if a.Provider = mizutechProvider(ps.values[tokenType]); a.Provider == "" {
-		a.Provider, a.Environment = providerOf(ps.values[tokenType])
+		a.Provider, a.Environment = ProviderOf(ps.values[tokenType])
 	}
 	p.Intent = Bind
 	if isNull(ps.values[tokenID]) {

@@ -16,7 +16,7 @@ func rfc8599(in *input, p *Parsed) (bool, *Error) {
 	if problem := pn.decode(pnProvider, pnAuth); problem != "" {
 		return false, &Error{"contact", problem}
 	}
-	provider, env := providerOf(pn.values[pnProvider])
+	provider, env := ProviderOf(pn.values[pnProvider])
 	if problem := checkProvider(provider); problem != "" {
 		return false, &Error{"contact", "pn-provider " + problem}
 	}
@@ -56,9 +56,9 @@ func rfc8599(in *input, p *Parsed) (bool, *Error) {
 	return true, nil
 }
 
-// providerOf reads a pn-provider: the registered names, Linphone's apns.dev, and
+// ProviderOf reads a pn-provider: the registered names, Linphone's apns.dev, and
 // names that clients use by mistake. Any other one is returned as it is.
-func providerOf(s string) (Provider, Environment) {
+func ProviderOf(s string) (Provider, Environment) {
 	switch strings.ToLower(s) {
 	case "apns", "apple", "ios":
 		return APNs, ""

@@ -37,6 +37,7 @@ func (p *pusher) answer(reason push.Reason) {
 	for _, done := range held {
 		done(push.Outcome{Reply: push.Reply{Reason: reason}, Tries: 1})
 	}
+	synctest.Wait()
 }
 
 // claims is a store that instances share.
@@ -44,6 +45,15 @@ type claims struct {
 	mu    sync.Mutex
 	taken map[string]bool
 	err   error
+}
+
+func (c *claims) Release(_ context.Context, key string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err == nil {
+		delete(c.taken, key)
+	}
+	return c.err
 }
 
 func (c *claims) Claim(_ context.Context, key string, _ time.Duration) (bool, error) {
@@ -107,6 +117,109 @@ func TestSentOnce(t *testing.T) {
 			t.Error(a, b, len(p.reqs))
 		}
 		time.Sleep(time.Hour) // all is forgotten
+	})
+}
+
+// A push that ended without an answer about it is sent when it is asked for again: here,
+// by another instance, or after a restart.
+func TestUnsettledIsSentAgain(t *testing.T) {
+	for _, reason := range []push.Reason{push.QueueFull, push.BreakerOpen, push.ShutDown, push.Unavailable, push.Throttled, push.Timeout} {
+		t.Run(string(reason), func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				p, q, c := &pusher{}, &pusher{}, &claims{}
+				one, other := relay.New(p, c, prometheus.NewRegistry()), relay.New(q, c, prometheus.NewRegistry())
+				first := ask(t, one, "a", "1", time.Minute)
+				waits := ask(t, other, "a", "1", time.Minute)
+				p.answer(reason)
+				if got := <-first; got != string(reason) {
+					t.Error(got)
+				}
+				time.Sleep(time.Second)
+				synctest.Wait()
+				q.answer(reason)
+				if got := <-waits; got != string(reason) || len(q.reqs) != 1 {
+					t.Errorf("another instance: %s, %d pushes", got, len(q.reqs))
+				}
+				again := ask(t, one, "a", "1", time.Minute)
+				p.answer(push.Accepted)
+				if got := <-again; got != "accepted" || len(p.reqs) != 2 {
+					t.Errorf("the same instance: %s, %d pushes", got, len(p.reqs))
+				}
+				one.Stop()
+				other.Stop()
+				time.Sleep(time.Hour)
+			})
+		})
+	}
+}
+
+// A claim that cannot be given back is still this instance's own.
+func TestClaimNotGivenBack(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		p, c := &pusher{}, &claims{}
+		s := relay.New(p, c, prometheus.NewRegistry())
+		first := ask(t, s, "a", "1", time.Minute)
+		c.err = errors.New("away")
+		p.answer(push.Unavailable)
+		<-first
+		c.err = nil
+		again := ask(t, s, "a", "1", time.Minute)
+		p.answer(push.Accepted)
+		if got := <-again; got != "accepted" {
+			t.Error(got)
+		}
+		time.Sleep(time.Hour)
+	})
+}
+
+// More pushes than are remembered make it forget the oldest that have ended, and are
+// sent all the same.
+func TestForgetsTheOldest(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		p := &pusher{}
+		s := relay.New(p, &claims{}, prometheus.NewRegistry())
+		held := ask(t, s, "a", "held", time.Hour)
+		p.mu.Lock()
+		first := p.held
+		p.held = nil
+		p.mu.Unlock()
+		for i := range relay.MaxKnown + 10 {
+			got := ask(t, s, "a", fmt.Sprint(i), time.Second)
+			p.answer(push.TokenDead)
+			if got := <-got; got != "token_dead" {
+				t.Fatalf("push %d: %s", i, got)
+			}
+		}
+		first[0](push.Outcome{Reply: push.Reply{Reason: push.Accepted}})
+		if a, b := <-held, <-ask(t, s, "a", "held", time.Second); a != "accepted" || b != a {
+			t.Errorf("under way all the time: %s, %s", a, b)
+		}
+		time.Sleep(time.Hour)
+	})
+}
+
+// Who asks again and again for one push holds up no other tenant.
+func TestWaitersAreBounded(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		p := &pusher{}
+		s := relay.New(p, &claims{}, prometheus.NewRegistry())
+		var all []<-chan string
+		for range relay.MaxWaiting {
+			all = append(all, ask(t, s, "a", "1", time.Minute))
+		}
+		before := time.Now()
+		if got := <-ask(t, s, "a", "1", time.Minute); got != "pending" || time.Since(before) != 0 {
+			t.Errorf("one too many: %s after %s", got, time.Since(before))
+		}
+		b := ask(t, s, "b", "1", time.Minute)
+		p.answer(push.Accepted)
+		synctest.Wait()
+		for _, got := range append(all, b, ask(t, s, "a", "1", time.Minute)) {
+			if got := <-got; got != "accepted" {
+				t.Error(got)
+			}
+		}
+		time.Sleep(time.Hour)
 	})
 }
 

@@ -334,6 +334,13 @@ func (m *memory) Claim(_ context.Context, key string, ttl time.Duration) (bool, 
 	return true, nil
 }
 
+func (m *memory) Release(_ context.Context, key string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.claims, key)
+	return m.err
+}
+
 func (m *memory) set(f func(*memory)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -183,7 +183,7 @@ type tokenFailure struct {
 // removed at once, a bad one when it was bad often enough. The binding goes with
 // its last token.
 func (s *Service) applyOutcome(b *Binding, token secret.Token, o push.Outcome) {
-	if b.AOR == "" {
+	if b.AOR == "" || o.Starved { // then nobody has been asked about the token
 		return
 	}
 	rules := s.settings.Load().Remove

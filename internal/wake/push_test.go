@@ -65,6 +65,22 @@ func TestInvariant4DeadToken(t *testing.T) {
 	})
 }
 
+// What was never sent, for want of files here, costs no device its binding.
+func TestStarvedRemovesNothing(t *testing.T) {
+	inBubble(t, func(c *wake.Config) { c.Remove.Failed = 2 }, func(r *rig) {
+		r.asleep(phone("1"))
+		r.pusher.outcome = func(push.Request) push.Outcome {
+			return push.Outcome{Reply: push.Reply{Reason: push.Unavailable, Starved: true}}
+		}
+		for i := range 5 {
+			r.start(fmt.Sprint(i))
+			r.end(fmt.Sprint(i), wake.EndTimeout)
+			r.sleep(time.Minute)
+		}
+		r.wantBindings("1")
+	})
+}
+
 // Failures in a row remove a token; one that ends well ends the row.
 func TestRemoveRules(t *testing.T) {
 	two := 2
@@ -103,8 +119,6 @@ func TestRemoveRules(t *testing.T) {
 			r.end(key, wake.EndTimeout)
 		}
 	}
-	off := push.CancelNever
-	_ = off
 	f("rejected", func(c *wake.RemoveConfig) { c.Rejected = &two }, pushing(push.TokenBad))
 	f("failed", func(c *wake.RemoveConfig) { c.Failed = 2 }, pushing(push.Unavailable))
 	f("throttled", func(c *wake.RemoveConfig) { c.Failed = 2 }, pushing(push.Throttled))

@@ -169,4 +169,7 @@ type Sweeper interface {
 	// own until ttl has passed; a restart of the caller or the store does not
 	// give it to another.
 	Claim(ctx context.Context, key string, ttl time.Duration) (bool, error)
+	// Release ends the claim of whoever has the key, so that another one may claim it.
+	// A key that nobody has is no error.
+	Release(ctx context.Context, key string) error
 }

@@ -2,29 +2,30 @@ package acrobits
 
 import "github.com/sipwake/sipwake/push"
 
-// Answers is what the mediator can answer beside 200: the code of its JSON body, or
-// else the HTTP status.
+// Answers is what the mediator can answer beside HTTP 2xx with the code 200: an HTTP
+// status and the code of its JSON body. Without a code it is not the mediator that has
+// answered, but something on the way, which knows neither the token nor the app.
 func Answers() []push.Answer {
 	return []push.Answer{
 		{
-			Said:  []string{"404", "410"},
+			Said:  []string{"200 404", "404 404", "200 410", "410 410"},
 			About: push.AboutToken, Reason: push.TokenDead,
 		},
 		{
-			Said:  []string{"401", "403", "407"},
+			Said:  []string{"200 401", "401 401", "200 403", "403 403", "200 407", "407 407"},
 			About: push.AboutToken, Reason: push.TokenBad,
 		},
 		{
-			Said:  []string{"429"},
+			Said:  []string{"200 429", "429"},
 			About: push.AboutService, Reason: push.Throttled,
 		},
 		{
-			Said:  []string{"408", "425", "3xx", "5xx"},
-			About: push.AboutService, Reason: push.Unavailable,
+			Said:  []string{"200 400", "400", "200 413", "413"},
+			About: push.AboutPush, Reason: push.BadRequest,
 		},
 		{
-			Said:  []string{"400", "413", "*"},
-			About: push.AboutPush, Reason: push.BadRequest,
+			Said:  []string{"*"},
+			About: push.AboutService, Reason: push.Unavailable,
 		},
 	}
 }

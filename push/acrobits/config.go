@@ -136,17 +136,18 @@ func (c *Config) Apps(_ *slog.Logger) ([]push.App, error) {
 			panic("BUG: default template: " + err.Error())
 		}
 	}
-	transport := push.NewTransport(tlsConfig, c.InFlight)
-	transport.Protocols.SetHTTP2(true)
+	poster, chain := push.NewPoster(tlsConfig, c.InFlight)
+	poster.Transport.Protocols.SetHTTP2(true)
 	return []push.App{{
 		Provider:    pnparam.Acrobits,
 		Packages:    []string{"acrobits"},
 		Any:         true,
 		Default:     true,
-		Client:      &Provider{url: c.Endpoint, answers: push.NewAnswers(Answers()), transport: transport},
+		Client:      &Provider{url: c.Endpoint, answers: push.NewAnswers(Answers()), poster: poster},
 		Limits:      c.Limits,
 		Templates:   templates,
 		Policy:      c.Policy,
+		Chain:       chain,
 		Fingerprint: push.Fingerprint(fmt.Sprintf("%q %+v", c.Endpoint, c.Limits), string(ca)),
 	}}, nil
 }

@@ -11,12 +11,11 @@
 package acrobits
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/sipwake/sipwake/internal/secret"
@@ -31,8 +30,6 @@ const (
 	verbText     = "NotifyGenericTextMessage"
 )
 
-const maxAnswer = 64 << 10
-
 // What the templates of this provider make, for the Provider to read.
 const (
 	call   = `{"Id":"{CALLID}","UUID":"{UUID}","UserName":"{FROM}","UserDisplayName":"{FROMDISPLAYNAME}"}`
@@ -42,10 +39,9 @@ const (
 
 // Provider pushes through the mediator. Safe for concurrent use.
 type Provider struct {
-	url       string
-	transport *http.Transport
-	answers   push.Answers
-	users     push.Users // of the transport
+	url     string
+	poster  *push.Poster
+	answers push.Answers
 }
 
 var (
@@ -54,25 +50,16 @@ var (
 )
 
 // Close implements push.Provider.
-func (p *Provider) Close() {
-	if p.users.Close() {
-		p.transport.CloseIdleConnections()
-	}
-}
+func (p *Provider) Close() { p.poster.Close() }
 
 // Probe implements push.Prober: it opens a connection and asks nothing.
 func (p *Provider) Probe(ctx context.Context) error {
-	return push.ProbeConnection(ctx, p.transport, "endpoint", p.url)
+	return push.ProbeConnection(ctx, p.poster.Transport, "endpoint", p.url)
 }
 
 // Push implements push.Provider. It makes one request; a redirect is not followed.
 func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
-	p.users.Enter()
-	defer func() {
-		if p.users.Leave() {
-			p.transport.CloseIdleConnections()
-		}
-	}()
+	defer p.poster.Use()()
 	report, ok := parse(n.Token)
 	if !ok {
 		return push.Reply{Reason: push.TokenBad, About: push.AboutToken, Detail: "the token is not a report of an app"}
@@ -86,20 +73,11 @@ func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
 	case token.Empty():
 		return push.Reply{Reason: push.NoToken, Detail: "the app has reported no token for this kind"}
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url, bytes.NewReader(body))
-	if err != nil {
-		return push.Reply{Reason: push.BadRequest, Detail: "the request cannot be made"}
-	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("User-Agent", "sipwake")
-	resp, err := p.transport.RoundTrip(req) // not a Client: it would follow redirects
+	answer, err := p.poster.Post(ctx, p.url, nil, body)
 	if err != nil {
 		return push.NoAnswer(ctx, err, "endpoint")
 	}
-	defer resp.Body.Close()
-	// A body that breaks off does not undo the status.
-	answer, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	return p.reply(resp, answer)
+	return p.reply(answer)
 }
 
 // message is the body of a push, and the token that it names.
@@ -146,22 +124,21 @@ func message(n *push.Notification, r *Report) ([]byte, secret.Token, error) {
 
 // reply translates the mediator's answer: HTTP 2xx with a code of its own, which is 200
 // if the push was taken. Its text may hold the token.
-func (p *Provider) reply(resp *http.Response, body []byte) push.Reply {
-	status := resp.StatusCode
-	if status >= 200 && status < 300 {
-		var answer struct {
-			Code int `json:"code"`
-		}
-		// What is not JSON has only its status to tell.
-		if json.Unmarshal(body, &answer) != nil || answer.Code == 0 || answer.Code == http.StatusOK {
-			return push.Reply{Reason: push.Accepted}
-		}
-		status = answer.Code
+func (p *Provider) reply(a push.Posted) push.Reply {
+	var answer struct {
+		Code int `json:"code"`
 	}
-	found := p.answers.Find(status, "")
-	r := push.Reply{Reason: found.Reason, About: found.About, Detail: "code " + strconv.Itoa(status)}
+	var code string
+	if json.Unmarshal(a.Body, &answer) == nil && answer.Code != 0 { // else it is not the mediator's
+		code = strconv.Itoa(answer.Code)
+	}
+	if a.Status/100 == 2 && answer.Code == http.StatusOK {
+		return push.Reply{Reason: push.Accepted}
+	}
+	found := p.answers.Find(a.Status, code)
+	r := push.Reply{Reason: found.Reason, About: found.About, Detail: strings.TrimSpace("HTTP " + strconv.Itoa(a.Status) + " " + code)}
 	if r.Reason == push.Throttled || r.Reason == push.Unavailable {
-		r.RetryAfter = push.RetryAfter(resp.Header.Get("Retry-After"), time.Now())
+		r.RetryAfter = push.RetryAfter(a.Header.Get("Retry-After"), time.Now())
 	}
 	return r
 }

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -91,6 +92,43 @@ func TestTableOfAnswers(t *testing.T) {
 	pushtest.Answers(t, acrobits.Answers(), simulated)
 }
 
+// says has the mediator answer that status, with a code of its own if it is a number.
+func (s *sim) says(status int, code string) {
+	s.answer = func(w http.ResponseWriter) {
+		w.WriteHeader(status)
+		if _, err := strconv.Atoi(code); err != nil {
+			fmt.Fprintf(w, "<html><body>%s</body></html>", code)
+			return
+		}
+		fmt.Fprintf(w, `{"code":%s,"response":"because"}`, code)
+	}
+}
+
+// What stands between us and the mediator speaks for no token, and accepts nothing.
+func TestOnlyTheMediatorIsBelieved(t *testing.T) {
+	s, c := start(t)
+	app := build(t, c)
+	a := address(t, iphone())
+	f := func(status int, code string, want push.Reason) {
+		t.Helper()
+		s.says(status, code)
+		n := &push.Notification{Kind: push.Call, Token: a.Tokens[0].Value, Payload: []byte(`{"Id":"1"}`), Deadline: time.Now().Add(time.Minute)}
+		if r := app.Client.Push(t.Context(), n); r.Reason != want {
+			t.Errorf("HTTP %d, code %q: %+v, want %s", status, code, r, want)
+		}
+	}
+	for _, status := range []int{200, 204, 404, 410, 401, 403, 407, 502, 301} {
+		f(status, "", push.Unavailable)
+	}
+	f(200, "0", push.Unavailable)
+	f(200, "200", push.Accepted)
+	f(202, "200", push.Accepted)
+	f(404, "200", push.Unavailable)
+	f(404, "404", push.TokenDead)
+	f(200, "410", push.TokenDead)
+	f(502, "404", push.Unavailable)
+}
+
 // A machine that has no more files is no reason to give a call up.
 func TestStarved(t *testing.T) { pushtest.Starved(t, simulated(t)) }
 
@@ -101,10 +139,8 @@ func simulated(t *testing.T) pushtest.Service {
 	a := address(t, iphone())
 	return pushtest.Service{App: build(t, c),
 		Request: push.Request{Provider: a.Provider, App: a.App, Token: a.Tokens[0].Value, Values: push.Values{AOR: "bob@example.com", Body: "hi"}},
-		Answer: func(status int, word string) {
-			s.answer = func(w http.ResponseWriter) { fmt.Fprintf(w, `{"code":%d,"response":%q}`, status, word) }
-		},
-		Hidden: []string{callTok, otherTok},
+		Answer:  func(status int, code string) { s.says(status, code) },
+		Hidden:  []string{callTok, otherTok},
 	}
 }
 

@@ -3,10 +3,10 @@ package acrobits
 import (
 	"errors"
 	"net/url"
-	"strings"
 
 	"github.com/sipwake/sipwake/internal/pnparam"
 	"github.com/sipwake/sipwake/internal/secret"
+	"github.com/sipwake/sipwake/push"
 )
 
 // Report is what an app says of itself: the tokens under which the mediator knows it,
@@ -40,7 +40,7 @@ func (r *Report) Address() (pnparam.Address, error) {
 	for key, text := range map[string]string{
 		keyCallApp: r.CallApp, keyOtherApp: r.OtherApp, keyCallToken: r.CallToken.Reveal(), keyOtherToken: r.OtherToken.Reveal(), keySelector: r.Selector,
 	} {
-		if len(text) > maxPart || !visible(text) {
+		if len(text) > maxPart || !push.Visible(text) {
 			return pnparam.Address{}, errors.New("a value is too long, or has a character that is not printable")
 		}
 		if text != "" {
@@ -72,9 +72,4 @@ func parse(token secret.Token) (Report, bool) {
 	r := Report{CallApp: v.Get(keyCallApp), OtherApp: v.Get(keyOtherApp), Selector: v.Get(keySelector),
 		CallToken: secret.NewToken(v.Get(keyCallToken)), OtherToken: secret.NewToken(v.Get(keyOtherToken))}
 	return r, !r.CallToken.Empty() || !r.OtherToken.Empty()
-}
-
-// visible reports whether s has visible ASCII characters only.
-func visible(s string) bool {
-	return !strings.ContainsFunc(s, func(c rune) bool { return c <= ' ' || c > '~' })
 }

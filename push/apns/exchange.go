@@ -52,7 +52,6 @@ func (x *exchange) reset() {
 // prepare forms the request. Apple keeps a small dynamic table: what differs from
 // push to push stays out of it.
 func (x *exchange) prepare(host string, out *outline) {
-	x.reset()
 	h := x.req.Header[:0]
 	h = append(h,
 		h2.Field{Name: ":method", Value: http.MethodPost},

@@ -66,8 +66,7 @@ func (s *standard) Do(ctx context.Context, req *h2.Request, resp *h2.Response) e
 			resp.Header = append(resp.Header, h2.Field{Name: strings.ToLower(name), Value: v})
 		}
 	}
-	var body []byte
-	body, resp.Broken = io.ReadAll(io.LimitReader(answer.Body, maxAnswer))
+	body, _ := io.ReadAll(io.LimitReader(answer.Body, maxAnswer)) // what broke off does not undo the status
 	resp.Body = append(resp.Body, body...)
 	return nil
 }

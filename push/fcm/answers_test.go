@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -96,15 +97,47 @@ func TestTableOfAnswers(t *testing.T) {
 // A machine that has no more files is no reason to give a call up.
 func TestStarved(t *testing.T) { pushtest.Starved(t, simulated(t)) }
 
+// Nor is it for an account without a key, whose token comes from a file or from others.
+func TestStarvedWithoutKey(t *testing.T) {
+	f := func(name string, change func(*fcmsim.Server, *fcm.Config) error) {
+		t.Run(name, func(t *testing.T) {
+			sim, c := start(t, fcmsim.Options{})
+			if err := change(sim, c); err != nil {
+				t.Fatal(err)
+			}
+			c.ProjectID = project
+			pushtest.Starved(t, pushtest.Service{App: build(t, c), Request: aRequest()})
+		})
+	}
+	f("subject in a file", func(sim *fcmsim.Server, c *fcm.Config) (err error) {
+		c.CredentialsFile, _, err = sim.MakeExternal(t.TempDir(), project, fcmsim.External{})
+		return err
+	})
+	f("impersonation", func(sim *fcmsim.Server, c *fcm.Config) (err error) {
+		c.CredentialsFile, err = sim.MakeImpersonated(t.TempDir(), project)
+		return err
+	})
+	f("metadata server", func(sim *fcmsim.Server, c *fcm.Config) error {
+		machine := httptest.NewServer(sim.Metadata(project))
+		t.Cleanup(machine.Close)
+		t.Setenv("GCE_METADATA_HOST", strings.TrimPrefix(machine.URL, "http://"))
+		c.CredentialsFile, c.MetadataServer = "", true
+		return nil
+	})
+}
+
+// aRequest is a push to the first token.
+func aRequest() push.Request {
+	return push.Request{Provider: pnparam.FCM, App: project, Token: secret.NewToken(token(1)), Values: push.Values{AOR: "bob@example.com"}}
+}
+
 // simulated is an app with the push service that the tests of all providers ask.
 func simulated(t *testing.T) pushtest.Service {
 	t.Helper()
 	sim, c := start(t, fcmsim.Options{})
 	return pushtest.Service{
-		App: build(t, c),
-		Request: push.Request{
-			Provider: pnparam.FCM, App: project, Token: secret.NewToken(token(1)), Values: push.Values{AOR: "bob@example.com"},
-		},
+		App:     build(t, c),
+		Request: aRequest(),
 		Answer: func(status int, word string) {
 			code, field, _ := strings.Cut(word, " ")
 			b := fcmsim.Behaviour{Status: status, Code: code, Field: field, Message: token(1)}

@@ -9,12 +9,15 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 
 	"cloud.google.com/go/compute/metadata"
 	"golang.org/x/oauth2"
 	"golang.org/x/oauth2/google"
+
+	"github.com/sipwake/sipwake/push"
 )
 
 // federation is what we look at in a credentials file that holds no key of Google's:
@@ -162,8 +165,35 @@ func federatedTokens(contents []byte, kind, scope string) tokens {
 		if err != nil {
 			return nil, err
 		}
-		return c.TokenSource.Token()
+		tok, err := c.TokenSource.Token()
+		if err == nil {
+			return tok, nil
+		}
+		if lack := unreadable(contents); push.Starved(lack) {
+			err = lack
+		}
+		return nil, err
 	}
+}
+
+// unreadable returns why the subject's file cannot be opened, which Google's library
+// does not say; nil if it can, or if there is none.
+func unreadable(contents []byte) error {
+	var f federation
+	if err := json.Unmarshal(contents, &f); err != nil {
+		return err
+	}
+	if f.From != nil {
+		f = *f.From
+	}
+	if f.Source == nil || f.Source.File == "" {
+		return nil
+	}
+	file, err := os.Open(f.Source.File)
+	if err != nil {
+		return err
+	}
+	return file.Close()
 }
 
 // metadataTokens makes them from the metadata server of the Google Cloud machine that
@@ -199,6 +229,8 @@ func notForMachine(req *http.Request) (*url.URL, error) {
 func (t *boundTransport) noToken(err error) *accessError {
 	var unreachable net.Error
 	switch {
+	case push.Starved(t.err), t.status == 0 && push.Starved(err):
+		return &accessError{word: "this machine has no more files or ports", starved: true}
 	case t.err != nil:
 		return &accessError{status: 0, word: clean(t.err.Error(), "")}
 	case t.status >= http.StatusBadRequest:

@@ -213,7 +213,7 @@ func (s *source) askOther(ctx context.Context, fetched time.Time) (accessToken, 
 	rt := &boundTransport{ctx: ctx, next: s.transport}
 	tok, err := s.other(context.WithValue(ctx, oauth2.HTTPClient, client(rt)))
 	switch {
-	case err != nil && ctx.Err() != nil:
+	case err != nil && ctx.Err() != nil && !push.Starved(rt.err): // Google's library waits for files until ctx ends
 		return accessToken{}, nil, ctx.Err()
 	case err != nil || tok.AccessToken == "":
 		return accessToken{}, nil, rt.noToken(err)
@@ -289,16 +289,18 @@ func (t *boundTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // noAccess explains a push for which there was no access token.
 func noAccess(ctx context.Context, err error) push.Reply {
+	var ae *accessError
 	switch {
+	case errors.As(err, &ae) && ae.starved:
+		return push.Reply{Reason: push.Unavailable, Detail: clean(ae.Error(), ""), Starved: true}
 	case errors.Is(ctx.Err(), context.Canceled):
 		return push.Reply{Reason: push.Dropped, Detail: "cancelled"}
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return push.Reply{Reason: push.Timeout, Detail: "no access token in time"}
 	}
 	r := push.Reply{Reason: push.Unavailable, Detail: "no access token"}
-	var ae *accessError
-	if errors.As(err, &ae) {
-		r.Detail, r.Starved = clean(ae.Error(), ""), ae.starved
+	if ae != nil {
+		r.Detail = clean(ae.Error(), "")
 		if ae.refused() {
 			r.Reason = push.Credential
 		}

@@ -62,12 +62,12 @@ func NewLiteral(name, value string) *Literal {
 	return l
 }
 
-// Response is an answer. Header and Body are appended to.
+// Response is an answer. Header and Body are appended to. A Body that broke off is as
+// long as it came: the Status stands all the same.
 type Response struct {
 	Status int
 	Header []Field
 	Body   []byte
-	Broken error // why the body ended early; the status stands all the same
 }
 
 // ErrUnprocessed is that the server has certainly not acted upon the request.
@@ -100,8 +100,7 @@ type Conn struct {
 	dead  chan struct{}
 	heard atomic.Bool
 
-	wmu  sync.Mutex // of the one that writes
-	wbuf []byte
+	wbuf []byte // writeLoop only
 
 	mu        sync.Mutex
 	out       out
@@ -393,9 +392,7 @@ func (c *Conn) rest() {
 }
 
 func (s *stream) over(err error) {
-	if s.header {
-		s.resp.Broken = err
-	} else {
+	if !s.header {
 		s.err = err
 	}
 	s.done <- struct{}{}

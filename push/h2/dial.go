@@ -30,6 +30,7 @@ func (d *Dialer) Dial(ctx context.Context, host string) (*Conn, error) {
 	}
 	t.TLSClientConfig.NextProtos = []string{"h2"}
 	t.ForceAttemptHTTP2, t.Protocols = false, nil
+	t.DisableKeepAlives = true // what is not taken over is closed
 	// net/http may finish a connection after the one who asked for it has gone.
 	var mu sync.Mutex
 	var nc *tls.Conn

@@ -209,7 +209,7 @@ func pushModel(ctx context.Context, t *testing.T, c *Conn, body string) {
 		if errors.Is(err, ErrUnprocessed) && ctx.Err() == nil && c.Err() == nil {
 			continue
 		}
-		if err != nil || resp.Broken != nil {
+		if err != nil || ctx.Err() != nil || c.Err() != nil {
 			return
 		}
 		id := hpack.HeaderField{}

@@ -23,20 +23,17 @@ func (c *Conn) writeLoop() {
 			continue
 		case <-c.dead:
 		}
-		c.wmu.Lock()
 		c.write(byeTimeout)
 		_ = c.nc.Close() // nothing follows
-		c.wmu.Unlock()
 		return
 	}
 }
 
-// flush writes what there is, or leaves it to the one that is writing.
+// flush writes what there is, and what has come meanwhile.
 func (c *Conn) flush() {
-	for more := true; more && c.wmu.TryLock(); {
+	for more := true; more; {
 		runtime.Gosched() // those that are about to send come into the same write
 		c.write(c.WriteTimeout)
-		c.wmu.Unlock()
 		c.mu.Lock()
 		more = len(c.out.b) > 0 && !c.isDead
 		c.mu.Unlock()

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/sipwake/sipwake/internal/pnparam"
 	"github.com/sipwake/sipwake/push"
 )
 
@@ -35,9 +36,12 @@ type Service struct {
 // Answers has a service give every answer of a provider's table, over the
 // network, and fails if another reason follows from it than the table says, or if
 // the token or anything else hidden is in the outcome, the log or the metrics.
-// start is called for each answer.
+// start is called for each answer, and once more.
 func Answers(t *testing.T, table []push.Answer, start func(t *testing.T) Service) {
 	t.Helper()
+	if s := start(t); s.App.Chain == nil && s.App.Provider != pnparam.WebPush { // which has no service of its own
+		t.Error("the app does not watch until when its service is trusted")
+	}
 	for _, row := range table {
 		for _, said := range row.Said {
 			t.Run(strings.ReplaceAll(said, "*", "any"), func(t *testing.T) {

@@ -3,8 +3,6 @@ package relay
 import (
 	"fmt"
 	"log/slog"
-	"slices"
-	"strings"
 
 	"github.com/sipwake/sipwake/internal/pnparam"
 	"github.com/sipwake/sipwake/internal/secret"
@@ -42,20 +40,10 @@ func (c *Config) SetDefaults() {
 // Validate reports every problem that shows without reading files. Call SetDefaults
 // first.
 func (c *Config) Validate(report func(field, problem string)) {
-	const letters = "abcdefghijklmnopqrstuvwxyz0123456789.-_"
-	switch c.Provider {
-	case "apns.dev", "apple", "ios", "firebase", "android", "google":
-		report("provider", "must be apns, fcm, webpush or the name of another service: phones that call it otherwise are served too")
-	default:
-		if c.Provider == "" || len(c.Provider) > 64 || strings.Trim(c.Provider, letters) != "" {
-			report("provider", "must be apns, fcm, webpush or the name of another service")
-		}
+	if problem := push.CheckProvider(c.Provider); problem != "" {
+		report("provider", problem)
 	}
-	for i, p := range c.Packages {
-		if p == "" || len(p) > 255 || slices.Contains(c.Packages[:i], p) {
-			report(fmt.Sprintf("packages[%d]", i), "must be 1 to 255 characters, and there once")
-		}
-	}
+	push.CheckPackages(c.Packages, report)
 	if len(c.Packages) == 0 && !c.AnyPackage && (c.Provider == "apns" || c.Provider == "fcm") {
 		report("packages", "must be set, or any_package: phones name their app")
 	}
@@ -100,16 +88,17 @@ func (c *Config) Apps(_ *slog.Logger) ([]push.App, error) {
 	if len(packages) == 0 {
 		packages = []string{"relay"}
 	}
+	poster, chain := push.NewPoster(tlsConfig, c.InFlight)
 	return []push.App{{
-		Provider: provider,
-		Packages: packages,
-		Any:      c.AnyPackage,
-		Default:  true,
-		Client: &Provider{provider: provider, url: c.URL, token: token, answers: push.NewAnswers(Answers()),
-			transport: push.NewTransport(tlsConfig, c.InFlight)},
+		Provider:    provider,
+		Packages:    packages,
+		Any:         c.AnyPackage,
+		Default:     true,
+		Client:      &Provider{provider: provider, url: c.URL, token: token, answers: push.NewAnswers(Answers()), poster: poster},
 		Limits:      c.Limits,
 		Templates:   templates,
 		Policy:      c.Policy,
+		Chain:       chain,
 		Fingerprint: push.Fingerprint(fmt.Sprintf("%q %q %+v", c.Provider, c.URL, c.Limits), token.Reveal(), string(ca)),
 	}}, nil
 }

@@ -9,14 +9,12 @@
 package relay
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"math"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -31,7 +29,8 @@ const values = `{"aor":"{TO}","from":"{FROMURI}","user":"{FROM}","display":"{FRO
 	`"media":"{MEDIA}","title":"{TITLE}","body":"{BODY}","called":"{CALLED}","called_uri":"{CALLEDURI}","verstat":"{VERSTAT}",` +
 	`"reason":"{REASON}","headers":{"{HEADERS}":null},"data":{"{DATA}":null}}`
 
-const maxAnswer = 64 << 10
+// pendingPause is the least time between two requests for one push that is under way.
+const pendingPause = 250 * time.Millisecond
 
 // JSON-RPC error codes of sipwake that a relay can answer with.
 const (
@@ -42,12 +41,11 @@ const (
 
 // Provider pushes for one provider of addresses. Safe for concurrent use.
 type Provider struct {
-	provider  pnparam.Provider
-	url       string
-	token     secret.Text
-	transport *http.Transport
-	answers   push.Answers
-	users     push.Users // of the transport
+	provider pnparam.Provider
+	url      string
+	token    secret.Text
+	poster   *push.Poster
+	answers  push.Answers
 }
 
 var (
@@ -87,84 +85,69 @@ type answer struct {
 }
 
 // Close implements push.Provider.
-func (p *Provider) Close() {
-	if p.users.Close() {
-		p.transport.CloseIdleConnections()
-	}
-}
+func (p *Provider) Close() { p.poster.Close() }
 
 // Probe implements push.Prober: it asks for a push that cannot be sent, so that the
 // other side looks at the token and at nothing else.
 func (p *Provider) Probe(ctx context.Context) error {
-	status, _, a, err := p.call(ctx, struct{}{})
+	posted, a, err := p.call(ctx, struct{}{})
 	switch {
 	case err != nil:
 		return fmt.Errorf("cannot connect: %s", push.NoAnswer(ctx, err, "url").Detail)
-	case status == http.StatusOK && a.Error != nil && a.Error.Code == -32602: // its word for what is missing
+	case posted.Status == http.StatusOK && a.Error != nil && a.Error.Code == -32602: // its word for what is missing
 		return nil
-	case status == http.StatusUnauthorized:
+	case posted.Status == http.StatusUnauthorized:
 		return errors.New("the relay refuses the token")
 	}
-	return fmt.Errorf("the relay answers HTTP %d, not as a sipwake that relays", status)
+	return fmt.Errorf("the relay answers HTTP %d, not as a sipwake that relays", posted.Status)
 }
 
 // Push implements push.Provider. It asks again while the other side says that the push
 // is under way, until ctx ends.
 func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
-	p.users.Enter()
-	defer func() {
-		if p.users.Leave() {
-			p.transport.CloseIdleConnections()
-		}
-	}()
+	defer p.poster.Use()()
 	q := params{ID: n.Identity(), Kind: n.Kind, Provider: p.provider, App: n.App, Environment: n.Environment, Service: n.Service,
-		Token: n.Token.Reveal(), TTL: secondsLeft(n, time.Now()), Values: n.Payload}
+		Token: n.Token.Reveal(), TTL: max(1, n.SecondsLeft(time.Now())), Values: n.Payload}
 	if n.Keys != nil {
 		q.P256dh, q.Auth = n.Keys.P256dh.Reveal(), n.Keys.Auth.Reveal()
 	}
 	for {
-		status, header, a, err := p.call(ctx, q)
+		next := time.After(pendingPause) // the other side has mostly waited longer before it says so
+		posted, a, err := p.call(ctx, q)
 		if err != nil {
 			return push.NoAnswer(ctx, err, "url")
 		}
-		if status == http.StatusOK && a.Error == nil && a.Result.State == "pending" && ctx.Err() == nil {
-			continue // it has waited before it said so
+		if posted.Status != http.StatusOK || a.Error != nil || a.Result.State != "pending" {
+			return p.reply(posted, a)
 		}
-		return p.reply(ctx, status, header, a)
+		select {
+		case <-next:
+		case <-ctx.Done():
+			reply, _ := push.Ended(ctx)
+			return reply
+		}
 	}
 }
 
-// call makes one request. Not with a Client: it would follow redirects.
-func (p *Provider) call(ctx context.Context, q any) (status int, header http.Header, a answer, err error) {
+// call makes one request.
+func (p *Provider) call(ctx context.Context, q any) (push.Posted, answer, error) {
+	var a answer
 	body, err := json.Marshal(map[string]any{"jsonrpc": "2.0", "id": 1, "method": "push.relay", "params": q})
 	if err != nil {
-		return 0, nil, a, errors.New("the payload is not valid JSON")
+		return push.Posted{}, a, errors.New("the payload is not valid JSON")
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url, bytes.NewReader(body))
-	if err != nil {
-		return 0, nil, a, errors.New("the request cannot be made")
+	// The key is not sent, but has the request repeated that went over a connection that
+	// had just been closed: the ID says that it is the same push.
+	posted, err := p.poster.Post(ctx, p.url, http.Header{"Authorization": {"Bearer " + p.token.Reveal()}, "Idempotency-Key": nil}, body)
+	if err == nil {
+		_ = json.Unmarshal(posted.Body, &a) // what is not JSON has only its status to tell
 	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("User-Agent", "sipwake")
-	req.Header.Set("Authorization", "Bearer "+p.token.Reveal())
-	// Not sent, but lets the transport repeat what went over a connection that had just
-	// been closed: the ID says that it is the same push.
-	req.Header["Idempotency-Key"] = nil
-	resp, err := p.transport.RoundTrip(req)
-	if err != nil {
-		return 0, nil, a, err
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	if err != nil {
-		return 0, nil, a, err
-	}
-	_ = json.Unmarshal(text, &a) // what is not JSON has only its status to tell
-	return resp.StatusCode, resp.Header, a, nil
+	return posted, a, err
 }
 
 // reply translates an answer.
-func (p *Provider) reply(ctx context.Context, status int, header http.Header, a answer) push.Reply {
+func (p *Provider) reply(posted push.Posted, a answer) push.Reply {
+	status := posted.Status
 	r := push.Reply{Detail: "HTTP " + strconv.Itoa(status)}
 	switch {
 	case a.Error != nil:
@@ -173,17 +156,14 @@ func (p *Provider) reply(ctx context.Context, status int, header http.Header, a 
 	case status != http.StatusOK:
 		found := p.answers.Find(status, "")
 		r.Reason, r.About = found.Reason, found.About
-	case a.Result.State == "pending":
-		if ended, ok := push.Ended(ctx); ok {
-			return ended
-		}
-		return push.Reply{Reason: push.Timeout}
+	case a.Result.Reason == "": // not a sipwake's answer
+		r.Reason, r.About = push.Unavailable, push.AboutService
 	case a.Result.Reason == push.Accepted:
 		return push.Reply{Reason: push.Accepted, ID: bounded(a.Result.ID)}
 	default:
 		found := p.answers.Find(status, string(a.Result.Reason))
 		r = push.Reply{Reason: found.Reason, About: found.About, Detail: bounded(a.Result.Detail), DeadSince: a.Result.DeadSince}
-		if found.Reason == a.Result.Reason && known(a.Result.About) {
+		if found.Reason == a.Result.Reason && slices.Contains(push.Abouts(), a.Result.About) {
 			r.About = a.Result.About
 		}
 		if s := a.Result.RetryAfter; s > 0 && s < 3600 {
@@ -192,7 +172,7 @@ func (p *Provider) reply(ctx context.Context, status int, header http.Header, a 
 		return r
 	}
 	if r.Reason == push.Throttled || r.Reason == push.Unavailable {
-		r.RetryAfter = push.RetryAfter(header.Get("Retry-After"), time.Now())
+		r.RetryAfter = push.RetryAfter(posted.Header.Get("Retry-After"), time.Now())
 	}
 	return r
 }
@@ -210,14 +190,6 @@ func statusOf(code int) int {
 	return http.StatusBadRequest
 }
 
-func known(a push.About) bool {
-	switch a {
-	case push.AboutPush, push.AboutToken, push.AboutPlatform, push.AboutCredential, push.AboutConnection, push.AboutService:
-		return true
-	}
-	return false
-}
-
 // bounded keeps a word of the other side's fit for a log.
 func bounded(s string) string {
 	s = strings.Map(func(c rune) rune {
@@ -227,9 +199,4 @@ func bounded(s string) string {
 		return c
 	}, s)
 	return s[:min(len(s), 200)]
-}
-
-// secondsLeft is until the deadline, rounded up.
-func secondsLeft(n *push.Notification, now time.Time) int64 {
-	return int64(math.Ceil(max(1, n.Deadline.Sub(now).Seconds())))
 }

@@ -129,6 +129,18 @@ func TestPending(t *testing.T) {
 	}
 }
 
+// What is no answer of a sipwake says nothing of the push.
+func TestNoAnswerOfARelay(t *testing.T) {
+	m, app := start(t)
+	for _, body := range []string{"", "<html>", "{}", `{"jsonrpc":"2.0","id":1,"result":{"state":"done"}}`} {
+		m.answer = func(w http.ResponseWriter, _ int) { fmt.Fprint(w, body) }
+		n := &push.Notification{Kind: push.Call, Token: secret.NewToken(theToken), Payload: []byte(`{}`), Deadline: time.Now().Add(time.Minute)}
+		if r := app.Client.Push(t.Context(), n); r.Reason != push.Unavailable {
+			t.Errorf("%q: %+v", body, r)
+		}
+	}
+}
+
 func TestErrors(t *testing.T) {
 	m, app := start(t)
 	for code, want := range map[int]push.Reason{-32001: push.Credential, -32002: push.Throttled, -32003: push.Unavailable, -32602: push.BadRequest, -32601: push.BadRequest} {

@@ -3,17 +3,13 @@ package webhook
 import (
 	"fmt"
 	"log/slog"
-	"slices"
-	"strings"
 
 	"github.com/sipwake/sipwake/internal/pnparam"
 	"github.com/sipwake/sipwake/internal/secret"
 	"github.com/sipwake/sipwake/push"
 )
 
-const (
-	minSecret = 16 // bytes
-)
+const minSecret = 16 // bytes
 
 // payload is the default template: what the body around it does not say.
 const payload = `{"to":"{TO}","from":"{FROMURI}","user":"{FROMUSERNAME}","display":"{FROMDISPLAYNAME}",` +
@@ -49,24 +45,15 @@ func (c *Config) SetDefaults() {
 // Validate reports every problem that shows without reading files. Call
 // SetDefaults first.
 func (c *Config) Validate(report func(field, problem string)) {
-	const letters = "abcdefghijklmnopqrstuvwxyz0123456789.-_"
-	switch c.Provider {
-	case "apns", "apns.dev", "apple", "ios", "fcm", "firebase", "android", "google", "webpush", "acrobits":
+	switch p, _ := pnparam.ProviderOf(c.Provider); p {
+	case pnparam.APNs, pnparam.FCM, pnparam.WebPush, pnparam.Acrobits:
 		report("provider", fmt.Sprintf("must not be %q: sipwake pushes for it itself", c.Provider))
 	default:
-		if c.Provider == "" || len(c.Provider) > 64 || strings.Trim(c.Provider, letters) != "" {
-			report("provider", "must be a name of 1 to 64 small letters, digits, dots, hyphens and underscores")
+		if problem := push.CheckProvider(c.Provider); problem != "" {
+			report("provider", problem)
 		}
 	}
-	for i, p := range c.Packages {
-		field := fmt.Sprintf("packages[%d]", i)
-		switch {
-		case p == "" || len(p) > 255 || !visible(p):
-			report(field, "must be 1 to 255 visible ASCII characters")
-		case slices.Contains(c.Packages[:i], p):
-			report(field, fmt.Sprintf("%q is there twice", p))
-		}
-	}
+	push.CheckPackages(c.Packages, report)
 	if problem := push.CheckURL(c.URL); problem != "" {
 		report("url", problem)
 	}
@@ -104,9 +91,8 @@ func (c *Config) Apps(log *slog.Logger) ([]push.App, error) {
 	if len(packages) == 0 {
 		packages = []string{""}
 	}
-	chain := new(push.Chain)
-	chain.Watch(tlsConfig)
-	transport, answers := push.NewTransport(tlsConfig, c.InFlight), push.NewAnswers(Answers())
+	poster, chain := push.NewPoster(tlsConfig, c.InFlight)
+	answers := push.NewAnswers(Answers())
 	skew := push.NewSkew(log, c.Provider)
 	apps := make([]push.App, len(packages))
 	for i, name := range packages {
@@ -115,7 +101,7 @@ func (c *Config) Apps(log *slog.Logger) ([]push.App, error) {
 			Packages: []string{name},
 			Default:  true,
 			Client: &Provider{
-				provider: pnparam.Provider(c.Provider), app: name, url: c.URL, sign: signer(key), transport: transport,
+				provider: pnparam.Provider(c.Provider), app: name, url: c.URL, sign: signer(key), poster: poster,
 				answers: answers, skew: skew,
 			},
 			Limits:      c.Limits,

@@ -23,7 +23,7 @@ func (p *Provider) reply(status int, header http.Header, body []byte, token stri
 	found := outcome(p.answers, status, answer.Reason)
 	r := push.Reply{Reason: found.Reason, About: found.About}
 	if r.Reason == push.Accepted {
-		if len(answer.ID) <= maxID && visible(answer.ID) && !strings.Contains(answer.ID, token) {
+		if len(answer.ID) <= maxID && push.Visible(answer.ID) && !strings.Contains(answer.ID, token) {
 			r.ID = answer.ID
 		}
 		return r
@@ -33,14 +33,4 @@ func (p *Provider) reply(status int, header http.Header, body []byte, token stri
 		r.RetryAfter = push.RetryAfter(header.Get("Retry-After"), time.Now())
 	}
 	return r
-}
-
-// visible reports whether s has visible ASCII characters only.
-func visible(s string) bool {
-	for i := range len(s) {
-		if s[i] <= ' ' || s[i] > '~' {
-			return false
-		}
-	}
-	return true
 }

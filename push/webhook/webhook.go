@@ -36,14 +36,11 @@
 package webhook
 
 import (
-	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"io"
-	"math"
 	"net/http"
 	"strconv"
 	"time"
@@ -53,22 +50,17 @@ import (
 	"github.com/sipwake/sipwake/push"
 )
 
-const (
-	signatureHeader = "X-Sipwake-Signature"
-	maxAnswer       = 64 << 10
-)
+const signatureHeader = "X-Sipwake-Signature"
 
 // Provider pushes for one package. Safe for concurrent use.
 type Provider struct {
-	provider  pnparam.Provider
-	app       string
-	url       string
-	sign      func(now time.Time, text []byte) string // holds the key, which fmt cannot print so
-	transport *http.Transport
-	skew      *push.Skew
-	answers   push.Answers
-
-	users push.Users // of the transport
+	provider pnparam.Provider
+	app      string
+	url      string
+	sign     func(now time.Time, text []byte) string // holds the key, which fmt cannot print so
+	poster   *push.Poster
+	skew     *push.Skew
+	answers  push.Answers
 }
 
 var (
@@ -88,34 +80,25 @@ type body struct {
 }
 
 // Close implements push.Provider.
-func (p *Provider) Close() {
-	if p.users.Close() {
-		p.transport.CloseIdleConnections()
-	}
-}
+func (p *Provider) Close() { p.poster.Close() }
 
 // Probe implements push.Prober: it opens a connection and asks nothing.
 func (p *Provider) Probe(ctx context.Context) error {
-	return push.ProbeConnection(ctx, p.transport, "url", p.url)
+	return push.ProbeConnection(ctx, p.poster.Transport, "url", p.url)
 }
 
 // Push implements push.Provider. It makes one request; it is sent again only if
 // an idle connection turns out to have been closed by the service, or if the service
 // refuses the signature and its clock differs from ours.
 func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
-	p.users.Enter()
-	defer func() {
-		if p.users.Leave() {
-			p.transport.CloseIdleConnections()
-		}
-	}()
+	defer p.poster.Use()()
 	if n.Token.Empty() {
 		return push.Reply{Reason: push.NoToken, Detail: "there is no token"}
 	}
 	id := n.Identity()
 	text, err := json.Marshal(body{
 		ID: id, Kind: n.Kind, Provider: p.provider, App: p.app, Token: n.Token.Reveal(),
-		TTL: secondsLeft(n, time.Now()), Payload: n.Payload,
+		TTL: n.SecondsLeft(time.Now()), Payload: n.Payload,
 	})
 	if err != nil { // the error may quote the payload
 		return push.Reply{Reason: push.BadRequest, Detail: "the payload is not valid JSON"}
@@ -134,30 +117,13 @@ func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
 
 // post makes one request. The header is that of the answer, if there is one.
 func (p *Provider) post(ctx context.Context, id string, text []byte, token string) (push.Reply, http.Header) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url, bytes.NewReader(text))
-	if err != nil {
-		return push.Reply{Reason: push.BadRequest, Detail: "the request cannot be made"}, nil
-	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("User-Agent", "sipwake")
-	req.Header.Set("Idempotency-Key", id)
-	req.Header.Set(signatureHeader, p.sign(p.skew.At(time.Now()), text))
-	resp, err := p.transport.RoundTrip(req) // not a Client: it would follow redirects
+	answer, err := p.poster.Post(ctx, p.url, http.Header{
+		"Idempotency-Key": {id}, signatureHeader: {p.sign(p.skew.At(time.Now()), text)},
+	}, text)
 	if err != nil {
 		return push.NoAnswer(ctx, err, "url"), nil
 	}
-	defer resp.Body.Close()
-	// A body that breaks off does not undo the status.
-	answer, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	return p.reply(resp.StatusCode, resp.Header, answer, token), resp.Header
-}
-
-// secondsLeft is until the deadline, rounded up.
-func secondsLeft(n *push.Notification, now time.Time) int64 {
-	if n.Deadline.IsZero() {
-		return 0
-	}
-	return int64(math.Ceil(max(0, n.Deadline.Sub(now).Seconds())))
+	return p.reply(answer.Status, answer.Header, answer.Body, token), answer.Header
 }
 
 // signer makes the values of the signature's header.

@@ -113,7 +113,7 @@ func (c *Config) Validate(report func(field, problem string)) {
 
 func subject(s string) bool {
 	u, err := url.Parse(s)
-	if err != nil || !visible(s) {
+	if err != nil || s == "" || !push.Visible(s) {
 		return false
 	}
 	switch u.Scheme {

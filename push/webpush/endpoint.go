@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/sipwake/sipwake/push"
 )
 
 // maxEndpoint is the longest push URI that is looked at, in bytes; real ones
@@ -75,7 +77,7 @@ type endpoint struct {
 // allow reads the push URI of a subscription and reports whether the rules allow
 // it, or else guests, which may be nil.
 func allow(rules []hostRule, g *guests, uri string) (endpoint, bool) {
-	if len(uri) > maxEndpoint || !visible(uri) {
+	if uri == "" || len(uri) > maxEndpoint || !push.Visible(uri) {
 		return endpoint{}, false
 	}
 	u, err := url.Parse(uri)
@@ -111,16 +113,6 @@ func (r hostRule) allows(host, port string) bool {
 		return strings.HasSuffix(host, r.name) && hostName(host)
 	}
 	return host == r.name
-}
-
-// visible reports whether s has visible ASCII characters only.
-func visible(s string) bool {
-	for i := range len(s) {
-		if s[i] <= ' ' || s[i] > '~' {
-			return false
-		}
-	}
-	return s != ""
 }
 
 // errNotPublic is why a connection was not tried.

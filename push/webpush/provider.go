@@ -51,8 +51,7 @@ const (
 	maxGuestConns = 2
 	maxAnswer     = 4096
 	maxHeader     = 32 << 10
-	maxTTL        = 28 * 24 * time.Hour // more than any service keeps a push
-	maxTopic      = 32                  // bytes, RFC 8030 section 5.4
+	maxTopic      = 32 // bytes, RFC 8030 section 5.4
 )
 
 // Provider pushes to the subscriptions of one VAPID key. Safe for concurrent use.
@@ -190,7 +189,7 @@ func request(ctx context.Context, e endpoint, n *push.Notification, keys *pnpara
 		return nil, err
 	}
 	h := req.Header
-	h.Set("TTL", strconv.FormatInt(int64(timeToLive(n, time.Now())/time.Second), 10))
+	h.Set("TTL", strconv.FormatInt(int64(n.TTL(time.Now())/time.Second), 10))
 	h.Set("Urgency", urgency(n.Kind))
 	h.Set("User-Agent", "sipwake")
 	if n.CollapseID != "" {
@@ -201,12 +200,6 @@ func request(ctx context.Context, e endpoint, n *push.Notification, keys *pnpara
 		h.Set("Content-Type", cmp.Or(n.ContentType, "application/octet-stream"))
 	}
 	return req, nil
-}
-
-// timeToLive is how long the service may keep the push: not at all for a call,
-// for which a late push is worse than none, unless the app says otherwise.
-func timeToLive(n *push.Notification, now time.Time) time.Duration {
-	return min(max(0, n.TTL(now)), maxTTL)
 }
 
 // urgency is by RFC 8030 section 5.3: "high" reaches a device with a low

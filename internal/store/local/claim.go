@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -39,6 +40,25 @@ func (s *Store) Claim(ctx context.Context, key string, ttl time.Duration) (bool,
 		return false, fmt.Errorf("cannot claim %q: %w", key, err)
 	}
 	return granted, nil
+}
+
+// Release implements wake.Sweeper. It is on the disk when it returns.
+func (s *Store) Release(ctx context.Context, key string) error {
+	err := s.writer.do(ctx, func(tx *writeTx) error {
+		claims := tx.table(bucketClaims())
+		end := append(slices.Clone(claims.Get([]byte(key))), key...)
+		if len(end) == len(key) {
+			return nil
+		}
+		if err := tx.table(bucketClaimEnds()).Delete(end); err != nil {
+			return err
+		}
+		return claims.Delete([]byte(key))
+	})
+	if err != nil {
+		return fmt.Errorf("cannot release claim of %q: %w", key, err)
+	}
+	return nil
 }
 
 func claimed(claims keyed, key string, now time.Time) bool {

@@ -55,10 +55,11 @@ func TestWaitReplicas(t *testing.T) {
 			_, err := waits.Register(ctx, storetest.Registration("waits@example.com", 3))
 			return err
 		},
-		"Start":  func() error { _, err := waits.Start(ctx, w); return err },
-		"Remove": func() error { _, err := waits.Remove(ctx, wake.Removal{AOR: "nobody@example.com"}); return err },
-		"Claim":  func() error { _, err := waits.Claim(ctx, "x", time.Hour); return err },
-		"Ping":   func() error { return waits.Ping(ctx) },
+		"Start":   func() error { _, err := waits.Start(ctx, w); return err },
+		"Remove":  func() error { _, err := waits.Remove(ctx, wake.Removal{AOR: "nobody@example.com"}); return err },
+		"Claim":   func() error { _, err := waits.Claim(ctx, "x", time.Hour); return err },
+		"Release": func() error { return waits.Release(ctx, "x") },
+		"Ping":    func() error { return waits.Ping(ctx) },
 	} {
 		if err := f(); !errors.Is(err, wake.ErrUnavailable) || !strings.Contains(err.Error(), "too few replicas") {
 			t.Errorf("%s with its replica stopped: %v", name, err)

@@ -145,6 +145,7 @@ func TestRestart(t *testing.T) {
 			"Bindings": func(ctx context.Context) error { _, err := s.Bindings(ctx, wake.Query{AOR: "a"}); return err },
 			"Ping":     s.Ping,
 			"Claim":    func(ctx context.Context) error { _, err := s.Claim(ctx, "k", time.Hour); return err },
+			"Release":  func(ctx context.Context) error { return s.Release(ctx, "k") },
 			"Scan": func(ctx context.Context) error {
 				return s.Scan(ctx, func([]wake.Binding) error { return nil })
 			},

@@ -36,6 +36,14 @@ func (s *Store) Claim(ctx context.Context, key string, ttl time.Duration) (bool,
 	return true, nil
 }
 
+// Release implements wake.Sweeper.
+func (s *Store) Release(ctx context.Context, key string) error {
+	if err := s.do(ctx, goredis.NewIntCmd(ctx, "del", s.config.Prefix+"c:"+key)); err != nil {
+		return fmt.Errorf("cannot release claim of %q: %w", key, s.unavailable(ctx, err))
+	}
+	return nil
+}
+
 // Scan implements wake.Sweeper. It goes through every master, one after the
 // other, on connections of its own, so that no RPC waits behind it. What moves
 // from one master to another while a cluster is resharded may be missed. An AOR

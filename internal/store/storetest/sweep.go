@@ -205,8 +205,17 @@ func testClaim(t *testing.T, s Store) {
 	}
 	f.equal(f.claim(s, "short", time.Hour), false)
 	f.equal(f.claim(s, "a", time.Hour), false)
+	for range 2 { // an end that is not there is none
+		f.equal(s.Release(f.ctx(), odd), error(nil))
+	}
+	f.equal(f.claim(s, odd, time.Hour), true)
+	f.equal(f.claim(s, odd, time.Hour), false)
+	f.equal(f.claim(s, "b", time.Hour), false)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
+	if err := s.Release(ctx, "a"); err == nil {
+		t.Error("released with a context that has ended")
+	}
 	for name, claim := range map[string]func() (bool, error){
 		"no key":    func() (bool, error) { return s.Claim(f.ctx(), "", time.Hour) },
 		"no time":   func() (bool, error) { return s.Claim(f.ctx(), "c", 0) },
