@@ -16,8 +16,9 @@ import (
 	"github.com/sipwake/sipwake/internal/secret"
 )
 
-// Why not http.Transport: it needs two goroutines beside the caller's for each request,
-// which made it the largest part of what a call cost. Here the caller writes and reads.
+// Why not http.Transport: it hands each request to two other goroutines, which doubles
+// what a signal costs (14 µs of CPU here, 25 there). Here the caller writes and reads;
+// net/http parses. fasthttp's client cannot be cancelled, and keeps a goroutine.
 
 // maxHeaders bounds the headers of an answer in bytes, maxInterim the 1xx answers
 // before it.
@@ -67,8 +68,8 @@ func newLink(u *url.URL, connections int, idle time.Duration) *link {
 	return l
 }
 
-// exchange posts a body with the secret, if there is one, and returns what is answered: its status, and at most
-// maxAnswer bytes of its body. A request that finds its connection closed goes over
+// exchange posts a body with the secret, if there is one, and returns what is answered:
+// its status, and at most maxAnswer bytes of its body. A request that finds its connection closed goes over
 // another one, maybe for the second time: a signal that comes twice adds one branch.
 func (l *link) exchange(ctx context.Context, s secret.Text, body []byte) (status int, answer []byte, err error) {
 	select {
@@ -118,6 +119,7 @@ func (l *link) over(ctx context.Context, c *conn, request []byte) (status int, a
 	}
 	var res *http.Response
 	for range maxInterim {
+		//nolint:bodyclose // it is read to its end, and the connection is ours
 		if res, err = http.ReadResponse(c.buffer, nil); err != nil || res.StatusCode >= http.StatusOK {
 			break
 		}

@@ -88,18 +88,7 @@ func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error)
 	if err != nil {
 		return StartResult{}, err
 	}
-	if p.Kind == push.Chat && (p.ContentType != "" || p.Priority != "") {
-		text, wanted := chat.Read(cmp.Or(p.ContentType, "text/plain"), p.Priority, p.Body)
-		if w.Body = text; !wanted {
-			s.traces.Begin(w.head())
-			s.event(&w, trace.Unread, "", "")
-			s.logUnheld(w, OutcomeNone, nil)
-			return s.answer(w, StartResult{Outcome: OutcomeNone}), nil
-		}
-	}
-	if p.Instance != "" && w.Instance == "" { // no device can be called so
-		s.traces.Begin(w.head())
-		s.event(&w, trace.OneDevice, "", "")
+	if s.nobody(&w, &p) {
 		return s.answer(w, StartResult{Outcome: OutcomeNone}), nil
 	}
 	if cl := s.calls.get(w.key()); cl != nil {
@@ -153,6 +142,26 @@ func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error)
 		s.close(w.key())
 	}
 	return s.answer(w, res), nil
+}
+
+// nobody reports whether the request is for nobody to see: a message without text for a
+// person, which it takes out of the body, or a device that cannot be called so.
+func (s *Service) nobody(w *Wake, p *StartParams) bool {
+	if p.Kind == push.Chat && (p.ContentType != "" || p.Priority != "") {
+		text, wanted := chat.Read(cmp.Or(p.ContentType, "text/plain"), p.Priority, p.Body)
+		if w.Body = text; !wanted {
+			s.traces.Begin(w.head())
+			s.event(w, trace.Unread, "", "")
+			s.logUnheld(*w, OutcomeNone, nil)
+			return true
+		}
+	}
+	if p.Instance != "" && w.Instance == "" {
+		s.traces.Begin(w.head())
+		s.event(w, trace.OneDevice, "", "")
+		return true
+	}
+	return false
 }
 
 // psapCallback is the Priority of RFC 7090 section 5.

@@ -23,7 +23,7 @@ func (f fixture) expire(s Store, by time.Time, next func(wake.Binding) (time.Tim
 
 func never(wake.Binding) (time.Time, error) { return time.Time{}, nil }
 
-func testExpiring(t *testing.T, s Store) {
+func testExpiring(t *testing.T, s Store) { //nolint:funlen // one story
 	f := fixture{t, s}
 	now := time.Now().UTC().Truncate(time.Microsecond)
 	ends := func(user string, n int, in time.Duration) wake.Registration {
