@@ -25,9 +25,9 @@ const maxHeaders = 16 << 10
 // Client sends requests to one proxy. Safe for concurrent use.
 type Client struct {
 	ID    string            // of the node
-	Edges map[string]string // SIP URIs of the nodes that have one, by id
+	Edges map[string]string // SIP URIs of the nodes that have one, by node ID
 
-	cfg       Config // without the secret, and with the whole URL
+	cfg       Config // without the secret, and with the complete URL
 	forbidden error
 	log       *slog.Logger
 	link      *link
@@ -35,16 +35,16 @@ type Client struct {
 	Secret secret.Text // exported only so that fmt prints it as a secret
 }
 
-// link is what clients of the same settings share over a reload.
+// link is what two clients with the same settings share across a reload.
 type link struct {
 	transport *http.Transport
 	closed    atomic.Bool
-	taken     atomic.Int64 // when a signal was last taken, in Unix nanoseconds
+	taken     atomic.Int64 // when the proxy last answered a signal, in Unix nanoseconds
 }
 
-// New returns the client of the node with that id. It reads the secret's file, and
-// does not connect before the first request. Errors begin with the yaml name of the
-// field that is wrong.
+// New returns the client of the node with that ID. It reads the secret file, but does
+// not connect before the first request. Errors begin with the YAML name of the wrong
+// field.
 func New(id string, k Kind, cfg Config, edges map[string]string, log *slog.Logger) (*Client, error) {
 	cfg.SetDefaults()
 	var problems []error
@@ -74,9 +74,9 @@ func New(id string, k Kind, cfg Config, edges map[string]string, log *slog.Logge
 	return &Client{ID: id, Edges: edges, cfg: cfg, Secret: s, forbidden: k.Forbidden, log: log, link: &link{transport: t}}, nil
 }
 
-// TakeOver has c use the connections of old, if both have the same settings and
-// secret, and reports whether they have. Call it before the first request of c. From
-// then on Close of either closes them for both.
+// TakeOver lets c use the connections of old if both have the same settings and secret,
+// and reports whether they do. Call it before the first request of c. After it, Close
+// of either closes the connections of both.
 func (c *Client) TakeOver(old *Client) bool {
 	if c.cfg != old.cfg || !c.Secret.Equal(old.Secret.Reveal()) {
 		return false
@@ -85,14 +85,14 @@ func (c *Client) TakeOver(old *Client) bool {
 	return true
 }
 
-// Close drops the idle connections. Requests under way end normally, and so do
-// later ones, but no connection outlives its request any more.
+// Close closes the idle connections. Current and later requests still work, but close
+// their connection at the end.
 func (c *Client) Close() {
 	c.link.closed.Store(true)
 	c.link.transport.CloseIdleConnections()
 }
 
-// LastSignal returns when the proxy last took a signal; zero if it never did.
+// LastSignal returns when the proxy last answered a signal; zero if it never did.
 func (c *Client) LastSignal() time.Time {
 	if ns := c.link.taken.Load(); ns != 0 {
 		return time.Unix(0, ns)
@@ -100,13 +100,13 @@ func (c *Client) LastSignal() time.Time {
 	return time.Time{}
 }
 
-// Bound returns a context that ends when a signal must have its answer.
+// Bound returns a context that ends after the configured timeout of a signal.
 func (c *Client) Bound(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, c.cfg.Timeout)
 }
 
-// Signalled logs what a signal about w came to and returns it, the error with the
-// name of the node.
+// Signalled logs the answer to a signal about w. It returns the answer, or err with the
+// ID of the node.
 func (c *Client) Signalled(ctx context.Context, w wake.Wake, method string, s wake.Signal, err error) (wake.Signal, error) {
 	if err != nil {
 		return "", fmt.Errorf("cannot signal node %q: %w", c.ID, err)
@@ -117,7 +117,7 @@ func (c *Client) Signalled(ctx context.Context, w wake.Wake, method string, s wa
 	return s, nil
 }
 
-// Error is an error that the proxy answered with.
+// Error is an error that the proxy answered.
 type Error struct {
 	Code    int    `json:"code"`
 	Message string `json:"message"`
@@ -138,9 +138,9 @@ type response struct {
 	Error  *Error          `json:"error"`
 }
 
-// Call sends one request and decodes its result, unless result is nil. An error that
-// the proxy answered with is an *Error; the others are those of Kind.Forbidden,
-// *NoAnswerError, ErrOther, and context.Canceled. None names the URL or the secret.
+// Call sends one request and decodes its result, unless result is nil. An error that the
+// proxy answered is an *Error. The others are Kind.Forbidden, *NoAnswerError, ErrOther
+// and context.Canceled. No error contains the URL or the secret.
 func (c *Client) Call(ctx context.Context, method string, params, result any) error {
 	body, err := json.Marshal(request{Version: "2.0", ID: 1, Method: method, Params: params})
 	if err != nil {
@@ -157,7 +157,7 @@ func (c *Client) Call(ctx context.Context, method string, params, result any) er
 	case r.Error != nil:
 		return r.Error
 	case result != nil && json.Unmarshal(r.Result, result) != nil:
-		return otherError("its answer is of another shape")
+		return otherError("its answer has an unexpected form")
 	}
 	return nil
 }
@@ -171,19 +171,19 @@ func (c *Client) post(ctx context.Context, body []byte) (answer []byte, err erro
 	if !c.Secret.Empty() {
 		req.Header.Set("Authorization", "Bearer "+c.Secret.Reveal())
 	}
-	// Not sent, but tells the transport that the request may be repeated on
-	// another connection when the proxy has just closed this one: a signal that
-	// comes twice adds one branch.
+	// This header is not sent. It tells the transport that it may repeat the request
+	// on another connection if the proxy has just closed this one: a repeated signal
+	// adds no second branch.
 	req.Header["Idempotency-Key"] = nil
 	req.Close = c.link.closed.Load()
-	// Not through an http.Client: a redirect would carry the secret elsewhere.
+	// An http.Client would follow redirects and send the secret elsewhere.
 	res, err := c.link.transport.RoundTrip(req)
 	if err != nil {
 		return nil, transportError(err)
 	}
 	defer func() {
 		res.Body.Close()
-		if c.link.closed.Load() { // meanwhile
+		if c.link.closed.Load() { // by a Close during the request
 			c.link.transport.CloseIdleConnections()
 		}
 	}()
