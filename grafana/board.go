@@ -8,7 +8,7 @@ import (
 // board is one dashboard.
 type board struct {
 	uid, title, help string
-	byApp            bool // it can be narrowed to a push service and an app
+	byApp            bool // has variables to select a push service and an app
 	rows             []row
 }
 
@@ -17,7 +17,7 @@ type row struct {
 	panels []panel
 }
 
-// docs is where the documentation is read.
+// docs is the address of the documentation.
 const docs = "https://github.com/sipwake/sipwake/blob/main/docs/"
 
 var source = common.DataSourceRef{Type: new("prometheus"), Uid: new("${datasource}")}
@@ -50,7 +50,7 @@ func (b *board) build() (dashboard.Dashboard, error) {
 	return made.Build()
 }
 
-// choice is a variable with the values that the query finds, all of them at first.
+// choice returns a variable with the values that the query finds; all are selected at first.
 func choice(name, label, find string) *dashboard.QueryVariableBuilder {
 	all := dashboard.VariableOption{Selected: new(true), Text: dashboard.StringOrArrayOfString{ArrayOfString: []string{"All"}},
 		Value: dashboard.StringOrArrayOfString{ArrayOfString: []string{"$__all"}}}

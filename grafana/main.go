@@ -1,6 +1,5 @@
-// Command grafana writes the dashboards into grafana/dashboards, where Grafana reads
-// them from: `make dashboards`. They are made here and not by hand so that all look
-// alike and each query is written once.
+// Command grafana generates the dashboards in grafana/dashboards: `make dashboards`.
+// Generated dashboards all look alike, and each query is written once.
 package main
 
 import (

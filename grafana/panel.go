@@ -21,13 +21,13 @@ type panel struct {
 	help    string // says what is shown, and what to do if it looks bad
 	unit    string
 	queries []query
-	width   uint32  // of 24; 0 is the kind's own
+	width   uint32  // of 24 columns; 0 is the default of the kind
 	stacked bool    // areas that add up
-	most    float64 // end of the axis; 0: as the values are
-	// steps are the bounds from which on a value is good, doubtful or bad.
+	most    float64 // upper end of the axis; 0: from the values
+	// steps are the thresholds at which a value becomes good, doubtful or bad.
 	steps []step
-	names map[string]string // of values: 0 is "down"
-	// rare says why the panel may have no data though all is well.
+	names map[string]string // texts for values, such as "down" for 0
+	// rare completes "Empty unless": when the panel has data. Empty if it always has.
 	rare string
 }
 
@@ -44,7 +44,7 @@ const (
 // and $app for that of apps.
 type query struct{ expr, legend string }
 
-// step is a color from a value on.
+// step is the color of values from one value on.
 type step struct {
 	from  float64
 	color string
@@ -56,17 +56,17 @@ const (
 	red    = "red"
 )
 
-// rising is good until doubt, and bad from bad on.
+// rising returns steps for values that should be low: green below doubt, red from bad on.
 func rising(doubt, bad float64) []step {
 	return []step{{0, green}, {doubt, yellow}, {bad, red}}
 }
 
-// falling is bad until doubt, and good from good on.
+// falling returns steps for values that should be high: red below doubt, green from good on.
 func falling(doubt, good float64) []step {
 	return []step{{0, red}, {doubt, yellow}, {good, green}}
 }
 
-// none is bad from 1 on.
+// none are the steps of a value that should be 0.
 var none = []step{{0, green}, {1, red}}
 
 const (
@@ -140,7 +140,7 @@ func (p *panel) list(id uint32) cog.Builder[dashboard.Panel] {
 		})
 }
 
-// description is the help, and the one place where a panel says that it may be empty.
+// description returns the help, and when the panel is empty.
 func (p *panel) description() string {
 	if p.rare == "" {
 		return p.help
@@ -155,7 +155,7 @@ func (p *panel) span(own uint32) uint32 {
 	return own
 }
 
-// targets returns the queries; now asks for the last value only, as a table.
+// targets returns the queries. With now they return the last value only, as a table.
 func (p *panel) targets(now bool) []cog.Builder[variants.Dataquery] {
 	var made []cog.Builder[variants.Dataquery]
 	for i, q := range p.queries {

@@ -178,7 +178,7 @@ func TestBadAnswers(t *testing.T) {
 	f(307, "", "it answered HTTP 307")
 	f(200, "", "its answer is not JSON-RPC")
 	f(200, "<html>", "its answer is not JSON-RPC")
-	f(200, `{"result":{"status":1}}`, "its answer is of another shape")
+	f(200, `{"result":{"status":1}}`, "its answer has an unexpected form")
 	f(200, `{"result":{"status":"`+strings.Repeat("x", 16<<10)+`"}}`, "its answer is not JSON-RPC")
 	f(200, `{"error":{"code":-32601,"message":"method not found"}}`, `it answered error -32601: "method not found"`)
 	f(200, `{}`, "its answer is not JSON-RPC")

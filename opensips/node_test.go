@@ -291,7 +291,7 @@ func TestBadAnswers(t *testing.T) {
 	f(200, "<html>", "its answer is not JSON-RPC")
 	f(200, "{}", "its answer is not JSON-RPC")
 	f(200, `{"error":{"code":404,"message":"Event not registered"}}`, `it answered error 404: "Event not registered"`)
-	f(200, `{"result":"OK"}`, "its answer is of another shape")
+	f(200, `{"result":"OK"}`, "its answer has an unexpected form")
 }
 
 func TestUnknownOutcome(t *testing.T) {

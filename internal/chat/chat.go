@@ -1,6 +1,5 @@
-// Package chat reads a SIP MESSAGE (RFC 3428) for a push: whether there is somebody
-// who would read it, and what text to show. It is pure, and takes whatever strangers
-// send.
+// Package chat reads a SIP MESSAGE (RFC 3428) for a push: whether a person reads the
+// message, and which text to show. It does no I/O and accepts any input.
 package chat
 
 import (
@@ -9,16 +8,16 @@ import (
 	"unicode/utf8"
 )
 
-// MaxText is how long the text of a push may be, in bytes.
+// MaxText is the longest text of a push, in bytes.
 const MaxText = 4000
 
-// Read looks at the raw Content-Type, Priority and body of a MESSAGE. It is not wanted
-// if no person reads it: nobody is woken for a delivery report (RFC 5438) or an
-// is-composing notice (RFC 3994), also inside message/cpim (RFC 3862), nor for what
-// its sender calls non-urgent (RFC 3261 section 20.26).
+// Read reads the raw Content-Type, Priority and body of a MESSAGE. wanted is false if
+// the message should wake nobody: a delivery report (RFC 5438) or an is-composing
+// notice (RFC 3994), also inside message/cpim (RFC 3862), or a message that its sender
+// marked non-urgent (RFC 3261 section 20.26).
 //
-// The text is that of text/plain, also inside message/cpim: valid UTF-8 of at most
-// MaxText bytes, and not cut inside a character. Of anything else it is empty.
+// text is that of text/plain, also inside message/cpim: valid UTF-8 of at most MaxText
+// bytes, not cut inside a character. It is empty for other content types.
 func Read(contentType, priority, body string) (text string, wanted bool) {
 	if strings.EqualFold(strings.TrimSpace(priority), "non-urgent") {
 		return "", false
@@ -49,11 +48,11 @@ func openCPIM(body string) (kind string, params map[string]string, content strin
 	case "", "7bit", "8bit", "binary":
 		return kind, params, content
 	}
-	return kind, params, "" // nobody sends one
+	return kind, params, "" // another encoding: no client uses one
 }
 
-// cutHeaders cuts header fields and the empty line behind them off s. Of fields with
-// the same name the first counts.
+// cutHeaders splits s into header fields and what follows the empty line after them. Of
+// fields with the same name the first counts.
 func cutHeaders(s string) (fields map[string]string, rest string) {
 	fields = make(map[string]string)
 	last, more := "", true
@@ -80,7 +79,7 @@ func cutHeaders(s string) (fields map[string]string, rest string) {
 
 func mediaType(s string) (kind string, params map[string]string) {
 	kind, params, err := mime.ParseMediaType(s)
-	if err != nil { // the type counts, whatever its parameters are
+	if err != nil { // use the type even if the parameters are malformed
 		kind, _, _ = strings.Cut(s, ";")
 		kind = strings.ToLower(strings.TrimSpace(kind))
 	}
@@ -91,7 +90,7 @@ func mediaType(s string) (kind string, params map[string]string) {
 func plainText(body, charset string) string {
 	body = strings.TrimSpace(body)
 	if len(body) > 2*MaxText {
-		body = body[:2*MaxText] // every character below may become two bytes, or none
+		body = body[:2*MaxText] // below, each byte becomes one or two bytes, or is dropped
 	}
 	if strings.EqualFold(charset, "iso-8859-1") {
 		runes := make([]rune, len(body))

@@ -1,6 +1,6 @@
-// Package cluster lets the instances that share a store work as one: each says
-// that it lives, hears what others hear of its wakes, and adopts the wakes of those
-// that died.
+// Package cluster lets the instances that share a store work as one. Each instance
+// sends a heartbeat, receives events of its wakes from the others, and adopts the wakes
+// of instances that died.
 package cluster
 
 import (
@@ -14,42 +14,42 @@ import (
 	"github.com/sipwake/sipwake/internal/wake"
 )
 
-// Members is what a shared store knows of the instances. Safe for concurrent use.
+// Members is a shared store's list of instances. Safe for concurrent use.
 type Members interface {
-	// Beat says that the instance lives for ttl from now on. It returns the
-	// instances that live, this one among them, and those whose time is over
-	// and that may own wakes yet. If nobody could beat for a while, the store
-	// was away, and all get ttl to say that they live.
+	// Beat is the heartbeat of an instance, valid for ttl. It returns the living
+	// instances, including this one, and the dead ones that may still own wakes. If
+	// no instance could beat for a while, the store was away; then every instance has
+	// ttl for its next beat before it counts as dead.
 	Beat(ctx context.Context, instance string, ttl time.Duration) (living, dead []string, err error)
-	// Leave ends the instance's time at once.
+	// Leave makes the instance count as dead at once.
 	Leave(ctx context.Context, instance string) error
-	// Adopt makes owner that of every wake of a dead instance that has not ended,
-	// those past their deadline too, and calls f with each, from the caller's
-	// goroutine, and with what Start would answer now; Forked is as it was answered
-	// first, and Recent are all registrations since the wake was started, by the store's
-	// own clock. Of several callers one gets it.
+	// Adopt makes owner the owner of every wake of a dead instance that has not
+	// ended, even past its deadline. Each wake goes to one caller only. Adopt calls f
+	// with each wake and with what Start would return now, in the caller's goroutine.
+	// Started.Forked is that of the first start, and Started.Recent has all
+	// registrations since the start, by the store's clock.
 	Adopt(ctx context.Context, dead, owner string, f func(wake.Wake, wake.Started)) error
 }
 
-// Wakes is what a shared store offers for a wake that was started. Safe for
-// concurrent use.
+// Wakes is what a shared store does for a wake that was started. Safe for concurrent
+// use.
 type Wakes interface {
 	// Reread returns what Start would return now: the AOR's bindings and recent
-	// registrations, as Adopt has them; Forked is as it was answered first. Ended says that the wake
-	// has ended, or has another owner than w has.
+	// registrations, with Forked and Recent as in Adopt. Ended is true if the wake has
+	// ended, or has another owner than w.
 	Reread(ctx context.Context, w wake.Wake) (wake.Started, error)
-	// Pushed notes in the wake that the device's push was accepted, so that
-	// an instance that adopts it does not push again. It does not wait.
+	// Pushed records in the wake that the device's push was accepted, so that an
+	// instance that adopts it does not push again. It does not block.
 	Pushed(w wake.Wake, device string)
 }
 
 // Bus carries messages between instances. Safe for concurrent use.
 type Bus interface {
 	// Publish sends the message to every instance that listens now. It does not
-	// wait, and the message may be lost.
+	// block, and the message may be lost.
 	Publish(m Message)
-	// Listen calls f with the messages of all instances, one after the other,
-	// until ctx ends. What is published while the connection is away is lost.
+	// Listen calls f with the messages of all instances, one at a time, until ctx
+	// ends. Messages published during a lost connection are lost.
 	Listen(ctx context.Context, f func(Message)) error
 }
 
@@ -60,7 +60,7 @@ type Store interface {
 	Bus
 }
 
-// Message is what instances tell each other: what one heard of another's wake.
+// Message is what instances send each other: an event of another instance's wake.
 type Message struct {
 	wake.Event
 }
@@ -68,9 +68,9 @@ type Message struct {
 const (
 	beatEvery = time.Second
 	beatTTL   = 3 * time.Second
-	// adoptTimeout bounds one look after the wakes of others.
+	// adoptTimeout bounds one round of adopting or rereading wakes.
 	adoptTimeout = 10 * time.Second
-	// leaveTimeout bounds the last word of an instance that stops.
+	// leaveTimeout bounds the Leave of an instance that stops.
 	leaveTimeout = 2 * time.Second
 
 	firstPause = 10 * time.Millisecond // between tries, doubling
@@ -83,7 +83,7 @@ type Cluster struct {
 	log       *slog.Logger
 	instances prometheus.Gauge
 	service   *wake.Service
-	changed   chan members // what the last beat found, for takeOver
+	changed   chan members // from beat to takeOver
 }
 
 var _ wake.Others = (*Cluster)(nil)
@@ -91,24 +91,24 @@ var _ wake.Others = (*Cluster)(nil)
 // members is what a beat found.
 type members struct {
 	dead []string
-	left bool // one that lived before does not any more
+	left bool // an instance that lived before is gone
 }
 
-// New returns the part of an instance that is not yet known to the others. SetService
-// must be called before anything else.
+// New returns a Cluster. The other instances do not see it before Run. Call SetService
+// before anything else.
 func New(store Store, log *slog.Logger, reg prometheus.Registerer) *Cluster {
 	c := &Cluster{store: store, log: log, changed: make(chan members, 1),
 		instances: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "sipwake_instances", Help: "Instances that share the store and live."})}
+			Name: "sipwake_instances", Help: "Running instances that share the store."})}
 	reg.MustRegister(c.instances)
 	return c
 }
 
-// SetService sets the rules, which need a Cluster themselves.
+// SetService sets the service, which itself needs the Cluster.
 func (c *Cluster) SetService(s *wake.Service) { c.service = s }
 
-// Run says that this instance lives, hears the others and adopts the wakes of those
-// that died, until ctx ends; then the others may adopt this one's.
+// Run sends heartbeats, listens to the other instances and adopts the wakes of those
+// that died, until ctx ends. Then it hands this instance's wakes over to the others.
 func (c *Cluster) Run(ctx context.Context) {
 	var loops sync.WaitGroup
 	loops.Go(func() { c.listen(ctx) })
@@ -118,7 +118,7 @@ func (c *Cluster) Run(ctx context.Context) {
 	leave, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
 	defer cancel()
 	if err := c.store.Leave(leave, c.service.Instance()); err != nil {
-		c.log.Warn("cannot hand over wakes", "err", err) // they are adopted a moment later
+		c.log.Warn("cannot hand over wakes", "err", err) // others adopt them when the last beat expires
 	}
 }
 
@@ -128,7 +128,7 @@ func (c *Cluster) Publish(e wake.Event) { c.store.Publish(Message{Event: e}) }
 // Pushed implements wake.Others.
 func (c *Cluster) Pushed(w wake.Wake, device string) { c.store.Pushed(w, device) }
 
-// pause waits, and returns how long to wait the next time.
+// pause waits for d and returns the next pause.
 func pause(ctx context.Context, d time.Duration) time.Duration {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -139,13 +139,13 @@ func pause(ctx context.Context, d time.Duration) time.Duration {
 	return min(2*d, maxPause)
 }
 
-// listen hears the other instances until ctx ends.
+// listen handles the events of other instances until ctx ends.
 func (c *Cluster) listen(ctx context.Context) {
 	wait := firstPause
 	for ctx.Err() == nil {
 		began := time.Now()
 		if err := c.store.Listen(ctx, func(m Message) { c.service.HandleEvent(m.Event) }); err != nil && ctx.Err() == nil {
-			c.log.Warn("cannot hear the other instances", "err", err)
+			c.log.Warn("cannot listen to the other instances", "err", err)
 		}
 		if time.Since(began) > maxPause {
 			wait = firstPause

@@ -9,9 +9,8 @@ import (
 	"github.com/sipwake/sipwake/internal/wake"
 )
 
-// beat says every second that this instance lives, until ctx ends. It waits for no
-// other work: an instance that is busy with the wakes of a dead one must not be
-// taken for dead itself.
+// beat sends a heartbeat every second until ctx ends. It waits for no other work: an
+// instance that is busy with the wakes of a dead one must not count as dead itself.
 func (c *Cluster) beat(ctx context.Context) {
 	var known []string
 	ticker := time.NewTicker(beatEvery)
@@ -25,7 +24,7 @@ func (c *Cluster) beat(ctx context.Context) {
 	}
 }
 
-// beatOnce returns the instances that live.
+// beatOnce sends one heartbeat and returns the living instances.
 func (c *Cluster) beatOnce(ctx context.Context, known []string) []string {
 	ctx, cancel := context.WithTimeout(ctx, beatTTL)
 	defer cancel()
@@ -44,8 +43,8 @@ func (c *Cluster) beatOnce(ctx context.Context, known []string) []string {
 	return living
 }
 
-// found hands the news to takeOver, without waiting for it: what it has not looked
-// at yet is put together.
+// found passes m to takeOver without waiting for it. It merges m with what takeOver has
+// not received yet.
 func (c *Cluster) found(m members) {
 	select {
 	case older := <-c.changed:
@@ -55,7 +54,7 @@ func (c *Cluster) found(m members) {
 	c.changed <- m // only beat sends
 }
 
-// takeOver looks after the wakes of instances that died, until ctx ends.
+// takeOver adopts the wakes of instances that died, until ctx ends.
 func (c *Cluster) takeOver(ctx context.Context) {
 	for {
 		select {
@@ -81,18 +80,18 @@ func (c *Cluster) adopt(ctx context.Context, dead string) {
 		c.service.Adopt(w, st)
 	})
 	if n > 0 {
-		c.log.Warn("wakes of an instance that ended adopted", "instance", dead, "wakes", n)
+		c.log.Warn("adopted the wakes of an instance that ended", "instance", dead, "wakes", n)
 	}
 	if err != nil && ctx.Err() == nil {
-		c.log.Warn("cannot adopt wakes", "instance", dead, "err", err) // after the next beat it is tried again
+		c.log.Warn("cannot adopt wakes", "instance", dead, "err", err) // the next beat tries again
 	}
 }
 
-// rereads is how many wakes are read again at once.
+// rereads is how many wakes are reread in parallel.
 const rereads = 16
 
-// reread looks for devices that came back to this instance's wakes through one that
-// ended, maybe before it could signal them.
+// reread finds devices of this instance's wakes that registered through an instance
+// that has ended, maybe before it could signal them.
 func (c *Cluster) reread(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, adoptTimeout)
 	defer cancel()
@@ -103,10 +102,10 @@ func (c *Cluster) reread(ctx context.Context) {
 			for w := range wakes {
 				st, err := c.store.Reread(ctx, w)
 				if err != nil {
-					c.log.Warn("cannot look after wake", "aor", w.AOR, "call_id", w.CallID, "err", err)
+					c.log.Warn("cannot reread wake", "aor", w.AOR, "call_id", w.CallID, "err", err)
 					continue
 				}
-				c.service.Returned(w, st) // the event of one that has ended is on the way
+				c.service.Returned(w, st) // if it has ended, the event of the end is on the way
 			}
 		})
 	}
@@ -117,12 +116,12 @@ func (c *Cluster) reread(ctx context.Context) {
 	readers.Wait()
 }
 
-// lateWrite is how much later than a read a write may be carried out that got no
-// answer: a server that was halted works off what has queued up.
+// lateWrite is how long after a read an unanswered write may still take effect: a
+// server that was halted works off its queue.
 const lateWrite = time.Second
 
-// Recheck implements wake.Others. The node may have asked another instance
-// meanwhile, and that one was told that the wake is under way.
+// Recheck implements wake.Others. In the meantime the node may have asked another
+// instance, which answered that the wake is in progress.
 func (c *Cluster) Recheck(w wake.Wake) {
 	err := c.service.Go(func(ctx context.Context) {
 		ctx, cancel := context.WithDeadline(ctx, w.Deadline)
@@ -145,6 +144,6 @@ func (c *Cluster) Recheck(w wake.Wake) {
 		}
 	})
 	if err != nil {
-		c.log.Warn("cannot look after wake", "aor", w.AOR, "call_id", w.CallID, "err", err)
+		c.log.Warn("cannot reread wake", "aor", w.AOR, "call_id", w.CallID, "err", err)
 	}
 }

@@ -2,21 +2,21 @@ package limit
 
 import "time"
 
-// CallsConfig bounds how many held requests a minute lead to pushes, so that
-// nobody can have phones pushed without end. As many may come at once. Each
-// instance counts for itself. 0 switches a limit off.
+// CallsConfig limits how many held requests a minute cause pushes, so that nobody can
+// have phones pushed without end. A limit is also the largest burst. Each instance
+// counts separately. 0 turns a limit off.
 type CallsConfig struct {
-	// Pair is for one caller and one AOR: with a Pair below AOR nobody alone can
-	// use up what an AOR may get. Default 20.
+	// Pair limits one caller to one AOR. If it is below AOR, no single caller can use
+	// up the AOR's limit. Default 20.
 	Pair *int `yaml:"pair"`
-	// Caller is for one caller, to whomever; anonymous callers have none, for they
-	// are not one. Default 120.
+	// Caller limits one caller to all AORs. It does not apply to anonymous callers,
+	// who cannot be told apart. Default 120.
 	Caller *int `yaml:"caller"`
-	// AOR is for one AOR, from whomever. Default 60.
+	// AOR limits one AOR from all callers. Default 60.
 	AOR *int `yaml:"aor"`
 }
 
-// SetDefaults fills what is not set.
+// SetDefaults fills the fields that are not set.
 func (c *CallsConfig) SetDefaults() {
 	for v, n := range map[**int]int{&c.Pair: 20, &c.Caller: 120, &c.AOR: 60} {
 		if *v == nil {
@@ -25,7 +25,7 @@ func (c *CallsConfig) SetDefaults() {
 	}
 }
 
-// Validate reports each setting that cannot work. Call SetDefaults first.
+// Validate reports each invalid setting. Call SetDefaults first.
 func (c *CallsConfig) Validate(report func(field, problem string)) {
 	for field, n := range map[string]int{"pair": *c.Pair, "caller": *c.Caller, "aor": *c.AOR} {
 		if n < 0 || n > 100_000 {
@@ -60,7 +60,7 @@ func (c *CallsConfig) Of(l CallLimit) int {
 // CallLimits lists every CallLimit.
 func CallLimits() []CallLimit { return []CallLimit{LimitPair, LimitCaller, LimitAOR} }
 
-// maxCounted is how many pairs, callers and AORs have a count of their own.
+// maxCounted is how many pairs, callers and AORs are counted separately, each.
 const maxCounted = 1 << 16
 
 type pair struct{ caller, aor string }
@@ -78,8 +78,8 @@ func NewCalls() *Calls {
 	return &Calls{New[pair](maxCounted), New[string](maxCounted), New[string](maxCounted)}
 }
 
-// Over returns the limit that a call would exceed, "" if it may pass. It counts
-// nothing, so it can be asked before anything else is done for the call.
+// Over returns the limit that a call would exceed, "" if none. It does not count the
+// call, so it can be used before any other work for the call.
 func (c *Calls) Over(cfg *CallsConfig, caller, aor string, now time.Time) CallLimit {
 	switch {
 	case !c.pairs.Has(pair{caller, aor}, Per(time.Minute, *cfg.Pair), now):
@@ -92,8 +92,8 @@ func (c *Calls) Over(cfg *CallsConfig, caller, aor string, now time.Time) CallLi
 	return ""
 }
 
-// Take counts a call and returns the limit that it exceeds, "" if it may pass. The
-// narrow limit comes first: what it stops does not count against the others.
+// Take counts a call and returns the limit that it exceeds, "" if none. The narrowest
+// limit comes first, and a call that it stops does not count against the others.
 func (c *Calls) Take(cfg *CallsConfig, caller, aor string, now time.Time) CallLimit {
 	switch {
 	case !c.pairs.Take(pair{caller, aor}, Per(time.Minute, *cfg.Pair), now):

@@ -10,23 +10,21 @@ import (
 	"time"
 )
 
-// ConnLimits bounds the open connections of a server.
+// ConnLimits limits the open connections of a server.
 type ConnLimits struct {
-	// Most is how many may be open.
+	// Most is the most open connections.
 	Most int
-	// Unproven is how many of them may be of clients that have not proved who
-	// they are, PerClient how many of one client (see Client).
+	// Unproven is the most connections of clients that have not authenticated,
+	// PerClient the most of these from one client (see Client).
 	Unproven, PerClient int
-	// Refusal is written to a connection that finds no place; nil where TLS is
-	// spoken.
+	// Refusal is written to a refused connection; nil for TLS.
 	Refusal []byte
 }
 
-// Conns are the open connections of a server. A new one finds a place as long as
-// another one waits: the one that has waited for the longest time is closed for
-// it. A connection waits from when it is accepted, but not while a request of it
-// is worked on. Those that have proved themselves give way only when there are no
-// others. Safe for concurrent use.
+// Conns are the open connections of a server. At a limit, a new connection displaces
+// an idle one: the one that has been idle longest is closed. A connection is idle from
+// when it is accepted, except while one of its requests is handled. Authenticated
+// connections are displaced only if there are no others. Safe for concurrent use.
 type Conns struct {
 	limits ConnLimits
 	log    *Log
@@ -34,9 +32,9 @@ type Conns struct {
 	mu       sync.Mutex
 	stats    ConnStats
 	unproven int
-	clients  map[netip.Addr]*clientConns // of those that are unproven
-	waiting  list.List                   // unproven *conn, the longest waiting first
-	proved   list.List                   // proved ones that wait
+	clients  map[netip.Addr]*clientConns // of unproven connections
+	waiting  list.List                   // idle unproven *conn, the longest idle first
+	proved   list.List                   // idle proved *conn, the longest idle first
 	stopping bool
 }
 
@@ -52,7 +50,7 @@ type clientConns struct {
 	waiting list.List
 }
 
-// conn is one connection. Its fields belong to the mutex of Conns.
+// conn is one connection. The mutex of Conns guards its fields.
 type conn struct {
 	net.Conn
 	conns  *Conns
@@ -60,18 +58,18 @@ type conn struct {
 	closed bool
 	proved bool
 	used   bool // a request has come
-	busy   bool // a request is worked on
+	busy   bool // a request is being handled
 
-	place, clientPlace *list.Element // in the lists of those that wait
+	place, clientPlace *list.Element // in the lists of idle connections
 }
 
-// NewConns returns Conns without any.
+// NewConns returns Conns without connections.
 func NewConns(limits ConnLimits, log *Log) *Conns {
 	return &Conns{limits: limits, log: log, clients: make(map[netip.Addr]*clientConns)}
 }
 
-// Client is the address by which a client is counted: an IPv4 address, or the 64
-// bits of an IPv6 address that one host may vary at will.
+// Client returns the address under which a client is counted: the IPv4 address, or the
+// /64 prefix of the IPv6 address, since a host can choose the other 64 bits at will.
 func Client(addr netip.Addr) netip.Addr {
 	addr = addr.Unmap()
 	if addr.Is4() {
@@ -84,16 +82,16 @@ func Client(addr netip.Addr) netip.Addr {
 	return p.Addr()
 }
 
-// Stats returns the counts of now.
+// Stats returns the current counts.
 func (cs *Conns) Stats() ConnStats {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	return cs.stats
 }
 
-// Begin notes that a request of the connection is being worked on. It returns
-// false if the connection has been closed: then the request must not be worked
-// on, for its client will send it again.
+// Begin notes that a request of the connection is being handled. It returns false if
+// the connection was closed. The request must not be handled then, because the client
+// sends it again.
 func (cs *Conns) Begin(nc net.Conn) bool {
 	c := tracked(nc)
 	if c == nil {
@@ -109,7 +107,7 @@ func (cs *Conns) Begin(nc net.Conn) bool {
 	return true
 }
 
-// Done notes that the connection waits for its next request.
+// Done notes that the connection is idle until its next request.
 func (cs *Conns) Done(nc net.Conn) {
 	c := tracked(nc)
 	if c == nil {
@@ -125,7 +123,7 @@ func (cs *Conns) Done(nc net.Conn) {
 	cs.wait(c)
 }
 
-// Prove notes that the client of the connection has proved who it is.
+// Prove notes that the client of the connection has authenticated.
 func (cs *Conns) Prove(nc net.Conn) {
 	c := tracked(nc)
 	if c == nil {
@@ -155,9 +153,9 @@ func (cs *Conns) Proved(nc net.Conn) bool {
 	return c.proved
 }
 
-// CloseUnused closes the connections on which no request has come, and those that
-// are accepted from now on. HTTP clients open some in advance, and a server that
-// stops need not wait for them.
+// CloseUnused closes the connections without any request so far, and refuses new ones.
+// HTTP clients open connections in advance, and a server that stops need not wait for
+// these.
 func (cs *Conns) CloseUnused() {
 	cs.mu.Lock()
 	cs.stopping = true
@@ -173,7 +171,7 @@ func (cs *Conns) CloseUnused() {
 	}
 }
 
-// tracked returns what Conns knows of a connection, nil if it is another's.
+// tracked returns the conn of a connection, nil if Conns did not accept it.
 func tracked(nc net.Conn) *conn {
 	if t, ok := nc.(interface{ NetConn() net.Conn }); ok { // TLS
 		nc = t.NetConn()
@@ -182,7 +180,7 @@ func tracked(nc net.Conn) *conn {
 	return c
 }
 
-// Close closes the connection and gives its place away.
+// Close closes the connection and frees its place.
 func (c *conn) Close() error {
 	c.conns.mu.Lock()
 	c.conns.drop(c)
@@ -203,7 +201,7 @@ func (cs *Conns) drop(c *conn) {
 	cs.stats.Open--
 }
 
-// wait puts a connection at the end of those that wait.
+// wait appends a connection to the idle ones.
 func (cs *Conns) wait(c *conn) {
 	if c.proved {
 		c.place = cs.proved.PushBack(c)
@@ -213,7 +211,7 @@ func (cs *Conns) wait(c *conn) {
 	c.clientPlace = cs.clients[c.client].waiting.PushBack(c)
 }
 
-// leave takes a connection out of those that wait.
+// leave removes a connection from the idle ones.
 func (cs *Conns) leave(c *conn) {
 	switch {
 	case c.place == nil:
@@ -226,7 +224,7 @@ func (cs *Conns) leave(c *conn) {
 	c.place, c.clientPlace = nil, nil
 }
 
-// forget takes a connection out of the count of those that are unproven.
+// forget removes a connection from the count of unproven ones.
 func (cs *Conns) forget(c *conn) {
 	cs.unproven--
 	if of := cs.clients[c.client]; of.n == 1 {
@@ -236,7 +234,8 @@ func (cs *Conns) forget(c *conn) {
 	}
 }
 
-// displace closes the connection that waits longest, if there is one.
+// displace closes the connection that has been idle longest and reports whether there
+// was one.
 func (cs *Conns) displace(of *list.List) bool {
 	e := of.Front()
 	if e == nil {
@@ -246,12 +245,12 @@ func (cs *Conns) displace(of *list.List) bool {
 	cs.drop(old)
 	cs.stats.Displaced++
 	cs.log.Warn("connection closed to make room", "peer", old.client.String())
-	_ = old.Conn.Close() // of a socket: it does not wait
+	_ = old.Conn.Close() // closing a socket does not block
 	return true
 }
 
-// admit gives a connection a place, and closes others for it if need be. It
-// returns nil if there is none.
+// admit gives a connection a place, and closes an idle one for it if necessary. It
+// returns nil if there is no place.
 func (cs *Conns) admit(nc net.Conn) net.Conn {
 	c := &conn{Conn: nc, conns: cs}
 	if a, ok := nc.RemoteAddr().(*net.TCPAddr); ok {
@@ -284,7 +283,7 @@ func (cs *Conns) admit(nc net.Conn) net.Conn {
 	}
 	if !stopping {
 		cs.log.Warn("connection refused, there is no room", "peer", c.client.String())
-		// Its buffer is empty, so this does not wait.
+		// The buffer of a new connection is empty, so this does not block.
 		_ = nc.SetWriteDeadline(time.Now().Add(time.Second))
 		_, _ = nc.Write(cs.limits.Refusal)
 	}
@@ -292,9 +291,9 @@ func (cs *Conns) admit(nc net.Conn) net.Conn {
 	return nil
 }
 
-// Listen returns a listener that accepts what l accepts and the limits allow. No
-// error of accept(2) ends it but that l cannot be used any more: without file
-// descriptors, say, it pauses and tries again. Close it to close l.
+// Listen returns a listener that accepts the connections of l within the limits. Errors
+// of accept(2) do not end it unless l itself is unusable: when file descriptors run
+// out, for example, it pauses and tries again. Closing it closes l.
 func (cs *Conns) Listen(l net.Listener) net.Listener {
 	return &listener{Listener: l, conns: cs, done: make(chan struct{})}
 }
@@ -306,13 +305,13 @@ type listener struct {
 	done  chan struct{}
 }
 
-// The pauses after errors: each is twice as long as the one before.
+// Pauses after errors, each twice as long as the one before.
 const (
 	firstPause = 5 * time.Millisecond
 	lastPause  = time.Second
 )
 
-// Accept returns the next connection that finds a place.
+// Accept returns the next connection that gets a place.
 func (l *listener) Accept() (net.Conn, error) {
 	pause := firstPause
 	for {
@@ -340,9 +339,9 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 }
 
-// passes reports whether the listener may accept again after the error: accept(2)
-// lists those of the network and of exhaustion, so only those are left out that
-// mean the listener itself.
+// passes reports whether the listener can accept again after the error: after all errors
+// of the network and of exhausted resources that accept(2) lists, but not after those
+// of the listener itself.
 func passes(err error) bool {
 	for _, end := range []error{net.ErrClosed, syscall.EBADF, syscall.EINVAL, syscall.ENOTSOCK} {
 		if errors.Is(err, end) {
@@ -352,7 +351,8 @@ func passes(err error) bool {
 	return true
 }
 
-// giveWay closes the unproven connection that waits longest, for its descriptor.
+// giveWay closes the unproven connection that has been idle longest, to free its file
+// descriptor.
 func (cs *Conns) giveWay() {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()

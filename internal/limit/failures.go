@@ -2,20 +2,19 @@ package limit
 
 import "sync"
 
-// maxFailures is how many keys Failures counts for at once.
+// maxFailures is the most keys that Failures counts at a time.
 const maxFailures = 100_000
 
-// Failures counts failures in a row, by key. It holds what this process has seen
-// since it started, and begins anew when it has counted too many keys: a limit is
-// then reached later, never sooner. The zero Failures is ready. Safe for
-// concurrent use.
+// Failures counts consecutive failures, by key. It counts in the memory of this
+// process, and resets all counts when there are too many keys: a limit is then reached
+// later, never sooner. The zero Failures is ready for use. Safe for concurrent use.
 type Failures[K comparable] struct {
 	mu     sync.Mutex
 	counts map[K]int
 }
 
-// Add counts a failure and reports whether that was the limit-th in a row; then
-// the count begins anew. A limit of 0 is never reached.
+// Add counts a failure and reports whether it was the limit-th in a row. If it was, the
+// count of the key is reset. A limit of 0 is never reached.
 func (f *Failures[K]) Add(key K, limit int) bool {
 	if limit <= 0 {
 		return false
@@ -33,7 +32,7 @@ func (f *Failures[K]) Add(key K, limit int) bool {
 	return true
 }
 
-// Forget ends the row of each key.
+// Forget resets the count of each key.
 func (f *Failures[K]) Forget(keys ...K) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -1,5 +1,5 @@
-// Package limit bounds what clients can use up: rates per key in bounded memory,
-// such as requests per address or pushes per caller; connections; log lines.
+// Package limit limits what clients can use up: rates by key in bounded memory, such
+// as requests by address or pushes by caller; connections; log lines.
 package limit
 
 import (
@@ -15,7 +15,8 @@ type Rate struct {
 	Burst int
 }
 
-// Per returns the Rate of n in the time d, with a burst of n; n <= 0 is no limit.
+// Per returns the Rate of n in the time d, with a burst of n. If n <= 0 there is no
+// limit.
 func Per(d time.Duration, n int) Rate {
 	if n <= 0 {
 		return Rate{}
@@ -23,24 +24,23 @@ func Per(d time.Duration, n int) Rate {
 	return Rate{Every: max(1, d/time.Duration(n)), Burst: n}
 }
 
-// Buckets are token buckets, one a key. A key costs memory only while its bucket
-// is not full. When there are too many such keys, further ones share one bucket,
-// so that a flood of keys passes no more than one of them would. Safe for
-// concurrent use.
+// Buckets are token buckets, one for each key. A key uses memory only while its bucket
+// is not full. If there are too many such keys, further keys share one bucket, so that
+// a flood of keys gets no more than one key would. Safe for concurrent use.
 type Buckets[K comparable] struct {
 	mu    sync.Mutex
 	max   int
 	full  map[K]time.Time // when the key's bucket will be full again
-	rest  time.Time       // the same of the bucket that further keys share
-	sweep time.Time       // when looking for full buckets may pay again
+	extra time.Time       // when the bucket that further keys share will be full again
+	sweep time.Time       // no search for full buckets before then
 }
 
-// New returns Buckets for at most keys keys at a time.
+// New returns Buckets for up to keys keys at a time.
 func New[K comparable](keys int) *Buckets[K] {
 	return &Buckets[K]{max: keys, full: make(map[K]time.Time)}
 }
 
-// sweepEvery bounds how often all keys are looked through.
+// sweepEvery is the shortest time between two searches for full buckets.
 const sweepEvery = time.Second
 
 // Take takes a token of the key's bucket and reports whether there was one. The
@@ -58,18 +58,18 @@ func (b *Buckets[K]) Has(key K, r Rate, now time.Time) bool {
 	defer b.mu.Unlock()
 	full, known := b.full[key]
 	if !known && !b.room(now) {
-		full = b.rest
+		full = b.extra
 	}
 	return full.Sub(now) <= r.Every*time.Duration(r.Burst-1)
 }
 
-// Owe takes n tokens, whether or not they are there: what is missing has to be
-// made up for before there is one to Take.
+// Owe takes n tokens even if the bucket has fewer. Take finds a token again only when
+// the missing ones have been refilled.
 func (b *Buckets[K]) Owe(key K, n int, r Rate, now time.Time) {
 	b.take(key, n, r, now, math.MaxInt64)
 }
 
-// take takes n tokens of a bucket that lacks at most so much.
+// take takes n tokens from a bucket unless it needs more time than lacks to be full.
 func (b *Buckets[K]) take(key K, n int, r Rate, now time.Time, lacks time.Duration) bool {
 	if r.Every <= 0 {
 		return true
@@ -79,7 +79,7 @@ func (b *Buckets[K]) take(key K, n int, r Rate, now time.Time, lacks time.Durati
 	full, known := b.full[key]
 	shared := !known && !b.room(now)
 	if shared {
-		full = b.rest
+		full = b.extra
 	}
 	if full.Before(now) {
 		full = now
@@ -89,22 +89,15 @@ func (b *Buckets[K]) take(key K, n int, r Rate, now time.Time, lacks time.Durati
 	}
 	full = full.Add(r.Every * time.Duration(n))
 	if shared {
-		b.rest = full
+		b.extra = full
 	} else {
 		b.full[key] = full
 	}
 	return true
 }
 
-// Len returns how many keys have a bucket of their own.
-func (b *Buckets[K]) Len() int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return len(b.full)
-}
-
-// room reports whether one more key can have a bucket, forgetting full ones if need
-// be.
+// room reports whether there is room for the bucket of one more key. If necessary it
+// removes full buckets first.
 func (b *Buckets[K]) room(now time.Time) bool {
 	if len(b.full) < b.max {
 		return true

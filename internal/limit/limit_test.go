@@ -48,8 +48,8 @@ func TestOwe(t *testing.T) {
 func TestNoLimit(t *testing.T) {
 	b := New[string](1)
 	for _, r := range []Rate{{}, Per(time.Second, 0), Per(time.Minute, -1)} {
-		if n := count(b, "a", r, start); n != 10_001 || b.Len() != 0 {
-			t.Errorf("%+v: %d tokens, %d keys", r, n, b.Len())
+		if n := count(b, "a", r, start); n != 10_001 || len(b.full) != 0 {
+			t.Errorf("%+v: %d tokens, %d keys", r, n, len(b.full))
 		}
 	}
 }
@@ -63,16 +63,16 @@ func TestMemoryIsBounded(t *testing.T) {
 			passed++
 		}
 	}
-	if b.Len() != 100 || passed != 105 {
-		t.Errorf("%d keys have a bucket, %d passed", b.Len(), passed)
+	if len(b.full) != 100 || passed != 105 {
+		t.Errorf("%d keys have a bucket, %d passed", len(b.full), passed)
 	}
 	if !b.Take(1, r, start) {
 		t.Error("a key that was there before the flood is refused")
 	}
 	// Once the buckets are full again, others get their place.
 	later := start.Add(time.Minute)
-	if !b.Take(200_000, r, later) || b.Len() != 1 {
-		t.Errorf("%d keys have a bucket a minute later", b.Len())
+	if !b.Take(200_000, r, later) || len(b.full) != 1 {
+		t.Errorf("%d keys have a bucket a minute later", len(b.full))
 	}
 }
 

@@ -7,11 +7,10 @@ import (
 	"time"
 )
 
-// Log writes lines that strangers or an outage can cause without end. Of each
-// message it writes the first line at once, and then one a second for as long as
-// there are more: that of the last event, with the number of the lines dropped
-// before it. The messages are constants, so their number is bounded. Safe for
-// concurrent use.
+// Log writes lines that strangers or an outage can cause without end. It writes the
+// first line of each message at once. While there are more it writes one a second, for
+// the last event, with the number of lines dropped before it. Messages are constants,
+// so their number is bounded. Safe for concurrent use.
 type Log struct {
 	log *slog.Logger
 
@@ -64,13 +63,13 @@ func (l *Log) put(level slog.Level, msg string, args []any) {
 	l.log.Log(context.Background(), level, msg, args...) //nolint:sloglint // the callers' messages are constants
 }
 
-// flush writes what has come in the last second.
+// flush writes the line for the last second, if there is one.
 func (l *Log) flush(msg string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r := l.repeats[msg]
 	switch {
-	case r == nil: // closed meanwhile
+	case r == nil: // closed in the meantime
 	case r.n == 0:
 		delete(l.repeats, msg)
 	default:
@@ -88,7 +87,7 @@ func (l *Log) putRepeat(msg string, r *repeat) {
 	l.put(r.level, msg, args)
 }
 
-// Close writes what is due. Lines that come later are written as they come.
+// Close writes what is due. Later lines are written without throttling.
 func (l *Log) Close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

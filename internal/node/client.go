@@ -20,9 +20,9 @@ const maxAnswer = 16 << 10
 // Client sends requests to one proxy. Safe for concurrent use.
 type Client struct {
 	ID    string            // of the node
-	Edges map[string]string // SIP URIs of the nodes that have one, by id
+	Edges map[string]string // SIP URIs of the nodes that have one, by node ID
 
-	cfg       Config // without the secret, and with the whole URL
+	cfg       Config // without the secret, and with the complete URL
 	forbidden error
 	log       *slog.Logger
 	link      *link
@@ -31,9 +31,9 @@ type Client struct {
 	Secret secret.Text // exported only so that fmt prints it as a secret
 }
 
-// New returns the client of the node with that id. It reads the secret's file, and
-// does not connect before the first request. Errors begin with the yaml name of the
-// field that is wrong.
+// New returns the client of the node with that ID. It reads the secret file, but does
+// not connect before the first request. Errors begin with the YAML name of the wrong
+// field.
 func New(id string, k Kind, cfg Config, edges map[string]string, log *slog.Logger) (*Client, error) {
 	cfg.SetDefaults()
 	var problems []error
@@ -57,9 +57,9 @@ func New(id string, k Kind, cfg Config, edges map[string]string, log *slog.Logge
 		link: newLink(u, cfg.Connections, k.Idle)}, nil
 }
 
-// TakeOver has c use the connections of old, if both have the same settings and
-// secret, and reports whether they have. Call it before the first request of c. From
-// then on Close of either closes them for both.
+// TakeOver lets c use the connections of old if both have the same settings and secret,
+// and reports whether they do. Call it before the first request of c. After it, Close
+// of either closes the connections of both.
 func (c *Client) TakeOver(old *Client) bool {
 	if c.cfg != old.cfg || !c.Secret.Equal(old.Secret.Reveal()) {
 		return false
@@ -68,11 +68,11 @@ func (c *Client) TakeOver(old *Client) bool {
 	return true
 }
 
-// Close drops the idle connections. Requests under way end normally, and so do
-// later ones, but no connection outlives its request any more.
+// Close closes the idle connections. Current and later requests still work, but close
+// their connection at the end.
 func (c *Client) Close() { c.link.close() }
 
-// LastSignal returns when the proxy last took a signal; zero if it never did.
+// LastSignal returns when the proxy last answered a signal; zero if it never did.
 func (c *Client) LastSignal() time.Time {
 	if ns := c.taken.Load(); ns != 0 {
 		return time.Unix(0, ns)
@@ -80,13 +80,13 @@ func (c *Client) LastSignal() time.Time {
 	return time.Time{}
 }
 
-// Bound returns a context that ends when a signal must have its answer.
+// Bound returns a context that ends after the configured timeout of a signal.
 func (c *Client) Bound(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, c.cfg.Timeout)
 }
 
-// Signalled logs what a signal about w came to and returns it, the error with the
-// name of the node.
+// Signalled logs the answer to a signal about w. It returns the answer, or err with the
+// ID of the node.
 func (c *Client) Signalled(ctx context.Context, w wake.Wake, method string, s wake.Signal, err error) (wake.Signal, error) {
 	if err != nil {
 		return "", fmt.Errorf("cannot signal node %q: %w", c.ID, err)
@@ -97,7 +97,7 @@ func (c *Client) Signalled(ctx context.Context, w wake.Wake, method string, s wa
 	return s, nil
 }
 
-// Error is an error that the proxy answered with.
+// Error is an error that the proxy answered.
 type Error struct {
 	Code    int    `json:"code"`
 	Message string `json:"message"`
@@ -118,9 +118,9 @@ type response struct {
 	Error  *Error          `json:"error"`
 }
 
-// Call sends one request and decodes its result, unless result is nil. An error that
-// the proxy answered with is an *Error; the others are those of Kind.Forbidden,
-// *NoAnswerError, ErrOther, and context.Canceled. None names the URL or the secret.
+// Call sends one request and decodes its result, unless result is nil. An error that the
+// proxy answered is an *Error. The others are Kind.Forbidden, *NoAnswerError, ErrOther
+// and context.Canceled. No error contains the URL or the secret.
 func (c *Client) Call(ctx context.Context, method string, params, result any) error {
 	body, err := json.Marshal(request{Version: "2.0", ID: 1, Method: method, Params: params})
 	if err != nil {
@@ -137,7 +137,7 @@ func (c *Client) Call(ctx context.Context, method string, params, result any) er
 	case r.Error != nil:
 		return r.Error
 	case result != nil && json.Unmarshal(r.Result, result) != nil:
-		return otherError("its answer is of another shape")
+		return otherError("its answer has an unexpected form")
 	}
 	return nil
 }

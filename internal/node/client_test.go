@@ -65,7 +65,7 @@ func TestCall(t *testing.T) {
 	}
 	f(200, `{"jsonrpc":"2.0","id":1,"result":{"n":7}}`, "", 7)
 	f(200, `{"error":{"code":-3,"message":"no\nthing"}}`, `it answered error -3: "no\nthing"`, 0)
-	f(200, `{"result":7}`, "its answer is of another shape", 0)
+	f(200, `{"result":7}`, "its answer has an unexpected form", 0)
 	f(200, `{}`, "its answer is not JSON-RPC", 0)
 	f(200, ``, "its answer is not JSON-RPC", 0)
 	f(200, `{"result":{"n":7,"x":"`+strings.Repeat("x", maxAnswer)+`"}}`, "its answer is not JSON-RPC", 0)

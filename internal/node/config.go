@@ -1,5 +1,5 @@
-// Package node signals SIP proxies with JSON-RPC 2.0 over HTTP. What a kind of
-// proxy is told stands in its own package.
+// Package node signals SIP proxies with JSON-RPC 2.0 over HTTP. Each kind of proxy has
+// its own package with its requests.
 package node
 
 import (
@@ -9,38 +9,39 @@ import (
 	"github.com/sipwake/sipwake/internal/secret"
 )
 
-// Kind is what the kinds of proxies differ in.
+// Kind has what differs between the kinds of proxies.
 type Kind struct {
-	Path    string // of the URL, where the configuration has none
+	Path    string // default path of the URL
 	Example string // of a URL, for messages
-	// SecretFile is what to say where there is no secret; empty if none is needed.
+	// SecretFile is the problem to report if there is no secret; empty if none is
+	// needed.
 	SecretFile string
-	// Forbidden is the error of a proxy that wants another secret.
+	// Forbidden is the error when the proxy refuses the secret.
 	Forbidden error
-	// Idle is how long an unused connection stays open: less than the proxy keeps it.
+	// Idle is how long an unused connection stays open. It must be less than in the
+	// proxy.
 	Idle time.Duration
 }
 
-// Config says how to signal one proxy.
+// Config configures how to signal one proxy.
 type Config struct {
 	// URL is the address of Kamailio's module xhttp, or of OpenSIPS' management
-	// interface (modules httpd and mi_http): http or https, host and port. Without
-	// a path it is that of the Kind.
+	// interface (modules httpd and mi_http): http or https, host and port. The default
+	// path is that of the Kind.
 	URL string `yaml:"url"`
-	// SecretFile holds the secret that the proxy wants to see: that which Kamailio's
-	// sipwake.cfg calls SIPWAKE_SECRET. MI itself asks for none, but a reverse proxy
-	// before it may.
+	// SecretFile holds the secret that the proxy requires: SIPWAKE_SECRET of Kamailio's
+	// sipwake.cfg. MI itself requires none, but a reverse proxy in front of it may.
 	SecretFile string `yaml:"secret_file"`
-	// Secret is that secret itself. Only one of the two may be set.
+	// Secret is the secret itself. Only one of the two may be set.
 	Secret secret.Text `yaml:"secret"`
 	// Timeout bounds one signal, from connecting to the last answer. Default 1s.
 	Timeout time.Duration `yaml:"timeout"`
-	// Connections bounds the open connections, and so the requests under way;
-	// further ones wait for theirs. Default 64.
+	// Connections bounds the open connections, and so the parallel requests. Further
+	// requests wait for a connection. Default 64.
 	Connections int `yaml:"connections"`
 }
 
-// SetDefaults fills what is not set.
+// SetDefaults fills the fields that are not set.
 func (c *Config) SetDefaults() {
 	if c.Timeout == 0 {
 		c.Timeout = time.Second
@@ -52,7 +53,7 @@ func (c *Config) SetDefaults() {
 
 const secretProblem = "must be printable ASCII without spaces and double quotes"
 
-// Validate reports each setting that cannot work. Call SetDefaults first.
+// Validate reports each invalid setting. Call SetDefaults first.
 func (c *Config) Validate(k Kind, report func(field, problem string)) {
 	if _, problem := k.parse(c.URL); problem != "" {
 		report("url", problem)
@@ -73,7 +74,7 @@ func (c *Config) Validate(k Kind, report func(field, problem string)) {
 	}
 }
 
-// parse returns the address that requests are sent to, or what is wrong.
+// parse returns the address for requests, or what is wrong with s.
 func (k Kind) parse(s string) (u *url.URL, problem string) {
 	u, err := url.Parse(s)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
@@ -88,8 +89,8 @@ func (k Kind) parse(s string) (u *url.URL, problem string) {
 	return u, ""
 }
 
-// fitsHeader reports whether the secret can be the value of an HTTP header, and a
-// text in a script.
+// fitsHeader reports whether the secret can be the value of an HTTP header and a string
+// in a script.
 func fitsHeader(s secret.Text) bool {
 	for _, b := range []byte(s.Reveal()) {
 		if b <= ' ' || b >= 0x7f || b == '"' {

@@ -11,18 +11,18 @@ import (
 	"syscall"
 )
 
-// ErrOther says that something answers at a node's URL, and not as the node would.
+// ErrOther says that something answers at a node's URL, but not like the node.
 var ErrOther = errors.New("something else answers at its url")
 
-// otherError is an ErrOther that says what was answered.
+// otherError is an ErrOther with a text about the answer.
 type otherError string
 
 func (e otherError) Error() string { return string(e) }
 
 func (otherError) Is(target error) bool { return target == ErrOther }
 
-// NoAnswerError says that a proxy gave no answer: nothing listens there, it cannot be
-// reached, or it was silent for too long.
+// NoAnswerError says that a proxy did not answer: nothing listens there, it cannot be
+// reached, or it took too long.
 type NoAnswerError struct{ Err error }
 
 // Error implements error.
@@ -31,12 +31,12 @@ func (e *NoAnswerError) Error() string { return e.Err.Error() }
 // Unwrap returns the cause.
 func (e *NoAnswerError) Unwrap() error { return e.Err }
 
-// maxText bounds what an error repeats of an answer, in bytes.
+// maxText bounds how much of an answer an error contains, in bytes.
 const maxText = 120
 
-// transportError returns the error of a request without the address, which the
-// errors of package net name. It is a *NoAnswerError, or an ErrOther with what was
-// answered; that ctx was cancelled is neither.
+// transportError returns err without the address that errors of package net contain. The
+// result is a *NoAnswerError, an ErrOther with a text about the answer, or
+// context.Canceled.
 func transportError(err error) error {
 	var (
 		dns   *net.DNSError

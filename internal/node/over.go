@@ -6,8 +6,8 @@ import (
 	"github.com/sipwake/sipwake/internal/wake"
 )
 
-// Cause is the cause that the Reason of a CANCEL names (RFC 3326) when a call has ended
-// so, 0 for none: a phone shows no missed call when somebody has taken it.
+// Cause returns the cause for the Reason header of a CANCEL (RFC 3326), 0 for none. It
+// tells a phone not to show a missed call when somebody has answered or declined.
 func Cause(r wake.EndReason) int {
 	switch r {
 	case wake.EndAnswered:
@@ -18,10 +18,10 @@ func Cause(r wake.EndReason) int {
 	return 0
 }
 
-// AlertTag is the To tag of a provisional answer to the caller: no phone's.
+// AlertTag returns the To tag of a provisional answer to the caller. It is no phone's.
 func AlertTag(w wake.Wake) string { return "sipwake-" + w.ID[:min(len(w.ID), 8)] }
 
-// From is the value of a From header, without a tag, that shows who called.
+// From returns the value of a From header with the caller, without a tag.
 func From(w wake.Wake) string {
 	uri := w.From
 	if !plainURI(uri) {
@@ -39,7 +39,7 @@ func From(w wake.Wake) string {
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(name) + `" <` + uri + ">"
 }
 
-// To is the value of a To header that names the user who was called.
+// To returns the value of a To header with the called user.
 func To(w wake.Wake) string {
 	uri := "sip:" + w.AOR
 	if !plainURI(uri) {
@@ -48,8 +48,8 @@ func To(w wake.Wake) string {
 	return "<" + uri + ">"
 }
 
-// plainURI reports whether a URI can stand between angle brackets and has a scheme
-// that a phone knows.
+// plainURI reports whether a URI can be put between angle brackets and has a scheme
+// that phones know.
 func plainURI(uri string) bool {
 	scheme, rest, ok := strings.Cut(uri, ":")
 	switch strings.ToLower(scheme) {

@@ -7,18 +7,18 @@ import (
 	"unicode/utf8"
 )
 
-// reserved are the characters that do not mean the same as their escapes (RFC 3261
-// section 25.1), but for "+": see AOR.
+// reserved are the characters that differ in meaning from their escapes (RFC 3261
+// section 25.1), except "+": see AOR.
 const reserved = ";/?:@&=$,"
 
-// structural are the characters that no canonical text may have as they are: it
-// would be cut at another place when it is read again.
+// structural are the characters that stay escaped in a canonical text: otherwise it
+// would be split differently when it is parsed again.
 const structural = `:@%<>" `
 
 const hexDigits = "0123456789abcdef"
 
-// canonical writes s so that equal texts are the same: in lower case, with every
-// escape decoded that may be. The characters of kept stay escaped if they are.
+// canonical returns the same text for all equivalent spellings of s: in lower case, with
+// every escape decoded that can be. Escaped characters of kept stay escaped.
 func canonical(s, kept string) string {
 	b := make([]byte, 0, len(s))
 	for len(s) > 0 {
@@ -37,7 +37,7 @@ func canonical(s, kept string) string {
 	return escapeUnprintable(b)
 }
 
-// canonicalHost is canonical for a host name or an IP address.
+// canonicalHost is like canonical, for a host name or an IP address.
 func canonicalHost(host string) string {
 	bare := strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
 	if a, err := netip.ParseAddr(bare); err == nil && a.Zone() == "" {
@@ -49,7 +49,7 @@ func canonicalHost(host string) string {
 	return strings.TrimRight(canonical(host, reserved), ".")
 }
 
-// next returns the first byte that s stands for, and how long it is there.
+// next returns the first byte of s, decoded, whether it was escaped, and its length in s.
 func next(s string) (c byte, escaped bool, n int) {
 	if s[0] == '%' && len(s) > 2 {
 		if high, low := digit(s[1]), digit(s[2]); high >= 0 && low >= 0 {
@@ -83,10 +83,10 @@ func unescape(s string) string {
 	return string(b)
 }
 
-// readable decodes s for a person: what cannot be printed stays escaped.
+// readable decodes s for people: unprintable characters stay escaped.
 func readable(s string) string { return escapeUnprintable([]byte(unescape(s))) }
 
-// escapeUnprintable escapes what is no UTF-8 or cannot be printed.
+// escapeUnprintable escapes invalid UTF-8 and unprintable characters.
 func escapeUnprintable(b []byte) string {
 	plain := true
 	for _, c := range b {

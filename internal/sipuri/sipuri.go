@@ -1,6 +1,6 @@
-// Package sipuri reads the sip:, sips: and tel: URIs of users: which user is meant,
-// who calls, and what a person would dial. It is pure, imports nothing of the
-// project, and takes whatever strangers send.
+// Package sipuri reads the sip:, sips: and tel: URIs of users: the address-of-record,
+// the caller, and what a person would dial. It does no I/O, imports nothing of the
+// project, and accepts any input.
 package sipuri
 
 import (
@@ -9,17 +9,17 @@ import (
 	"strings"
 )
 
-// parts are the parts of a URI that say who is meant, as they were written.
+// parts are the parts of a URI that identify the user, as written.
 type parts struct {
 	user string // without password; with tel: the number
 	host string // without port; with tel: the phone-context
 	tel  bool
-	// number says that the user is a telephone number: tel:, or user=phone.
+	// number says that the user is a telephone number, by tel: or user=phone.
 	number bool
 }
 
-// split cuts a URI, with or without scheme, into its parts. Port, password,
-// parameters and headers are no part of who is meant.
+// split splits a URI, with or without scheme, into its parts. Port, password, parameters
+// and headers do not identify the user and are dropped.
 func split(s string) parts {
 	scheme, rest, ok := strings.Cut(s, ":")
 	switch {
@@ -29,7 +29,7 @@ func split(s string) parts {
 	case strings.EqualFold(scheme, "sip"), strings.EqualFold(scheme, "sips"):
 		s = rest
 	}
-	// A user may contain ";" and "?", and no other part an "@" (RFC 3261 section 25.1).
+	// A user may contain ";" and "?"; no other part may contain "@" (RFC 3261 section 25.1).
 	user, host, ok := strings.Cut(s, "@")
 	if !ok {
 		user, host = "", s
@@ -43,8 +43,8 @@ func split(s string) parts {
 	return parts{user: user, host: cutPort(host), number: phone}
 }
 
-// splitTel reads what follows tel: (RFC 3966 section 3). The context of a number is
-// its domain.
+// splitTel splits the part after tel: (RFC 3966 section 3). The phone-context counts as
+// the domain.
 func splitTel(s string) (p parts) {
 	number, params, more := strings.Cut(s, ";")
 	number, _, _ = strings.Cut(number, "?")
@@ -60,7 +60,7 @@ func splitTel(s string) (p parts) {
 	return p
 }
 
-// cutPort takes the port off a host.
+// cutPort removes the port from a host.
 func cutPort(host string) string {
 	if end := strings.IndexByte(host, ']'); end >= 0 && host[0] == '[' {
 		return host[:end+1]
@@ -77,26 +77,25 @@ func dialed(number string) string {
 	return strings.NewReplacer("-", "", ".", "", "(", "", ")", "").Replace(number)
 }
 
-// canonical returns user and host, the same for all ways to write them. The
-// characters of kept stay escaped if they are.
+// canonical returns user and host, the same for all equivalent spellings. Escaped
+// characters of kept stay escaped.
 func (p parts) canonical(kept string) (user, host string) {
 	user, host = canonical(p.user, kept), canonicalHost(p.host)
 	if p.tel {
 		user = dialed(user)
-		if strings.HasPrefix(host, "+") { // a context may be the number before this one
+		if strings.HasPrefix(host, "+") { // a phone-context may be a number prefix
 			host = dialed(host)
 		}
 	}
 	return user, host
 }
 
-// AOR returns the address-of-record user@domain that a URI means, the same for all
-// ways to write it: equal by RFC 3261 section 19.1.4 or RFC 3966 section 4, but
-// for the letters' case, which is lower here, and a "+" in the user, which is one
-// with its escape: nobody tells two users apart by it, and proxies do not. Other
-// reserved characters are not the same as their escapes. The scheme may be
-// missing, and so may the user (RFC 3261 section 10.2); a tel: URI without
-// phone-context is the number alone.
+// AOR returns the address-of-record user@domain of a URI. It is the same for all URIs
+// that are equal by RFC 3261 section 19.1.4 or RFC 3966 section 4, with two exceptions.
+// All letters become lower case. A "+" in the user equals its escape, as in proxies,
+// because no two users differ only by this. Other reserved characters differ from their
+// escapes. The scheme may be missing, and so may the user (RFC 3261 section 10.2). For
+// a tel: URI without phone-context the result is the number alone.
 //
 // An error never quotes the URI.
 func AOR(s string) (string, error) {
@@ -123,7 +122,7 @@ func AOR(s string) (string, error) {
 	return user + "@" + host, nil
 }
 
-// isPlain reports whether s surely is user@domain as AOR returns it: nearly all are.
+// isPlain reports whether s is certainly user@domain as AOR returns it. Most input is.
 func isPlain(s string) bool {
 	at := 0
 	for i := range len(s) {
@@ -138,12 +137,12 @@ func isPlain(s string) bool {
 	return at > 0 && at < len(s)-1 && s[len(s)-1] != '.'
 }
 
-// Caller returns a key for who calls by a From URI: user and domain, unescaped and
-// in lower case, whatever else stands in it. It is "" for who is anonymous: without
-// a From, by RFC 3323 section 4.1.1.3, or by what gateways write for it.
+// Caller returns a key for the caller in a From URI: user and domain, unescaped and in
+// lower case, without everything else. It is "" for anonymous callers: without a From,
+// by RFC 3323 section 4.1.1.3, or by the user names that gateways use for them.
 func Caller(from string) string {
 	p := split(from)
-	p.user, _, _ = strings.Cut(p.user, ";") // such as ;cpc=ordinary of a number
+	p.user, _, _ = strings.Cut(p.user, ";") // parameters of a number, such as ;cpc=ordinary
 	user, host := p.canonical("")
 	if p.tel && strings.HasPrefix(user, "+") {
 		host = "" // a global number has no context (RFC 3966 section 5.1.5)
@@ -164,7 +163,7 @@ func Caller(from string) string {
 }
 
 // Dial returns what a person would dial to call the user of a URI: the user without
-// escapes and parameters, or the host if there is none.
+// escapes and parameters, or the host if there is no user.
 func Dial(uri string) string {
 	p := split(uri)
 	user, _, _ := strings.Cut(p.user, ";")

@@ -11,33 +11,33 @@ import (
 	"github.com/sipwake/sipwake/internal/limit"
 )
 
-// Exporter sends timelines of ended calls to another system. Only one goroutine uses
-// it.
+// Exporter sends timelines of ended calls to another system. It is used by a single
+// goroutine.
 type Exporter interface {
 	// Name is a metric label.
 	Name() string
-	// Export sends the parts. What it could not send is lost; it returns how many
-	// of the parts that are, and why.
+	// Export sends the parts. It returns how many of them it could not send, and
+	// why. Those are lost.
 	Export(ctx context.Context, parts []Part) (lost int, err error)
-	// Close ends its connections.
+	// Close closes its connections.
 	Close() error
 }
 
-// Export has each Exporter send the timelines of a Log, a while after their calls
-// have ended. Whoever adds to the Log never waits for it, and no Exporter for
-// another one.
+// Export sends the timelines of a Log through each Exporter, a while after their calls
+// have ended. Callers that add to the Log never wait for it, and Exporters do not wait
+// for each other.
 type Export struct {
 	timelines *Log
 	instance  string
 	shared    bool
 	log       *limit.Log
-	lanes     []*lane
+	queues    []*queue
 	exported  *prometheus.CounterVec // by exporter
 	dropped   *prometheus.CounterVec // by exporter
 }
 
-// lane is the queue of one Exporter.
-type lane struct {
+// queue holds what waits for one Exporter.
+type queue struct {
 	Exporter
 	parts chan Part
 }
@@ -45,33 +45,33 @@ type lane struct {
 const (
 	exportEvery   = 500 * time.Millisecond
 	exportBatch   = 64
-	exportQueue   = 4096 // parts that wait for one Exporter
+	exportQueue   = 4096 // the most parts that wait for one Exporter
 	exportTimeout = 10 * time.Second
 )
 
-// NewExport returns an Export, nil without exporters. instance names this process;
-// shared says that there are others, which go on with the calls that are open when
-// it ends. Nobody else may use the Log yet.
+// NewExport returns an Export, or nil without exporters. instance names this process.
+// shared says that other instances continue the calls that are open when this one
+// ends. Call NewExport before the Log is used.
 func NewExport(l *Log, exporters []Exporter, instance string, shared bool, log *slog.Logger, reg prometheus.Registerer) *Export {
 	if len(exporters) == 0 {
 		return nil
 	}
 	x := &Export{timelines: l, instance: instance, shared: shared, log: limit.NewLog(log),
 		exported: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "sipwake_traces_exported_total", Help: "Timelines that were sent to another system."}, []string{"exporter"}),
+			Name: "sipwake_traces_exported_total", Help: "Timelines that were sent to the other system."}, []string{"exporter"}),
 		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "sipwake_traces_export_dropped_total", Help: "Timelines that were not sent: the other system did not take them."}, []string{"exporter"}),
+			Name: "sipwake_traces_export_dropped_total", Help: "Timelines that were not sent: the other system refused them, or the queue was full."}, []string{"exporter"}),
 	}
 	reg.MustRegister(x.exported, x.dropped)
 	for _, e := range exporters {
-		n := &lane{e, make(chan Part, exportQueue)}
-		x.lanes = append(x.lanes, n)
+		n := &queue{e, make(chan Part, exportQueue)}
+		x.queues = append(x.queues, n)
 		label := prometheus.Labels{"exporter": e.Name()}
 		x.exported.With(label)
 		x.dropped.With(label)
 		reg.MustRegister(
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sipwake_traces_export_queue", ConstLabels: label,
-				Help: "Timelines that wait to be sent to another system."}, func() float64 { return float64(len(n.parts)) }),
+				Help: "Timelines that wait to be sent to the other system."}, func() float64 { return float64(len(n.parts)) }),
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sipwake_traces_export_queue_capacity", ConstLabels: label,
 				Help: "Timelines that may wait to be sent."}, func() float64 { return exportQueue }))
 	}
@@ -79,10 +79,10 @@ func NewExport(l *Log, exporters []Exporter, instance string, shared bool, log *
 	return x
 }
 
-// Run exports until ctx ends, and then, for as long as final allows, what is left.
+// Run exports until ctx ends. Then it exports what is left, until final ends.
 func (x *Export) Run(ctx, final context.Context) {
 	var sending sync.WaitGroup
-	for _, n := range x.lanes {
+	for _, n := range x.queues {
 		sending.Go(func() { x.send(final, n) })
 	}
 	tick := time.NewTicker(exportEvery)
@@ -90,27 +90,27 @@ func (x *Export) Run(ctx, final context.Context) {
 	for ctx.Err() == nil {
 		select {
 		case <-tick.C:
-			x.queue(false)
+			x.enqueue(false)
 		case <-ctx.Done():
 		}
 	}
-	x.queue(true)
-	for _, n := range x.lanes {
+	x.enqueue(true)
+	for _, n := range x.queues {
 		close(n.parts)
 	}
 	sending.Wait()
 	x.log.Close()
 }
 
-// queue gives every lane what is due.
-func (x *Export) queue(all bool) {
+// enqueue puts what is due into every queue; with all, everything that is left.
+func (x *Export) enqueue(all bool) {
 	for {
 		parts := x.timelines.export(time.Now(), exportBatch, all, x.shared)
 		for i := range parts {
-			parts[i].tell(x.instance, x.shared)
+			parts[i].complete(x.instance, x.shared)
 		}
 		lost := x.timelines.takeUnexported()
-		for _, n := range x.lanes {
+		for _, n := range x.queues {
 			x.drop(n, lost)
 			for _, p := range parts {
 				select {
@@ -126,12 +126,12 @@ func (x *Export) queue(all bool) {
 	}
 }
 
-func (x *Export) drop(n *lane, parts int) {
+func (x *Export) drop(n *queue, parts int) {
 	x.dropped.WithLabelValues(n.Name()).Add(float64(parts))
 }
 
-// send sends what the lane has until it is closed.
-func (x *Export) send(final context.Context, n *lane) {
+// send sends what is in the queue until it is closed.
+func (x *Export) send(final context.Context, n *queue) {
 	for p := range n.parts {
 		parts := []Part{p}
 		for more := true; more && len(parts) < exportBatch; {

@@ -6,20 +6,20 @@ import (
 	"time"
 )
 
-// feed holds the timelines of a Log that have something to export. It is guarded by
-// the Log's lock.
+// feed holds the timelines of a Log that have something to export. The Log's lock
+// guards it.
 type feed struct {
-	on        bool     // somebody exports
+	on        bool     // there are exporters
 	list      []*entry // in the order of their first change
-	forgotten int      // those of list that are not in the ring any more
-	dropped   int      // that were never exported
+	forgotten int      // how many of list have left the ring
+	dropped   int      // timelines that were never exported
 }
 
-// feeding is what a feed knows of a timeline.
+// feeding is the part of an entry that belongs to the feed.
 type feeding struct {
-	fed      bool      // it is in the list
+	fed      bool      // is in the list
 	told     bool      // the call itself has been exported
-	exported int       // so many of its events have been exported
+	exported int       // how many of its events have been exported
 	ended    time.Time // when its Reason was set
 }
 
@@ -31,8 +31,8 @@ func (f *feed) add(e *entry) {
 	}
 }
 
-// forget notes that the timeline is not in the ring any more. No more than most wait
-// so; the oldest one is dropped.
+// forget notes that the timeline has left the ring. At most most such timelines wait;
+// if there are more, the oldest one is dropped.
 func (f *feed) forget(e *entry, most int) {
 	if !e.fed {
 		return
@@ -51,13 +51,13 @@ const (
 	settled = 2 * time.Second
 	// latest is when the end of a call is exported, whatever else happens.
 	latest = 10 * time.Second
-	// abandoned is how long a call is silent whose end never comes: it may ring for
-	// five minutes without news.
+	// abandoned is when a call without an end counts as over: it may ring for five
+	// minutes without an event.
 	abandoned = 6 * time.Minute
 )
 
-// due reports whether the timeline is to be exported: the call has ended, it was not
-// held, or this is the part of an instance that only looked on.
+// due reports whether to export the timeline now: the call has ended or was not held,
+// or this is the part of an instance that did not own the call.
 func (e *entry) due(now time.Time) bool {
 	silent := now.Sub(e.last)
 	switch {
@@ -73,28 +73,29 @@ func (e *entry) due(now time.Time) bool {
 	return silent >= abandoned
 }
 
-// owned reports whether the timeline is of the instance that took the call, or that
-// went on with it.
+// owned reports whether this is the timeline of the instance that started the call or
+// adopted it.
 func (t *Timeline) owned() bool {
 	return t.Outcome != "" || slices.ContainsFunc(t.Events, func(e Event) bool {
 		return e.Name == Held || e.Name == Adopted || e.Name == StoreAway
 	})
 }
 
-// Part is what an Exporter is given of one call.
+// Part is what an Exporter gets of one call.
 type Part struct {
 	// Timeline has the events that have not been exported yet.
 	Timeline
-	// Whole says that the call is told with it: once a call, by one instance. Else
-	// these are events that came later, or that another instance saw.
+	// Whole marks the part that stands for the call itself: one instance exports it,
+	// once. Other parts have events that came later, or that another instance saw.
 	Whole bool
-	// Verdict says what became of a Whole call that no other instance had a hand in.
+	// Verdict is the verdict on a Whole call that no other instance worked on.
 	Verdict string
 }
 
-// tell adds what is too much work for the Log's lock, and takes away what stays here:
-// the hash of a push address, by which a device without a name is known.
-func (p *Part) tell(instance string, shared bool) {
+// complete does what would take too long under the Log's lock. It also replaces
+// hashes of push addresses, which must not leave the process: they identify devices
+// without a name.
+func (p *Part) complete(instance string, shared bool) {
 	p.Instance = instance
 	numbers := make(map[string]string)
 	for i := range p.Events {
@@ -110,7 +111,7 @@ func (p *Part) tell(instance string, shared bool) {
 	}
 }
 
-// Hashed reports whether a device has no name but the hash of its push address.
+// Hashed reports whether the device is known only by the hash of its push address.
 func Hashed(device string) bool {
 	if len(device) != 20 {
 		return false
@@ -123,7 +124,7 @@ func Hashed(device string) bool {
 	return true
 }
 
-// Last is when the last event was.
+// Last returns the time of the last event.
 func (p *Part) Last() time.Time {
 	if n := len(p.Events); n > 0 {
 		return p.Events[n-1].At
@@ -131,8 +132,8 @@ func (p *Part) Last() time.Time {
 	return p.StartedAt
 }
 
-// export returns up to most parts that are due. At the end of the process all are;
-// a call that has not ended is told by whoever goes on with it, if somebody does.
+// export returns up to most parts that are due; with all, which the process sets when
+// it ends, every part. If shared, the instance that adopts an open call exports it.
 func (l *Log) export(now time.Time, most int, all, shared bool) (parts []Part) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -157,7 +158,7 @@ func (l *Log) export(now time.Time, most int, all, shared bool) (parts []Part) {
 	return parts
 }
 
-// takeUnexported returns how many timelines were dropped since it was last asked.
+// takeUnexported returns how many timelines were dropped since the last call.
 func (l *Log) takeUnexported() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()

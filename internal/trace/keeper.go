@@ -11,10 +11,10 @@ import (
 )
 
 // Keeper writes the timelines of a Log to a Store, which all instances share, and
-// finds what both have. Whoever adds to the Log never waits for it.
+// searches both. Callers that add to the Log never wait for it.
 type Keeper struct {
 	timelines *Log
-	store     Store // nil: there are those of the Log only
+	store     Store // nil: only the Log has timelines
 	instance  string
 	log       *slog.Logger
 
@@ -22,8 +22,8 @@ type Keeper struct {
 	written, dropped prometheus.Counter
 }
 
-// NewKeeper returns a Keeper. Without a store it only finds what the Log has.
-// instance names this process among those that share the store.
+// NewKeeper returns a Keeper. Without a store it only searches the Log. instance names
+// this process among those that share the store.
 func NewKeeper(l *Log, s Store, instance string, log *slog.Logger, reg prometheus.Registerer) *Keeper {
 	k := &Keeper{timelines: l, store: s, instance: instance, log: log,
 		kept: prometheus.NewGauge(prometheus.GaugeOpts{
@@ -31,9 +31,9 @@ func NewKeeper(l *Log, s Store, instance string, log *slog.Logger, reg prometheu
 		queued: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "sipwake_traces_queue", Help: "Timelines that wait to be written."}),
 		written: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "sipwake_traces_written_total", Help: "Timelines that were written, each time anew when one had changed."}),
+			Name: "sipwake_traces_written_total", Help: "Timelines that were written; one counts again each time it has changed."}),
 		dropped: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "sipwake_traces_dropped_total", Help: "Timelines, or what was new in them, that were never written."}),
+			Name: "sipwake_traces_dropped_total", Help: "Timelines, or updates of them, that were never written."}),
 	}
 	reg.MustRegister(k.kept, k.queued, k.written, k.dropped)
 	l.keep = s != nil // before anybody else has the Log
@@ -43,17 +43,16 @@ func NewKeeper(l *Log, s Store, instance string, log *slog.Logger, reg prometheu
 const (
 	writeEvery = 100 * time.Millisecond
 	// writeBatch is how many timelines one Put writes. The embedded store writes
-	// whole pages, so many cost little more than few.
+	// whole pages, so many timelines cost little more than few.
 	writeBatch = 512
-	// trimEvery is how often the store forgets what is too old when there is nothing
-	// to write.
+	// trimEvery is how often an idle Keeper lets the store delete old timelines.
 	trimEvery    = time.Minute
 	writeTimeout = 2 * time.Second
-	// afterFailure is how long a store that failed is left alone.
+	// afterFailure is the pause after a failed write.
 	afterFailure = time.Second
 )
 
-// Run writes until ctx ends, and then what has not been written.
+// Run writes until ctx ends. Then it writes what is left.
 func (k *Keeper) Run(ctx context.Context) {
 	if k.store == nil {
 		return
@@ -72,11 +71,11 @@ func (k *Keeper) Run(ctx context.Context) {
 	}
 }
 
-// writer is what Run remembers from one time to the next.
+// writer is the state of Run.
 type writer struct {
 	*Keeper
-	trimmed time.Time // when the store was last written to
-	rest    time.Time // the store is left alone until then
+	trimmed time.Time // when the last write succeeded
+	rest    time.Time // no write before then
 	failed  bool
 
 	// Used again and again; empty between two writes.
@@ -139,24 +138,24 @@ func (w *writer) put(ctx context.Context, due []taken) error {
 // Found is what Find returns.
 type Found struct {
 	Timelines []Timeline // merged, the newest first
-	Next      Cursor     // where to go on, zero when there are no more
-	// Incomplete says that the store did not answer: these are the calls that this
-	// instance remembers.
+	Next      Cursor     // of the next page; zero if there is none
+	// Incomplete says that the store did not answer: these are only the calls that
+	// this instance remembers.
 	Incomplete bool
-	// Users are those that a part of a name stood for.
+	// Users are the users that the part of a name matched.
 	Users []string
-	// Like are users whose names are similar, when nothing was found for one.
+	// Like are users with similar names, if nothing was found.
 	Like []string
 }
 
 const (
-	maxUsers = 16 // that a part of a name may stand for
+	maxUsers = 16 // the most users that a part of a name matches
 	maxLike  = 3
 )
 
-// Find returns what all instances know of the calls that are looked for: what the
-// others have not written yet, less than a second old, is missing. part stands for
-// every user that has it in the name, if q names none.
+// Find returns what all instances know of the calls that match q. Events of the last
+// second may be missing, if another instance has not written them yet. If q names no
+// user, part selects every user with this text in the name.
 func (k *Keeper) Find(ctx context.Context, q Query, part string) Found {
 	part = strings.ToLower(part)
 	if part == "" {
@@ -212,11 +211,11 @@ func (k *Keeper) find(ctx context.Context, q Query) Found {
 	return all.found()
 }
 
-// page puts lists together of which each is complete down to some place.
+// page merges lists that are complete down to some cursor each.
 type page struct {
 	limit      int
 	list       []Timeline
-	down       Cursor // the list is complete down to here
+	down       Cursor // the merged list is complete down to here
 	incomplete bool
 }
 
@@ -238,7 +237,7 @@ func (p *page) found() Found {
 	return Found{Timelines: list, Next: next, Incomplete: p.incomplete}
 }
 
-// users returns the AORs that have the part, sorted.
+// users returns the AORs that contain part, sorted.
 func (k *Keeper) users(ctx context.Context, part string, most int) (found []string, err error) {
 	found = k.timelines.users(part, most)
 	if k.store != nil {
@@ -251,8 +250,8 @@ func (k *Keeper) users(ctx context.Context, part string, most int) (found []stri
 	return found[:min(len(found), most)], err
 }
 
-// like returns users whose names are similar: they have the user part, or most of
-// it from the start or from the end.
+// like returns users with similar names: names that contain the user part of name, or
+// that without its first or last one or two characters.
 func (k *Keeper) like(ctx context.Context, name string) []string {
 	user, _, _ := strings.Cut(name, "@")
 	for cut := 0; cut <= 2 && len(user)-cut >= 2; cut++ {

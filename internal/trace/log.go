@@ -6,28 +6,28 @@ import (
 	"time"
 )
 
-// Log remembers the last calls of this process, in memory, and knows which of them
-// are to be written to a Store. Nothing in it waits. Safe for concurrent use.
+// Log holds the last calls of this process in memory, and knows which of them must be
+// written to a Store. It never blocks. Safe for concurrent use.
 type Log struct {
 	mu     sync.Mutex
 	byID   map[string]*entry
-	ring   []*entry // those in byID; decides who is forgotten
+	ring   []*entry // those in byID; the oldest is forgotten first
 	oldest int
 
-	feed feed // what goes to the exporters
+	feed feed // of the exporters
 
-	keep    bool     // somebody takes what changes
+	keep    bool     // a Keeper writes changes
 	changed []*entry // to be written, in the order of their first change
-	waiting int      // those of changed that are not in the ring any more
-	dropped int      // that were never written
+	waiting int      // how many of changed have left the ring
+	dropped int      // timelines that were never written
 }
 
-// entry is a timeline and what is to be written of it.
+// entry is a timeline and what must still be written of it.
 type entry struct {
 	Timeline
-	since, last time.Time // its first change that is not written, and its last one
-	queued      bool      // it is in changed
-	forgotten   bool      // it is not in the ring any more
+	since, last time.Time // the first change that is not written, and the last change
+	queued      bool      // is in changed
+	forgotten   bool      // has left the ring
 	feeding
 }
 
@@ -58,8 +58,8 @@ func (l *Log) Begin(h Head) {
 	l.touch(e)
 }
 
-// forget takes a call from the ring. What is to be written of it waits longer, as
-// long as no more wait so than the ring holds.
+// forget removes a call from the ring. If it must still be written, it stays in
+// changed, but at most as many such calls wait as the ring holds.
 func (l *Log) forget(e *entry) {
 	delete(l.byID, e.ID)
 	e.forgotten = true
@@ -70,7 +70,7 @@ func (l *Log) forget(e *entry) {
 	if l.waiting++; l.waiting <= cap(l.ring) {
 		return
 	}
-	// Some at once, for each time all are looked at.
+	// Drop some at once, because each time all entries are visited.
 	most := 1 + cap(l.ring)/16
 	n := 0
 	l.changed = slices.DeleteFunc(l.changed, func(e *entry) bool {
@@ -84,8 +84,8 @@ func (l *Log) forget(e *entry) {
 	l.dropped += n
 }
 
-// Add appends an event to the timeline of the call with that ID, if it is
-// remembered.
+// Add appends an event to the timeline of the call with that ID, if the Log still has
+// it.
 func (l *Log) Add(id string, e Event) {
 	e.clip()
 	l.mu.Lock()
@@ -136,8 +136,8 @@ func (l *Log) touch(e *entry) {
 	}
 }
 
-// A timeline is written when nothing has happened for a moment, but does not wait
-// long for that.
+// A timeline is written when nothing has happened for a moment, or at the latest some
+// time after its first change.
 const (
 	quiet   = 200 * time.Millisecond
 	longest = 500 * time.Millisecond
@@ -149,8 +149,8 @@ type taken struct {
 	Timeline
 }
 
-// take appends to due, which is empty, up to most timelines that are due to be
-// written; with all, any that has changed. Nothing changes in them any more.
+// take appends copies of up to most timelines that are due to be written to due, which
+// is empty; with all, of every one that has changed. Nothing changes in them any more.
 func (l *Log) take(due []taken, now time.Time, most int, all bool) []taken {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -174,13 +174,14 @@ func (l *Log) take(due []taken, now time.Time, most int, all bool) []taken {
 	return due
 }
 
-// putBack returns what could not be written. What there is no room for is dropped.
+// putBack puts back timelines that could not be written. It drops those for which
+// there is no room.
 func (l *Log) putBack(list []taken) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, t := range list {
 		switch e := t.entry; {
-		case e.queued: // it has changed since
+		case e.queued: // has changed since
 		case e.forgotten && l.waiting >= cap(l.ring):
 			l.dropped++
 		default:
@@ -193,7 +194,7 @@ func (l *Log) putBack(list []taken) {
 	}
 }
 
-// takeDropped returns how many timelines were dropped since it was last asked.
+// takeDropped returns how many timelines were dropped since the last call.
 func (l *Log) takeDropped() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -208,8 +209,8 @@ func (e *entry) copy() Timeline {
 	return t
 }
 
-// Find returns copies of the timelines that match, the newest first, and where to
-// go on: zero when there are no more.
+// Find returns copies of the timelines that match, the newest first, and the cursor of
+// the next page, zero if there is none.
 func (l *Log) Find(q Query) (found []Timeline, next Cursor) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -243,7 +244,7 @@ func (l *Log) get(id string) (Timeline, bool) {
 	return Timeline{}, false
 }
 
-// users returns the AORs of remembered calls that have the part in them.
+// users returns the AORs of calls in the Log that contain part.
 func (l *Log) users(part string, most int) (found []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -257,7 +258,7 @@ func (l *Log) users(part string, most int) (found []string) {
 	return found
 }
 
-// waits returns how many timelines are to be written.
+// waits returns how many timelines wait to be written.
 func (l *Log) waits() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()

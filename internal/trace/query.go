@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Query says which calls are looked for: those of which all holds that is set.
+// Query selects calls. A call must match every field that is set.
 type Query struct {
 	AOR      string
 	CallID   string
@@ -20,14 +20,14 @@ type Query struct {
 	Reason   string
 	Since    time.Time // at or after
 	Until    time.Time // before
-	Domains  []string  // of the user, one of them
-	Apps     []string  // of an event, one of them
+	Domains  []string  // the user has one of them
+	Apps     []string  // an event has one of them
 	Part     string    // of the user's name: see Parts
-	Limit    int       // how many calls at most, at least 1
-	Before   Cursor    // only calls after this place, zero: from the newest on
+	Limit    int       // the most calls to return, at least 1
+	Before   Cursor    // only calls older than this one; zero: from the newest on
 }
 
-// Match reports whether the timeline is looked for.
+// Match reports whether the timeline matches.
 func (q *Query) Match(t *Timeline) bool {
 	is := func(want, have string) bool { return want == "" || want == have }
 	has := func(want string, of func(*Event) string) bool {
@@ -47,8 +47,8 @@ func (q *Query) inScope(t *Timeline) bool {
 		(q.Part == "" || HasPart(t.AOR, q.Part))
 }
 
-// OfApps returns the timeline without what is about the devices of other apps. No
-// apps: it is returned as it is.
+// OfApps returns the timeline without the events of devices of other apps. Without
+// apps it returns the whole timeline.
 func (t *Timeline) OfApps(apps []string) Timeline {
 	if len(apps) == 0 {
 		return *t
@@ -67,7 +67,7 @@ func (t *Timeline) OfApps(apps []string) Timeline {
 	return cut
 }
 
-// Term is one entry of an index of calls: what kind of thing, and its value.
+// Term is one key of an index of calls: a kind and a value.
 type Term string
 
 func term(kind byte, value string) Term {
@@ -77,8 +77,8 @@ func term(kind byte, value string) Term {
 	return Term(kind) + Term(value)
 }
 
-// Term returns the term of an index that has every call that is looked for, and as
-// few others as can be; empty for that of all calls.
+// Term returns the most selective term of an index under which every matching call is
+// found; empty for all calls.
 func (q *Query) Term() Term {
 	for _, t := range []struct {
 		kind  byte
@@ -94,7 +94,7 @@ func (q *Query) Term() Term {
 	return ""
 }
 
-// Terms returns those that find the timeline, each once.
+// Terms returns the terms under which the timeline is indexed, each once.
 func (t *Timeline) Terms() []Term {
 	var list []Term
 	t.EachTerm(func(kind byte, value string) { list = append(list, term(kind, value)) })
@@ -102,8 +102,8 @@ func (t *Timeline) Terms() []Term {
 	return slices.Compact(list)
 }
 
-// EachTerm calls f with the kind and the value of each term that finds the timeline,
-// some of them more than once.
+// EachTerm calls f with the kind and the value of each term under which the timeline is
+// indexed, for some of them more than once.
 func (t *Timeline) EachTerm(f func(kind byte, value string)) {
 	each := func(kind byte, value string) {
 		if value != "" {
@@ -126,16 +126,16 @@ func (t *Timeline) EachTerm(f func(kind byte, value string)) {
 	}
 }
 
-// Cursor is a place in the list of calls, which begins with the newest one.
+// Cursor is a position in the list of calls, newest first.
 type Cursor struct {
 	StartedAt time.Time // to the microsecond
 	ID        string
 }
 
-// Cursor returns the place of the call.
+// Cursor returns the position of the call.
 func (t *Timeline) Cursor() Cursor { return Cursor{t.StartedAt.Truncate(time.Microsecond), t.ID} }
 
-// IsZero reports whether it is no place.
+// IsZero reports whether c is no position.
 func (c Cursor) IsZero() bool { return c.ID == "" }
 
 // compare orders by time, the older one first.
@@ -169,9 +169,8 @@ func ParseCursor(s string) (Cursor, error) {
 // MaxParts is how many parts of an AOR Parts returns at most.
 const MaxParts = 40
 
-// Parts returns what an index of users has of the AOR: every part that a search can
-// begin with, the whole first. A search finds the AORs that have a part which
-// begins with what is looked for.
+// Parts returns the parts under which an index of users has the AOR, the whole first.
+// A search finds an AOR if one of its parts begins with the search text.
 func Parts(aor string) []string {
 	at := strings.LastIndexByte(aor, '@')
 	parts := []string{aor}
@@ -181,7 +180,7 @@ func Parts(aor string) []string {
 	return parts
 }
 
-// HasPart reports whether the part is one that an AOR is found by.
+// HasPart reports whether a search for part finds the AOR.
 func HasPart(aor, part string) bool {
 	return slices.ContainsFunc(Parts(aor), func(s string) bool { return strings.HasPrefix(s, part) })
 }

@@ -5,38 +5,38 @@ import (
 	"time"
 )
 
-// Store keeps timelines. Each instance has its own part of a call; those of one call
+// Store keeps timelines. Each instance has its own part of a call; the parts of a call
 // have the same Head. Safe for concurrent use.
 type Store interface {
-	// Put writes parts, each with the name of its instance, and takes the place of
-	// what that instance has written of that call. It forgets what is too old or too
-	// much, some of it with each call, and returns how many calls are kept. The parts
-	// are not its own, and are no more when it returns.
+	// Put writes parts, each with the name of its instance. A part replaces what this
+	// instance has written of the call before. Each Put also deletes some of the calls
+	// that are too old or too many. It returns how many calls are kept. It must not
+	// change the parts, nor keep them when it has returned.
 	Put(ctx context.Context, parts []Timeline) (kept int, err error)
-	// Find returns the parts of calls that match when they are merged, those of one
-	// call side by side, the newest call first, and where to go on: zero when there
-	// are no more. When much had to be looked at there may be fewer calls than
-	// q.Limit, even none, with more to come.
+	// Find returns the parts of the calls that match once merged, the newest call
+	// first and the parts of a call together, and the cursor of the next page, zero if
+	// there is none. A page can have fewer calls than q.Limit, even none, although
+	// there are more: see MaxLook.
 	Find(ctx context.Context, q Query) (parts []Timeline, next Cursor, err error)
-	// Users returns up to most AORs of kept calls that have the part in them: at
-	// the start, or further on in the user part.
+	// Users returns up to most AORs of kept calls that contain part, at the start or
+	// anywhere in the user part.
 	Users(ctx context.Context, part string, most int) ([]string, error)
 }
 
-// MaxLook is how many calls one Find of a Store looks at. Further ones come with the
-// next Find.
+// MaxLook is how many calls one Find of a Store examines. The next page continues with
+// the others.
 const MaxLook = 1000
 
-// Config says how timelines are kept.
+// Config configures how timelines are kept.
 type Config struct {
-	// Disabled keeps none in the store; the last ones are in memory all the same.
+	// Disabled keeps none in the store; the last ones are still in memory.
 	Disabled bool `yaml:"disabled"`
 	// Retention is how long they are kept. Default 168h.
 	Retention time.Duration `yaml:"retention"`
 	// Calls is how many calls are kept; the oldest ones make room. Default 50000.
 	Calls int `yaml:"calls"`
-	// CallBytes is the most that one instance writes of one call. What is beyond
-	// leaves out events from the middle. Default 8192.
+	// CallBytes is the most that one instance writes of one call. Events in the middle
+	// of a longer timeline are left out. Default 8192.
 	CallBytes int `yaml:"call_bytes"`
 }
 

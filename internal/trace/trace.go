@@ -1,5 +1,5 @@
-// Package trace remembers what happened to the last calls, so that an operator can
-// see why a phone did not ring. A timeline never holds a token or a credential.
+// Package trace records what happened to the last calls, so that an operator can see
+// why a phone did not ring. A timeline never contains a token or a credential.
 package trace
 
 import (
@@ -10,7 +10,7 @@ import (
 	"unicode"
 )
 
-// Head says which call a timeline is about.
+// Head identifies the call of a timeline.
 type Head struct {
 	ID        string // the wake's UUID
 	AOR       string
@@ -18,7 +18,8 @@ type Head struct {
 	CallID    string
 	Kind      string // "call" or "chat"
 	StartedAt time.Time
-	// Parent is the W3C trace context of whoever sent the call; it is not kept.
+	// Parent is the W3C trace context that the caller of wake.start sent. It is not
+	// stored.
 	Parent string
 }
 
@@ -26,7 +27,7 @@ type Head struct {
 // ring?".
 type Timeline struct {
 	Head
-	// Instance is the one whose part this is; empty once parts are merged.
+	// Instance is the instance that recorded this part; empty after a merge.
 	Instance string
 	Outcome  string // what wake.start answered
 	Reason   string // why the call ended; empty while it is open
@@ -43,13 +44,12 @@ type Event struct {
 	Device string
 	Detail string
 
-	// Of a push: the service and the app, and what it was for if not for the call
-	// itself.
+	// For a push: the service and the app, and the kind if it is not the call's.
 	Provider string
 	App      string
 	Kind     string // "cancel" or "custom"
-	// Of a push that ended: the service's identifier, how often it was tried, and
-	// when the last try began.
+	// For a push that ended: the service's identifier, the number of tries, and when
+	// the last try began.
 	ID     string
 	Tries  int
 	SentAt time.Time
@@ -63,33 +63,33 @@ type EventName string
 // The events.
 const (
 	Held       EventName = "held"        // wake.start came; detail is the node
-	Cached     EventName = "cached"      // the store is away: the devices are those known here
+	Cached     EventName = "cached"      // the store is away: only the devices in this instance's memory are known
 	Awake      EventName = "awake"       // the device registered a moment ago; detail is its flow
-	Limited    EventName = "limited"     // one call too many: no push; detail is the limit and its calls a minute
+	Limited    EventName = "limited"     // the call exceeds a limit: no push; detail is the limit and its calls a minute
 	Unread     EventName = "unread"      // no person reads this message: nobody is woken
-	StoreAway  EventName = "store away"  // the call could not be stored, and its user is not known here
+	StoreAway  EventName = "store away"  // the store is away, and this instance does not know the user
 	OneDevice  EventName = "one device"  // the call is for one device of the user; detail names it
 	Forked     EventName = "forked"      // another branch of the call pushes the device
-	Withheld   EventName = "withheld"    // the device is being rung: its push waits; detail says how long
-	Answering  EventName = "answering"   // the device that is being rung answered: it is awake, no push
+	Withheld   EventName = "withheld"    // the proxy rings the device, so its push waits; detail says how long
+	Answering  EventName = "answering"   // the device answered while it was rung: it is awake, no push
 	Pushing    EventName = "pushing"     // a push is queued; detail is the provider
-	Accepted   EventName = "accepted"    // the push service took it
-	Failed     EventName = "failed"      // the push ended otherwise; detail has the reason
+	Accepted   EventName = "accepted"    // the push service accepted it
+	Failed     EventName = "failed"      // the push failed; detail has the reason
 	Registered EventName = "registered"  // the device is back; detail is its flow
-	Signalled  EventName = "signalled"   // the node answered; detail has its answer
-	Lost       EventName = "unsignalled" // the node could not be told; detail has the node and why
+	Signalled  EventName = "signalled"   // the node answered a signal; detail is the answer
+	Lost       EventName = "unsignalled" // the node could not be signalled; detail has the node and why
 	GaveUp     EventName = "gave up"     // the node was told to stop holding
-	HoldOver   EventName = "hold over"   // the hold time is over: nobody is pushed or signalled any more
-	Adopted    EventName = "adopted"     // this instance goes on with a wake that another one, or nobody, had
+	HoldOver   EventName = "hold over"   // the hold time is over: no more pushes and signals
+	Adopted    EventName = "adopted"     // this instance took over a wake of another one, or one without an owner
 	Ended      EventName = "ended"       // wake.end came; detail has the reason
-	Alerting   EventName = "alerting"    // the node was told to answer the caller; detail is what, and its answer
-	Late       EventName = "late"        // the device came back after the end, of which its node tells it; detail is its answer
+	Alerting   EventName = "alerting"    // the node was told to answer the caller; detail is the answer sent, and the node's
+	Late       EventName = "late"        // the device came back after the end, and its node tells it so; detail is the node's answer
 )
 
 func unprintable(r rune) bool { return !unicode.IsPrint(r) }
 
-// clip bounds what others decide the length of, and leaves out what could confuse a
-// terminal.
+// clip shortens texts whose length others decide, and removes characters that could
+// confuse a terminal.
 func (e *Event) clip() {
 	for _, s := range []*string{&e.Device, &e.Detail, &e.App, &e.ID} {
 		if len(*s) > maxText {
@@ -106,13 +106,13 @@ func (e *Event) clip() {
 	}
 }
 
-// Bounds of one timeline. A phone that registers without end uses up its own share
-// only, and the end of the call is always told.
+// Limits of one timeline. A phone that registers in a loop uses up only its own share,
+// and there is always room for the end of the call.
 const (
 	maxPerDevice = 12
 	maxDevices   = 40
 	maxOfCall    = 32
-	maxText      = 300 // bytes of a detail and the like
+	maxText      = 300 // bytes of one text, such as Detail
 )
 
 // room reports whether the event fits.
@@ -132,8 +132,7 @@ func (t *Timeline) room(e *Event) bool {
 	return most > 0
 }
 
-// ofDevice reports whether the event concerns one device, even if nobody knows its
-// name.
+// ofDevice reports whether the event concerns one device, even if its name is unknown.
 func (n EventName) ofDevice() bool {
 	switch n {
 	case Awake, Withheld, Forked, Answering, Pushing, Accepted, Failed, Registered, Signalled, Lost, Late:
@@ -142,7 +141,8 @@ func (n EventName) ofDevice() bool {
 	return false
 }
 
-// Merge puts together what several instances saw of the same calls, oldest first.
+// Merge merges the parts that several instances recorded of the same calls. The result
+// has the oldest call first.
 func Merge(parts []Timeline) []Timeline {
 	all := []Timeline{}
 	at := make(map[string]int)

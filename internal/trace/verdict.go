@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// Verdict says in one line what became of a call and why a phone did not ring, in
-// words for whoever is woken at night. The timeline must be merged; one that is
-// incomplete is told as far as it goes.
+// Verdict says in one line how a call ended and why a phone did not ring, in words
+// that an operator on call understands. The timeline must be merged, but may be
+// incomplete.
 func Verdict(t *Timeline) string {
 	c := study(t)
 	if said := c.notPushed(); said != "" {
@@ -59,13 +59,13 @@ func Verdict(t *Timeline) string {
 	return said
 }
 
-// story is what a timeline comes to.
+// story is a summary of a timeline.
 type story struct {
 	*Timeline
 	devices []*fate
 	limited string // the limit and its number
-	away    bool   // the store was
-	one     bool   // it is for one device of the user
+	away    bool   // the store was away
+	one     bool   // the call is for one device of the user
 	unread  bool   // no person reads the message
 	forked  bool   // another branch pushes
 	gaveUp  bool
@@ -75,18 +75,18 @@ type story struct {
 	code    int
 }
 
-// fate is what became of one device.
+// fate is what happened to one device.
 type fate struct {
-	service     string // who pushes it
+	service     string // the name of its push service
 	pushing     time.Time
 	accepted    time.Time
-	failed      string // the reason, and what the service said
+	failed      string // the reason, and the service's answer
 	registered  time.Time
 	rang        time.Time
-	rungAlready bool // the proxy rang it without us
+	rungAlready bool // the proxy rang it without a signal
 	answer      string
 	lost        string
-	waits       bool // its push waits, for it is being rung
+	waits       bool // its push waits because the proxy rings it
 }
 
 func study(t *Timeline) *story {
@@ -104,7 +104,7 @@ func study(t *Timeline) *story {
 	for i := range t.Events {
 		e := &t.Events[i]
 		if e.Kind != "" {
-			continue // a push that tells of the end
+			continue // a push about the end of the call
 		}
 		switch e.Name {
 		case Limited:
@@ -167,7 +167,7 @@ func (d *fate) see(e *Event) {
 	}
 }
 
-// pusher names who pushes the device.
+// pusher names the push service of the device.
 func (d *fate) pusher() string {
 	return cmp.Or(d.service, "the push service")
 }
@@ -178,7 +178,7 @@ func (d *fate) ring(at time.Time) {
 	}
 }
 
-// notPushed says why the whole call led to no push, empty if it did or might.
+// notPushed says why the call caused no push at all; empty if it did or may have.
 func (c *story) notPushed() string {
 	const minute = " calls a minute"
 	which, n, _ := strings.Cut(c.limited, " ")
@@ -196,10 +196,10 @@ func (c *story) notPushed() string {
 		return "not pushed: this user exceeded the limit" + n
 	case c.unread:
 		return "not pushed: no person reads this message"
-	case c.away && len(c.devices) == 0: // else the store has taken it all the same
+	case c.away && len(c.devices) == 0: // otherwise the store took the call after all
 		return "not pushed: the store was away, and this sipwake does not know the user's phones"
 	case c.Outcome == "shed" && len(c.devices) == 0:
-		return "not pushed: sipwake had too much to do"
+		return "not pushed: sipwake was overloaded"
 	}
 	return ""
 }
@@ -236,7 +236,7 @@ func (c *story) allPending(devices []*fate) bool {
 	return true
 }
 
-// explain says why devices did not ring, those of one fate together.
+// explain says why devices did not ring, once for all devices with the same reason.
 func (c *story) explain(devices []*fate, one, several string) string {
 	var said []string
 	count := make(map[string]int)
@@ -294,7 +294,7 @@ func (c *story) why(d *fate) string {
 	return "the phone seemed to be awake, but did not ring"
 }
 
-// ending says how the call ended, empty while it is open.
+// ending says how the call ended; empty while it is open.
 func (c *story) ending() string {
 	if c.Reason == "" {
 		return ""
@@ -322,7 +322,7 @@ func (c *story) ending() string {
 	return "the call failed" + after
 }
 
-// since is the time from the call's start on, as people say it.
+// since returns the time since the call's start as a text.
 func (c *story) since(at time.Time) string {
 	return Span(at.Sub(c.StartedAt))
 }

@@ -60,12 +60,12 @@ func TestVerdict(t *testing.T) {
 		{told("none", "", held), "nobody to wake: no binding"},
 		{told("none", "", held, "0 one_device - urn:uuid:1"), "nobody to wake: the call is for one device, and it has no binding"},
 		{told("none", "", held, "1 failed one apns|no_token"), "nobody could be woken: not pushed: the phone has no token for this kind of push"},
-		{told("none", "", held, "1 failed one apns|denied"), "nobody could be woken: not pushed: the user or the app's policy does not want it"},
+		{told("none", "", held, "1 failed one apns|denied"), "nobody could be woken: not pushed: the user or the app's policy forbids it"},
 		{told("shed", "", "0 limited - caller 120"), "not pushed: the caller exceeded the limit of 120 calls a minute"},
 		{told("shed", "", "0 limited - pair 20"), "not pushed: the caller exceeded the limit of 20 calls a minute to this user"},
 		{told("shed", "", "0 limited - aor 60"), "not pushed: this user exceeded the limit of 60 calls a minute"},
 		{told("shed", "", "0 limited - aor"), "not pushed: this user exceeded the limit"},
-		{told("shed", ""), "not pushed: sipwake had too much to do"},
+		{told("shed", ""), "not pushed: sipwake was overloaded"},
 		{told("shed", "", held, "1 failed one apns|queue_full"), "not pushed: too many pushes wait for Apple"},
 		{told("", "", "0 store_away -"), "not pushed: the store was away, and this sipwake does not know the user's phones"},
 		// The store took it all the same, or some other phone rang.
@@ -95,7 +95,7 @@ func TestVerdict(t *testing.T) {
 		{told("pushing", "timeout", held, "1 pushing one apns", "70 failed one apns|credential: InvalidProviderToken", "90 ended - timeout"),
 			"Apple refused sipwake's own key or certificate (InvalidProviderToken); nobody answered within 90 ms"},
 		{told("pushing", "timeout", held, "1 pushing one apns", "2000 failed one apns|breaker_open", "2100 ended - timeout"),
-			"not pushed: Apple has been failing, and is tried again later; nobody answered within 2.1 s"},
+			"not pushed: Apple keeps failing; sipwake tries it again later; nobody answered within 2.1 s"},
 		{told("pushing", "timeout", held, "1 pushing one apns", "30000 ended - timeout"), "Apple did not answer in time; nobody answered within 30 s"},
 
 		// It came back, and the proxy was not told or had nothing for it.

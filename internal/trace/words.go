@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Span writes a time as people say it: 45 ms, 1.9 s, 2 min 5 s.
+// Span formats a duration for people: 45 ms, 1.9 s, 2 min 5 s.
 func Span(d time.Duration) string {
 	switch d = max(d, 0); {
 	case d < 100*time.Millisecond:
@@ -21,7 +21,7 @@ func Span(d time.Duration) string {
 	return fmt.Sprintf("%d min", int(d.Minutes()))
 }
 
-// serviceOf names who pushes, as people know it.
+// serviceOf returns the name of the event's push service.
 func serviceOf(e *Event) string {
 	provider := e.Provider
 	if provider == "" && (e.Name == Pushing || e.Name == Accepted) {
@@ -30,7 +30,7 @@ func serviceOf(e *Event) string {
 	return ServiceName(provider)
 }
 
-// ServiceName names a push service as people know it.
+// ServiceName returns the name of a push service for people.
 func ServiceName(provider string) string {
 	switch provider {
 	case "":
@@ -45,7 +45,7 @@ func ServiceName(provider string) string {
 	return "your webhook " + provider
 }
 
-// unreached says which node could not be told, and why in short.
+// unreached says which node could not be signalled, and briefly why.
 func unreached(detail string) string {
 	node, why, ok := strings.Cut(detail, ": ")
 	if i := strings.LastIndex(why, ": "); i >= 0 {
@@ -63,7 +63,7 @@ func unreached(detail string) string {
 	return "node " + node + ": " + why
 }
 
-// failedWords says how a push failed: detail is a reason and what the service said.
+// failedWords says why a push failed. detail is a reason and the service's answer.
 func failedWords(detail, service string) string {
 	reason, said, _ := strings.Cut(detail, ": ")
 	with := func(words string) string {
@@ -80,7 +80,7 @@ func failedWords(detail, service string) string {
 	case "credential":
 		return with(service + " refused sipwake's own key or certificate")
 	case "bad_request":
-		return with(service + " refused what was pushed")
+		return with(service + " refused the payload or a header")
 	case "throttled":
 		return with(service + " refused the push: too many")
 	case "unavailable":
@@ -94,7 +94,7 @@ func failedWords(detail, service string) string {
 	case "queue_full":
 		return "not pushed: too many pushes wait for " + service
 	case "breaker_open":
-		return with("not pushed: " + service + " has been failing, and is tried again later")
+		return with("not pushed: " + service + " keeps failing; sipwake tries it again later")
 	case "no_app":
 		return "not pushed: no app in the configuration serves this phone"
 	case "no_token":
@@ -102,9 +102,9 @@ func failedWords(detail, service string) string {
 	case "shut_down":
 		return "not pushed: sipwake was stopping"
 	case "policy":
-		return "not pushed: the app's policy does not want it at this load"
+		return "not pushed: the app's policy forbids it at this load"
 	case "denied":
-		return "not pushed: the user or the app's policy does not want it"
+		return "not pushed: the user or the app's policy forbids it"
 	}
 	return with("the push failed: " + reason)
 }

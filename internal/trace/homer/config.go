@@ -1,6 +1,5 @@
-// Package homer sends what happened to calls to a capture server of Homer, as HEP3
-// packets that have the Call-ID: so the events stand with the SIP messages of the
-// call.
+// Package homer sends the events of calls to a Homer capture server, as HEP3 packets
+// with the Call-ID. Homer then shows the events among the SIP messages of the call.
 package homer
 
 import (
@@ -11,9 +10,9 @@ import (
 	"github.com/sipwake/sipwake/internal/secret"
 )
 
-// Config says where to and as what.
+// Config configures the export.
 type Config struct {
-	// Address is host:port of the capture server. Empty: nothing is sent.
+	// Address is host:port of the capture server. Empty: export is off.
 	Address string `yaml:"address"`
 	// Transport is UDP, the default, or TCP.
 	Transport string `yaml:"transport"`
@@ -21,7 +20,7 @@ type Config struct {
 	Node uint32 `yaml:"node"`
 	// NodeName is its name there. Default sipwake.
 	NodeName string `yaml:"node_name"`
-	// AuthKeyFile holds the key that the capture server asks for.
+	// AuthKeyFile holds the key that the capture server requires.
 	AuthKeyFile string `yaml:"auth_key_file"`
 }
 
@@ -31,7 +30,7 @@ const (
 	TCP = "tcp"
 )
 
-// SetDefaults fills what is not set.
+// SetDefaults fills the fields that are not set.
 func (c *Config) SetDefaults() {
 	if c.Transport == "" {
 		c.Transport = UDP
@@ -44,7 +43,7 @@ func (c *Config) SetDefaults() {
 	}
 }
 
-// nodeName is what heplify-server can write into JSON as it is.
+// nodeName matches names that heplify-server can write into JSON unescaped.
 var nodeName = regexp.MustCompile(`^[A-Za-z0-9._:@-]{1,64}$`)
 
 // Validate reports every problem. Call SetDefaults first.
@@ -64,7 +63,7 @@ func (c *Config) Validate(report func(field, problem string)) {
 	}
 }
 
-// authKey reads the key, empty if there is none.
+// authKey reads the key; empty if none is configured.
 func (c *Config) authKey() (secret.Text, error) {
 	if c.AuthKeyFile == "" {
 		return secret.Text{}, nil

@@ -12,7 +12,7 @@ import (
 	"github.com/sipwake/sipwake/internal/trace"
 )
 
-// Exporter sends one packet an event.
+// Exporter sends one packet for each event.
 type Exporter struct {
 	cfg   Config
 	key   secret.Text
@@ -25,22 +25,22 @@ type Exporter struct {
 
 var _ trace.Exporter = (*Exporter)(nil)
 
-// Where says between which addresses events stand in the ladder.
+// Where gives the addresses between which events appear in the call flow.
 type Where struct {
 	// RPC is the address on which sipwake listens for the proxies.
 	RPC string
-	// Node returns host:port of a SIP node, empty if it is not configured any more.
+	// Node returns host:port of a SIP node; empty if it is no longer configured.
 	Node func(id string) string
 }
 
-// node is the address of a SIP node, as it was found last.
+// node is the address of a SIP node, from the last lookup.
 type node struct {
 	named string
 	addr  netip.AddrPort
 	found time.Time
 }
 
-// New reads the key file. It connects to nothing.
+// New returns an Exporter. It reads the key file, but does not connect.
 func New(cfg Config, w Where) (*Exporter, error) {
 	key, err := cfg.authKey()
 	if err != nil {
@@ -49,7 +49,7 @@ func New(cfg Config, w Where) (*Exporter, error) {
 	return &Exporter{cfg: cfg, key: key, where: w, nodes: make(map[string]node)}, nil
 }
 
-// Name is homer.
+// Name returns "homer".
 func (e *Exporter) Name() string { return "homer" }
 
 // Close closes the connection.
@@ -62,8 +62,8 @@ func (e *Exporter) Close() error {
 	return err
 }
 
-// Export sends the events of the parts. That a capture server did not take a
-// datagram is often only known with the next one, or never.
+// Export sends the events of the parts. Over UDP a refused datagram is often noticed
+// only with the next one, or never.
 func (e *Exporter) Export(ctx context.Context, parts []trace.Part) (lost int, err error) {
 	for i := range parts {
 		if failed := e.exportPart(ctx, &parts[i]); failed != nil {
@@ -134,7 +134,7 @@ func entryOf(v *trace.Event) *entry {
 		App: v.App, Kind: v.Kind, PushID: v.ID, Tries: v.Tries, Code: v.Code}
 }
 
-// send sends one packet. A connection that the server has closed is opened anew.
+// send sends one packet. It reconnects if the server has closed the connection.
 func (e *Exporter) send(ctx context.Context, p *trace.Part, at time.Time, source, target netip.AddrPort, v *entry) error {
 	v.CallID, v.User, v.Node, v.WakeID, v.Instance = p.CallID, p.AOR, p.Node, p.ID, p.Instance
 	v.AfterMS = max(at.Sub(p.StartedAt), 0).Milliseconds()
@@ -170,7 +170,7 @@ func (e *Exporter) write(ctx context.Context) error {
 	}
 	_ = e.conn.SetWriteDeadline(until)
 	_, err := e.conn.Write(e.buf)
-	if err != nil && e.cfg.Transport == TCP { // half a packet may have gone
+	if err != nil && e.cfg.Transport == TCP { // half a packet may have been sent
 		_ = e.Close()
 	}
 	return err
@@ -189,8 +189,8 @@ func (e *Exporter) connect(ctx context.Context) error {
 	return nil
 }
 
-// here is the address of sipwake: that of RPC, or with its port that from which
-// packets are sent.
+// here returns the address of sipwake: that of the RPC listener. If RPC listens on
+// every address, it is the local address of the connection with RPC's port.
 func (e *Exporter) here() netip.AddrPort {
 	rpc, _ := netip.ParseAddrPort(e.where.RPC)
 	if rpc.IsValid() && !rpc.Addr().IsUnspecified() {
@@ -206,17 +206,17 @@ func (e *Exporter) here() netip.AddrPort {
 	return local
 }
 
-// lookAgain is how long the address of a node's name is used.
+// lookAgain is how long the address of a node is cached.
 const lookAgain = time.Minute
 
-// node returns the address of a SIP node; that of sipwake if it is not known.
+// node returns the address of a SIP node; that of sipwake if it is unknown.
 func (e *Exporter) node(ctx context.Context, id string) netip.AddrPort {
 	named := e.where.Node(id)
 	n := e.nodes[id]
 	if n.named == named && time.Since(n.found) < lookAgain {
 		return n.addr
 	}
-	if len(e.nodes) > 1024 { // of configurations that were
+	if len(e.nodes) > 1024 { // nodes of former configurations
 		clear(e.nodes)
 	}
 	n = node{named: named, addr: e.here(), found: time.Now()}

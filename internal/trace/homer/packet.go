@@ -6,8 +6,7 @@ import (
 	"time"
 )
 
-// HEP3's generic chunks (vendor 0), as "The Hep/EEP protocol", revision 3, numbers
-// them.
+// HEP3's generic chunks (vendor 0), from "The Hep/EEP protocol", revision 3.
 const (
 	chunkFamily      = 0x01
 	chunkTransport   = 0x02
@@ -33,11 +32,11 @@ const (
 	overTCP    = 6
 	typeLog    = 100 // a log of JSON
 	headerSize = 6   // "HEP3" and the length of the packet
-	// maxPacket is what capture servers take.
+	// maxPacket is the largest packet that capture servers accept.
 	maxPacket = 8192
 )
 
-// packet is one packet of HEP3.
+// packet is one HEP3 packet.
 type packet struct {
 	source, target netip.AddrPort
 	at             time.Time
@@ -83,7 +82,7 @@ func (p *packet) append(dst []byte) []byte {
 	return dst
 }
 
-// appendChunk appends the head of a chunk with so many bytes of content.
+// appendChunk appends the header of a chunk with size bytes of content.
 func appendChunk(dst []byte, kind uint16, size int) []byte {
 	dst = binary.BigEndian.AppendUint16(dst, 0) // vendor
 	dst = binary.BigEndian.AppendUint16(dst, kind)

@@ -1,5 +1,5 @@
-// Package otlp sends calls as traces of OpenTelemetry, by OTLP over HTTP: a span a
-// call, and one below it for each push and signal.
+// Package otlp sends calls as OpenTelemetry traces, by OTLP over HTTP: one span for
+// each call, with child spans for its pushes and signals.
 package otlp
 
 import (
@@ -19,16 +19,16 @@ import (
 	"github.com/sipwake/sipwake/internal/secret"
 )
 
-// Config says where to and how many.
+// Config configures the export.
 type Config struct {
-	// Endpoint is the URL of the collector, http or https; without a path it is
-	// /v1/traces. Empty: nothing is sent.
+	// Endpoint is the URL of the collector, http or https. The default path is
+	// /v1/traces. Empty: export is off.
 	Endpoint string `yaml:"endpoint"`
-	// Headers go with each request.
+	// Headers are sent with each request.
 	Headers map[string]secret.Text `yaml:"headers"`
 	// CAFile has the PEM certificates to trust. Empty: the system's.
 	CAFile string `yaml:"ca_file"`
-	// CertFile and KeyFile are for a collector that asks for a certificate.
+	// CertFile and KeyFile are for a collector that requires a client certificate.
 	CertFile string `yaml:"cert_file"`
 	KeyFile  string `yaml:"key_file"`
 	// SampleRatio is the share of calls that are sent, above 0 and up to 1. Default 1.
@@ -37,7 +37,7 @@ type Config struct {
 	ServiceName string `yaml:"service_name"`
 }
 
-// SetDefaults fills what is not set.
+// SetDefaults fills the fields that are not set.
 func (c *Config) SetDefaults() {
 	if c.SampleRatio == 0 {
 		c.SampleRatio = 1
@@ -74,7 +74,7 @@ func (c *Config) Validate(report func(field, problem string)) {
 	}
 }
 
-// parseEndpoint returns nil if it is no URL of a collector.
+// parseEndpoint returns nil if s is not the URL of a collector.
 func parseEndpoint(s string) *url.URL {
 	u, err := url.Parse(s)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil ||
@@ -87,8 +87,8 @@ func parseEndpoint(s string) *url.URL {
 	return u
 }
 
-// transport makes what talks to the collector: to no proxy, and with the files of
-// the configuration.
+// transport returns the HTTP transport to the collector, with the configured CAs and
+// certificate and without a proxy.
 func (c *Config) transport() (*http.Transport, error) {
 	t := &http.Transport{MaxIdleConns: 2, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}, ForceAttemptHTTP2: true}
 	var problems []error

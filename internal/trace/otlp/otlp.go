@@ -30,12 +30,12 @@ const (
 	closeTimeout   = time.Second
 )
 
-// New reads the files of cfg. It connects to nothing. The version is that of
-// sipwake.
+// New returns an Exporter. It reads the files of cfg, but does not connect. version is
+// that of sipwake.
 func New(cfg Config, version string) (*Exporter, error) {
 	u := parseEndpoint(cfg.Endpoint)
 	if u == nil {
-		return nil, errors.New("endpoint: is no URL")
+		return nil, errors.New("endpoint: is not a URL")
 	}
 	t, err := cfg.transport()
 	if err != nil {
@@ -65,10 +65,10 @@ func New(cfg Config, version string) (*Exporter, error) {
 	return e, nil
 }
 
-// Name is otlp.
+// Name returns "otlp".
 func (e *Exporter) Name() string { return "otlp" }
 
-// Export sends the parts in one request, those that the sampling leaves.
+// Export sends the sampled parts in one request.
 func (e *Exporter) Export(ctx context.Context, parts []trace.Part) (lost int, err error) {
 	tracer := e.provider.Tracer("github.com/sipwake/sipwake")
 	e.collected.spans = nil
@@ -93,7 +93,7 @@ func (e *Exporter) Close() error {
 	return err
 }
 
-// collector has the spans that have ended.
+// collector collects the spans that have ended.
 type collector struct{ spans []sdk.ReadOnlySpan }
 
 // OnStart does nothing.

@@ -15,19 +15,19 @@ import (
 	"github.com/sipwake/sipwake/internal/trace"
 )
 
-// call makes the spans of one part. The ids of a call's trace and of its own span
-// follow from the wake's ID: the parts of several instances make one trace.
+// call creates the spans of one part. The IDs of a call's trace and of its own span are
+// derived from the wake's ID, so that the parts of several instances form one trace.
 type call struct {
 	*trace.Part
 	tracer otel.Tracer
-	parent context.Context // of whoever sent the call, if he has said so
+	parent context.Context // with the trace context of wake.start's caller, if it sent one
 	trace  otel.TraceID
 	root   otel.SpanID
 	n      uint64 // children so far
 }
 
 func newCall(t otel.Tracer, p *trace.Part) *call {
-	sum := sha256.Sum256([]byte(p.ID)) // a UUID is not random where sampling looks
+	sum := sha256.Sum256([]byte(p.ID)) // the bytes of a UUID that sampling uses are not random
 	c := &call{Part: p, tracer: t, trace: otel.TraceID(sum[:16]), root: otel.SpanID(sum[16:24])}
 	c.parent = propagation.TraceContext{}.Extract(context.Background(), propagation.MapCarrier{"traceparent": p.Parent})
 	if sc := otel.SpanContextFromContext(c.parent); sc.IsValid() {
@@ -36,7 +36,7 @@ func newCall(t otel.Tracer, p *trace.Part) *call {
 	return c
 }
 
-// idsKey is that of the ids of the next span in a context.
+// idsKey is the context key of the next span's IDs.
 type idsKey struct{}
 
 type ids struct {
@@ -44,10 +44,10 @@ type ids struct {
 	span  otel.SpanID
 }
 
-// fixedIDs takes the ids from the context.
+// fixedIDs takes the IDs from the context.
 type fixedIDs struct{}
 
-// NewIDs returns those of the context.
+// NewIDs returns the IDs in the context.
 func (fixedIDs) NewIDs(ctx context.Context) (otel.TraceID, otel.SpanID) {
 	v, ok := ctx.Value(idsKey{}).(ids)
 	if !ok {
@@ -56,7 +56,7 @@ func (fixedIDs) NewIDs(ctx context.Context) (otel.TraceID, otel.SpanID) {
 	return v.trace, v.span
 }
 
-// NewSpanID returns that of the context.
+// NewSpanID returns the span ID in the context.
 func (f fixedIDs) NewSpanID(ctx context.Context, _ otel.TraceID) otel.SpanID {
 	_, span := f.NewIDs(ctx)
 	return span
@@ -91,7 +91,8 @@ func (c *call) spans() {
 	}
 }
 
-// below is the context of children of a call's span that this part has not.
+// below returns the context for children of the call's span, if another part has that
+// span.
 func (c *call) below() context.Context {
 	flags := otel.FlagsSampled
 	if sc := otel.SpanContextFromContext(c.parent); sc.IsValid() {
@@ -103,17 +104,17 @@ func (c *call) below() context.Context {
 		otel.NewSpanContext(otel.SpanContextConfig{TraceID: c.trace, SpanID: c.root, TraceFlags: flags, Remote: true}))
 }
 
-// sampled reports whether the call's span is sent, by whoever has it.
+// sampled reports whether the call's span is sampled, whichever instance sends it.
 func (c *call) sampled() bool {
 	_, s := c.tracer.Start(c.ids(context.Background(), otel.SpanID{1}), "")
-	return s.SpanContext().IsSampled() // it does not end, so nobody gets it
+	return s.SpanContext().IsSampled() // this span never ends, so it is not exported
 }
 
 func (c *call) ids(ctx context.Context, span otel.SpanID) context.Context {
 	return context.WithValue(ctx, idsKey{}, ids{c.trace, span})
 }
 
-// whole makes the span of the call, and returns the context of its children.
+// whole creates the span of the call and returns the context for its children.
 func (c *call) whole() context.Context {
 	end := c.StartedAt
 	for _, e := range c.Events {
@@ -134,7 +135,7 @@ func (c *call) whole() context.Context {
 		e := &c.Events[i]
 		switch e.Name {
 		case trace.Pushing, trace.Accepted, trace.Failed, trace.Signalled:
-			continue // they are spans
+			continue // these have their own spans
 		case trace.Ended:
 			if e.Code > 0 {
 				s.SetAttributes(attribute.Int("sip.response_code", e.Code))
@@ -146,14 +147,14 @@ func (c *call) whole() context.Context {
 	return ctx
 }
 
-// common are the attributes by which a call is found.
+// common returns the attributes by which a call can be found.
 func (c *call) common() []attribute.KeyValue {
 	return []attribute.KeyValue{attribute.String("sip.call_id", c.CallID), attribute.String("sipwake.aor", c.AOR),
 		attribute.String("sipwake.node", c.Node), attribute.String("sipwake.kind", c.Kind), attribute.String("sipwake.wake_id", c.ID),
 		attribute.String("sipwake.instance", c.Instance)}
 }
 
-// child makes a span below that of the call.
+// child creates a child of the call's span.
 func (c *call) child(under context.Context, name string, from time.Time, k otel.SpanKind, e *trace.Event) otel.Span {
 	c.n++
 	sum := sha256.Sum256(binary.BigEndian.AppendUint64([]byte(c.ID+" "+c.Instance+" "+from.String()), c.n))
@@ -162,8 +163,8 @@ func (c *call) child(under context.Context, name string, from time.Time, k otel.
 	return s
 }
 
-// push makes the span of a push. begun is nil if it was refused at once, ended if
-// nobody knows how it ended.
+// push creates the span of a push. begun is nil if the push was refused at once; ended
+// is nil if its end is unknown.
 func (c *call) push(under context.Context, begun, ended *trace.Event) {
 	e := ended
 	if e == nil {
@@ -183,8 +184,8 @@ func (c *call) push(under context.Context, begun, ended *trace.Event) {
 	s.End(otel.WithTimestamp(to))
 }
 
-// signal makes the span of a signal to the node: from the phone's REGISTER, if it
-// came for it, to the node's answer.
+// signal creates the span of a signal to the node. It starts with the phone's REGISTER,
+// if that caused the signal, and ends with the node's answer.
 func (c *call) signal(under context.Context, registered, answered *trace.Event) {
 	from := answered.At
 	if registered != nil {
@@ -197,7 +198,7 @@ func (c *call) signal(under context.Context, registered, answered *trace.Event) 
 	s.End(otel.WithTimestamp(answered.At))
 }
 
-// of are the attributes of an event: what it does not say is left out.
+// of returns the attributes of an event, without empty ones.
 func of(e *trace.Event) (list []attribute.KeyValue) {
 	for _, a := range []struct{ key, value string }{
 		{"sipwake.device", e.Device}, {"sipwake.detail", e.Detail}, {"sipwake.provider", e.Provider}, {"sipwake.app", e.App},
