@@ -5,6 +5,7 @@ package outbox
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/sipwake/sipwake/internal/pnparam"
@@ -14,13 +15,18 @@ import (
 // ErrFull says that as many messages wait as the outbox holds.
 var ErrFull = errors.New("outbox full")
 
+// ErrShare is the ErrFull of a tenant that has its share of the outbox: no more of its
+// messages may wait than there is room left.
+var ErrShare = fmt.Errorf("%w for this tenant: as many of its messages wait as there is room left for others", ErrFull)
+
 // Store keeps the pushes of applications until they are done. Times are kept to
 // the microsecond. It is bounded: when it is full, done messages make room, those
 // that would end soonest first. Safe for concurrent use.
 type Store interface {
 	// Put stores a new message, durably, before it returns. It needs an ID and a
 	// Deadline. A message whose ID is known stays as it is, so that a Put can be
-	// repeated. The error wraps ErrFull when there is no room.
+	// repeated. The error wraps ErrFull when there is no room, ErrShare when there is
+	// none for its owner.
 	Put(ctx context.Context, m Message) error
 	// Update replaces the message with the same ID; one that is gone stays gone.
 	Update(ctx context.Context, m Message) error

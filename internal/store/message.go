@@ -87,6 +87,21 @@ func ReadMessageHead(v []byte) (MessageHead, error) {
 	}, nil
 }
 
+// MessageOwner returns the owner that a message's value, which has a head, names.
+func MessageOwner(v []byte) (owner string) {
+	_ = eachTag(v[messageHead:], func(tag byte, s []byte) error {
+		if tag != tagMessageOwner {
+			return nil
+		}
+		owner = string(s)
+		return errFound
+	})
+	return owner
+}
+
+// errFound ends a search.
+var errFound = errors.New("found")
+
 // SetNextTry changes the value, which must have a head.
 func SetNextTry(v []byte, t time.Time) { appendTime(v[:atMessageNext], t) }
 

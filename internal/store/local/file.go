@@ -24,6 +24,7 @@ import (
 //	           many there are
 //	due        next try, ID -> nothing: the messages that are not done
 //	done       end, ID -> nothing: those that are
+//	waiting    owner -> how many of his messages are not done
 //	claims     key -> end
 //	claimends  end, key -> nothing
 //	upper      AOR -> a registration at a PBX
@@ -39,7 +40,7 @@ func bucketMeta() []byte     { return []byte("meta") }
 func buckets() [][]byte {
 	return [][]byte{bucketBindings(), bucketTokens(), bucketMeta(), bucketMessages(), bucketDue(), bucketDone(),
 		bucketClaims(), bucketClaimEnds(), bucketShared(), bucketNotes(),
-		bucketUpper(), bucketUpperDue()}
+		bucketUpper(), bucketUpperDue(), bucketWaiting()}
 }
 
 var errFormat = errors.New("it was written by a newer sipwake")

@@ -16,6 +16,7 @@ import (
 func bucketMessages() []byte { return []byte("messages") }
 func bucketDue() []byte      { return []byte("due") }
 func bucketDone() []byte     { return []byte("done") }
+func bucketWaiting() []byte  { return []byte("waiting") }
 
 // cleanMost is how much that has ended one write removes in passing. More ends
 // that way than any write adds.
@@ -24,15 +25,19 @@ const cleanMost = 16
 // Put implements outbox.Store.
 func (s *Store) Put(ctx context.Context, m outbox.Message) error {
 	value, err := store.AppendMessage(nil, &m)
-	full := false
+	full, share := false, false
 	if err == nil {
 		err = s.writer.do(ctx, func(tx *writeTx) error {
 			o, now := openOutbox(tx), time.Now()
+			full, share = false, false
 			if findMessage(o.messages, m.ID, now) != nil {
 				return nil
 			}
 			if err := o.clean(now, cleanMost); err != nil {
 				return err
+			}
+			if share = m.Owner != "" && !m.Done() && o.hasShare(m.Owner, s.config.Outbox); share {
+				return nil
 			}
 			var err error
 			if full, err = o.full(s.config.Outbox); err != nil || full {
@@ -47,6 +52,10 @@ func (s *Store) Put(ctx context.Context, m outbox.Message) error {
 		}
 		s.metrics.rejected.Inc()
 		err = outbox.ErrFull
+	}
+	if err == nil && share {
+		s.metrics.rejected.Inc()
+		err = outbox.ErrShare
 	}
 	if err != nil {
 		return fmt.Errorf("cannot put message %q: %w", m.ID, err)
@@ -180,12 +189,12 @@ func (s *Store) view(ctx context.Context, f func(r reader) error) error {
 	return nil
 }
 
-// messageTables are the three buckets within a write. A message has an entry in
-// one of the two indexes.
-type messageTables struct{ messages, due, done *table }
+// messageTables are the four buckets within a write. A message has an entry in
+// one of the two indexes; those of due are counted by owner.
+type messageTables struct{ messages, due, done, waiting *table }
 
 func openOutbox(tx *writeTx) messageTables {
-	return messageTables{tx.table(bucketMessages()), tx.table(bucketDue()), tx.table(bucketDone())}
+	return messageTables{tx.table(bucketMessages()), tx.table(bucketDue()), tx.table(bucketDone()), tx.table(bucketWaiting())}
 }
 
 // findMessage returns the value, nil when the message is gone.
@@ -227,6 +236,9 @@ func (o *messageTables) store(id string, value []byte) error {
 	if err := index.Put(key, nil); err != nil {
 		return err
 	}
+	if err := o.count(h, value, 1); err != nil {
+		return err
+	}
 	if err := o.messages.Put([]byte(id), value); err != nil {
 		return err
 	}
@@ -244,11 +256,47 @@ func (o *messageTables) remove(id string) error {
 		if err := index.Delete(key); err != nil {
 			return err
 		}
+		if err := o.count(h, v, -1); err != nil {
+			return err
+		}
 	}
 	if err := o.messages.Delete([]byte(id)); err != nil {
 		return err
 	}
 	return o.messages.SetSequence(o.messages.Sequence() - 1)
+}
+
+// waitingKey is where the messages of an owner are counted that are not done.
+func waitingKey(owner string) []byte { return append([]byte{'='}, owner...) }
+
+// count counts a message of its owner, if it is not done.
+func (o *messageTables) count(h store.MessageHead, value []byte, by int64) error {
+	if h.Done {
+		return nil
+	}
+	key := waitingKey(store.MessageOwner(value))
+	n := readCount(o.waiting.Get(key)) + by
+	if n <= 0 { // less: a file of before had no count
+		return o.waiting.Delete(key)
+	}
+	return o.waiting.Put(key, binary.BigEndian.AppendUint64(nil, uint64(n)))
+}
+
+func readCount(v []byte) int64 {
+	if len(v) != 8 {
+		return 0
+	}
+	return int64(binary.BigEndian.Uint64(v))
+}
+
+// hasShare reports whether as many messages of the owner wait as there is room left.
+func (o *messageTables) hasShare(owner string, limit int) bool {
+	left := int64(limit)
+	o.waiting.each(func(k []byte) bool {
+		left -= readCount(o.waiting.Get(k))
+		return true
+	})
+	return readCount(o.waiting.Get(waitingKey(owner))) >= left
 }
 
 // clean removes some of the done messages that have ended.

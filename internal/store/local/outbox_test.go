@@ -2,6 +2,7 @@ package local_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -187,5 +188,41 @@ func TestOutboxIsCleaned(t *testing.T) {
 	}
 	if got := local.Keys(t, s); got != "messages 0 (0) due 0 done 0 claims 1 claimends 1" {
 		t.Errorf("left in the file: %s", got)
+	}
+}
+
+// A file that is made anew knows how many messages of each tenant wait.
+func TestShareIsCountedAnew(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	s := open(t, path, storetest.Options{Outbox: 4})
+	put := func(n int) error {
+		m := storetest.Message(n)
+		m.Owner = "acme"
+		return s.Put(t.Context(), m)
+	}
+	for n := range 2 {
+		if err := put(n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, bytes.ReplaceAll(data, []byte("waiting"), []byte("xaiting")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, path, storetest.Options{Outbox: 4})
+	if s.Notice() == "" {
+		t.Fatal("the file was not made anew")
+	}
+	if err := put(2); !errors.Is(err, outbox.ErrShare) {
+		t.Errorf("one more than the share: %v", err)
+	}
+	if err := s.Put(t.Context(), storetest.Message(3)); err != nil {
+		t.Errorf("the operator's: %v", err)
 	}
 }

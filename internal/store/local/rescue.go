@@ -2,6 +2,7 @@ package local
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -110,7 +111,7 @@ func rebuild(db *bbolt.DB) error {
 			}
 			messages := tx.Bucket(bucketMessages())
 			index, key := messageEntry(h, string(k))
-			return errors.Join(tx.Bucket(index).Put(key, nil), messages.SetSequence(messages.Sequence()+1))
+			return errors.Join(tx.Bucket(index).Put(key, nil), messages.SetSequence(messages.Sequence()+1), countWaiting(tx, h, v))
 		}),
 		each(bucketUpper(), func(tx *bbolt.Tx, k, v []byte) error {
 			return tx.Bucket(bucketUpperDue()).Put(timeKey(store.UpperDue(v), string(k)), nil)
@@ -118,6 +119,15 @@ func rebuild(db *bbolt.DB) error {
 		each(bucketClaims(), func(tx *bbolt.Tx, k, v []byte) error {
 			return tx.Bucket(bucketClaimEnds()).Put(append(bytes.Clone(v), k...), nil)
 		}))
+}
+
+// countWaiting is messageTables.count for a message that is found.
+func countWaiting(tx *bbolt.Tx, h store.MessageHead, v []byte) error {
+	if h.Done {
+		return nil
+	}
+	waiting, key := tx.Bucket(bucketWaiting()), waitingKey(store.MessageOwner(v))
+	return waiting.Put(key, binary.BigEndian.AppendUint64(nil, uint64(readCount(waiting.Get(key))+1)))
 }
 
 // verify refuses the file of a newer sipwake: what it says, unless it has bindings as

@@ -29,7 +29,11 @@ func (s *Store) outboxArgs(m *outbox.Message) (keys []string, args []any, err er
 	if err != nil {
 		panic("BUG: " + err.Error())
 	}
-	return []string{s.outboxKey("due"), s.outboxKey("done"), s.outboxKey(":" + m.ID)},
+	keys = []string{s.outboxKey("due"), s.outboxKey("done"), s.outboxKey(":" + m.ID)}
+	if m.Owner != "" {
+		keys = append(keys, s.outboxKey("="+m.Owner))
+	}
+	return keys,
 		[]any{flag(h.Done), micros(h.NextTry), micros(h.End()), strconv.FormatInt(h.End().UnixMilli(), 10), m.ID, value}, nil
 }
 
@@ -50,7 +54,9 @@ func (s *Store) Put(ctx context.Context, m outbox.Message) error {
 			err = errAnswer
 		case n < 0:
 			s.metrics.rejected.Inc()
-			err = outbox.ErrFull
+			if err = outbox.ErrFull; n == noShare {
+				err = outbox.ErrShare
+			}
 		default:
 			s.metrics.outbox.Store(n)
 		}

@@ -15,21 +15,39 @@ local function index(done, next, ends, ms, id)
   redis.call('ZREM', from, id)
   redis.call('ZADD', to, score, id)
   live(to, ms)
+  if not KEYS[4] then return end
+  if done == '1' then
+    redis.call('ZREM', KEYS[4], id)
+  else
+    redis.call('ZADD', KEYS[4], ends, id)
+    live(KEYS[4], ms)
+  end
+end
+local function now()
+  local t = redis.call('TIME')
+  return t[1] .. string.format('%06d', t[2])
 end
 local function count()
-  local t = redis.call('TIME')
-  redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', t[1] .. string.format('%06d', t[2]))
+  redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now())
   return redis.call('ZCARD', KEYS[1]) + redis.call('ZCARD', KEYS[2])
 end
 `
 
-// putScript: KEYS due, done, message; ARGV done, next try us, end us, end ms, ID,
-// value, capacity, prefix of messages' keys. Answers how many messages there
-// are, -1 when there is no room.
+// noShare is the answer of putScript when there is no room for this owner.
+const noShare = -2
+
+// putScript: KEYS due, done, message and, of a tenant's, that tenant's messages that are
+// not done, by their ends; ARGV done, next try us, end us, end ms, ID, value, capacity,
+// prefix of messages' keys. Answers how many messages there are, -1 when there is no
+// room, noShare when there is none for the tenant.
 func putScript() *goredis.Script {
 	return goredis.NewScript(outboxPrelude + `
 local n = count()
 if redis.call('EXISTS', KEYS[3]) == 1 then return n end
+if KEYS[4] and ARGV[1] ~= '1' then
+  redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now())
+  if redis.call('ZCARD', KEYS[4]) >= tonumber(ARGV[7]) - redis.call('ZCARD', KEYS[1]) then return -2 end
+end
 while n >= tonumber(ARGV[7]) do
   local old = redis.call('ZPOPMIN', KEYS[2])
   if not old[1] then return -1 end

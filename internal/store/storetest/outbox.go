@@ -269,6 +269,55 @@ func testOutboxFull(t *testing.T, s Store) {
 	f.equal(len(f.due(s, time.Now(), time.Minute, 99)), outboxSmall)
 }
 
+// The store was opened with room for 12 messages. A tenant has no more of them waiting
+// than there is room left, so that others always have room too; what is done does not
+// count.
+func testOutboxShare(t *testing.T, s Store) {
+	f := fixture{t, s}
+	n := 0
+	of := func(owner string) outbox.Message {
+		n++
+		m := Message(n)
+		m.Owner = owner
+		return m
+	}
+	fill := func(owner string) (taken []outbox.Message) {
+		t.Helper()
+		for {
+			m := of(owner)
+			if err := s.Put(f.ctx(), m); errors.Is(err, outbox.ErrFull) {
+				if got := errors.Is(err, outbox.ErrShare); got != (owner != "") {
+					t.Errorf("%q: %v", owner, err)
+				}
+				return taken
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			taken = append(taken, m)
+		}
+	}
+	for range 6 {
+		f.put(s, done(of("acme")))
+	}
+	acme := fill("acme")
+	f.equal(len(acme), 6) // it alone has half of the room
+	globex := fill("globex")
+	f.equal(len(globex), 3)
+	f.equal(len(fill("acme")), 0)
+	f.put(s, acme[0]) // one that is there needs no room
+
+	// What goes out makes room for its owner too.
+	for _, m := range acme[:3] {
+		f.update(s, done(m))
+		f.update(s, done(m))
+	}
+	f.equal(len(fill("acme")), 2) // 5 of it, 3 of globex, 4 left
+	f.update(s, globex[0])        // it waits as before
+	f.equal(len(fill("globex")), 1)
+	f.equal(len(fill("")), 3) // the operator's go on until all is full
+	f.equal(len(fill("initech")), 0)
+}
+
 // However many ask, and while messages come, nobody gets a message that another
 // one has.
 func testDueRace(t *testing.T, instances ...Store) {

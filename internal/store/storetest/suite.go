@@ -114,6 +114,7 @@ func runMore(t *testing.T, open Open) {
 		{name: "OutboxEnd", f: testOutboxEnd},
 		{name: "OutboxUsage", f: testOutboxUsage},
 		{name: "OutboxFull", f: testOutboxFull, o: Options{Outbox: outboxSmall}},
+		{name: "OutboxShare", f: testOutboxShare, o: Options{Outbox: 12}},
 		{name: "Upper", f: testUpper},
 		{name: "UpperDue", f: testUpperDue},
 		{name: "OutboxDueRace", f: func(t *testing.T, s Store) { testDueRace(t, s) }},
