@@ -168,7 +168,7 @@ func (e *entry) learn(list []wake.Binding, asked time.Time) {
 				continue
 			}
 		}
-		value, err := store.AppendBinding(nil, b, time.Time{})
+		value, _, err := store.AppendBinding(nil, b, time.Time{})
 		switch {
 		case err != nil:
 		case i < 0:

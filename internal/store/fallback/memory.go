@@ -107,7 +107,7 @@ func (m *memory) tidy(e *entry) {
 
 // encode writes the binding's value. It is good until the lock is given back.
 func (m *memory) encode(b *wake.Binding) ([]byte, error) {
-	value, err := store.AppendBinding(m.room[:0], b, time.Time{})
+	value, _, err := store.AppendBinding(m.room[:0], b, time.Time{})
 	if err == nil {
 		m.room = value
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sipwake/sipwake/internal/store"
 	"github.com/sipwake/sipwake/internal/store/pagefile"
 )
 
@@ -75,8 +76,8 @@ func (s *Store) rewrite() {
 				}
 				d.change(true)
 				s.writer.lazy(st)
-				if hashes, err := tokens(d.value); err == nil {
-					s.writer.lazyTokens(s.index.restore(st.aor, hashes))
+				if h, err := store.ReadHead(d.value); err == nil {
+					s.writer.lazyTokens(s.index.restore(st.aor, tokens(h)))
 				}
 			}
 		}

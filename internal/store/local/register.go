@@ -93,15 +93,11 @@ func (s *Store) apply(ctx context.Context, r *wake.Registration) (wake.Registere
 
 // bind stores or refreshes the binding.
 func (s *Store) bind(sh *shard, st *state, d *device, r *wake.Registration, now time.Time, res *wake.Registered) (*batch, error) {
-	value, err := store.AppendBinding(sh.scratch[:0], &r.Binding, now)
+	value, head, err := store.AppendBinding(sh.scratch[:0], &r.Binding, now)
 	if err != nil {
 		return nil, err
 	}
 	sh.scratch = value
-	head, err := store.ReadHead(value)
-	if err != nil {
-		return nil, err
-	}
 	var went []tokenHash
 	same := false
 	if d != nil && !d.gone {
@@ -111,7 +107,7 @@ func (s *Store) bind(sh *shard, st *state, d *device, r *wake.Registration, now 
 		}
 		store.KeepCreated(value, d.value)
 		if same = sameAddress(old, head); !same {
-			went, _ = tokens(d.value)
+			went = tokens(old)
 		}
 	}
 	replaced, err := st.replace(d, head, now)
@@ -146,7 +142,7 @@ func (s *Store) bind(sh *shard, st *state, d *device, r *wake.Registration, now 
 		}
 	} else {
 		res.Status = wake.StatusStored
-		owned, _ := tokens(value)
+		owned := tokens(head)
 		if changed, res.PreviousAORs, err = s.index.take(st.aor, owned, went, r.Late); err == nil {
 			return s.writer.urgent(st, changed), nil
 		}
@@ -181,7 +177,7 @@ func (s *Store) unregister(st *state, d *device, r *wake.Registration, res *wake
 	if d == nil || d.gone {
 		return nil
 	}
-	value, err := store.AppendBinding(nil, &r.Binding, time.Time{})
+	value, _, err := store.AppendBinding(nil, &r.Binding, time.Time{})
 	if err != nil {
 		return err
 	}

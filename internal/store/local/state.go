@@ -150,17 +150,13 @@ func (st *state) drop(d *device, h store.Head, reason string, now time.Time) (we
 	st.note(store.NewNote(d.name, d.value, reason, now))
 	d.gone = true
 	d.change(false)
-	h.Tokens(func(key []byte) bool {
-		went = append(went, hashToken(key))
-		return true
-	})
-	return went
+	return tokens(h)
 }
 
 // remember keeps the registration in mind until the given time.
 func (st *state) remember(r *wake.Registration, now, until time.Time) error {
 	key := store.DeviceKey(r)
-	value, err := store.AppendRegistration(nil, r, now)
+	value, _, err := store.AppendRegistration(nil, r, now)
 	if err != nil {
 		return err
 	}
@@ -284,18 +280,13 @@ func (st *state) remembers(device string) bool {
 	return slices.ContainsFunc(st.memory, func(m remembered) bool { return m.key[0] == 'd' && m.key[1:] == device })
 }
 
-// tokens returns the hashes of the tokens in a value.
-func tokens(value []byte) ([]tokenHash, error) {
-	h, err := store.ReadHead(value)
-	if err != nil {
-		return nil, err
-	}
-	var list []tokenHash
+// tokens returns the hashes of the tokens.
+func tokens(h store.Head) (list []tokenHash) {
 	h.Tokens(func(key []byte) bool {
 		list = append(list, hashToken(key))
 		return true
 	})
-	return list, nil
+	return list
 }
 
 // shares reports whether two heads have a token in common.
