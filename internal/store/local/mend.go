@@ -70,14 +70,14 @@ func (s *Store) rewrite() {
 		sh := &s.shards[i]
 		sh.mu.Lock()
 		for _, st := range sh.aors {
-			for _, d := range st.devices {
-				if d.gone {
+			for _, d := range st.Devices {
+				if d.Gone {
 					continue
 				}
-				d.change(true)
+				d.Change(true)
 				s.writer.lazy(st)
-				if h, err := store.ReadHead(d.value); err == nil {
-					s.writer.lazyTokens(s.index.restore(st.aor, tokens(h)))
+				if h, err := store.ReadHead(d.Value); err == nil {
+					s.writer.lazyTokens(s.index.restore(st.AOR, tokens(h)))
 				}
 			}
 		}
