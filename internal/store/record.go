@@ -64,6 +64,7 @@ type Head struct {
 	CSeq       uint32
 	CallID     []byte
 	Address    []byte // as AppendAddress writes it: equal addresses are equal bytes
+	Value      []byte // the whole value
 	rest       []byte
 }
 
@@ -81,6 +82,7 @@ func ReadHead(v []byte) (Head, error) {
 		Registered: readTime(v[atRegistered:]),
 		Expires:    readTime(v[atExpires:]),
 		CSeq:       binary.BigEndian.Uint32(v[atCSeq:]),
+		Value:      v,
 		rest:       v[atCallID:],
 	}
 	var ok1, ok2 bool
@@ -99,9 +101,10 @@ func (h Head) After(call string, cseq uint32) bool {
 }
 
 // AppendBinding appends the value of b, all but its AOR and Device, which are
-// the key. seen is when the store took it. Times are kept to the microsecond.
-// The error is that of a field longer than 65535 bytes.
-func AppendBinding(dst []byte, b *wake.Binding, seen time.Time) ([]byte, error) {
+// the key, and returns its head too. seen is when the store took it. Times are kept to
+// the microsecond. The error is that of a field longer than 65535 bytes.
+func AppendBinding(dst []byte, b *wake.Binding, seen time.Time) ([]byte, Head, error) {
+	from := len(dst)
 	dst = append(dst, Version)
 	dst = appendTime(dst, seen)
 	dst = appendTime(dst, b.RegisteredAt)
@@ -109,25 +112,31 @@ func AppendBinding(dst []byte, b *wake.Binding, seen time.Time) ([]byte, error) 
 	dst = appendTime(dst, b.ExpiresAt)
 	dst = binary.BigEndian.AppendUint32(dst, b.CSeq)
 	if len(b.CallID) > math.MaxUint16 {
-		return nil, fmt.Errorf("cannot write binding: Call-ID: %w", errTooLong)
+		return nil, Head{}, fmt.Errorf("cannot write binding: Call-ID: %w", errTooLong)
 	}
 	dst = append16(dst, b.CallID)
 
 	start := len(dst)
 	dst, err := AppendAddress(append(dst, 0, 0), &b.Address)
 	if err != nil {
-		return nil, err
+		return nil, Head{}, err
 	}
 	size := len(dst) - start - 2
 	if size > math.MaxUint16 {
-		return nil, fmt.Errorf("cannot write binding: address: %w", errTooLong)
+		return nil, Head{}, fmt.Errorf("cannot write binding: address: %w", errTooLong)
 	}
 	binary.BigEndian.PutUint16(dst[start:], uint16(size))
+	tags := len(dst)
 
 	dst = appendContact(dst, b.Contact, &b.Address)
 	dst = appendTag(dst, tagNode, b.Node)
 	dst = appendTag(dst, tagSource, b.Source)
-	return appendTag(dst, tagUserAgent, b.UserAgent), nil
+	dst = appendTag(dst, tagUserAgent, b.UserAgent)
+	v := dst[from:]
+	return dst, Head{
+		Seen: readTime(v[atSeen:]), Registered: readTime(v[atRegistered:]), Expires: readTime(v[atExpires:]), CSeq: b.CSeq,
+		CallID: dst[from+atCallID+2 : start], Address: dst[start+2 : tags], Value: v, rest: dst[tags:],
+	}, nil
 }
 
 // DecodeBinding reads a binding's value. Unknown tags are skipped.

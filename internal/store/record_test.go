@@ -93,11 +93,11 @@ func TestGolden(t *testing.T) {
 
 func TestWritten(t *testing.T) {
 	b := binding()
-	v, err := store.AppendBinding(nil, &b, at("2026-01-02T03:04:05.678902Z"))
+	v, _, err := store.AppendBinding(nil, &b, at("2026-01-02T03:04:05.678902Z"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := store.AppendRegistration(nil, &wake.Registration{Binding: b, Action: wake.ActionUnbind, Gone: true}, time.Time{})
+	r, _, err := store.AppendRegistration(nil, &wake.Registration{Binding: b, Action: wake.ActionUnbind, Gone: true}, time.Time{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,8 +163,8 @@ func TestAppendOrder(t *testing.T) {
 	old, fresh := binding(), binding()
 	fresh.CallID, fresh.CSeq, fresh.Contact = "short", 9, "sip:other"
 	fresh.ExpiresAt, fresh.RegisteredAt = at("2026-01-02T03:30:00Z"), at("2026-01-02T03:30:00Z")
-	v1, err1 := store.AppendBinding(nil, &old, time.Time{})
-	v2, err2 := store.AppendBinding(nil, &fresh, time.Time{})
+	v1, _, err1 := store.AppendBinding(nil, &old, time.Time{})
+	v2, _, err2 := store.AppendBinding(nil, &fresh, time.Time{})
 	if err := errors.Join(err1, err2); err != nil {
 		t.Fatal(err)
 	}
@@ -187,7 +187,7 @@ func FuzzBinding(f *testing.F) {
 		b := binding()
 		b.Contact, b.CallID, b.CSeq = contact, call, cseq
 		b.Address.App, b.Address.Team, b.Address.Tokens[0].Value = app, team, secret.NewToken(token)
-		v, err := store.AppendBinding(nil, &b, time.Time{})
+		v, written, err := store.AppendBinding(nil, &b, time.Time{})
 		if err != nil {
 			if len(call)+len(token)+len(app)+len(team) < 60_000 {
 				t.Fatal(err)
@@ -204,6 +204,9 @@ func FuzzBinding(f *testing.F) {
 		h, err := store.ReadHead(v)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if diff := cmp.Diff(h, written, cmp.AllowUnexported(store.Head{})); diff != "" {
+			t.Fatal("the head that was written: read - written +", diff)
 		}
 		other := b
 		other.Address.Tokens = append([]pnparam.Token(nil), b.Address.Tokens...)

@@ -28,8 +28,7 @@ func TestWithoutToken(t *testing.T) {
 			t.Errorf("token %d: %v, want - got +\n%s", i, err, d)
 		}
 		// It is as if it had been written without the token.
-		written, err := store.AppendBinding(nil, &want, time.Time{})
-		h1, _ := store.ReadHead(written)
+		_, h1, err := store.AppendBinding(nil, &want, time.Time{})
 		h2, _ := store.ReadHead(v)
 		if err != nil || !bytes.Equal(h1.Address, h2.Address) {
 			t.Errorf("token %d: the address is written in another way", i)

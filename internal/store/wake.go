@@ -192,10 +192,11 @@ func DecodeWake(aor string, v []byte) (wake.Wake, error) {
 const goneFlag = 0x80
 
 // AppendRegistration appends the value of a remembered REGISTER: one byte for
-// its action and whether it was Gone, the device (2+n), then its binding.
-func AppendRegistration(dst []byte, r *wake.Registration, seen time.Time) ([]byte, error) {
+// its action and whether it was Gone, the device (2+n), then its binding, whose head it
+// returns too.
+func AppendRegistration(dst []byte, r *wake.Registration, seen time.Time) ([]byte, Head, error) {
 	if len(r.Device) > math.MaxUint16 {
-		return nil, fmt.Errorf("cannot write registration: device: %w", errTooLong)
+		return nil, Head{}, fmt.Errorf("cannot write registration: device: %w", errTooLong)
 	}
 	flags := byte(r.Action)
 	if r.Gone {

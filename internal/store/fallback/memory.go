@@ -1,12 +1,12 @@
 package fallback
 
 import (
-	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/sipwake/sipwake/internal/store"
+	"github.com/sipwake/sipwake/internal/store/aor"
 	"github.com/sipwake/sipwake/internal/wake"
 )
 
@@ -50,12 +50,12 @@ func (m *memory) get(aor string) *entry {
 }
 
 // make returns the AOR's entry, a new one if there is none.
-func (m *memory) make(aor string) *entry {
-	if e := m.get(aor); e != nil {
+func (m *memory) make(name string) *entry {
+	if e := m.get(name); e != nil {
 		return e
 	}
-	e := &entry{aor: strings.Clone(aor)} // the caller's may be part of a long text
-	m.aors[e.aor] = e
+	e := &entry{State: aor.State{AOR: strings.Clone(name)}} // the caller's may be part of a long text
+	m.aors[e.AOR] = e
 	m.link(e)
 	m.evict(e)
 	return e
@@ -94,24 +94,15 @@ func (e *entry) unlink() { e.prev.next, e.next.prev = e.next, e.prev }
 
 func (m *memory) drop(e *entry) {
 	e.unlink()
-	delete(m.aors, e.aor)
-	delete(m.held, e.aor)
+	delete(m.aors, e.AOR)
+	delete(m.held, e.AOR)
 }
 
 // tidy forgets an AOR of which nothing is known.
 func (m *memory) tidy(e *entry) {
-	if len(e.devices)+len(e.wakes)+len(e.tombs)+len(e.signs) == 0 {
+	if e.keepOnly(""); len(e.Devices) == 0 && e.Idle() {
 		m.drop(e)
 	}
-}
-
-// encode writes the binding's value. It is good until the lock is given back.
-func (m *memory) encode(b *wake.Binding) ([]byte, error) {
-	value, err := store.AppendBinding(m.room[:0], b, time.Time{})
-	if err == nil {
-		m.room = value
-	}
-	return value, err
 }
 
 // registered notes what the store has taken, and adds the wakes that it does not
@@ -122,10 +113,6 @@ func (m *memory) registered(r *wake.Registration, res *wake.Registered) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	value, err := m.encode(&r.Binding)
-	if err != nil {
-		return
-	}
 	e := m.get(r.AOR)
 	if e == nil {
 		if r.Action != wake.ActionBind || r.Gone {
@@ -133,13 +120,19 @@ func (m *memory) registered(r *wake.Registration, res *wake.Registered) {
 		}
 		e = m.make(r.AOR)
 	}
-	e.apply(r, value, time.Now())
-	if len(e.devices) > res.Devices { // some were removed by other instances
+	now := time.Now()
+	e.Expire(now)
+	// What it cannot take it does not remember.
+	if a, _ := e.Apply(r, &m.room, now, m.recent); a.Status == wake.StatusStale { // the store knows better
+		e.Forget(r)
+		_, _ = e.Apply(r, &m.room, now, m.recent)
+	}
+	if e.Bound() > res.Devices { // some were removed by other instances
 		e.keepOnly(r.Device)
 	}
-	if len(e.wakes) > 0 && !r.Gone {
-		for _, w := range e.open(r.RegisteredAt) {
-			if w.held && !hasWake(res.Wakes, w.ID) {
+	if !r.Gone {
+		for _, w := range e.Wakes {
+			if w.Held && !r.RegisteredAt.After(w.Deadline) && !hasWake(res.Wakes, w.ID) {
 				res.Wakes = append(res.Wakes, w.Wake)
 			}
 		}
@@ -161,25 +154,12 @@ func hasWake(list []wake.Wake, id string) bool {
 func (m *memory) registerAway(r *wake.Registration) (wakes []wake.Wake, stale bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	value, err := m.encode(&r.Binding)
-	if err != nil {
-		return nil, true
-	}
 	now := time.Now()
 	e := m.make(r.AOR)
-	e.expire(now, m)
-	if e.stale(r) {
-		m.tidy(e)
-		return nil, true
-	}
-	e.apply(r, value, now)
-	if !r.Gone {
-		for _, w := range e.open(r.RegisteredAt) {
-			wakes = append(wakes, w.Wake)
-		}
-	}
-	m.tidy(e)
-	return wakes, false
+	defer m.tidy(e)
+	e.Expire(now)
+	a, err := e.Apply(r, &m.room, now, m.recent)
+	return a.Wakes, err != nil || a.Status == wake.StatusStale
 }
 
 // started notes a wake that the store has taken, and the bindings it knows.
@@ -193,11 +173,12 @@ func (m *memory) started(w *wake.Wake, res *wake.Started) {
 		return
 	}
 	e := m.make(w.AOR)
-	e.expire(time.Now(), m)
+	now := time.Now()
+	e.Expire(now)
 	e.learn(res.Bindings, w.StartedAt)
 	noted := *w
 	noted.Forked = res.Forked
-	e.hold(&noted, false)
+	e.Keep(&noted, now)
 }
 
 // startAway starts a wake without the store. It reports false if nothing is known
@@ -210,44 +191,23 @@ func (m *memory) startAway(w *wake.Wake) (wake.Started, bool) {
 		return wake.Started{}, false
 	}
 	now := time.Now()
-	e.expire(now, m)
-	res := wake.Started{Cached: true}
-	for _, t := range e.tombs {
-		if t.node == w.Node && t.call == w.Call {
-			return wake.Started{Ended: true, Cached: true}, true
-		}
+	noted := *w
+	res := e.Start(&noted, now)
+	res.Cached = true
+	if res.Ended || res.Duplicate || res.Full {
+		return res, true
 	}
-	others, same := 0, -1
-	forked := false
-	for i := range e.wakes {
-		o := &e.wakes[i].Wake
-		switch past := store.Past(o, w); {
-		case o.Node == w.Node && o.Call == w.Call:
-			if !past && !store.Again(o, w) {
-				return wake.Started{Duplicate: true, Cached: true}, true
-			}
-			same = i
-		case !past:
-			others++
-			forked = forked || o.CallID == w.CallID && o.Covers(w)
-		}
-	}
-	if others >= store.MaxWakes {
-		return wake.Started{Full: true, Cached: true}, true
-	}
-	res.Bindings, res.Recent = e.known(now.Add(-m.recent), now.Add(-m.retention))
-	if len(res.Bindings)+len(res.Recent) == 0 {
+	oldest := now.Add(-m.retention)
+	var err1, err2 error
+	res.Bindings, err1 = e.Bindings(func(h store.Head) bool { return h.Registered.After(oldest) })
+	res.Recent, err2 = e.Recent(now.Add(-m.recent))
+	if err1 != nil || err2 != nil || len(res.Bindings)+len(res.Recent) == 0 {
+		e.End(w.Node, w.Call, now, false)
 		m.tidy(e)
 		return wake.Started{}, false
 	}
-	if same >= 0 && store.Again(&e.wakes[same].Wake, w) {
-		forked = e.wakes[same].Forked
-	}
-	res.Forked = forked
-	noted := *w
-	noted.Forked = forked
-	e.hold(&noted, true)
-	m.held[e.aor] = struct{}{}
+	e.Keep(&noted, now).Held = true
+	m.held[e.AOR] = struct{}{}
 	return res, true
 }
 
@@ -264,25 +224,18 @@ func (m *memory) end(aor, node, call string, away bool) (wake.Wake, bool) {
 		e = m.make(aor)
 	}
 	defer m.tidy(e)
-	for i, w := range e.wakes {
-		if w.Node == node && w.Call == call {
-			e.wakes = append(e.wakes[:i], e.wakes[i+1:]...)
-			return w.Wake, true
-		}
-	}
-	if now := time.Now(); away {
-		e.expire(now, m)
-		e.tombs = slices.DeleteFunc(e.tombs, func(t tomb) bool { return t.node == node && t.call == call })
-		e.tombs = append(youngest(e.tombs, store.MaxTombs-1), tomb{node, call, now.Add(store.Tombstone)})
-	}
-	return wake.Wake{}, false
+	return e.End(node, call, time.Now(), away)
 }
 
 func (m *memory) remove(r *wake.Removal) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if e := m.aors[r.AOR]; e != nil {
-		e.remove(r)
+		var token []byte
+		if !r.Token.Empty() {
+			token = store.AppendTokenKey(nil, r.Token)
+		}
+		_, _ = e.Remove(r, token, time.Now()) // what it cannot read it has not got
 		m.tidy(e)
 	}
 }
@@ -308,10 +261,10 @@ func (m *memory) heldWakes() []wake.Wake {
 	now := time.Now()
 	for aor := range m.held {
 		e := m.aors[aor]
-		e.expire(now, m)
+		e.Expire(now)
 		before := len(list)
-		for _, w := range e.wakes {
-			if w.held {
+		for _, w := range e.Wakes {
+			if w.Held {
 				list = append(list, w.Wake)
 			}
 		}
@@ -328,9 +281,9 @@ func (m *memory) stored(w *wake.Wake) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if e := m.aors[w.AOR]; e != nil {
-		for i := range e.wakes {
-			if e.wakes[i].ID == w.ID {
-				e.wakes[i].held = false
+		for i := range e.Wakes {
+			if e.Wakes[i].ID == w.ID {
+				e.Wakes[i].Held = false
 			}
 		}
 	}

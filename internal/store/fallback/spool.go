@@ -294,7 +294,7 @@ func (s *spool) put(list []wake.Registration) error {
 
 func (s *spool) putOne(b *bbolt.Bucket, r *wake.Registration) error {
 	value := binary.BigEndian.AppendUint16([]byte{store.Version}, uint16(len(r.AOR)))
-	value, err := store.AppendRegistration(append(value, r.AOR...), r, time.Time{})
+	value, _, err := store.AppendRegistration(append(value, r.AOR...), r, time.Time{})
 	if err != nil {
 		return nil // no store would take it
 	}

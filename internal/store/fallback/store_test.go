@@ -689,11 +689,22 @@ func TestCache(t *testing.T) {
 	if list, err := r.store.Bindings(rpc(t), wake.Query{AOR: user(16)}); err != nil || len(list) != 0 {
 		t.Fatal(list, err)
 	}
+	// A phone is removed elsewhere, and begins anew with its Call-ID: what Redis takes is
+	// known here, whatever was.
+	other.Remove(rpc(t), wake.Removal{AOR: user(13)})
+	anew := storetest.Registration(user(13), 13)
+	anew.CSeq, anew.Contact = 1, "sip:anew@192.0.2.1"
+	if got := r.register(anew); got.Status != wake.StatusStored {
+		t.Errorf("a phone that begins anew: %s", got.Status)
+	}
 	server.Stop()
-	for n, want := range map[int]int{0: 0, 9: 0, 14: 1, 15: 1, 16: 0, 17: 0, 18: 0, 19: 1} {
+	for n, want := range map[int]int{0: 0, 9: 0, 13: 1, 14: 1, 15: 1, 16: 0, 17: 0, 18: 0, 19: 1} {
 		st, _ := r.store.Start(rpc(t), newWake(user(n), "c"))
 		if len(st.Bindings) != want {
 			t.Errorf("user %d: %d devices, want %d", n, len(st.Bindings), want)
+		}
+		if n == 13 && (want != len(st.Bindings) || st.Bindings[0].Contact != anew.Contact) {
+			t.Errorf("a phone that has begun anew is known as %+v", st.Bindings)
 		}
 		if n == 14 && len(st.Bindings[0].Address.Tokens) != 1 {
 			t.Errorf("%d tokens of a device that has lost one of two", len(st.Bindings[0].Address.Tokens))

@@ -152,9 +152,9 @@ func (s *Store) startExpiring(ctx context.Context) (*expiring, error) {
 		sh := &s.shards[i]
 		sh.mu.Lock()
 		for _, st := range sh.aors {
-			for _, d := range st.devices {
-				if h, err := store.ReadHead(d.value); err == nil && !d.gone {
-					x.set(appendKey(nil, st.aor, d.name), expiryTime(h.Expires), &none)
+			for _, d := range st.Devices {
+				if h, err := store.ReadHead(d.Value); err == nil && !d.Gone {
+					x.set(appendKey(nil, st.AOR, d.Name), expiryTime(h.Expires), &none)
 				}
 			}
 		}

@@ -9,6 +9,7 @@ import (
 
 	"go.etcd.io/bbolt"
 
+	"github.com/sipwake/sipwake/internal/store/aor"
 	"github.com/sipwake/sipwake/internal/store/pagefile"
 	"github.com/sipwake/sipwake/internal/wake"
 )
@@ -129,25 +130,25 @@ func checkKey(r *wake.Registration) error {
 
 // load reads an AOR from the file. What is no binding any more is left out: the next
 // REGISTER of the phone writes it anew.
-func (s *Store) load(aor string) (*state, error) {
-	st := &state{aor: string([]byte(aor))} // the caller's may be part of something big
+func (s *Store) load(user string) (*state, error) {
+	st := &state{State: aor.State{AOR: string([]byte(user))}} // the caller's may be part of something big
 	var room [256]byte
-	prefix := appendKey(room[:0], aor, "")
+	prefix := appendKey(room[:0], user, "")
 	unreadable := 0
 	err := s.read(func(r reader) error {
-		st.devices, unreadable = nil, 0
+		st.Devices, unreadable = nil, 0
 		c := r.table(bucketBindings()).Cursor()
 		for k, v := c.Seek(prefix); k != nil && bytes.HasPrefix(k, prefix); k, v = c.Next() {
 			if !whole(string(bucketBindings()), k, v) {
 				unreadable++
 				continue
 			}
-			st.devices = append(st.devices, &device{name: string(k[len(prefix):]), value: bytes.Clone(v)})
+			st.Devices = append(st.Devices, &aor.Device{Name: string(k[len(prefix):]), Value: bytes.Clone(v)})
 		}
 		return nil
 	})
 	if unreadable > 0 {
-		s.log.Error("bindings cannot be read, and are taken for none until the phones register again", "aor", aor, "count", unreadable)
+		s.log.Error("bindings cannot be read, and are taken for none until the phones register again", "aor", user, "count", unreadable)
 	}
 	return st, err
 }

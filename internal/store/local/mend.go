@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sipwake/sipwake/internal/store"
 	"github.com/sipwake/sipwake/internal/store/pagefile"
 )
 
@@ -69,14 +70,14 @@ func (s *Store) rewrite() {
 		sh := &s.shards[i]
 		sh.mu.Lock()
 		for _, st := range sh.aors {
-			for _, d := range st.devices {
-				if d.gone {
+			for _, d := range st.Devices {
+				if d.Gone {
 					continue
 				}
-				d.change(true)
+				d.Change(true)
 				s.writer.lazy(st)
-				if hashes, err := tokens(d.value); err == nil {
-					s.writer.lazyTokens(s.index.restore(st.aor, hashes))
+				if h, err := store.ReadHead(d.Value); err == nil {
+					s.writer.lazyTokens(s.index.restore(st.AOR, tokens(h)))
 				}
 			}
 		}

@@ -39,7 +39,7 @@ func (st *state) takeNotes(ops []noteOp) []noteOp {
 }
 
 func (o *noteOp) put(tx *writeTx) error {
-	bucket, key := tx.table(bucketNotes()), []byte(o.st.aor)
+	bucket, key := tx.table(bucketNotes()), []byte(o.st.AOR)
 	v := bytes.Clone(bucket.Get(key))
 	for i := range o.notes {
 		v = store.AddNote(v, &o.notes[i])
@@ -51,7 +51,7 @@ func (o *noteOp) put(tx *writeTx) error {
 // are for the next one.
 func (s *Store) notesDone(ops []noteOp, failed bool) {
 	for _, o := range ops {
-		sh := s.shardOf(o.st.aor)
+		sh := s.shardOf(o.st.AOR)
 		sh.mu.Lock()
 		if !failed {
 			o.st.notes = slices.Delete(o.st.notes, 0, o.st.inHand)

@@ -84,9 +84,9 @@ func rebuild(db *bbolt.DB) error {
 	return errors.Join(
 		each(bucketBindings(), func(tx *bbolt.Tx, k, v []byte) error {
 			aor, _, _ := cutKey(k)
-			hashes, err := tokens(v)
+			head, err := store.ReadHead(v)
 			index := tx.Bucket(bucketTokens())
-			for _, h := range hashes {
+			for _, h := range tokens(head) {
 				had := store.ReadAORs(index.Get(h[:]))
 				if slices.Contains(had, string(aor)) {
 					continue

@@ -88,8 +88,8 @@ func (s *Store) value(ctx context.Context, key []byte, aor, name string) (value 
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	if st := sh.aors[aor]; st != nil {
-		if d := st.device(name); d != nil && !d.gone {
-			value = bytes.Clone(d.value)
+		if d := st.Device(name); d != nil && !d.Gone {
+			value = bytes.Clone(d.Value)
 		}
 		return value, nil
 	}

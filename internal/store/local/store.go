@@ -143,7 +143,7 @@ func (s *Store) lock(ctx context.Context, aor string) (*shard, *state, error) {
 		sh.mu.Unlock()
 		return nil, nil, fmt.Errorf("%w: cannot read file: %w", wake.ErrUnavailable, err)
 	}
-	sh.aors[st.aor] = st
+	sh.aors[st.AOR] = st
 	return sh, st, nil
 }
 
@@ -165,38 +165,12 @@ func (s *Store) Start(ctx context.Context, w wake.Wake) (wake.Started, error) {
 	}
 	defer sh.mu.Unlock()
 	now := time.Now()
-	st.expire(now)
-	var res wake.Started
-	for _, t := range st.tombs {
-		if t.node == w.Node && t.call == w.Call {
-			return wake.Started{Ended: true}, nil
-		}
+	res := st.Start(&w, now)
+	if res.Ended || res.Duplicate || res.Full {
+		return res, nil
 	}
-	same, others := -1, 0
-	for i := range st.wakes {
-		o := &st.wakes[i].Wake
-		switch past := store.Past(o, &w); {
-		case o.Node == w.Node && o.Call == w.Call:
-			if !past && !store.Again(o, &w) {
-				return wake.Started{Duplicate: true}, nil
-			}
-			same = i
-		case !past:
-			others++
-			w.Forked = w.Forked || o.CallID == w.CallID && o.Covers(&w)
-		}
-	}
-	if others >= store.MaxWakes {
-		return wake.Started{Full: true}, nil
-	}
-	if same >= 0 && store.Again(&st.wakes[same].Wake, &w) {
-		w.Forked = st.wakes[same].Forked
-	}
-	st.keep(w, same, now)
-	res.Forked = w.Forked
-	oldest := now.Add(-s.config.Retention)
-	if res.Bindings, err = st.bindings(func(h store.Head) bool { return h.Registered.After(oldest) }); err == nil {
-		res.Recent, err = st.recent(now.Add(-s.config.Recent))
+	if res.Bindings, err = s.bindings(st, now, nil); err == nil {
+		res.Recent, err = st.Recent(now.Add(-s.config.Recent))
 	}
 	if err != nil {
 		return wake.Started{}, fmt.Errorf("cannot start wake for %q: %w", w.AOR, err)
@@ -211,17 +185,8 @@ func (s *Store) End(ctx context.Context, aor, node, call string) (wake.Ended, er
 		return wake.Ended{}, fmt.Errorf("cannot end wake for %q: %w", aor, err)
 	}
 	defer sh.mu.Unlock()
-	now := time.Now()
-	st.expire(now)
-	for i, w := range st.wakes {
-		if w.Node == node && w.Call == call {
-			st.wakes = append(st.wakes[:i], st.wakes[i+1:]...)
-			return wake.Ended{Known: true, Wake: w.Wake}, nil
-		}
-	}
-	st.tombs = slices.DeleteFunc(st.tombs, func(t tomb) bool { return t.node == node && t.call == call })
-	st.tombs = append(youngest(st.tombs, store.MaxTombs-1), tomb{node, call, now.Add(store.Tombstone)})
-	return wake.Ended{}, nil
+	w, known := st.End(node, call, time.Now(), true)
+	return wake.Ended{Known: known, Wake: w}, nil
 }
 
 // Remove implements wake.Store.
@@ -250,45 +215,22 @@ func (s *Store) removeNow(ctx context.Context, r wake.Removal) (res wake.Removal
 	}
 	defer sh.mu.Unlock()
 	now := time.Now()
-	pending, known := false, false
-	var went []tokenHash
-	for _, d := range st.devices {
-		h, err := store.ReadHead(d.value)
-		if err != nil {
-			return res, nil, err
-		}
-		if !store.Removes(&r, token, d.name, h, now) {
-			known = known || token != nil && !d.gone && h.HasToken(token)
-			continue
-		}
-		pending = true // one that is gone already may not be on the disk
-		if d.gone {
-			continue
-		}
-		if r.TokenOnly {
-			value, left, err := store.WithoutToken(d.value, token)
-			if err != nil {
-				return res, nil, err
-			}
-			if left > 0 {
-				d.value = value
-				d.change(false)
-				went = append(went, hashToken(token))
-				res.Tokens++
-				continue
-			}
-		}
-		went = append(went, st.drop(d, h, r.Reason, now)...)
-		res.Bindings++
+	removed, err := st.Remove(&r, token, now)
+	if err != nil {
+		return res, nil, err
 	}
-	if !pending && (token == nil || known) {
-		return res, nil, nil
+	res = wake.RemovalResult{Bindings: len(removed.Went), Tokens: removed.Tokens}
+	went := st.took(removed.Went, now)
+	if removed.Tokens > 0 {
+		went = append(went, hashToken(token))
 	}
-	if !pending { // the index is out of date
+	switch {
+	case removed.Pending: // what is gone already may not be on the disk
+		wait = s.writer.urgent(st, s.index.release(r.AOR, went))
+	case token != nil && !removed.Known: // the index is out of date
 		s.writer.lazyTokens(s.index.release(r.AOR, []tokenHash{hashToken(token)}))
-		return res, nil, nil
 	}
-	return res, s.writer.urgent(st, s.index.release(r.AOR, went)), nil
+	return res, wait, nil
 }
 
 // Bindings implements wake.Store.
@@ -324,8 +266,5 @@ func (s *Store) bindingsOf(ctx context.Context, aor string, token []byte) ([]wak
 		return nil, err
 	}
 	defer sh.mu.Unlock()
-	oldest := time.Now().Add(-s.config.Retention)
-	return st.bindings(func(h store.Head) bool {
-		return h.Registered.After(oldest) && (token == nil || h.HasToken(token))
-	})
+	return s.bindings(st, time.Now(), token)
 }

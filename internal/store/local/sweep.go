@@ -21,7 +21,7 @@ func (s *Store) rest() {
 		now := time.Now()
 		since := now.Add(-s.config.Recent)
 		for aor, st := range sh.aors {
-			if st.expire(now); st.resting(since) {
+			if st.Expire(now); st.resting(since) {
 				delete(sh.aors, aor)
 			}
 		}

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sipwake/sipwake/internal/store/aor"
 	"github.com/sipwake/sipwake/internal/wake"
 )
 
@@ -227,7 +228,7 @@ func (s *Store) write(ctx context.Context) {
 // op is one change of the file.
 type op struct {
 	st    *state
-	d     *device
+	d     *aor.Device
 	gen   uint64
 	key   []byte
 	value []byte // nil: delete
@@ -249,7 +250,7 @@ func (s *Store) commit(b *batch) {
 		s.index.saved(tokens)
 	} else {
 		for _, st := range b.states {
-			sh := s.shardOf(st.aor)
+			sh := s.shardOf(st.AOR)
 			sh.mu.Lock()
 			s.writer.lazy(st)
 			sh.mu.Unlock()
@@ -280,17 +281,17 @@ func (s *Store) report(err error) {
 func (s *Store) collect(states []*state) (ops []op, notes []noteOp) {
 	ops = make([]op, 0, len(states))
 	for _, st := range states {
-		sh := s.shardOf(st.aor)
+		sh := s.shardOf(st.AOR)
 		sh.mu.Lock()
 		st.queued = false
 		notes = st.takeNotes(notes)
-		for _, d := range st.devices {
-			if !d.dirty() {
+		for _, d := range st.Devices {
+			if !d.Dirty() {
 				continue
 			}
-			o := op{st: st, d: d, gen: d.gen, key: appendKey(nil, st.aor, d.name)}
-			if !d.gone {
-				o.value = bytes.Clone(d.value)
+			o := op{st: st, d: d, gen: d.Gen, key: appendKey(nil, st.AOR, d.Name)}
+			if !d.Gone {
+				o.value = bytes.Clone(d.Value)
 			}
 			ops = append(ops, o)
 		}
@@ -334,11 +335,11 @@ func put(tx *writeTx, ops []op, tokens []tokenOp, notes []noteOp, jobs []job) er
 
 func (s *Store) saved(ops []op) {
 	for _, o := range ops {
-		sh := s.shardOf(o.st.aor)
+		sh := s.shardOf(o.st.AOR)
 		sh.mu.Lock()
-		o.d.saved = max(o.d.saved, o.gen)
-		if o.d.gone && !o.d.dirty() {
-			o.st.devices = slices.DeleteFunc(o.st.devices, func(d *device) bool { return d == o.d })
+		o.d.Saved = max(o.d.Saved, o.gen)
+		if o.d.Gone && !o.d.Dirty() {
+			o.st.Devices = slices.DeleteFunc(o.st.Devices, func(d *aor.Device) bool { return d == o.d })
 		}
 		sh.mu.Unlock()
 	}

@@ -143,22 +143,30 @@ func started(aor string, answer any) (wake.Started, error) {
 }
 
 // packDevice makes a device's name short: nearly all are an instance as RFC 5626
-// section 4.1 recommends it, <urn:uuid:...>, of which 16 bytes say something.
+// section 4.1 recommends it, urn:uuid:..., of which 16 bytes say something. The
+// scripts do the same (packed) with what an older sipwake has written out.
 func packDevice(name string) string {
-	if n := len(name); n == len(urnPrefix)+36+1 && strings.HasPrefix(name, urnPrefix) && name[n-1] == '>' {
-		text := name[len(urnPrefix) : n-1]
+	kind, text := "v", name
+	if n := len(name); n > 1 && name[0] == '<' && name[n-1] == '>' {
+		kind, text = "u", name[1:n-1]
+	}
+	if text, ok := strings.CutPrefix(text, urnPrefix); ok && len(text) == 36 {
 		if id, err := uuid.Parse(text); err == nil && id.String() == text {
-			return "u" + string(id[:])
+			return kind + string(id[:])
 		}
 	}
 	return "=" + name
 }
 
-const urnPrefix = "<urn:uuid:"
+const urnPrefix = "urn:uuid:"
 
 func unpackDevice(b []byte) string {
-	if len(b) == 17 && b[0] == 'u' {
-		return urnPrefix + uuid.UUID(b[1:]).String() + ">"
+	if len(b) == 17 && b[0] != '=' {
+		name := urnPrefix + uuid.UUID(b[1:]).String()
+		if b[0] == 'u' {
+			name = "<" + name + ">"
+		}
+		return name
 	}
 	return strings.TrimPrefix(string(b), "=")
 }

@@ -22,15 +22,6 @@ const (
 	expiringKept = time.Hour
 )
 
-// expires is for the entry of a REGISTER in the sorted sets: ARGV 18 and 19 are its
-// member and its score where there is one, KEYS[4] the set, and token keys start behind.
-const expires = `
-local first = ARGV[18] and 5 or 4
-local function expires()
-  if ARGV[18] then redis.call('ZADD', KEYS[4], ARGV[19], ARGV[18]) end
-end
-`
-
 // settleScript: KEYS set; ARGV member, its score as it must be, its new score or 0 for
 // none, ...
 func settleScript() *goredis.Script {

@@ -191,6 +191,45 @@ func testReadsEarlier(ctx context.Context, t *testing.T, file string) {
 	}
 }
 
+// An earlier version wrote a device such as urn:uuid:... out. It is the same device, and
+// shorter from then on.
+func TestDeviceWrittenOut(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	server := storetest.NewRedis(t)
+	c, s := client(t, server.Addr), open(t, redis.Config{Addresses: []string{server.Addr}})
+	const key = "sw:b:{alice@example.com}"
+	r := storetest.Registration("alice@example.com", 1)
+	r.Device = strings.Trim(r.Device, "<>")
+	register(t, s, r)
+	short := c.Get(ctx, key).Val()
+	old := func() {
+		t.Helper()
+		if err := c.Set(ctx, key, "\x00\x2e="+r.Device+short[2+17:], goredis.KeepTTL).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	old()
+	if list, err := s.Bindings(ctx, wake.Query{AOR: r.AOR}); err != nil || len(list) != 1 || list[0].Device != r.Device {
+		t.Errorf("bindings: %+v, %v", list, err)
+	}
+	late := r
+	late.Late = true
+	for what, again := range map[string]wake.Registration{"again": r, "late": late} {
+		old()
+		if got := register(t, s, again); got.Status != wake.StatusRefreshed || got.Devices != 1 {
+			t.Errorf("%s: %+v", what, got)
+		}
+		if n := c.StrLen(ctx, key).Val(); n != int64(len(short)) {
+			t.Errorf("%s: %d bytes, want %d", what, n, len(short))
+		}
+	}
+	old()
+	if got, err := s.Remove(ctx, wake.Removal{AOR: r.AOR, Device: r.Device}); err != nil || got.Bindings != 1 {
+		t.Errorf("removed: %+v, %v", got, err)
+	}
+}
+
 // A rolling upgrade: one instance writes fields that the other one does not know
 // yet, and they take turns over one user.
 func TestRollingUpgrade(t *testing.T) {

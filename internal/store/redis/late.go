@@ -2,19 +2,22 @@ package redis
 
 import goredis "github.com/redis/go-redis/v9"
 
-// lateScript: KEYS and ARGV as registerScript has them, and the same answer. It
+// lateScript is a register script. It
 // applies a REGISTER that came some time ago: whatever the device has done since
 // wins, by Call-ID and CSeq or by the time of the REGISTER, and it is no sign of
 // life: its seen is 0 and it is not remembered. The wakes that are returned are
 // those that were open when it came. In the token index it comes before the AORs
 // that are there: they may be those of later REGISTERs.
-func lateScript() *goredis.Script { return goredis.NewScript(owners + expires + prelude + lateBody) }
+func lateScript(c *Config) *goredis.Script {
+	return goredis.NewScript(constants(c) + "local first = ARGV[10] and 5 or 4" + owners + prelude + lateBody)
+}
 
 const lateBody = `
-local now, retention = clock(), tonumber(ARGV[8])
-local device, value, field, gone = ARGV[3], ARGV[4], ARGV[5], ARGV[2] == '1'
+local now = clock()
+local action, gone = string.match(ARGV[1], '(%l+) ?(.*)')
+local device, value, field, bind = ARGV[2], written(0), ARGV[7], ARGV[1] == 'bind'
 local _, registered, cseq, callid, address = head(value)
-local list = devices(redis.call('GET', KEYS[1]), now - retention * 1000)
+local list = devices(redis.call('GET', KEYS[1]), now - RETENTION)
 local mem = memory(KEYS[2], redis.call('HGETALL', KEYS[2]), now)
 
 local known
@@ -32,7 +35,7 @@ if known and newer(list[known][2]) or last and newer(last) then
 end
 
 local status, went, previous, rest = 'none', {}, {}, {}
-if ARGV[1] == 'bind' and not gone then
+if bind then
   for _, d in ipairs(list) do
     local _, r, _, _, other = head(d[2])
     if d[1] == device or not shares(other, address) then
@@ -61,38 +64,38 @@ if ARGV[1] == 'bind' and not gone then
     rest[#rest + 1] = {device, value}
   end
   list = rest
-  bound(list, tonumber(ARGV[12]), '', went)
-  save(KEYS[1], list, retention)
-  expires()
+  bound(list, MOST_DEVICES, '', went)
+  save(KEYS[1], list, TTL)
+  if ARGV[10] then redis.call('ZADD', KEYS[4], ARGV[11], ARGV[10]) end
   for i = first, #KEYS do
-    local was = redis.call('SET', KEYS[i], ARGV[11], 'NX', 'GET', 'PX', retention)
-    local list = others(was, ARGV[11])
+    local was = redis.call('SET', KEYS[i], ARGV[6], 'NX', 'GET', 'PX', TTL)
+    local list = others(was, ARGV[6])
     if #list > 0 then
       previous[#previous + 1] = was
       if #list == #others(was, '') then -- it is none of them
-        redis.call('SET', KEYS[i], add(list, ARGV[11], tonumber(ARGV[14]), true), 'PX', retention)
+        redis.call('SET', KEYS[i], add(list, ARGV[6], MOST_AORS, true), 'PX', TTL)
       end
     end
   end
-elseif ARGV[1] == 'bind' and known then
+elseif action == 'bind' and known then
   local old = list[known][2]
   local function orderEnd(s) return 39 + struct.unpack('>I2', s, 38) end
   list[known][2] = string.sub(old, 1, 25) .. string.sub(value, 26, orderEnd(value)) .. string.sub(old, orderEnd(old) + 1)
   save(KEYS[1], list)
   status = 'refreshed'
-elseif ARGV[1] == 'unbind' and known then
+elseif action == 'unbind' and known then
   take(list, known, went, 'unbind')
   save(KEYS[1], list)
   status = 'removed'
 end
-history(KEYS[3], now, tonumber(ARGV[15]), tonumber(ARGV[16]))
+history(KEYS[3], now, NOTE_KEEP, MOST_NOTES)
 
 local wakes = {}
-if not gone then
+if bind or gone == '0' then
   for f, v in pairs(mem) do
     if string.byte(f) == 119 then
       local from, to = struct.unpack('>I8I8', v, 2)
-      if from <= tonumber(ARGV[17]) and to >= tonumber(ARGV[17]) then wakes[#wakes + 1] = v end
+      if from <= tonumber(ARGV[8]) and to >= tonumber(ARGV[8]) then wakes[#wakes + 1] = v end
     end
   end
 end

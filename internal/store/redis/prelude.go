@@ -63,6 +63,9 @@ local function head(v)
   local _, seen, registered, _, _, cseq, callid, address = struct.unpack(HEAD, v)
   return seen, registered, cseq, callid, address
 end
+local function written(seen)
+  return struct.pack('>BI8', 1, seen) .. ARGV[3] .. string.sub(ARGV[9], 1, 8) .. ARGV[4]
+end
 local function tokens(address)
   local list, pos, key, _ = {}, 2, nil, nil
   for i = 1, string.byte(address) do
@@ -79,11 +82,16 @@ local function shares(a, b)
   end
   return false
 end
+local function packed(device)
+  local id = string.match(device, '^=urn:uuid:([%da-f]+%-[%da-f]+%-[%da-f]+%-[%da-f]+%-[%da-f]+)$')
+  if not id or #id ~= 36 or not string.find(id, '^........%-....%-....%-....%-') then return device end
+  return 'v' .. string.gsub(string.gsub(id, '-', ''), '..', function(x) return string.char(tonumber(x, 16)) end)
+end
 local function devices(s, oldest)
   local list, pos, dev, v = {}, 1, nil, nil
   while s and pos <= #s do
     dev, v, pos = struct.unpack('>I2c0I4c0', s, pos)
-    if select(2, head(v)) >= oldest then list[#list + 1] = {dev, v} end
+    if select(2, head(v)) >= oldest then list[#list + 1] = {packed(dev), v} end
   end
   return list
 end
@@ -218,16 +226,16 @@ local function add(list, aor, most, late)
 end
 `
 
-// share is for the index entries of a REGISTER: each is the AOR's from now on too.
-// One that only the AOR has takes one command.
+// share is for the index entries of a REGISTER: each is the AOR's from now on too. had
+// are those that others had, where the AOR has been written already.
 const share = `
-local function share(from, aor, ttl, most)
-  local shared
-  for i = from, #KEYS do
-    local was = redis.call('SET', KEYS[i], aor, 'PX', ttl, 'GET')
-    if was and was ~= aor then
-      redis.call('SET', KEYS[i], add(others(was, aor), aor, most), 'PX', ttl)
-      shared = shared or {}
+local function share(had)
+  local shared = {}
+  for i = first, #KEYS do
+    local was
+    if had then was = had[i] else was = redis.call('SET', KEYS[i], ARGV[6], 'PX', TTL, 'GET') end
+    if was and was ~= ARGV[6] then
+      redis.call('SET', KEYS[i], add(others(was, ARGV[6]), ARGV[6], MOST_AORS), 'PX', TTL)
       shared[#shared + 1] = was
     end
   end

@@ -1,62 +1,113 @@
 package redis
 
-import goredis "github.com/redis/go-redis/v9"
+import (
+	"fmt"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/sipwake/sipwake/internal/store"
+	"github.com/sipwake/sipwake/internal/wake"
+)
+
+// A register script: KEYS b, t, n, with ARGV 10 a set of bindings by time, token index
+// keys; ARGV what (bind, or the action and 0, 1 or all for gone), device, when registered
+// (8 bytes), the value from its expiry on, address (2+n), AOR, memory field, when the
+// REGISTER came (us, Redis' clock), when created (8 bytes) and what a memory value has in
+// front of the binding's, and where bindings are kept by time, member and score. The
+// value's seen is filled in here. Answers the number of devices after a refresh and
+// nothing else to tell, or status, devices, wakes, values that went (device, value, ...),
+// the index entries that the tokens had.
+//
+// What is the same in every call is in the text: Lua makes a string of each argument.
+func constants(c *Config) string {
+	return fmt.Sprintf(`
+local RECENT, RETENTION, TTL = %d, %d, '%d'
+local MOST_DEVICES, MOST_RECENT, MOST_AORS = %d, %d, %d
+local NOTE_KEEP, MOST_NOTES = %d, %d
+`, c.Recent.Microseconds(), c.Retention.Microseconds(), c.Retention.Milliseconds(),
+		store.MaxDevices, store.MaxRecent, store.MaxAORs, store.NoteKeep.Milliseconds(), store.MaxNotes)
+}
+
+// registerArgs makes the arguments but for the last two.
+func (s *Store) registerArgs(r *wake.Registration) ([]any, error) {
+	value, head, err := store.AppendRegistration(make([]byte, 0, 512), r, time.Time{})
+	if err != nil {
+		return nil, err
+	}
+	v := head.Value
+	what := "bind"
+	rest := v[17:25:25] // when created
+	if r.Action != wake.ActionBind || r.Gone {
+		gone := flag(r.Gone)
+		if r.GoneAll() {
+			gone = "all"
+		}
+		what = action(r.Action) + " " + gone
+		rest = append(rest, value[:len(value)-len(v)]...)
+	}
+	address := v[39+len(head.CallID):][:2+len(head.Address)]
+	return append(make([]any, 0, 11), what, packDevice(r.Device), v[9:17], v[25:], address, r.AOR, "r"+store.DeviceKey(r),
+		s.clock.toRedis(r.RegisteredAt).UnixMicro(), rest), nil
+}
 
 // refresh is the commonest REGISTER, a known device with the same address and
-// nothing remembered of its AOR, done without taking the values apart: a fifth
+// nothing remembered of its AOR, done without taking the values apart: half
 // of the time. Whatever is special is left to what follows it.
 const refresh = `
-local t = redis.call('TIME')
-local now, raw, all = t[1] * 1000000 + t[2], redis.call('GET', KEYS[1]), redis.call('HGETALL', KEYS[2])
-if raw and #all == 0 and ARGV[1] == 'bind' and ARGV[2] == '0' then
-  local unpack, sub = struct.unpack, string.sub
-  local value, address, oldest = ARGV[4], ARGV[9], now - ARGV[8] * 1000
-  local pos, count, body, to = 1, 0, nil, nil
+local call, KEYS, ARGV = redis.call, KEYS, ARGV
+local unpack, pack, sub = struct.unpack, struct.pack, string.sub
+local t = call('TIME')
+local now, raw = t[1] * 1000000 + t[2], call('GET', KEYS[1])
+local first = ARGV[10] and 5 or 4
+local count, had = 0, nil
+if raw and ARGV[1] == 'bind' and call('EXISTS', KEYS[2]) == 0 then
+  local device, tail, address, oldest = ARGV[2], ARGV[4], ARGV[5], now - RETENTION
+  local pos, body, to = 1, nil, nil
   while pos <= #raw do
     local v = pos + 2 + unpack('>I2', raw, pos)
-    local next = v + 4 + unpack('>I4', raw, v)
-    if string.byte(raw, v + 4) ~= 1 or unpack('>I8', raw, v + 13) < oldest then
+    local size, version, _, registered = unpack('>I4BI8I8', raw, v)
+    if version ~= 1 or registered < oldest then
       body = nil
       break
     end
     count = count + 1
-    if sub(raw, pos + 2, v - 1) == ARGV[3] then body, to = v + 4, next end
-    pos = next
+    if sub(raw, pos + 2, v - 1) == device then body, to = v + 4, v + 4 + size end
+    pos = v + 4 + size
   end
   if body then
     local cseq, n = unpack('>I4I2', raw, body + 33)
     local at = body + 39 + n
-    if sub(raw, at, at + #address - 1) == address and
-       not (cseq > unpack('>I4', value, 34) and sub(raw, body + 39, at - 1) == ARGV[10]) then
-      expires()
-      local shared = share(first, ARGV[11], ARGV[8], tonumber(ARGV[14]))
-      redis.call('SET', KEYS[1], sub(raw, 1, body - 5) .. struct.pack('>I4', #value) .. sub(value, 1, 1) ..
-        struct.pack('>I8', now) .. sub(value, 10, 17) .. sub(raw, body + 17, body + 24) .. sub(value, 26) ..
-        sub(raw, to), 'PX', ARGV[8])
-      if shared then return {'refreshed', count, {}, {}, shared} end
-      return {'refreshed', count}
+    if string.find(raw, address, at, true) == at and not (cseq > unpack('>I4', tail, 9) and
+       sub(raw, body + 39, at - 1) == sub(tail, 15, 14 + unpack('>I2', tail, 13))) then
+      if ARGV[10] then call('ZADD', KEYS[4], ARGV[11], ARGV[10]) end
+      call('SET', KEYS[1], sub(raw, 1, body - 5) .. pack('>I4BI8', 25 + #tail, 1, now) .. ARGV[3] ..
+        sub(raw, body + 17, body + 24) .. tail .. sub(raw, to), 'PX', TTL)
+      for i = first, #KEYS do
+        local was = call('SET', KEYS[i], ARGV[6], 'PX', TTL, 'GET')
+        if was and was ~= ARGV[6] then
+          had = had or {}
+          had[i] = was
+        end
+      end
+      if not had then return count end
     end
   end
 end
 `
 
-// registerScript: KEYS b, t, n, token index keys; ARGV action, gone (0, 1, all), device, value,
-// memory field, memory value, recent us, retention ms, address (2+n), Call-ID,
-// AOR, most devices, most remembered, most AORs of a token, how long a note
-// is kept ms, most notes, when the REGISTER came (us, Redis' clock), and see expires. The value's seen is
-// filled in here. Answers status, devices, wakes, values that went (device, value,
-// ...), the index entries that the tokens had; of a refresh without these the first
-// two.
-func registerScript() *goredis.Script {
-	return goredis.NewScript(owners + expires + share + refresh + prelude + registerBody)
+func registerScript(c *Config) *goredis.Script {
+	return goredis.NewScript(constants(c) + refresh + owners + share + prelude + registerBody)
 }
 
 const registerBody = `
-local recent, retention = tonumber(ARGV[7]), tonumber(ARGV[8])
-local device, value, field = ARGV[3], ARGV[4], ARGV[5]
-local gone = ARGV[2] ~= '0'
+if had then return {'refreshed', count, {}, {}, share(had)} end
+local action, gone = string.match(ARGV[1], '(%l+) ?(.*)')
+local device, value, field = ARGV[2], written(now), ARGV[7]
+local bind = ARGV[1] == 'bind'
 local _, registered, cseq, callid, address = head(value)
-local list = devices(raw, now - retention * 1000)
+local list = devices(raw, now - RETENTION)
+local all = call('HGETALL', KEYS[2])
 local mem = memory(KEYS[2], all, now)
 
 local known
@@ -73,8 +124,7 @@ if known and newer(list[known][2]) or last and newer(last) then
 end
 
 local status, went, previous = 'none', {}, {}
-if ARGV[1] == 'bind' and not gone then
-  value = string.sub(value, 1, 1) .. struct.pack('>I8', now) .. string.sub(value, 10)
+if bind then
   status = 'stored'
   if known then
     local old = list[known][2]
@@ -87,32 +137,29 @@ if ARGV[1] == 'bind' and not gone then
   for i = #list, 1, -1 do
     if list[i][1] ~= device and shares(select(5, head(list[i][2])), address) then take(list, i, went, 'replaced') end
   end
-  bound(list, tonumber(ARGV[12]), device, went)
+  bound(list, MOST_DEVICES, device, went)
   if last then redis.call('HDEL', KEYS[2], field) end
-  save(KEYS[1], list, retention)
-  expires()
-  previous = share(first, ARGV[11], retention, tonumber(ARGV[14])) or {}
+  save(KEYS[1], list, TTL)
+  if ARGV[10] then call('ZADD', KEYS[4], ARGV[11], ARGV[10]) end
+  previous = share()
 else
-  local v = struct.pack('>I8', now)
-  local mv = ARGV[6]
-  local at = 4 + struct.unpack('>I2', mv, 2)
-  room(KEYS[2], all, 114, field, tonumber(ARGV[13]))
-  remember(KEYS[2], field, string.sub(mv, 1, at) .. v .. string.sub(mv, at + 9), now, recent)
-  if ARGV[1] == 'bind' and known then
+  room(KEYS[2], all, 114, field, MOST_RECENT)
+  remember(KEYS[2], field, string.sub(ARGV[9], 9) .. value, now, RECENT)
+  if action == 'bind' and known then
     local old = list[known][2]
     local function orderEnd(s) return 39 + struct.unpack('>I2', s, 38) end
     list[known][2] = string.sub(old, 1, 25) .. string.sub(value, 26, orderEnd(value)) .. string.sub(old, orderEnd(old) + 1)
     save(KEYS[1], list)
     status = 'refreshed'
-  elseif ARGV[1] == 'unbind' and known then
+  elseif action == 'unbind' and known then
     take(list, known, went, 'unbind')
     save(KEYS[1], list)
     status = 'removed'
-  elseif ARGV[2] == 'all' then
+  elseif gone == 'all' then
     for f, m in pairs(mem) do
       local flags = string.byte(m)
       if string.byte(f) == 114 and f ~= field and flags < 128 then
-        remember(KEYS[2], f, string.char(flags + 128) .. string.sub(m, 2), now, recent)
+        remember(KEYS[2], f, string.char(flags + 128) .. string.sub(m, 2), now, RECENT)
       end
     end
     local zero = string.rep('\0', 8)
@@ -123,12 +170,12 @@ else
   end
 end
 
-history(KEYS[3], now, tonumber(ARGV[15]), tonumber(ARGV[16]))
+history(KEYS[3], now, NOTE_KEEP, MOST_NOTES)
 
 local wakes = {}
-if not gone then
+if bind or gone == '0' then
   for f, v in pairs(mem) do
-    if string.byte(f) == 119 and struct.unpack('>I8', v, 10) >= tonumber(ARGV[17]) then wakes[#wakes + 1] = v end
+    if string.byte(f) == 119 and struct.unpack('>I8', v, 10) >= tonumber(ARGV[8]) then wakes[#wakes + 1] = v end
   end
 end
 return {status, #list, wakes, went, previous}`

@@ -10,7 +10,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -89,7 +88,7 @@ func New(c Config, log *slog.Logger, reg prometheus.Registerer) (*Store, error) 
 	}
 	s := &Store{
 		config: c, client: client, pipe: pipe, log: log,
-		register: registerScript(), late: lateScript(), start: startScript(), end: endScript(),
+		register: registerScript(&c), late: lateScript(&c), start: startScript(), end: endScript(),
 		remove: removeScript(), replace: replaceScript(),
 		put: putScript(), update: updateScript(), due: dueScript(),
 		upper: newUpperScripts(),
@@ -152,32 +151,11 @@ func (s *Store) Register(ctx context.Context, r wake.Registration) (wake.Registe
 	if r.CreatedAt.IsZero() {
 		r.CreatedAt = r.RegisteredAt
 	}
-	value, err := store.AppendRegistration(make([]byte, 0, 512), &r, time.Time{})
+	args, err := s.registerArgs(&r)
 	if err != nil {
 		return wake.Registered{}, fmt.Errorf("cannot register %q: %w", r.AOR, err)
 	}
-	_, binding, err := store.CutRegistration(value)
-	if err != nil {
-		panic("BUG: " + err.Error())
-	}
-	head, err := store.ReadHead(binding)
-	if err != nil {
-		panic("BUG: " + err.Error())
-	}
-	address := binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(head.Address)), uint16(len(head.Address)))
-	address = append(address, head.Address...)
-	if r.Action == wake.ActionBind && !r.Gone {
-		value = value[:len(value)-len(binding)] // its memory is the binding
-	}
 	b, t := s.keys(r.AOR)
-	gone := flag(r.Gone)
-	if r.GoneAll() {
-		gone = "all"
-	}
-	args := []any{action(r.Action), gone, packDevice(r.Device), binding,
-		"r" + store.DeviceKey(&r), value, s.config.Recent.Microseconds(), s.config.Retention.Milliseconds(),
-		address, r.CallID, r.AOR, store.MaxDevices, store.MaxRecent, store.MaxAORs,
-		store.NoteKeep.Milliseconds(), store.MaxNotes, s.clock.toRedis(r.RegisteredAt).UnixMicro()}
 	keys := []string{b, t, s.notesKey(r.AOR)}
 	set, expiry := s.expiry(&r)
 	kept := s.expiring()
@@ -218,7 +196,7 @@ func (s *Store) Register(ctx context.Context, r wake.Registration) (wake.Registe
 // to different servers. Not through the shared pipeline: that may send one after
 // the other. It returns what the script would return if it had all keys.
 func (s *Store) registerCluster(ctx context.Context, register *goredis.Script, keys []string, args []any, r *wake.Registration) (any, error) {
-	tokens, aor := keys[3:], args[10]
+	tokens, aor := keys[3:], r.AOR
 	p := s.client.Pipeline()
 	script := register.EvalSha(ctx, p, keys[:3], args...)
 	index := make([]*goredis.Cmd, len(tokens))
@@ -239,12 +217,9 @@ func (s *Store) registerCluster(ctx context.Context, register *goredis.Script, k
 	if err := script.Err(); err != nil {
 		return nil, s.unavailable(ctx, err)
 	}
-	a, ok := script.Val().([]any)
-	if ok && len(a) == 2 {
-		a = append(a, []any{}, []any{}, []any{})
-	}
-	if !ok || len(a) != 5 {
-		return script.Val(), nil
+	a, ok := registerAnswer(script.Val())
+	if !ok {
+		return nil, errAnswer
 	}
 	previous := make([]any, len(index))
 	for i, cmd := range index {
@@ -252,7 +227,7 @@ func (s *Store) registerCluster(ctx context.Context, register *goredis.Script, k
 		was, _ := cmd.Text()
 		previous[i] = was
 		late := register == s.late
-		if was == "" || was == aor || late && slices.Contains(store.ReadAORs([]byte(was)), args[10].(string)) {
+		if was == "" || was == aor || late && slices.Contains(store.ReadAORs([]byte(was)), aor) {
 			continue
 		}
 		p.Eval(ctx, mergeScript, tokens[i:i+1], aor, s.config.Retention.Milliseconds(), store.MaxAORs, was, flag(late))
@@ -264,12 +239,21 @@ func (s *Store) registerCluster(ctx context.Context, register *goredis.Script, k
 	return a, nil
 }
 
-func (s *Store) registered(ctx context.Context, r *wake.Registration, answer any) (wake.Registered, error) {
-	a, ok := answer.([]any)
-	if ok && len(a) == 2 {
-		a = append(a, []any{}, []any{}, []any{})
+// registerAnswer makes one form of the answer of a register script.
+func registerAnswer(answer any) ([]any, bool) {
+	if n, ok := answer.(int64); ok {
+		return []any{string(wake.StatusRefreshed), n, []any{}, []any{}, []any{}}, true
 	}
-	if !ok || len(a) != 5 {
+	a, ok := answer.([]any)
+	return a, ok && len(a) == 5
+}
+
+func (s *Store) registered(ctx context.Context, r *wake.Registration, answer any) (wake.Registered, error) {
+	if n, ok := answer.(int64); ok {
+		return wake.Registered{Status: wake.StatusRefreshed, Devices: int(n)}, nil
+	}
+	a, ok := registerAnswer(answer)
+	if !ok {
 		return wake.Registered{}, errAnswer
 	}
 	status, ok1 := a[0].(string)
