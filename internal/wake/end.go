@@ -108,7 +108,7 @@ func (s *Service) afterEnd(cl *call, reason EndReason, code int) {
 	for _, o := range cl.outcomes() {
 		s.tellOver(cl, o.binding.Device)
 		if s.policy(o.binding).MissedCall && reason != EndAnswered && reason != EndDeclined {
-			s.tell(cl, o.binding, push.Custom, missedCall(cl.values), missedTTL)
+			s.tell(cl, o.binding, push.Custom, missedCall(cl.wake.values()), missedTTL)
 		}
 	}
 }
@@ -123,7 +123,7 @@ func (s *Service) tellOver(cl *call, device string) {
 	if !ok {
 		return
 	}
-	v := cl.values
+	v := cl.wake.values()
 	v.Reason = string(reason)
 	if reason != EndAnswered {
 		s.tell(cl, b, push.Cancel, v, cancelTTL)
