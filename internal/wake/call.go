@@ -18,8 +18,7 @@ import (
 type call struct {
 	wake   Wake
 	node   Node
-	caller string      // as CallerOf names him
-	values push.Values // of its pushes
+	caller string // as CallerOf names him
 	traces *trace.Log
 
 	ctx  context.Context

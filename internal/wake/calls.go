@@ -82,7 +82,7 @@ func (cl *call) stopTimer() {
 
 // open makes the wake a call of this instance, or returns nil if it is one already.
 func (s *Service) open(w Wake, n Node, caller string) *call {
-	cl := &call{wake: w, node: n, caller: caller, values: valuesOf(w), traces: s.traces}
+	cl := &call{wake: w, node: n, caller: caller, traces: s.traces}
 	cl.ctx, cl.stop = context.WithCancel(s.ctx)
 	left := time.Until(w.Deadline)
 	if left <= 0 {

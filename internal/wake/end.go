@@ -107,7 +107,7 @@ func (s *Service) afterEnd(cl *call, reason EndReason, code int) {
 	s.tellEnd(cl, reason, "")
 	for _, o := range cl.outcomes() {
 		if s.policy(o.binding).MissedCall && reason != EndAnswered && reason != EndDeclined {
-			s.tell(cl, o.binding, push.Custom, missedCall(cl.values), missedTTL)
+			s.tell(cl, o.binding, push.Custom, missedCall(cl.wake.values()), missedTTL)
 		}
 	}
 }
@@ -181,7 +181,7 @@ func (s *Service) lookAgain(ctx context.Context, cl *call, reason EndReason, lat
 
 // tellCancel sends the device a cancel push.
 func (s *Service) tellCancel(cl *call, reason EndReason, b *Binding) {
-	v := cl.values
+	v := cl.wake.values()
 	v.Reason = string(reason)
 	s.tell(cl, b, push.Cancel, v, cancelTTL)
 }

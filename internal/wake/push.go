@@ -62,7 +62,7 @@ func (s *Service) pushForCall(cl *call, b *Binding) attempt {
 		return pushShed
 	}
 	req, reason := s.request(b, cl.wake.Kind, cl.urgent)
-	req.Values, req.Deadline = cl.values, cl.wake.Deadline
+	req.Values, req.Deadline = cl.wake.values(), cl.wake.Deadline
 	if reason != "" {
 		s.pushed(cl, b, push.Outcome{Reply: push.Reply{Reason: reason}})
 		if reason == push.ByPolicy {

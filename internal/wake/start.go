@@ -394,7 +394,8 @@ func find(list []Registration, device string) *Registration {
 	return nil
 }
 
-func valuesOf(w Wake) push.Values {
+// values are what its pushes are filled with.
+func (w *Wake) values() push.Values {
 	return push.Values{AOR: w.AOR, From: w.From, User: sipuri.Dial(w.From), Display: w.Display,
 		CallID: w.CallID, UUID: w.ID, Media: w.Media, Body: w.Body,
 		CalledURI: w.To, Called: sipuri.Dial(w.To), Headers: w.Headers, Verstat: w.Verstat}
