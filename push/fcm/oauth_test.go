@@ -40,7 +40,7 @@ func testSource(t *testing.T) (*fcmsim.Server, *source, func(time.Duration)) {
 	roots.AppendCertsFromPEM(sim.CA())
 	var mu sync.Mutex
 	var ahead time.Duration
-	s := &source{config: config, transport: newTransport(&tls.Config{RootCAs: roots}), skew: push.NewSkew(slog.New(slog.DiscardHandler), "example"), now: func() time.Time {
+	s := &source{config: config, transport: newTransport(&tls.Config{RootCAs: roots}), skew: push.NewSkew(slog.New(slog.DiscardHandler), "example", ""), now: func() time.Time {
 		mu.Lock()
 		defer mu.Unlock()
 		return time.Now().Add(ahead)
