@@ -41,8 +41,8 @@ type job struct {
 type lane struct {
 	head, tail *job
 	lastUrgent *job // nil if there is none in the list
-	queued     int // in the list
-	waiting    int // for another try, in no list
+	queued     int  // in the list
+	waiting    int  // for another try, in no list
 	inFlight   int
 	most       int // of inFlight
 }
