@@ -113,27 +113,6 @@ func TestAccessTokenIsFetchedOnce(t *testing.T) {
 	}
 }
 
-// A caller who gives up takes nobody with him.
-func TestAccessTokenLeaderGivesUp(t *testing.T) {
-	sim, s, _ := testSource(t)
-	sim.BehaveOAuth(fcmsim.Behaviour{Fault: fcmsim.Silence}, fcmsim.Behaviour{})
-	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
-	defer cancel()
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		if _, err := s.Bearer(ctx); err == nil {
-			t.Error("a silent endpoint gave a token")
-		}
-	})
-	for asked := uint64(0); asked == 0; time.Sleep(time.Millisecond) {
-		_, asked = sim.Requests()
-	}
-	for range 10 {
-		wg.Go(func() { get(t, s) })
-	}
-	wg.Wait()
-}
-
 func TestRefusedAccessToken(t *testing.T) {
 	_, s, pass := testSource(t)
 	first := get(t, s)
