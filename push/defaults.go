@@ -21,6 +21,7 @@ type templateKey struct {
 type Templates struct {
 	provider pnparam.Provider
 	options  Options
+	limit    int // of a payload; 0: that of the provider
 	byKey    map[templateKey]*template
 }
 
@@ -122,7 +123,7 @@ func (t *Templates) With(kind Kind, service pnparam.Service, text []byte) (*Temp
 	if err != nil {
 		return nil, fmt.Errorf("cannot parse template for kind %q: %w", kind, err)
 	}
-	next := &Templates{t.provider, t.options, maps.Clone(t.byKey)}
+	next := &Templates{t.provider, t.options, t.limit, maps.Clone(t.byKey)}
 	next.byKey[templateKey{kind, service}] = parsed
 	return next, nil
 }
@@ -162,6 +163,14 @@ func (t *Templates) Delivery(r *Request) Delivery {
 		own = &found.own
 	}
 	return t.options.delivery(t.provider, r, own, time.Now())
+}
+
+// most is the most bytes of a payload for the service.
+func (t *Templates) most(s pnparam.Service) int {
+	if t.limit > 0 {
+		return t.limit
+	}
+	return payloadLimit(t.provider, s)
 }
 
 // payloadLimit is the most bytes that the services take: Apple's limits for

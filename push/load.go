@@ -17,6 +17,11 @@ var utf8BOM = []byte("\xef\xbb\xbf") // Windows editors write it
 // TemplateRules are what a provider knows of the payloads that it takes. Either
 // may be nil.
 type TemplateRules struct {
+	// Defaults are the default templates by kind, of a provider whose are not in
+	// DefaultTemplates; nil: they are.
+	Defaults map[Kind]string
+	// Limit is the most bytes of a payload; 0: that of the provider.
+	Limit int
 	// Edit changes the text of a template, which is a JSON object, and says what it
 	// holds about its delivery.
 	Edit func(kind Kind, service pnparam.Service, text []byte) ([]byte, Own, error)
@@ -35,6 +40,9 @@ type TemplateRules struct {
 // in it; several are joined.
 func (o *Options) Load(p pnparam.Provider, rules TemplateRules) (*Templates, error) {
 	texts := defaultTexts(p)
+	for k, text := range rules.Defaults {
+		texts[templateKey{k, ""}] = text
+	}
 	files, errs := o.files(p)
 	for key := range files {
 		if key.service == "" {
@@ -45,7 +53,7 @@ func (o *Options) Load(p pnparam.Provider, rules TemplateRules) (*Templates, err
 			}
 		}
 	}
-	t := &Templates{provider: p, options: *o, byKey: make(map[templateKey]*template)}
+	t := &Templates{provider: p, options: *o, limit: rules.Limit, byKey: make(map[templateKey]*template)}
 	if err := t.addDefaults(texts, o.message(rules.MessageName), rules); err != nil {
 		errs = append(errs, err)
 	}
@@ -175,7 +183,7 @@ func (t *Templates) add(key templateKey, text []byte, rules TemplateRules) error
 		parsed.own = own
 	}
 	t.byKey[key] = parsed
-	payload, err := t.Payload(nil, t.sampleRequest(key, "", SampleValues()), payloadLimit(t.provider, key.service))
+	payload, err := t.Payload(nil, t.sampleRequest(key, "", SampleValues()), t.most(key.service))
 	if err == nil && rules.Check != nil {
 		err = rules.Check(payload)
 	}
@@ -200,7 +208,7 @@ func (t *Templates) Render(app string, privacy Privacy, v Values) ([]Rendered, e
 	var list []Rendered
 	for _, key := range templateOrder(t.byKey) {
 		r := t.sampleRequest(key, app, privacy.Hide(key.kind, v.of(key.kind)))
-		payload, err := t.Payload(nil, r, payloadLimit(t.provider, key.service))
+		payload, err := t.Payload(nil, r, t.most(key.service))
 		if err != nil {
 			return list, err
 		}

@@ -67,7 +67,7 @@ func newMetrics(reg prometheus.Registerer, d *Dispatcher) *metrics {
 		}, []string{"provider", "app"}),
 		refused: make(map[pnparam.Provider]*appMetrics),
 	}
-	for _, p := range []pnparam.Provider{pnparam.APNs, pnparam.FCM, pnparam.WebPush, metric.Other} {
+	for _, p := range []pnparam.Provider{pnparam.APNs, pnparam.FCM, pnparam.WebPush, pnparam.HMS, pnparam.Acrobits, metric.Other} {
 		m.refused[p] = &appMetrics{outcomes: m.outcomes(p, metric.Other, NoApp, ShutDown)}
 	}
 	m.collectors = []prometheus.Collector{m.total, m.seconds, m.retries, newAppCollector(d)}

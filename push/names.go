@@ -13,6 +13,37 @@ func Visible(s string) bool {
 	return !strings.ContainsFunc(s, func(c rune) bool { return c <= ' ' || c > '~' })
 }
 
+// MaxDetail is the most bytes of Reply.Detail.
+const MaxDetail = 200
+
+// Clean makes the text of a foreign error safe to show: without the token, at most
+// MaxDetail bytes of visible ASCII and spaces.
+func Clean(text, token string) string {
+	if token != "" {
+		text = strings.ReplaceAll(text, token, "<token>")
+	}
+	text = strings.Map(func(c rune) rune {
+		if c < ' ' || c > '~' {
+			return ' '
+		}
+		return c
+	}, text)
+	return text[:min(len(text), MaxDetail)]
+}
+
+// Word is an error code or a field's name, or nothing if s is neither.
+func Word(s string) string {
+	for _, c := range s {
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && c != '_' && c != '.' {
+			return ""
+		}
+	}
+	if len(s) > 64 {
+		return ""
+	}
+	return s
+}
+
 // CheckProvider returns what is wrong with the name of a push service in a
 // configuration, or nothing.
 func CheckProvider(name string) (problem string) {

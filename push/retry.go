@@ -100,7 +100,7 @@ func (q *queue) refusal(j *job) Reason {
 	templates := q.templates.Load()
 	shown := j.r
 	shown.Values = q.policy.Load().Privacy.Hide(shown.Kind, shown.Values)
-	payload, err := templates.Payload(nil, &shown, payloadLimit(j.r.Provider, j.r.Service))
+	payload, err := templates.Payload(nil, &shown, templates.most(j.r.Service))
 	if err != nil {
 		j.reply.Detail = err.Error()
 		return BadRequest

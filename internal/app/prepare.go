@@ -103,6 +103,9 @@ func prepareApps(cfg *config.Config, log *slog.Logger, p *parts, problems *confi
 	for i := range cfg.WebPush {
 		add(fmt.Sprintf("webpush[%d]", i), cfg.WebPush[i].Apps)
 	}
+	for i := range cfg.HMS {
+		add(fmt.Sprintf("hms[%d]", i), cfg.HMS[i].Apps)
+	}
 	for i := range cfg.Webhooks {
 		add(fmt.Sprintf("webhooks[%d]", i), cfg.Webhooks[i].Apps)
 	}
@@ -117,7 +120,7 @@ func prepareApps(cfg *config.Config, log *slog.Logger, p *parts, problems *confi
 	p.apps = apps
 	if wrong := (*push.AppError)(nil); errors.As(err, &wrong) {
 		field := string(wrong.Provider)
-		if !slices.Contains([]string{"apns", "fcm", "webpush", "acrobits"}, field) {
+		if !slices.Contains([]string{"apns", "fcm", "webpush", "hms", "acrobits"}, field) {
 			field = "webhooks"
 		}
 		problems.Add(field, err)
@@ -130,14 +133,14 @@ func prepareApps(cfg *config.Config, log *slog.Logger, p *parts, problems *confi
 func checkTenants(cfg *config.Config, apps []push.App, problems *config.Problems) {
 	known := make(map[string]bool)
 	for i := range apps {
-		if apps[i].Any && apps[i].Provider == pnparam.FCM {
+		if apps[i].Any && (apps[i].Provider == pnparam.FCM || apps[i].Provider == pnparam.HMS) {
 			return
 		}
 		for _, name := range apps[i].Packages {
 			known[name] = true
 		}
 	}
-	if slices.ContainsFunc([]string{"apns", "fcm", "webpush", "webhooks", "acrobits", "credentials_dir"}, problems.Has) {
+	if slices.ContainsFunc([]string{"apns", "fcm", "webpush", "hms", "webhooks", "acrobits", "credentials_dir"}, problems.Has) {
 		return
 	}
 	for i, t := range cfg.RPC.Tenants {

@@ -25,6 +25,7 @@ import (
 	"github.com/sipwake/sipwake/push/acrobits"
 	"github.com/sipwake/sipwake/push/apns"
 	"github.com/sipwake/sipwake/push/fcm"
+	"github.com/sipwake/sipwake/push/hms"
 	"github.com/sipwake/sipwake/push/relay"
 	"github.com/sipwake/sipwake/push/webhook"
 	"github.com/sipwake/sipwake/push/webpush"
@@ -47,6 +48,7 @@ type Config struct {
 	APNs       []apns.Config    `yaml:"apns"`
 	FCM        []fcm.Config     `yaml:"fcm"`
 	WebPush    WebPushApps      `yaml:"webpush"`
+	HMS        []hms.Config     `yaml:"hms"`
 	Webhooks   []webhook.Config `yaml:"webhooks"`
 	Acrobits   acrobits.Config  `yaml:"acrobits"`
 	// Relays are sipwakes of apps' makers, which push for this one.
@@ -207,6 +209,9 @@ func (c *Config) SetDefaults() {
 	for i := range c.WebPush {
 		c.WebPush[i].SetDefaults()
 	}
+	for i := range c.HMS {
+		c.HMS[i].SetDefaults()
+	}
 	for i := range c.Webhooks {
 		c.Webhooks[i].SetDefaults()
 	}
@@ -263,6 +268,9 @@ func (c *Config) Validate(report func(field, problem string)) {
 	}
 	for i := range c.WebPush {
 		c.WebPush[i].Validate(below(fmt.Sprintf("webpush[%d]", i)))
+	}
+	for i := range c.HMS {
+		c.HMS[i].Validate(below(fmt.Sprintf("hms[%d]", i)))
 	}
 	for i := range c.Webhooks {
 		c.Webhooks[i].Validate(below(fmt.Sprintf("webhooks[%d]", i)))
@@ -329,6 +337,13 @@ func (c *Config) validateApps(report func(field, problem string)) {
 		claim(app, "project_id", "fcm", a.ProjectID, "")
 		for j, name := range a.Packages {
 			claim(app, fmt.Sprintf("packages[%d]", j), "fcm", name, "")
+		}
+	}
+	for i, a := range c.HMS {
+		app := fmt.Sprintf("hms[%d]", i)
+		claim(app, "client_id", "hms", a.ClientID, "")
+		for j, name := range a.Packages {
+			claim(app, fmt.Sprintf("packages[%d]", j), "hms", name, "")
 		}
 	}
 	rest := ""

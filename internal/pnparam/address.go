@@ -17,6 +17,7 @@ const (
 	APNs    Provider = "apns"    // Apple Push Notification service
 	FCM     Provider = "fcm"     // Firebase Cloud Messaging, for Android, iOS and web
 	WebPush Provider = "webpush" // Generic Event Delivery Using HTTP Push, RFC 8030
+	HMS     Provider = "hms"     // Huawei's Push Kit, for phones with HMS Core; no registered name
 
 	// Acrobits is the mediator of apps made with Acrobits' SDK, which report their
 	// tokens by HTTP.

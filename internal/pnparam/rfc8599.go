@@ -68,6 +68,8 @@ func ProviderOf(s string) (Provider, Environment) {
 		return FCM, ""
 	case "webpush":
 		return WebPush, ""
+	case "hms", "huawei":
+		return HMS, ""
 	}
 	return Provider(s), ""
 }

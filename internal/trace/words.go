@@ -41,6 +41,10 @@ func ServiceName(provider string) string {
 		return "Google"
 	case "webpush":
 		return "the Web Push service"
+	case "hms":
+		return "Huawei"
+	case "acrobits":
+		return "Acrobits' mediator"
 	}
 	return "your webhook " + provider
 }

@@ -105,7 +105,7 @@ func (c *Config) useKey(cred *credential, log *slog.Logger) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("key_file: %s %w", c.KeyFile, err)
 	}
-	cred.signer = newSigner(key, c.TeamID, c.KeyID, push.NewSkew(log, c.BundleID))
+	cred.signer = newSigner(key, c.TeamID, c.KeyID, push.NewSkew(log, c.BundleID, c.Endpoint))
 	cred.environments = c.Environments
 	return contents, nil
 }

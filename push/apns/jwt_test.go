@@ -17,7 +17,7 @@ import (
 // clock is a signer's time.
 type clock struct{ now time.Time }
 
-func noSkew() *push.Skew { return push.NewSkew(slog.New(slog.DiscardHandler), "org.example.phone") }
+func noSkew() *push.Skew { return push.NewSkew(slog.New(slog.DiscardHandler), "org.example.phone", "") }
 
 func testSigner(t *testing.T, c *clock) *signer {
 	t.Helper()

@@ -178,7 +178,7 @@ func (c *Config) Apps(log *slog.Logger) ([]push.App, error) {
 
 // source makes access tokens of the scope for the account.
 func (c *Config) source(a *account, tlsConfig *tls.Config, scope string, log *slog.Logger) (*source, error) {
-	s := &source{transport: newTransport(tlsConfig), now: time.Now, skew: push.NewSkew(log, a.ProjectID)}
+	s := newSource(newTransport(tlsConfig), push.NewSkew(log, a.ProjectID, a.TokenURI), time.Now)
 	s.transport.Proxy = notForMachine
 	switch {
 	case c.MetadataServer:

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/oauth2/google"
 
 	"github.com/sipwake/sipwake/push"
+	"github.com/sipwake/sipwake/push/oauth"
 )
 
 // federation is what we look at in a credentials file that holds no key of Google's:
@@ -226,21 +227,21 @@ func notForMachine(req *http.Request) (*url.URL, error) {
 
 // noToken explains why there is none, without a word of what was answered but the
 // error's own name.
-func (t *boundTransport) noToken(err error) *accessError {
+func (t *boundTransport) noToken(err error) *oauth.Error {
 	var unreachable net.Error
 	switch {
 	case push.Starved(t.err), t.status == 0 && push.Starved(err):
-		return &accessError{word: "this machine has no more files or ports", starved: true}
+		return &oauth.Error{Word: "this machine has no more files or ports", Starved: true}
 	case t.err != nil:
-		return &accessError{status: 0, word: clean(t.err.Error(), "")}
+		return &oauth.Error{Word: push.Clean(t.err.Error(), "")}
 	case t.status >= http.StatusBadRequest:
-		return &accessError{status: t.status, word: strings.TrimSpace(t.host + " " + errorName(t.body))}
+		return &oauth.Error{Status: t.status, Word: strings.TrimSpace(t.host + " " + errorName(t.body))}
 	case errors.As(err, &unreachable):
-		return &accessError{status: 0, word: "no connection"}
+		return &oauth.Error{Word: "no connection"}
 	case t.status == 0:
-		return &accessError{status: 0, word: "the token of the other provider cannot be read"}
+		return &oauth.Error{Word: "the token of the other provider cannot be read"}
 	}
-	return &accessError{status: t.status, word: fmt.Sprintf("%s does not answer as OAuth 2.0 wants it", t.host)}
+	return &oauth.Error{Status: t.status, Word: fmt.Sprintf("%s does not answer as OAuth 2.0 wants it", t.host)}
 }
 
 // errorName is the name of an error of RFC 6749 section 5.2 or of Google's APIs.
@@ -254,8 +255,8 @@ func errorName(body []byte) string {
 		} `json:"error"`
 	}
 	if json.Unmarshal(body, &plain) == nil {
-		return word(plain.Error)
+		return push.Word(plain.Error)
 	}
 	_ = json.Unmarshal(body, &google) // the status says enough
-	return word(google.Error.Status)
+	return push.Word(google.Error.Status)
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/sipwake/sipwake/internal/lab/fcmsim"
 	"github.com/sipwake/sipwake/push"
+	"github.com/sipwake/sipwake/push/oauth"
 )
 
 // testSource is a source whose clock the test moves.
@@ -40,11 +41,12 @@ func testSource(t *testing.T) (*fcmsim.Server, *source, func(time.Duration)) {
 	roots.AppendCertsFromPEM(sim.CA())
 	var mu sync.Mutex
 	var ahead time.Duration
-	s := &source{config: config, transport: newTransport(&tls.Config{RootCAs: roots}), skew: push.NewSkew(slog.New(slog.DiscardHandler), "example"), now: func() time.Time {
+	s := newSource(newTransport(&tls.Config{RootCAs: roots}), push.NewSkew(slog.New(slog.DiscardHandler), "example", ""), func() time.Time {
 		mu.Lock()
 		defer mu.Unlock()
 		return time.Now().Add(ahead)
-	}}
+	})
+	s.config = config
 	t.Cleanup(s.close)
 	return sim, s, func(d time.Duration) {
 		mu.Lock()
@@ -53,11 +55,11 @@ func testSource(t *testing.T) (*fcmsim.Server, *source, func(time.Duration)) {
 	}
 }
 
-func get(t *testing.T, s *source) accessToken {
+func get(t *testing.T, s *source) oauth.Token {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	a, err := s.bearer(ctx)
+	a, err := s.Bearer(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,20 +70,20 @@ func TestAccessTokenIsKeptAndRenewedEarly(t *testing.T) {
 	sim, s, pass := testSource(t)
 	first := get(t, s)
 	pass(50 * time.Minute)
-	if get(t, s).text != first.text {
+	if get(t, s).Text != first.Text {
 		t.Error("renewed after 50 minutes of 60")
 	}
 	pass(6 * time.Minute)
 	// The endpoint fails: the old one is still good, and it is not asked again at once.
 	sim.BehaveOAuth(fcmsim.Behaviour{Status: 500}, fcmsim.Behaviour{})
 	for range 3 {
-		if get(t, s).text != first.text {
+		if get(t, s).Text != first.Text {
 			t.Error("a failed renewal lost the token")
 		}
 	}
 	pass(time.Minute)
 	second := get(t, s)
-	if second.text == first.text {
+	if second.Text == first.Text {
 		t.Error("not renewed")
 	}
 	if _, grants := sim.Requests(); grants != 2 {
@@ -111,45 +113,22 @@ func TestAccessTokenIsFetchedOnce(t *testing.T) {
 	}
 }
 
-// A caller who gives up takes nobody with him.
-func TestAccessTokenLeaderGivesUp(t *testing.T) {
-	sim, s, _ := testSource(t)
-	sim.BehaveOAuth(fcmsim.Behaviour{Fault: fcmsim.Silence}, fcmsim.Behaviour{})
-	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
-	defer cancel()
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		if _, err := s.bearer(ctx); err == nil {
-			t.Error("a silent endpoint gave a token")
-		}
-	})
-	for fetching := false; !fetching; time.Sleep(time.Millisecond) {
-		s.mu.Lock()
-		fetching = s.fetch != nil
-		s.mu.Unlock()
-	}
-	for range 10 {
-		wg.Go(func() { get(t, s) })
-	}
-	wg.Wait()
-}
-
 func TestRefusedAccessToken(t *testing.T) {
 	_, s, pass := testSource(t)
 	first := get(t, s)
-	if s.refused(first) {
+	if s.Refused(first) {
 		t.Error("a new token was refused: another one will be too")
 	}
 	pass(10 * time.Minute)
-	if !s.refused(first) {
+	if !s.Refused(first) {
 		t.Error("an older token may have been ended early")
 	}
 	second := get(t, s)
-	if second.text == first.text {
+	if second.Text == first.Text {
 		t.Error("the refused token is still used")
 	}
-	s.refused(first) // late to the news
-	if get(t, s).text != second.text {
+	s.Refused(first) // late to the news
+	if get(t, s).Text != second.Text {
 		t.Error("the wrong token was dropped")
 	}
 }
@@ -159,15 +138,13 @@ func TestAccessTokenWhileClockIsSet(t *testing.T) {
 	sim, s, pass := testSource(t)
 	for _, step := range []time.Duration{41 * time.Second, -41 * time.Second, 2 * time.Hour, -2 * time.Hour, -2 * time.Hour, 2 * time.Hour} {
 		pass(step)
-		s.cur = accessToken{}
-		if a := get(t, s); !a.usable(s.now()) || a.renewAt().Sub(s.now()) > time.Hour {
-			t.Errorf("after a step of %v the token ends %v", step, a.ends)
+		if a, err := s.get(t.Context()); err != nil || a.Ends.Sub(s.now()) < 50*time.Minute || a.Ends.Sub(s.now()) > time.Hour {
+			t.Errorf("after a step of %v the token ends %v: %v", step, a.Ends, err)
 		}
 	}
 	// A refusal that the clock does not explain is not repeated.
-	s.cur = accessToken{}
 	sim.BehaveOAuth(fcmsim.Behaviour{Status: 400, Code: "invalid_grant"}, fcmsim.Behaviour{})
-	if _, err := s.bearer(context.Background()); err == nil {
+	if _, err := s.get(t.Context()); err == nil {
 		t.Error("asked again")
 	}
 }

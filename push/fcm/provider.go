@@ -23,6 +23,7 @@ import (
 	"google.golang.org/api/option"
 
 	"github.com/sipwake/sipwake/push"
+	"github.com/sipwake/sipwake/push/oauth"
 )
 
 const (
@@ -82,8 +83,8 @@ func (p *Provider) closeIdle() {
 
 // Probe implements push.Prober: it has Google give an access token.
 func (p *Provider) Probe(ctx context.Context) error {
-	if _, err := p.source.bearer(ctx); err != nil {
-		return errors.New(noAccess(ctx, err).Detail)
+	if _, err := p.source.Bearer(ctx); err != nil {
+		return errors.New(oauth.Reply(ctx, err).Detail)
 	}
 	return nil
 }
@@ -107,11 +108,11 @@ func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
 	}
 	m, err := message(n, time.Now(), p.data != nil)
 	if err != nil {
-		return push.Reply{Reason: push.BadRequest, Detail: clean(err.Error(), token)}
+		return push.Reply{Reason: push.BadRequest, Detail: push.Clean(err.Error(), token)}
 	}
-	access, err := p.source.bearer(ctx)
+	access, err := p.source.Bearer(ctx)
 	if err != nil {
-		return noAccess(ctx, err)
+		return oauth.Reply(ctx, err)
 	}
 	r := p.send(ctx, m, access)
 	if m.fid && r.Reason == push.TokenDead && ctx.Err() == nil {
@@ -123,19 +124,19 @@ func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
 }
 
 // send makes one request.
-func (p *Provider) send(ctx context.Context, m *outgoing, access accessToken) push.Reply {
-	x := &exchange{bearer: access.text, complete: m.complete}
+func (p *Provider) send(ctx context.Context, m *outgoing, access oauth.Token) push.Reply {
+	x := &exchange{bearer: access.Text, complete: m.complete}
 	id, err := p.client.Send(context.WithValue(ctx, exchangeKey{}, x), m.Message)
 	switch {
 	case !x.sent && err != nil && ctx.Err() == nil:
-		return push.Reply{Reason: push.BadRequest, Detail: clean(err.Error(), m.Token)}
+		return push.Reply{Reason: push.BadRequest, Detail: push.Clean(err.Error(), m.Token)}
 	case x.status == 0:
 		return noAnswer(ctx, x, m.Token)
 	case x.status == http.StatusOK && id != "":
 		return push.Reply{Reason: push.Accepted, ID: id}
 	}
 	r := x.reply(p.answers)
-	if x.status == http.StatusUnauthorized && r.About == push.AboutCredential && p.source.refused(access) {
+	if x.status == http.StatusUnauthorized && r.About == push.AboutCredential && p.source.Refused(access) {
 		// Nothing is wrong with our key: the access token was ended early. The
 		// next try has another one.
 		r.Reason, r.About = push.Unavailable, push.AboutConnection

@@ -10,11 +10,8 @@ import (
 	"github.com/sipwake/sipwake/push"
 )
 
-const (
-	maxDetail = 200 // bytes, by push.Reply
-	// throttlePause is what Google asks for where it names no time.
-	throttlePause = time.Minute
-)
+// throttlePause is what Google asks for where it names no time.
+const throttlePause = time.Minute
 
 // failure is the error body of Google's APIs (google.rpc.Status), with the kinds
 // of details that FCM sends: google.firebase.fcm.v1.FcmError, ApnsError where an
@@ -42,20 +39,20 @@ func (x *exchange) reply(answers push.Answers) push.Reply {
 	_ = json.Unmarshal(x.body, &f)
 	d := f.details()
 	found := answers.Find(x.status, f.key(d))
-	r := push.Reply{Reason: found.Reason, About: found.About, Detail: word(d.code)}
+	r := push.Reply{Reason: found.Reason, About: found.About, Detail: push.Word(d.code)}
 	if r.Detail == "" {
-		r.Detail = word(f.Error.Status)
+		r.Detail = push.Word(f.Error.Status)
 	}
 	if r.Detail == "" {
 		r.Detail = "HTTP " + strconv.Itoa(x.status)
 	}
-	if reason := word(d.apns); reason != "" {
+	if reason := push.Word(d.apns); reason != "" {
 		r.Detail += " " + reason
 	}
 	if r.Reason == push.BadRequest {
 		for _, field := range d.fields {
 			field, _, _ = strings.Cut(field, "[")
-			r.Detail = clean(r.Detail+" "+word(field), "")
+			r.Detail = push.Clean(r.Detail+" "+push.Word(field), "")
 		}
 	}
 	if r.Reason == push.Throttled || r.Reason == push.Unavailable {
@@ -126,32 +123,5 @@ func noAnswer(ctx context.Context, x *exchange, token string) push.Reply {
 	if x.err == nil {
 		return push.Reply{Reason: push.Unavailable, Detail: "no answer"}
 	}
-	return push.Reply{Reason: push.Unavailable, Detail: clean(x.err.Error(), token), Starved: push.Starved(x.err)}
-}
-
-// clean makes the text of a foreign error safe to show.
-func clean(text, token string) string {
-	if token != "" {
-		text = strings.ReplaceAll(text, token, "<token>")
-	}
-	text = strings.Map(func(c rune) rune {
-		if c < ' ' || c > '~' {
-			return ' '
-		}
-		return c
-	}, text)
-	return text[:min(len(text), maxDetail)]
-}
-
-// word is an error code or a field's name, or nothing if s is neither.
-func word(s string) string {
-	for _, c := range s {
-		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && c != '_' && c != '.' {
-			return ""
-		}
-	}
-	if len(s) > 64 {
-		return ""
-	}
-	return s
+	return push.Reply{Reason: push.Unavailable, Detail: push.Clean(x.err.Error(), token), Starved: push.Starved(x.err)}
 }

@@ -14,6 +14,7 @@ import (
 	fcmdata "google.golang.org/api/fcmdata/v1beta1"
 
 	"github.com/sipwake/sipwake/push"
+	"github.com/sipwake/sipwake/push/oauth"
 )
 
 const (
@@ -97,16 +98,16 @@ func (d *data) ask(ctx context.Context, app string, sums map[push.Verdict]*sum) 
 }
 
 func (d *data) page(ctx context.Context, app, page string) (*fcmdata.GoogleFirebaseFcmDataV1beta1ListAndroidDeliveryDataResponse, error) {
-	access, err := d.source.bearer(ctx)
+	access, err := d.source.Bearer(ctx)
 	if err != nil {
-		return nil, errors.New(noAccess(ctx, err).Detail)
+		return nil, errors.New(oauth.Reply(ctx, err).Detail)
 	}
 	address := fmt.Sprintf("%s/v1beta1/projects/%s/androidApps/%s/deliveryData?pageToken=%s", d.address, d.project, url.PathEscape(app), url.QueryEscape(page))
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return nil, fmt.Errorf("cannot make request: %w", err)
 	}
-	req.Header.Set("Authorization", "Bearer "+access.text)
+	req.Header.Set("Authorization", "Bearer "+access.Text)
 	resp, err := d.source.transport.RoundTrip(req)
 	if err != nil {
 		return nil, fmt.Errorf("cannot reach the FCM Data API: %w", err)

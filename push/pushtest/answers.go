@@ -69,7 +69,7 @@ func parse(said, token string) (status int, word string) {
 		word = token
 	}
 	switch status, err := strconv.Atoi(code); {
-	case err == nil:
+	case err == nil && len(code) == 3: // else it is a number of the service's own
 		return status, word
 	case code == "*":
 		return http.StatusTeapot, token

@@ -93,7 +93,7 @@ func (c *Config) Apps(log *slog.Logger) ([]push.App, error) {
 	}
 	poster, chain := push.NewPoster(tlsConfig, c.InFlight)
 	answers := push.NewAnswers(Answers())
-	skew := push.NewSkew(log, c.Provider)
+	skew := push.NewSkew(log, c.Provider, c.URL)
 	apps := make([]push.App, len(packages))
 	for i, name := range packages {
 		apps[i] = push.App{

@@ -29,9 +29,9 @@ const (
 // way and connections of its own, so that what one does is not felt by the
 // others. Safe for concurrent use.
 type origins struct {
-	share int // of requests under way, for each origin
-	fresh func() *http.Transport
-	log   *slog.Logger
+	share  int // of requests under way, for each origin
+	fresh  func() *http.Transport
+	clocks *push.Clocks
 
 	mu     sync.Mutex
 	byName map[string]*list.Element
@@ -68,7 +68,7 @@ type line struct {
 }
 
 func newOrigins(share int, fresh func() *http.Transport, log *slog.Logger) *origins {
-	return &origins{share: share, fresh: fresh, log: log, byName: make(map[string]*list.Element)}
+	return &origins{share: share, fresh: fresh, clocks: push.NewClocks(log, string(pnparam.WebPush)), byName: make(map[string]*list.Element)}
 }
 
 // enter returns the origin of that name, which stays until leave; nil if there
@@ -82,7 +82,7 @@ func (s *origins) enter(name string) *origin {
 			return nil
 		}
 		o := &origin{name: name, slots: make(chan struct{}, s.share)}
-		o.auth.skew = push.NewSkew(s.log, string(pnparam.WebPush))
+		o.auth.skew = s.clocks.Skew(name)
 		e = s.recent.PushFront(o)
 		s.byName[name] = e
 	}

@@ -1,0 +1,51 @@
+package hms
+
+import "github.com/sipwake/sipwake/push"
+
+// accepted is the code of a push that was taken.
+const accepted = "80000000"
+
+// Codes of an access token that is not taken.
+const (
+	refusedToken = "80200001"
+	expiredToken = "80200003"
+)
+
+// Answers is what Push Kit can answer beside accepting: the code of its JSON body, or
+// else the HTTP status. They are those of
+// https://developer.huawei.com/consumer/en/doc/HMSCore-References/https-send-api-0000001050986197
+// where a token that Huawei does not know and one of another app are the same. That the
+// app may not push it says of a token of another app, too: so it stops no other push.
+func Answers() []push.Answer {
+	return []push.Answer{
+		{
+			Said:  []string{"80300007", "80100000"},
+			About: push.AboutToken, Reason: push.TokenBad,
+		},
+		{
+			Said:  []string{"80300002"},
+			About: push.AboutToken, Reason: push.Credential,
+		},
+		{
+			Said:  []string{refusedToken, "80600003"},
+			About: push.AboutCredential, Reason: push.Credential,
+		},
+		{ // another access token helps
+			Said:  []string{expiredToken},
+			About: push.AboutConnection, Reason: push.Unavailable,
+		},
+		{
+			Said:  []string{"503", "429"},
+			About: push.AboutService, Reason: push.Throttled,
+		},
+		{
+			Said: []string{"80100001", "80100003", "80100004", "80100013", "80100016", "80100018", "80300008", "80300010", "80300011", "80300013",
+				"413"},
+			About: push.AboutPush, Reason: push.BadRequest,
+		},
+		{
+			Said:  []string{"81000001", "*"},
+			About: push.AboutService, Reason: push.Unavailable,
+		},
+	}
+}
