@@ -61,7 +61,7 @@ func (s *Service) pushForCall(cl *call, b *Binding) attempt {
 		s.follow(cl, cl.setUnreachable(b.Device))
 		return pushShed
 	}
-	req, reason := s.request(b, cl.wake.Kind, cl.urgent)
+	req, reason := s.request(b, cl.wake.Kind, cl.wake.Urgent)
 	req.Values, req.Deadline = cl.values, cl.wake.Deadline
 	if reason != "" {
 		s.pushed(cl, b, push.Outcome{Reply: push.Reply{Reason: reason}})
