@@ -3,6 +3,7 @@ package tests
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sipwake/sipwake/internal/config"
 	"github.com/sipwake/sipwake/internal/lab/leak"
 	"github.com/sipwake/sipwake/internal/lab/phone"
 	"github.com/sipwake/sipwake/push/acrobits"
@@ -134,6 +136,66 @@ func TestAcrobits(t *testing.T) {
 				"is woken by an opaque ID": acrobitsOpaque,
 			}).run(t, kind)
 		})
+	}
+}
+
+// A reload takes a new certificate of the listener for reports, and the metric tells of
+// the one that is served.
+func TestAcrobitsCertificateReload(t *testing.T) {
+	t.Parallel()
+	old, next := newPKI(t, "old"), newPKI(t, "next")
+	old.server("reports")
+	next.server("reports")
+	r := newRig(t, rigOptions{more: fmt.Sprintf("acrobits:\n  listen: 127.0.0.1:0\n  secret_file: %s\n  cert_file: %s\n  key_file: %s\n",
+		writeTemp(t, acrobitsSecret), old.file("reports.pem"), old.file("reports.key"))})
+	greeted := func(p *pki) error {
+		c, err := tls.Dial("tcp", r.app.ReportsAddr(), &tls.Config{RootCAs: p.ca.Pool()})
+		if err == nil {
+			c.Close()
+		}
+		return err
+	}
+	if err := greeted(old); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"reports.pem", "reports.key"} {
+		old.write(name, must2(os.ReadFile(next.file(name)))(t))
+	}
+	r.reload()
+	if err := greeted(next); err != nil {
+		t.Errorf("after the reload: %v", err)
+	}
+	old.write("reports.key", []byte("no key"))
+	if err := r.app.Reload(must2(config.Load(r.file))(t)); err == nil {
+		t.Error("a broken key is taken")
+	}
+	if err := greeted(next); err != nil {
+		t.Errorf("after a reload that failed: %v", err)
+	}
+}
+
+// What is not served is not counted as a report of an app, but is counted, and told once
+// in a while.
+func TestAcrobitsLimited(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, rigOptions{more: fmt.Sprintf("acrobits:\n  listen: 127.0.0.1:0\n  secret_file: %s\n  rate_limit: 1\n", writeTemp(t, acrobitsSecret))})
+	refused := 0
+	for range 50 {
+		res := must2(http.Get("http://" + r.app.ReportsAddr() + "/acrobits/token"))(t)
+		res.Body.Close()
+		if res.StatusCode == http.StatusTooManyRequests {
+			refused++
+		}
+	}
+	if refused == 0 {
+		t.Fatal("there is no limit")
+	}
+	if _, text := r.get("/metrics"); !strings.Contains(text, fmt.Sprintf("\nsipwake_acrobits_reports_total{result=\"limited\"} %d\n", refused)) {
+		t.Errorf("not %d limited", refused)
+	}
+	eventually(t, "a line in the log", func() bool { return strings.Contains(r.logs.String(), "reports of an app are refused: too many") })
+	if n := strings.Count(r.logs.String(), "reports of an app are refused"); n > 10 {
+		t.Errorf("%d lines for %d", n, refused)
 	}
 }
 

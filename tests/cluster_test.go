@@ -243,6 +243,7 @@ func TestClusterApart(t *testing.T) {
 		delete(all, name)
 	}
 	all["a phone registered at the call's node, too"] = c.farAndNear
+	all["a phone was signalled for an earlier call"] = farOnce
 	c.run(t, all)
 }
 
@@ -253,6 +254,28 @@ func longToken(s *scenario) {
 	d := &device{s.phone(tcp, answers, params(";pn-provider=fcm;pn-param="+project+";pn-prid="+token)), token}
 	s.deliverFCM(d)
 	wakesAndTalks(s, d)
+}
+
+// farOnce: where a phone of another node was found is good for the call that it was
+// signalled for alone: other nodes may have heard of that place, and not be known there.
+func farOnce(s *scenario) {
+	d := s.iphone(answers, stubborn)
+	s.asleep(d)
+	first := s.calls()
+	s.pushed(d)
+	s.wakes(d)
+	first.talks(d.Phone)
+	s.forgotten(1)
+	second := s.calls()
+	s.pushed(d)
+	second.cancels()
+	s.rung(d.Phone, 1)
+	s.asleep(d)
+	third := s.calls()
+	s.pushed(d)
+	s.wakes(d)
+	third.talks(d.Phone)
+	s.rung(d.Phone, 2)
 }
 
 // farAndNear: what a phone has registered at the node of the call stays as it is when

@@ -4,6 +4,7 @@ package app
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -57,9 +58,11 @@ type App struct {
 	load       *listener // nil without one
 	reporting  *listener // nil without one
 	reports    atomic.Pointer[acrobits.Reports]
-	reloads    reloadMetrics
-	certs      *certificates
-	started    chan struct{} // closed by Start
+
+	reportsCert atomic.Pointer[tls.Certificate] // of their listener; nil without TLS
+	reloads     reloadMetrics
+	certs       *certificates
+	started     chan struct{} // closed by Start
 
 	rpcListener net.Listener
 	served      chan error // the RPC server's end
@@ -89,6 +92,7 @@ func New(cfg *config.Config, version string, log *slog.Logger) (*App, error) {
 	a.reloads = newReloadMetrics(a.reg)
 	a.certs = newCertificates(cfg, a.reg)
 	a.reports.Store(parts.reports)
+	a.reportsCert.Store(parts.reportsCert)
 
 	if a.store, err = openStore(cfg, log, a.reg); err != nil {
 		return nil, problem(cfg, storeField(cfg), err)
@@ -305,6 +309,9 @@ func (a *App) reload(cfg *config.Config) error {
 	a.service.SetApps(a.dispatcher.Apps())
 	if parts.reports != nil {
 		a.reports.Store(parts.reports)
+	}
+	if parts.reportsCert != nil {
+		a.reportsCert.Store(parts.reportsCert)
 	}
 	closeOld()
 	a.certs.read(cfg)

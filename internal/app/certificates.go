@@ -5,6 +5,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -37,13 +38,24 @@ func newCertificates(cfg *config.Config, reg prometheus.Registerer) *certificate
 		bundle: prometheus.NewDesc("sipwake_ca_bundle_timestamp_seconds",
 			"When the system's file of trusted CAs was written, in seconds since 1970; absent if there is none.", nil, nil),
 	}
-	c.read(cfg)
+	list := readCertificates(cfg)
+	c.list.Store(&list)
 	reg.MustRegister(c)
 	return c
 }
 
+// read looks at the files again, for a reload. Those that only a restart takes stay as
+// they were.
 func (c *certificates) read(cfg *config.Config) {
-	list := readCertificates(cfg)
+	kept := func(o certificate) bool {
+		return strings.HasPrefix(o.field, "store.") || strings.HasPrefix(o.field, "otlp.")
+	}
+	list := slices.DeleteFunc(readCertificates(cfg), kept)
+	for _, o := range *c.list.Load() {
+		if kept(o) {
+			list = append(list, o)
+		}
+	}
 	c.list.Store(&list)
 }
 

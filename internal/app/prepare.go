@@ -1,6 +1,7 @@
 package app
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -31,6 +32,8 @@ type parts struct {
 	upper upper.Files
 	// reports judges what apps of Acrobits' report; nil if they cannot.
 	reports *acrobits.Reports
+	// reportsCert is what the listener for them shows; nil without TLS.
+	reportsCert *tls.Certificate
 }
 
 // Apps does everything that New does short of opening the store and listening: it
@@ -115,6 +118,7 @@ func prepareApps(cfg *config.Config, log *slog.Logger, p *parts, problems *confi
 	if cfg.Acrobits.On() {
 		add("acrobits", cfg.Acrobits.Apps)
 		p.reports, _ = cfg.Acrobits.Reports() // what is wrong, Apps has said
+		p.reportsCert, _ = cfg.Acrobits.Certificate()
 	}
 	apps, err := push.Settle(push.Found(p.apps, foundApps(cfg.CredentialsDir, log, problems)))
 	p.apps = apps
@@ -258,5 +262,5 @@ func ownStore(cfg *config.Config) config.Store {
 // ownListener is what of the section the listener for reports is made from.
 func ownListener(cfg *config.Config) any {
 	c := cfg.Acrobits
-	return []any{c.Listen, c.CertFile, c.KeyFile, *c.RateLimit, c.Connections}
+	return []any{c.Listen, c.On() && c.CertFile != "", *c.RateLimit, c.Connections}
 }

@@ -37,14 +37,15 @@ const (
 	reportRemoved   = "removed"
 	reportForbidden = "forbidden" // not the user's key
 	reportInvalid   = "invalid"
-	reportFailed    = "failed" // the store is away
+	reportFailed    = "failed"  // the store is away
+	reportLimited   = "limited" // one client sends too many: not even read
 )
 
 // newReportMetrics counts reports by their result.
 func newReportMetrics(reg prometheus.Registerer) *prometheus.CounterVec {
 	c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sipwake_acrobits_reports_total",
 		Help: "Reports of apps made with Acrobits' SDK, by result."}, []string{"result"})
-	for _, result := range []string{reportStored, reportRemoved, reportForbidden, reportInvalid, reportFailed} {
+	for _, result := range []string{reportStored, reportRemoved, reportForbidden, reportInvalid, reportFailed, reportLimited} {
 		c.WithLabelValues(result)
 	}
 	reg.MustRegister(c)
@@ -65,6 +66,8 @@ func (a *App) reportsListener(c acrobits.Config, log *limit.Log) *listener {
 		status, text := http.StatusOK, "OK"
 		switch {
 		case !rates.Take(limit.Client(peer.Addr().Unmap()), rate, time.Now()):
+			count.WithLabelValues(reportLimited).Inc()
+			log.Warn("reports of an app are refused: too many from one client", "client", peer.Addr().Unmap())
 			head.Set("Retry-After", "1")
 			status, text = http.StatusTooManyRequests, "too many requests"
 		case r.URL.Path != reportPath && r.URL.Path != removedPath:
@@ -157,11 +160,9 @@ func (a *App) startReports() error {
 	}
 	l := a.reportsListener(a.cfg.Acrobits, limit.NewLog(a.log))
 	if a.cfg.Acrobits.CertFile != "" {
-		cert, err := tls.LoadX509KeyPair(a.cfg.Acrobits.CertFile, a.cfg.Acrobits.KeyFile)
-		if err != nil {
-			return problem(a.cfg, "acrobits.cert_file", err)
-		}
-		l.tls = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}}
+		l.tls = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			return a.reportsCert.Load(), nil
+		}}
 	}
 	if err := l.start(a.cfg.Acrobits.Listen, a.ended("acrobits listener")); err != nil {
 		return problem(a.cfg, "acrobits.listen", err)

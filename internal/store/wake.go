@@ -68,6 +68,7 @@ const (
 	tagWakeTo       = 13
 	tagWakeHeader   = 14 // one for each: name, 0, value
 	tagWakeVerstat  = 15
+	tagWakeUrgent   = 16 // set: one byte
 )
 
 const (
@@ -99,6 +100,9 @@ func AppendWake(dst []byte, w *wake.Wake) ([]byte, error) {
 	dst = appendTag(dst, tagWakeVerstat, w.Verstat)
 	for _, name := range slices.Sorted(maps.Keys(w.Headers)) {
 		dst = appendTag(dst, tagWakeHeader, name+"\x00"+w.Headers[name])
+	}
+	if w.Urgent {
+		dst = appendTag(dst, tagWakeUrgent, "1")
 	}
 	for _, device := range w.Pushed {
 		dst = AppendPushed(dst, device)
@@ -168,6 +172,8 @@ func DecodeWake(aor string, v []byte) (wake.Wake, error) {
 			w.Instance = string(s)
 		case tagWakeParent:
 			w.TraceParent = string(s)
+		case tagWakeUrgent:
+			w.Urgent = true
 		case tagWakeForked:
 			w.Forked = true
 		case tagWakeTo:

@@ -49,6 +49,7 @@ func TestForked(t *testing.T) {
 func TestCallData(t *testing.T) {
 	w := newWake()
 	w.To, w.Verstat = "sip:+4420@example.com", "TN-Validation-Passed"
+	w.Urgent = true
 	w.Headers = map[string]string{"x-account": "4711", "call-info": "<https://example.com/a.png>;purpose=icon"}
 	v, err := store.AppendWake(nil, &w)
 	if err != nil {

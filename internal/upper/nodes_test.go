@@ -144,6 +144,45 @@ func TestFailureTimeout(t *testing.T) {
 	})
 }
 
+// TestFailureTimeoutIsSilence: only silence of the PBX counts, and of three tries in a row.
+// Gateways of ours that are away, and a PBX that cannot just now, send nobody away.
+func TestFailureTimeoutIsSilence(t *testing.T) {
+	inTime(t, Config{Failure: FailureTimeout}, func(r rig) {
+		over := func() {
+			u, _, _ := r.Upper(t.Context(), bob)
+			u.LastOK, u.Due = u.LastOK.Add(-24*time.Hour), time.Now()
+			_ = r.PutUpper(t.Context(), u)
+		}
+		over()
+		for _, code := range []int{503, 503, 503, 503, 408, 408, 500, 408, 408} {
+			q, _ := r.next()
+			r.says(q, code, 0)
+			r.is(StateRetrying, fmt.Sprintf("the PBX said %d", code))
+		}
+		r.fails(errors.New("connection refused"))
+		time.Sleep(2 * time.Hour)
+		r.fails(nil)
+		if r.bindings() != 1 {
+			t.Fatal("the gateways were away, and the user's phone is not bound any more")
+		}
+		r.registers(time.Hour)
+		over()
+		r.fails(errors.New("connection refused"))
+		time.Sleep(2 * time.Hour)
+		r.fails(nil)
+		q, _ := r.next()
+		r.says(q, 408, 0)
+		r.is(StateRetrying, "the PBX said 408")
+		for range 2 {
+			q, _ = r.next()
+			r.says(q, 408, 0)
+		}
+		if r.bindings() != 0 {
+			t.Error("the PBX was silent three times, and the phone is bound")
+		}
+	})
+}
+
 // TestReturned: the users of a PBX that is back are refreshed, at half the rate; those of
 // other ones, and those that were refreshed since, are not. Who has told it twice is one.
 func TestReturned(t *testing.T) {
@@ -168,9 +207,13 @@ func TestReturned(t *testing.T) {
 				t.Error(err)
 			}
 		}
+		before := r.reads
 		tell("sip:back")
 		time.Sleep(5*time.Second + time.Millisecond)
 		synctest.Wait()
+		if n := r.reads - before; n != 0 {
+			t.Errorf("%d registrations were read again", n)
+		}
 		if n := len(r.requests()); n != 50 {
 			t.Errorf("%d refreshes in 5 s, want 50", n)
 		}

@@ -116,12 +116,8 @@ func (s *Service) makeDue(ctx context.Context, budget int) {
 
 // due makes a registration due, unless something happens to it at this moment.
 func (s *Service) due(ctx context.Context, u *Registration) {
-	now, ok, err := s.store.Upper(ctx, u.AOR)
-	if err != nil || !ok || !now.LastOK.Equal(u.LastOK) {
-		return
-	}
-	now.Due = time.Now()
-	if err := s.put(ctx, &now); err != nil {
+	u.Due = time.Now()
+	if err := s.put(ctx, u); err != nil {
 		s.log.Warn("cannot refresh registration", "aor", u.AOR, "err", err)
 	}
 }

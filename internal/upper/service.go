@@ -224,6 +224,7 @@ func (s *Service) refresh(ctx context.Context, cfg *settings, u *Registration) {
 	k := newAttempt()
 	k.ends = n == 0
 	if err = s.send(ctx, cfg, u, k, ""); err != nil {
+		u.Silent = 0
 		err = s.failed(ctx, u, StateRetrying, err.Error())
 	}
 	if err != nil {
@@ -245,6 +246,8 @@ func (s *Service) Result(ctx context.Context, r Result) error {
 	// Where the PBX has been asked, and what follows is asked too: a nonce may be good for
 	// one address alone.
 	u.Node = r.Node
+	silent := u.Silent + 1
+	u.Silent = 0
 	if fits(r.Server) {
 		u.Server = r.Server
 	}
@@ -259,14 +262,18 @@ func (s *Service) Result(ctx context.Context, r Result) error {
 		return s.failed(ctx, &u, StateFailed, fmt.Sprintf("the PBX said %d", r.Code))
 	}
 	state := StateRetrying
-	if cfg.Failure == FailureTimeout && u.Tries+1 >= silentTries && time.Since(u.LastOK) > u.Granted {
-		state = StateFailed
+	if r.Code == 408 { // any other answer is one
+		u.Silent = silent
+		if cfg.Failure == FailureTimeout && silent >= silentTries && time.Since(u.LastOK) > u.Granted {
+			state = StateFailed
+		}
 	}
 	return s.failed(ctx, &u, state, fmt.Sprintf("the PBX said %d", r.Code))
 }
 
-// silentTries is how many refreshes in a row come to nothing before FailureTimeout takes
-// that for a failure: one alone may be the first after we were down for long.
+// silentTries is how many refreshes in a row the PBX says nothing to before FailureTimeout
+// takes that for a failure: one alone may be the first after we were down for long. A
+// gateway of ours that is away is no silence of the PBX.
 const silentTries = 3
 
 func (s *Service) granted(ctx context.Context, cfg *settings, u *Registration, r Result, k attempt) error {

@@ -30,6 +30,7 @@ type memory struct {
 	at    []string         // the nodes that were asked
 	err   map[string]error // of nodes
 	claim map[string]time.Time
+	reads int // of one registration
 }
 
 // Claim implements Claims.
@@ -58,6 +59,7 @@ func (m *memory) PutUpper(_ context.Context, r Registration) error {
 func (m *memory) Upper(_ context.Context, aor string) (Registration, bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.reads++
 	r, ok := m.all[aor]
 	return r, ok, nil
 }

@@ -62,6 +62,7 @@ type Registration struct {
 	State   State
 	Why     string // of a state that is not StateOK
 	Tries   int    // that came to nothing, in a row
+	Silent  int    `json:",omitempty"` // the last of them to which the PBX said nothing
 
 	// Stamp changes with each PutUpper.
 	Stamp uint64 `json:"-"`

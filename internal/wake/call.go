@@ -34,7 +34,6 @@ type call struct {
 
 	stored atomic.Bool // the store knows of it, and so may other instances
 
-	urgent  bool      // no limit and no load keeps it from pushing; does not change
 	outcome Outcome   // what wake.start answered; empty if another instance did
 	alerted bool      // the node has been told to answer the caller
 	limit   sync.Once // asks whether the call may push

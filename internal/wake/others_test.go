@@ -131,6 +131,29 @@ func TestAdoptAfterHoldTime(t *testing.T) {
 	})
 }
 
+// An emergency service that calls back stays one for the heir: no load keeps him from
+// pushing.
+func TestAdoptUrgent(t *testing.T) {
+	for priority, want := range map[string][]string{"psap-callback": {"call token-1"}, "": nil} {
+		inBubble(t, nil, func(r *rig) {
+			r.asleep(phone("1"))
+			r.pusher.outcome = func(push.Request) push.Outcome {
+				return push.Outcome{Reply: push.Reply{Reason: push.ShutDown}, Tries: 1}
+			}
+			r.start("a", func(p *wake.StartParams) { p.Priority = priority })
+			h, w := heir(r)
+			defer h.stop()
+			h.pusher.policy.When = map[push.Kind]push.When{push.Call: push.WhenLowLoad}
+			h.pusher.load = 1
+			h.service.Adopt(w, r.store.reread(w))
+			h.wantPushes(want...)
+			if len(want) > 0 && !h.pusher.requests[0].Urgent {
+				t.Error("its push is as any other")
+			}
+		})
+	}
+}
+
 func TestAdoptUnknownNode(t *testing.T) {
 	inBubble(t, nil, func(r *rig) {
 		if !r.service.Adopt(wake.Wake{ID: "x", AOR: bob, Node: "sip9", Call: "a", Deadline: time.Now().Add(time.Minute)}, wake.Started{}) {

@@ -243,3 +243,28 @@ func TestGo(t *testing.T) {
 		}
 	})
 }
+
+// A device that gives itself no name is known by a hash of its push address, which is no
+// matter of the log.
+func TestLogHasNoHash(t *testing.T) {
+	inBubble(t, nil, func(r *rig) {
+		plain := "<sip:bob@192.0.2.1:5060;pn-provider=fcm;pn-param=" + app + ";pn-prid=token-plain>"
+		r.asleep(plain, phone("1"))
+		var hash string
+		for _, b := range r.bindings() {
+			if trace.Hashed(b.Device) {
+				hash = b.Device
+			}
+		}
+		if hash == "" {
+			t.Fatal("the device has a name")
+		}
+		r.pusher.outcome = refuse
+		r.start("a")
+		r.end("a", wake.EndTimeout)
+		r.sleep(time.Second)
+		if text := r.log.String(); !strings.Contains(text, "binding removed") || !strings.Contains(text, instance("1")) || strings.Contains(text, hash) {
+			t.Errorf("the hash is %s, the log\n%s", hash, text)
+		}
+	})
+}

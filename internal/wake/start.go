@@ -96,7 +96,7 @@ func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error)
 	}
 	// Before the store: a flood must not cost it anything.
 	caller := CallerOf(w.From)
-	if over := s.limits.Over(&s.settings.Load().Limits, caller, w.AOR, w.StartedAt); over != "" && !s.urgent(&p) {
+	if over := s.limits.Over(&s.settings.Load().Limits, caller, w.AOR, w.StartedAt); over != "" && !w.Urgent {
 		s.traces.Begin(w.head())
 		s.limited(&w, over)
 		s.logUnheld(w, OutcomeShed, nil)
@@ -108,7 +108,6 @@ func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error)
 	if cl == nil {
 		return s.answer(w, StartResult{Outcome: OutcomeDuplicate, Hold: w.Deadline.Sub(w.StartedAt), Cached: true}), nil
 	}
-	cl.urgent = s.urgent(&p)
 	cl.settled = p.Again // another instance may have pushed: when to give up is not known here
 	began := time.Now()
 	st, err := s.store.Start(ctx, w)
@@ -212,7 +211,7 @@ func (s *Service) newWake(p StartParams) (Wake, Node, error) {
 		StartedAt: now, Deadline: now.Add(hold), Owner: s.instance,
 		Instance: pnparam.Instance(p.Instance), From: p.From, Display: p.Display, Media: p.Media, Body: p.Body,
 		To: oneLine(p.To, maxHeaderValue), Headers: callHeaders(p.Headers), Verstat: verstat(p.Headers, p.From),
-		TraceParent: p.TraceParent}, node, nil
+		Urgent: s.urgent(&p), TraceParent: p.TraceParent}, node, nil
 }
 
 // wakeID names the wake of a held request. Any instance gives it the same name, so that
@@ -326,7 +325,7 @@ func (s *Service) pushDevices(cl *call, p *StartParams, st Started) (n tally) {
 // mayPush reports whether the call is within the limits. It counts when the first
 // push is due: a call that has nobody to push costs nothing.
 func (s *Service) mayPush(cl *call) bool {
-	if cl.urgent {
+	if cl.wake.Urgent {
 		return true
 	}
 	cl.limit.Do(func() {

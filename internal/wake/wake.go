@@ -53,6 +53,10 @@ type Wake struct {
 	Headers map[string]string // by their names in small letters; nil if there is none
 	Verstat string            // what the network has said of the caller's number
 
+	// Urgent says that an emergency service calls back (RFC 7090): no limit and no load
+	// keeps its pushes back.
+	Urgent bool
+
 	TraceParent string // W3C trace context of wake.start, empty if it had none
 }
 

@@ -116,10 +116,8 @@ func (c *Config) Apps(_ *slog.Logger) ([]push.App, error) {
 	if _, err := c.Reports(); err != nil {
 		return nil, err
 	}
-	if c.CertFile != "" {
-		if _, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile); err != nil {
-			return nil, fmt.Errorf("cert_file: cannot read certificate: %w", err)
-		}
+	if _, err := c.Certificate(); err != nil {
+		return nil, err
 	}
 	tlsConfig, ca, err := push.TLSConfig(c.CAFile)
 	if err != nil {
@@ -162,4 +160,16 @@ func (c *Config) Reports() (*Reports, error) {
 		return nil, fmt.Errorf("secret_file: %s must hold at least %d bytes", c.SecretFile, minSecret)
 	}
 	return &Reports{secret: key, domain: c.Domain, appIDs: c.AppIDs}, nil
+}
+
+// Certificate reads what the listener for reports shows, nil without TLS.
+func (c *Config) Certificate() (*tls.Certificate, error) {
+	if c.CertFile == "" {
+		return nil, nil
+	}
+	cert, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("cert_file: cannot read certificate: %w", err)
+	}
+	return &cert, nil
 }

@@ -20,9 +20,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/sipwake/sipwake/internal/lab/apnssim/labca"
+	"github.com/sipwake/sipwake/internal/lab/labca"
 	"github.com/sipwake/sipwake/internal/lab/leak"
-	"github.com/sipwake/sipwake/internal/lab/recorder"
+	"github.com/sipwake/sipwake/internal/lab/sim"
 	"github.com/sipwake/sipwake/internal/secret"
 )
 
@@ -33,7 +33,7 @@ const maxMessage = 4096
 type Server struct {
 	http     *httptest.Server
 	ca       *labca.CA
-	recorder recorder.Recorder[Push]
+	recorder sim.Recorder[Push]
 	grants   atomic.Int64
 
 	mu      sync.Mutex
@@ -81,7 +81,7 @@ func Start() (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{ca: ca, recorder: recorder.Recorder[Push]{Most: 1000}, secrets: make(map[string]string),
+	s := &Server{ca: ca, recorder: sim.Recorder[Push]{Most: 1000}, secrets: make(map[string]string),
 		access: make(map[string]string), answers: make(map[string][]Behaviour)}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /oauth2/v3/token", s.token)

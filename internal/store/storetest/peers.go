@@ -115,7 +115,7 @@ func ownedWake(aor, owner string, n int) wake.Wake {
 	now := time.Now().UTC().Truncate(time.Microsecond)
 	return wake.Wake{ID: fmt.Sprintf("0193e1c4-0000-7000-8000-%012x", n), AOR: aor, Node: "edge-1", Call: fmt.Sprintf("%d:1", n),
 		CallID: fmt.Sprintf("call-%d@pc33", n), Kind: "call", StartedAt: now, Deadline: now.Add(time.Minute), Owner: owner,
-		From: "sip:bob@example.com", Display: "Bob \"B\" <b>", Media: "audio", Body: "\x00\xff"}
+		From: "sip:bob@example.com", Display: "Bob \"B\" <b>", Media: "audio", Body: "\x00\xff", Urgent: true}
 }
 
 func startOwned(t *testing.T, s wake.Store, w wake.Wake) {

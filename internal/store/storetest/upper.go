@@ -16,7 +16,7 @@ func Upper(n int) upper.Registration {
 	user := fmt.Sprintf("user%06d", n)
 	return upper.Registration{AOR: user + "@example.com", Node: "edge1", Server: "sip:192.0.2.30:5060", Set: 2, Contact: "sip:x@192.0.2.10", URI: "sip:example.com",
 		To: "sip:" + user + "@example.com", User: user, Realm: "pbx", Secret: []byte{0, 1, 0xff, byte(n)}, Granted: time.Hour,
-		LastOK: now, Due: now, State: upper.StateFailed, Why: "no answer", Tries: 3}
+		LastOK: now, Due: now, State: upper.StateFailed, Why: "no answer", Tries: 3, Silent: 2}
 }
 
 // upperIs checks what is stored, but its stamp, and returns that.
