@@ -16,7 +16,7 @@ type Head struct {
 	AOR       string
 	Node      string
 	CallID    string
-	Kind      string // "call" or "chat"
+	Kind      string // "call", "chat" or "refresh"
 	StartedAt time.Time
 	// Parent is the W3C trace context of whoever sent the call; it is not kept.
 	Parent string
