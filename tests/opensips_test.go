@@ -81,8 +81,10 @@ func openSIPSNode(ctx context.Context, c proxyConfig, o stack.OpenSIPSConfig) (p
 	if c.Silence != 0 {
 		settings["sipwake_fr_s"] = fmt.Sprintf("i:%d", c.Silence/time.Second)
 	}
-	if c.Headers != "" {
-		settings["sipwake_headers"] = "s:" + c.Headers
+	for name, text := range map[string]string{"sipwake_headers": c.Headers, "sipwake_methods": c.Methods} {
+		if text != "" {
+			settings[name] = "s:" + text
+		}
 	}
 	for name, on := range map[string]bool{
 		"sipwake_strict": c.Strict, "sipwake_answer_first": c.AnswerFirst, "sipwake_down_480": c.Down480,
