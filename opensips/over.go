@@ -3,21 +3,22 @@ package opensips
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"fmt"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/sipwake/sipwake/internal/node"
 	"github.com/sipwake/sipwake/internal/wake"
 )
 
-// uacParams are those of MI t_uac_dlg, which sends a request and answers when the last
-// answer to it has come.
-type uacParams struct {
+// overEvent are the parameters of the event that has sipwake.cfg send a request: those of
+// MI t_uac_dlg, and the name of the note with what came of it.
+type overEvent struct {
+	Op      string `json:"op"`
 	Method  string `json:"method"`
 	URI     string `json:"ruri"`
-	NextHop string `json:"next_hop"`
-	Socket  string `json:"socket"`
 	Headers string `json:"headers"`
 }
 
@@ -50,17 +51,20 @@ func (n Node) tellOver(ctx context.Context, w wake.Wake, reason wake.EndReason, 
 		return "", err
 	}
 	op := strings.ToLower(rand.Text())
-	p := uacParams{Method: "INVITE", URI: "sip:" + op + "@" + park, NextHop: "sip:" + park, Socket: "udp:" + park}
+	o := overEvent{Op: op, Method: "INVITE", URI: "sip:" + op + "@" + park}
 	from := node.From(w) + ";tag=" + op
 	cause := ""
 	if node.Cause(reason) != 0 {
 		cause = "X-Sipwake-Cause: 200\r\n" // the one that OpenSIPS knows
 	}
-	p.Headers = "From: " + from + "\r\nTo: " + node.To(w) + "\r\nCall-ID: " + w.CallID + "\r\nCSeq: 1 INVITE\r\n" +
-		"Contact: <" + p.URI + ">\r\nMax-Forwards: 70\r\nX-Sipwake-Late: " + call + "\r\n" + cause +
+	o.Headers = "From: " + from + "\r\nTo: " + node.To(w) + "\r\nCall-ID: " + w.CallID + "\r\nCSeq: 1 INVITE\r\n" +
+		"Contact: <" + o.URI + ">\r\nMax-Forwards: 70\r\nX-Sipwake-Late: " + call + "\r\n" + cause +
 		"X-Sipwake-Uri: " + e.URI + "\r\nX-Sipwake-Flow: " + e.Received + "\r\nX-Sipwake-Attr: " + e.Attr + "\r\n\r\n"
-	var res uacResult
-	if err := n.Call(ctx, "t_uac_dlg", p, &res); err != nil {
+	if err := n.send(ctx, o); err != nil {
+		return "", err
+	}
+	res, err := n.answer(ctx, op)
+	if err != nil {
 		return "", err
 	}
 	switch code, _, _ := strings.Cut(res.Status, " "); code {
@@ -71,14 +75,49 @@ func (n Node) tellOver(ctx context.Context, w wake.Wake, reason wake.EndReason, 
 	case "200", "202":
 		// It was answered in that moment.
 		if m := toHeader.FindStringSubmatch(res.Message); m != nil {
-			p.Method = "BYE"
-			p.Headers = "From: " + from + "\r\nTo: " + m[1] + "\r\nCall-ID: " + w.CallID + "\r\nCSeq: 2 BYE\r\nMax-Forwards: 70\r\n\r\n"
-			if err := n.Call(ctx, "t_uac_dlg", p, &res); err != nil {
+			o.Method = "BYE"
+			o.Headers = "From: " + from + "\r\nTo: " + m[1] + "\r\nCall-ID: " + w.CallID + "\r\nCSeq: 2 BYE\r\nMax-Forwards: 70\r\n\r\n"
+			if err := n.send(ctx, o); err != nil {
 				return "", fmt.Errorf("it cannot end a call that is over: %w", err)
 			}
 		}
 	}
 	return wake.SignalTold, nil
+}
+
+// send has the request sent. MI's own t_uac_dlg would answer, and nothing else meanwhile,
+// when the phone has given its last answer.
+func (n Node) send(ctx context.Context, o overEvent) error {
+	ctx, cancel := n.Bound(ctx)
+	defer cancel()
+	params, err := json.Marshal(o)
+	if err != nil {
+		return err
+	}
+	return n.Call(ctx, "raise_event", map[string]string{"event": "E_SIPWAKE_OVER", "params": string(params)}, nil)
+}
+
+// answer waits for the last answer to a request that was sent.
+func (n Node) answer(ctx context.Context, op string) (res uacResult, err error) {
+	for pause := firstPause; ; pause = min(2*pause, maxPause) {
+		note, err := n.fetch(ctx, "sipwake_told_"+op)
+		if err != nil {
+			return res, err
+		}
+		if note != "" {
+			if err := json.Unmarshal([]byte(note), &res); err != nil {
+				return res, fmt.Errorf("it could not send the request: %.80q", note)
+			}
+			return res, nil
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return res, fmt.Errorf("it sent the request and noted no answer: %w", ctx.Err())
+		}
+	}
 }
 
 var toHeader = regexp.MustCompile(`(?im)^(?:To|t)[ \t]*:[ \t]*([^\r\n]+)\r?$`)

@@ -2,6 +2,7 @@ package tests
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"strconv"
@@ -151,6 +152,32 @@ func TestOpenSIPSGatewayRegisters(t *testing.T) {
 		t.Errorf("the PBX has %s and %s for two phones", uri, again)
 	}
 	eventually(t, "both are bound", func() bool { return s.bindings(s.aor()) == 2 })
+	g.forgets(s)
+}
+
+// forgets waits until the gateway keeps nothing any more of REGISTERs at the PBX.
+func (g *gatewayProxy) forgets(s *scenario) {
+	s.t.Helper()
+	node := s.proxy.(*openSIPSGatewayProxy)
+	var kept []string
+	defer func() {
+		if len(kept) > 0 {
+			s.t.Logf("it keeps %q", kept)
+		}
+	}()
+	eventually(s.t, "nothing is kept", func() bool {
+		var res struct{ Keys []struct{ Name string } }
+		if err := json.Unmarshal([]byte(must(node.Command(s.ctx, "cache_fetch_chunk", "glob=gw_*"))(s)), &res); err != nil {
+			s.t.Fatal(err)
+		}
+		kept = nil
+		for _, k := range res.Keys {
+			if !strings.HasPrefix(k.Name, "gw_up_") { // that a user is registered, for a minute
+				kept = append(kept, k.Name)
+			}
+		}
+		return len(kept) == 0
+	})
 }
 
 // TestOpenSIPSGatewayKeepsAlive: the registration at the PBX outlives what the PBX granted,
@@ -192,6 +219,7 @@ func TestOpenSIPSGatewayKeepsAlive(t *testing.T) {
 		u, ok := s.upper()
 		return ok && u.State == "failed" && u.Why == "the PBX refuses the password"
 	})
+	g.forgets(s)
 }
 
 // TestOpenSIPSGatewayUpperEnds: it ends at the PBX by an operator's word.
@@ -212,6 +240,7 @@ func TestOpenSIPSGatewayWrongPassword(t *testing.T) {
 	t.Parallel()
 	s, g := openSIPSGatewayScenario(t, rigOptions{wake: "  remove: {register_rejected: 2}"})
 	refusals(s, g)
+	g.forgets(s)
 }
 
 // TestOpenSIPSGatewayPhonesCall: the PBX authenticates calls of phones, and wakes whom they
@@ -245,6 +274,7 @@ func TestOpenSIPSGatewayPBXAway(t *testing.T) {
 	if m := must(s.phoneOf("other").Register(s.ctx, time.Minute))(s); m.Code() != 503 {
 		t.Errorf("REGISTER while the PBX is away got %d", m.Code())
 	}
+	g.forgets(s)
 	g.silent(s, false)
 	s.proxy.(*openSIPSGatewayProxy).restart(s)
 	s.calls().talks(d.Phone)

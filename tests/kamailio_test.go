@@ -69,8 +69,10 @@ func kamailioDefines(c proxyConfig) map[string]string {
 			defines[name] = strconv.FormatInt(d.Milliseconds(), 10)
 		}
 	}
-	if c.Headers != "" {
-		defines["SIPWAKE_HEADERS"] = stack.Quote(c.Headers)
+	for name, text := range map[string]string{"SIPWAKE_HEADERS": c.Headers, "SIPWAKE_METHODS": c.Methods} {
+		if text != "" {
+			defines[name] = stack.Quote(text)
+		}
 	}
 	for name, on := range map[string]bool{
 		"SIPWAKE_STRICT": c.Strict, "SIPWAKE_ANSWER_FIRST": c.AnswerFirst || c.Refuse555, "SIPWAKE_555": c.Refuse555, "SIPWAKE_DOWN_480": c.Down480,

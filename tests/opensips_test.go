@@ -81,8 +81,10 @@ func openSIPSNode(ctx context.Context, c proxyConfig, o stack.OpenSIPSConfig) (p
 	if c.Silence != 0 {
 		settings["sipwake_fr_s"] = fmt.Sprintf("i:%d", c.Silence/time.Second)
 	}
-	if c.Headers != "" {
-		settings["sipwake_headers"] = "s:" + c.Headers
+	for name, text := range map[string]string{"sipwake_headers": c.Headers, "sipwake_methods": c.Methods} {
+		if text != "" {
+			settings[name] = "s:" + text
+		}
 	}
 	for name, on := range map[string]bool{
 		"sipwake_strict": c.Strict, "sipwake_answer_first": c.AnswerFirst, "sipwake_down_480": c.Down480,
@@ -144,6 +146,29 @@ func TestOpenSIPSDown480(t *testing.T) {
 	stop(t, p.app)
 	notHeld(s)
 	s.rung(d.Phone, 0)
+}
+
+// A late phone that says nothing to its INVITE holds up no other signal: MI answers one
+// request after the other.
+func TestOpenSIPSLateSilence(t *testing.T) {
+	t.Parallel()
+	tb := table{name: "late silence", proxy: proxyConfig{Hold: 30 * time.Second}}
+	s := tb.start(t, openSIPS()).scenario(t)
+	d := s.iphone(stubborn)
+	s.asleep(d)
+	c := s.calls()
+	s.pushed(d)
+	c.cancels()
+	c.over("cancelled")
+	s.wakes(d)
+	d.SleepDeaf()
+	must(d.WaitInvite(s.ctx))(s)
+	began := time.Now()
+	must(s.proxy.(*stack.OpenSIPS).Command(s.ctx, "shv_get", "name=sipwake_park"))(s)
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("MI stood still for %s", took)
+	}
+	c.happens("late", 1)
 }
 
 // A phone whose connection has gone again is not taken for one that rings.

@@ -93,6 +93,8 @@ type proxyConfig struct {
 	Hostile     bool // it gets what it must complain of
 	// Headers are the names of those that go into pushes, parted by a space.
 	Headers string
+	// Methods are those of further requests that wake phones, parted by a space.
+	Methods string
 	// PushID has woken phones told the UUID of their push in the INVITE.
 	PushID bool
 }

@@ -107,7 +107,7 @@ func TestRPCBadParams(t *testing.T) {
 		{"binding.register", "node", "", "node", -32602},
 		{"binding.register", "node", "http://192.0.2.1/", "node", -32004},
 		{"wake.start", "call", nil, "call", -32602},
-		{"wake.start", "kind", "refresh", "kind", -32602},
+		{"wake.start", "kind", "custom", "kind", -32602},
 		{"wake.start", "hold_s", -1, "hold_s", -32602},
 		{"wake.start", "hold_s", "long", "hold_s", -32602},
 		{"wake.start", "node", "other", "node", -32004},

@@ -16,7 +16,7 @@ type Head struct {
 	AOR       string
 	Node      string
 	CallID    string
-	Kind      string // "call" or "chat"
+	Kind      string // "call", "chat" or "refresh"
 	StartedAt time.Time
 	// Parent is the W3C trace context that the caller of wake.start sent. It is not
 	// stored.

@@ -42,7 +42,7 @@ func Verdict(t *Timeline) string {
 	first := slices.MinFunc(rang, func(a, b *fate) int { return a.rang.Compare(b.rang) })
 	said := "rang after " + c.since(first.rang)
 	switch {
-	case t.Kind == "chat":
+	case t.Kind == "chat" || t.Kind == "refresh":
 		said = "delivered after " + c.since(first.rang)
 	case first.rungAlready:
 		said = "rang at once"

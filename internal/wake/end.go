@@ -94,7 +94,7 @@ func (s *Service) afterEnd(cl *call, reason EndReason, code int) {
 	} else {
 		s.countResults(cl, deviceEnded)
 	}
-	if reason == EndFailed {
+	if reason == EndFailed && cl.wake.Kind != push.Refresh { // that may be a refusal, which is an answer
 		s.countFailed(cl)
 	}
 	if reason != EndAnswered {

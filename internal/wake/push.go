@@ -207,7 +207,8 @@ func (s *Service) applyOutcome(b *Binding, token secret.Token, o push.Outcome) {
 // countUnanswered counts a call, once, against the devices that took the push and
 // did not come back.
 func (s *Service) countUnanswered(cl *call) {
-	if !cl.countOnce() {
+	// A refresh push may come late by the platform's rules.
+	if cl.wake.Kind == push.Refresh || !cl.countOnce() {
 		return
 	}
 	for _, o := range cl.outcomes() {

@@ -21,10 +21,12 @@ import (
 
 // StartParams are the parameters of wake.start: a request that a node holds.
 type StartParams struct {
-	Node    string
-	AOR     string
-	CallID  string
-	Call    string // the node's own key of the held request
+	Node   string
+	AOR    string
+	CallID string
+	Call   string // the node's own key of the held request
+	// Kind is Call for an INVITE, Chat for a MESSAGE, and Refresh for any other request:
+	// its push only has the phone register.
 	Kind    push.Kind
 	From    string // From URI
 	Display string // From display name
@@ -69,7 +71,7 @@ const (
 
 var (
 	outcomes   = []Outcome{OutcomePushing, OutcomeAwake, OutcomeNone, OutcomeDuplicate, OutcomeShed}
-	startKinds = []push.Kind{push.Call, push.Chat}
+	startKinds = []push.Kind{push.Call, push.Chat, push.Refresh}
 )
 
 // StartResult is the result of wake.start.
@@ -196,8 +198,8 @@ func (s *Service) newWake(p StartParams) (Wake, Node, error) {
 	if err := CheckID("call", p.Call); err != nil {
 		return Wake{}, nil, err
 	}
-	if p.Kind != push.Call && p.Kind != push.Chat {
-		return Wake{}, nil, &ParamError{"kind", `must be "call" or "chat"`}
+	if !slices.Contains(startKinds, p.Kind) {
+		return Wake{}, nil, &ParamError{"kind", `must be "call", "chat" or "refresh"`}
 	}
 	if p.Hold < 0 {
 		return Wake{}, nil, &ParamError{"hold_s", "must not be negative"}

@@ -1,6 +1,7 @@
 package phone
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -208,6 +209,7 @@ func (p *Phone) Message(ctx context.Context, target, text string) (*Message, err
 
 // MessageOptions are what else a MESSAGE can have.
 type MessageOptions struct {
+	Method  string            // another one, such as OPTIONS; default MESSAGE
 	Display []byte            // as in InviteOptions
 	Headers map[string]string // Content-Type replaces text/plain
 }
@@ -218,7 +220,7 @@ func (p *Phone) SendMessage(ctx context.Context, target, text string, o MessageO
 	if err != nil {
 		return nil, err
 	}
-	req := p.newRequest("MESSAGE", target, o.Display)
+	req := p.newRequest(cmp.Or(o.Method, "MESSAGE"), target, o.Display)
 	req.headers, req.body = withType(o.Headers, "text/plain"), []byte(text)
 	return p.send(f, req, *f.proxy.Load(), nil)
 }
