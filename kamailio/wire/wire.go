@@ -40,7 +40,7 @@ func File(text string, o Options) (Wired, error) {
 	f := &file{lines: strings.SplitAfter(text, "\n")}
 	f.conditions()
 	if f.find(`^\s*include_file\s+"[^"]*sipwake\.cfg"`) >= 0 {
-		return Wired{}, fmt.Errorf("it already includes sipwake.cfg")
+		return Wired{}, fmt.Errorf("it includes sipwake.cfg already")
 	}
 	request := f.find(`^\s*(request_route|route)\s*\{`)
 	if request < 0 {
