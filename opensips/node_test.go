@@ -93,7 +93,7 @@ func (m *mi) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// notes are those of a call that is held.
+// notes returns those of a call that is held.
 func notes() map[string]string {
 	return map[string]string{"sipwake_held_" + key: "alice@example.com", "sipwake_leg_" + key: leg}
 }

@@ -300,7 +300,7 @@ func (c *cluster) strangersRegistration(s *scenario) {
 			"Content-Type: application/json\r\nContent-Length: %[4]d\r\n\r\n%[5]s",
 			conn.RemoteAddr(), conn.LocalAddr(), s.user, len(body), body)
 		// The node answers when it has done what it was told.
-		_ = conn.SetReadDeadline(time.Now().Add(map[int]time.Duration{0: time.Second, 1: patience}[want]))
+		_ = conn.SetReadDeadline(time.Now().Add(map[int]time.Duration{0: time.Second, 1: scenarioTimeout}[want]))
 		if _, err := conn.Read(make([]byte, 2048)); (err == nil) != (want == 1) {
 			s.t.Errorf("from %s: %v", from, err)
 		}

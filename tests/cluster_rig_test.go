@@ -95,7 +95,7 @@ func secretOf(node string) string { return nodeSecret + "-of-" + node }
 
 func (c *cluster) start(t *testing.T, o clusterOptions, rigs [2]*rig) []*stack.Kamailio {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), scenarioTimeout)
 	defer cancel()
 	var configs []stack.KamailioConfig
 	for i, id := range clusterNodes {

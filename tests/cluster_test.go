@@ -20,7 +20,7 @@ import (
 //	dmq_gone          TestClusterSecrets, signals
 //	races             TestClusterRaces
 
-// crossing are the scenarios that do not need the sipwake of the call to hear of the
+// crossing returns the scenarios that do not need the sipwake of the call to hear of the
 // phone's registrations.
 func (c *cluster) crossing() scenarios {
 	return scenarios{
@@ -86,7 +86,7 @@ func TestClusterTwoSipwakes(t *testing.T) {
 	c.run(t, c.crossing())
 }
 
-// hops tells how many proxies have passed a request on.
+// hops returns how many proxies have passed a request on.
 func hops(m *phone.Message) int {
 	return len(m.Headers("Via")) - 1
 }

@@ -58,7 +58,7 @@ func FuzzRPC(f *testing.F) {
 
 const fuzzToken = "2b90-token-of-the-fuzzer"
 
-// fuzzed is a sipwake with one push service, which is not there.
+// fuzzed returns a sipwake with one push service, which is not there.
 func fuzzed(f *testing.F) *app.App {
 	f.Helper()
 	dir := f.TempDir()

@@ -49,7 +49,7 @@ func manyRefreshes(t *testing.T, store string, storeCPU func() time.Duration) {
 	}
 	was := cpu()
 	for s.count("ok") < before+3*users {
-		if time.Since(began) > 2*patience {
+		if time.Since(began) > 2*scenarioTimeout {
 			t.Fatalf("%d refreshes in %s", s.count("ok")-before, time.Since(began))
 		}
 		time.Sleep(100 * time.Millisecond)

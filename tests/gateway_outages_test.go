@@ -175,7 +175,7 @@ func TestGatewayRefreshesElsewhere(t *testing.T) {
 	s.calls().talks(d.Phone)
 }
 
-// twoInstances is a user of a gateway with two sipwakes on one Redis.
+// twoInstances returns a user of a gateway with two sipwakes on one Redis.
 func twoInstances(t *testing.T, lines string, defines ...string) (s *scenario, g *gatewayProxy, child *stack.Sipwake) {
 	t.Helper()
 	redis := storetest.StartRedis(t)

@@ -12,7 +12,7 @@ import (
 	"github.com/sipwake/sipwake/internal/lab/phone"
 )
 
-// gatewayScenario is one user of a gateway.
+// gatewayScenario returns one user of a gateway.
 func gatewayScenario(t *testing.T, o rigOptions, defines ...string) (*scenario, *gatewayProxy) {
 	t.Helper()
 	tb := table{name: "gateway", sipwake: o, proxy: proxyConfig{Hold: 30 * time.Second}}
@@ -20,7 +20,7 @@ func gatewayScenario(t *testing.T, o rigOptions, defines ...string) (*scenario, 
 	return s, s.proxy.(*gatewayProxy)
 }
 
-// atPBX are the contacts of a user at the PBX, and how long they live in seconds.
+// atPBX returns the contacts of a user at the PBX, and how long they live in seconds.
 func (g *gatewayProxy) atPBX(s *scenario, user string) map[string]int {
 	s.t.Helper()
 	text, err := g.pbx.Command(s.ctx, "ul.dump")
@@ -36,7 +36,7 @@ func (g *gatewayProxy) atPBX(s *scenario, user string) map[string]int {
 	return found
 }
 
-// theContact is the one contact of the user at the PBX.
+// theContact returns the one contact of the user at the PBX.
 func (g *gatewayProxy) theContact(s *scenario) (uri string, expires int) {
 	s.t.Helper()
 	found := g.atPBX(s, s.user)

@@ -133,7 +133,7 @@ func kamailioSignals(s *scenario) {
 	f(nodeSecret, "give_up", obj{"call": key}, 200, "gone")
 }
 
-// heldKey is Kamailio's own key of the call that is held for the user.
+// heldKey returns Kamailio's own key of the call that is held for the user.
 func (s *scenario) heldKey() string {
 	s.t.Helper()
 	text := must(s.proxy.(*stack.Kamailio).Command(s.ctx, "htable.dump", "sipwake"))(s)

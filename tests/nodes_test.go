@@ -16,7 +16,7 @@ import (
 	kamailionode "github.com/sipwake/sipwake/kamailio"
 )
 
-// nodeStates are the types and states of the nodes by id, as service.info shows
+// nodeStates returns the types and states of the nodes by id, as service.info shows
 // them, and whether they have taken a signal.
 func (r *rig) nodeStates() map[string]string {
 	r.t.Helper()

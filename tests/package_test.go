@@ -256,7 +256,7 @@ func (h *copyOfHost) share(name, text string) {
 	}
 }
 
-// command is one that runs in the copy, as root.
+// command returns one that runs in the copy, as root.
 func (h *copyOfHost) command(args ...string) *exec.Cmd {
 	return h.commandAs("root:root", args...)
 }

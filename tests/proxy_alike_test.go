@@ -34,7 +34,7 @@ func TestField03Hangs(t *testing.T) {
 	t.Parallel()
 	for _, kind := range proxyKinds() {
 		t.Run(kind.name, func(t *testing.T) {
-			s := table{proxy: proxyConfig{URL: unconnectable(t), Hold: 30 * time.Second, Patience: 500 * time.Millisecond}}.
+			s := table{proxy: proxyConfig{URL: unconnectable(t), Hold: 30 * time.Second, SipwakeTimeout: 500 * time.Millisecond}}.
 				start(t, kind).scenario(t)
 			waited := 0
 			for range 20 {

@@ -73,7 +73,7 @@ type timeline struct {
 	Events          []struct{ Event, Device, Detail string }
 }
 
-// count tells how often something happened.
+// count returns how often something happened.
 func (l *timeline) count(event string) int {
 	n := 0
 	for _, e := range l.Events {

@@ -97,7 +97,7 @@ func TestInvariant8SIPNeverWaits(t *testing.T) {
 	}
 	slow := func(name string, asks bool) table {
 		l := newSilent(t)
-		c := proxyConfig{URL: l.url, Hold: hold, Patience: 500 * time.Millisecond, Ask: asks}
+		c := proxyConfig{URL: l.url, Hold: hold, SipwakeTimeout: 500 * time.Millisecond, Ask: asks}
 		return table{name: name, proxy: c, scenarios: scenarios{
 			"registrations and calls": func(s *scenario) { asIfNotThere(s, apnsParams(s.newToken())) },
 			"slow is not down":        func(s *scenario) { heldThoughSlow(s, l) },

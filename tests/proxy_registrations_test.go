@@ -88,7 +88,7 @@ func liveRegistersOften(s *scenario) {
 	c.over("answered")
 }
 
-// behindNAT is a phone that always sends the same private address, whatever
+// behindNAT returns a phone that always sends the same private address, whatever
 // connection it has.
 func (s *scenario) behindNAT(options ...option) *device {
 	s.t.Helper()

@@ -44,9 +44,9 @@ import (
 //	dmq_gone          kamailioSignals (what of it needs one node only)
 
 const (
-	domain   = "example.com"
-	patience = 60 * time.Second // until a scenario counts as stuck
-	aged     = 250 * time.Millisecond
+	domain          = "example.com"
+	scenarioTimeout = 60 * time.Second // until a scenario counts as stuck
+	aged            = 250 * time.Millisecond
 )
 
 // proxyKind is a kind of SIP proxy.
@@ -69,7 +69,7 @@ type proxyKind struct {
 	cannot map[string]string
 }
 
-// proxyKinds are the kinds that every test runs on whose name says nothing of one.
+// proxyKinds returns the kinds that every test runs on whose name says nothing of one.
 func proxyKinds() []proxyKind { return []proxyKind{kamailio(), openSIPS()} }
 
 // proxyConfig says how to run a proxy; what is not set is its script's default, if
@@ -82,10 +82,10 @@ type proxyConfig struct {
 	Awake time.Duration
 	// Silence is how long a phone may say nothing at all to an INVITE.
 	Silence time.Duration
-	// Patience is how long sipwake may take to answer.
-	Patience time.Duration
-	Strict   bool // RFC 8599: no phone with push is rung before it registers again
-	Ask      bool // sipwake decides on each REGISTER with push data
+	// SipwakeTimeout is how long sipwake may take to answer.
+	SipwakeTimeout time.Duration
+	Strict         bool // RFC 8599: no phone with push is rung before it registers again
+	Ask            bool // sipwake decides on each REGISTER with push data
 	// AnswerFirst: REGISTERs are answered by the proxy's own lists.
 	AnswerFirst bool
 	Refuse555   bool // REGISTERs with push services that are not served
@@ -186,8 +186,8 @@ func (tb table) start(t *testing.T, kind proxyKind) *proxyRig {
 	o.rpc = "  deadline: 10s"
 	p.rig = newRig(t, o)
 	c.URL = p.url
-	if c.Patience == 0 {
-		c.Patience = 10 * time.Second
+	if c.SipwakeTimeout == 0 {
+		c.SipwakeTimeout = 10 * time.Second
 	}
 	p.proxy = kind.run(t, c)
 	// Before the proxy ends: a signal under way is repeated until it is taken.
@@ -225,7 +225,7 @@ var complaints = regexp.MustCompile(strings.Join([]string{
 // run starts a proxy that is watched.
 func (kind proxyKind) run(t *testing.T, c proxyConfig) proxy {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), scenarioTimeout)
 	defer cancel()
 	p, err := kind.start(ctx, c)
 	if err != nil {

@@ -27,7 +27,7 @@ type scenario struct {
 func (p *proxyRig) scenario(t *testing.T) *scenario {
 	own := *p.rig
 	own.t = t
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), scenarioTimeout)
 	t.Cleanup(cancel)
 	s := &scenario{t: t, ctx: ctx}
 	s.proxyRig = &proxyRig{&own, p.kind, p.proxy, p.users, p.tokens, p.every}
@@ -98,7 +98,7 @@ func (s *scenario) phoneOf(user string, options ...option) *phone.Phone {
 
 func (p *proxyRig) newToken() string { return apnsToken(0x70000000 + int(p.tokens.Add(1))) }
 
-// apnsParams are the parameters of an iPhone's Contact URI (RFC 8599).
+// apnsParams returns the parameters of an iPhone's Contact URI (RFC 8599).
 func apnsParams(token string) string {
 	return fmt.Sprintf(";pn-provider=apns;pn-param=%s.%s.voip;pn-prid=%s", team, bundle, token)
 }
@@ -230,7 +230,7 @@ func (s *scenario) pushed(d *device) []byte {
 	return must(d.Next(s.ctx, phone.GotPush))(s).Payload
 }
 
-// rung tells how many INVITEs reached a phone; it fails the test if it is another
+// rung returns how many INVITEs reached a phone; it fails the test if it is another
 // number.
 func (s *scenario) rung(p *phone.Phone, n int) {
 	s.t.Helper()

@@ -105,7 +105,7 @@ func TestClientTemplatesShown(t *testing.T) {
 	}
 }
 
-// text is a string of the payload, by its path.
+// text returns a string of the payload, by its path.
 func (o obj) text(path ...string) string {
 	for _, key := range path[:len(path)-1] {
 		inner, _ := o[key].(map[string]any)

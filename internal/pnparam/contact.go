@@ -311,7 +311,7 @@ func trimLWS(s string) string {
 
 func isLWS(b byte) bool { return b == ' ' || b == '\t' || b == '\r' || b == '\n' }
 
-// cut is strings.Cut for a separator of one byte, which is faster.
+// cut is like strings.Cut, but for a separator of one byte, which is faster.
 func cut(s string, sep byte) (before, after string, found bool) {
 	if i := strings.IndexByte(s, sep); i >= 0 {
 		return s[:i], s[i+1:], true

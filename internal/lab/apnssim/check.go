@@ -154,7 +154,7 @@ func (s *Server) authenticate(r *http.Request, p *Push) Behaviour {
 	return Behaviour{}
 }
 
-// certificateTopic is the bundle ID that Apple writes into the subject as UID.
+// certificateTopic returns the bundle ID that Apple writes into the subject as UID.
 func certificateTopic(cert *x509.Certificate) string {
 	for _, name := range cert.Subject.Names {
 		if name.Type.Equal(uidOID) {

@@ -100,7 +100,7 @@ func (s *Server) MakeCertificate(dir string, c Certificate) (p12, pemFile string
 		&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(private)})
 }
 
-// topicsExtension is Apple's list of topics, each with what it is for.
+// topicsExtension returns Apple's list of topics, each with what it is for.
 func topicsExtension(topics []string) (pkix.Extension, error) {
 	var sequence []asn1.RawValue
 	for _, topic := range topics {

@@ -1,5 +1,5 @@
 // Package apnssim is a simulated Apple Push Notification service: HTTP/2 over
-// TLS with a certificate authority of its own, Apple's checks of credential,
+// TLS with its own certificate authority, Apple's checks of credential,
 // headers, token and payload, and any failure on demand. It is stricter than
 // Apple in one thing: a push without apns-expiration is refused, because Apple
 // would store it for 30 days.

@@ -12,7 +12,7 @@ import (
 // tick is the unit of times in /proc, the same on every Linux (USER_HZ).
 const tick = 10 * time.Millisecond
 
-// cpuOf is the time that the processors have spent on the process, as user and in
+// cpuOf returns the time that the processors have spent on the process, as user and in
 // the kernel for it.
 func cpuOf(pid int) (time.Duration, error) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))

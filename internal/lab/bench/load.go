@@ -125,7 +125,7 @@ func (t *target) paced(ctx context.Context, rate float64, d time.Duration, body 
 	return took, failed
 }
 
-// p99 is the time that one of a hundred takes longer than.
+// p99 returns the time that one of a hundred takes longer than.
 func p99(sorted []time.Duration) time.Duration {
 	if len(sorted) == 0 {
 		return 0

@@ -135,7 +135,7 @@ func (s *stage) localStore(file string) string {
 	return fmt.Sprintf("  type: local\n  local: {path: %s}", filepath.Join(s.dir, file))
 }
 
-// redisStore is in one of Redis' databases: what goes through all keys of one does
+// redisStore returns in one of Redis' databases: what goes through all keys of one does
 // not see those of another.
 func (s *stage) redisStore(db int) string {
 	return fmt.Sprintf("  type: redis\n  redis: {addresses: [%q], db: %d}\n  fallback: {spool: %s}", s.redis.Address(), db,

@@ -100,5 +100,5 @@ func (l *ledger) repeated() (callIDs []string, all int) {
 	return callIDs, all
 }
 
-// at is a time in the run, as it is printed.
+// at returns a time in the run, as it is printed.
 func (l *ledger) at(t time.Time) string { return fmt.Sprintf("+%07.3fs", t.Sub(l.began).Seconds()) }

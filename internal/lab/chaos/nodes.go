@@ -148,7 +148,7 @@ func (w *world) startOpenSIPS(ctx context.Context) error {
 	return n.run(ctx)
 }
 
-// forSipwake is the node in sipwake's configuration. Nodes that do not share their
+// forSipwake returns the node in sipwake's configuration. Nodes that do not share their
 // registrations need to be found over SIP.
 func (n *node) forSipwake(secretFile string, mixed bool) string {
 	text := fmt.Sprintf("  - id: %s\n    url: %s\n", n.name, n.signals)
@@ -177,7 +177,7 @@ func (w *world) nodesReady(ctx context.Context) string {
 	return ""
 }
 
-// transactions are those that the node has not ended, as text.
+// transactions returns those that the node has not ended, as text.
 func (n *node) transactions(ctx context.Context) (string, error) {
 	if n.dmq == "" {
 		text, err := n.command(ctx, "get_statistics", "statistics[]=inuse_transactions")

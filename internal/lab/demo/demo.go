@@ -26,8 +26,8 @@ type Demo struct {
 	Store   string
 }
 
-// demoPatience bounds the whole demonstration.
-const demoPatience = 2 * time.Minute
+// demoTimeout bounds the whole demonstration.
+const demoTimeout = 2 * time.Minute
 
 // Run starts everything, makes the calls, prints their timelines and stops
 // everything. It fails unless each call went as expected.
@@ -39,7 +39,7 @@ func (c *Demo) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, demoPatience)
+	ctx, cancel := context.WithTimeout(ctx, demoTimeout)
 	defer cancel()
 	dir, err := os.MkdirTemp("", "sipwake-demo-")
 	if err != nil {

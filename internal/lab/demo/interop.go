@@ -14,8 +14,8 @@ type Interop struct {
 	Sipwake string
 }
 
-// interopPatience bounds the whole run.
-const interopPatience = 4 * time.Minute
+// interopTimeout bounds the whole run.
+const interopTimeout = 4 * time.Minute
 
 //go:embed interop
 var interopFiles embed.FS
@@ -32,7 +32,7 @@ type interop struct {
 // Run starts everything, makes the calls and stops everything. It fails unless each
 // call went as expected; clients that are missing are skipped.
 func (c *Interop) Run(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, interopPatience)
+	ctx, cancel := context.WithTimeout(ctx, interopTimeout)
 	defer cancel()
 	dir, err := os.MkdirTemp("", "sipwake-interop-")
 	if err != nil {

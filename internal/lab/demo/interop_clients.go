@@ -48,7 +48,7 @@ func findClients() (c clients, err error) {
 // browsers reports whether JsSIP can run.
 func (c clients) browsers() bool { return c.node != "" && !c.noWebSocket }
 
-// npmVersion is that of an npm package, "" if it is missing.
+// npmVersion returns that of an npm package, "" if it is missing.
 func npmVersion(dir, name string) string {
 	text, err := os.ReadFile(filepath.Join(dir, "node_modules", name, "package.json"))
 	var p struct{ Version string }

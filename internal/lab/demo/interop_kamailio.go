@@ -46,7 +46,7 @@ event_route[xhttp:request] {
 `}}
 }
 
-// webSocketScript is kamailio.cfg with WebSocket.
+// webSocketScript returns kamailio.cfg with WebSocket.
 func webSocketScript() (string, error) {
 	own, err := cfg.Files.ReadFile("kamailio.cfg")
 	if err != nil {
@@ -62,7 +62,7 @@ func webSocketScript() (string, error) {
 	return script, nil
 }
 
-// webSocketKamailio is Kamailio that browsers can reach. One without the module
+// webSocketKamailio returns Kamailio that browsers can reach. One without the module
 // websocket runs kamailio.cfg as it is, and lacks is called.
 func webSocketKamailio(lacks func()) proxyKind {
 	return proxyKind{node: "kamailio", title: "Kamailio", start: func(ctx context.Context, rpc string, port int) (proxy, error) {

@@ -21,7 +21,7 @@ const (
 	sippPhones = 10
 )
 
-// runSIPp has SIPp call the users in turn, and tells how many calls went as its
+// runSIPp has SIPp call the users in turn, and returns how many calls went as its
 // scenario says, and how many did not.
 func runSIPp(ctx context.Context, s *stage, path, scenario string, users []string) (good, bad int, err error) {
 	list := "SEQUENTIAL\n"
@@ -155,7 +155,7 @@ func sleepersRung(phones []*phone.Phone, s *stage) error {
 	return nil
 }
 
-// answersSoon is the phone of a user who takes every call.
+// answersSoon returns the phone of a user who takes every call.
 func answersSoon() phone.Config {
 	return phone.Config{Behaviour: phone.Answer(50 * time.Millisecond), WakeDelay: 20 * time.Millisecond}
 }

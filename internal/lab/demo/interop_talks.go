@@ -26,7 +26,7 @@ type talk struct {
 	noGRUU   bool // JsSIP does not use the GRUU that Kamailio gives it
 }
 
-// talks are the calls, in their order.
+// talks returns the calls, in their order.
 func (r *interop) talks() []talk {
 	return []talk{
 		{title: "JsSIP is awake: rung without a push, the caller hangs up", callee: "jssip", awake: true, inURI: true},
@@ -105,7 +105,7 @@ func (r *interop) talk(ctx context.Context, t talk) error {
 	return nil
 }
 
-// token is a new one. Those of FCM have capitals, and so they must stay.
+// token returns a new one. Those of FCM have capitals, and so they must stay.
 func (r *interop) token(t talk) (string, error) {
 	if t.webpush {
 		sub, err := r.services.WebPush.MakeSubscription("")
@@ -125,7 +125,7 @@ func (r *interop) pushed(token string) int {
 	return n
 }
 
-// callee is a registered phone, asleep unless it is to be awake.
+// callee returns a registered phone, asleep unless it is to be awake.
 func (r *interop) callee(ctx context.Context, t talk, user, token string) (callee, error) {
 	if t.callee == "lab" {
 		p, err := r.newPhone(ctx, &scene{user: user, params: fcmParams, token: token, phone: answersSoon()})

@@ -46,7 +46,7 @@ func proxyNamed(name string) (proxyKind, error) {
 	return proxyKind{}, fmt.Errorf("no SIP proxy %q, there is: %s", name, strings.Join(known, ", "))
 }
 
-// inFrontOf is Kamailio as a push gateway in front of a PBX: "asterisk" is the one there
+// inFrontOf returns Kamailio as a push gateway in front of a PBX: "asterisk" is the one there
 // is.
 func inFrontOf(pbx string) (proxyKind, error) {
 	if pbx != "asterisk" {

@@ -43,7 +43,7 @@ type resident struct {
 
 const ringing = 200 * time.Millisecond // of phones that answer by themselves
 
-// residents are the phones of the lab. Left alone, a call to each ends another way.
+// residents returns the phones of the lab. Left alone, a call to each ends another way.
 func residents() []*resident {
 	answer := phone.Answer(ringing)
 	return []*resident{
@@ -96,7 +96,7 @@ func (l *lab) moveIn(ctx context.Context, r *resident) (err error) {
 	return l.bound(ctx, r.name, false)
 }
 
-// pushParams are the push parameters of the phone's Contact.
+// pushParams returns the push parameters of the phone's Contact.
 func (l *lab) pushParams(r *resident) (string, error) {
 	switch r.service {
 	case services.APNs:

@@ -24,7 +24,7 @@ type Screenshots struct {
 	Pause   time.Duration
 }
 
-const screenshotsPatience = 5 * time.Minute
+const screenshotsTimeout = 5 * time.Minute
 
 // shot is one picture.
 type shot struct {
@@ -43,7 +43,7 @@ func (c *Screenshots) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, screenshotsPatience)
+	ctx, cancel := context.WithTimeout(ctx, screenshotsTimeout)
 	defer cancel()
 	dir, err := os.MkdirTemp("", "sipwake-screenshots-")
 	if err != nil {

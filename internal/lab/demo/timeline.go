@@ -67,7 +67,7 @@ func calleeWord(e phone.Event) string {
 	return ""
 }
 
-// traceWord is a trace event in the words of the demo.
+// traceWord returns a trace event in the words of the demo.
 func traceWord(event, detail string) string {
 	switch event {
 	case "held":

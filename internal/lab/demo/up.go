@@ -23,8 +23,8 @@ type Up struct {
 	Operations int
 }
 
-// upPatience bounds the start.
-const upPatience = 2 * time.Minute
+// upTimeout bounds the start.
+const upTimeout = 2 * time.Minute
 
 // Run starts everything, says where it is, and stops everything when ctx ends.
 func (c *Up) Run(ctx context.Context) error {
@@ -83,7 +83,7 @@ type lab struct {
 }
 
 func (l *lab) start(ctx context.Context, port int) error {
-	ctx, cancel := context.WithTimeout(ctx, upPatience)
+	ctx, cancel := context.WithTimeout(ctx, upTimeout)
 	defer cancel()
 	if err := l.stage.start(ctx); err != nil {
 		return err
@@ -169,7 +169,7 @@ func (l *lab) hangUpWhenPushed(ctx context.Context, c *labCall) {
 // the other app.
 const otherBundle = "org.example.refused"
 
-// serviceName is the push service of a phone, for the control.
+// serviceName returns the push service of a phone, for the control.
 func (r *resident) serviceName() string {
 	if r.service == "" {
 		return "none"

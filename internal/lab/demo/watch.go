@@ -23,7 +23,7 @@ type Watch struct {
 const (
 	watchInterval = "2s"                   // between scrapes
 	watchPause    = 500 * time.Millisecond // between calls
-	watchPatience = 2 * time.Minute        // for everything to start
+	watchTimeout  = 2 * time.Minute        // for everything to start
 )
 
 // Run starts everything, makes the calls of the demo again and again until ctx ends,
@@ -64,7 +64,7 @@ func (c *Watch) Run(ctx context.Context) error {
 
 // start starts the stage, Prometheus and Grafana, and says where they are.
 func (c *Watch) start(ctx context.Context, s *stage) error {
-	ctx, cancel := context.WithTimeout(ctx, watchPatience)
+	ctx, cancel := context.WithTimeout(ctx, watchTimeout)
 	defer cancel()
 	if err := s.start(ctx); err != nil {
 		return err

@@ -43,7 +43,7 @@ const (
 	Drop    = sim.Drop
 )
 
-// BadToken is FCM's answer to a token that is none.
+// BadToken returns FCM's answer to a token that is none.
 func BadToken() Behaviour {
 	return Behaviour{
 		Status: http.StatusBadRequest, Code: "INVALID_ARGUMENT",
@@ -51,14 +51,14 @@ func BadToken() Behaviour {
 	}
 }
 
-// BadField is FCM's answer to a message with a field that is wrong.
+// BadField returns FCM's answer to a message with a field that is wrong.
 func BadField(field string) Behaviour {
 	return Behaviour{
 		Status: http.StatusBadRequest, Code: "INVALID_ARGUMENT", Message: "Invalid value at '" + field + "'", Field: field,
 	}
 }
 
-// Unregistered is FCM's answer to a token that has died.
+// Unregistered returns FCM's answer to a token that has died.
 func Unregistered() Behaviour {
 	return Behaviour{Status: http.StatusNotFound, Code: "UNREGISTERED", Message: "Requested entity was not found."}
 }
@@ -125,7 +125,7 @@ func (s *Server) act(w http.ResponseWriter, r *http.Request, p *Push, b Behaviou
 	return false
 }
 
-// statusName is the google.rpc.Code of an HTTP status.
+// statusName returns the google.rpc.Code of an HTTP status.
 func statusName(status int) string {
 	switch status {
 	case http.StatusBadRequest:

@@ -152,7 +152,7 @@ func (s *Server) impersonate(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// Metadata is the metadata server of a Google Cloud machine whose account may push to
+// Metadata returns the metadata server of a Google Cloud machine whose account may push to
 // the project, for plain HTTP.
 func (s *Server) Metadata(project string) http.Handler {
 	mux := http.NewServeMux()
@@ -167,7 +167,7 @@ func (s *Server) Metadata(project string) http.Handler {
 	return mux
 }
 
-// Subject is where another cloud's machine finds the subject's token, for plain HTTP.
+// Subject returns where another cloud's machine finds the subject's token, for plain HTTP.
 func (s *Server) Subject() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Metadata") != "true" {

@@ -99,7 +99,7 @@ func (s *Server) routes() http.Handler {
 	return mux
 }
 
-// Requests tells how many requests for messages:send have arrived, and how many
+// Requests returns how many requests for messages:send have arrived, and how many
 // access tokens were granted.
 func (s *Server) Requests() (sends, grants uint64) { return s.requests.Load(), s.grants.Load() }
 

@@ -45,7 +45,7 @@ func New(name string) (*CA, error) {
 	return ca, nil
 }
 
-// PEM is the authority's certificate, to be trusted by clients.
+// PEM returns the authority's certificate, to be trusted by clients.
 func (ca *CA) PEM() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.cert.Raw})
 }

@@ -98,7 +98,7 @@ func silentSDP(f *flow) []byte {
 	return fmt.Appendf(nil, "v=0\r\no=- 0 0 IN %s %s\r\ns=-\r\nc=IN %s %s\r\nt=0 0\r\nm=audio 9 RTP/AVP 0\r\na=inactive\r\n", version, ip, version, ip)
 }
 
-// CallID is the call's Call-ID: the CallID of its events, here and at the callee.
+// CallID returns the call's Call-ID: the CallID of its events, here and at the callee.
 func (c *Call) CallID() string { return c.t.req.callID }
 
 // hear takes every response to the INVITE.
@@ -154,7 +154,7 @@ func (c *Call) hearFork(m *Message) {
 // send sends an ACK. The flow's end is an event of its own.
 func (c *Call) send(a ack) { _ = c.t.f.send(a.text, a.to) }
 
-// newDialog is the caller's side of the dialog: the route set is the
+// newDialog returns the caller's side of the dialog: the route set is the
 // Record-Route backwards (RFC 3261 section 12.1.2).
 func (c *Call) newDialog(m *Message) *dialog {
 	routes := splitList(m.Headers("Record-Route"))

@@ -171,7 +171,7 @@ func (p *Phone) Register(ctx context.Context, expires time.Duration) (*Message, 
 	return t.Final(ctx)
 }
 
-// SendRegister is Register without the wait.
+// SendRegister is like Register, but does not wait.
 func (p *Phone) SendRegister(ctx context.Context, expires time.Duration) (*Transaction, error) {
 	f, err := p.open(ctx, false)
 	if err != nil {
@@ -214,7 +214,7 @@ type MessageOptions struct {
 	Headers map[string]string // Content-Type replaces text/plain
 }
 
-// SendMessage is Message without the wait.
+// SendMessage is like Message, but does not wait.
 func (p *Phone) SendMessage(ctx context.Context, target, text string, o MessageOptions) (*Transaction, error) {
 	f, err := p.open(ctx, false)
 	if err != nil {
@@ -225,7 +225,7 @@ func (p *Phone) SendMessage(ctx context.Context, target, text string, o MessageO
 	return p.send(f, req, *f.proxy.Load(), nil)
 }
 
-// newRequest is a request outside of any dialog.
+// newRequest returns a request outside of any dialog.
 func (p *Phone) newRequest(method, target string, display []byte) request {
 	uri, from := p.targetURI(target), "<"+p.AOR()+">;tag="+newTag()
 	if len(display) > 0 {

@@ -82,13 +82,13 @@ type Behaviour struct {
 	MessageCode int
 }
 
-// Answer is the Behaviour of a user who takes every call after ringing so long.
+// Answer returns the Behaviour of a user who takes every call after ringing so long.
 func Answer(ring time.Duration) Behaviour { return Behaviour{Code: 200, Ring: ring} }
 
-// Reject is the Behaviour that ends every call with the code after ringing so long.
+// Reject returns the Behaviour that ends every call with the code after ringing so long.
 func Reject(code int, ring time.Duration) Behaviour { return Behaviour{Code: code, Ring: ring} }
 
-// RingOnly is the Behaviour of a user who does not hear the phone.
+// RingOnly returns the Behaviour of a user who does not hear the phone.
 func RingOnly() Behaviour { return Behaviour{} }
 
 // complete checks the configuration and fills in the defaults.

@@ -66,7 +66,7 @@ type Event struct {
 	Deaf     bool // heard, but not answered: the phone was deaf
 }
 
-// String is a short text of the event for people: its kind, code and error.
+// String returns a short text of the event for people: its kind, code and error.
 func (e Event) String() string {
 	s := string(e.Kind)
 	if e.Code != 0 {
@@ -241,7 +241,7 @@ func (p *Phone) Wait(ctx context.Context, match func(Event) bool) (Event, error)
 // Mark returns the place of the next event, for WaitFrom.
 func (p *Phone) Mark() int { return p.log.mark() }
 
-// WaitFrom is Wait without the events before mark.
+// WaitFrom is like Wait, but ignores the events before mark.
 func (p *Phone) WaitFrom(ctx context.Context, mark int, match func(Event) bool) (Event, error) {
 	return p.log.wait(ctx, mark, match)
 }
@@ -250,25 +250,25 @@ func (p *Phone) WaitFrom(ctx context.Context, mark int, match func(Event) bool) 
 // has returned yet, and waits for it as Wait does.
 func (p *Phone) Next(ctx context.Context, kind Kind) (Event, error) { return p.log.take(ctx, kind) }
 
-// WaitInvite is Next for an INVITE that is not a retransmission.
+// WaitInvite is like Next, but for an INVITE that is not a retransmission.
 func (p *Phone) WaitInvite(ctx context.Context) (*Incoming, error) {
 	e, err := p.Next(ctx, GotInvite)
 	return e.Incoming, err
 }
 
-// WaitCancel is Next for a CANCEL.
+// WaitCancel is like Next, but for a CANCEL.
 func (p *Phone) WaitCancel(ctx context.Context) (*Message, error) {
 	e, err := p.Next(ctx, GotCancel)
 	return e.Message, err
 }
 
-// WaitBye is Next for a BYE.
+// WaitBye is like Next, but for a BYE.
 func (p *Phone) WaitBye(ctx context.Context) (*Message, error) {
 	e, err := p.Next(ctx, GotBye)
 	return e.Message, err
 }
 
-// WaitMessage is Next for a MESSAGE.
+// WaitMessage is like Next, but for a MESSAGE.
 func (p *Phone) WaitMessage(ctx context.Context) (*Message, error) {
 	e, err := p.Next(ctx, GotMessage)
 	return e.Message, err

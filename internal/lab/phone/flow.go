@@ -104,7 +104,7 @@ func (f *flow) close() {
 	f.once.Do(func() {
 		close(f.done)
 		if f.stream != nil {
-			_ = f.stream.Close() // nothing can be done about a connection that does not close
+			_ = f.stream.Close() // an error of Close cannot be handled
 		} else {
 			_ = f.udp.Close()
 		}
@@ -136,7 +136,7 @@ func (f *flow) send(b []byte, to netip.AddrPort) error {
 	return nil
 }
 
-// hop is where a request inside a dialog goes: to its first route, else to its
+// hop returns where a request inside a dialog goes: to its first route, else to its
 // target, if that is an address; else to the proxy.
 func (f *flow) hop(target string, routes []string) netip.AddrPort {
 	if len(routes) > 0 {
@@ -254,7 +254,7 @@ func (s *framer) next() ([]byte, error) {
 	return raw, nil
 }
 
-// contentLength is 0 if there is none that can be read.
+// contentLength returns 0 if there is none that can be read.
 func contentLength(head []byte) int {
 	for line := range bytes.SplitSeq(head, []byte("\r\n")) {
 		name, value, _ := bytes.Cut(line, []byte(":"))

@@ -52,29 +52,29 @@ func parseMessage(raw []byte) (*Message, error) {
 	return m, nil
 }
 
-// Method is the method of a request, or of the request that a response answers.
+// Method returns the method of a request, or of the request that a response answers.
 func (m *Message) Method() string { return m.method }
 
-// Code is the status code of a response, 0 for a request.
+// Code returns the status code of a response, 0 for a request.
 func (m *Message) Code() int { return m.code }
 
-// URI is the Request-URI as it was sent, empty for a response.
+// URI returns the Request-URI as it was sent, empty for a response.
 func (m *Message) URI() string { return m.uri }
 
-// Body is the body, without what a datagram holds after Content-Length.
+// Body returns the body, without what a datagram holds after Content-Length.
 func (m *Message) Body() []byte { return m.body }
 
-// CallID is the Call-ID.
+// CallID returns the Call-ID.
 func (m *Message) CallID() string { return m.Header("Call-ID") }
 
-// CSeq is the number of the CSeq header, 0 if there is none.
+// CSeq returns the number of the CSeq header, 0 if there is none.
 func (m *Message) CSeq() uint32 {
 	number, _, _ := strings.Cut(m.Header("CSeq"), " ")
 	n, _ := strconv.ParseUint(number, 10, 32) // 0 when it is no number
 	return uint32(n)
 }
 
-// Branch is the branch of the top Via: it names the transaction (RFC 3261
+// Branch returns the branch of the top Via: it names the transaction (RFC 3261
 // section 8.1.1.7).
 func (m *Message) Branch() string { return param(m.Header("Via"), "branch") }
 
@@ -88,7 +88,7 @@ func (m *Message) Header(name string) string {
 	return ""
 }
 
-// Headers is Header for all headers with the name, top first. Values of one
+// Headers returns Header for all headers with the name, top first. Values of one
 // header line that are parted by commas stay together.
 func (m *Message) Headers(name string) []string {
 	var out []string

@@ -75,10 +75,10 @@ func New(cfg Config) (*Phone, error) {
 
 func newTag() string { return sip.GenerateTagN(12) }
 
-// AOR is the phone's address of record, sip:user@domain.
+// AOR returns the phone's address of record, sip:user@domain.
 func (p *Phone) AOR() string { return "sip:" + p.cfg.User + "@" + p.cfg.Domain }
 
-// LocalAddr is the address of the open socket or connection, or the last one.
+// LocalAddr returns the address of the open socket or connection, or the last one.
 func (p *Phone) LocalAddr() netip.AddrPort {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -213,7 +213,7 @@ func (p *Phone) SleepDeaf() {
 }
 
 // Hear ends SleepDeaf without a REGISTER, as of an app that the system lets run again:
-// what has come meanwhile is heard when it is sent again.
+// what has come in the meantime is heard when it is sent again.
 func (p *Phone) Hear() {
 	p.mu.Lock()
 	p.deaf = false
@@ -327,7 +327,7 @@ func (p *Phone) Close() {
 	p.log.close()
 }
 
-// ownContact is the Contact of this flow, without header parameters.
+// ownContact returns the Contact of this flow, without header parameters.
 func (p *Phone) ownContact(f *flow) string {
 	transport := ""
 	switch p.cfg.Transport {
@@ -340,7 +340,7 @@ func (p *Phone) ownContact(f *flow) string {
 	return "<sip:" + p.cfg.User + "@" + f.host + transport + p.cfg.ContactParams + ">"
 }
 
-// callContact is the Contact of calls.
+// callContact returns the Contact of calls.
 func (p *Phone) callContact(f *flow) string {
 	if p.cfg.CallContact == "" {
 		return p.ownContact(f)

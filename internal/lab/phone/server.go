@@ -303,7 +303,7 @@ func (in *Incoming) resend(text []byte) {
 	}
 }
 
-// newDialog is the callee's side of the dialog (RFC 3261 section 12.1.1).
+// newDialog returns the callee's side of the dialog (RFC 3261 section 12.1.1).
 func (in *Incoming) newDialog() *dialog {
 	m := in.Request
 	local := m.Header("To")

@@ -18,7 +18,7 @@ const (
 	WebPush = "webpush"
 )
 
-// Names are the names of the services.
+// Names returns the names of the services.
 func Names() []string { return []string{APNs, FCM, WebPush} }
 
 // Works is the name of the behaviour of a service that works.
@@ -56,7 +56,7 @@ type (
 // slow is how late a slow service answers.
 const slow = 1500 * time.Millisecond
 
-// Behaviours are all that the services can do, by name.
+// Behaviours returns all that the services can do, by name.
 func Behaviours() []Behaviour {
 	return []Behaviour{
 		{Works, "takes pushes and delivers them", &apple{}, &google{}, &browser{}},

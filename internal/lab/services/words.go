@@ -69,7 +69,7 @@ func (d *devices) add(service string, token secret.Token) int {
 	return len(d.tokens)
 }
 
-// BehaveToDevice is BehaveTo of the device with this number in Push.
+// BehaveToDevice is BehaveTo for the device with this number in Push.
 func (s *Services) BehaveToDevice(number int, name string) error {
 	s.devices.mu.Lock()
 	if number < 1 || number > len(s.devices.tokens) {

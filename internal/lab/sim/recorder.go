@@ -44,7 +44,7 @@ func (r *Recorder[P]) Last() []P {
 	return append(append([]P(nil), r.ring[r.next:]...), r.ring[:r.next]...)
 }
 
-// Counts tells how many pushes were accepted and refused.
+// Counts returns how many pushes were accepted and refused.
 func (r *Recorder[P]) Counts() (accepted, refused uint64) {
 	return r.accepted.Load(), r.refused.Load()
 }

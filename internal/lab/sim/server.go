@@ -1,5 +1,5 @@
 // Package sim is what every simulated push service is made of: a server over HTTPS with
-// a certificate authority of its own, its connections, scripts of behaviours, faults
+// its own certificate authority, its connections, scripts of behaviours, faults
 // instead of answers, and what it was sent.
 package sim
 
@@ -108,7 +108,7 @@ func Listen(c Config) (*Server, error) {
 	return s, nil
 }
 
-// Serve answers requests with h, in goroutines of its own, until Close.
+// Serve answers requests with h, in its own goroutines, until Close.
 func (s *Server) Serve(h http.Handler) {
 	s.http.Handler = h
 	go func() {
@@ -126,16 +126,16 @@ func (s *Server) Close() {
 	<-s.served
 }
 
-// Host is the server's "127.0.0.1:port".
+// Host returns the server's "127.0.0.1:port".
 func (s *Server) Host() string { return s.host }
 
-// URL is the endpoint for clients, "https://127.0.0.1:port".
+// URL returns the endpoint for clients, "https://127.0.0.1:port".
 func (s *Server) URL() string { return "https://" + s.host }
 
 // Authority issues its certificate.
 func (s *Server) Authority() *labca.CA { return s.ca }
 
-// CA is the certificate, in PEM, that clients must trust.
+// CA returns the certificate, in PEM, that clients must trust.
 func (s *Server) CA() []byte { return s.ca.PEM() }
 
 // WriteCA writes the certificate that clients must trust into dir.
@@ -195,7 +195,7 @@ func (s *Server) Drop() {
 	s.EachConn(func(c *Conn) { _ = c.Close() }) // closed is closed
 }
 
-// ConnOf is the connection that the request came over.
+// ConnOf returns the connection that the request came over.
 func ConnOf(r *http.Request) *Conn { return r.Context().Value(connKey{}).(*Conn) }
 
 // Wait waits and reports whether the client is still there.

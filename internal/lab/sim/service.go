@@ -34,7 +34,7 @@ func NewService[P, B any](c Config, record int, onPush func(P)) (*Service[P, B],
 // answered: each takes the next behaviour, and the last one stays. None means delivery.
 func (s *Service[P, B]) BehaveAll(script ...B) { s.all.Set(script) }
 
-// Behaviour is the next of the script, or of that for all.
+// Behaviour returns the next of the script, or of that for all.
 func (s *Service[P, B]) Behaviour(of *Script[B]) B {
 	if b, ok := of.Next(); ok {
 		return b
@@ -105,7 +105,7 @@ func (s *Script[B]) Set(ahead []B) {
 	s.ahead = ahead
 }
 
-// Next is the next behaviour, of which the last one stays, and whether there is any.
+// Next returns the next behaviour, of which the last one stays, and whether there is any.
 func (s *Script[B]) Next() (b B, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

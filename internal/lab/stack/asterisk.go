@@ -13,7 +13,7 @@ import (
 	"syscall"
 )
 
-// AsteriskConfig says how to run one Asterisk, which knows nothing of push.
+// AsteriskConfig configures one Asterisk, which knows nothing of push.
 type AsteriskConfig struct {
 	// Address is the IPv4 address to listen on, with UDP. Default 127.0.0.1.
 	Address string
@@ -29,7 +29,7 @@ type Asterisk struct {
 	address string
 }
 
-// SIPAddress is host:port for SIP over UDP.
+// SIPAddress returns host:port for SIP over UDP.
 func (a *Asterisk) SIPAddress() string { return a.address }
 
 // StartAsterisk starts one and returns when it answers SIP. The error wraps ErrMissing
@@ -86,7 +86,7 @@ func (c *AsteriskConfig) write(dir, bind string) error {
 	return nil
 }
 
-// asteriskDirs is asterisk.conf. Without an Asterisk of ours that of the host knows where
+// asteriskDirs returns asterisk.conf. Without an Asterisk of ours that of the host knows where
 // its own modules are.
 func asteriskDirs(dir string) string {
 	text := "[directories]\nastetcdir => DIR\nastdbdir => DIR/db\nastkeydir => DIR/keys\nastspooldir => DIR/spool\nastrundir => DIR/run\nastlogdir => DIR/log\n"

@@ -16,7 +16,7 @@ func FindChromium() (string, error) {
 	return "", fmt.Errorf("cannot run chromium: %w", ErrMissing)
 }
 
-// ChromiumFlags are those with which it runs without a screen, asks nobody for
+// ChromiumFlags returns those with which it runs without a screen, asks nobody for
 // anything, and works as root too.
 func ChromiumFlags() []string {
 	return []string{"headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-dev-shm-usage",

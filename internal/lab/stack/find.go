@@ -12,7 +12,7 @@ import (
 // ErrMissing says that a program has not been set up.
 var ErrMissing = errors.New("not set up: run make setup")
 
-// Cache is where `make setup` keeps what it fetches: SIPWAKE_CACHE, or
+// Cache returns where `make setup` keeps what it fetches: SIPWAKE_CACHE, or
 // .cache/sipwake in the home directory.
 func Cache() (string, error) {
 	if dir := os.Getenv("SIPWAKE_CACHE"); dir != "" {

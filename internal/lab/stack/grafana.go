@@ -16,7 +16,7 @@ import (
 // ErrNoGrafana says that there is no Grafana on PATH.
 var ErrNoGrafana = errors.New("there is no grafana on PATH; Debian has no package of it, see grafana.com/grafana/download")
 
-// GrafanaConfig says how to run one Grafana.
+// GrafanaConfig configures one Grafana.
 type GrafanaConfig struct {
 	// Folder is grafana of the checkout: its dashboards and its provisioning are used.
 	Folder string
@@ -32,7 +32,7 @@ type Grafana struct {
 	url string
 }
 
-// URL is that of its page.
+// URL returns that of its page.
 func (g *Grafana) URL() string { return g.url }
 
 // StartGrafana starts the Grafana of the host and returns when it answers. The error
@@ -104,7 +104,7 @@ func (c *GrafanaConfig) provision(folder, dir string) error {
 	return nil
 }
 
-// grafanaHome is where Grafana has its own files: its package puts them into
+// grafanaHome returns where Grafana has its own files: its package puts them into
 // /usr/share/grafana, its archive beside bin.
 func grafanaHome(path string) string {
 	if real, err := filepath.EvalSymlinks(path); err == nil {

@@ -21,7 +21,7 @@ import (
 	"github.com/sipwake/sipwake/kamailio/cfg"
 )
 
-// KamailioConfig says how to run one Kamailio node.
+// KamailioConfig configures one Kamailio node.
 type KamailioConfig struct {
 	// Node is its id; the name of its log file too.
 	Node string
@@ -66,10 +66,10 @@ type Kamailio struct {
 	ctl     string
 }
 
-// SIPAddress is host:port for SIP over UDP and TCP.
+// SIPAddress returns host:port for SIP over UDP and TCP.
 func (k *Kamailio) SIPAddress() string { return net.JoinHostPort(k.address, strconv.Itoa(k.port)) }
 
-// SignalURL is where the node takes sipwake's signals.
+// SignalURL returns where the node takes sipwake's signals.
 func (k *Kamailio) SignalURL() string { return "http://" + k.SIPAddress() + "/sipwake" }
 
 // Command runs an RPC command of Kamailio's own, such as "ul.dump", and returns
@@ -253,7 +253,7 @@ func (k *Kamailio) ready(ctx context.Context) error {
 // pingSIP sends OPTIONS over UDP and waits for any answer.
 func pingSIP(ctx context.Context, address string) error { return pingSIPOver(ctx, "udp", address) }
 
-// pingSIPOver is pingSIP over "udp" or "tcp".
+// pingSIPOver is like pingSIP, but over "udp" or "tcp".
 func pingSIPOver(ctx context.Context, network, address string) error {
 	var d net.Dialer
 	c, err := d.DialContext(ctx, network, address)

@@ -21,7 +21,7 @@ import (
 	"github.com/sipwake/sipwake/opensips/cfg"
 )
 
-// OpenSIPSConfig says how to run one OpenSIPS node.
+// OpenSIPSConfig configures one OpenSIPS node.
 type OpenSIPSConfig struct {
 	// Node is its id; the name of its log file too.
 	Node string
@@ -56,10 +56,10 @@ type OpenSIPS struct {
 	miPort  int
 }
 
-// SIPAddress is host:port for SIP over UDP and TCP.
+// SIPAddress returns host:port for SIP over UDP and TCP.
 func (o *OpenSIPS) SIPAddress() string { return net.JoinHostPort(o.address, strconv.Itoa(o.port)) }
 
-// SignalURL is where the node takes sipwake's signals: its MI.
+// SignalURL returns where the node takes sipwake's signals: its MI.
 func (o *OpenSIPS) SignalURL() string {
 	return "http://" + net.JoinHostPort(o.address, strconv.Itoa(o.miPort)) + "/mi"
 }

@@ -22,10 +22,10 @@ import (
 )
 
 const (
-	// stopPatience is how long a child may take to end when asked to.
-	stopPatience = 5 * time.Second
-	readyPause   = 20 * time.Millisecond
-	logTail      = 2000 // bytes of a log that an error shows
+	// stopTimeout is how long a child may take to end when asked to.
+	stopTimeout = 5 * time.Second
+	readyPause  = 20 * time.Millisecond
+	logTail     = 2000 // bytes of a log that an error shows
 )
 
 // Process is a running child. Safe for concurrent use.
@@ -118,7 +118,7 @@ func errOr(err, other error) error {
 	return other
 }
 
-// Log is the file with what the child has printed.
+// Log returns the file with what the child has printed.
 func (p *Process) Log() string { return p.log }
 
 // LogTail returns the end of what the child has printed.
@@ -148,7 +148,7 @@ func (p *Process) Signal(s syscall.Signal) error {
 	}
 }
 
-// PID is the id of the child and of its process group.
+// PID returns the id of the child and of its process group.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
 // SignalAll sends a signal to the child and to its own children.
@@ -178,7 +178,7 @@ func (p *Process) end(s syscall.Signal) {
 		_ = p.Signal(s)
 		select {
 		case <-p.exited:
-		case <-time.After(stopPatience):
+		case <-time.After(stopTimeout):
 		}
 		// Even if it has ended: it may have left children behind.
 		p.killGroup()

@@ -11,7 +11,7 @@ import (
 	"syscall"
 )
 
-// PrometheusConfig says how to run one Prometheus.
+// PrometheusConfig configures one Prometheus.
 type PrometheusConfig struct {
 	// Folder is grafana of the checkout: its prometheus.yml and its rules are used.
 	Folder string
@@ -32,7 +32,7 @@ type Prometheus struct {
 	url string
 }
 
-// URL is that of its page and API.
+// URL returns that of its page and API.
 func (p *Prometheus) URL() string { return p.url }
 
 // StartPrometheus starts a Prometheus, with native histograms and exemplars, and

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// RedisConfig says how to run one Redis server.
+// RedisConfig configures one Redis server.
 type RedisConfig struct {
 	// Address is the IPv4 address to listen on. Default 127.0.0.1.
 	Address string
@@ -40,7 +40,7 @@ type Redis struct {
 	address string
 }
 
-// Address is host:port.
+// Address returns host:port.
 func (r *Redis) Address() string { return r.address }
 
 // StartRedis starts a server and returns when it answers. The error wraps

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// SipwakeConfig says how to run one sipwake.
+// SipwakeConfig configures one sipwake.
 type SipwakeConfig struct {
 	// Program is the sipwake binary.
 	Program string

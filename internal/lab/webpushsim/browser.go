@@ -59,7 +59,7 @@ func (s *Server) MakeSubscription(vapid string) (Subscription, error) {
 	return s.MakeSubscriptionAt(s.Host(), vapid)
 }
 
-// MakeSubscriptionAt is MakeSubscription with another name, and port, for the
+// MakeSubscriptionAt is like MakeSubscription, but with another name, and port, for the
 // server in the URL.
 func (s *Server) MakeSubscriptionAt(host, vapid string) (Subscription, error) {
 	key, err := ecdh.P256().GenerateKey(rand.Reader)
@@ -220,7 +220,7 @@ func open(body []byte, key *ecdh.PrivateKey, auth []byte) ([]byte, error) {
 	return []byte(text), nil
 }
 
-// random is n random bytes in base64url.
+// random returns n random bytes in base64url.
 func random(n int) string {
 	b := make([]byte, n)
 	_, _ = rand.Read(b) // never fails

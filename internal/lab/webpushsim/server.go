@@ -1,5 +1,5 @@
 // Package webpushsim is a simulated Web Push service with the browsers behind
-// it: RFC 8030 over HTTPS with a certificate authority of its own, the checks of
+// it: RFC 8030 over HTTPS with its own certificate authority, the checks of
 // VAPID (RFC 8292) that real services make, payloads decrypted as the browser
 // does (RFC 8291), and any failure on demand.
 package webpushsim
@@ -62,7 +62,7 @@ func Start(o Options) (*Server, error) {
 	return s, nil
 }
 
-// Requests tells how many requests have arrived.
+// Requests returns how many requests have arrived.
 func (s *Server) Requests() uint64 { return s.requests.Load() }
 
 // push is the whole service: every path is a subscription's or nobody's.
