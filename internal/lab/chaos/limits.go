@@ -115,7 +115,7 @@ func shortOfMemory(ctx context.Context, w *world, r *rand.Rand) (string, error) 
 	if err := w.memory.write(filepath.Join(w.memory.dir, "cgroup.procs"), []byte(strconv.Itoa(p.PID())), 0o600); err != nil {
 		return "", fmt.Errorf("cannot move %s into a cgroup: %w", s.name, err)
 	}
-	// What it has now is not counted there, only what comes on top.
+	// What it has now does not count there, only additional memory.
 	room := (1 + r.IntN(8)) << 18
 	if err := w.memory.press(ctx, strconv.Itoa(room)); err != nil {
 		s.times.end(s.name, s.grace)

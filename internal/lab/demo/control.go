@@ -41,7 +41,7 @@ func startControl(port int, handler http.Handler) (*control, error) {
 }
 
 func (c *control) close() {
-	_ = c.http.Close() // only the listener's error, of which nothing follows
+	_ = c.http.Close() // an error of the listener does not matter
 	<-c.done
 }
 

@@ -27,15 +27,15 @@ type Options struct {
 	CA *labca.CA
 	// Latency is how long every answer takes.
 	Latency time.Duration
-	// Clock tells the time by which credentials are judged, in Date headers too;
-	// default time.Now.
+	// Clock returns the time for checks of credentials and for Date headers; default
+	// time.Now.
 	Clock func() time.Time
-	// Record is how many of the last pushes Pushes returns; default 1000, less
-	// than zero for none.
+	// Record is how many of the last pushes Pushes returns; default 1000, none if
+	// negative.
 	Record int
 	// OnPush is called with each push, in the push's own goroutine, before it is
-	// answered. The Status is 0 where a fault takes the place of an answer. It must
-	// not block.
+	// answered. The Status is 0 if a fault replaces the answer. OnPush must not
+	// block.
 	OnPush func(Push)
 }
 
@@ -65,7 +65,7 @@ func Start(o Options) (*Server, error) {
 // Requests returns how many requests have arrived.
 func (s *Server) Requests() uint64 { return s.requests.Load() }
 
-// push is the whole service: every path is a subscription's or nobody's.
+// push serves every path: that of a subscription, or of none.
 func (s *Server) push(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Date", s.options.Clock().UTC().Format(http.TimeFormat))
 	s.requests.Add(1)
@@ -100,8 +100,8 @@ func (s *Server) push(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("TTL", strconv.Itoa(m.TTL))
 	w.WriteHeader(http.StatusCreated)
 	if f := b.onDeliver.Load(); f != nil {
-		// The browser may be slower than the service's answer is.
-		_ = http.NewResponseController(w).Flush() // the client may be gone
+		// The browser may be slower than the service's answer.
+		_ = http.NewResponseController(w).Flush() // the client may have gone
 		(*f)(m)
 	}
 }
