@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Interop makes calls with clients made by others through a real Kamailio.
+// Interop makes calls with clients of other makers through a real Kamailio.
 type Interop struct {
 	Sipwake string
 }
@@ -20,7 +20,7 @@ const interopTimeout = 4 * time.Minute
 //go:embed interop
 var interopFiles embed.FS
 
-// interop is a stage with clients made by others.
+// interop is a stage with clients of other makers.
 type interop struct {
 	stage
 	clients clients

@@ -28,7 +28,7 @@ func scenes() []scene {
 	return append(courses(), dialects()...)
 }
 
-// courses returns the ways that a call can take.
+// courses returns calls with different outcomes.
 func courses() []scene {
 	answers := phone.Config{Behaviour: phone.Answer(150 * time.Millisecond), WakeDelay: 120 * time.Millisecond}
 	return []scene{{
@@ -65,8 +65,8 @@ func hangsUp(ctx context.Context, c *phone.Call) error {
 	return err
 }
 
-// dialects returns phones of every kind in the field, each asleep: what differs is
-// how they register for push.
+// dialects returns calls to sleeping phones, one for each dialect of push parameters in the
+// field.
 func dialects() []scene {
 	remote := demoToken(100)
 	list := []scene{

@@ -59,25 +59,25 @@ const slow = 1500 * time.Millisecond
 // Behaviours returns all behaviours of the services, by name.
 func Behaviours() []Behaviour {
 	return []Behaviour{
-		{Works, "takes pushes and delivers them", &apple{}, &google{}, &browser{}},
+		{Works, "accepts pushes and delivers them", &apple{}, &google{}, &browser{}},
 		{"slow", "works, but answers 1.5 s late", &apple{Delay: slow}, &google{Delay: slow}, &browser{Delay: slow}},
 		{"unavailable", "answers 503", &apple{Status: 503, Reason: "ServiceUnavailable"}, &google{Status: 503, Code: "UNAVAILABLE"}, &browser{Status: 503}},
 		{"error", "answers 500", &apple{Status: 500, Reason: "InternalServerError"}, &google{Status: 500, Code: "INTERNAL"}, &browser{Status: 500}},
 		{"silent", "never answers", &apple{Fault: apnssim.Silence}, &google{Fault: fcmsim.Silence}, &browser{Fault: webpushsim.Silence}},
 		{"reset", "resets the stream", &apple{Fault: apnssim.Reset}, &google{Fault: fcmsim.Reset}, &browser{Fault: webpushsim.Reset}},
-		{"drop", "closes the connection without a word", &apple{Fault: apnssim.Drop}, &google{Fault: fcmsim.Drop}, &browser{Fault: webpushsim.Drop}},
+		{"drop", "closes the connection without an answer", &apple{Fault: apnssim.Drop}, &google{Fault: fcmsim.Drop}, &browser{Fault: webpushsim.Drop}},
 		{"goaway", "sends GOAWAY and closes the connection", &apple{Fault: apnssim.GoAway}, nil, nil},
 		{"leave", "delivers, then ends the connection", &apple{Fault: apnssim.Leave}, nil, nil},
 		{"flood", "answers with a body that never ends", nil, nil, &browser{Fault: webpushsim.Flood}},
 		{"throttled", "answers 429", &apple{Status: 429, Reason: "TooManyRequests"}, &google{Status: 429, Code: "QUOTA_EXCEEDED"}, &browser{Status: 429}},
 		{"unregistered", "says that the app was deleted: the token is dead", &apple{Status: 410, Reason: "Unregistered"},
 			new(fcmsim.Unregistered()), &browser{Status: 410}},
-		{"badtoken", "says that the token is none of its own", &apple{Status: 400, Reason: "BadDeviceToken"},
+		{"badtoken", "says that the token is not valid here", &apple{Status: 400, Reason: "BadDeviceToken"},
 			new(fcmsim.BadToken()), &browser{Status: 400, Reason: "BadDeviceToken"}},
 		{"credential", "refuses sipwake's own key", &apple{Status: 403, Reason: "InvalidProviderToken"},
 			&google{Status: 403, Code: "PERMISSION_DENIED"}, &browser{Status: 401}},
-		{"badrequest", "refuses what is pushed", &apple{Status: 400, Reason: "BadTopic"}, new(fcmsim.BadField("message.android.ttl")), &browser{Status: 400, Reason: "BadTtl"}},
-		{"proxy", "answers with the error page of something on the way", &apple{Status: 502, Body: "<html>Bad Gateway</html>"},
+		{"badrequest", "refuses the payload or a header", &apple{Status: 400, Reason: "BadTopic"}, new(fcmsim.BadField("message.android.ttl")), &browser{Status: 400, Reason: "BadTtl"}},
+		{"proxy", "answers with the error page of a middlebox", &apple{Status: 502, Body: "<html>Bad Gateway</html>"},
 			&google{Status: 502, Body: "<html>Bad Gateway</html>"}, &browser{Status: 502, Body: "<html>Bad Gateway</html>"}},
 	}
 }
