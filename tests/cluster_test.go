@@ -11,14 +11,6 @@ import (
 
 // Two Kamailio nodes that share their registrations. Calls come in at one of them,
 // phones register at the other one.
-//
-// Where each scenario of the script's prototype is:
-//
-//	dmq_udp, dmq_tcp  wakesAndTalks, registersOften
-//	dmq_other         knownAtBoth
-//	dmq_stale         staleTCP             dmq_move          moved
-//	dmq_gone          TestClusterSecrets, signals
-//	races             TestClusterRaces
 
 // crossing returns the scenarios that do not need the sipwake of the call to hear of the
 // phone's registrations.

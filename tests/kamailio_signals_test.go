@@ -15,8 +15,7 @@ import (
 	"github.com/sipwake/sipwake/internal/lab/stack"
 )
 
-// TestKamailioSignals: the single-node part of dmq_gone. A node takes signals from
-// sipwake only, and says so when they make no sense.
+// TestKamailioSignals: a node accepts signals only from sipwake, and reports invalid ones.
 func TestKamailioSignals(t *testing.T) {
 	t.Parallel()
 	table{name: "signals", proxy: proxyConfig{Hold: 30 * time.Second}, scenarios: scenarios{
