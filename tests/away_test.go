@@ -13,7 +13,7 @@ import (
 // storeAway is the error code for a store that cannot be reached.
 const storeAway = -32003
 
-// redisRig returns a sipwake on a Redis that keeps what it has over a restart.
+// redisRig returns a sipwake on a Redis that keeps its data across a restart.
 func redisRig(t *testing.T) (*rig, *storetest.Redis) {
 	t.Helper()
 	server := storetest.NewRedis(t, "--appendonly", "yes", "--appendfsync", "always")

@@ -71,7 +71,7 @@ func TestClusterCalls(t *testing.T) {
 	c.run(t, c.crossing())
 }
 
-// TestClusterTwoSipwakes: each node has a sipwake of its own.
+// TestClusterTwoSipwakes: each node has its own sipwake.
 func TestClusterTwoSipwakes(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, clusterOptions{sipwakes: true})
@@ -109,8 +109,8 @@ func (c *cluster) liveAtHome(s *scenario) {
 	}
 }
 
-// awakeAtHome: the node sees that the phone's connection is up, and has no push sent
-// for a second. The other one cannot see it, and rings it all the same.
+// awakeAtHome: the phone's node sees its open connection and delays the push for a second.
+// The other node cannot see the connection, but rings the phone too.
 func (c *cluster) awakeAtHome(s *scenario) {
 	d := s.iphone(tcp, answers, stubborn)
 	s.registered(d.Phone)
@@ -192,7 +192,7 @@ func (c *cluster) alternatingUDP(s *scenario) {
 	call.over("answered")
 }
 
-// alternatingTCP: each connection is a flow of its own, and rung once.
+// alternatingTCP: each connection is a separate flow, and rung once.
 func (c *cluster) alternatingTCP(s *scenario) {
 	d := s.behindNAT(stubborn)
 	s.asleep(d)

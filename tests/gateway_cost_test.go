@@ -68,7 +68,7 @@ func manyRefreshes(t *testing.T, store string, storeCPU func() time.Duration) {
 	}
 }
 
-// granted tells sipwake what the PBX granted a user, who sleeps.
+// granted reports to sipwake what the PBX granted a sleeping user.
 func (s *scenario) granted(g *gatewayProxy, user string, seconds int) {
 	s.t.Helper()
 	s.call("binding.register", obj{"node": nodeID, "aor": user + "@" + domain, "contact": apnsContact(user, s.newToken()), "call_id": user, "cseq": 1,

@@ -94,7 +94,7 @@ func TestGatewayRegisters(t *testing.T) {
 	}
 }
 
-// TestGatewayGivesNoMore: a phone is told of no more time than the PBX gives.
+// TestGatewayGivesNoMore: the gateway grants a phone no longer expiry than the PBX did.
 func TestGatewayGivesNoMore(t *testing.T) {
 	t.Parallel()
 	s, g := gatewayScenario(t, rigOptions{}, "GW_EXPIRES=120")
@@ -144,7 +144,7 @@ func refusals(s *scenario, g *gatewayProxy) {
 	eventually(t, "the binding is gone", func() bool { return s.bindings(s.aor()) == 0 })
 }
 
-// TestGatewayUnregisters: what becomes of a registration that the phone ends.
+// TestGatewayUnregisters: what happens to a registration that the phone ends.
 func TestGatewayUnregisters(t *testing.T) {
 	t.Parallel()
 	for mode, atPBX := range map[string]int{"2": 1, "1": 1, "0": 0} {
@@ -264,8 +264,8 @@ func optionsFrom(t *testing.T, from, to, uri string) int {
 	}
 }
 
-// TestGatewayPrivateAddress: requests within a call reach a phone by its connection, whatever
-// address it has put into its Contact, with push data or without.
+// TestGatewayPrivateAddress: requests within a call reach a phone through its connection,
+// whatever address is in its Contact, with push data or without.
 func TestGatewayPrivateAddress(t *testing.T) {
 	t.Parallel()
 	s, _ := gatewayScenario(t, rigOptions{})

@@ -39,7 +39,7 @@ type gatewayProxy struct {
 	pbx    *stack.Kamailio
 }
 
-// PBX is what is behind it.
+// PBX returns the PBX behind the gateway.
 func (g *gatewayProxy) PBX() *stack.Kamailio { return g.pbx }
 
 func (g *gatewayProxy) Stop() {

@@ -168,8 +168,8 @@ func TestGatewayUpperEnds(t *testing.T) {
 	f("upper.remove")
 }
 
-// TestGatewayRefusesServers: whoever knows the node's secret sends no REGISTER but to a
-// PBX of the list.
+// TestGatewayRefusesServers: with the node's secret one can send REGISTERs only to a PBX of
+// the list.
 func TestGatewayRefusesServers(t *testing.T) {
 	t.Parallel()
 	s, g := gatewayScenario(t, rigOptions{})

@@ -76,7 +76,7 @@ func (s *stock) script(t *testing.T, features []string) string {
 	return asDocSays(t, "docs/WEBSOCKET.md", wiredStock(t, listen, features...))
 }
 
-// run starts the node with what is of this test: addresses, a certificate.
+// run starts the node with the addresses and the certificate of this test.
 func (s *stock) run(ctx context.Context, dir, script string, c proxyConfig) (proxy, error) {
 	cert, err := s.ca.Server("127.0.0.1")
 	if err != nil {

@@ -125,8 +125,8 @@ func mpushRig(t *testing.T, mode fcm.Notification) *rig {
 	}})
 }
 
-// The directory goes in as it is: `sipwake check` finds each app, `sipwake templates`
-// shows the messages, and what cannot be used is named with its reason.
+// The directory can be used unchanged: `sipwake check` lists each app, `sipwake templates`
+// shows the messages, and what sipwake cannot use is listed with the reason.
 func TestMigratingDirectory(t *testing.T) {
 	t.Parallel()
 	program := must2(program())(t)

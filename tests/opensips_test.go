@@ -108,8 +108,8 @@ func openSIPSNode(ctx context.Context, c proxyConfig, o stack.OpenSIPSConfig) (p
 	return node, nil
 }
 
-// A user that is a pattern would be delivered to whoever registers next, if
-// it were not written so that it is none.
+// A user that is a pattern must be escaped, or its call would be delivered to any user who
+// registers next.
 func TestOpenSIPSPatterns(t *testing.T) {
 	t.Parallel()
 	tb := table{name: "patterns", proxy: proxyConfig{Hold: 30 * time.Second}}
