@@ -1,5 +1,5 @@
-// Package kamailio signals a Kamailio that runs sipwake.cfg: JSON-RPC 2.0 over
-// HTTP to its xhttp module. The script itself is in the folder cfg.
+// Package kamailio signals a Kamailio that runs sipwake.cfg, by JSON-RPC 2.0 over HTTP
+// to its xhttp module. The script is in the folder cfg.
 package kamailio
 
 import (
@@ -19,7 +19,7 @@ import (
 
 var errForbidden = fmt.Errorf("%w: compare secret_file with the node's SIPWAKE_SECRET", wake.ErrForbidden)
 
-// Kind says what is special of a Kamailio's configuration.
+// Kind returns the node.Kind of a Kamailio.
 func Kind() node.Kind {
 	return node.Kind{
 		Path: "/sipwake", Example: "http://192.0.2.1:5060",
@@ -34,9 +34,9 @@ type Node struct{ *node.Client }
 
 var _ wake.Node = Node{}
 
-// New returns the node with that id; see node.New. Edges are the SIP URIs by which
-// it reaches phones that registered at other nodes, by node id; a node that is not
-// there shares its registrations.
+// New returns the node with that ID; see node.New. Edges are the SIP URIs through which
+// it reaches phones that registered at other nodes, by node ID. A node without an edge
+// shares its registrations.
 func New(id string, cfg node.Config, edges map[string]string, log *slog.Logger) (Node, error) {
 	c, err := node.New(id, Kind(), cfg, edges, log)
 	return Node{c}, err
@@ -66,8 +66,8 @@ func (n Node) Wake(ctx context.Context, w wake.Wake, r wake.Registration, force 
 
 var plainFlow = regexp.MustCompile(`^(udp|tcp|tls|sctp|wss?):([0-9.]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})$`)
 
-// path is the Path (RFC 3327) to a phone's flow through the node that it is
-// connected to; empty if that one has no SIP URI.
+// path returns the Path (RFC 3327) to a phone's flow through the node where the phone is
+// connected; empty if that node has no SIP URI.
 func path(edge, flow string) string {
 	f := plainFlow.FindStringSubmatch(flow)
 	if edge == "" || f == nil {
@@ -95,17 +95,17 @@ func (n Node) Alert(ctx context.Context, w wake.Wake, code int, text string) (wa
 type overParams struct {
 	wakeParams
 	AOR   string `json:"aor"`
-	From  string `json:"from"` // a From header's value, without a tag
+	From  string `json:"from"` // value of the From header, without a tag
 	To    string `json:"to"`
 	ID    string `json:"id"`    // Call-ID of the call
-	Cause int    `json:"cause"` // of the CANCEL's Reason; 0: it has none
+	Cause int    `json:"cause"` // in the CANCEL's Reason; 0: no Reason
 }
 
 // TellOver implements wake.Node.
 func (n Node) TellOver(ctx context.Context, w wake.Wake, reason wake.EndReason, r wake.Registration, force bool) (wake.Signal, error) {
 	p := overParams{AOR: w.AOR, ID: w.CallID, From: node.From(w), To: node.To(w), Cause: node.Cause(reason),
 		wakeParams: wakeParams{Call: "0-0", Contact: r.Contact, CallID: r.CallID, CSeq: r.CSeq, Source: r.Source}}
-	if r.Node == w.Node { // it knows whether the device was rung
+	if r.Node == w.Node { // this node knows whether the device was rung
 		p.Call = w.Call
 	}
 	if force {
@@ -131,7 +131,7 @@ func (n Node) signal(ctx context.Context, w wake.Wake, method string, params any
 	}
 	err := n.Call(ctx, method, params, &res)
 	if e := (*node.Error)(nil); errors.As(err, &e) && e.Code == noSuchMethod && (method == "alert" || method == "over") {
-		return n.Signalled(ctx, w, method, wake.SignalGone, nil) // a sipwake.cfg of an earlier version
+		return n.Signalled(ctx, w, method, wake.SignalGone, nil) // an older sipwake.cfg
 	}
 	if err == nil && !slices.Contains(answers, res.Status) {
 		err = fmt.Errorf("it answered with the unknown status %.40q", string(res.Status))
@@ -141,7 +141,7 @@ func (n Node) signal(ctx context.Context, w wake.Wake, method string, params any
 
 var _ upper.Node = Node{}
 
-// RegisterUpper implements upper.Node, for one that runs gateway.cfg.
+// RegisterUpper implements upper.Node, for a node that runs gateway.cfg.
 func (n Node) RegisterUpper(ctx context.Context, r upper.Request) error {
 	ctx, cancel := n.Bound(ctx)
 	defer cancel()
@@ -154,19 +154,19 @@ func (n Node) RegisterUpper(ctx context.Context, r upper.Request) error {
 	case err == nil && res.Status == "refused", errors.As(err, &said) && said.Code == noSuchMethod:
 		err = upper.ErrRefused
 	case err == nil && res.Status != "sent":
-		err = fmt.Errorf("it could not send it: %.40q", res.Status)
+		err = fmt.Errorf("it could not send the REGISTER: %.40q", res.Status)
 	}
 	if err != nil {
-		return fmt.Errorf("cannot have node %q register a user: %w", n.ID, err)
+		return fmt.Errorf("cannot register a user through node %q: %w", n.ID, err)
 	}
 	return nil
 }
 
-// noSuchMethod is the error of JSON-RPC 2.0 for a method that is not known.
+// noSuchMethod is the JSON-RPC 2.0 error for an unknown method.
 const noSuchMethod = -32601
 
-// Probe implements wake.Node. The script does not know the method, and says so to
-// whoever shows the right secret.
+// Probe implements wake.Node. The script does not know the method, and answers so if the
+// secret is right.
 func (n Node) Probe(ctx context.Context) error {
 	ctx, cancel := n.Bound(ctx)
 	defer cancel()

@@ -1,6 +1,5 @@
-// Package opensips signals an OpenSIPS that runs sipwake.cfg, through its
-// management interface MI: JSON-RPC 2.0 over HTTP. The script itself is in the
-// folder cfg.
+// Package opensips signals an OpenSIPS that runs sipwake.cfg, by JSON-RPC 2.0 over HTTP
+// to its management interface MI. The script is in the folder cfg.
 package opensips
 
 import (
@@ -18,9 +17,9 @@ import (
 	"github.com/sipwake/sipwake/internal/wake"
 )
 
-var errForbidden = fmt.Errorf("%w: compare secret_file with what the reverse proxy before MI expects", wake.ErrForbidden)
+var errForbidden = fmt.Errorf("%w: compare secret_file with what the reverse proxy in front of MI expects", wake.ErrForbidden)
 
-// Kind says what is special of an OpenSIPS' configuration.
+// Kind returns the node.Kind of an OpenSIPS.
 func Kind() node.Kind {
 	return node.Kind{Path: "/mi", Example: "http://127.0.0.1:8888", Forbidden: errForbidden, Idle: 30 * time.Second}
 }
@@ -30,19 +29,19 @@ type Node struct{ *node.Client }
 
 var _ wake.Node = Node{}
 
-// New returns the node with that id; see node.New. Edges are the SIP URIs by which
-// it reaches the other nodes, by their ids; those of nodes without one are missing.
+// New returns the node with that ID; see node.New. Edges are the SIP URIs through which
+// it reaches the other nodes, by node ID. Nodes without a SIP URI are missing.
 func New(id string, cfg node.Config, edges map[string]string, log *slog.Logger) (Node, error) {
 	c, err := node.New(id, Kind(), cfg, edges, log)
 	return Node{c}, err
 }
 
-// callKey is what sipwake.cfg names a held request: the id of its transaction,
-// which is a plain text for OpenSIPS' filter of events too.
+// callKey matches the name that sipwake.cfg gives a held request: the ID of its
+// transaction, which has no special characters for OpenSIPS' event filter.
 var callKey = regexp.MustCompile(`^[0-9a-f]{1,16}\.[0-9a-f]{1,16}$`)
 
-// wakeEvent are the parameters of the event that adds a phone: the six that a
-// branch is made of, and those of sipwake.cfg. OpenSIPS tells numbers from texts.
+// wakeEvent has the parameters of the event that adds a phone: the six of a branch, and
+// those of sipwake.cfg. OpenSIPS distinguishes numbers from strings.
 type wakeEvent struct {
 	Call     string `json:"call"`
 	Op       string `json:"op"`
@@ -55,14 +54,14 @@ type wakeEvent struct {
 	BFlags   int    `json:"bflags"`
 }
 
-// Wake implements wake.Node. OpenSIPS is told all that it needs to reach the
-// phone, so it need not have the registration: the answer is never NoContact, and
-// force changes nothing.
+// Wake implements wake.Node. The event has all that OpenSIPS needs to reach the phone,
+// so OpenSIPS need not have the registration: the answer is never NoContact, and force
+// changes nothing.
 func (n Node) Wake(ctx context.Context, w wake.Wake, r wake.Registration, _ bool) (wake.Signal, error) {
 	ctx, cancel := n.Bound(ctx)
 	defer cancel()
 	if !callKey.MatchString(w.Call) {
-		return n.Signalled(ctx, w, "wake", wake.SignalGone, nil) // no request of sipwake.cfg's
+		return n.Signalled(ctx, w, "wake", wake.SignalGone, nil) // not a request of sipwake.cfg
 	}
 	e, err := n.event(w, r)
 	if err != nil {
@@ -80,7 +79,7 @@ func (n Node) Wake(ctx context.Context, w wake.Wake, r wake.Registration, _ bool
 	return n.Signalled(ctx, w, "wake", s, err)
 }
 
-// event says how the node of w reaches the device of r.
+// event returns the event that tells the node of w how to reach the device of r.
 func (n Node) event(w wake.Wake, r wake.Registration) (wakeEvent, error) {
 	transport, address, ok := strings.Cut(r.Source, ":")
 	if !ok || strings.ContainsAny(r.Source, ";?<>, \t\r\n\"") || strings.ContainsAny(r.Contact, "<> \t\r\n\"") {
@@ -105,13 +104,13 @@ var pushParam = regexp.MustCompile(`(?i);(pn|push-token)-[a-z-]+(=[^;?>, ]*)?`)
 func withoutPush(uri string) string { return pushParam.ReplaceAllString(uri, "") }
 
 const (
-	firstPause = time.Millisecond // between looks for the outcome, doubling
+	firstPause = time.Millisecond // between reads of the outcome; it doubles
 	maxPause   = 50 * time.Millisecond
 )
 
-// outcome waits until sipwake.cfg has noted what became of the event: MI itself
-// only says that it was raised. Where the request is no longer held, nobody hears
-// the event.
+// outcome waits until sipwake.cfg has written the outcome of the event: MI itself only
+// says that the event was raised. If the request is no longer held, nothing receives the
+// event.
 func (n Node) outcome(ctx context.Context, e wakeEvent) (wake.Signal, error) {
 	for pause := firstPause; ; pause = min(2*pause, maxPause) {
 		s, err := n.fetch(ctx, "sipwake_op_"+e.Op)
@@ -121,7 +120,7 @@ func (n Node) outcome(ctx context.Context, e wakeEvent) (wake.Signal, error) {
 		case s == string(wake.SignalAdded), s == string(wake.SignalDuplicate), s == string(wake.SignalGone), s == string(wake.SignalUnsent):
 			return wake.Signal(s), nil
 		case s != "":
-			return "", fmt.Errorf("it noted the unknown outcome %.40q", s)
+			return "", fmt.Errorf("it wrote the unknown outcome %.40q", s)
 		}
 		held, err := n.fetch(ctx, "sipwake_held_"+e.Call)
 		if err != nil {
@@ -135,12 +134,12 @@ func (n Node) outcome(ctx context.Context, e wakeEvent) (wake.Signal, error) {
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
-			return "", fmt.Errorf("it took the signal and noted no outcome: %w", ctx.Err())
+			return "", fmt.Errorf("it took the signal but wrote no outcome: %w", ctx.Err())
 		}
 	}
 }
 
-// fetch returns a note of sipwake.cfg, or "".
+// fetch returns a value that sipwake.cfg has written to the cache, or "".
 func (n Node) fetch(ctx context.Context, key string) (string, error) {
 	var res struct {
 		Value string `json:"value"`
@@ -157,7 +156,7 @@ type fetchParams struct {
 	Attr   string `json:"attr"`
 }
 
-// noValue is MI's error for a key that is not in the cache.
+// noValue is MI's error code for a key that is not in the cache.
 const noValue = 400
 
 type replyParams struct {
@@ -202,13 +201,13 @@ func (n Node) GiveUp(ctx context.Context, w wake.Wake) (wake.Signal, error) {
 	}
 	err = n.Call(ctx, "t_reply", replyParams{599, "Nobody To Wait For", leg, "sipwake"}, nil)
 	if e := (*node.Error)(nil); errors.As(err, &e) && (e.Code == 404 || e.Code == 500) {
-		return n.Signalled(ctx, w, "give_up", wake.SignalGone, nil) // over, or just about to be
+		return n.Signalled(ctx, w, "give_up", wake.SignalGone, nil) // the call is over or about to be
 	}
 	return n.Signalled(ctx, w, "give_up", wake.SignalOK, err)
 }
 
-// Probe implements wake.Node. It asks for a note that nobody writes, as signals ask
-// for theirs: MI answers, and the cache of the script is there.
+// Probe implements wake.Node. It reads a key that does not exist, in the way that signals
+// read their outcome. So it tests both MI and the script's cache.
 func (n Node) Probe(ctx context.Context) error {
 	ctx, cancel := n.Bound(ctx)
 	defer cancel()

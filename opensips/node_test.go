@@ -93,7 +93,7 @@ func (m *mi) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// notes are those of a call that is held.
+// notes returns those of a call that is held.
 func notes() map[string]string {
 	return map[string]string{"sipwake_held_" + key: "alice@example.com", "sipwake_leg_" + key: leg}
 }
@@ -297,7 +297,7 @@ func TestBadAnswers(t *testing.T) {
 func TestUnknownOutcome(t *testing.T) {
 	m := &mi{notes: notes(), raised: func(m *mi, e wakeEvent) { m.notes["sipwake_op_"+e.Op] = "nonsense" }}
 	_, err := serve(t, m).Wake(t.Context(), held, back, false)
-	if want := `cannot signal node "edge1": it noted the unknown outcome "nonsense"`; err == nil || err.Error() != want {
+	if want := `cannot signal node "edge1": it wrote the unknown outcome "nonsense"`; err == nil || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
 }

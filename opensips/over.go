@@ -22,15 +22,16 @@ type overEvent struct {
 	Headers string `json:"headers"`
 }
 
-// uacResult is what came of it: "487 Request Terminated", and the headers of the answer.
+// uacResult is its result: the status, such as "487 Request Terminated", and the headers
+// of the answer.
 type uacResult struct {
 	Status  string
 	Message string
 }
 
-// TellOver implements wake.Node. The INVITE goes to the parking socket, where sipwake.cfg
-// sends it on to the phone and cancels it as soon as the phone answers. It returns when
-// the phone has given its last answer.
+// TellOver implements wake.Node. It sends the INVITE to the parking socket. There
+// sipwake.cfg forwards it to the phone and cancels it as soon as the phone answers.
+// TellOver returns after the phone's final answer.
 func (n Node) TellOver(ctx context.Context, w wake.Wake, reason wake.EndReason, r wake.Registration, _ bool) (wake.Signal, error) {
 	s, err := n.tellOver(ctx, w, reason, r)
 	return n.Signalled(ctx, w, "over", s, err)
@@ -38,7 +39,7 @@ func (n Node) TellOver(ctx context.Context, w wake.Wake, reason wake.EndReason, 
 
 func (n Node) tellOver(ctx context.Context, w wake.Wake, reason wake.EndReason, r wake.Registration) (wake.Signal, error) {
 	call := "-"
-	if r.Node == w.Node && callKey.MatchString(w.Call) { // it knows whether the phone was rung
+	if r.Node == w.Node && callKey.MatchString(w.Call) { // this node knows whether the phone was rung
 		call = w.Call
 	}
 	w.Node = r.Node
@@ -55,7 +56,7 @@ func (n Node) tellOver(ctx context.Context, w wake.Wake, reason wake.EndReason, 
 	from := node.From(w) + ";tag=" + op
 	cause := ""
 	if node.Cause(reason) != 0 {
-		cause = "X-Sipwake-Cause: 200\r\n" // the one that OpenSIPS knows
+		cause = "X-Sipwake-Cause: 200\r\n" // the only cause that OpenSIPS supports
 	}
 	o.Headers = "From: " + from + "\r\nTo: " + node.To(w) + "\r\nCall-ID: " + w.CallID + "\r\nCSeq: 1 INVITE\r\n" +
 		"Contact: <" + o.URI + ">\r\nMax-Forwards: 70\r\nX-Sipwake-Late: " + call + "\r\n" + cause +
@@ -73,7 +74,7 @@ func (n Node) tellOver(ctx context.Context, w wake.Wake, reason wake.EndReason, 
 	case "408", "477", "478", "500", "503", "599":
 		return wake.SignalUnsent, nil
 	case "200", "202":
-		// It was answered in that moment.
+		// The phone answered before the CANCEL.
 		if m := toHeader.FindStringSubmatch(res.Message); m != nil {
 			o.Method = "BYE"
 			o.Headers = "From: " + from + "\r\nTo: " + m[1] + "\r\nCall-ID: " + w.CallID + "\r\nCSeq: 2 BYE\r\nMax-Forwards: 70\r\n\r\n"
@@ -122,7 +123,7 @@ func (n Node) answer(ctx context.Context, op string) (res uacResult, err error) 
 
 var toHeader = regexp.MustCompile(`(?im)^(?:To|t)[ \t]*:[ \t]*([^\r\n]+)\r?$`)
 
-// parkAddress is host:port.
+// parkAddress matches host:port.
 var parkAddress = regexp.MustCompile(`^([0-9.]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$`)
 
 // park returns the address of the parking socket.

@@ -14,9 +14,9 @@ import (
 
 var _ upper.Node = Node{}
 
-// upperEvent are the parameters of gateway.cfg's event.
+// upperEvent has the parameters of gateway.cfg's event.
 type upperEvent struct {
-	Key           string `json:"key"` // what the script keeps it by
+	Key           string `json:"key"` // under which the script stores it
 	Call          string `json:"call"`
 	AOR           string `json:"aor"`
 	Server        string `json:"server"`
@@ -27,13 +27,13 @@ type upperEvent struct {
 	Authorization string `json:"authorization"`
 }
 
-// RegisterUpper implements upper.Node, for one that runs gateway.cfg. A contact is that
-// of one OpenSIPS: no other one refreshes it.
+// RegisterUpper implements upper.Node, for a node that runs gateway.cfg. A contact
+// belongs to one OpenSIPS: no other one refreshes it.
 func (n Node) RegisterUpper(ctx context.Context, r upper.Request) error {
 	ctx, cancel := n.Bound(ctx)
 	defer cancel()
 	if r.Node != n.ID || r.Contact == "" {
-		return fmt.Errorf("cannot have node %q register a user of %q: %w", n.ID, r.Node, upper.ErrRefused)
+		return fmt.Errorf("cannot register a user of %q through node %q: %w", r.Node, n.ID, upper.ErrRefused)
 	}
 	params, err := json.Marshal(upperEvent{Key: rand.Text(), Call: r.Key, AOR: r.AOR, Server: r.Server, URI: r.URI, To: r.To, Contact: r.Contact,
 		Expires: strconv.Itoa(r.Expires), Authorization: r.Authorization})
@@ -41,10 +41,10 @@ func (n Node) RegisterUpper(ctx context.Context, r upper.Request) error {
 		err = n.Call(ctx, "raise_event", map[string]string{"event": "E_GW_UPPER", "params": string(params)}, nil)
 	}
 	if said := (*node.Error)(nil); errors.As(err, &said) {
-		err = fmt.Errorf("%w: %w", upper.ErrRefused, err) // it runs another script
+		err = fmt.Errorf("%w: %w", upper.ErrRefused, err) // the node runs another script
 	}
 	if err != nil {
-		return fmt.Errorf("cannot have node %q register a user: %w", n.ID, err)
+		return fmt.Errorf("cannot register a user through node %q: %w", n.ID, err)
 	}
 	return nil
 }

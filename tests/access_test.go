@@ -215,8 +215,8 @@ func TestClientCertificatesReload(t *testing.T) {
 	}
 }
 
-// A certificate and a token: both must hold. A listener without TLS cannot ask for
-// certificates, and does not go on without them.
+// A certificate and a token: both must be valid. A listener without TLS cannot require
+// certificates, so it does not start.
 func TestClientCertificatesAndTokens(t *testing.T) {
 	t.Parallel()
 	ours := newPKI(t, "ours")

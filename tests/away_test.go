@@ -13,14 +13,14 @@ import (
 // storeAway is the error code for a store that cannot be reached.
 const storeAway = -32003
 
-// redisRig is a sipwake on a Redis that keeps what it has over a restart.
+// redisRig returns a sipwake on a Redis that keeps its data across a restart.
 func redisRig(t *testing.T) (*rig, *storetest.Redis) {
 	t.Helper()
 	server := storetest.NewRedis(t, "--appendonly", "yes", "--appendfsync", "always")
 	return newRig(t, rigOptions{store: fmt.Sprintf("  type: redis\n  redis:\n    addresses: [%q]", server.Addr)}), server
 }
 
-// outages are the ways in which Redis goes away and comes back.
+// outages returns the ways in which Redis goes away and comes back.
 func outages() map[string]struct{ away, back func(*storetest.Redis) } {
 	return map[string]struct{ away, back func(*storetest.Redis) }{
 		"killed": {(*storetest.Redis).Stop, (*storetest.Redis).Start},

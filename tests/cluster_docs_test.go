@@ -19,7 +19,7 @@ import (
 func TestDocsCluster(t *testing.T) {
 	t.Parallel()
 	kamailio().found(t)
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), scenarioTimeout)
 	defer cancel()
 	script := asDocSays(t, "docs/CLUSTER.md", asREADMESays(t, readDoc(t, "tests/testdata/existing-kamailio.cfg")))
 	script = regexp.MustCompile(`(?m)^#!define SIPWAKE_.*\n`).ReplaceAllString(script, "")

@@ -170,7 +170,7 @@ func TestClusterLateReplication(t *testing.T) {
 				call.over("answered")
 			})
 			// The node has an older registration of the same contact, and the new one
-			// gets lost: after a while it takes what it has.
+			// gets lost: after a while it uses the older one.
 			t.Run("never", func(t *testing.T) {
 				s := c.scenario(t)
 				d := s.iphone(answers, stubborn)
@@ -216,7 +216,7 @@ func TestClusterNodeDies(t *testing.T) {
 }
 
 // TestClusterCallNodeDies: the node that holds the call dies with it. sipwake stops
-// telling it when the hold time is over, and everything else goes on.
+// signalling it when the hold time is over, and everything else works.
 func TestClusterCallNodeDies(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, clusterOptions{mortal: true, rig: rigOptions{wake: "  linger: 1s\n  max_hold: 4s"}})
@@ -299,8 +299,8 @@ func (c *cluster) strangersRegistration(s *scenario) {
 			"From: <sip:usrloc@%[2]s>;tag=%[3]s\r\nTo: <sip:usrloc@%[1]s>\r\nCall-ID: %[3]s\r\nCSeq: 1 KDMQ\r\n"+
 			"Content-Type: application/json\r\nContent-Length: %[4]d\r\n\r\n%[5]s",
 			conn.RemoteAddr(), conn.LocalAddr(), s.user, len(body), body)
-		// The node answers when it has done what it was told.
-		_ = conn.SetReadDeadline(time.Now().Add(map[int]time.Duration{0: time.Second, 1: patience}[want]))
+		// The node answers after it has executed the signal.
+		_ = conn.SetReadDeadline(time.Now().Add(map[int]time.Duration{0: time.Second, 1: scenarioTimeout}[want]))
 		if _, err := conn.Read(make([]byte, 2048)); (err == nil) != (want == 1) {
 			s.t.Errorf("from %s: %v", from, err)
 		}

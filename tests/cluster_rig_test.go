@@ -18,8 +18,8 @@ import (
 
 // The tests with several Kamailio nodes, and with one sipwake or several.
 
-// cluster is two Kamailio nodes, each with the sipwake that it talks to, which may be
-// the same one. Every node has a secret of its own.
+// cluster is two Kamailio nodes, each with its sipwake, which may be the same one. Every
+// node has its own secret.
 type cluster struct {
 	a, b   *clusterNode
 	mortal bool // the test kills nodes
@@ -95,7 +95,7 @@ func secretOf(node string) string { return nodeSecret + "-of-" + node }
 
 func (c *cluster) start(t *testing.T, o clusterOptions, rigs [2]*rig) []*stack.Kamailio {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), scenarioTimeout)
 	defer cancel()
 	var configs []stack.KamailioConfig
 	for i, id := range clusterNodes {
@@ -137,7 +137,7 @@ func (c *cluster) watch(t *testing.T, k *stack.Kamailio) {
 	kind.watch(t, k)
 }
 
-// introduce tells every sipwake of the nodes.
+// introduce adds the nodes to the configuration of every sipwake.
 func (c *cluster) introduce(o clusterOptions) {
 	c.a.t.Helper()
 	var sip []string

@@ -11,16 +11,8 @@ import (
 
 // Two Kamailio nodes that share their registrations. Calls come in at one of them,
 // phones register at the other one.
-//
-// Where each scenario of the script's prototype is:
-//
-//	dmq_udp, dmq_tcp  wakesAndTalks, registersOften
-//	dmq_other         knownAtBoth
-//	dmq_stale         staleTCP             dmq_move          moved
-//	dmq_gone          TestClusterSecrets, signals
-//	races             TestClusterRaces
 
-// crossing are the scenarios that do not need the sipwake of the call to hear of the
+// crossing returns the scenarios that do not need the sipwake of the call to hear of the
 // phone's registrations.
 func (c *cluster) crossing() scenarios {
 	return scenarios{
@@ -79,14 +71,14 @@ func TestClusterCalls(t *testing.T) {
 	c.run(t, c.crossing())
 }
 
-// TestClusterTwoSipwakes: each node has a sipwake of its own.
+// TestClusterTwoSipwakes: each node has its own sipwake.
 func TestClusterTwoSipwakes(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, clusterOptions{sipwakes: true})
 	c.run(t, c.crossing())
 }
 
-// hops tells how many proxies have passed a request on.
+// hops returns how many proxies have passed a request on.
 func hops(m *phone.Message) int {
 	return len(m.Headers("Via")) - 1
 }
@@ -117,8 +109,8 @@ func (c *cluster) liveAtHome(s *scenario) {
 	}
 }
 
-// awakeAtHome: the node sees that the phone's connection is up, and has no push sent
-// for a second. The other one cannot see it, and rings it all the same.
+// awakeAtHome: the phone's node sees its open connection and delays the push for a second.
+// The other node cannot see the connection, but rings the phone too.
 func (c *cluster) awakeAtHome(s *scenario) {
 	d := s.iphone(tcp, answers, stubborn)
 	s.registered(d.Phone)
@@ -200,7 +192,7 @@ func (c *cluster) alternatingUDP(s *scenario) {
 	call.over("answered")
 }
 
-// alternatingTCP: each connection is a flow of its own, and rung once.
+// alternatingTCP: each connection is a separate flow, and rung once.
 func (c *cluster) alternatingTCP(s *scenario) {
 	d := s.behindNAT(stubborn)
 	s.asleep(d)

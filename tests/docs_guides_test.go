@@ -175,7 +175,7 @@ func TestDocsTopics(t *testing.T) {
 	}
 }
 
-// anchors are the names of a page's headings.
+// anchors returns the names of a page's headings.
 func anchors(t *testing.T, doc string) []string {
 	t.Helper()
 	var list []string

@@ -129,7 +129,7 @@ func TestMigratingClaims(t *testing.T) {
 	}
 }
 
-// testSources is the text of all tests of a package.
+// testSources returns the text of all tests of a package.
 func testSources(t *testing.T, dir string) string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))

@@ -172,8 +172,8 @@ func uncommented(t *testing.T, text string) string {
 	return all
 }
 
-// deploy/sipwake.yml runs as it is, with the defaults, and they are what it shows,
-// but for the token that the package makes.
+// deploy/sipwake.yml is valid unchanged, and the values that it shows are the defaults,
+// except for the token that the package creates.
 func TestDocsDeployShowsDefaults(t *testing.T) {
 	t.Parallel()
 	text := readDoc(t, "deploy/sipwake.yml")
@@ -209,7 +209,7 @@ func settings(v reflect.Value, path string) map[string]string {
 	return all
 }
 
-// walkSettings calls f for every yaml key that holds a value of its own.
+// walkSettings calls f for every yaml key with a value, not for sections.
 func walkSettings(v reflect.Value, path string, f func(path string, v reflect.Value)) {
 	if v.Kind() == reflect.Slice && v.Type().Elem().Kind() == reflect.Struct {
 		for i := range v.Len() {
@@ -280,7 +280,7 @@ func docKeys(t *testing.T) map[string]docKey {
 	return keys
 }
 
-// wholeCode is a default that is given as it is, not in words.
+// wholeCode matches a default that is given as a value, not in words.
 var wholeCode = regexp.MustCompile("^`([^`]*)`$")
 
 // Every key is documented with its default, and nothing else is.

@@ -150,7 +150,7 @@ func TestFeatureR5Unbind(t *testing.T) {
 	}
 }
 
-// R4: X-Push, and what it allows.
+// R4: X-Push, and its permissions.
 func TestFeatureR4XPush(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, rigOptions{})
@@ -451,8 +451,8 @@ func TestFeatureO3Statistics(t *testing.T) {
 	}
 }
 
-// G13: a push to a list of users and to all of an app, at a pace, across a restart;
-// what was not sent is listed.
+// G13: a push to a list of users and to all users of an app, at a rate, across a restart.
+// push.list has the messages that were not sent.
 func TestFeatureG13Many(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, rigOptions{fcmConfig: "    breaker_failures: 1000"})

@@ -17,9 +17,8 @@ import (
 	"github.com/sipwake/sipwake/internal/config"
 )
 
-// FuzzRPC sends anything to a whole sipwake: it never crashes, it answers JSON-RPC
-// with a code that is documented and never an internal error, and what it stores is
-// whole.
+// FuzzRPC sends arbitrary bodies to a whole sipwake. It must not crash, must answer JSON-RPC
+// with a documented code and never an internal error, and must store only valid data.
 func FuzzRPC(f *testing.F) {
 	call := func(method, params string) string {
 		return fmt.Sprintf(`{"jsonrpc":"2.0","id":1,"method":%q,"params":%s}`, method, params)
@@ -58,7 +57,7 @@ func FuzzRPC(f *testing.F) {
 
 const fuzzToken = "2b90-token-of-the-fuzzer"
 
-// fuzzed is a sipwake with one push service, which is not there.
+// fuzzed returns a sipwake with one push service, which is not there.
 func fuzzed(f *testing.F) *app.App {
 	f.Helper()
 	dir := f.TempDir()

@@ -69,7 +69,7 @@ func TestGatewayAsterisk(t *testing.T) {
 // startAsterisk starts one that has lost what an earlier one at that port knew.
 func startAsterisk(t *testing.T, port int) *stack.Asterisk {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), scenarioTimeout)
 	defer cancel()
 	passwords := map[string]string{}
 	for _, u := range []string{"friend", "user1", "user2", "user3", "user4"} {
@@ -109,7 +109,7 @@ func kamailioBefore(pbx string) proxyKind {
 	return kind
 }
 
-// asteriskHA1 is an app of an Asterisk's user.
+// asteriskHA1 returns an app of an Asterisk's user.
 func asteriskHA1(user string) option {
 	text := fmt.Sprintf("%x", md5.Sum([]byte(user+":asterisk:"+passwordOf(user))))
 	leak.Secret(text)

@@ -49,7 +49,7 @@ func manyRefreshes(t *testing.T, store string, storeCPU func() time.Duration) {
 	}
 	was := cpu()
 	for s.count("ok") < before+3*users {
-		if time.Since(began) > 2*patience {
+		if time.Since(began) > 2*scenarioTimeout {
 			t.Fatalf("%d refreshes in %s", s.count("ok")-before, time.Since(began))
 		}
 		time.Sleep(100 * time.Millisecond)
@@ -68,7 +68,7 @@ func manyRefreshes(t *testing.T, store string, storeCPU func() time.Duration) {
 	}
 }
 
-// granted tells sipwake what the PBX granted a user, who sleeps.
+// granted reports to sipwake what the PBX granted a sleeping user.
 func (s *scenario) granted(g *gatewayProxy, user string, seconds int) {
 	s.t.Helper()
 	s.call("binding.register", obj{"node": nodeID, "aor": user + "@" + domain, "contact": apnsContact(user, s.newToken()), "call_id": user, "cseq": 1,

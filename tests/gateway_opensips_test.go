@@ -76,7 +76,7 @@ func (g *openSIPSGatewayProxy) restart(s *scenario) {
 	g.OpenSIPS = must(g.again())(s).(*stack.OpenSIPS)
 }
 
-// PBX is what is behind it.
+// PBX returns the PBX behind the gateway.
 func (g *openSIPSGatewayProxy) PBX() *stack.Kamailio { return g.pbx }
 
 func (g *openSIPSGatewayProxy) Stop() {
@@ -180,9 +180,9 @@ func (g *gatewayProxy) forgets(s *scenario) {
 	})
 }
 
-// TestOpenSIPSGatewayKeepsAlive: the registration at the PBX outlives what the PBX granted,
-// by the HA1 of the app; a PBX that says nothing is asked again, one that refuses the
-// password is said to do so.
+// TestOpenSIPSGatewayKeepsAlive: with the app's HA1, the registration at the PBX outlives the
+// expiry that the PBX granted. If the PBX does not answer, sipwake tries again; if it
+// refuses the password, sipwake reports it.
 func TestOpenSIPSGatewayKeepsAlive(t *testing.T) {
 	t.Parallel()
 	s, g := openSIPSGatewayScenario(t, rigOptions{more: upperSection(t, "  retry: 1s")}, "gw_expires", "i:4")

@@ -14,8 +14,8 @@ import (
 	"github.com/sipwake/sipwake/internal/store/storetest"
 )
 
-// What becomes of registrations that sipwake keeps alive when the PBX, a password or
-// an instance is gone.
+// What happens to registrations that sipwake keeps alive when the PBX or an instance fails,
+// or a password changes.
 
 // asked is how many REGISTERs of a user the PBX has heard, repeated ones once.
 func (g *gatewayProxy) asked(s *scenario, user string) int {
@@ -48,8 +48,8 @@ func (r *rig) metric(series string) bool {
 	return regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(series) + ` [1-9]`).MatchString(text)
 }
 
-// TestGatewayPBXForgets: a PBX that has lost its registrations knows nobody until they
-// are due. An operator has a user registered again at once.
+// TestGatewayPBXForgets: a PBX that has lost its registrations gets them back when they are
+// due. An operator can restore a user's registration at once.
 func TestGatewayPBXForgets(t *testing.T) {
 	t.Parallel()
 	s, g := upperScenario(t, "", "GW_EXPIRES=3600", "GW_PING_S=0")
@@ -112,9 +112,9 @@ func TestGatewayNewPassword(t *testing.T) {
 	f("  failure: remove", 0)
 }
 
-// TestGatewayPBXSilent: refreshes that the PBX says nothing to are tried again, whether it
-// is silent or gone, and nothing is lost. It is refreshed by itself when the PBX speaks
-// again, and an operator need not wait for that.
+// TestGatewayPBXSilent: refreshes that the PBX does not answer are tried again, whether it is
+// silent or gone, and nothing is lost. When the PBX answers again, sipwake refreshes the
+// registration by itself; an operator can do it sooner.
 func TestGatewayPBXSilent(t *testing.T) {
 	t.Parallel()
 	f := func(gone bool, lines string) {
@@ -175,7 +175,7 @@ func TestGatewayRefreshesElsewhere(t *testing.T) {
 	s.calls().talks(d.Phone)
 }
 
-// twoInstances is a user of a gateway with two sipwakes on one Redis.
+// twoInstances returns a user of a gateway with two sipwakes on one Redis.
 func twoInstances(t *testing.T, lines string, defines ...string) (s *scenario, g *gatewayProxy, child *stack.Sipwake) {
 	t.Helper()
 	redis := storetest.StartRedis(t)
@@ -201,8 +201,8 @@ func TestGatewayRefreshesOnce(t *testing.T) {
 	s.refreshed(time.Now())
 }
 
-// TestGatewayInstanceDies: an instance dies after it has sent a REGISTER. Another one
-// goes on with what the PBX says, or, if nobody heard that, asks again.
+// TestGatewayInstanceDies: an instance dies after it has sent a REGISTER. Another instance
+// handles the PBX' answer, or tries again if the answer was lost.
 func TestGatewayInstanceDies(t *testing.T) {
 	t.Parallel()
 	f := func(heard bool, lines string, defines ...string) {

@@ -9,8 +9,8 @@ import (
 	"github.com/sipwake/sipwake/internal/lab/stack"
 )
 
-// TestGatewayFailover: a PBX of the list that says nothing is passed over, for
-// REGISTERs and calls.
+// TestGatewayFailover: a PBX of the list that does not answer is skipped, for REGISTERs and
+// calls.
 func TestGatewayFailover(t *testing.T) {
 	t.Parallel()
 	silent, err := net.ListenPacket("udp", "127.0.0.3:0")
@@ -31,8 +31,8 @@ func TestGatewayFailover(t *testing.T) {
 	s.callsFrom(caller, phone.InviteOptions{}).talks(d.Phone)
 }
 
-// TestGatewayPBXAway: a PBX that is away is said to be so at once; what it still knows
-// after a restart of the gateway it calls through it.
+// TestGatewayPBXAway: phones get 503 at once while the PBX is away. After a restart of the
+// gateway, the PBX can still call the users that it has registered.
 func TestGatewayPBXAway(t *testing.T) {
 	t.Parallel()
 	s, g := gatewayScenario(t, rigOptions{}, "GW_FR_MS=500")

@@ -12,7 +12,7 @@ import (
 	"github.com/sipwake/sipwake/internal/lab/phone"
 )
 
-// gatewayScenario is one user of a gateway.
+// gatewayScenario returns one user of a gateway.
 func gatewayScenario(t *testing.T, o rigOptions, defines ...string) (*scenario, *gatewayProxy) {
 	t.Helper()
 	tb := table{name: "gateway", sipwake: o, proxy: proxyConfig{Hold: 30 * time.Second}}
@@ -20,7 +20,7 @@ func gatewayScenario(t *testing.T, o rigOptions, defines ...string) (*scenario, 
 	return s, s.proxy.(*gatewayProxy)
 }
 
-// atPBX are the contacts of a user at the PBX, and how long they live in seconds.
+// atPBX returns the contacts of a user at the PBX, and how long they live in seconds.
 func (g *gatewayProxy) atPBX(s *scenario, user string) map[string]int {
 	s.t.Helper()
 	text, err := g.pbx.Command(s.ctx, "ul.dump")
@@ -36,7 +36,7 @@ func (g *gatewayProxy) atPBX(s *scenario, user string) map[string]int {
 	return found
 }
 
-// theContact is the one contact of the user at the PBX.
+// theContact returns the one contact of the user at the PBX.
 func (g *gatewayProxy) theContact(s *scenario) (uri string, expires int) {
 	s.t.Helper()
 	found := g.atPBX(s, s.user)
@@ -94,7 +94,7 @@ func TestGatewayRegisters(t *testing.T) {
 	}
 }
 
-// TestGatewayGivesNoMore: a phone is told of no more time than the PBX gives.
+// TestGatewayGivesNoMore: the gateway grants a phone no longer expiry than the PBX did.
 func TestGatewayGivesNoMore(t *testing.T) {
 	t.Parallel()
 	s, g := gatewayScenario(t, rigOptions{}, "GW_EXPIRES=120")
@@ -144,7 +144,7 @@ func refusals(s *scenario, g *gatewayProxy) {
 	eventually(t, "the binding is gone", func() bool { return s.bindings(s.aor()) == 0 })
 }
 
-// TestGatewayUnregisters: what becomes of a registration that the phone ends.
+// TestGatewayUnregisters: what happens to a registration that the phone ends.
 func TestGatewayUnregisters(t *testing.T) {
 	t.Parallel()
 	for mode, atPBX := range map[string]int{"2": 1, "1": 1, "0": 0} {
@@ -264,8 +264,8 @@ func optionsFrom(t *testing.T, from, to, uri string) int {
 	}
 }
 
-// TestGatewayPrivateAddress: requests within a call reach a phone by its connection, whatever
-// address it has put into its Contact, with push data or without.
+// TestGatewayPrivateAddress: requests within a call reach a phone through its connection,
+// whatever address is in its Contact, with push data or without.
 func TestGatewayPrivateAddress(t *testing.T) {
 	t.Parallel()
 	s, _ := gatewayScenario(t, rigOptions{})

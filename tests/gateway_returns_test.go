@@ -164,7 +164,7 @@ func TestGatewayWhichPBX(t *testing.T) {
 	f(shared, 2, `Digest username="x"`, 1, 0)
 }
 
-// TestGatewayReturnedIsChecked: only a node that is one of ours tells of a PBX.
+// TestGatewayReturnedIsChecked: only a configured node can report a PBX.
 func TestGatewayReturnedIsChecked(t *testing.T) {
 	t.Parallel()
 	s, g := upperScenario(t, "", "GW_EXPIRES=3600")

@@ -23,7 +23,7 @@ func showsPassword(c *phone.Config) { c.Password = passwordOf(c.User) }
 // pbxAddress is another one than that of the phones: a gateway knows a PBX by it.
 const pbxAddress = "127.0.0.2"
 
-// gateway is Kamailio with gateway.cfg, in front of a PBX where callers are.
+// gateway returns Kamailio with gateway.cfg, in front of a PBX where callers are.
 func gateway(defines ...string) proxyKind {
 	kind := kamailio()
 	kind.name = "gateway"
@@ -39,7 +39,7 @@ type gatewayProxy struct {
 	pbx    *stack.Kamailio
 }
 
-// PBX is what is behind it.
+// PBX returns the PBX behind the gateway.
 func (g *gatewayProxy) PBX() *stack.Kamailio { return g.pbx }
 
 func (g *gatewayProxy) Stop() {

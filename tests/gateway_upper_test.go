@@ -19,7 +19,7 @@ import (
 	kamailionode "github.com/sipwake/sipwake/kamailio"
 )
 
-// upperScenario is one user of a gateway whose PBX grants four seconds, and whose
+// upperScenario returns one user of a gateway whose PBX grants four seconds, and whose
 // registration there sipwake keeps alive.
 func upperScenario(t *testing.T, lines string, defines ...string) (*scenario, *gatewayProxy) {
 	t.Helper()
@@ -32,7 +32,7 @@ func upperScenarioIn(t *testing.T, store, lines string, defines ...string) (*sce
 	return gatewayScenario(t, rigOptions{store: store, more: upperSection(t, lines)}, append([]string{"GW_EXPIRES=4"}, defines...)...)
 }
 
-// upperSection is the section upper with a key, and lines.
+// upperSection returns the section upper with a key, and lines.
 func upperSection(t *testing.T, lines string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "upper.key")
@@ -43,7 +43,7 @@ func upperSection(t *testing.T, lines string) string {
 	return "upper:\n  key_file: " + file + "\n" + lines
 }
 
-// withHA1 is an app that gives its HA1.
+// withHA1 returns an app that gives its HA1.
 func withHA1(user string) option { return ha1Of(user, passwordOf(user)) }
 
 func ha1Of(user, password string) option { return header("X-PIID", ha1(user, password)) }
@@ -168,8 +168,8 @@ func TestGatewayUpperEnds(t *testing.T) {
 	f("upper.remove")
 }
 
-// TestGatewayRefusesServers: whoever knows the node's secret sends no REGISTER but to a
-// PBX of the list.
+// TestGatewayRefusesServers: with the node's secret one can send REGISTERs only to a PBX of
+// the list.
 func TestGatewayRefusesServers(t *testing.T) {
 	t.Parallel()
 	s, g := gatewayScenario(t, rigOptions{})

@@ -87,7 +87,7 @@ type prometheus struct {
 	url string
 }
 
-// get asks the API. data gets what it answers.
+// get queries the API and decodes the answer into data.
 func (p prometheus) get(path string, query url.Values, data any) {
 	p.t.Helper()
 	res, err := http.Get(p.url + "/api/v1/" + path + "?" + query.Encode())
@@ -167,8 +167,8 @@ func grafanaQueries(t *testing.T) []grafanaQuery {
 // rare is how a panel says that it may have no data.
 const rare = " Empty unless "
 
-// Every panel and every rule finds what it asks for in what a real Prometheus has
-// scraped of two sipwakes, one on a file and one on Redis, while calls came.
+// Every query of a panel or a rule has data in a real Prometheus that has scraped two
+// sipwakes, one with a file and one with Redis, during calls.
 func TestGrafanaQueriesHaveData(t *testing.T) {
 	t.Parallel()
 	found(t, "prometheus")

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// chaotic is a client that speaks something like HTTP.
+// chaotic is a client that sends almost HTTP.
 type chaotic struct {
 	*rand.Rand
 	addr string
@@ -85,8 +85,8 @@ func (c *chaotic) once(stay *[]net.Conn) {
 
 const chaoticToken = "c4a0-token-of-the-proxy"
 
-// While others send what is not quite HTTP, and hold what connections they get,
-// every request of the proxy is answered, on its old connections and on new ones.
+// While others send almost HTTP and hold all connections that they get, every request of
+// the proxy is answered, on its old connections and on new ones.
 func TestHostileHTTP(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, rigOptions{rpc: patient + "\n  connections: 100\n  token_files: [" + writeTemp(t, chaoticToken) + "]"})

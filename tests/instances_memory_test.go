@@ -85,7 +85,7 @@ func newMemoryRig(t *testing.T, kind proxyKind) *memoryRig {
 	r := &sharedRig{newRig(t, rigOptions{store: fmt.Sprintf("  type: redis\n  redis:\n    addresses: [%q]", m.redis.Addr),
 		rpc: "  deadline: 10s", wake: "  linger: 1s"}), m.redis.Addr}
 	m.proxyRig = &proxyRig{r.rig, kind, nil, new(atomic.Int64), new(atomic.Int64), nil}
-	m.proxy = kind.run(t, proxyConfig{URL: m.front.URL, Patience: patience / 6})
+	m.proxy = kind.run(t, proxyConfig{URL: m.front.URL, SipwakeTimeout: scenarioTimeout / 6})
 	t.Cleanup(func() { stop(t, r.app) })
 	r.edit("    url: "+r.node.url(), "    type: "+kind.node+"\n    url: "+m.proxy.SignalURL())
 	r.reload()

@@ -20,7 +20,7 @@ import (
 	"github.com/sipwake/sipwake/internal/store/storetest"
 )
 
-// Several sipwakes over one Redis: whatever one began, another completes.
+// Several sipwakes on one Redis: what one began, another can complete.
 
 // program builds sipwake once for all tests that run it as a process.
 var program = sync.OnceValues(func() (string, error) {
@@ -32,7 +32,7 @@ var program = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
-// sharedRig is a rig on a Redis of its own, to which others can be added.
+// sharedRig is a rig with its own Redis, to which instances can be added.
 type sharedRig struct {
 	*rig
 	redis string
@@ -57,8 +57,8 @@ func listening(t *testing.T, redis string, n int64) {
 	})
 }
 
-// child starts one as a process of its own, that can be killed. What the rig asks of
-// the operations listener it cannot ask of this one.
+// child starts an instance as a separate process that can be killed. The rig cannot use its
+// operations listener.
 func (r *sharedRig) child() (*rig, *stack.Sipwake) {
 	r.t.Helper()
 	path := must2(program())(r.t)
@@ -180,7 +180,7 @@ func TestInstancesStopped(t *testing.T) {
 	}
 }
 
-// The only instance is restarted: it goes on with its own wakes.
+// The only instance is restarted and continues its own wakes.
 func TestInstancesRestart(t *testing.T) {
 	r := newSharedRig(t, rigOptions{})
 	r.asleep("bob@example.com", fcmContact("bob", "fcm-token-bob-1"))
@@ -263,7 +263,7 @@ func TestInstancesNews(t *testing.T) {
 		if !other.endWake("eve@example.com", "3-3", "answered") {
 			t.Error("the wake is not known")
 		}
-		// Whichever is asked tells all.
+		// Any instance returns the whole trace.
 		for _, one := range []*rig{r.rig, other} {
 			eventually(t, "the whole story", func() bool {
 				story, events, _ := strings.Cut(one.trace("eve@example.com"), " answered ")

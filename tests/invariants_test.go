@@ -100,7 +100,8 @@ func (r *rig) pushed(token string, n int) {
 	eventually(r.t, fmt.Sprintf("%d pushes", n), func() bool { return r.pushes(token) >= n })
 }
 
-// Invariant 2: at most one push a device a wake, whatever is repeated or forked.
+// Invariant 2: at most one push for each device and wake, even if requests are repeated or
+// forked.
 func TestInvariant2OnePushADevice(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, rigOptions{})

@@ -15,8 +15,7 @@ import (
 	"github.com/sipwake/sipwake/internal/lab/stack"
 )
 
-// TestKamailioSignals: the single-node part of dmq_gone. A node takes signals from
-// sipwake only, and says so when they make no sense.
+// TestKamailioSignals: a node accepts signals only from sipwake, and reports invalid ones.
 func TestKamailioSignals(t *testing.T) {
 	t.Parallel()
 	table{name: "signals", proxy: proxyConfig{Hold: 30 * time.Second}, scenarios: scenarios{
@@ -133,7 +132,7 @@ func kamailioSignals(s *scenario) {
 	f(nodeSecret, "give_up", obj{"call": key}, 200, "gone")
 }
 
-// heldKey is Kamailio's own key of the call that is held for the user.
+// heldKey returns Kamailio's own key of the call that is held for the user.
 func (s *scenario) heldKey() string {
 	s.t.Helper()
 	text := must(s.proxy.(*stack.Kamailio).Command(s.ctx, "htable.dump", "sipwake"))(s)

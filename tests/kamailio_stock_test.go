@@ -63,7 +63,7 @@ func startStockWith(t *testing.T, sipwake rigOptions, change func(string) string
 	return s
 }
 
-// script is the file with sipwake in it.
+// script returns the file with sipwake in it.
 func (s *stock) script(t *testing.T, features []string) string {
 	t.Helper()
 	if modules, _ := filepath.Glob(must2(stack.Cache())(t) + "/*/usr/lib/*/kamailio/modules/websocket.so"); len(modules) == 0 {
@@ -76,7 +76,7 @@ func (s *stock) script(t *testing.T, features []string) string {
 	return asDocSays(t, "docs/WEBSOCKET.md", wiredStock(t, listen, features...))
 }
 
-// run starts the node with what is of this test: addresses, a certificate.
+// run starts the node with the addresses and the certificate of this test.
 func (s *stock) run(ctx context.Context, dir, script string, c proxyConfig) (proxy, error) {
 	cert, err := s.ca.Server("127.0.0.1")
 	if err != nil {
@@ -126,7 +126,7 @@ func (s *stock) run(ctx context.Context, dir, script string, c proxyConfig) (pro
 
 func over(transport string) option { return func(c *phone.Config) { c.Transport = transport } }
 
-// secure is a phone over TLS or WSS.
+// secure returns a phone over TLS or WSS.
 func (s *stock) secure(transport string) option {
 	return func(c *phone.Config) {
 		c.Transport, c.RootCAs = transport, s.ca.Pool()

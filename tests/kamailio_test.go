@@ -61,10 +61,10 @@ func startKamailio(ctx context.Context, c proxyConfig) (proxy, error) {
 	return k, nil
 }
 
-// kamailioDefines are the settings of the script.
+// kamailioDefines returns the settings of the script.
 func kamailioDefines(c proxyConfig) map[string]string {
 	defines := map[string]string{"SIPWAKE_AWAKE_S": strconv.Itoa(int(c.Awake / time.Second))}
-	for name, d := range map[string]time.Duration{"SIPWAKE_FR_MS": c.Silence, "SIPWAKE_RPC_MS": c.Patience, "SIPWAKE_ASK_MS": c.Patience} {
+	for name, d := range map[string]time.Duration{"SIPWAKE_FR_MS": c.Silence, "SIPWAKE_RPC_MS": c.SipwakeTimeout, "SIPWAKE_ASK_MS": c.SipwakeTimeout} {
 		if d != 0 {
 			defines[name] = strconv.FormatInt(d.Milliseconds(), 10)
 		}

@@ -102,8 +102,8 @@ func messageToSleeper(s *scenario) {
 	must(d.WaitMessage(s.ctx))(s)
 }
 
-// keepsItsBinding: whoever does not know the password takes no phone away, also with the
-// phone's own words.
+// keepsItsBinding: nobody can remove a phone without the password, even by repeating the
+// phone's own headers.
 func keepsItsBinding(s *scenario, wrong string) {
 	d := s.iphone(tcp, answers)
 	s.asleep(d)
@@ -185,8 +185,8 @@ func (r *restartable) restart(s *scenario) {
 	r.proxy = must(r.start(s.ctx))(s)
 }
 
-// TestField17UserLocation: what was registered before Kamailio was restarted is rung
-// and woken after it.
+// TestField17UserLocation: phones that registered before a restart of Kamailio are rung and
+// woken after it.
 func TestField17UserLocation(t *testing.T) {
 	t.Parallel()
 	s := startStock(t, "WITH_USRLOCDB", "WITH_NAT", "WITH_JSONRPC", "WITH_ANTIFLOOD")

@@ -171,7 +171,7 @@ func TestLabUp(t *testing.T) {
 	f("service silent", "sven", `the Web Push service did not answer in time`)
 	f("credential", "nora", `Apple refused sipwake's own key or certificate \(InvalidProviderToken\)`)
 	f("nobody", "nobody", `nobody to wake: no binding`)
-	// What the control changes is what is seen.
+	// The output shows what the control changes.
 	f("made busy", "ivan", `rang after .*, busy after`, "/phones/ivan/sleep", "/phones/ivan/busy")
 	f("dropped", "anna", `rang after .*, declined after`, "/phones/anna/drop", "/phones/anna/decline")
 	f("made deaf", "walter", `Apple took the push, the phone never registered`, "/phones/walter/deaf")
@@ -193,7 +193,7 @@ func TestLabUp(t *testing.T) {
 	}
 }
 
-// The round of calls that the lab begins with leaves a verdict of its own for each.
+// Each call of the lab's first round has another verdict.
 func TestLabUpCalls(t *testing.T) {
 	t.Parallel()
 	found(t, "kamailio")

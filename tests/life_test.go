@@ -66,7 +66,7 @@ func TestFeatureR5UnbindWithoutPush(t *testing.T) {
 	}
 }
 
-// R9: no sign of the client for the retention time: no more pushes.
+// R9: a client that did not register for the retention time gets no more pushes.
 func TestFeatureR9Retention(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -289,8 +289,8 @@ func TestFeatureC3Cancel(t *testing.T) {
 	}
 }
 
-// A call may end while its push is under way: the phone wakes all the same, and
-// must hear that it is over.
+// A call may end while its push is on its way. The phone still wakes, and must learn that
+// the call is over.
 func TestFeatureC3CancelOvertakesPush(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, rigOptions{})
@@ -455,8 +455,8 @@ func TestFirebaseInstallationID(t *testing.T) {
 	}
 }
 
-// An iPhone gets no more background pushes in an hour than iOS delivers; calls are no
-// such pushes, and other phones have their own hour.
+// An iPhone gets no more background pushes in an hour than iOS delivers. Calls do not count,
+// and the limit is for each phone.
 func TestBackgroundPushesPerHour(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, rigOptions{wake: noLimits, apnsConfig: "    background_per_hour: 2\n    policy: {cancel: always}"})

@@ -59,7 +59,7 @@ const (
 `
 )
 
-// mpushDir is a directory of keys as MPUSH leaves it: a certificate that says itself
+// mpushDir returns a directory of keys as MPUSH leaves it: a certificate that says itself
 // for which app it is, one with its package and password, two service accounts, and
 // the messages.
 func mpushDir(t *testing.T, apple *apnssim.Server, google *fcmsim.Server) string {
@@ -102,7 +102,7 @@ func mpushDir(t *testing.T, apple *apnssim.Server, google *fcmsim.Server) string
 	return dir
 }
 
-// mpushRig is a sipwake whose only apps are those of such a directory, which push to
+// mpushRig returns a sipwake whose only apps are those of such a directory, which push to
 // the simulators.
 func mpushRig(t *testing.T, mode fcm.Notification) *rig {
 	t.Helper()
@@ -125,8 +125,8 @@ func mpushRig(t *testing.T, mode fcm.Notification) *rig {
 	}})
 }
 
-// The directory goes in as it is: `sipwake check` finds each app, `sipwake templates`
-// shows the messages, and what cannot be used is named with its reason.
+// The directory can be used unchanged: `sipwake check` lists each app, `sipwake templates`
+// shows the messages, and what sipwake cannot use is listed with the reason.
 func TestMigratingDirectory(t *testing.T) {
 	t.Parallel()
 	program := must2(program())(t)

@@ -16,7 +16,7 @@ import (
 	kamailionode "github.com/sipwake/sipwake/kamailio"
 )
 
-// nodeStates are the types and states of the nodes by id, as service.info shows
+// nodeStates returns the types and states of the nodes by id, as service.info shows
 // them, and whether they have taken a signal.
 func (r *rig) nodeStates() map[string]string {
 	r.t.Helper()
@@ -37,9 +37,8 @@ func (r *rig) nodeStates() map[string]string {
 	return states
 }
 
-// While calls go on, a reload opens no other connection to a node that stays as it
-// is. One that is removed keeps none but for the request under way, and Stop ends
-// the rest.
+// During calls, a reload opens no new connection to an unchanged node. A removed node keeps
+// only the connection of the current request, and Stop closes the rest.
 func TestReloadKeepsConnections(t *testing.T) {
 	t.Parallel()
 	r, second := newRig(t, rigOptions{}), newNode(t)

@@ -94,7 +94,7 @@ func readSIP(t *testing.T, conn net.PacketConn) (text string, from net.Addr) {
 	return string(b[:n]), from
 }
 
-// ringing is the 180 to an INVITE.
+// ringing returns the 180 to an INVITE.
 func ringing(invite string) string {
 	var b strings.Builder
 	b.WriteString("SIP/2.0 180 Ringing\r\n")

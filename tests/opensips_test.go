@@ -60,12 +60,12 @@ func openSIPS() proxyKind {
 			"registrations: RFC 8599 answers by the proxy's own lists": judge,
 			"hold time: 555 by the proxy's own lists":                  judge,
 			"down, sleeping phones are not tried":                      judge + ": see TestOpenSIPSDown480",
-			"may be awake: it runs on after a while":                   "tm's patience with a silent phone is sipwake_fr_s",
+			"may be awake: it runs on after a while":                   "tm gives up a silent phone after sipwake_fr_s",
 		},
 	}
 }
 
-// quiet is the kind in whose log ordinary traffic leaves no ERROR line.
+// quiet returns the kind in whose log ordinary traffic leaves no ERROR line.
 func quiet(kind proxyKind) proxyKind {
 	kind.quiet = true
 	return kind
@@ -108,8 +108,8 @@ func openSIPSNode(ctx context.Context, c proxyConfig, o stack.OpenSIPSConfig) (p
 	return node, nil
 }
 
-// A user that is a pattern would be delivered to whoever registers next, if
-// it were not written so that it is none.
+// A user that is a pattern must be escaped, or its call would be delivered to any user who
+// registers next.
 func TestOpenSIPSPatterns(t *testing.T) {
 	t.Parallel()
 	tb := table{name: "patterns", proxy: proxyConfig{Hold: 30 * time.Second}}

@@ -19,9 +19,9 @@ import (
 	"github.com/sipwake/sipwake/internal/lab/stack"
 )
 
-// The Debian package is installed in a copy of this system: an overlay on its
-// root that goes with the test, in namespaces of its own for mounts and network.
-// So it is the real dpkg with the real scripts, and nothing of the host changes.
+// The Debian package is installed in a copy of this system: a temporary overlay on its root,
+// in separate namespaces for mounts and network. So the real dpkg runs the real scripts,
+// and nothing on the host changes.
 
 // version of a tag or a commit, in the order in which they supersede each other.
 func TestPackageVersions(t *testing.T) {
@@ -132,7 +132,7 @@ func checkUnit(t *testing.T, h *copyOfHost) {
 	if out := h.must("systemd-analyze", "verify", "sipwake.service"); strings.Contains(out, "sipwake.service:") {
 		t.Errorf("verify: %s", out)
 	}
-	// Exposure, in tenths: what is left is the network, which is its work.
+	// Exposure, in tenths: the rest is network access, which the service needs.
 	h.must("systemd-analyze", "security", "--no-pager", "--offline=true", "--threshold=15", "sipwake.service")
 }
 
@@ -256,7 +256,7 @@ func (h *copyOfHost) share(name, text string) {
 	}
 }
 
-// command is one that runs in the copy, as root.
+// command returns one that runs in the copy, as root.
 func (h *copyOfHost) command(args ...string) *exec.Cmd {
 	return h.commandAs("root:root", args...)
 }
@@ -268,7 +268,7 @@ func (h *copyOfHost) commandAs(user string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// must runs a command and returns what it printed.
+// must runs a command and returns its output.
 func (h *copyOfHost) must(args ...string) string {
 	h.t.Helper()
 	out, err := h.command(args...).CombinedOutput()

@@ -17,7 +17,7 @@ import (
 	"github.com/sipwake/sipwake/internal/lab/stack"
 )
 
-// browser is a Chromium, and what it complained of.
+// browser is a Chromium, with the errors that it reported.
 type browser struct {
 	t    *testing.T
 	ctx  context.Context

@@ -34,7 +34,7 @@ func (r *rig) page(t *testing.T, path string) string {
 	return text
 }
 
-// Each page shows what it should, and no token, and is no place for a script.
+// Each page shows what it should, but no token, and no script can be injected.
 func TestPages(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, rigOptions{})

@@ -42,7 +42,7 @@ func alertTable() table {
 	}}
 }
 
-// ofSipwake returns the provisional answers to the caller that are no phone's.
+// ofSipwake returns the provisional answers to the caller that come from no phone.
 func (c *call) ofSipwake() (found []phone.Event) {
 	for _, e := range find(c.caller.Events(), phone.Provisional) {
 		if e.Code == 183 {

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// TestField08Alike: phones that say the same of themselves are still two phones.
+// TestField08Alike: two phones with equal data are still two phones.
 func TestField08Alike(t *testing.T) {
 	t.Parallel()
 	alike := func(options ...option) func(*scenario) {
@@ -29,12 +29,12 @@ func TestField08Alike(t *testing.T) {
 	}})
 }
 
-// TestField03Hangs: a sipwake that nobody can even connect to holds up no phone for long.
+// TestField03Hangs: a sipwake that accepts no connection delays no phone for long.
 func TestField03Hangs(t *testing.T) {
 	t.Parallel()
 	for _, kind := range proxyKinds() {
 		t.Run(kind.name, func(t *testing.T) {
-			s := table{proxy: proxyConfig{URL: unconnectable(t), Hold: 30 * time.Second, Patience: 500 * time.Millisecond}}.
+			s := table{proxy: proxyConfig{URL: unconnectable(t), Hold: 30 * time.Second, SipwakeTimeout: 500 * time.Millisecond}}.
 				start(t, kind).scenario(t)
 			waited := 0
 			for range 20 {
@@ -55,8 +55,8 @@ func TestField03Hangs(t *testing.T) {
 	}
 }
 
-// unconnectable returns the URL of a server that takes no connection and refuses none:
-// as many as it has room for wait already.
+// unconnectable returns the URL of a server that neither accepts nor refuses connections,
+// because its queue is full.
 func unconnectable(t *testing.T) string {
 	t.Helper()
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)

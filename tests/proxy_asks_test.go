@@ -11,9 +11,9 @@ import (
 	"github.com/sipwake/sipwake/internal/lab/phone"
 )
 
-// TestField03AsksOnce: sipwake is asked about push data that is new to the node. What
-// it has said is known from then on, also while it is down; of what it has said
-// nothing, the phone is told nothing, and it is rung like any other.
+// TestField03AsksOnce: the node asks sipwake about new push data and remembers the answer,
+// also while sipwake is down. Without an answer, the phone gets no Feature-Caps and is rung
+// like any other.
 func TestField03AsksOnce(t *testing.T) {
 	t.Parallel()
 	for _, kind := range proxyKinds() {
@@ -47,8 +47,8 @@ func asksOnce(t *testing.T, kind proxyKind) {
 	must(fresh.WaitInvite(s.ctx))(s)
 }
 
-// TestField03StoreAway: while sipwake cannot reach its store, what it has said of a
-// phone still holds.
+// TestField03StoreAway: while sipwake cannot reach its store, its last answer about a phone
+// stays valid.
 func TestField03StoreAway(t *testing.T) {
 	t.Parallel()
 	for _, kind := range proxyKinds() {

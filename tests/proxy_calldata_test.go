@@ -11,8 +11,8 @@ import (
 	"github.com/sipwake/sipwake/internal/lab/phone"
 )
 
-// What an INVITE carries and the administrator has named reaches the payload of the
-// push, in bounds, and as far as the caller and the app's privacy allow it.
+// Headers of an INVITE that the administrator has named reach the payload of the push,
+// within limits, and as far as the caller and the app's privacy allow.
 func TestCallDataReachesPush(t *testing.T) {
 	t.Parallel()
 	const template = `{"aps":{},"account":"{HEADER:X-Account}","info":"{HEADER:Call-Info}","pai":"{HEADER:P-Asserted-Identity}",` +
@@ -31,7 +31,7 @@ func TestCallDataReachesPush(t *testing.T) {
 		at("full", scenarios{"full": nothingOfTheCall}))
 }
 
-// shown calls a sleeping phone and returns what its push says.
+// shown calls a sleeping phone and returns the data in its push.
 func shown(s *scenario, headers map[string]string) map[string]string {
 	s.t.Helper()
 	s.nextUser()
@@ -90,7 +90,7 @@ func privacyAsked(s *scenario) {
 	wantShown(s, got, map[string]string{"pai": "", "diversion": "", "account": "4711", "verstat": "TN-Validation-Passed"})
 }
 
-// longHeaders: one of 8 KB is cut, and the call goes on.
+// longHeaders: a header of 8 KB is cut, and the call continues.
 func longHeaders(s *scenario) {
 	got := shown(s, map[string]string{"X-Account": strings.Repeat("žx", 2800), "Call-Info": "<x>"})
 	if text := got["account"]; len(text) < 900 || len(text) > 1024 || !strings.HasPrefix(text, "žx") || strings.Contains(text, "\uFFFD") {

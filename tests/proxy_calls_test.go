@@ -8,7 +8,7 @@ import (
 	"github.com/sipwake/sipwake/internal/lab/phone"
 )
 
-// callTable: what becomes of a call, on one node that holds it for 30 s.
+// callTable: the outcomes of a call, on one node that holds it for 30 s.
 func callTable() table {
 	return table{name: "calls", proxy: proxyConfig{Hold: 30 * time.Second}, scenarios: scenarios{
 		"a sleeping phone is woken over UDP":               func(s *scenario) { wakesAndTalks(s, s.iphone(answers)) },
@@ -37,7 +37,7 @@ func callTable() table {
 	}}
 }
 
-// wakesAndTalks: wake_sleeping. The whole way, with a closed socket and a new port.
+// wakesAndTalks: the whole way, with a closed socket and a new port.
 func wakesAndTalks(s *scenario, d *device) {
 	s.asleep(d)
 	before := d.LocalAddr()
@@ -62,8 +62,8 @@ func find(events []phone.Event, kind phone.Kind) (found []phone.Event) {
 	return found
 }
 
-// mayBeAwake: its socket is there, the app does not run. It is rung and pushed, and
-// answers that INVITE when it is back.
+// mayBeAwake: the phone's socket is open, but the app does not run. It is rung and pushed,
+// and answers that INVITE when it is back.
 func mayBeAwake(s *scenario) {
 	d := s.iphone(answers, stubborn)
 	s.registered(d.Phone)
@@ -109,7 +109,7 @@ func wokenByMPUSH(s *scenario) {
 	wakesAndTalks(s, d)
 }
 
-// unknownRegisters: wake_unknown. Another phone of the user keeps the call held:
+// unknownRegisters: another phone of the user keeps the call held:
 // for a user without any, sipwake lets it end.
 func unknownRegisters(s *scenario) {
 	sleeper := s.iphone(stubborn)
@@ -133,7 +133,7 @@ func liveAndSleeping(s *scenario) {
 	s.pushed(d)
 	s.wakes(d)
 	c.talks(d.Phone)
-	// "Answered elsewhere": the live phone is not to show a missed call.
+	// "Answered elsewhere": the live phone must not show a missed call.
 	if m := must(live.WaitCancel(s.ctx))(s); !strings.Contains(strings.Join(m.Headers("Reason"), ","), "cause=200") {
 		s.t.Errorf("Reason of the CANCEL: %q", m.Headers("Reason"))
 	}
@@ -219,7 +219,7 @@ func busyThenOther(s *scenario) {
 	c.over("answered")
 }
 
-// busy: the caller hears it when every phone is back, long before the hold time.
+// busy: the caller gets 486 when every phone is back, long before the end of the hold time.
 func busy(s *scenario) {
 	d := s.iphone(behaves(phone.Reject(486, 0)))
 	s.asleep(d)
@@ -275,12 +275,12 @@ func noDevices(s *scenario) {
 	eventually(s.t, "the outcome", func() bool { return s.timeline(c.CallID()).Outcome == "none" })
 }
 
-// dead has APNs say that the device's token is dead.
+// dead makes APNs answer that the device's token is dead.
 func (s *scenario) dead(d *device) {
 	s.apns.Behave(d.token, apnssim.Behaviour{Status: 410, Reason: "Unregistered", Timestamp: time.Now().Add(time.Hour)})
 }
 
-// deadTokens: give_up. Half of the hold time would be far too long.
+// deadTokens: half of the hold time would be far too long.
 func deadTokens(s *scenario) {
 	d, e := s.iphone(), s.iphone(tcp)
 	s.dead(d)
@@ -295,7 +295,7 @@ func deadTokens(s *scenario) {
 	eventually(s.t, "the dead bindings are gone", func() bool { return s.bindings(s.aor()) == 0 })
 }
 
-// deadAndDeaf: a phone that has gone without a word, so that its connection looks alive.
+// deadAndDeaf: a phone that has disappeared, but whose connection looks alive.
 func deadAndDeaf(s *scenario) {
 	d := s.iphone(tcp)
 	s.dead(d)
@@ -309,7 +309,6 @@ func deadAndDeaf(s *scenario) {
 	c.over("timeout")
 }
 
-// deadAndBusy: give_up_busy.
 func deadAndBusy(s *scenario) {
 	d, e := s.iphone(), s.iphone(behaves(phone.Reject(486, 0)))
 	s.dead(d)
@@ -320,7 +319,7 @@ func deadAndBusy(s *scenario) {
 	c.over("busy")
 }
 
-// deadAndRinging: give_up_ringing. A phone that rings goes on when the node stops
+// deadAndRinging: a phone that rings goes on when the node stops
 // waiting for others.
 func deadAndRinging(s *scenario) {
 	d, e := s.iphone(), s.iphone()
@@ -336,11 +335,10 @@ func deadAndRinging(s *scenario) {
 	c.over("answered")
 }
 
-// unregisters: unregister.
 func unregisters(s *scenario) { unregistersAnd(s, func() {}) }
 
-// unregistersAnd waits, with known, until every node knows that the registration has
-// ended: until then it is one of a phone that may be awake.
+// unregistersAnd waits, with known, until every node knows that the registration has ended.
+// Until then the phone may look awake.
 func unregistersAnd(s *scenario, known func()) {
 	sleeper, d := s.iphone(stubborn), s.iphone(answers, stubborn)
 	s.asleep(sleeper)

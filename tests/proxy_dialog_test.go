@@ -14,7 +14,7 @@ type call struct {
 	caller *phone.Phone
 }
 
-// caller makes the phone of a stranger who calls.
+// caller creates the phone of a stranger who calls.
 func (s *scenario) caller(options ...option) *phone.Phone {
 	s.t.Helper()
 	if s.callAt != "" {
@@ -23,7 +23,7 @@ func (s *scenario) caller(options ...option) *phone.Phone {
 	return s.phoneOf(fmt.Sprintf("caller%d", s.users.Add(1)), options...)
 }
 
-// calls has a stranger call the user.
+// calls makes a stranger call the user.
 func (s *scenario) calls() *call {
 	s.t.Helper()
 	return s.callsFrom(s.caller(), phone.InviteOptions{})
@@ -54,7 +54,7 @@ func (c *call) talks(callee *phone.Phone) {
 	c.talksOn(callee, must(callee.WaitInvite(c.s.ctx))(c.s))
 }
 
-// talksOn is talks for an INVITE that the test has seen already.
+// talksOn is like talks, for an INVITE that the test has already seen.
 func (c *call) talksOn(callee *phone.Phone, in *phone.Incoming) {
 	c.s.t.Helper()
 	c.ends(200)
@@ -67,13 +67,13 @@ func (c *call) talksOn(callee *phone.Phone, in *phone.Incoming) {
 	must(callee.WaitBye(c.s.ctx))(c.s)
 }
 
-// timeline is what sipwake saw of a held request.
+// timeline is sipwake's trace of a held request.
 type timeline struct {
 	Outcome, Reason string
 	Events          []struct{ Event, Device, Detail string }
 }
 
-// count tells how often something happened.
+// count returns how often something happened.
 func (l *timeline) count(event string) int {
 	n := 0
 	for _, e := range l.Events {
@@ -84,7 +84,7 @@ func (l *timeline) count(event string) int {
 	return n
 }
 
-// timeline returns that of a call, empty if there is none yet.
+// timeline returns the timeline of a call, empty if there is none yet.
 func (s *scenario) timeline(callID string) *timeline {
 	s.t.Helper()
 	var res struct{ Wakes []timeline }
@@ -99,7 +99,7 @@ func (s *scenario) timeline(callID string) *timeline {
 	return nil
 }
 
-// happens waits until sipwake has noted an event of the call n times.
+// happens waits until sipwake has recorded an event of the call n times.
 func (c *call) happens(event string, n int) {
 	c.s.t.Helper()
 	var l *timeline
@@ -141,5 +141,5 @@ func (c *call) cancels() {
 	c.ends(487)
 }
 
-// gone accepts that a call was over before something could be done to it.
+// gone ignores the error of a call that was already over.
 func gone(err error) bool { return errors.Is(err, phone.ErrNotUp) }

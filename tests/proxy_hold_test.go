@@ -7,7 +7,7 @@ import (
 	"github.com/sipwake/sipwake/internal/lab/phone"
 )
 
-// holdTimeTable: what must see the end of the hold time, which is 2 s here.
+// holdTimeTable: scenarios that need the end of the hold time, which is 2 s here.
 func holdTimeTable() table {
 	c := proxyConfig{Hold: 2 * time.Second, ChatHold: 2 * time.Second, Refuse555: true}
 	return table{name: "hold time", sipwake: rigOptions{wake: "  linger: 1m"}, proxy: c, scenarios: scenarios{
@@ -18,7 +18,6 @@ func holdTimeTable() table {
 	}}
 }
 
-// neverComes: timeout.
 func neverComes(s *scenario) {
 	d := s.iphone(stubborn, tcp)
 	s.asleep(d)
@@ -34,7 +33,6 @@ func neverComes(s *scenario) {
 	s.hears(c, d.Phone, "")
 }
 
-// ringsPastHold: ring_past_hold.
 func ringsPastHold(s *scenario) {
 	d := s.iphone(behaves(phone.Answer(3 * time.Second)))
 	s.asleep(d)
@@ -53,13 +51,13 @@ func messageTimesOut(s *scenario) {
 	s.pushed(d)
 }
 
-// texts has a stranger send the user a text.
+// texts makes a stranger send the user a text.
 func (s *scenario) texts(text string) *phone.Transaction {
 	s.t.Helper()
 	return must(s.caller().SendMessage(s.ctx, s.user, text, phone.MessageOptions{}))(s)
 }
 
-// messageTable: what becomes of a MESSAGE.
+// messageTable: the outcomes of a MESSAGE.
 func messageTable() table {
 	return table{name: "messages", scenarios: scenarios{
 		"a message wakes a sleeping phone over UDP": func(s *scenario) { messageHeld(s, s.android()) },
@@ -73,7 +71,6 @@ func messageTable() table {
 	}}
 }
 
-// messageHeld: message_hold.
 func messageHeld(s *scenario, d *device) {
 	const text = "Ahoj \"žlutý\" kůň 🐴\r\nsecond line \\ }"
 	s.asleep(d)

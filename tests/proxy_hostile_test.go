@@ -12,8 +12,8 @@ import (
 	"github.com/sipwake/sipwake/internal/lab/phone"
 )
 
-// hostile: what strangers put into their headers breaks neither the proxy nor the
-// JSON that goes to sipwake, nor that of the push.
+// hostile: headers of strangers break neither the proxy, nor the JSON to sipwake, nor the
+// payload of the push.
 func hostile(t *testing.T, kind proxyKind) {
 	all := table{name: "hostile", proxy: proxyConfig{Hold: 30 * time.Second, Hostile: true}, scenarios: scenarios{
 		"hostile callers": hostileCallers, "hostile REGISTERs": hostileRegisters,
@@ -32,7 +32,7 @@ func hostile(t *testing.T, kind proxyKind) {
 	}
 }
 
-// hostileCallers: hostile_json. The name in the push is the one the caller gave.
+// hostileCallers: the name in the push is the one the caller gave.
 func hostileCallers(s *scenario) {
 	long := strings.Repeat("ž😀", 300)
 	for _, c := range []struct{ wire, name string }{
@@ -72,8 +72,8 @@ func hostileCallers(s *scenario) {
 	}
 }
 
-// hostileRegisters: hostile_json and what else cannot be a Contact or an X-MPUSH.
-// None of it stops a good phone from being woken.
+// hostileRegisters: headers that cannot be a Contact or an X-MPUSH, and hostile JSON.
+// None of it prevents that a good phone is woken.
 func hostileRegisters(s *scenario) {
 	uri := "<sip:bob@192.0.2.7:5070"
 	for _, value := range []string{
@@ -103,7 +103,7 @@ func hostileRegisters(s *scenario) {
 	wakesAndTalks(s, s.iphone(answers))
 }
 
-// sendsRegister sends another user's REGISTER that may deserve no answer at all.
+// sendsRegister sends another user's REGISTER, which the proxy need not answer.
 func (s *scenario) sendsRegister(o option) {
 	s.t.Helper()
 	s.nextUser()

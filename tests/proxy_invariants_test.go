@@ -24,7 +24,7 @@ func TestInvariant7NothingLeaksThroughSIP(t *testing.T) {
 	}})
 }
 
-// noPushParameters: strip. Everyone in the call has push parameters of his own.
+// noPushParameters: all phones in the call have push parameters.
 func noPushParameters(s *scenario, transport ...option) {
 	other := s.iphone(append(transport, stubborn)...)
 	d := s.android(append(transport, answers, params(";foo=bar"))...) // a text can wake it
@@ -97,7 +97,7 @@ func TestInvariant8SIPNeverWaits(t *testing.T) {
 	}
 	slow := func(name string, asks bool) table {
 		l := newSilent(t)
-		c := proxyConfig{URL: l.url, Hold: hold, Patience: 500 * time.Millisecond, Ask: asks}
+		c := proxyConfig{URL: l.url, Hold: hold, SipwakeTimeout: 500 * time.Millisecond, Ask: asks}
 		return table{name: name, proxy: c, scenarios: scenarios{
 			"registrations and calls": func(s *scenario) { asIfNotThere(s, apnsParams(s.newToken())) },
 			"slow is not down":        func(s *scenario) { heldThoughSlow(s, l) },
@@ -115,7 +115,7 @@ func TestInvariant8SIPNeverWaits(t *testing.T) {
 	)
 }
 
-// silent is a sipwake that hears what it is asked and never says a word.
+// silent is a sipwake that receives requests but never answers.
 type silent struct {
 	url string
 
@@ -140,7 +140,7 @@ func newSilent(t *testing.T) *silent {
 			l.note(l.closed, q.Params.AOR)
 		}
 	}))
-	// Whoever asks need not be gone yet.
+	// The client may still be connected.
 	t.Cleanup(func() {
 		server.CloseClientConnections()
 		server.Close()
@@ -155,7 +155,7 @@ func (l *silent) note(what map[string]bool, aor string) {
 	what[aor] = true
 }
 
-// waitFor waits until the user is noted.
+// waitFor waits until a request for the user has come.
 func (l *silent) waitFor(s *scenario, what map[string]bool) {
 	s.t.Helper()
 	eventually(s.t, "asked to wake phones, and left", func() bool {
@@ -165,7 +165,7 @@ func (l *silent) waitFor(s *scenario, what map[string]bool) {
 	})
 }
 
-// asIfNotThere: backend_down and backend_slow. Phones with and without push register,
+// asIfNotThere: phones with and without push register,
 // the live one is called.
 func asIfNotThere(s *scenario, push string, transport ...option) {
 	live := s.phone(append(transport, answers)...)
@@ -178,7 +178,7 @@ func asIfNotThere(s *scenario, push string, transport ...option) {
 	s.rung(live, 1)
 }
 
-// notHeld: nobody can be woken, so the caller hears it at once.
+// notHeld: nobody can be woken, so the caller gets 480 at once.
 func notHeld(s *scenario) {
 	if res := s.calls().ends(480); res.After > 15*time.Second {
 		s.t.Errorf("the caller waited %s", res.After)
@@ -191,7 +191,7 @@ func messageNotHeld(s *scenario) {
 	}
 }
 
-// pushPhoneRung: with nobody to push it, a phone with push is rung like any other.
+// pushPhoneRung: without a sipwake to push it, a phone with push is rung like any other.
 func pushPhoneRung(s *scenario) {
 	d := s.iphone(answers)
 	s.registered(d.Phone)
@@ -199,19 +199,19 @@ func pushPhoneRung(s *scenario) {
 	s.rung(d.Phone, 1)
 }
 
-// notTried: where the proxy is told not to ring phones that may sleep.
+// notTried: a proxy that must not ring phones that may sleep does not ring them.
 func notTried(s *scenario) {
 	d := s.iphone(answers, tcp)
 	s.registered(d.Phone)
-	// The proxy is done with the REGISTER when it answers what comes after it on the
-	// connection; until then a call would reach the phone because of it.
+	// The proxy has handled the REGISTER when it answers the next request on the
+	// connection. Before that, a call could still reach the phone because of it.
 	must(d.Message(s.ctx, "nobody", "hello"))(s)
 	notHeld(s)
 	s.rung(d.Phone, 0)
 }
 
-// heldThoughSlow: the phones may have been pushed, so the call stays held when the
-// proxy waits for no answer any more.
+// heldThoughSlow: the phones may have been pushed, so the call stays held after the proxy
+// has stopped waiting for an answer.
 func heldThoughSlow(s *scenario, slow *silent) {
 	c := s.calls()
 	slow.waitFor(s, slow.closed)

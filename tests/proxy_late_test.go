@@ -8,8 +8,8 @@ import (
 	"github.com/sipwake/sipwake/internal/lab/phone"
 )
 
-// A phone that was pushed and comes back when its call is over is told so: an INVITE of
-// that call and its CANCEL.
+// A pushed phone that comes back after the end of its call gets an INVITE of that call and
+// its CANCEL.
 func TestLatePhones(t *testing.T) {
 	t.Parallel()
 	onEveryProxy(t, lateTable(), awayTable())
@@ -28,8 +28,8 @@ func lateTable() table {
 	}}
 }
 
-// hears waits until the phone has heard of the call and of its end: one that answers at
-// once is hung up on.
+// hears waits until the phone has got the call and its end. A phone that answers at once is
+// hung up on.
 func (s *scenario) hears(c *call, p *phone.Phone, reason string) {
 	s.t.Helper()
 	in := must(p.WaitInvite(s.ctx))(s)
@@ -66,7 +66,7 @@ func lateAnswered(s *scenario, options ...option) {
 	s.wakes(d)
 	s.hears(c, d.Phone, "cause=200")
 	heard := len(c.caller.Events())
-	// Once: the phone is told of no call that it knows of.
+	// Only once: the phone gets no call that it already knows.
 	then := time.Now()
 	s.wakes(d)
 	s.reported(then)
@@ -77,7 +77,7 @@ func lateAnswered(s *scenario, options ...option) {
 	}
 }
 
-// lateTogether: each of them hears the end of its own INVITE, though all are of one call.
+// lateTogether: each phone gets the end of its own INVITE, although all belong to one call.
 func lateTogether(s *scenario) {
 	desk := s.phone()
 	var late []*device
@@ -116,7 +116,7 @@ func lateDeclined(s *scenario) {
 	s.hears(c, e.Phone, "cause=") // 603 or, as OpenSIPS knows no other, 200
 }
 
-// lateSameAddress: it slept at the address that was rung, and nobody heard it there.
+// lateSameAddress: the phone slept at the address that was rung, so it did not get the call.
 func lateSameAddress(s *scenario) {
 	d := s.iphone(stubborn)
 	s.registered(d.Phone)
@@ -137,8 +137,8 @@ func lateSameAddress(s *scenario) {
 	c.happens("late", 1)
 }
 
-// lateAnswers: the user has taken the call that the push shows before the phone hears
-// that it is over: it is hung up on.
+// lateAnswers: the user answers the call that the push shows before the phone learns that it
+// is over. The phone is hung up on.
 func lateAnswers(s *scenario) {
 	d := s.iphone(stubborn, answers)
 	s.asleep(d)
@@ -155,7 +155,7 @@ func lateAnswers(s *scenario) {
 	s.rung(d.Phone, 1)
 }
 
-// lateRang: a phone that had the call hears its end there, and nothing later.
+// lateRang: a phone that had the call gets its end in that call, and nothing later.
 func lateRang(s *scenario) {
 	d := s.iphone()
 	s.asleep(d)
@@ -171,8 +171,8 @@ func lateRang(s *scenario) {
 	s.rung(d.Phone, 1)
 }
 
-// awayAWhile: Apple cannot reach the phone when the call comes. The push waits for it, for
-// as long as the call is held.
+// awayAWhile: Apple cannot reach the phone when the call comes. Apple stores the push as long
+// as the call is held.
 func awayAWhile(s *scenario) {
 	d := s.iphone(answers)
 	s.asleep(d)
@@ -184,7 +184,7 @@ func awayAWhile(s *scenario) {
 	s.rung(d.Phone, 1)
 }
 
-// awayTable: what must see the end of the hold time, which is 1 s here.
+// awayTable: scenarios that need the end of the hold time, which is 1 s here.
 func awayTable() table {
 	return table{name: "away", proxy: proxyConfig{Hold: time.Second}, scenarios: scenarios{
 		"out of reach until the hold time is over": func(s *scenario) {

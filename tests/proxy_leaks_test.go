@@ -8,8 +8,8 @@ import (
 	"github.com/sipwake/sipwake/internal/lab/phone"
 )
 
-// TestField04NoPushDataLeaves: in whatever legal way push data is written, none of it
-// reaches the other user, and what is left is a Contact.
+// TestField04NoPushDataLeaves: however push data is written, none of it reaches the other
+// user, and the rest is still a valid Contact.
 func TestField04NoPushDataLeaves(t *testing.T) {
 	t.Parallel()
 	all := scenarios{}
@@ -44,7 +44,7 @@ func TestField04NoPushDataLeaves(t *testing.T) {
 	onEveryProxy(t, table{name: "spellings", proxy: proxyConfig{Hold: 30 * time.Second}, scenarios: all})
 }
 
-// cutOut: both write their Contact that way, and have headers with push data.
+// cutOut: both phones write their Contact in this way, and have headers with push data.
 func cutOut(s *scenario, contact, want string) {
 	odd := func(c *phone.Config) {
 		c.CallContact = strings.ReplaceAll(contact, "TOKEN", "token-of-a-call")

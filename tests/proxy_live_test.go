@@ -10,8 +10,8 @@ import (
 // Phones with push that look awake when they are called. They are rung at once, and
 // pushed only if they do not answer.
 
-// TestFeatureP3AwakePhones: phones whose connection is up. A phone that says nothing
-// for 2 s is given up on that connection.
+// TestFeatureP3AwakePhones: phones with an open connection. A phone that does not answer for
+// 2 s is given up on that connection.
 func TestFeatureP3AwakePhones(t *testing.T) {
 	c := proxyConfig{Hold: 30 * time.Second, Silence: 2 * time.Second}
 	onEveryProxy(t, table{name: "awake phones", proxy: c, scenarios: scenarios{
@@ -32,8 +32,8 @@ func TestFeatureP3AwakePhones(t *testing.T) {
 	})
 }
 
-// unpushed checks that the device has never been pushed, and that the call's push was
-// dropped and not only late.
+// unpushed checks that the device was never pushed, and that the push of the call was
+// dropped, not delayed.
 func (c *call) unpushed(d *device) {
 	c.s.t.Helper()
 	l := c.s.timeline(c.CallID())
@@ -45,7 +45,7 @@ func (c *call) unpushed(d *device) {
 	}
 }
 
-// awakeRung: it rings for longer than its push would have waited.
+// awakeRung: the phone rings for longer than its push would have waited.
 func awakeRung(s *scenario) {
 	d := s.iphone(tcp)
 	s.registered(d.Phone)
@@ -67,7 +67,7 @@ func awakeRung(s *scenario) {
 	c.unpushed(d)
 }
 
-// awakeBusy: it says so without ringing, and the caller need not wait for a push.
+// awakeBusy: the phone answers 486 without ringing, and the caller need not wait for a push.
 func awakeBusy(s *scenario) {
 	d := s.iphone(tcp, behaves(phone.Reject(486, 0)))
 	s.registered(d.Phone)
@@ -95,7 +95,7 @@ func awakeTexted(s *scenario) {
 	}
 }
 
-// silentReturns: the connection looks alive, but nobody reads it any more.
+// silentReturns: the connection looks alive, but the phone no longer reads it.
 func silentReturns(s *scenario) {
 	d := s.behindNAT(stubborn, answers)
 	s.registered(d.Phone)
@@ -120,7 +120,7 @@ func silentReturns(s *scenario) {
 	c.over("answered")
 }
 
-// silentSameConnection: the branch it had has ended for want of any answer.
+// silentSameConnection: the phone's first branch has ended without an answer.
 func silentSameConnection(s *scenario) {
 	d := s.behindNAT(stubborn, answers)
 	s.registered(d.Phone)
@@ -149,8 +149,8 @@ func silentSameConnection(s *scenario) {
 	c.over("answered")
 }
 
-// awakeRegisters: the app comes to the front by itself, and registers on the
-// connection it has.
+// awakeRegisters: the app comes to the foreground by itself, and registers on its open
+// connection.
 func awakeRegisters(s *scenario) {
 	d := s.iphone(tcp)
 	s.registered(d.Phone)
@@ -214,7 +214,7 @@ func threeKinds(s *scenario) {
 	s.rung(e.Phone, 0)
 }
 
-// manyAwake: they ring in the same instant, on several of the proxy's processes.
+// manyAwake: the phones ring at the same moment, on several processes of the proxy.
 func manyAwake(s *scenario) {
 	var all []*device
 	for range 6 {
@@ -233,8 +233,8 @@ func manyAwake(s *scenario) {
 	}
 }
 
-// TestFeatureP3UDP: whether a phone behind UDP is awake shows only by when it
-// registered last.
+// TestFeatureP3UDP: only the time of its last registration shows whether a phone on UDP is
+// awake.
 func TestFeatureP3UDP(t *testing.T) {
 	t.Parallel()
 	const recent = 3 * time.Second
@@ -283,8 +283,8 @@ func TestFeatureP3UDP(t *testing.T) {
 	}})
 }
 
-// TestFeatureP3Strict: by RFC 8599 no phone with push is rung before it registers
-// again, and its push does not wait.
+// TestFeatureP3Strict: with RFC 8599 no phone with push is rung before it registers again,
+// and its push does not wait.
 func TestFeatureP3Strict(t *testing.T) {
 	t.Parallel()
 	strict := func(options ...option) func(*scenario) {

@@ -8,7 +8,7 @@ import (
 	"github.com/sipwake/sipwake/internal/lab/phone"
 )
 
-// TestField05LongTokens: a phone whose token has 4096 bytes is rung, woken, and gone
+// TestField05LongTokens: a phone whose token has 4096 bytes is rung, woken and unregistered
 // like any other.
 func TestField05LongTokens(t *testing.T) {
 	t.Parallel()

@@ -8,14 +8,13 @@ import (
 	"github.com/sipwake/sipwake/internal/lab/phone"
 )
 
-// Phones of which nobody knows whether they are awake. They are rung at once, as
-// if they were, and pushed at once, as if they were not.
+// Phones that may or may not be awake. They are rung at once, as if they were, and pushed
+// at once, as if they were not.
 
-// TestField01MaybeAwake: a phone behind UDP that can be reached is rung, whatever
-// becomes of its push.
+// TestField01MaybeAwake: a reachable phone on UDP is rung, whatever happens to its push.
 func TestField01MaybeAwake(t *testing.T) {
 	t.Parallel()
-	// A phone that says nothing is not given up on before the hold ends.
+	// A silent phone is not given up before the end of the hold time.
 	c := proxyConfig{Hold: 30 * time.Second, Silence: time.Second}
 	onEveryProxy(t, table{name: "may be awake", proxy: c, scenarios: scenarios{
 		"its token is dead":                    func(s *scenario) { reachable(s, s.dead) },
@@ -62,7 +61,7 @@ func reachable(s *scenario, spoilt func(*device)) {
 	s.rung(d.Phone, 1)
 }
 
-// runsOn: the app is let run again by the push, but does not register.
+// runsOn: the push resumes the app, but the app does not register.
 func runsOn(s *scenario) {
 	d := s.iphone(stubborn, answers)
 	s.registered(d.Phone)
@@ -78,8 +77,7 @@ func runsOn(s *scenario) {
 	c.over("answered")
 }
 
-// besideSleeper: a phone that is reachable rings although another one of the user
-// must be woken.
+// besideSleeper: a reachable phone rings although another phone of the user must be woken.
 func besideSleeper(s *scenario, d *device) {
 	sleeper := s.iphone(stubborn, tcp)
 	s.asleep(sleeper)
@@ -95,7 +93,7 @@ func besideSleeper(s *scenario, d *device) {
 	s.rung(sleeper.Phone, 0)
 }
 
-// silentCancelled: the phone is not rung by a call that is over when it runs again.
+// silentCancelled: when the phone runs again, a call that is over does not ring it.
 func silentCancelled(s *scenario) {
 	d := s.iphone(stubborn)
 	s.registered(d.Phone)
@@ -110,7 +108,7 @@ func silentCancelled(s *scenario) {
 	must(d.WaitCancel(s.ctx))(s)
 }
 
-// silentAndDeclined: who declines for all does not wait for a phone that says nothing.
+// silentAndDeclined: a decline for all phones does not wait for a silent phone.
 func silentAndDeclined(s *scenario) {
 	d, e := s.iphone(stubborn), s.iphone(behaves(phone.Reject(603, 0)))
 	s.registered(d.Phone)
@@ -122,7 +120,7 @@ func silentAndDeclined(s *scenario) {
 	}
 }
 
-// silentAndBusy: the caller hears what the phone said that said something.
+// silentAndBusy: the caller gets the answer of the phone that answered.
 func silentAndBusy(s *scenario) {
 	d, e := s.iphone(), s.iphone(behaves(phone.Reject(486, 0)))
 	s.registered(d.Phone)

@@ -7,8 +7,8 @@ import (
 	"github.com/sipwake/sipwake/internal/lab/phone"
 )
 
-// A phone that changes its network in a call registers from another address. What the
-// other side sends then reaches it there.
+// A phone that changes its network during a call registers from another address. Requests of
+// the other side then reach it there.
 func TestDialogMoves(t *testing.T) {
 	t.Parallel()
 	onEveryProxy(t, table{name: "dialog", proxy: proxyConfig{Hold: 30 * time.Second}, scenarios: scenarios{

@@ -9,7 +9,7 @@ import (
 	"github.com/sipwake/sipwake/internal/lab/phone"
 )
 
-// TestField07Names: a user is one user, however a caller writes the address.
+// TestField07Names: all spellings of an address mean the same user.
 func TestField07Names(t *testing.T) {
 	t.Parallel()
 	all := scenarios{}

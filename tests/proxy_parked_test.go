@@ -59,8 +59,8 @@ func (s *scenario) transactions() int {
 	return must(strconv.Atoi(m[1]))(s)
 }
 
-// answeredAtOnce: a live phone answers with the first thing it says. It runs beside
-// others and must not end the test by itself.
+// answeredAtOnce: the first answer of a live phone is a 200. It runs in parallel with others
+// and must not end the test.
 func (s *scenario) answeredAtOnce() {
 	live, sleeper := s.phone(tcp, behaves(phone.Behaviour{Code: 200})), s.iphone(stubborn, tcp)
 	for _, p := range []*phone.Phone{live, sleeper.Phone} {

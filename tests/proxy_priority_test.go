@@ -7,8 +7,8 @@ import (
 	"github.com/sipwake/sipwake/internal/lab/phone"
 )
 
-// An emergency service that calls back (RFC 7090) is not kept from waking the phone,
-// however often it calls, where the administrator believes who says that he is one.
+// An emergency service that calls back (RFC 7090) wakes the phone however often it calls, if
+// the administrator trusts the header that marks such calls.
 func TestPSAPCallback(t *testing.T) {
 	t.Parallel()
 	const limits = "  linger: 1s\n  limits: {pair: 1, caller: 1, aor: 1}"

@@ -57,8 +57,8 @@ func races(t *testing.T, kind proxyKind) {
 	})
 }
 
-// race has a call and the phone's registrations meet, and tells how it ended. It
-// runs beside others and must not end the test by itself.
+// race makes a call and the phone's registrations cross, and returns how the call ended. It
+// runs in parallel with others and must not end the test.
 func (s *scenario) race(cancel bool) string {
 	pause := func(ms ...int) { time.Sleep(time.Duration(rand.N(ms[rand.N(len(ms))]+1)) * time.Millisecond) }
 	d := s.iphone(behaves(phone.Answer(time.Duration(rand.N(50)) * time.Millisecond)))
@@ -118,8 +118,8 @@ func (s *scenario) knows(n int) bool {
 	return false
 }
 
-// endOf waits for the end of a wake. A call that is over before the proxy has asked
-// sipwake to wake anyone leaves no timeline, or an empty one: it is "unheld".
+// endOf waits for the end of a wake. A call that is over before the proxy has called
+// sipwake has no timeline, or an empty one: it is "unheld".
 func (s *scenario) endOf(callID string) (reason string, ends int) {
 	for range 400 {
 		l := s.timeline(callID)
@@ -134,8 +134,8 @@ func (s *scenario) endOf(callID string) (reason string, ends int) {
 	return "unheld", 0
 }
 
-// survivesRestart: a call that is held goes on without sipwake, and after sipwake is
-// back nothing needs repair.
+// survivesRestart: a held call continues without sipwake, and when sipwake is back nothing
+// needs repair.
 func survivesRestart(t *testing.T, kind proxyKind) {
 	p := table{name: "restart", proxy: proxyConfig{Hold: 30 * time.Second}}.start(t, kind)
 	p.edit("rpc:\n  listen: 127.0.0.1:0", "rpc:\n  listen: "+p.app.RPCAddr())

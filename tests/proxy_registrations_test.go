@@ -38,7 +38,6 @@ func askFirstTable() table {
 		}}
 }
 
-// registersOften: rereg3.
 func registersOften(s *scenario, d *device) {
 	s.asleep(d)
 	c := s.calls()
@@ -68,7 +67,6 @@ func registersOften(s *scenario, d *device) {
 	c.over("answered")
 }
 
-// liveRegistersOften: rereg3_live.
 func liveRegistersOften(s *scenario) {
 	live, d := s.phone(), s.iphone(stubborn)
 	s.registered(live)
@@ -88,8 +86,7 @@ func liveRegistersOften(s *scenario) {
 	c.over("answered")
 }
 
-// behindNAT is a phone that always sends the same private address, whatever
-// connection it has.
+// behindNAT returns a phone that sends the same private address on every connection.
 func (s *scenario) behindNAT(options ...option) *device {
 	s.t.Helper()
 	token := s.newToken()
@@ -99,7 +96,6 @@ func (s *scenario) behindNAT(options ...option) *device {
 	return d
 }
 
-// staleTCP: stale_tcp.
 func staleTCP(s *scenario) {
 	d := s.behindNAT(answers)
 	s.asleep(d)
@@ -109,7 +105,7 @@ func staleTCP(s *scenario) {
 	c.over("answered")
 }
 
-// staleTCPTwice: stale_tcp_twice. The phone is woken, its connection dies, and it
+// staleTCPTwice: the phone is woken, its connection dies, and it
 // comes back on another one.
 func staleTCPTwice(s *scenario) {
 	d := s.behindNAT()
@@ -124,7 +120,7 @@ func staleTCPTwice(s *scenario) {
 	c.over("answered")
 }
 
-// notServed: its pushes cannot be sent, so it is rung like any other phone.
+// notServed: sipwake has no app for the phone, so it is rung like any other.
 func notServed(s *scenario) {
 	d := s.phone(answers, params(";pn-provider=bogus;pn-prid=x"))
 	s.registered(d)
@@ -132,8 +128,8 @@ func notServed(s *scenario) {
 	s.rung(d, 1)
 }
 
-// cameBackOften: each time the phone had another port, so another Contact, and said
-// nothing when the old one went. A call has room for 12 branches.
+// cameBackOften: each time the phone had another port, and so another Contact, and did not
+// end the old one. A call has room for 12 branches.
 func cameBackOften(s *scenario, d *device) {
 	for range 14 {
 		s.wakes(d)
@@ -160,7 +156,7 @@ func capability(s *scenario, want int, pns []string, options ...option) *phone.P
 	return p
 }
 
-// capabilities: register_caps, answered by the proxy alone.
+// capabilities: a query is answered by the proxy alone.
 func capabilities(s *scenario) {
 	one := apnsParams(s.newToken())
 	capability(s, 200, []string{"apns"}, params(one))
@@ -174,7 +170,7 @@ func capabilities(s *scenario) {
 	}
 }
 
-// askedCapabilities: register_caps, with sipwake asked first.
+// askedCapabilities: a query is answered after sipwake was asked.
 func askedCapabilities(s *scenario) {
 	one := apnsParams(s.newToken())
 	bound := capability(s, 200, []string{"apns"}, params(one))
@@ -191,8 +187,8 @@ func askedCapabilities(s *scenario) {
 	}
 }
 
-// overtaken: sipwake has seen a later REGISTER and calls this one stale. The phone
-// sleeps as well as any other.
+// overtaken: sipwake has seen a later REGISTER and calls this one stale. The phone can still
+// be woken.
 func overtaken(s *scenario) {
 	d := s.iphone(answers, stubborn, tcp)
 	s.registered(d.Phone)

@@ -12,41 +12,17 @@ import (
 	"time"
 )
 
-// The tests with a real SIP proxy of any kind: the sipwake of a rig, and phones on
-// real sockets that the simulated APNs and FCM deliver to. A call goes INVITE, held,
-// push, simulator, phone, REGISTER, INVITE, 200, ACK, BYE.
+// The tests with a real SIP proxy of any kind. They have the sipwake of a rig, and phones on
+// real sockets to which the simulated APNs and FCM deliver. A call goes INVITE, held, push,
+// simulator, phone, REGISTER, INVITE, 200, ACK, BYE.
 //
-// The scenarios are in tables, which know nothing of the kind of proxy. What a kind
-// is, and its tests, are in a file of its own, such as kamailio_test.go.
-//
-// Where each scenario of the prototype of Kamailio's script is:
-//
-//	wake_sleeping     wakesAndTalks, TestFeatureP3Strict, wokenAfterUnregister, wokenByMPUSH
-//	wake_unknown      unknownRegisters
-//	live_and_sleeping liveAndSleeping      live_answers     liveAnswers
-//	two_woken         twoWoken             both_answer      bothAnswer
-//	busy_then_other   busyThenOther, busy, liveBusy
-//	cancel_hold       cancelledAsleep      cancel_ringing   cancelledRinging
-//	timeout           neverComes           ring_past_hold   ringsPastHold
-//	give_up           deadTokens           give_up_busy     deadAndBusy
-//	give_up_ringing   deadAndRinging       no_devices       noDevices
-//	decline_603       declined             unregister       unregisters
-//	rereg3            registersOften       rereg3_live      liveRegistersOften
-//	stale_tcp         staleTCP             stale_tcp_twice  staleTCPTwice
-//	message_hold      messageHeld          message_timeout  messageTimesOut
-//	message_live      messageLive          register_caps    capabilities, askedCapabilities
-//	ask_wake          askFirstTable
-//	backend_down      TestInvariant8SIPNeverWaits, survivesRestart
-//	backend_slow      TestInvariant8SIPNeverWaits
-//	strip             TestInvariant7NothingLeaksThroughSIP
-//	hostile_json      hostile
-//	races             races
-//	dmq_gone          kamailioSignals (what of it needs one node only)
+// The scenarios are in tables that do not depend on the kind of proxy. Each kind and its own
+// tests are in a separate file, such as kamailio_test.go.
 
 const (
-	domain   = "example.com"
-	patience = 60 * time.Second // until a scenario counts as stuck
-	aged     = 250 * time.Millisecond
+	domain          = "example.com"
+	scenarioTimeout = 60 * time.Second // until a scenario counts as stuck
+	aged            = 250 * time.Millisecond
 )
 
 // proxyKind is a kind of SIP proxy.
@@ -57,41 +33,41 @@ type proxyKind struct {
 	// unless the environment variable required is set.
 	find     func() error
 	required string
-	// quiet: its log has no ERROR line in ordinary traffic.
+	// quiet: ordinary traffic causes no ERROR line in its log.
 	quiet bool
-	// ownContact: its answer to a REGISTER has the phone's own Contact as it came.
+	// ownContact: its answer to a REGISTER has the phone's own Contact unchanged.
 	ownContact bool
-	// start starts a proxy as node nodeID, which takes signals that show nodeSecret,
-	// and returns when it answers SIP and takes signals.
+	// start starts a proxy as node nodeID, which accepts signals with nodeSecret, and
+	// returns when it answers SIP and accepts signals.
 	start func(context.Context, proxyConfig) (proxy, error)
-	// cannot is what makes no sense on this kind, and why: by the name of a table, or
-	// "table: scenario". It is skipped.
+	// cannot has what is skipped on this kind, and why: by the name of a table, or
+	// "table: scenario".
 	cannot map[string]string
 }
 
-// proxyKinds are the kinds that every test runs on whose name says nothing of one.
+// proxyKinds returns the kinds on which every test runs whose name does not name a kind.
 func proxyKinds() []proxyKind { return []proxyKind{kamailio(), openSIPS()} }
 
-// proxyConfig says how to run a proxy; what is not set is its script's default, if
-// nothing else is said.
+// proxyConfig configures a proxy. The default of a field is that of the script, unless the
+// field says otherwise.
 type proxyConfig struct {
 	URL            string // of sipwake's RPC interface; default that of the rig
 	Hold, ChatHold time.Duration
-	// Awake is for how long a phone behind UDP that has registered is taken for awake,
-	// in whole seconds. Default 0: who closes its UDP socket sleeps at once.
+	// Awake is how long a phone on UDP counts as awake after it has registered, in whole
+	// seconds. Default 0: a phone that closes its UDP socket sleeps at once.
 	Awake time.Duration
-	// Silence is how long a phone may say nothing at all to an INVITE.
+	// Silence is how long a phone may leave an INVITE without any answer.
 	Silence time.Duration
-	// Patience is how long sipwake may take to answer.
-	Patience time.Duration
-	Strict   bool // RFC 8599: no phone with push is rung before it registers again
-	Ask      bool // sipwake decides on each REGISTER with push data
+	// SipwakeTimeout is how long sipwake may take to answer.
+	SipwakeTimeout time.Duration
+	Strict         bool // RFC 8599: no phone with push is rung before it registers again
+	Ask            bool // sipwake decides on each REGISTER with push data
 	// AnswerFirst: REGISTERs are answered by the proxy's own lists.
 	AnswerFirst bool
 	Refuse555   bool // REGISTERs with push services that are not served
 	Down480     bool // phones that sleep are not tried while sipwake is down
 	Hostile     bool // it gets what it must complain of
-	// Headers are the names of those that go into pushes, parted by a space.
+	// Headers are the names of headers that go into pushes, separated by spaces.
 	Headers string
 	// Methods are those of further requests that wake phones, parted by a space.
 	Methods string
@@ -108,7 +84,7 @@ type proxy interface {
 	Stop()
 }
 
-// table is scenarios that share a sipwake and a proxy, each with users of its own.
+// table is a set of scenarios that share a sipwake and a proxy, each with its own users.
 type table struct {
 	name      string
 	sipwake   rigOptions
@@ -118,7 +94,7 @@ type table struct {
 
 type scenarios map[string]func(*scenario)
 
-// run starts what the table needs and runs its scenarios side by side.
+// run starts what the table needs and runs its scenarios in parallel.
 func (tb table) run(t *testing.T, kind proxyKind) { tb.play(t, tb.start(t, kind)) }
 
 // onEveryProxy runs tables on each kind of proxy.
@@ -166,10 +142,9 @@ type proxyRig struct {
 	every  option // of each phone, before its own; may be nil
 }
 
-// start starts a sipwake and a proxy that know each other; a proxy alone, if the
-// table gives the URL of another sipwake. Unless the table says so, the parked leg
-// outlives the last phone's return by a second. Both are patient with each other and
-// with the push services: a slow machine decides nothing.
+// start starts a sipwake and a proxy that know each other, or only a proxy if the table has
+// the URL of another sipwake. By default the parked leg outlives the last phone's return by
+// a second. Timeouts are long, so that a slow machine does not decide a test.
 func (tb table) start(t *testing.T, kind proxyKind) *proxyRig {
 	t.Helper()
 	kind.needs(t, tb.name)
@@ -186,15 +161,15 @@ func (tb table) start(t *testing.T, kind proxyKind) *proxyRig {
 	o.rpc = "  deadline: 10s"
 	p.rig = newRig(t, o)
 	c.URL = p.url
-	if c.Patience == 0 {
-		c.Patience = 10 * time.Second
+	if c.SipwakeTimeout == 0 {
+		c.SipwakeTimeout = 10 * time.Second
 	}
 	p.proxy = kind.run(t, c)
-	// Before the proxy ends: a signal under way is repeated until it is taken.
+	// Stop sipwake before the proxy: it repeats signals until they are answered.
 	t.Cleanup(func() { stop(t, p.app) })
 	p.edit("    team_id:", "    timeout: 15s\n    call_timeout: 15s\n    team_id:")
 	p.edit("    credentials_file:", "    timeout: 15s\n    call_timeout: 15s\n    credentials_file:")
-	// Each needs the other's address first; the node comes by reload.
+	// Each needs the other's address first, so a reload adds the node.
 	p.edit("    url: "+p.node.url(), "    type: "+kind.node+"\n    url: "+p.proxy.SignalURL())
 	p.reload()
 	return p
@@ -211,7 +186,7 @@ func (kind proxyKind) found(t *testing.T) {
 	}
 }
 
-// complaints are what a proxy may say of what the tests do to it.
+// complaints matches log lines of a proxy that the tests themselves cause.
 var complaints = regexp.MustCompile(strings.Join([]string{
 	"tcp_main.c", "tcp_read.c", "msg_send_buffer", // phones that are gone
 	"buffer rewrite attempt",                  // tm: two branches for a call that is cancelled in that instant
@@ -222,10 +197,10 @@ var complaints = regexp.MustCompile(strings.Join([]string{
 	"failure to add branches",    // a phone that is signalled in the instant in which it begins to ring
 }, "|"))
 
-// run starts a proxy that is watched.
+// run starts a proxy and watches it.
 func (kind proxyKind) run(t *testing.T, c proxyConfig) proxy {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), scenarioTimeout)
 	defer cancel()
 	p, err := kind.start(ctx, c)
 	if err != nil {
@@ -236,8 +211,8 @@ func (kind proxyKind) run(t *testing.T, c proxyConfig) proxy {
 	return p
 }
 
-// watch ends a proxy with the test, and sees then that it lived and never complained
-// of a bug of its own.
+// watch stops the proxy at the end of the test, and checks that it was still running and
+// logged no error of its own.
 func (kind proxyKind) watch(t *testing.T, p proxy) {
 	t.Cleanup(func() {
 		select {

@@ -20,14 +20,14 @@ type scenario struct {
 	t    *testing.T
 	ctx  context.Context
 	user string
-	// callAt is the proxy of callers, if it is another one than that of the phones.
+	// callAt is the proxy of callers, if it is not that of the phones.
 	callAt string
 }
 
 func (p *proxyRig) scenario(t *testing.T) *scenario {
 	own := *p.rig
 	own.t = t
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), scenarioTimeout)
 	t.Cleanup(cancel)
 	s := &scenario{t: t, ctx: ctx}
 	s.proxyRig = &proxyRig{&own, p.kind, p.proxy, p.users, p.tokens, p.every}
@@ -38,12 +38,12 @@ func (p *proxyRig) scenario(t *testing.T) *scenario {
 	return s
 }
 
-// nextUser goes on with another user.
+// nextUser continues with another user.
 func (s *scenario) nextUser() { s.user = fmt.Sprintf("user%d", s.users.Add(1)) }
 
 func (s *scenario) aor() string { return s.user + "@" + domain }
 
-// must returns a result without an error.
+// must returns a result, and fails the test on an error.
 func must[T any](v T, err error) func(*scenario) T {
 	return func(s *scenario) T {
 		s.t.Helper()
@@ -65,7 +65,7 @@ type option func(*phone.Config)
 func tcp(c *phone.Config)     { c.Transport = phone.TCP }
 func answers(c *phone.Config) { c.Behaviour = phone.Answer(0) }
 
-// stubborn is a phone that pushes do not wake.
+// stubborn makes a phone that pushes do not wake.
 func stubborn(c *phone.Config) { c.WakeOn = func([]byte) bool { return false } }
 
 func behaves(b phone.Behaviour) option { return func(c *phone.Config) { c.Behaviour = b } }
@@ -75,8 +75,8 @@ func header(name, value string) option {
 	return func(c *phone.Config) { c.Headers = map[string]string{name: value} }
 }
 
-// phone makes a phone of the scenario's user without push. Unless an option says so
-// it rings and is not answered.
+// phone creates a phone of the scenario's user without push. By default it rings and nobody
+// answers.
 func (s *scenario) phone(options ...option) *phone.Phone {
 	s.t.Helper()
 	return s.phoneOf(s.user, options...)
@@ -98,12 +98,12 @@ func (s *scenario) phoneOf(user string, options ...option) *phone.Phone {
 
 func (p *proxyRig) newToken() string { return apnsToken(0x70000000 + int(p.tokens.Add(1))) }
 
-// apnsParams are the parameters of an iPhone's Contact URI (RFC 8599).
+// apnsParams returns the parameters of an iPhone's Contact URI (RFC 8599).
 func apnsParams(token string) string {
 	return fmt.Sprintf(";pn-provider=apns;pn-param=%s.%s.voip;pn-prid=%s", team, bundle, token)
 }
 
-// iphone makes a phone that APNs reaches; it has not registered yet.
+// iphone creates a phone that APNs reaches; it has not registered yet.
 func (s *scenario) iphone(options ...option) *device {
 	s.t.Helper()
 	return s.iphoneOf(s.user, options...)
@@ -117,14 +117,14 @@ func (s *scenario) iphoneOf(user string, options ...option) *device {
 	return d
 }
 
-// deliverAPNs has pushes to the device's token delivered, if there is an APNs.
+// deliverAPNs lets APNs, if there is one, deliver pushes to the device's token.
 func (s *scenario) deliverAPNs(d *device) {
 	if s.apns != nil {
 		s.apns.OnDeliver(d.token, func(payload []byte, _ http.Header) { d.OnPush(payload) })
 	}
 }
 
-// android makes a phone that FCM reaches; its pushes are the data of the message.
+// android creates a phone that FCM reaches; its pushes are the data of the message.
 func (s *scenario) android(options ...option) *device {
 	s.t.Helper()
 	token := "fcm-" + s.newToken()
@@ -153,7 +153,7 @@ func (s *scenario) registered(p *phone.Phone) {
 	}
 }
 
-// wakes registers the phone again on the flow it has, or on a new one if it slept.
+// wakes registers the phone again, on its open flow or, if it slept, on a new one.
 func (s *scenario) wakes(d *device) {
 	s.t.Helper()
 	if m := must(d.Wake(s.ctx))(s); m.Code() != 200 {
@@ -161,8 +161,8 @@ func (s *scenario) wakes(d *device) {
 	}
 }
 
-// falls lets registered devices fall asleep: their sockets are closed without a
-// word, and sipwake takes none of them for awake.
+// falls lets registered devices fall asleep: their sockets are closed without notice, and
+// sipwake no longer considers them awake.
 func (s *scenario) falls(devices ...*device) {
 	s.t.Helper()
 	s.forgotten(len(devices))
@@ -180,8 +180,7 @@ func (s *scenario) asleep(devices ...*device) {
 	s.falls(devices...)
 }
 
-// forgotten waits until sipwake knows n devices of the user and takes none for
-// awake any more.
+// forgotten waits until sipwake knows n devices of the user and considers none awake.
 func (s *scenario) forgotten(n int) {
 	s.t.Helper()
 	eventually(s.t, "bindings that are old enough", func() bool {
@@ -195,8 +194,8 @@ func (s *scenario) forgotten(n int) {
 	})
 }
 
-// reported waits until sipwake has been told of a REGISTER since then: the proxy
-// has rung by then whom it wanted to ring because of it.
+// reported waits until the proxy has reported a REGISTER to sipwake since then. By then the
+// proxy has rung the phones that it rings because of this REGISTER.
 func (s *scenario) reported(then time.Time) {
 	s.t.Helper()
 	eventually(s.t, "sipwake heard of the REGISTER", func() bool {
@@ -230,8 +229,7 @@ func (s *scenario) pushed(d *device) []byte {
 	return must(d.Next(s.ctx, phone.GotPush))(s).Payload
 }
 
-// rung tells how many INVITEs reached a phone; it fails the test if it is another
-// number.
+// rung counts the INVITEs that reached a phone, and fails the test if it is another number.
 func (s *scenario) rung(p *phone.Phone, n int) {
 	s.t.Helper()
 	if got := len(p.Requests("INVITE")); got != n {

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// RFC 8599 to the letter: a registration that was ended or has run out is never pushed, and
-// one that is too short for a refresh push is refused.
+// Strict RFC 8599: a registration that was ended or has expired is never pushed, and one
+// that is too short for a refresh push is refused.
 func TestStrict(t *testing.T) {
 	t.Parallel()
 	onEveryProxy(t, table{name: "to the letter", sipwake: rigOptions{wake: "  linger: 1s\n  strict: true\n  min_expires: 1s"},

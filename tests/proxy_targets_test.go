@@ -45,7 +45,7 @@ func (s *scenario) callsDevice(id string) *call {
 }
 
 // gruu: one device is pushed and rung, however its GRUU is spelled; no other one is,
-// not even if it registers meanwhile, and whether it has push or an instance or not.
+// not even if it registers in the meantime, and whether it has push or an instance or not.
 func gruu(s *scenario, spell func(id string) string) {
 	one := newInstance()
 	d, e := s.iphone(instance(one), tcp), s.iphone(instance(newInstance()), tcp, stubborn)

@@ -181,7 +181,7 @@ func TestRelayTenants(t *testing.T) {
 	maker.pushed(apnsToken(21), 1)
 	maker.pushed(apnsToken(22), 1)
 
-	// An ID of b's is none of a's: a's push is sent, and b's stays as it was.
+	// The same ID from a and b means two pushes: a's push is sent, and b's is unchanged.
 	relay := func(token, app, to, id string) string {
 		provider := "apns"
 		if app == project {

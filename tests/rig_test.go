@@ -1,7 +1,6 @@
-// Package tests holds the end-to-end tests: whole sipwakes against real servers.
-// rig_test.go starts a sipwake beside a simulated APNs, a simulated FCM and a
-// recorded SIP node. proxy_*_test.go holds what runs on any real SIP proxy, and
-// kamailio_*_test.go what is Kamailio's alone.
+// Package tests has the end-to-end tests: whole sipwakes with real servers. rig_test.go
+// starts a sipwake with a simulated APNs, a simulated FCM and a recorded SIP node.
+// proxy_*_test.go runs on any real SIP proxy, kamailio_*_test.go on Kamailio only.
 package tests
 
 import (

@@ -30,7 +30,7 @@ func TestRestartKeepsBindings(t *testing.T) {
 	r.node.waitFor(t, "wake", "1-1")
 }
 
-// Stop finishes what is queued: pushes under way and signals to nodes.
+// Stop finishes what is queued: current pushes, and signals to nodes.
 func TestStopDrains(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, rigOptions{apns: apnssim.Options{Latency: 300 * time.Millisecond}})
@@ -219,5 +219,5 @@ func series(t *testing.T, metrics string) map[string]string {
 	return found
 }
 
-// endOfScrape stands between what two instances export.
+// endOfScrape separates the metrics of two instances.
 const endOfScrape = "# end of scrape\n"

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// storm dials n times and counts the answers. The calls go on.
+// storm makes n calls and counts the answers. The calls do not end.
 func (r *rig) storm(n int, aor, from func(int) string) map[string]int {
 	r.t.Helper()
 	got := map[string]int{}

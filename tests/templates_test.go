@@ -105,7 +105,7 @@ func TestClientTemplatesShown(t *testing.T) {
 	}
 }
 
-// text is a string of the payload, by its path.
+// text returns a string of the payload, by its path.
 func (o obj) text(path ...string) string {
 	for _, key := range path[:len(path)-1] {
 		inner, _ := o[key].(map[string]any)
@@ -189,7 +189,7 @@ func callKit(kind push.Kind, _ pnparam.Service, payload obj) error {
 	return nil
 }
 
-// doorbellIOS: the app reads nothing and registers; iOS shows what is to be shown.
+// doorbellIOS: the app ignores the payload and registers; iOS shows the alert.
 func doorbellIOS(kind push.Kind, service pnparam.Service, payload obj) error {
 	aps, _ := payload["aps"].(map[string]any)
 	silent := kind == push.Cancel || kind == push.Refresh

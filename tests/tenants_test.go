@@ -48,9 +48,9 @@ func (r *rig) as(token, method string, params any) string {
 // varies is what differs between two answers to one question.
 var varies = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22}|"\d{4}-\d\d-\d\dT[^"]*"`)
 
-// Every method of the interface is closed to tenants, or tells a tenant of another's
-// users, devices, calls and pushes what it tells of those that do not exist, and does
-// nothing to them. A new method has to be put in here.
+// Every method of the interface is closed to tenants, or answers for another tenant's users,
+// devices, calls and pushes as if they did not exist, and does not change them. Add every
+// new method here.
 func TestTenantsAreApart(t *testing.T) {
 	t.Parallel()
 	r := newTenants(t)

@@ -9,10 +9,10 @@ import (
 	"github.com/sipwake/sipwake/push/webpush"
 )
 
-// P6: several web apps, each with a key and a subject of its own. What the client calls
-// itself decides, in pn-param or as the package of X-MPUSH; who names none, or one that
-// nobody has, has the app without packages. The answer to REGISTER, and to a query, has
-// the key that the app subscribes with.
+// P6: several web apps, each with its own key and subject. The client names its app in
+// pn-param or as the package of X-MPUSH. A client without a name, or with an unknown one,
+// gets the app without packages. The answer to a REGISTER, and to a query, has the key for
+// the app's subscription.
 func TestFeatureP6WebApps(t *testing.T) {
 	t.Parallel()
 	sim, err := webpushsim.Start(webpushsim.Options{})

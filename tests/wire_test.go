@@ -32,7 +32,7 @@ func stockKamailio(t *testing.T) string {
 	return string(text)
 }
 
-// wiredStock is that file as `sipwake wire` changes it, with defines of its own.
+// wiredStock returns that file with the changes of `sipwake wire` and more defines.
 func wiredStock(t *testing.T, listen []string, defines ...string) string {
 	t.Helper()
 	w, err := wire.File(stockKamailio(t), wire.Options{Domain: domain, Listen: listen})

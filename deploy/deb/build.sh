@@ -1,6 +1,6 @@
 #!/bin/bash
-# build.sh PROGRAM VERSION ARCH DIR - builds DIR/sipwake_VERSION_ARCH.deb around the PROGRAM and prints
-# its name. VERSION is a Debian version, ARCH one of Go's. nfpm must be in PATH.
+# build.sh PROGRAM VERSION ARCH DIR - builds DIR/sipwake_VERSION_ARCH.deb with the PROGRAM and prints its
+# name. VERSION is a Debian version, ARCH a Go architecture. nfpm must be in PATH.
 set -euo pipefail
 program=$(realpath "${1:?the program}") version=${2:?the version} arch=${3:?the architecture}
 mkdir -p "${4:?the directory}"
@@ -14,7 +14,7 @@ doc=$root/usr/share/doc/sipwake
 umask 022
 
 install -D -m 755 "$program" "$root/usr/bin/sipwake"
-# The program may be for another machine.
+# The program may be for another architecture, so build one that runs here.
 ours() { env -u GOOS -u GOARCH CGO_ENABLED=0 go run -ldflags "-X main.version=$version" ./cmd/sipwake "$@"; }
 install -d "$root/usr/share/man/man1" "$root/usr/share/bash-completion/completions"
 ours man | gzip -9n >"$root/usr/share/man/man1/sipwake.1.gz"
@@ -37,7 +37,7 @@ install -d "$doc/docs"
 install -m 644 README.md CHANGELOG.md "$doc/"
 install -m 644 docs/*.md "$doc/docs/"
 
-# The program holds these modules, and their licences ask to be told of.
+# The licences of the modules in the program require this notice.
 gzip -9n <cmd/sipwake/licenses.txt >"$doc/modules.copyright.gz"
 {
 	cat LICENSE
@@ -46,7 +46,7 @@ gzip -9n <cmd/sipwake/licenses.txt >"$doc/modules.copyright.gz"
 
 install -m 640 deploy/sipwake.yml "$work/sipwake.yml"
 install -m 755 deploy/deb/{postinst,prerm,postrm} "$work/"
-# Built again from one commit, it is the same package.
+# Make the build reproducible.
 if [ -n "${SOURCE_DATE_EPOCH:-}" ]; then
 	find "$work" -exec touch --no-dereference --date "@$SOURCE_DATE_EPOCH" {} +
 fi

@@ -1,8 +1,8 @@
 #!/bin/bash
-# version.sh DESCRIBE [DATE] - the Debian version of what `git describe --tags --always --dirty` prints
+# version.sh DESCRIBE [DATE] - prints the Debian version for the output of `git describe --tags --always --dirty`
 #
-# v1.2.0-rc.1 sorts before v1.2.0, and that before any commit or change after it. A commit that no tag
-# leads to sorts before every release, by its DATE, digits only.
+# v1.2.0-rc.1 sorts before v1.2.0, and v1.2.0 before any later commit or change. A commit without a tag
+# before it sorts before every release, by its DATE (digits only).
 set -euo pipefail
 describe=${1:?what git describe says}
 date=${2:-0}

@@ -1,6 +1,6 @@
-// Command licenses prints the licences of all that is in the program sipwake: its own,
-// that of each Go module, and of Go. Texts that several have are printed
-// once. make licenses writes them to where the program has them from.
+// Command licenses prints the licences of everything in the program sipwake: its own, those
+// of the Go modules, and Go's. It prints a shared text only once. make licenses writes them
+// to the file that the program embeds.
 package main
 
 import (
@@ -25,7 +25,7 @@ func main() {
 	_, _ = os.Stdout.WriteString(text)
 }
 
-// module is one that the program has, and where its sources are.
+// module is a Go module in the program, with the directory of its sources.
 type module struct{ name, dir string }
 
 // collect returns the texts. flags are for go list, such as -tags.
@@ -94,7 +94,8 @@ func run(name string, args ...string) (string, error) {
 
 var licenseFile = regexp.MustCompile(`(?i)^(licen[sc]e|copying|notice)`)
 
-// licenses returns the texts of a module; without any it must not be shipped.
+// licenses returns the licence texts of a module. It is an error if there are none, because
+// the module must not be shipped then.
 func licenses(dir string) (texts []string, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

@@ -215,7 +215,7 @@ func newWake(call, owner string) wake.Wake {
 		StartedAt: time.Now(), Deadline: time.Now().Add(40 * time.Second), Owner: owner}
 }
 
-// bindings is a wake's answer with one device that sleeps.
+// bindings returns a wake's answer with one device that sleeps.
 func bindings() wake.Started {
 	return wake.Started{Bindings: []wake.Binding{{AOR: "bob@example.com", Device: "d", Address: pnparam.Address{Provider: pnparam.FCM,
 		Tokens: []pnparam.Token{{Value: secret.NewToken("token")}}}}}}

@@ -64,7 +64,7 @@ func (b *bounded) open(from string) net.Conn {
 	return c
 }
 
-// of is the server's end of a connection.
+// of returns the server's end of a connection.
 func (b *bounded) of(c net.Conn) net.Conn { return b.accepted[c.LocalAddr().String()] }
 
 func (b *bounded) closed(what string, c net.Conn) {

@@ -12,23 +12,23 @@ import (
 )
 
 const (
-	// lease is how long an instance has a message for itself while it tries.
+	// lease is how long an instance has exclusive use of a message.
 	lease = time.Minute
 	// round bounds one round of tries; it ends well within the lease.
 	round = 40 * time.Second
-	// batch is how many messages are taken from the store at once.
+	// batch is how many messages one read takes from the store.
 	batch = 100
-	// Pauses between the rounds of tries of a message, doubling.
+	// Pauses between the rounds of tries of a message; they double.
 	firstPause = 5 * time.Second
 	maxPause   = 10 * time.Minute
 	// storeTimeout bounds one write to the store.
 	storeTimeout = 2 * time.Second
 )
 
-// deliver tries every target of m that is not done. When all outcomes are in they
-// are written to the outbox, with the time of the next try if one is to come.
-// Should this instance die before, the lease runs out and another one tries: a
-// push may then be sent twice, but none is lost.
+// deliver tries every target of m that is not done. When it has all outcomes it writes
+// them to the outbox, with the time of the next try if there is one. If this instance
+// dies before, the lease expires and another instance tries again: a push may then be
+// sent twice, but none is lost.
 func (s *Service) deliver(m Message) {
 	m.Targets = slices.Clone(m.Targets)
 	d := &delivery{service: s, message: m, until: time.Now().Add(round)}
@@ -49,7 +49,7 @@ type delivery struct {
 	service *Service
 	mu      sync.Mutex
 	message Message
-	left    int       // targets whose outcome is not in
+	left    int       // targets without an outcome yet
 	until   time.Time // the end of the round
 }
 
@@ -62,8 +62,8 @@ func (d *delivery) try(i int, t Target) {
 	}, func(o push.Outcome) { d.done(i, o) })
 }
 
-// valuesOf fills payloads. There is no Call-ID; apps that tell calls apart by it get
-// the message's ID.
+// valuesOf returns the values for payloads. There is no Call-ID; apps that tell calls
+// apart by it get the message's ID.
 func valuesOf(m *Message) push.Values {
 	v := push.Values{AOR: m.AOR, From: m.From, Display: m.Display,
 		UUID: m.ID, Title: m.Title, Body: m.Body, Data: m.Data}
@@ -89,26 +89,26 @@ func (d *delivery) done(i int, o push.Outcome) {
 	}
 }
 
-// targetState says what a push's end means for a message that is kept.
+// targetState returns the state of a target whose push ended with r.
 func targetState(r push.Reason) TargetState {
 	switch r {
 	case push.Accepted:
 		return TargetSent
 	case push.Unavailable, push.Timeout, push.Throttled, push.QueueFull, push.BreakerOpen, push.ShutDown,
 		push.Dropped, push.Credential, push.ByPolicy:
-		return TargetQueued // the service's, our own or the load's fault: later
+		return TargetQueued // try later: the cause is the service, sipwake itself or the load
 	}
 	return TargetFailed
 }
 
-// pauseOf is as long as the message has waited already, so that the pauses
-// double, however many tries a round had.
+// pauseOf returns as long a pause as the message has waited already, so that pauses
+// double however many tries a round had.
 func pauseOf(m Message) time.Duration {
 	return min(max(time.Since(m.CreatedAt), firstPause), maxPause)
 }
 
-// save writes the message without making a push wait for the store. If it fails,
-// the lease runs out and the message is tried again.
+// save writes the message in the background, so that no push waits for the store. If the
+// write fails, the lease expires and the message is tried again.
 func (s *Service) save(m Message) {
 	failed := func(err error) { s.log.Warn("cannot write outbox", "message", m.ID, "err", err) }
 	err := s.devices.Go(func(ctx context.Context) {
@@ -123,8 +123,7 @@ func (s *Service) save(m Message) {
 	}
 }
 
-// Run tries again what has not been delivered, whichever instance took it, every
-// so often until ctx ends.
+// Run retries undelivered messages of all instances at this interval until ctx ends.
 func (s *Service) Run(ctx context.Context, every time.Duration) {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
@@ -159,7 +158,8 @@ func (s *Service) Run(ctx context.Context, every time.Duration) {
 	}
 }
 
-// startJob works on a push to many users if there is a place; if not, its lease ends.
+// startJob works on a push to many users if there is a place. Otherwise the message is
+// free again when its lease expires.
 func (s *Service) startJob(ctx context.Context, jobs *sync.WaitGroup, m Message) {
 	if !s.jobs.take(m.Owner) {
 		return
@@ -170,8 +170,8 @@ func (s *Service) startJob(ctx context.Context, jobs *sync.WaitGroup, m Message)
 	})
 }
 
-// jobs are the places for pushes to many users, by who sends them: one tenant's take
-// none of another's.
+// jobs are the places for pushes to many users, by sender: a tenant does not take the
+// places of another.
 type jobs struct {
 	mu    sync.Mutex
 	taken map[string]int
@@ -217,8 +217,8 @@ func (s *Service) expire(m Message) {
 	s.save(m)
 }
 
-// Message returns a message of push.send or push.many and what has become of it;
-// false if it is not known (any more), or is not the caller's.
+// Message returns a message of push.send or push.many with its state. It returns false
+// if there is no such message (any more), or if it is not the caller's.
 func (s *Service) Message(ctx context.Context, by wake.Caller, id string) (Message, bool, error) {
 	if err := wake.CheckID("id", id); err != nil {
 		return Message{}, false, err

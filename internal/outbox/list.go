@@ -7,27 +7,27 @@ import (
 	"github.com/sipwake/sipwake/internal/wake"
 )
 
-// ListParams are the parameters of push.list. What is given must hold for a message,
-// State and App for one of its devices.
+// ListParams are the parameters of push.list. A message must match every field that is
+// set; for State and App, one of its devices must match both.
 type ListParams struct {
-	By     wake.Caller // a tenant has what it sent itself
+	By     wake.Caller // a tenant sees only what it sent itself
 	State  TargetState
 	AOR    string
 	App    string
 	Job    string
 	Cursor string // of the page before; empty: the first page
-	Limit  int    // about as many at most
+	Limit  int    // approximately the most messages
 }
 
-// How many messages of the store are looked at in one go.
+// How many messages one read takes from the store.
 const (
 	listPage  = 500
 	listLeast = 100
 )
 
-// List returns messages, a page at a time and in no order; each further page is asked
-// for with the cursor of the one before, until it is empty. A page has fewer than the
-// limit, or none, if ctx ends before.
+// List returns a page of messages, in no order. To read the next page, call it with the
+// cursor that it returned, until that is empty. A page has fewer messages than the
+// limit, or none, if ctx ends first.
 func (s *Service) List(ctx context.Context, p ListParams) (page []Message, next string, err error) {
 	switch p.State {
 	case "", TargetQueued, TargetSent, TargetFailed:
@@ -59,7 +59,7 @@ func (s *Service) List(ctx context.Context, p ListParams) (page []Message, next 
 }
 
 func (p *ListParams) wants(m *Message) bool {
-	if m.isWord() || len(m.Users) > 0 || len(m.Targets) == 0 && m.Many == nil { // a part of a push to many, or nobody was there
+	if m.isWord() || len(m.Users) > 0 || len(m.Targets) == 0 && m.Many == nil { // a part of a push to many, or a message without a device
 		return false
 	}
 	if p.By.Scope != nil && p.By.Name != m.Owner {

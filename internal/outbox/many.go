@@ -20,37 +20,37 @@ const (
 	MaxUsers = 1000
 	// MaxRate is the most users a second of a push.many.
 	MaxRate = 1000
-	// DefaultRate is that of one that does not say.
+	// DefaultRate is the default number of users a second.
 	DefaultRate = 50
-	// manyTTL is how long a push.many is worth going on that does not say so.
+	// manyTTL is the default lifetime of a push.many.
 	manyTTL = 24 * time.Hour
 	// partSize is how many users of an app one message of the outbox names.
 	partSize = 500
-	// maxJobs is how many of the operator's an instance works on at once, maxOwnJobs how
-	// many of each tenant's; others wait.
+	// maxJobs is how many of the operator's push.many an instance works on at once,
+	// maxOwnJobs how many of each tenant's; others wait.
 	maxJobs    = 4
 	maxOwnJobs = 1
 	// checkpoint is how often a job's progress is written.
 	checkpoint = 5 * time.Second
 )
 
-// Many is how far a push to many users is. Such a message has no targets. Its users
-// are in parts, messages of their own that nothing is delivered of; each user gets a
-// message of his own when it is his turn.
+// Many is the progress of a push to many users. Such a message has no targets. Its users
+// are in parts, which are separate messages that are never delivered themselves. Each
+// user gets a separate message when it is his turn.
 type Many struct {
 	Provider pnparam.Provider `json:"provider,omitempty"` // empty: any
 	App      string           `json:"app,omitempty"`      // empty: any
 	Rate     int              `json:"rate"`               // users a second
-	List     string           `json:"list,omitempty"`     // what the parts' IDs begin with; empty: not listed yet
+	List     string           `json:"list,omitempty"`     // prefix of the parts' IDs; empty: not listed yet
 	Parts    int              `json:"parts"`
-	Part     int              `json:"part"` // where to go on
-	Next     int              `json:"next"` // where in the part
+	Part     int              `json:"part"` // the next part
+	Next     int              `json:"next"` // the next user in the part
 	Users    int              `json:"users"`
 	Sent     int              `json:"sent"` // users who had their turn
-	None     int              `json:"none"` // of these, without a device for it
+	None     int              `json:"none"` // of these, users without a matching device
 	Ended    bool             `json:"ended"`
 	Scope    *wake.Scope      `json:"scope,omitempty"`   // of the tenant who sent it
-	Stopped  bool             `json:"stopped,omitempty"` // on somebody's word: see Stop
+	Stopped  bool             `json:"stopped,omitempty"` // by Stop
 }
 
 func (m *Many) wants(b wake.Binding) bool {
@@ -59,16 +59,16 @@ func (m *Many) wants(b wake.Binding) bool {
 
 func (m *Many) partID(n int) string { return fmt.Sprint(m.List, "-", n) }
 
-// ManyParams are the parameters of push.many: the AOR and the token of the
-// SendParams are not looked at, and its app and provider say which devices are meant.
+// ManyParams are the parameters of push.many. AOR and token of the SendParams are
+// ignored; its app and provider select the devices.
 type ManyParams struct {
 	SendParams
 	AORs []string // up to MaxUsers; none: every user with a device of the app
 	Rate int      // users a second, up to MaxRate; 0: 50
 }
 
-// SendMany stores a push to many users, and returns before any of it is delivered. It
-// goes on across restarts; a user whose turn it was is not pushed again.
+// SendMany stores a push to many users and returns before it is delivered. Delivery
+// continues after restarts; a user who had his turn is not pushed again.
 func (s *Service) SendMany(ctx context.Context, p ManyParams) (Message, error) {
 	users, err := checkMany(&p)
 	if err != nil {
@@ -130,16 +130,15 @@ func (s *Service) putPart(ctx context.Context, m *Message, users []string) error
 	return nil
 }
 
-// job is a push.many while an instance works on it, by its lease of the message.
+// job is a push.many while an instance with its lease works on it.
 type job struct {
 	*Service
 	message Message
 	written time.Time
-	asked   time.Time // whether it is to stop
+	asked   time.Time // when the job last checked for a stop
 }
 
-// work goes on with a push.many until the round ends or ctx does, and gives the
-// message back then.
+// work continues a push.many until the round or ctx ends, and then releases the message.
 func (s *Service) work(ctx context.Context, m Message) {
 	many := *m.Many
 	m.Many = &many
@@ -150,7 +149,7 @@ func (s *Service) work(ctx context.Context, m Message) {
 		j.message.NextTry = m.Deadline
 	}
 	if err != nil && ctx.Err() == nil {
-		s.log.Warn("push to many users waits", "message", m.ID, "sent", many.Sent, "err", err)
+		s.log.Warn("cannot continue push to many users, trying again", "message", m.ID, "sent", many.Sent, "err", err)
 		j.message.NextTry = j.message.NextTry.Add(firstPause)
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
@@ -167,7 +166,7 @@ func (s *Service) work(ctx context.Context, m Message) {
 	}
 }
 
-// toStop looks now and then whether the job is to stop.
+// toStop reports whether the job must stop. It reads the store only now and then.
 func (j *job) toStop(ctx context.Context) (bool, error) {
 	many := j.message.Many
 	if !many.Stopped && time.Since(j.asked) >= wordEvery {
@@ -224,7 +223,7 @@ func (j *job) round(ctx context.Context) error {
 				return err
 			}
 		}
-		part.Users = nil // it makes room
+		part.Users = nil // to make room
 		if err := j.store.Update(ctx, part); err != nil {
 			return err
 		}
@@ -233,7 +232,7 @@ func (j *job) round(ctx context.Context) error {
 	return nil
 }
 
-// note writes the progress now and then, and has the message for longer.
+// note writes the progress now and then, which also extends the lease.
 func (j *job) note(ctx context.Context) error {
 	if time.Since(j.written) < checkpoint {
 		return nil
@@ -242,12 +241,12 @@ func (j *job) note(ctx context.Context) error {
 	j.message.NextTry = j.written.Add(lease)
 	m := j.message
 	many := *m.Many
-	many.Next++ // whose turn it was
+	many.Next++ // past the user whose turn it was
 	m.Many = &many
 	return j.store.Update(ctx, m)
 }
 
-// list finds the users of the app and stores them. If that fails, all is listed anew
+// list finds the users of the app and stores them in parts. If it fails, it starts over
 // later.
 func (j *job) list(ctx context.Context) error {
 	m := &j.message
@@ -275,7 +274,7 @@ func (j *job) list(ctx context.Context) error {
 	if err == nil {
 		return nil
 	}
-	for i := range m.Many.Parts { // they would keep their places until the deadline
+	for i := range m.Many.Parts { // otherwise they would stay until the deadline
 		part := Message{ID: m.Many.partID(i), Owner: m.Owner, Job: m.ID, CreatedAt: m.CreatedAt, Deadline: m.Deadline}
 		err = errors.Join(err, j.store.Update(context.WithoutCancel(ctx), part))
 	}
@@ -283,7 +282,7 @@ func (j *job) list(ctx context.Context) error {
 	return err
 }
 
-// keep has the message for longer, as it was.
+// keep extends the lease of the message, with its former progress.
 func (j *job) keep(ctx context.Context, was Many) error {
 	if time.Since(j.written) < checkpoint {
 		return nil
@@ -294,7 +293,7 @@ func (j *job) keep(ctx context.Context, was Many) error {
 	return j.store.Update(ctx, m)
 }
 
-// sendOne stores a user's own message and begins to deliver it, unless that was done
+// sendOne stores the message of one user and begins to deliver it, unless it was stored
 // before.
 func (j *job) sendOne(ctx context.Context, aor string) error {
 	job := &j.message

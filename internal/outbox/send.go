@@ -16,8 +16,8 @@ import (
 	"github.com/sipwake/sipwake/push"
 )
 
-// Devices finds the devices of a user and pushes them; wake.Service is one. Its
-// methods are described there.
+// Devices finds the devices of a user and pushes them. wake.Service implements it and
+// documents the methods.
 type Devices interface {
 	Bindings(ctx context.Context, aor string, token secret.Token) ([]wake.Binding, error)
 	Push(p wake.DevicePush, done func(push.Outcome))
@@ -28,7 +28,7 @@ type Devices interface {
 
 var _ Devices = (*wake.Service)(nil)
 
-// Service takes pushes of applications and delivers them. Safe for concurrent use.
+// Service accepts pushes of applications and delivers them. Safe for concurrent use.
 type Service struct {
 	store   Store
 	devices Devices
@@ -37,14 +37,13 @@ type Service struct {
 	jobs    jobs
 }
 
-// New returns a Service. ttl returns how long a push is worth delivering that does
-// not say so itself.
+// New returns a Service. ttl returns the default lifetime of a push.
 func New(store Store, devices Devices, ttl func() time.Duration, log *slog.Logger) *Service {
 	return &Service{store: store, devices: devices, ttl: ttl, log: log, jobs: jobs{taken: make(map[string]int)}}
 }
 
-// SendParams are the parameters of push.send: a push of an application's own,
-// to every device of an AOR or to one token.
+// SendParams are the parameters of push.send: a push of an application to every device
+// of an AOR or to one token.
 type SendParams struct {
 	By          wake.Caller
 	AOR         string
@@ -58,17 +57,16 @@ type SendParams struct {
 	Title       string
 	Body        string
 	Data        map[string]string
-	// TTL is how long it is worth delivering. 0: the configured time; of a call and
-	// a cancel half a minute at most, for a phone must not ring much later.
+	// TTL is how long to try to deliver it. 0: the configured time, but at most half a
+	// minute for a call and a cancel, because a phone must not ring much later.
 	TTL time.Duration
 }
 
-// callTTL is how long a push about a call is worth delivering that does not say so.
+// callTTL is the longest default lifetime of a push about a call.
 const callTTL = 30 * time.Second
 
-// Send stores a push to each device of an AOR, or to a token, and begins to
-// deliver it. The message it returns can be asked for by its ID for a day after
-// its deadline.
+// Send stores a push to each device of an AOR, or to a token, and begins to deliver it.
+// Message returns its state until a day after its deadline.
 func (s *Service) Send(ctx context.Context, p SendParams) (Message, error) {
 	if p.AOR != "" {
 		var err error
@@ -110,7 +108,7 @@ func (s *Service) begin(ctx context.Context, m *Message, bindings []wake.Binding
 	return nil
 }
 
-// checkSend checks what every push of an application must have.
+// checkSend checks the parameters that push.send and push.many share.
 func checkSend(p *SendParams) error {
 	if !slices.Contains(push.Kinds(), p.Kind) {
 		return &wake.ParamError{Field: "kind", Problem: "must be call, chat, cancel, custom or refresh, or a number from 0 to 4"}
@@ -143,7 +141,7 @@ func (s *Service) targets(ctx context.Context, p SendParams) ([]wake.Binding, er
 		return nil, &wake.ParamError{Field: strings.Replace(bad.Field, "tokens", "token", 1), Problem: bad.Problem}
 	}
 	if p.Provider == pnparam.APNs {
-		a.Tokens[0].Service = pnparam.Remote // a voip token is only pushed for calls
+		a.Tokens[0].Service = pnparam.Remote // a voip token is pushed only for calls
 		if p.Kind == push.Call {
 			a.Tokens[0].Service = pnparam.VoIP
 		}
@@ -151,8 +149,9 @@ func (s *Service) targets(ctx context.Context, p SendParams) ([]wake.Binding, er
 	return []wake.Binding{{Address: a}}, s.checkToken(ctx, p)
 }
 
-// checkToken reports whether a tenant may push the token. One with domains has only
-// the tokens of its users; whether there is another user with it is not told.
+// checkToken returns an error if a tenant may not push the token. A tenant with domains
+// may push only tokens of its own users. The error does not reveal whether another
+// tenant's user has the token.
 func (s *Service) checkToken(ctx context.Context, p SendParams) error {
 	scope := p.By.Scope
 	if !scope.App(p.App) {

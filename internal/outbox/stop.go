@@ -7,24 +7,22 @@ import (
 	"github.com/sipwake/sipwake/internal/wake"
 )
 
-// wordEvery is how often whoever works on a push to many users looks whether it is to
-// stop.
+// wordEvery is how often a running push to many users checks for a stop.
 const wordEvery = time.Second
 
-// wordID is the ID of the message that says whether a push to many users is to stop.
-// The push itself is written by whoever works on it.
+// wordID returns the ID of the message that tells a push to many users to stop. It is a
+// separate message because the instance that works on the push writes the push itself.
 func wordID(job string) string { return job + "-stop" }
 
-// Stop stops a push to many users: within about a second nobody is pushed any more, and
-// pushes to users who had their turn and are still queued wait. It answers at once;
-// false if there is no such push of the caller. Resume lets it go on. One that has
-// ended stays as it is.
+// Stop stops a push to many users. It returns at once; after about a second no user is
+// pushed any more, and pushes that are still queued wait. Resume continues it. Stop does
+// not change a push that has ended. It returns false if the caller has no such push.
 func (s *Service) Stop(ctx context.Context, by wake.Caller, id string) (Message, bool, error) {
 	return s.say(ctx, by, id, true)
 }
 
-// Resume lets a push to many users that was stopped go on where it was, until the
-// deadline that it had from the beginning. Nobody is pushed twice.
+// Resume continues a stopped push to many users where it was, until its original
+// deadline. No user is pushed twice.
 func (s *Service) Resume(ctx context.Context, by wake.Caller, id string) (Message, bool, error) {
 	m, ok, err := s.say(ctx, by, id, false)
 	if !ok || err != nil {
@@ -39,7 +37,7 @@ func (s *Service) say(ctx context.Context, by wake.Caller, id string, stop bool)
 		return m, ok, err
 	}
 	if m.Many == nil {
-		return m, true, &wake.ParamError{Field: "id", Problem: "is not that of a push to many users"}
+		return m, true, &wake.ParamError{Field: "id", Problem: "is not the ID of a push to many users"}
 	}
 	if m.Many.Ended {
 		return m, true, nil
@@ -53,25 +51,25 @@ func (s *Service) say(ctx context.Context, by wake.Caller, id string, stop bool)
 	return m, true, s.store.Update(ctx, word) // if there was one
 }
 
-// stopped reports whether the push to many users is to stop.
+// stopped reports whether the push to many users must stop.
 func (s *Service) stopped(ctx context.Context, job string) (bool, error) {
 	word, ok, err := s.store.Message(ctx, wordID(job))
 	return ok && word.Many != nil && word.Many.Stopped, err
 }
 
-// setStopped changes a push to many users, and not what others have of it.
+// setStopped sets Many.Stopped in a copy, because others may share m.Many.
 func (m *Message) setStopped(stop bool) {
 	many := *m.Many
 	many.Stopped = stop
 	m.Many = &many
 }
 
-// isWord reports whether the message is no push, but says that one is to stop.
+// isWord reports whether the message is not a push, but tells one to stop.
 func (m *Message) isWord() bool { return m.Many != nil && m.Job != "" }
 
-// wakeJob has a push to many users worked on that was put aside, if it is. Whoever
-// puts it aside looks for the word after that, and Resume gives the word before this: one
-// of the two sees the other.
+// wakeJob makes a push to many users due now if it was put aside. The worker first puts
+// it aside and then reads the stop message; Resume first changes the stop message and
+// then calls wakeJob. So one of the two always sees the other.
 func (s *Service) wakeJob(ctx context.Context, id string) error {
 	m, ok, err := s.store.Message(ctx, id)
 	if !ok || err != nil || !m.Many.Stopped {
@@ -82,8 +80,8 @@ func (s *Service) wakeJob(ctx context.Context, id string) error {
 	return s.store.Update(ctx, m)
 }
 
-// waits reports whether the push to many users that a message belongs to is to stop;
-// known are the answers so far.
+// waits reports whether the push to many users that a message belongs to is stopped.
+// known caches the answers.
 func (s *Service) waits(ctx context.Context, job string, known map[string]bool) bool {
 	stop, asked := known[job]
 	if !asked {

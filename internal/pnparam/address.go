@@ -1,18 +1,17 @@
-// Package pnparam reads the push data of a SIP REGISTER: raw header values in,
-// a push address out. It is pure: no I/O, no state, no clock. One file holds one
-// dialect (rfc8599.go, mpush.go, ...); contact.go is the SIP side they share.
+// Package pnparam parses the push data of a SIP REGISTER: raw header values in, a push
+// address out. It has no I/O, no state and no clock. Each dialect has one file
+// (rfc8599.go, mpush.go, ...); contact.go is the SIP part that they share.
 //
-// It is also where the words of a push address are defined, and imports nothing
-// of the project but secret.
+// It also defines the types of a push address. Of the project it imports only secret.
 package pnparam
 
 import "github.com/sipwake/sipwake/internal/secret"
 
-// Provider names a push notification service as RFC 8599 registers it
-// (pn-provider, section 14.1).
+// Provider is a push notification service by its registered name (pn-provider, RFC 8599
+// section 14.1).
 type Provider string
 
-// The providers that sipwake knows.
+// The providers that sipwake supports.
 const (
 	APNs    Provider = "apns"    // Apple Push Notification service
 	FCM     Provider = "fcm"     // Firebase Cloud Messaging, for Android, iOS and web
@@ -28,7 +27,7 @@ const (
 // environment fail in the other.
 type Environment string
 
-// The environments; the empty one is the default of the app's configuration.
+// The environments. The empty one stands for the default of the app's configuration.
 const (
 	Production Environment = "production"
 	Sandbox    Environment = "sandbox"
@@ -40,7 +39,7 @@ type Service string
 
 // The services of APNs.
 const (
-	VoIP   Service = "voip"   // PushKit: only ever pushed for a call
+	VoIP   Service = "voip"   // PushKit: pushed only for calls
 	Remote Service = "remote" // alert and background notifications
 )
 
@@ -50,18 +49,18 @@ type Token struct {
 	Value   secret.Token
 }
 
-// Address is where one device can be pushed.
+// Address is the push address of one device.
 type Address struct {
 	Provider Provider
-	// App is the package name: the bundle ID for APNs without any service
-	// suffix, the project ID or package name for FCM, for WebPush what the browser's
-	// client calls itself: it may be empty.
+	// App is the package name: for APNs the bundle ID without a service suffix, for
+	// FCM the project ID or package name, for WebPush the name that the client uses,
+	// which may be empty.
 	App string
 	// Team is the Apple Team ID if the client sent one.
 	Team        string
 	Environment Environment
-	// Tokens is never empty in the address of a binding, and holds at most one
-	// token per Service.
+	// Tokens has at most one token for each Service. In the address of a binding it is
+	// never empty.
 	Tokens []Token
 	// Denied are the pushes that the client does not want.
 	Denied Denied
@@ -69,15 +68,15 @@ type Address struct {
 	Keys *WebPushKeys
 }
 
-// Denied says which kinds of push the user of a device has switched off. The
-// zero value denies none.
+// Denied has the kinds of push that the user of a device has turned off. The zero value
+// denies none.
 type Denied struct {
 	Calls    bool
-	Messages bool // everything that is not about a call: chat, custom
+	Messages bool // pushes that are not about a call: chat, custom
 }
 
-// WebPushKeys are the keys of a browser's push subscription, RFC 8291 section
-// 2: both are valid, and in base64url without padding.
+// WebPushKeys are the keys of a browser's push subscription (RFC 8291 section 2). Both
+// are valid, and in base64url without padding.
 type WebPushKeys struct {
 	P256dh secret.Token // a point of P-256, uncompressed: 65 bytes
 	Auth   secret.Token // the authentication secret: 16 bytes
@@ -108,8 +107,8 @@ func (a Address) Equal(b Address) bool {
 	return true
 }
 
-// Check checks an address that came in another way than by a REGISTER, within the
-// same limits. An error is an *Error whose Field is provider, app or tokens.
+// Check validates an address that did not come from a REGISTER, with the same limits. An
+// error is an *Error whose Field is provider, app or tokens.
 func (a Address) Check() error {
 	if a.Provider == "" {
 		return &Error{"provider", "is missing"}

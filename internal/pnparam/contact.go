@@ -10,30 +10,29 @@ import (
 
 // contact is one contact-param of a Contact header, RFC 3261 section 25.1.
 type contact struct {
-	display string // what stands before <URI>, as sent
+	display string // display name before <URI>, as sent
 	uri     string // as sent, without <>
 	// The parts of uri: up to the parameters, the parameters without their first
 	// ";", and the headers without "?".
 	base, params, headers string
-	behind                string // the parameters behind the URI, as sent
+	behind                string // the header parameters after the URI, as sent
 	instance              string // +sip.instance without quotes and <>
 	expires               int    // -1 if absent
 	pnsreg                bool
 	push                  params
-	// problem is what is wrong with a contact whose parts are known nevertheless.
+	// problem says what is wrong with a contact whose parts could still be read.
 	problem string
 }
 
 // maxInstance is far above a URN of a UUID (45 bytes).
 const maxInstance = 255
 
-// read reads the first contact of s into c, which must be empty, and returns
-// what follows its comma. There is a problem if the parts of the contact cannot be
-// told apart.
+// read parses the first contact of s into c, which must be empty, and returns what
+// follows its comma. It returns a problem if it cannot split the contact into parts.
 //
-// sipgo reads the URI itself. It is not used for the rest, for it knows neither
-// quoted header parameters nor several contacts, and it drops repeated
-// parameters silently.
+// sipgo parses only the URI. It cannot parse the rest, because it supports neither
+// quoted header parameters nor several contacts, and silently drops repeated
+// parameters.
 func (c *contact) read(s string) (rest string, more bool, problem string) {
 	display, uri, tail, problem := cutURI(s)
 	if problem != "" {
@@ -52,8 +51,8 @@ func (c *contact) read(s string) (rest string, more bool, problem string) {
 	return rest, more, ""
 }
 
-// cutURI returns the display name and the URI of the contact that s begins with,
-// and what follows.
+// cutURI returns the display name and the URI of the contact at the start of s, and what
+// follows them.
 func cutURI(s string) (display, uri, rest, problem string) {
 	all := trimLWS(s)
 	s = all
@@ -72,7 +71,7 @@ func cutURI(s string) (display, uri, rest, problem string) {
 		return "", s, "", ""
 	}
 	if s[i] != '<' {
-		// Without <> all parameters belong to the header (section 20.10).
+		// Without <> all parameters are header parameters (section 20.10).
 		return "", trimLWS(s[:i]), s[i:], ""
 	}
 	s = s[i+1:]
@@ -90,7 +89,7 @@ func cutURI(s string) (display, uri, rest, problem string) {
 
 // splitURI cuts the URI into its parts.
 func (c *contact) splitURI() {
-	// A user may contain ";" and "?", so look behind it.
+	// A user may contain ";" and "?", so search after it.
 	host := strings.IndexByte(c.uri, '@') + 1
 	c.base = c.uri
 	i := strings.IndexAny(c.uri[host:], ";?")
@@ -129,8 +128,8 @@ func (c *contact) checkURI() (problem string) {
 	return ""
 }
 
-// plainURI reports whether s is sip:user@host or sip:user@host:port in the characters
-// that almost all have: then sipgo need not be asked.
+// plainURI reports whether s is sip:user@host or sip:user@host:port in common
+// characters, as almost all are. Such a URI is valid, so sipgo need not parse it.
 func plainURI(s string) bool {
 	s, ok := strings.CutPrefix(s, "sip:")
 	if !ok {
@@ -169,7 +168,8 @@ func plain(b byte) bool {
 	return 'a' <= b && b <= 'z' || '0' <= b && b <= '9' || 'A' <= b && b <= 'Z' || b == '.' || b == '-' || b == '_'
 }
 
-// validHost is stricter than sipgo, which takes any text for a host.
+// validHost reports whether h is a host. It is stricter than sipgo, which accepts any
+// text.
 func validHost(h string) bool {
 	if strings.HasPrefix(h, "[") {
 		a, err := netip.ParseAddr(strings.Trim(h, "[]"))
@@ -185,7 +185,7 @@ func validHost(h string) bool {
 	return h != ""
 }
 
-// readBehind reads the parameters behind the URI.
+// readBehind parses the header parameters after the URI.
 func (c *contact) readBehind() {
 	s := c.behind
 	for more := true; more; {
@@ -214,7 +214,7 @@ func (c *contact) readInstance(value string) {
 	case len(value) > maxInstance:
 		c.problem = "+sip.instance " + tooLong(maxInstance)
 	default:
-		c.problem = "+sip.instance has a character that no URN may have"
+		c.problem = "+sip.instance has a character that is not allowed in a URN"
 	}
 }
 
@@ -226,8 +226,8 @@ func parseInstance(s string) string {
 	return s
 }
 
-// parseExpires reads delta-seconds: too large a number is cut to what an int
-// holds everywhere, anything else than a number counts as 3600.
+// parseExpires parses delta-seconds. It cuts a number that is too large to what an int
+// holds on all platforms. Anything but a number counts as 3600.
 func parseExpires(s string) int {
 	n := 0
 	for i := range len(s) {
@@ -247,8 +247,8 @@ func parseExpires(s string) int {
 	return n
 }
 
-// cutUnquoted cuts s around the first sep outside of a quoted string. It is not
-// ok if a quoted string before that has no end.
+// cutUnquoted cuts s around the first sep outside of a quoted string. ok is false if a
+// quoted string before that has no end.
 func cutUnquoted(s string, sep byte) (before, after string, found, ok bool) {
 	for i := 0; i < len(s); i++ {
 		switch s[i] {
@@ -265,8 +265,8 @@ func cutUnquoted(s string, sep byte) (before, after string, found, ok bool) {
 	return s, "", false, true
 }
 
-// quotedEnd returns the length of the quoted-string that s begins with, or -1
-// if it has no end.
+// quotedEnd returns the length of the quoted-string at the start of s, or -1 if it has
+// no end.
 func quotedEnd(s string) int {
 	for i := 1; i < len(s); i++ {
 		switch s[i] {
@@ -279,7 +279,7 @@ func quotedEnd(s string) int {
 	return -1
 }
 
-// unquote returns what a quoted-string says, and any other text as it is.
+// unquote returns the contents of a quoted-string, and any other text unchanged.
 func unquote(s string) string {
 	if len(s) < 2 || s[0] != '"' || s[len(s)-1] != '"' {
 		return s
@@ -311,7 +311,7 @@ func trimLWS(s string) string {
 
 func isLWS(b byte) bool { return b == ' ' || b == '\t' || b == '\r' || b == '\n' }
 
-// cut is strings.Cut for a separator of one byte, which is faster.
+// cut is like strings.Cut, but for a separator of one byte, which is faster.
 func cut(s string, sep byte) (before, after string, found bool) {
 	if i := strings.IndexByte(s, sep); i >= 0 {
 		return s[:i], s[i+1:], true

@@ -46,7 +46,7 @@ func fcmAddress(app string) Address {
 	return Address{Provider: FCM, App: app, Tokens: []Token{token("", fcmToken)}}
 }
 
-// examples are the texts of docs/CLIENTS.md and more.
+// examples returns the texts of docs/CLIENTS.md and more.
 func examples() []example {
 	const (
 		uri  = "Contact: <sip:alice@192.0.2.10:5061;transport=tls;"

@@ -2,14 +2,14 @@ package pnparam
 
 import "strings"
 
-// MaxInstance is the longest instance that a device may have, in bytes.
+// MaxInstance is the longest instance of a device, in bytes.
 const MaxInstance = maxInstance
 
-// Instance returns one text for all spellings of an instance, as a +sip.instance has
-// it or the gr parameter of a GRUU (RFC 5627 section 3.2): quoted or not, with <> or
-// not, escaped or not. RFC 8141 section 3.1 says what is equal in a URN. It is empty
-// for what no device can have: nothing at all, more than MaxInstance bytes, or a
-// character that is not visible ASCII.
+// Instance returns the same text for all spellings of an instance, from +sip.instance
+// or from the gr parameter of a GRUU (RFC 5627 section 3.2): with or without quotes, <>
+// and escapes. Parts of a URN are equal by RFC 8141 section 3.1. The result is empty if
+// s is not a valid instance: empty, longer than MaxInstance bytes, or with a character
+// that is not visible ASCII.
 func Instance(s string) string {
 	if len(s) > 3*MaxInstance+len(`"%3C%3E"`) { // every byte escaped
 		return ""

@@ -2,13 +2,13 @@ package pnparam
 
 import "strings"
 
-// linphone reads the parameters that Linphone sent before RFC 8599, and apps
-// made from it still send: app-id=ID;pn-type=TYPE;pn-tok=TOKEN. The app-id of
-// APNs is the bundle ID, then ".voip" if the token is one of PushKit, then
-// ".dev" or ".prod" for the environment.
+// linphone reads the parameters that Linphone sent before RFC 8599, and that apps made
+// with its library still send: app-id=ID;pn-type=TYPE;pn-tok=TOKEN. For APNs the app-id
+// is the bundle ID, then ".voip" for a PushKit token, then ".dev" or ".prod" for the
+// environment.
 //
-// Later ones (pn-msg-str, pn-call-snd, pn-silent, pn-timeout and so on) say what
-// the server should put into a push; that is for the templates here.
+// Other parameters (pn-msg-str, pn-call-snd, pn-silent, pn-timeout and so on) say what
+// the server should put into a push. They are ignored: templates define that.
 func linphone(in *input, p *Parsed) (bool, *Error) {
 	a, token, found, problem := readOld(in)
 	if problem != "" {
@@ -36,9 +36,8 @@ func linphone(in *input, p *Parsed) (bool, *Error) {
 	return true, nil
 }
 
-// readOld reads pn-type and pn-tok, which Linphone and Sylk share. A provider
-// that is not known is kept as it is (wp and wp10 of Windows phones), so that it
-// is refused by its name.
+// readOld reads pn-type and pn-tok, which Linphone and Sylk share. It keeps the name of
+// an unknown provider (wp and wp10 of Windows phones), so that the refusal names it.
 func readOld(in *input) (a Address, token string, found bool, problem string) {
 	ps := &in.contact.push
 	if !ps.has(pnTok) {
@@ -58,7 +57,7 @@ func readOld(in *input) (a Address, token string, found bool, problem string) {
 	return a, token, true, ""
 }
 
-// cutEnvironment takes the environment off the end of an APNs app-id.
+// cutEnvironment removes the environment from the end of an APNs app-id.
 func (a *Address) cutEnvironment(app string) string {
 	if a.Provider != APNs {
 		return app

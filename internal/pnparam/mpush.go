@@ -6,10 +6,9 @@ const mpushHeader = "X-MPUSH"
 
 // mpush reads Mizutech's header X-MPUSH: [s:|p:|d:]PROVIDER:PACKAGE:TOKEN, where
 // the prefix is the environment (sandbox, production, default), or "null" to
-// unbind. The token may contain colons; that of a browser is an FCM token, or the
-// endpoint of Web Push, alone or as ENDPOINT|P256DH|AUTH with the subscription's
-// keys. An iPhone may send VOIP|REMOTE, as in X-Push, so that more than calls
-// reaches it.
+// unbind. The token may contain colons. A browser's token is an FCM token, or the Web
+// Push endpoint, alone or with the subscription's keys as ENDPOINT|P256DH|AUTH. An
+// iPhone may send VOIP|REMOTE, as in X-Push, to get more than calls.
 func mpush(in *input, p *Parsed) (bool, *Error) {
 	value := in.headers.mpush
 	if value == "" {
@@ -50,7 +49,7 @@ func readMPUSH(value string) (a Address, problem string) {
 	return a, a.readMizutech("package", app, "token", token)
 }
 
-// mizutechProvider reads a provider's letter; j is FCM on iOS.
+// mizutechProvider returns the provider of a letter; j is FCM on iOS.
 func mizutechProvider(letter string) Provider {
 	switch letter {
 	case "a", "A", "j", "J":
@@ -63,11 +62,11 @@ func mizutechProvider(letter string) Provider {
 	return ""
 }
 
-// readMizutech fills in the app and, unless the client unbinds, the token. The
-// problem names the field with it.
+// readMizutech sets the app and, unless the client unbinds, the token. The problem
+// includes the name of the field.
 func (a *Address) readMizutech(appField, app, tokenField, token string) (problem string) {
 	if a.Provider == APNs && isFCMToken(token) {
-		a.Provider = FCM // apps on iOS that use FCM say i too, not only j
+		a.Provider = FCM // some iOS apps that use FCM send i instead of j
 	}
 	if a.Provider == WebPush && !isNull(token) && !strings.Contains(token, "://") && !strings.Contains(token, "|") {
 		a.Provider = FCM // browsers that use FCM's own token
@@ -105,8 +104,8 @@ func (a *Address) readMizutech(appField, app, tokenField, token string) (problem
 	return ""
 }
 
-// isFCMToken reports whether the token cannot be one of APNs: it has a colon, and
-// no hexadecimal digits before it.
+// isFCMToken reports whether the token cannot be an APNs token: it has a colon, and the
+// text before the colon is not hexadecimal.
 func isFCMToken(token string) bool {
 	id, _, ok := cut(token, ':')
 	return ok && !isHex(id)

@@ -2,11 +2,11 @@ package pnparam
 
 import "strings"
 
-// param is a Contact parameter that some client puts push data in.
+// param is a Contact parameter in which some client sends push data.
 type param int
 
-// The parameters: those of RFC 8599 first, with what is needed beside them, then those
-// of older dialects.
+// The parameters: those of RFC 8599 and its extensions first, then those of older
+// dialects.
 const (
 	pnProvider param = iota
 	pnParam
@@ -25,7 +25,7 @@ const (
 	paramCount
 )
 
-// name returns the parameter's name as it is written.
+// name returns the parameter's name.
 func (p param) name() string {
 	return [...]string{
 		"pn-provider", "pn-param", "pn-prid", "pn-production",
@@ -35,13 +35,13 @@ func (p param) name() string {
 	}[p]
 }
 
-// paramNamed finds a parameter by its name, which is case-insensitive.
+// paramNamed returns the parameter with a name, which is case-insensitive.
 func paramNamed(name string) (param, bool) {
 	var p param
 	if len(name) < len("pn-x") {
 		return 0, false
 	}
-	// By the first letter and the length, for nearly all names are foreign.
+	// Switch on the first letter and the length, because most names are no push data.
 	switch name[0] | 0x20 {
 	case 'p':
 		switch len(name) {
@@ -87,14 +87,14 @@ func paramNamed(name string) (param, bool) {
 	return p, strings.EqualFold(name, p.name())
 }
 
-// params are the push parameters of one contact as they were sent.
+// params are the push parameters of one contact, as sent.
 type params struct {
 	values [paramCount]string
-	// A bit a parameter.
+	// One bit for each parameter.
 	seen, twice, behind, decoded uint16
 }
 
-// readURI reads the parameters of a URI.
+// readURI parses the parameters of a URI.
 func (ps *params) readURI(s string) {
 	for s != "" {
 		var one string
@@ -110,9 +110,9 @@ func (ps *params) readURI(s string) {
 	}
 }
 
-// readBehind takes a parameter that stands behind the URI. RFC 8599 has its own in
-// the URI, but many a SIP library lets an app add parameters only here. One in the
-// URI wins.
+// readBehind takes a parameter from after the URI. RFC 8599 puts push data into the URI,
+// but many SIP libraries let an app add parameters only here. A parameter in the URI
+// takes precedence.
 func (ps *params) readBehind(name, value string) {
 	p, ok := paramNamed(unescapeSome(name))
 	bit := uint16(1) << p
@@ -136,9 +136,9 @@ func (ps *params) set(p param, value string) {
 // has reports whether the parameter was sent, with a value or without.
 func (ps *params) has(p param) bool { return ps.seen>>p&1 != 0 }
 
-// decode decodes the values of the parameters from first to last in place, once,
-// and returns what is wrong with one of them or "". Only a dialect that is in use
-// calls it: a stranger's parameter of the same name is no error.
+// decode decodes the values of the parameters from first to last in place, once, and
+// returns what is wrong with one of them, or "". Only the dialect that is used calls
+// it, so that a parameter with the same name but another meaning is no error.
 func (ps *params) decode(first, last param) (problem string) {
 	for p := first; p <= last; p++ {
 		if !ps.has(p) || ps.decoded>>p&1 != 0 {

@@ -8,47 +8,46 @@ import (
 
 // Register holds the raw header values of one REGISTER.
 type Register struct {
-	// Contact is the body of the Contact header as it was sent: one contact,
-	// several separated by commas, "*", or empty if there was none.
+	// Contact is the body of the Contact header, as sent: one contact, several
+	// separated by commas, "*", or empty if there was none.
 	Contact string
-	// Headers are the other headers that may hold push data, by name. Names are
-	// case-insensitive; an empty value counts as absent.
+	// Headers are the other headers that may contain push data, by name. Names are
+	// case-insensitive. An empty value counts as absent.
 	Headers map[string]string
 }
 
-// Intent is what a REGISTER asks for, as regards push.
+// Intent is what a REGISTER requests with regard to push.
 type Intent int
 
 // The intents.
 const (
 	None   Intent = iota // ordinary SIP
 	Bind                 // push to Address from now on
-	Unbind               // push to the device no more
+	Unbind               // no more pushes to the device
 	Query                // which push services are supported here? RFC 8599 section 4.1.1
 )
 
-// Parsed is what Parse found. Its strings share memory with the Register.
+// Parsed is the result of Parse. Its strings share memory with the Register.
 type Parsed struct {
 	Intent Intent
-	// Contact is the Contact URI as it was sent, push parameters included, but
-	// without <> and header parameters. It is empty for "*" or no Contact, and
-	// never empty for Bind.
+	// Contact is the Contact URI as sent, including push parameters, but without <>
+	// and header parameters. It is empty for "*" or no Contact, and never empty for
+	// Bind.
 	Contact string
-	// Device is the +sip.instance without quotes and <> if there is one, else
-	// Sylk's pn-device. Else it is a hash of the push address, 20 hexadecimal
-	// digits, or empty if no token was sent. Never empty for Bind.
+	// Device is the +sip.instance without quotes and <>; without one, Sylk's
+	// pn-device; without that, a hash of the push address, 20 hexadecimal digits.
+	// It is empty if no token was sent either, and never empty for Bind.
 	Device string
-	// Hashed says that Device is made from the push address: a new token makes it
-	// another device.
+	// Hashed says that Device is the hash: a new token makes another device.
 	Hashed bool
 	// Expires is the expires parameter of the contact in seconds, -1 if absent.
 	// A malformed one counts as 3600 (RFC 3261 section 20.10).
 	Expires int
-	// PNSReg says that the client cannot refresh its registration without a
-	// push: the +sip.pnsreg of RFC 8599 section 4.1.4.
+	// PNSReg says that the client cannot refresh its registration without a push:
+	// +sip.pnsreg, RFC 8599 section 4.1.4.
 	PNSReg bool
-	// Address is the push address: complete for Bind, as far as it was told for
-	// Unbind. Its Provider may be one that sipwake does not know.
+	// Address is the push address: complete for Bind, as far as it was sent for Unbind.
+	// sipwake may not support its Provider.
 	Address Address
 	// Asked is the provider a Query asks for; empty asks for all.
 	Asked Provider
@@ -59,8 +58,8 @@ type Parsed struct {
 	Dialect string
 }
 
-// Error says which header of a REGISTER could not be read and why. It never
-// quotes the header: any part of it may be a push token.
+// Error says which header of a REGISTER is invalid and why. It never quotes the header,
+// because any part of it may be a push token.
 type Error struct {
 	Field   string // "contact" or the header's name
 	Problem string
@@ -69,7 +68,7 @@ type Error struct {
 // Error returns the field and the problem.
 func (e *Error) Error() string { return e.Field + ": " + e.Problem }
 
-// maxContacts bounds the work for one REGISTER; real ones carry one or two.
+// maxContacts bounds the work for one REGISTER; real ones have one or two.
 const maxContacts = 16
 
 // input is what a dialect reads.
@@ -80,7 +79,7 @@ type input struct {
 
 const featureCapsHeader = "Feature-Caps"
 
-// headers are the values of the headers that count, "" if absent.
+// headers are the values of the relevant headers, "" if absent.
 type headers struct {
 	mpush, featureCaps         string
 	xPush, xPPush, portsipPush string
@@ -101,7 +100,7 @@ func readHeaders(all map[string]string) (h headers) {
 				canonical, into = featureCapsHeader, &h.featureCaps
 			}
 		}
-		// Of names that differ in case only, any will do that is always the same.
+		// Of names that differ only in case, always choose the same one.
 		if strings.EqualFold(name, canonical) {
 			*into = max(*into, trimLWS(value))
 		}
@@ -109,8 +108,8 @@ func readHeaders(all map[string]string) (h headers) {
 	return h
 }
 
-// servedDownstream reports whether a proxy nearer to the client already does the
-// pushing (RFC 8599 section 5.3.1).
+// servedDownstream reports whether a proxy nearer to the client already pushes it (RFC
+// 8599 section 5.3.1).
 func (h *headers) servedDownstream() bool {
 	caps := h.featureCaps
 	for more := caps != ""; more; {
@@ -124,11 +123,10 @@ func (h *headers) servedDownstream() bool {
 	return false
 }
 
-// read runs the dialects until one finds push data of its kind, which it puts
-// into p: Intent, Address and Asked. The order is the rule for a REGISTER that
-// has several of them: headers made for push win over parameters of the Contact,
-// and the standard over what was there before it. (Direct calls, for through a
-// table of functions p would escape to the heap.)
+// read runs the dialects until one finds its push data and sets Intent, Address and
+// Asked of p. For a REGISTER with several dialects, the order decides: push headers
+// come before Contact parameters, and the standard before older dialects. (With a table
+// of functions instead of direct calls, p would escape to the heap.)
 func read(in *input, p *Parsed) *Error {
 	if found, err := mpush(in, p); found || err != nil {
 		p.Dialect = "mpush"
@@ -160,12 +158,11 @@ func read(in *input, p *Parsed) *Error {
 	return nil
 }
 
-// Parse reads the push data of a REGISTER. Of several contacts it takes the
-// first one that is not being removed (expires=0), one with push data before
-// one without.
+// Parse parses the push data of a REGISTER. Of several contacts it uses the first that
+// is not being removed (expires=0), and prefers one with push data.
 //
-// An error is always an *Error. The result then is that of a REGISTER without push
-// data; its Contact is empty if the header cannot be told apart into contacts.
+// An error is always an *Error. With an error, the result is that of a REGISTER without
+// push data; its Contact is empty if the header cannot be split into contacts.
 func Parse(r Register) (Parsed, error) {
 	h := readHeaders(r.Headers)
 	rest := trimLWS(r.Contact)
@@ -197,7 +194,7 @@ func Parse(r Register) (Parsed, error) {
 	}
 }
 
-// result makes an error of e: a nil *Error is none.
+// result returns e as an error, nil if e is nil.
 func result(e *Error) error {
 	if e == nil {
 		return nil
@@ -205,7 +202,7 @@ func result(e *Error) error {
 	return e
 }
 
-// parseContact returns what one contact asks for.
+// parseContact returns what one contact requests.
 func parseContact(c *contact, h *headers) (Parsed, *Error) {
 	plain := Parsed{Contact: c.uri, Device: c.instance, Expires: c.expires, PNSReg: c.pnsreg}
 	if c.problem != "" {
@@ -216,14 +213,14 @@ func parseContact(c *contact, h *headers) (Parsed, *Error) {
 		return plain, err
 	}
 	if p.Intent == Bind && c.uri == "" {
-		// Nothing is registered, so there is nothing that a push could bring back.
+		// Nothing is registered, so a push has nothing to wake.
 		return Parsed{Expires: p.Expires}, nil
 	}
 	if p.Device == "" && len(p.Address.Tokens) > 0 {
 		p.Device, p.Hashed = DeviceID(p.Address), true
 	}
 	if p.Intent != Bind {
-		p.Address.Tokens = nil // there to find the device, not to be pushed
+		p.Address.Tokens = nil // they identify the device, but are not pushed
 	}
 	return p, nil
 }
@@ -247,8 +244,8 @@ func (p *Parsed) rank(err *Error) int {
 // characters.
 const maxInstallationID = 22
 
-// InstallationID returns the Firebase installation ID of an FCM token: a registration
-// token begins with it, before a colon. A token without one is returned as it is.
+// InstallationID returns the Firebase installation ID of an FCM token: the part before
+// the colon of a registration token. It returns a token without one unchanged.
 func InstallationID(token string) string {
 	id, _, _ := strings.Cut(token, ":")
 	if len(id) < maxInstallationID/2 || len(id) > maxInstallationID {
@@ -263,10 +260,10 @@ func InstallationID(token string) string {
 	return id
 }
 
-// DeviceID makes a device id for a client that sends no +sip.instance: the same
-// for the same push address, and for a new token of the same installation of an app
-// with Firebase. So a phone whose app goes from registration tokens to installation
-// IDs is one device.
+// DeviceID returns a device ID for a client that sends no +sip.instance. It is the same
+// for the same push address, and for a new token of the same Firebase installation. So a
+// phone stays the same device when its app changes from registration tokens to
+// installation IDs.
 func DeviceID(a Address) string {
 	buf := make([]byte, 0, 512)
 	buf = append(buf, a.Provider...)

@@ -224,7 +224,7 @@ func TestParseErrors(t *testing.T) {
 	f("<sip:a@h;x=\"<y\">", "", "contact: has a character that no URI may have")
 	f("<sip:a@h>,", "", "contact: is not a SIP URI")
 	f("*, <sip:a@h>", "", "contact: is not a SIP URI")
-	f("<sip:a@h>;+sip.instance=\"a b\"", "", "contact: +sip.instance has a character that no URN may have")
+	f("<sip:a@h>;+sip.instance=\"a b\"", "", "contact: +sip.instance has a character that is not allowed in a URN")
 	f("<sip:a@h>;+sip.instance="+strings.Repeat("x", 256), "", "contact: +sip.instance is longer than 255 bytes")
 	f(strings.Repeat("<sip:a@h>,", 17), "", "contact: has too many contacts")
 

@@ -2,7 +2,7 @@ package pnparam
 
 import "strings"
 
-// PortSIP's header by its present name and its former ones; some apps send all.
+// PortSIP's header by its current and its former names; some apps send all.
 const (
 	xPushHeader       = "X-Push"
 	xPPushHeader      = "X-P-Push"
@@ -28,7 +28,7 @@ func portsip(in *input, p *Parsed) (bool, *Error) {
 		if problem != "" {
 			return false, &Error{h.name, problem}
 		}
-		if x.has(deviceUID) { // else it is somebody else's X-Push
+		if x.has(deviceUID) { // otherwise it is another X-Push, not PortSIP's
 			return true, nil
 		}
 	}
@@ -75,7 +75,7 @@ func readXPush(s string) (x xPush, problem string) {
 	return x, ""
 }
 
-// readPortSIP fills in intent and address.
+// readPortSIP sets the intent and the address.
 func (p *Parsed) readPortSIP(x *xPush) (problem string) {
 	var a Address
 	if a.Provider, a.Environment = ProviderOf(x.values[deviceOS]); a.Provider == "" {
@@ -119,7 +119,7 @@ func (p *Parsed) readPortSIP(x *xPush) (problem string) {
 	return ""
 }
 
-// denied reads a permission; without one everything is allowed.
+// denied parses a permission; without one the push is allowed.
 func denied(allow string) (no, ok bool) {
 	switch {
 	case allow == "", strings.EqualFold(allow, "true"), allow == "1":

@@ -1,8 +1,8 @@
 package pnparam
 
 // pushToken reads the Contact parameters that Mizutech's clients sent before
-// X-MPUSH: push-token-type, push-token-app and push-token-id. The type is a
-// letter as there, or the name of the service or the system.
+// X-MPUSH: push-token-type, push-token-app and push-token-id. The type is a letter as in
+// X-MPUSH, or the name of the service or the operating system.
 func pushToken(in *input, p *Parsed) (bool, *Error) {
 	ps := &in.contact.push
 	if !ps.has(tokenID) {

@@ -6,8 +6,8 @@ import (
 	"github.com/sipwake/sipwake/internal/secret"
 )
 
-// rfc8599 reads the pn- parameters of the Contact URI, with the extensions of
-// Linphone (several APNs tokens, apns.dev) and the mistakes that clients make.
+// rfc8599 reads the pn- parameters of the Contact URI. It accepts the extensions of
+// Linphone (several APNs tokens, apns.dev) and common mistakes of clients.
 func rfc8599(in *input, p *Parsed) (bool, *Error) {
 	pn := &in.contact.push
 	if !pn.has(pnProvider) && !pn.has(pnPrid) {
@@ -56,8 +56,8 @@ func rfc8599(in *input, p *Parsed) (bool, *Error) {
 	return true, nil
 }
 
-// ProviderOf reads a pn-provider: the registered names, Linphone's apns.dev, and
-// names that clients use by mistake. Any other one is returned as it is.
+// ProviderOf parses a pn-provider: the registered names, Linphone's apns.dev, and names
+// that clients use by mistake. It returns any other name unchanged.
 func ProviderOf(s string) (Provider, Environment) {
 	switch strings.ToLower(s) {
 	case "apns", "apple", "ios":
@@ -74,7 +74,7 @@ func ProviderOf(s string) (Provider, Environment) {
 	return Provider(s), ""
 }
 
-// readPN fills in app, team and, unless the client unbinds, the tokens.
+// readPN sets app, team and, unless the client unbinds, the tokens.
 func (a *Address) readPN(param, prid string, unbind bool) (problem string) {
 	if problem := checkApp(param); problem != "" {
 		return "pn-param " + problem
@@ -102,11 +102,11 @@ func (a *Address) readPN(param, prid string, unbind bool) (problem string) {
 	return ""
 }
 
-// readAPNsTokens reads the tokens of prid, "TOKEN" or "TOKEN:voip&TOKEN:remote".
-// Each is for the service behind it or, if there is none, for the one service of
-// pn-param that no other token is for; without any in pn-param that is remote, or
-// what is left. A token that is empty is not there, and one whose service nobody
-// can tell is passed over: an app that woke up for a call may not have the rest yet.
+// readAPNsTokens parses the tokens of prid, "TOKEN" or "TOKEN:voip&TOKEN:remote". A
+// token without a service gets the one service of pn-param that no other token has. If
+// pn-param has no service, it gets remote, or the service that is left. Empty tokens
+// are skipped, and so are tokens whose service remains unknown: an app that woke up for
+// a call may not have all tokens yet.
 func (a *Address) readAPNsTokens(services, prid string) (problem string) {
 	if strings.IndexByte(a.App, '&') >= 0 {
 		return "pn-param names a service that is neither voip nor remote"
@@ -165,8 +165,8 @@ func (a *Address) readAPNsTokens(services, prid string) (problem string) {
 	return "pn-prid has no token"
 }
 
-// setPair sets the tokens of APNs, one of which may be empty. They are always in
-// this order, so that Equal does not depend on the client's.
+// setPair sets the APNs tokens, one of which may be empty. Their order is fixed, so that
+// Equal does not depend on the client's order.
 func (a *Address) setPair(voip, remote string) {
 	a.Tokens = make([]Token, 0, 2)
 	if voip != "" {
@@ -177,7 +177,7 @@ func (a *Address) setPair(voip, remote string) {
 	}
 }
 
-// names reports whether the list, joined by "&", has the service.
+// names reports whether the list, separated by "&", contains the service.
 func names(services, service string) bool {
 	for more := true; more; {
 		var s string

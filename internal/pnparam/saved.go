@@ -6,21 +6,21 @@ import (
 	"strings"
 )
 
-// swid is the URI parameter that names a phone to the proxy.
+// swid is the URI parameter by which the proxy recognises a phone.
 const swid = "swid"
 
-// Saved returns the Contact header value that a proxy should save for a REGISTER
-// of which Parse made p, with an error or without: one line, without push data, and
-// with swid=ID in the URI that p is about, if its device is known. It is empty if
-// the Contact may be saved as it came, or cannot be read.
+// Saved returns the Contact header value that a proxy should save for a REGISTER, where
+// p is the result of Parse, also with an error. It is one line without push data. The
+// URI of p has swid=ID if the device is known. The result is empty if the proxy can save
+// the Contact unchanged, or if it cannot be parsed.
 //
-// ID has 12 hexadecimal digits. It tells apart the phones of one AOR that share a
-// private address, and stays the same for as long as the device does: so a phone
-// has one contact, whatever becomes of its token, and removes the one that it had.
-// It says nothing of the token, even to those who know the token: see phoneID.
+// ID has 12 hexadecimal digits. It distinguishes the phones of an AOR that share a
+// private address, and stays the same as long as the device does. So a phone has one
+// contact even if its token changes, and replaces its former one. ID reveals nothing
+// about the token, even to those who know the token: see phoneID.
 //
-// Where a proxy nearer to the phone does the pushing, the push data stays: that
-// proxy needs it (RFC 8599 section 5.3.1).
+// If a proxy nearer to the phone pushes it, the push data stays, because that proxy
+// needs it (RFC 8599 section 5.3.1).
 func Saved(r Register, p Parsed, aor string) string {
 	rest := trimLWS(r.Contact)
 	if rest == "" || rest == "*" {
@@ -50,13 +50,13 @@ func Saved(r Register, p Parsed, aor string) string {
 	return w.text.String()
 }
 
-// idDigits is how long an ID is.
+// idDigits is the length of an ID.
 const idDigits = 12
 
-// phoneID makes the ID of a device. A device id that comes from the push address
-// counts with 16 bits only: enough to tell the few phones of a user apart, and so
-// little that nobody who has a list of tokens can find one by it. A key would do it
-// too, but it had to be the same in all instances and for ever.
+// phoneID returns the ID of a device. Of a device ID that is derived from the push
+// address it uses only 16 bits. That is enough to distinguish the few phones of a user,
+// but too little to find a token in a list of tokens. A secret key would do too, but it
+// would have to stay the same in all instances for ever.
 func phoneID(aor string, p *Parsed) string {
 	device := p.Device
 	if p.Hashed {
@@ -69,10 +69,10 @@ func phoneID(aor string, p *Parsed) string {
 	return string(id[:])
 }
 
-// writer writes contacts down.
+// writer writes contacts.
 type writer struct {
-	id      string // of the phone whose contact has not come yet
-	keep    bool   // push data stays
+	id      string // of the phone whose contact is still to be written
+	keep    bool   // keep push data
 	changed bool
 	text    strings.Builder
 }
@@ -92,7 +92,7 @@ func (w *writer) contact(c *contact, id string) {
 		w.text.WriteString(";" + swid + "=" + id)
 		w.changed = true
 	}
-	// No phone needs headers in its URI, and they can hide everything.
+	// No phone needs headers in its URI, and they could hide push data.
 	if c.headers != "" && !w.keep && (id != "" || c.push.seen != 0 || hasPushWord(c.headers)) {
 		c.headers, w.changed = "", true
 	}
@@ -107,7 +107,7 @@ func (w *writer) contact(c *contact, id string) {
 	})
 }
 
-// params writes the parameters that are neither push data nor a swid.
+// params writes the parameters except push data and swid.
 func (w *writer) params(c *contact, s string, cut func(s string, sep byte) (before, after string, found bool)) {
 	for more := s != ""; more; {
 		var one string
@@ -130,7 +130,7 @@ func (w *writer) params(c *contact, s string, cut func(s string, sep byte) (befo
 }
 
 func (w *writer) drops(c *contact, name string) bool {
-	if strings.EqualFold(name, swid) { // from an answer of ours, or made up
+	if strings.EqualFold(name, swid) { // copied from an earlier answer, or made up
 		return true
 	}
 	if w.keep {
@@ -140,7 +140,7 @@ func (w *writer) drops(c *contact, name string) bool {
 		strings.EqualFold(name, appID.name()) && c.push.has(pnTok)
 }
 
-// line appends s without the ends of its lines, and without what no header may have.
+// line appends s without line ends and without characters that headers must not have.
 func (w *writer) line(s string) {
 	if visible(s) {
 		w.text.WriteString(s)
@@ -174,7 +174,7 @@ func visible(s string) bool {
 	return true
 }
 
-// isControl reports whether r may not be in a header at all.
+// isControl reports whether r must not be in a header.
 func isControl(r rune) bool { return r < ' ' && !isLWS(byte(r)) || r == 0x7f }
 
 // hasPushWord reports whether the headers of a URI look like push data.

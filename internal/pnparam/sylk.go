@@ -1,14 +1,14 @@
 package pnparam
 
 // sylk reads the parameters of Sylk and Blink: pn-type, pn-app or app-id, pn-tok,
-// pn-device and pn-silent. On iOS pn-tok is PUSHKIT-APNS, two tokens in one.
-// What tells it from an old Linphone is pn-app, pn-device or such a pair.
+// pn-device and pn-silent. On iOS pn-tok is PUSHKIT-APNS, two tokens in one. It differs
+// from an old Linphone by pn-app, pn-device or such a pair.
 func sylk(in *input, p *Parsed) (bool, *Error) {
 	a, token, found, problem := readOld(in)
 	if problem != "" {
 		return false, &Error{"contact", problem}
 	}
-	voip, remote, pair := cutPair(token, "-_:") // other clients have _ or : there
+	voip, remote, pair := cutPair(token, "-_:") // some clients use _ or :
 	pair = pair && a.Provider == APNs && checkPair(voip, remote) == ""
 	ps := &in.contact.push
 	if !found || !ps.has(pnApp) && !ps.has(pnDevice) && !pair {
@@ -35,7 +35,7 @@ func sylk(in *input, p *Parsed) (bool, *Error) {
 		p.Address.setPair(voip, remote)
 	default:
 		if a.Provider == APNs && service == "" {
-			service = VoIP // the only token is the one that calls need
+			service = VoIP // a single token is the one for calls
 		}
 		if problem := p.Address.setToken(service, token); problem != "" {
 			return false, &Error{"contact", "pn-tok " + problem}
@@ -45,7 +45,7 @@ func sylk(in *input, p *Parsed) (bool, *Error) {
 	return true, nil
 }
 
-// readDevice takes the device id of a client that sends no +sip.instance.
+// readDevice sets the device ID of a client that sends no +sip.instance.
 func (p *Parsed) readDevice(id string) (problem string) {
 	id = parseInstance(id)
 	if len(id) > maxInstance {

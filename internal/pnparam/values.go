@@ -8,16 +8,16 @@ import (
 	"github.com/sipwake/sipwake/internal/secret"
 )
 
-// Limits of the values that clients may have stored, in bytes once decoded.
+// Limits of the values that are stored for clients, in bytes after decoding.
 const (
 	maxProvider  = 64
 	maxApp       = 255
 	maxToken     = 4096
-	maxAPNsToken = 200 // 64 today, and Apple says not to count on it
+	maxAPNsToken = 200 // 64 today, but Apple says not to rely on it
 )
 
-// The checks of this file return what is wrong with a value, to be put behind
-// its name, or "". They never quote it.
+// The checks in this file return what is wrong with a value, as a text that follows its
+// name, or "". They never quote the value.
 
 func tooLong(longest int) (problem string) {
 	return "is longer than " + strconv.Itoa(longest) + " bytes"
@@ -64,7 +64,7 @@ func checkToken(p Provider, token string) (problem string) {
 		return "has a character that is not printable"
 	}
 	if p == WebPush {
-		// Whether it may be called is for the push provider to decide.
+		// The push provider decides whether it may connect there.
 		u, err := url.Parse(token)
 		if err != nil || strings.IndexByte(token, '|') >= 0 || u.Scheme != "https" || u.Hostname() == "" || u.User != nil {
 			return "is not an https URL"
@@ -73,12 +73,12 @@ func checkToken(p Provider, token string) (problem string) {
 	return ""
 }
 
-// bundle splits an APNs app into Apple's Team ID, bundle ID and the services
-// named behind it, joined by "&".
+// bundle splits an APNs app into Apple's Team ID, bundle ID and the services after it,
+// separated by "&".
 //
-// Team IDs have ten characters; those of eight that examples in circulation use
-// are taken too. No bundle ID begins with such a label, so the Team ID may be
-// left out, as some clients do.
+// Team IDs have ten characters; eight are accepted too, because published examples use
+// them. No bundle ID begins with such a label, so the Team ID can be missing, as in some
+// clients.
 func bundle(app string) (team, id, services string) {
 	id = app
 	if first, rest, _ := cut(id, '.'); isTeamID(first) {
@@ -103,9 +103,8 @@ func isTeamID(s string) bool {
 	return len(s) >= 8 && len(s) <= 10
 }
 
-// readApp fills in the app and, for APNs, the team of a dialect that has one
-// parameter for them, and returns the service named there. A client that unbinds
-// need not name the app.
+// readApp sets the app and, for APNs, the team, for dialects with one parameter for both.
+// It returns the service in that parameter. A client that unbinds need not name the app.
 func (a *Address) readApp(app string, bind bool) (service Service, problem string) {
 	if problem := checkApp(app); problem != "" {
 		return "", problem
@@ -136,14 +135,14 @@ func (a *Address) setToken(s Service, token string) (problem string) {
 	return ""
 }
 
-// isNull reports whether the client sent the token that it does not have: nothing,
-// or how its language prints nothing.
+// isNull reports whether the client has no token: the value is empty, or the text that
+// its programming language prints for nothing.
 func isNull(token string) bool {
 	return token == "" || strings.EqualFold(token, "null") || token == "(null)"
 }
 
-// cutPair splits the two APNs tokens of VOIP-REMOTE around any of the separators.
-// Either of them may be null and is then empty.
+// cutPair splits VOIP-REMOTE into two APNs tokens at any of the separators. A null token
+// becomes empty.
 func cutPair(s, separators string) (voip, remote string, ok bool) {
 	i := strings.IndexAny(s, separators)
 	if i < 0 {
@@ -158,7 +157,7 @@ func cutPair(s, separators string) (voip, remote string, ok bool) {
 	return voip, remote, true
 }
 
-// checkPair checks the tokens of a pair that are there.
+// checkPair checks the tokens of a pair that are not empty.
 func checkPair(voip, remote string) (problem string) {
 	for _, t := range [...]string{voip, remote} {
 		if problem := checkToken(APNs, t); t != "" && problem != "" {
@@ -168,7 +167,7 @@ func checkPair(voip, remote string) (problem string) {
 	return ""
 }
 
-// unescape decodes %HH once; "+" stays as it is.
+// unescape decodes %HH once; "+" stays "+".
 func unescape(s string) (string, bool) {
 	if strings.IndexByte(s, '%') < 0 {
 		return s, true
@@ -202,7 +201,7 @@ func hexValue(b byte) byte {
 	return b | 0x20 - 'a' + 10
 }
 
-// printable reports whether s has visible ASCII characters only.
+// printable reports whether s has only visible ASCII characters.
 func printable(s string) bool {
 	for i := range len(s) {
 		if s[i]-'!' > '~'-'!' {

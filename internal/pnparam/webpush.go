@@ -8,12 +8,13 @@ import (
 	"github.com/sipwake/sipwake/internal/secret"
 )
 
-// ParseWebPushKeys reads the keys of a subscription; nil if one of them is none.
+// ParseWebPushKeys parses the keys of a subscription. It returns nil if one of them is
+// invalid.
 func ParseWebPushKeys(p256dh, auth string) *WebPushKeys { return readWebPushKeys(p256dh + "|" + auth) }
 
-// readWebPushKeys reads P256DH|AUTH, each in either alphabet of base64 and with
-// or without padding, for browsers and the libraries on top of them differ. It
-// returns nil if one is not a key.
+// readWebPushKeys parses P256DH|AUTH, each in either alphabet of base64, with or without
+// padding, because browsers and their libraries differ. It returns nil if one is
+// invalid.
 func readWebPushKeys(s string) *WebPushKeys {
 	p256dh, auth, ok := cut(s, '|')
 	if !ok {
@@ -24,14 +25,14 @@ func readWebPushKeys(s string) *WebPushKeys {
 	if len(random) != 16 {
 		return nil
 	}
-	// A point off the curve would only be noticed at the first push.
+	// Without this check, only the first push would notice a point that is off the curve.
 	if _, err := ecdh.P256().NewPublicKey(point); err != nil {
 		return nil
 	}
 	return &WebPushKeys{P256dh: secret.NewToken(p256dh), Auth: secret.NewToken(auth)}
 }
 
-// decodeKey decodes the key, and returns it in base64url without padding too.
+// decodeKey decodes the key. text is the key in base64url without padding.
 func decodeKey(s string) (text string, key []byte) {
 	const maxKey = 88 // 65 bytes with padding
 	if len(s) > maxKey || !printable(s) {

@@ -46,7 +46,7 @@ func (r *recorder) Close() error {
 	return nil
 }
 
-// said tells what was exported: an exclamation mark is a whole call.
+// said returns what was exported: an exclamation mark is a whole call.
 func (r *recorder) said() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()

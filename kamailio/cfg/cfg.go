@@ -1,6 +1,6 @@
-// Package cfg holds the Kamailio script: sipwake.cfg, which an administrator
-// includes in a kamailio.cfg, kamailio.cfg, a small proxy that uses it, and
-// gateway.cfg, one that is a push gateway in front of a PBX.
+// Package cfg has the Kamailio scripts: sipwake.cfg, which an administrator includes in
+// a kamailio.cfg; kamailio.cfg, a small proxy that uses it; and gateway.cfg, a push
+// gateway in front of a PBX.
 package cfg
 
 import "embed"

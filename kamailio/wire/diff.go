@@ -9,8 +9,8 @@ import (
 // context is how many unchanged lines a hunk has around a change.
 const context = 3
 
-// Diff returns a unified diff from one text to another, for patch -p0; empty if they
-// are the same. An empty text is a file that is not there.
+// Diff returns a unified diff between two texts, for patch -p0; empty if they are equal.
+// An empty text stands for a file that does not exist.
 func Diff(name, from, to string) string {
 	a, b := lines(from), lines(to)
 	common := longest(a, b)
@@ -41,9 +41,9 @@ func lines(s string) []string {
 
 type match struct{ a, b int }
 
-// longest returns the lines that both have, in order: as many as can be.
+// longest returns the longest common subsequence of lines.
 func longest(a, b []string) []match {
-	// Both ends are the same as a rule, which keeps the table small.
+	// Usually both ends are equal. Cutting them off keeps the table small.
 	start := 0
 	for start < len(a) && start < len(b) && a[start] == b[start] {
 		start++
@@ -93,7 +93,7 @@ func longest(a, b []string) []match {
 type diffLine struct {
 	sign byte
 	text string
-	a, b int // where it stands, from 0
+	a, b int // its position in both texts, from 0
 }
 
 func hunks(a, b []string, common []match) []string {

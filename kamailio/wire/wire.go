@@ -1,5 +1,5 @@
-// Package wire puts sipwake.cfg into an administrator's own kamailio.cfg: it finds
-// the places in a file like the one that comes with Kamailio and makes a patch.
+// Package wire adds sipwake.cfg to an administrator's own kamailio.cfg. It finds the
+// places in a file like the one that comes with Kamailio and makes a patch.
 package wire
 
 import (
@@ -9,33 +9,33 @@ import (
 	"strings"
 )
 
-// Options say what cannot be read from the file.
+// Options are settings that cannot be read from the file.
 type Options struct {
-	Domain string   // of all users; not used where the file has several domains
-	Listen []string // sockets such as udp:192.0.2.1:5060, for a file that has none
+	Domain string   // of all users; ignored if the file has several domains
+	Listen []string // sockets such as udp:192.0.2.1:5060, for a file without any
 }
 
-// Wired is what came of a file.
+// Wired is the result for a file.
 type Wired struct {
 	Text string // with the changes
-	// Missing says what is to be done by hand, for its place was not found.
+	// Missing says what must be done by hand because its place was not found.
 	Missing []string
-	// Modules that sipwake.cfg must not load, for the file loads them.
+	// Modules are those that sipwake.cfg must not load because the file loads them.
 	Modules []string
 }
 
-// LocalFile is what the patch includes beside sipwake.cfg: the settings of this
-// machine, among them what nobody else should read.
+// LocalFile is included beside sipwake.cfg. It has the settings of this machine,
+// including secrets.
 const LocalFile = "sipwake-local.cfg"
 
-// edit replaces n lines from line on.
+// edit replaces n lines, starting at line.
 type edit struct {
 	line, n int
 	with    []string
 }
 
-// File wires the text of a kamailio.cfg. It is an error if sipwake.cfg is in it
-// already, or if it is no such file.
+// File adds sipwake.cfg to the text of a kamailio.cfg. It is an error if the text
+// already includes sipwake.cfg, or if it is not a kamailio.cfg.
 func File(text string, o Options) (Wired, error) {
 	f := &file{lines: strings.SplitAfter(text, "\n")}
 	f.conditions()
@@ -66,7 +66,7 @@ type file struct {
 
 var condition = regexp.MustCompile(`^#!(ifdef|ifndef|ifexp|else|endif)\b\s*(.*?)\s*$`)
 
-// conditions notes which #!ifdef are around each line.
+// conditions records the #!ifdef around each line.
 func (f *file) conditions() {
 	f.inside = make([][]string, len(f.lines))
 	var around []string
@@ -91,12 +91,12 @@ func (f *file) conditions() {
 	}
 }
 
-// find returns the first line that matches, -1 if there is none.
+// find returns the index of the first line that matches, -1 if there is none.
 func (f *file) find(pattern string) int {
 	return slices.IndexFunc(f.lines, regexp.MustCompile(pattern).MatchString)
 }
 
-// has reports whether the file speaks of a define.
+// has reports whether the file tests or sets a define.
 func (f *file) has(name string) bool { return f.find(`^#!(ifn?def|ifexp|trydef)\s+`+name+`\b`) >= 0 }
 
 func (f *file) insert(line int, with ...string) {
@@ -122,7 +122,7 @@ var shared = [...]struct{ module, define string }{
 	{"htable", "HTABLE"}, {"xhttp", "XHTTP"}, {"tcpops", "TCPOPS"}, {"uac", "UAC"},
 }
 
-// include puts the settings and the script before request_route.
+// include adds the settings and the script before request_route.
 func (f *file) include(at int, o Options) {
 	out := []string{`include_file "` + LocalFile + `"`}
 	for _, m := range shared {
@@ -167,8 +167,9 @@ func (f *file) include(at int, o Options) {
 	f.insert(at, append(out, "")...)
 }
 
-// failures does for calls to phones what the file's failure route does: blocks and
-// voicemail. A call that nobody answered ends with 599 in sipwake.cfg.
+// failures returns a failure route that does for calls to phones what the file's own
+// does, such as blocking and voicemail. A call that nobody answered ends with 599 in
+// sipwake.cfg.
 func (f *file) failures() []string {
 	if f.find(`^route\[NATMANAGE\]`) < 0 {
 		return nil
@@ -187,12 +188,12 @@ func (f *file) failures() []string {
 	return append(out, "}")
 }
 
-// parked puts what comes first at the beginning of request_route.
+// parked adds the routes that come first to the beginning of request_route.
 func (f *file) parked(request int) {
 	f.insert(request+1, "\troute(SIPWAKE_PARK);", "\tif (!is_method(\"REGISTER\")) {", "\t\troute(SIPWAKE_STRIP);", "\t\tmsg_apply_changes();", "\t}")
 }
 
-// replies keeps push data out of replies.
+// replies adds the routes that remove push data from replies.
 func (f *file) replies() {
 	strip := []string{"\troute(SIPWAKE_STRIP);", "\tmsg_apply_changes();"}
 	if i := f.find(`^reply_route\s*\{`); i >= 0 {
@@ -202,7 +203,7 @@ func (f *file) replies() {
 	f.insert(len(f.lines), append(append([]string{"", "reply_route {"}, strip...), "}")...)
 }
 
-// register has sipwake.cfg save registrations.
+// register makes sipwake.cfg save registrations.
 func (f *file) register() {
 	i := f.find(`^\s*(if\s*\(!)?save\("location"`)
 	if i < 0 {
@@ -222,7 +223,7 @@ func (f *file) register() {
 	f.edits = append(f.edits, edit{i, end - i + 1, []string{indent + "route(SIPWAKE_REGISTER);"}})
 }
 
-// call has sipwake.cfg ring phones.
+// call makes sipwake.cfg ring phones.
 func (f *file) call() {
 	i := f.find(`^\s*if\s*\(!lookup\("location"`)
 	if i < 0 {
@@ -236,8 +237,8 @@ func (f *file) call() {
 	f.insert(i, append(out, "\troute(SIPWAKE_CALL);")...)
 }
 
-// http lets sipwake in where the file answers HTTP itself, and looks after requests of
-// Kamailio's own.
+// http calls sipwake.cfg from the event routes that the file itself defines: for HTTP
+// requests, and for Kamailio's own SIP requests.
 func (f *file) http() {
 	if i := f.find(`^event_route\[xhttp:request\]`); i >= 0 {
 		f.insert(i+1, "\tset_reply_no_connect();", "\troute(SIPWAKE_HTTP);")

@@ -1,8 +1,8 @@
 #!/bin/bash
-# asterisk.sh - Asterisk from Debian sid, for `make demo PBX=asterisk`: Debian 12 and 13 have none
+# asterisk.sh - installs Asterisk from Debian sid, for `make demo PBX=asterisk`: Debian 12 and 13 have none
 #
-# It goes into $SIPWAKE_CACHE/asterisk (default ~/.cache/sipwake/asterisk), needs no root and touches
-# nothing of the host. An Asterisk of the host on PATH is used as it is.
+# It is installed into $SIPWAKE_CACHE/asterisk (default ~/.cache/sipwake/asterisk), without root and without
+# changes to the host. If the host has an Asterisk on PATH, that one is used.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 suite=sid

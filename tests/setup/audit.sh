@@ -1,6 +1,6 @@
 #!/bin/bash
-# audit.sh VERSION TAGS - runs govulncheck, after fetching it as a Go module if it is missing, and lists the
-# direct modules that are behind
+# audit.sh VERSION TAGS - runs govulncheck, which it downloads as a Go module if it is missing, and lists the
+# outdated direct modules
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 PATH=$bin:$PATH
 version=${1:?the version of govulncheck} tags=${2?the tags of the build}

@@ -1,10 +1,10 @@
 #!/bin/bash
-# chromium.sh - a Chromium without windows, as bin/chromium of the cache, for the tests of the pages and
+# chromium.sh - installs a headless Chromium as bin/chromium of the cache, for the tests of the pages and
 # for make screenshots
 #
-# The host's is used if there is one. Else it comes from Debian 13 (170 MB, once), in a tree of its own
-# with a font. Chromium starts itself again from /proc/self/exe, so that it cannot be started through
-# another loader, as the other programs of the cache are: the loader's path is written into it.
+# If the host has one, that is used. Otherwise it comes from Debian 13 (170 MB, once), in its own tree with
+# a font. Chromium restarts itself from /proc/self/exe. So it cannot be started through another loader,
+# like the other programs of the cache: the path of the loader is patched into it.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 suite=trixie
@@ -14,7 +14,7 @@ packages=(chromium-headless-shell patchelf fonts-dejavu-core)
 fetch() {
 	local work lib loader prog
 	work=$(mktemp -d "$cache/.chromium.XXXXXX")
-	# shellcheck disable=SC2064 # the value of now is meant
+	# shellcheck disable=SC2064 # expand now
 	trap "rm -rf '$work'" EXIT
 	say "fetching chromium from Debian $suite"
 	private_apt "$work/apt" "$suite"

@@ -1,6 +1,6 @@
 #!/bin/bash
-# features.sh - runs the tests that tests/features.txt names and prints one line a row:
-# ok, FAILED, missing (a named test does not exist or was skipped), or later
+# features.sh - runs the tests in tests/features.txt and prints one line for each row:
+# ok, FAILED, missing (a test does not exist or was skipped), or later
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 PATH=$bin:$PATH
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -8,12 +8,12 @@ table=tests/features.txt
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# Each package is run once, with the tests of all its rows.
+# Run each package once, with the tests of all its rows.
 lines() { grep -v '^#' "$table"; }
 lines | cut -f2 | grep -v '^later$' | sort -u | while read -r package; do
 	tests=$(lines | awk -F '\t' -v p="$package" '$2 == p { print $3 }' | tr '|' '\n' | sort -u | paste -sd '|')
 	SIPWAKE_REQUIRE_ALL=1 go test -json -timeout 9m -run "^($tests)\$" "$package" >"$work/run.json" || true
-	# One line a test: package, name, how it ended. Subtests have a slash and are in their parent's end.
+	# One line for each test: package, name, result. Skip subtests (with a slash): their parent has the result.
 	sed -n 's/.*"Action":"\(pass\|fail\|skip\)".*"Test":"\([^"\/]*\)".*/\2 \1/p' "$work/run.json" |
 		sed "s|^|$package |" >>"$work/results"
 	if grep -q '"Action":"fail"' "$work/run.json"; then

@@ -1,12 +1,12 @@
 #!/bin/bash
-# fetch.sh - a Kamailio with http_async_client, and a Redis, for the tests and the demo
+# fetch.sh - installs a Kamailio with http_async_client, and a Redis, for the tests and the demo
 #
-# What the host has is used if it will do. The rest comes from Debian 13, unpacked into
-# $SIPWAKE_CACHE (default ~/.cache/sipwake), where it touches nothing of the host and needs
-# no root. Either way bin/ in there has kamailio, kamcmd, redis-server and redis-cli.
+# If the host has suitable programs, those are used. The rest comes from Debian 13, unpacked into
+# $SIPWAKE_CACHE (default ~/.cache/sipwake), without root and without changes to the host. Its
+# bin/ then has kamailio, kamcmd, redis-server and redis-cli.
 #
-# KAMAILIO_SUITE=sid takes all of them from that Debian, whatever the host has, and keeps them
-# apart, in $SIPWAKE_CACHE/sid and its bin/: `make test-kamailio`.
+# KAMAILIO_SUITE=sid takes all of them from Debian sid, whatever the host has, and installs them
+# into $SIPWAKE_CACHE/sid instead: `make test-kamailio`.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 suite=${KAMAILIO_SUITE:-trixie}
@@ -41,7 +41,7 @@ packages=()
 kamailio=$(host_kamailio) || packages+=("${kamailio_packages[@]}")
 redis=$(host_redis) || packages+=("${redis_packages[@]}")
 
-# The stamp says which packages the tree holds and where the wrappers point to.
+# The stamp records the packages in the tree and the targets of the wrappers.
 stamp="${packages[*]:-} | ${kamailio:-ours} | ${redis:-ours}"
 done_already() {
 	local name
@@ -53,7 +53,7 @@ done_already() {
 fetch() {
 	local work
 	work=$(mktemp -d "$cache/.fetch.XXXXXX")
-	# shellcheck disable=SC2064 # the value of now is meant
+	# shellcheck disable=SC2064 # expand now
 	trap "rm -rf '$work'" EXIT
 	say "fetching ${packages[*]} from Debian $suite"
 	private_apt "$work/apt" "$suite"

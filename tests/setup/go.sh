@@ -1,9 +1,10 @@
 #!/bin/bash
-# go.sh - a Go that is new enough for go.mod
+# go.sh - installs a Go that is new enough for go.mod
 #
-# The host's is used if it will do. Else the go command fetches the right one itself, as a
-# module, into its module cache: any go since 1.21 can. Without one, Debian 13's go command
-# does that, unpacked into $SIPWAKE_CACHE. Then bin/go and bin/gofmt in there are it.
+# If the host's Go is new enough, that is used. Otherwise its go command downloads the right
+# version as a module into the module cache, which any go since 1.21 can do. Without a go
+# command, Debian 13's is unpacked into $SIPWAKE_CACHE for this. bin/go and bin/gofmt there
+# then run the right version.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 version=1.26.8 # what is fetched; go.mod says what is needed
@@ -13,7 +14,7 @@ tree=$cache/debian-go
 # at_least A B: is version A at least B?
 at_least() { [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$2" ]; }
 
-# version_of GO: "1.26.8". A suffix such as rc1 counts for nothing.
+# version_of GO: prints "1.26.8". A suffix such as rc1 is ignored.
 version_of() { (cd / && GOTOOLCHAIN=local GOFLAGS='' "$1" env GOVERSION 2>/dev/null) | sed -n 's/^go\([0-9.]*\).*/\1/p'; }
 
 host=$(command -v go || true)
@@ -27,7 +28,7 @@ fi
 
 ready() { [ -x "$bin/go" ] && [ -x "$bin/gofmt" ] && at_least "$(version_of "$bin/go")" "$needed"; }
 
-# base_go: a go command that can fetch another.
+# base_go: prints a go command that can download another.
 base_go() {
 	if [ -n "$host_version" ] && at_least "$host_version" 1.21; then
 		printf '%s' "$host"
@@ -36,14 +37,14 @@ base_go() {
 	if [ ! -x "$tree/bin/go" ]; then
 		local work
 		work=$(mktemp -d "$cache/.go.XXXXXX")
-		# shellcheck disable=SC2064 # the value of now is meant
+		# shellcheck disable=SC2064 # expand now
 		trap "rm -rf '$work'" EXIT
 		say "fetching the go command from Debian trixie" >&2
 		private_apt "$work/apt" trixie
 		unpack "$work/tree" golang-go
 		unset APT_CONFIG
 		rm -rf "$tree"
-		# the command alone will do: it is only to fetch the real one. By pkg/tool it knows that it is at home
+		# The command alone is enough to download the real one. It recognises GOROOT by pkg/tool.
 		mkdir -p "$work/go/bin" "$work/go/pkg/tool"
 		cp "$work"/tree/usr/lib/go-*/bin/go "$work/go/bin/"
 		cp "$work"/tree/usr/lib/go-*/go.env "$work"/tree/usr/lib/go-*/VERSION "$work/go/"

@@ -1,10 +1,10 @@
 #!/bin/bash
-# interop.sh - clients made by others, for `make interop`: baresip and SIPp from Debian 13, JsSIP and
-# ws from npm
+# interop.sh - installs clients of other makers, for `make interop`: baresip and SIPp from Debian 13, JsSIP
+# and ws from npm
 #
-# All go into $SIPWAKE_CACHE/interop (default ~/.cache/sipwake/interop), need no root and touch
-# nothing of the host. What cannot be had is left out with a line that says why: make interop then
-# skips it. Node.js and npm are the host's.
+# They are installed into $SIPWAKE_CACHE/interop (default ~/.cache/sipwake/interop), without root and without
+# changes to the host. If one cannot be installed, a line says why, and make interop skips it. Node.js and npm
+# are the host's.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 suite=trixie
@@ -27,7 +27,7 @@ fetch_npm() {
 	printf '%s\n' "${npm_packages[*]}" >"$interop/node/.packages"
 }
 
-# have NAME COMMAND...: runs the command apart; its failure is a line, not the end.
+# have NAME COMMAND...: runs the command in a subshell. If it fails, it prints a line and continues.
 have() {
 	local what=$1
 	shift

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# lib.sh - what the setup scripts share. Source it.
+# lib.sh - functions for the setup scripts. Source it.
 
 set -euo pipefail
 export LC_ALL=C
@@ -13,8 +13,8 @@ die() {
 	exit 1
 }
 
-# The host's own programs, not our wrappers: a user may have both in PATH. sbin is
-# where daemons are, and not in everybody's PATH.
+# Find the host's own programs, not the wrappers, which a user may have in PATH. Daemons
+# are in sbin, which may not be in PATH.
 host_path() {
 	local dir out=
 	local IFS=:
@@ -26,7 +26,7 @@ host_path() {
 PATH=$(host_path)
 export PATH
 
-# lock: one setup at a time for this cache; the others wait and then find it done.
+# lock: allows one setup at a time for this cache. The others wait and then find it done.
 lock() {
 	mkdir -p "$bin"
 	exec 9>"$cache/lock"
@@ -36,15 +36,15 @@ lock() {
 	fi
 }
 
-# wrapper NAME: makes standard input the program bin/NAME, at once or not at all.
+# wrapper NAME: writes standard input as the program bin/NAME, atomically.
 wrapper() {
 	cat >"$bin/.$1.$$"
 	chmod 755 "$bin/.$1.$$"
 	mv -f "$bin/.$1.$$" "$bin/$1"
 }
 
-# mirrors ETC: the Debian mirrors that the apt configuration in ETC names, the
-# likeliest first.
+# mirrors ETC: prints the Debian mirrors in the apt configuration in ETC, the most likely
+# first.
 mirrors() {
 	{
 		{ cat "$1"/sources.list "$1"/sources.list.d/*.list 2>/dev/null || true; } | awk '
@@ -82,7 +82,7 @@ mirrors() {
 		END { for (i = 1; i <= n; i++) print rest[i]; }'
 }
 
-# keyring: the file with Debian's archive keys.
+# keyring: prints the file with Debian's archive keys.
 keyring() {
 	local f
 	for f in /usr/share/keyrings/debian-archive-keyring.gpg /usr/share/keyrings/debian-archive-keyring.pgp; do
@@ -94,8 +94,8 @@ keyring() {
 	die "Debian's archive keys are missing: install the package debian-archive-keyring"
 }
 
-# private_apt DIR SUITE: an apt of our own in DIR that knows nothing of what the host
-# has installed, and changes nothing of it. Sets APT_CONFIG; needs no root.
+# private_apt DIR SUITE: sets up a separate apt in DIR, which neither sees nor changes the
+# packages of the host. Sets APT_CONFIG; needs no root.
 private_apt() {
 	local dir=$1 suite=$2 keys arch mirror
 	if ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then
@@ -106,7 +106,7 @@ private_apt() {
 	mkdir -p "$dir/state/lists/partial" "$dir/cache/archives/partial"
 	: >"$dir/state/status"
 	{
-		# how the host reaches its mirror: proxy, certificates, dates of a snapshot
+		# the host's settings for its mirror: proxy, certificates, dates of a snapshot
 		apt-config dump | grep -E '^Acquire::(http|https|Retries|ForceIPv4|ForceIPv6|Check-Valid-Until|Check-Date)(::| )' || true
 		cat <<-CONF
 			Dir::Etc::main "/dev/null";
@@ -136,8 +136,8 @@ private_apt() {
 	die "no Debian mirror serves $suite: is the network up?"
 }
 
-# unpack DIR PACKAGE...: downloads the packages with all they depend on, checked against
-# the archive's signature, and unpacks them below DIR. After private_apt.
+# unpack DIR PACKAGE...: downloads the packages with their dependencies, verifies them with
+# the archive's signature, and unpacks them below DIR. Call private_apt first.
 unpack() {
 	local dir=$1 deb
 	shift
@@ -149,15 +149,15 @@ unpack() {
 	rm -rf "$dir"/usr/share/{doc,man,locale,info,bash-completion,zsh,lintian}
 }
 
-# debian_tree DIR SUITE PACKAGE...: the packages of a Debian, unpacked as DIR with all they depend on. It
-# fetches only if DIR does not hold just these.
+# debian_tree DIR SUITE PACKAGE...: unpacks packages of a Debian suite with their dependencies into DIR. It
+# downloads only if DIR does not already hold exactly these.
 debian_tree() {
 	local tree=$1 suite=$2 work
 	shift 2
 	[ "$(cat "$tree/.packages" 2>/dev/null)" != "$*" ] || return 0
 	mkdir -p "$(dirname "$tree")"
 	work=$(mktemp -d "$(dirname "$tree")/.fetch.XXXXXX")
-	# shellcheck disable=SC2064 # the value of now is meant
+	# shellcheck disable=SC2064 # expand now
 	trap "rm -rf '$work'" EXIT
 	say "fetching $* from Debian $suite"
 	private_apt "$work/apt" "$suite"
@@ -167,8 +167,8 @@ debian_tree() {
 	mv "$work/tree" "$tree"
 }
 
-# tree_program DIR PROGRAM NAME [ARGUMENT...]: makes PROGRAM of an unpacked Debian, which was made for another
-# Debian than the host's, the program bin/NAME, with its own loader and libraries.
+# tree_program DIR PROGRAM NAME [ARGUMENT...]: writes bin/NAME, which starts PROGRAM of an unpacked Debian tree
+# with the tree's loader and libraries, since the host may be another Debian.
 tree_program() {
 	local tree=$1 prog=$1/$2 name=$3 lib loader
 	shift 3

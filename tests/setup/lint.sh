@@ -1,5 +1,5 @@
 #!/bin/bash
-# lint.sh VERSION - runs golangci-lint, after fetching it as a Go module if it is missing
+# lint.sh VERSION - runs golangci-lint, which it downloads as a Go module if it is missing
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 PATH=$bin:$PATH
 version=${1:?the version of golangci-lint}

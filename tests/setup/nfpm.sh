@@ -1,5 +1,5 @@
 #!/bin/bash
-# nfpm.sh - nfpm, which builds the Debian package, as bin/nfpm of the cache: fetched as a Go module
+# nfpm.sh - installs nfpm, which builds the Debian package, as bin/nfpm of the cache, from its Go module
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 PATH=$bin:$PATH
 version=v2.45.0

@@ -1,8 +1,8 @@
 #!/bin/bash
-# nghttpd.sh - nghttpd from Debian, an HTTP/2 server made by others, for the tests of push/h2
+# nghttpd.sh - installs nghttpd from Debian, an independent HTTP/2 server, for the tests of push/h2
 #
-# It goes into $SIPWAKE_CACHE/nghttpd (default ~/.cache/sipwake/nghttpd), needs no root and touches
-# nothing of the host. An nghttpd of the host on PATH is used as it is.
+# It is installed into $SIPWAKE_CACHE/nghttpd (default ~/.cache/sipwake/nghttpd), without root and without
+# changes to the host. If the host has an nghttpd on PATH, that one is used.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 suite=trixie

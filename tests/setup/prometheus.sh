@@ -1,8 +1,8 @@
 #!/bin/bash
-# prometheus.sh - Prometheus and promtool, as bin/prometheus and bin/promtool of the cache
+# prometheus.sh - installs Prometheus and promtool as bin/prometheus and bin/promtool of the cache
 #
-# Those of the host are used if they will do. The rest comes from Debian 13, in a tree
-# of its own: the two programs and the C library that they are linked with, no more.
+# If the host has suitable ones, those are used. Otherwise they come from Debian 13, in
+# their own tree: only the two programs and the C library that they are linked with.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 suite=trixie
@@ -11,7 +11,7 @@ least=2.50 # knows scrape_classic_histograms, which has another name in 3
 
 at_least() { [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n 1)" = "$2" ]; }
 
-# version_of PROGRAM: "2.53.3".
+# version_of PROGRAM: prints "2.53.3".
 version_of() { "$1" --version 2>&1 | sed -n 's/^[a-z]*, version \([0-9.]*\).*/\1/p'; }
 
 host() {
@@ -24,7 +24,7 @@ host() {
 fetch() {
 	local work deb
 	work=$(mktemp -d "$cache/.prometheus.XXXXXX")
-	# shellcheck disable=SC2064 # the value of now is meant
+	# shellcheck disable=SC2064 # expand now
 	trap "rm -rf '$work'" EXIT
 	say "fetching prometheus from Debian $suite"
 	private_apt "$work/apt" "$suite"
@@ -38,7 +38,7 @@ fetch() {
 	mv "$work/tree" "$tree"
 }
 
-# ours NAME: a wrapper that starts the program of the tree with the tree's own loader and C library.
+# ours NAME: writes a wrapper that starts the tree's program with the tree's loader and C library.
 ours() {
 	local loader
 	loader=$(compgen -G "$tree/usr/lib/*-linux-*/ld-linux*.so.*" || compgen -G "$tree/usr/lib/*-linux-*/ld64.so.*") ||

@@ -1,12 +1,12 @@
 #!/bin/bash
-# setup.sh - makes this machine able to build and test sipwake, and says what it did
+# setup.sh - installs what is needed to build and test sipwake, and prints what it did
 #
-# Everything goes into $SIPWAKE_CACHE (default ~/.cache/sipwake), but for a C compiler, which
-# is installed as a package if we are root. Run it again at will: it does only what is missing.
+# Everything goes into $SIPWAKE_CACHE (default ~/.cache/sipwake), except a C compiler, which
+# is installed as a package if the user is root. A second run installs only what is missing.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
-# install WHAT-FOR PACKAGE...: as root; else says what to do
+# install WHAT-FOR PACKAGE...: installs packages if the user is root, otherwise prints what to do
 install() {
 	local why=$1
 	shift

@@ -12,27 +12,26 @@ import (
 	"github.com/sipwake/sipwake/internal/secret"
 )
 
-// Behaviour is how the server answers a push that is without fault. The zero
-// Behaviour delivers it.
+// Behaviour is how the server answers a valid push. The zero Behaviour delivers it.
 type Behaviour struct {
-	// Status and Reason refuse it with Apple's JSON body.
+	// Status and Reason refuse the push with Apple's JSON body.
 	Status int
 	Reason string
 	// Timestamp is when the token died, for 410.
 	Timestamp time.Time
 	// RetryAfter is the header's value.
 	RetryAfter string
-	// Body replaces Apple's JSON, for answers of something on the way.
+	// Body replaces Apple's JSON, to simulate the answer of a middlebox.
 	Body string
-	// Delay comes on top of the server's latency.
+	// Delay is added to the server's latency.
 	Delay time.Duration
 	Fault Fault
 }
 
-// Fault is a failure of the connection instead of an answer.
+// Fault is a connection failure in place of an answer.
 type Fault = sim.Fault
 
-// The faults that it can make.
+// The faults that the server supports.
 const (
 	None    = sim.None
 	Silence = sim.Silence
@@ -58,7 +57,7 @@ type Push struct {
 	Payload    []byte
 }
 
-// device is what the server knows of a token.
+// device is the state of a token.
 type device struct {
 	onDeliver atomic.Pointer[func([]byte, http.Header)]
 
@@ -69,16 +68,16 @@ type device struct {
 	stored map[string]stored // by topic
 }
 
-// stored is a push for a device that is away. Apple keeps one for each topic.
+// stored is a push for a device that is away. Apple stores one for each topic.
 type stored struct {
 	body    []byte
 	header  http.Header
 	expires time.Time
 }
 
-// SetAway says whether the device of the token is out of reach: then the last push of
-// each topic waits for it until its apns-expiration, and one with 0 is lost. What
-// waits is delivered when the device is back, from the caller's goroutine.
+// SetAway sets whether the device of the token is unreachable. While it is, the last push
+// of each topic is stored until its apns-expiration; a push with 0 is lost. Stored pushes
+// are delivered when the device is back, in the caller's goroutine.
 func (s *Server) SetAway(token string, away bool) {
 	s.AddToken(token)
 	d := s.device(token)
@@ -99,7 +98,7 @@ func (s *Server) SetAway(token string, away bool) {
 	}
 }
 
-// keep stores the push if the device is away, and reports whether it is.
+// keep stores the push if the device is away, and reports whether the device is away.
 func (d *device) keep(p stored, topic string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -132,15 +131,15 @@ func (s *Server) device(token string) *device {
 // AddToken makes a token known.
 func (s *Server) AddToken(token string) { s.devices.LoadOrStore(token, new(device)) }
 
-// Behave sets how pushes to the token are answered: each takes the next
-// behaviour, and the last one stays. None means delivery.
+// Behave sets how pushes to the token are answered: each push uses the next behaviour,
+// and the last one is used again and again. Without any, pushes are delivered.
 func (s *Server) Behave(token string, script ...Behaviour) {
 	s.AddToken(token)
 	s.device(token).script.Set(script)
 }
 
-// OnDeliver has f called with each push that is delivered to the token, after
-// the answer was sent and from the push's own goroutine. nil ends it.
+// OnDeliver sets the function that is called with each push that is delivered to the
+// token, after the answer and in the push's own goroutine. nil removes it.
 func (s *Server) OnDeliver(token string, f func(payload []byte, header http.Header)) {
 	s.AddToken(token)
 	d := s.device(token)
@@ -151,7 +150,7 @@ func (s *Server) OnDeliver(token string, f func(payload []byte, header http.Head
 	d.onDeliver.Store(&f)
 }
 
-// act does what b says and reports whether the push is to be delivered.
+// act executes b and reports whether to deliver the push.
 func (s *Server) act(w http.ResponseWriter, r *http.Request, p *Push, b Behaviour) bool {
 	if s.Fail(r, b.Fault) {
 		return false
@@ -187,5 +186,5 @@ func (s *Server) refuse(w http.ResponseWriter, p *Push, b Behaviour) {
 	}
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(b.Status)
-	_, _ = w.Write(body) // the client may be gone
+	_, _ = w.Write(body) // the client may have gone
 }

@@ -22,7 +22,7 @@ const (
 // keyring holds the public keys that provider tokens may be signed with.
 type keyring struct {
 	keys     sync.Map // kid → key
-	verified sync.Map // provider token → verified; a signature costs more than all the rest
+	verified sync.Map // provider token → verified; checking a signature is the largest cost
 
 	mu      sync.Mutex
 	current map[string]change // by kid
@@ -32,7 +32,7 @@ type key struct {
 	team   string
 	public *ecdsa.PublicKey
 	topics map[string]bool
-	// foreign: it is one of the other environment.
+	// foreign: the key is for the other environment.
 	foreign bool
 }
 
@@ -47,8 +47,8 @@ type change struct {
 	at    time.Time
 }
 
-// AddKey registers a team's key. Without topics it is good for all of them; a
-// topic is given without ".voip".
+// AddKey registers a team's key. Without topics it is valid for all. Topics are given
+// without ".voip".
 func (s *Server) AddKey(team, keyID string, public *ecdsa.PublicKey, topics ...string) {
 	k := key{team: team, public: public}
 	if len(topics) > 0 {
@@ -60,15 +60,15 @@ func (s *Server) AddKey(team, keyID string, public *ecdsa.PublicKey, topics ...s
 	s.keys.keys.Store(keyID, k)
 }
 
-// AddForeignKey registers a team's key that is for the other environment alone: this
-// one knows it, and refuses what it has signed.
+// AddForeignKey registers a team's key that is valid only for the other environment. This
+// environment knows it, but refuses its signatures.
 func (s *Server) AddForeignKey(team, keyID string, public *ecdsa.PublicKey) {
 	s.keys.keys.Store(keyID, key{team: team, public: public, foreign: true})
 }
 
 func refusal(status int, reason string) Behaviour { return Behaviour{Status: status, Reason: reason} }
 
-// check does what Apple does before it looks at the token's own fate.
+// check does Apple's checks of a request, before those of the device token.
 func (s *Server) check(r *http.Request, p *Push, token string, size int) Behaviour {
 	if b := s.authenticate(r, p); b.Status != 0 {
 		return b
@@ -154,7 +154,7 @@ func (s *Server) authenticate(r *http.Request, p *Push) Behaviour {
 	return Behaviour{}
 }
 
-// certificateTopic is the bundle ID that Apple writes into the subject as UID.
+// certificateTopic returns the bundle ID that Apple writes into the subject as UID.
 func certificateTopic(cert *x509.Certificate) string {
 	for _, name := range cert.Subject.Names {
 		if name.Type.Equal(uidOID) {
@@ -189,7 +189,8 @@ func (k *keyring) verify(text string) (verified, bool) {
 	return v, true
 }
 
-// tooSoon notes which provider token a key uses.
+// tooSoon records which provider token a key uses, and reports whether it has changed too
+// soon.
 func (k *keyring) tooSoon(kid, text string, least time.Duration) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()

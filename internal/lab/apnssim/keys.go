@@ -23,8 +23,8 @@ import (
 // uidOID is the userid attribute (RFC 4519 section 2.39). It is only read.
 var uidOID = asn1.ObjectIdentifier{0, 9, 2342, 19200300, 100, 1, 1}
 
-// MakeKey makes a team's key as Apple would, registers it, and writes the .p8
-// file into dir.
+// MakeKey creates a team's key like Apple, registers it, and writes the .p8 file into
+// dir.
 func (s *Server) MakeKey(dir, team, keyID string, topics ...string) (file string, err error) {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -39,15 +39,15 @@ func (s *Server) MakeKey(dir, team, keyID string, topics ...string) (file string
 	return file, writePEM(file, &pem.Block{Type: "PRIVATE KEY", Bytes: der})
 }
 
-// Certificate asks for a push certificate.
+// Certificate describes a push certificate.
 type Certificate struct {
 	BundleID string
-	// Topics are further ones that are written into it.
+	// Topics are further topics of the certificate.
 	Topics []string
 	// Password of the .p12; the PEM file is never encrypted.
 	Password string
-	// Sandbox and Production are the environments that are written into it.
-	// With neither it is as if made by a lab's own CA, and good for both.
+	// Sandbox and Production are the environments of the certificate. Without either it
+	// is valid for both, like that of a lab's own CA.
 	Sandbox, Production bool
 	// End of validity; default in a year.
 	End time.Time
@@ -100,7 +100,7 @@ func (s *Server) MakeCertificate(dir string, c Certificate) (p12, pemFile string
 		&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(private)})
 }
 
-// topicsExtension is Apple's list of topics, each with what it is for.
+// topicsExtension returns Apple's list of topics, each with its purpose.
 func topicsExtension(topics []string) (pkix.Extension, error) {
 	var sequence []asn1.RawValue
 	for _, topic := range topics {

@@ -1,5 +1,5 @@
 // Package apnssim is a simulated Apple Push Notification service: HTTP/2 over
-// TLS with a certificate authority of its own, Apple's checks of credential,
+// TLS with its own certificate authority, Apple's checks of credential,
 // headers, token and payload, and any failure on demand. It is stricter than
 // Apple in one thing: a push without apns-expiration is refused, because Apple
 // would store it for 30 days.
@@ -26,28 +26,27 @@ import (
 type Options struct {
 	// Address to listen on; default 127.0.0.1:0.
 	Address string
-	// CA issues the server's certificate and those of MakeCertificate; default
-	// a new one. Two servers with the same CA can stand for the two
-	// environments.
+	// CA issues the server's certificate and those of MakeCertificate; default a new
+	// one. Two servers with the same CA can simulate the two environments.
 	CA *labca.CA
 	// Latency is how long every answer takes.
 	Latency time.Duration
 	// MaxStreams is SETTINGS_MAX_CONCURRENT_STREAMS; default 1000.
 	MaxStreams int
-	// KnownTokens: only tokens given to AddToken are this environment's.
+	// KnownTokens: only tokens given to AddToken belong to this environment.
 	KnownTokens bool
-	// MinTokenAge: a team's provider token that changes sooner earns 429
+	// MinTokenAge: a team that changes its provider token sooner gets 429
 	// TooManyProviderTokenUpdates; zero means never.
 	MinTokenAge time.Duration
-	// Clock tells the time by which credentials are judged, in Date headers too;
-	// default time.Now.
+	// Clock returns the time for checks of credentials and for Date headers; default
+	// time.Now.
 	Clock func() time.Time
-	// Record is how many of the last pushes Pushes returns; default 1000, less
-	// than zero for none.
+	// Record is how many of the last pushes Pushes returns; default 1000, none if
+	// negative.
 	Record int
 	// OnPush is called with each push, in the push's own goroutine, before it is
-	// answered. The Status is 0 where a fault takes the place of an answer. It must
-	// not block.
+	// answered. The Status is 0 if a fault replaces the answer. OnPush must not
+	// block.
 	OnPush func(Push)
 }
 
@@ -78,40 +77,40 @@ func Start(o Options) (*Server, error) {
 	return s, nil
 }
 
-// mark is what is noted about a connection.
+// mark is the state of a connection.
 type mark struct {
 	muted atomic.Bool
-	// unrelated: every provider token is told to be of another key than the
-	// connection's first.
+	// unrelated: every provider token is refused as signed with another key than the
+	// connection's first one.
 	unrelated atomic.Bool
 }
 
 func markOf(c *sim.Conn) *mark { return c.Mark.(*mark) }
 
-// Mute makes the connections of now never answer another push, though they stay
-// open and answer PINGs.
+// Mute stops the current connections from answering pushes. They stay open and answer
+// PINGs.
 func (s *Server) Mute() {
 	s.EachConn(func(c *sim.Conn) { markOf(c).muted.Store(true) })
 }
 
-// Unrelate makes the connections of now refuse every provider token: as if their
-// first push had been signed with another key.
+// Unrelate makes the current connections refuse every provider token, as if their first
+// push had been signed with another key.
 func (s *Server) Unrelate() {
 	s.EachConn(func(c *sim.Conn) { markOf(c).unrelated.Store(true) })
 }
 
-// GoAway sends GOAWAY on the connections of now and closes them; what is under
-// way on them is declared not processed.
+// GoAway sends GOAWAY on the current connections and closes them. It declares their open
+// requests as not processed.
 func (s *Server) GoAway() { s.EachConn(goAway) }
 
-// goAway writes the frame of RFC 9113 section 6.8 past the HTTP server, which
-// would only ever end a connection after it has answered everything.
+// goAway writes the GOAWAY frame (RFC 9113 section 6.8) itself, because the HTTP server
+// ends a connection only after it has answered everything.
 func goAway(c *sim.Conn) {
 	const reason = `{"reason":"Shutdown"}`
 	frame := append([]byte{0, 0, 8 + byte(len(reason)), 0x7, 0, 0, 0, 0, 0},
 		0, 0, 0, 0, // last stream: none
 		0, 0, 0, 0) // NO_ERROR
-	_, _ = c.Write(append(frame, reason...)) // the client may be gone
+	_, _ = c.Write(append(frame, reason...)) // the client may have gone
 	_ = c.Close()
 }
 
@@ -164,9 +163,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.Record(p, true)
 	w.Header().Set("apns-id", uuid.NewString())
 	w.WriteHeader(http.StatusOK)
-	// The phone may be slower than Apple's answer is.
-	_ = http.NewResponseController(w).Flush()            // the client may be gone
-	expires, _ := strconv.ParseInt(p.Expiration, 10, 64) // check has read it
+	// The phone may be slower than Apple's answer.
+	_ = http.NewResponseController(w).Flush()            // the client may have gone
+	expires, _ := strconv.ParseInt(p.Expiration, 10, 64) // check has validated it
 	if now := (stored{body, r.Header, time.Unix(expires, 0)}); !d.keep(now, p.Topic) {
 		d.deliver(now)
 	}

@@ -20,11 +20,11 @@ import (
 	"github.com/sipwake/sipwake/push/apns"
 )
 
-// payload is about as long as the one that sipwake sends.
+// payload is about as long as sipwake's.
 var payload = []byte(`{"aps":{"content-available":1},"ntype":0,"nfromusername":"alice","nfrom":"sip:alice@example.com","nmsg":"",` +
 	`"ncallid":"call-123456","ntousr":"user12345@example.com","handle":"alice","callUUID":"0193e1c4-0000-7000-8000-000000000001"}`)
 
-// Bare is a loop over the client of APNs and nothing else.
+// Bare is a loop over nothing but the APNs client.
 type Bare struct {
 	Endpoint, CAFile, KeyFile string
 	Client                    string // http2 of the app
@@ -37,7 +37,7 @@ type bareResult struct {
 	CPU    time.Duration `json:"cpu_ns"`
 }
 
-// Run pushes for a while and prints how often, and for how much CPU time.
+// Run pushes for a while and prints the number of pushes and their CPU time.
 func (b *Bare) Run(ctx context.Context) error {
 	c := apns.Config{BundleID: bundle, TeamID: team, KeyID: keyID, KeyFile: b.KeyFile, Endpoint: b.Endpoint, CAFile: b.CAFile,
 		HTTP2: apns.HTTP2(b.Client)}
@@ -64,7 +64,7 @@ func (b *Bare) Run(ctx context.Context) error {
 
 func selfCPU() time.Duration {
 	var u syscall.Rusage
-	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u) // of ourselves, it cannot fail
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u) // cannot fail for the own process
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
@@ -96,7 +96,7 @@ func loop(ctx context.Context, client push.Provider, d time.Duration) (int, erro
 	return int(done.Load()), nil
 }
 
-// barePushes runs the loop with each client of HTTP/2, each in a process of its own.
+// barePushes runs the loop with each HTTP/2 client, each in its own process.
 func (b *bench) barePushes(ctx context.Context) error {
 	self, err := os.Executable()
 	if err != nil {

@@ -1,7 +1,7 @@
-// Package bench measures sipwake as its users see it: whole processes on this
-// machine, under load over HTTP, with simulated push services. What counts is the
-// CPU time that the operating system books on a process, and ratios between rounds
-// that follow each other: rates say more about the load and the machine.
+// Package bench measures sipwake as its users see it: whole processes on this machine,
+// under load over HTTP, with simulated push services. It measures the CPU time that the
+// operating system accounts to a process, and ratios within a round. Rates would say more
+// about the load generator and the machine.
 package bench
 
 import (
@@ -18,8 +18,8 @@ type Config struct {
 	Program  string        // the sipwake binary
 	Against  string        // another one, measured in the same rounds; empty for none
 	Round    time.Duration // of one measurement
-	Rounds   int           // of each, of which the median counts
-	Bindings int           // for the figures that depend on how many there are
+	Rounds   int           // how often everything is measured; the median counts
+	Bindings int           // for the figures that depend on the number of bindings
 	Only     string        // measure this part alone; empty for all
 }
 
@@ -27,11 +27,11 @@ const (
 	connections = 64
 	users       = 1000
 	callers     = 256
-	callees     = 80 // of each caller: one is called again when his last wake is over
+	callees     = 80 // of each caller, so that the last wake of a callee is over before the next call
 )
 
-// Run measures, and prints a table and one line a budget. A budget that is missed is
-// no error.
+// Run measures, and prints a table and one line for each budget. A missed budget is no
+// error.
 func Run(ctx context.Context, c Config) error {
 	s, err := newStage(ctx, c.Program)
 	if err != nil {
@@ -58,7 +58,7 @@ func Run(ctx context.Context, c Config) error {
 	return nil
 }
 
-// wants reports whether a part is to be measured.
+// wants reports whether to measure a part.
 func (c *Config) wants(part string) bool {
 	switch c.Only {
 	case "", part:
@@ -80,7 +80,7 @@ type bench struct {
 	call  atomic.Int64
 }
 
-// start starts the servers and takes what they need at rest.
+// start starts the servers and measures their memory at rest.
 func (b *bench) start(ctx context.Context) error {
 	for _, c := range []serverConfig{
 		{name: "local", store: b.localStore("bindings.db")},
@@ -104,7 +104,7 @@ func (b *bench) start(ctx context.Context) error {
 	return nil
 }
 
-// rounds measures one thing after the other, and all of it again.
+// rounds measures one thing after the other, and then all again.
 func (b *bench) rounds(ctx context.Context) error {
 	echo, stop, err := startEcho(ctx)
 	if err != nil {
@@ -139,7 +139,7 @@ func (b *bench) rounds(ctx context.Context) error {
 	return nil
 }
 
-// loaded takes what operations cost a process, and how many there are a second.
+// loaded measures the CPU time of a process for each operation, and the rate.
 func (b *bench) loaded(what string, pid int, f func() (int, error)) error {
 	began := time.Now()
 	n := 0
@@ -152,7 +152,7 @@ func (b *bench) loaded(what string, pid int, f func() (int, error)) error {
 	return nil
 }
 
-// registers compares REGISTERs of known phones with a bare echo of the same bytes.
+// registers measures REGISTERs of known phones against a bare echo of the same bytes.
 func (b *bench) registers(ctx context.Context, echo *echoServer) error {
 	body := b.register(0, users)
 	err := b.loaded("echo", echo.pid, func() (int, error) { return echo.flatOut(ctx, b.Round, body, anything) })

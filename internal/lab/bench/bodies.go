@@ -6,13 +6,13 @@ import (
 	"strings"
 )
 
-// token is the push token of the n-th user: of 64 digits, as Apple's are, or of 140.
+// token returns the push token of the n-th user: of 64 digits, like Apple's, or of 140.
 func token(n, digits int) string {
 	return strings.Repeat("5", digits-64) + fmt.Sprintf("%064x", n+0xabc0000)
 }
 
-// register returns REGISTERs of phones that are known, or become so: of a number of
-// users from first on, far apart one after the other.
+// register returns a function for REGISTERs of users, from number first on. Consecutive
+// REGISTERs are of users that are far apart.
 func (b *bench) register(first, users int) func(n int) []byte {
 	return b.registerToken(first, users, 64)
 }
@@ -28,14 +28,14 @@ func (b *bench) registerToken(first, users, digits int) func(n int) []byte {
 	}
 }
 
-// start is the n-th call of a caller, to one of the users that are his alone.
+// start returns the n-th call of a caller, to one of the users that only he calls.
 func start(caller, n int) []byte {
 	return fmt.Appendf(nil, `{"jsonrpc":"2.0","id":1,"method":"wake.start","params":{"node":"%s","aor":"user%d@example.com","call_id":"call-%d-%d",`+
 		`"call":"%d-%d","kind":"call","from":"sip:caller%d@example.com","display":"Alice","hold_s":30}}`,
 		node, caller*callees+n%callees, caller, n, caller, n, caller)
 }
 
-// end is the end of that call.
+// end returns the end of that call.
 func end(caller, n int) []byte {
 	return fmt.Appendf(nil, `{"jsonrpc":"2.0","id":1,"method":"wake.end","params":{"node":"%s","aor":"user%d@example.com","call":"%d-%d","reason":"answered"}}`,
 		node, caller*callees+n%callees, caller, n)

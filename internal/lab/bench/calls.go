@@ -12,8 +12,8 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// calls takes what a call costs, from wake.start to the push service's 200, beside
-// a bare loop over the same client of that service.
+// calls measures the cost of a call, from wake.start to the push service's 200, against a
+// bare loop over the same client of that service.
 func (b *bench) calls(ctx context.Context) error {
 	if err := b.barePushes(ctx); err != nil {
 		return err
@@ -37,8 +37,8 @@ func (b *bench) calls(ctx context.Context) error {
 	return nil
 }
 
-// wakes has callers start a wake each and wait for its push, again and again. Call n
-// is of caller n%callers.
+// wakes lets each caller start wakes in a loop, and wait for the push of each. Call n
+// belongs to caller n%callers.
 func (b *bench) wakes(ctx context.Context, s *server) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, b.Round)
 	defer cancel()
@@ -96,7 +96,7 @@ func (b *bench) wakes(ctx context.Context, s *server) (int, error) {
 	return int(done.Load()), failed
 }
 
-// ends ends all calls from one number to another, also those that never were.
+// ends ends all calls with these numbers, even those that never began.
 func (b *bench) ends(ctx context.Context, s *server, from, to int64) (int, error) {
 	return int(to - from), s.each(ctx, int(to-from), func(i int) []byte {
 		n := int(from) + i
@@ -104,8 +104,8 @@ func (b *bench) ends(ctx context.Context, s *server, from, to int64) (int, error
 	}, accepted)
 }
 
-// latency takes how long wake.start takes at a quarter of the peak rate, and an echo
-// at the same rate.
+// latency measures the response time of wake.start at a quarter of the peak rate, and of an
+// echo at the same rate.
 func (b *bench) latency(ctx context.Context, echo *echoServer) error {
 	for caller := range callers {
 		for n := range callees {

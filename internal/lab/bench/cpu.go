@@ -12,14 +12,13 @@ import (
 // tick is the unit of times in /proc, the same on every Linux (USER_HZ).
 const tick = 10 * time.Millisecond
 
-// cpuOf is the time that the processors have spent on the process, as user and in
-// the kernel for it.
+// cpuOf returns the CPU time of a process, user and system.
 func cpuOf(pid int) (time.Duration, error) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0, fmt.Errorf("cannot take the CPU time of a process: %w", err)
 	}
-	const user, system = 14 - 3, 15 - 3 // the name, which comes second, may have blanks
+	const user, system = 14 - 3, 15 - 3 // counted after the name, which comes second and may have blanks
 	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
 	if len(fields) <= system {
 		return 0, errors.New("cannot take the CPU time of a process: /proc/PID/stat is short")
@@ -35,8 +34,8 @@ func cpuOf(pid int) (time.Duration, error) {
 	return time.Duration(ticks) * tick, nil
 }
 
-// spent returns what f spends of the process' CPU time, in microseconds for each of
-// the operations that f counts.
+// spent returns the CPU time of the process during f, in microseconds for each operation
+// that f counts.
 func spent(pid int, f func() (int, error)) (each float64, err error) {
 	before, err := cpuOf(pid)
 	if err != nil {

@@ -13,9 +13,8 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// Echo serves what every figure is compared with: a bare fasthttp server that
-// answers a request with its own body. It prints its address and serves until ctx
-// ends.
+// Echo is the baseline: a bare fasthttp server that answers a request with its own body. It
+// prints its address and serves until ctx ends.
 func Echo(ctx context.Context) error {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -31,7 +30,7 @@ func Echo(ctx context.Context) error {
 	return server.Serve(l)
 }
 
-// echoServer is Echo as a process of its own, as sipwake is one.
+// echoServer is Echo as a separate process, like sipwake.
 type echoServer struct {
 	*target
 	pid int

@@ -8,13 +8,13 @@ import (
 	"text/tabwriter"
 )
 
-// figure is what was measured of one thing, once a round.
+// figure has the measurements of one thing, one for each round.
 type figure struct {
 	name, unit string
 	values     []float64
 }
 
-// figures are all that was measured, in the order in which it was first.
+// figures are all figures, in the order of their first measurements.
 type figures struct {
 	list []*figure
 }
@@ -37,8 +37,7 @@ func (f *figures) add(name, unit string, value float64) {
 	g.values = append(g.values, value)
 }
 
-// ratio adds what the last value of one figure is of the last of another, both
-// of one round.
+// ratio adds the ratio of the last values of two figures, both from the same round.
 func (f *figures) ratio(name, of, to string) {
 	a, b := f.find(of), f.find(to)
 	if a == nil || b == nil {
@@ -57,7 +56,7 @@ func (f *figures) print(w io.Writer) {
 	_ = t.Flush() // to the terminal
 }
 
-// budget is what a figure's median may be.
+// budget is a limit for a figure's median.
 type budget struct {
 	figure string
 	atMost bool
@@ -70,7 +69,7 @@ func atLeast(figure string, limit float64) budget { return budget{figure, false,
 var budgets = []budget{
 	atMost("call, local cpu", 45),
 	atMost("call, redis cpu", 60),
-	atLeast("gorush cpu of a call's, local", 3), // not measured: nothing here runs gorush yet
+	atLeast("gorush cpu of a call's, local", 3), // not measured yet: nothing here runs gorush
 	atMost("register cpu of the echo's, local", 2),
 	atMost("register cpu of the echo's, redis", 3),
 	atMost("register cpu of Redis", 14),
@@ -92,7 +91,7 @@ var budgets = []budget{
 	atMost("refresh look of few to many, redis", 2),
 }
 
-// judge writes one line a budget.
+// judge writes one line for each budget.
 func (f *figures) judge(w io.Writer) {
 	for _, b := range budgets {
 		name := underscores(b.figure)

@@ -11,11 +11,11 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// mostConnections is for filling a store, and for what comes at a pace: what finds no
-// connection waits, and that counts.
+// mostConnections is the number of connections to fill a store, and for paced load. A
+// request that waits for a connection counts from when it was due.
 const mostConnections = 256
 
-// target is a server that takes JSON by POST.
+// target is a server that accepts JSON by POST.
 type target struct {
 	url    string
 	client *fasthttp.Client
@@ -25,7 +25,7 @@ func newTarget(url string) *target {
 	return &target{url, &fasthttp.Client{MaxConnsPerHost: mostConnections, MaxConnWaitTimeout: 30 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: 30 * time.Second}}
 }
 
-// post sends a body and returns the answer's, which is good until the next call with
+// post sends a body and returns the answer's body, which is valid until the next call with
 // the same request and response.
 func (t *target) post(req *fasthttp.Request, res *fasthttp.Response, body []byte) ([]byte, error) {
 	req.Header.SetMethod(fasthttp.MethodPost)
@@ -41,8 +41,8 @@ func (t *target) post(req *fasthttp.Request, res *fasthttp.Response, body []byte
 	return res.Body(), nil
 }
 
-// flatOut posts bodies from all connections for a while and returns how many were
-// answered. body makes the i-th; check looks at an answer.
+// flatOut posts bodies on all connections for d and returns how many were answered. body
+// returns the i-th body; check checks an answer.
 func (t *target) flatOut(ctx context.Context, d time.Duration, body func(i int) []byte, check func([]byte) error) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
@@ -91,7 +91,7 @@ func (t *target) all(ctx context.Context, workers, most int, body func(i int) []
 	return int(done.Load()), failed
 }
 
-// paced posts at a rate and returns how long each took, in order of size.
+// paced posts at a rate and returns the sorted response times.
 func (t *target) paced(ctx context.Context, rate float64, d time.Duration, body func(i int) []byte, check func([]byte) error) ([]time.Duration, error) {
 	var mu sync.Mutex
 	var took []time.Duration
@@ -107,7 +107,7 @@ func (t *target) paced(ctx context.Context, rate float64, d time.Duration, body 
 		wg.Go(func() {
 			var req fasthttp.Request
 			var res fasthttp.Response
-			// From when it was due: a server that stalls is not let off.
+			// Measure from when it was due, so that a stalled server counts fully.
 			answer, err := t.post(&req, &res, body(i))
 			if err == nil {
 				err = check(answer)
@@ -125,7 +125,7 @@ func (t *target) paced(ctx context.Context, rate float64, d time.Duration, body 
 	return took, failed
 }
 
-// p99 is the time that one of a hundred takes longer than.
+// p99 returns the 99th percentile.
 func p99(sorted []time.Duration) time.Duration {
 	if len(sorted) == 0 {
 		return 0

@@ -13,8 +13,8 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// many compares REGISTERs of many known phones with those of few, and takes the
-// room that a binding needs.
+// many compares REGISTERs of many known phones with those of few, and measures the size of
+// a binding.
 func (b *bench) many(ctx context.Context) error {
 	for _, s := range b.servers {
 		if err := b.manyOf(ctx, s); err != nil {
@@ -68,7 +68,7 @@ func (b *bench) manyOf(ctx context.Context, s *server) error {
 	return nil
 }
 
-// longTokens takes the room of bindings whose token has 140 bytes.
+// longTokens measures the size of bindings with tokens of 140 bytes.
 func (b *bench) longTokens(ctx context.Context) error {
 	n := max(b.Bindings/10, 1)
 	before, err := b.redisMemory(ctx)
@@ -83,11 +83,10 @@ func (b *bench) longTokens(ctx context.Context) error {
 	return err
 }
 
-// newOnes compares new bindings, each on the disk before it is acknowledged, with
-// appending as many bytes to a file and having the disk confirm those of all
-// connections together.
+// newOnes compares new bindings, which are on disk before they are acknowledged, with
+// appending the same number of bytes to a file, with one fsync for all connections.
 func (b *bench) newOnes(ctx context.Context) error {
-	const value = 400 // bytes of a binding and of its token in the index
+	const value = 400 // bytes of a binding and its token in the index
 	for i := range b.Rounds {
 		plain, err := fsyncs(filepath.Join(b.dir, "fsync"), b.Round, value*connections)
 		if err != nil {
@@ -105,7 +104,7 @@ func (b *bench) newOnes(ctx context.Context) error {
 	return nil
 }
 
-// fsyncs returns how often a second so many bytes are appended and confirmed.
+// fsyncs returns how often a second size bytes can be appended and synced.
 func fsyncs(path string, d time.Duration, size int) (float64, error) {
 	f, err := os.Create(path)
 	if err != nil {
@@ -125,13 +124,13 @@ func fsyncs(path string, d time.Duration, size int) (float64, error) {
 	return float64(n) / d.Seconds(), nil
 }
 
-// fill posts the bodies of so many users once.
+// fill posts the body of each user once.
 func (b *bench) fill(ctx context.Context, s *server, body func(int) []byte, users int) error {
 	return s.each(ctx, users, body, accepted)
 }
 
-// liveHeap is what the last garbage collection left: it lets the heap grow to twice
-// that.
+// liveHeap returns the heap after the last garbage collection, which is half of the next
+// collection's target.
 func liveHeap(operations string) (float64, error) {
 	next, err := gauge(operations, "go_memstats_next_gc_bytes")
 	return next / 2, err
@@ -152,8 +151,8 @@ func (b *bench) redisMemory(ctx context.Context) (float64, error) {
 	return 0, errors.New("no used_memory in Redis' INFO")
 }
 
-// redisAlone takes what Redis itself needs to set a value as long as a binding's, one
-// by one and in pipelines.
+// redisAlone measures Redis alone with SET of a value as long as a binding's, one by one
+// and in pipelines.
 func (b *bench) redisAlone(ctx context.Context) error {
 	client := goredis.NewClient(&goredis.Options{Addr: b.redis.Address(), PoolSize: connections})
 	defer func() { _ = client.Close() }()

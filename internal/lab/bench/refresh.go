@@ -5,14 +5,14 @@ import (
 	"time"
 )
 
-// lookEvery is how often the bindings are looked through here.
+// lookEvery is the interval of searches for due refreshes here.
 const lookEvery = time.Second
 
-// looks is how many of them one measurement has.
+// looks is the number of searches in one measurement.
 const looks = 2
 
-// refresh compares what it costs to find that nobody is due for a refresh push, among
-// few bindings and among many. It counts the store too.
+// refresh compares the cost of a search for due refresh pushes that finds none, with few
+// bindings and with many. It includes the cost in the store.
 func (b *bench) refresh(ctx context.Context) error {
 	const looking = "wake: {refresh: {enabled: true, every: 1s}}\n"
 	for _, c := range []struct {
@@ -27,7 +27,7 @@ func (b *bench) refresh(ctx context.Context) error {
 				return err
 			}
 		}
-		c.main.Stop() // it has the file
+		c.main.Stop() // it holds the file
 		for _, of := range []struct{ name, store string }{{"few", c.few}, {"many", c.many}} {
 			s, err := b.sipwake(ctx, serverConfig{name: of.name + "-" + c.name, store: of.store, wake: looking})
 			if err != nil {
@@ -38,7 +38,7 @@ func (b *bench) refresh(ctx context.Context) error {
 					return err
 				}
 			}
-			time.Sleep(2 * lookEvery) // what came with the start is over
+			time.Sleep(2 * lookEvery) // until the work of the start is over
 			for range b.Rounds {
 				err := b.loaded("refresh look, "+of.name+", "+c.name, s.pid, func() (int, error) {
 					redisBefore, err := cpuOf(b.redis.PID())

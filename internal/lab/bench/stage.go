@@ -23,12 +23,12 @@ const (
 	node   = "edge1"
 )
 
-// stage is what the figures are taken on.
+// stage has the servers for the measurements.
 type stage struct {
 	program  string
 	dir      string
 	apns     *apnssim.Server
-	apnsYAML string // the app, as the configuration has it
+	apnsYAML string // the app, for the configuration
 	signals  *httptest.Server
 	redis    *stack.Redis
 	children stack.Group
@@ -91,12 +91,12 @@ type server struct {
 	pid        int
 }
 
-// serverConfig says what is special about one.
+// serverConfig has what differs between servers.
 type serverConfig struct {
 	name    string
-	program string // default that of the stage
+	program string // default: the stage's
 	store   string
-	wake    string // default one that does not limit or wait
+	wake    string // default: without limits and delays
 }
 
 // sipwake starts one.
@@ -135,14 +135,14 @@ func (s *stage) localStore(file string) string {
 	return fmt.Sprintf("  type: local\n  local: {path: %s}", filepath.Join(s.dir, file))
 }
 
-// redisStore is in one of Redis' databases: what goes through all keys of one does
-// not see those of another.
+// redisStore returns the store section for one of Redis' databases, so that a scan of one
+// does not see the keys of another.
 func (s *stage) redisStore(db int) string {
 	return fmt.Sprintf("  type: redis\n  redis: {addresses: [%q], db: %d}\n  fallback: {spool: %s}", s.redis.Address(), db,
 		filepath.Join(s.dir, fmt.Sprintf("spool-%d", db)))
 }
 
-// gauge reads a metric of the sipwake whose operations listener is there.
+// gauge reads a metric from a sipwake's operations listener.
 func gauge(operations, name string) (float64, error) {
 	res, err := http.Get("http://" + operations + "/metrics")
 	if err != nil {

@@ -13,17 +13,17 @@ import (
 const (
 	hold = 15 * time.Second // of an INVITE, at the node
 	ring = 20 * time.Second // of a branch; more than hold
-	// slack is what a caller may have to wait beyond hold and ring: its own
-	// retransmissions, a node that was paused, a slow machine.
+	// slack is how much longer than hold and ring a caller may have to wait: for its
+	// retransmissions, a paused node, a slow machine.
 	slack = 25 * time.Second
 )
 
-// call is what is known of one call.
+// call has what is known of one call.
 type call struct {
 	id        string
 	sleeper   *sleeper
 	through   *node  // that held it
-	back      *node  // at which the phone was to come back
+	back      *node  // at which the phone should come back
 	transport string // of the caller
 	began     time.Time
 	cancelled time.Time // CANCEL was sent
@@ -47,7 +47,7 @@ type traffic struct {
 	work sync.WaitGroup
 }
 
-// run returns when no new call is made; wait waits for those under way.
+// run returns when no more calls are made; wait waits for those in progress.
 func (t *traffic) run(ctx, life context.Context) {
 	for ctx.Err() == nil {
 		if s := t.pick(); s != nil {
@@ -68,7 +68,7 @@ func (t *traffic) run(ctx, life context.Context) {
 	}
 }
 
-// pick takes a phone that sleeps, nil if there is none just now.
+// pick takes a sleeping phone, nil if there is none at the moment.
 func (t *traffic) pick() *sleeper {
 	for range 2 * len(t.w.sleepers) {
 		if s := t.w.sleepers[t.rand.IntN(len(t.w.sleepers))]; s.take() {
@@ -92,7 +92,7 @@ func (w *world) call(ctx context.Context, s *sleeper, plan callPlan) *call {
 	c := &call{sleeper: s, through: plan.through, back: plan.back, transport: plan.transport, began: time.Now()}
 	ctx, cancel := context.WithTimeout(ctx, hold+ring+slack)
 	defer cancel()
-	// A caller whose node has died waits a moment longer, and no more.
+	// A caller whose node has died waits only a moment longer.
 	died, gone := c.through.died(), c.back.died()
 	watched, end := context.WithCancel(ctx)
 	var work sync.WaitGroup
@@ -132,8 +132,8 @@ func (w *world) call(ctx context.Context, s *sleeper, plan callPlan) *call {
 	return c
 }
 
-// linger waits for what may come late: a phone that was pushed registers, even when
-// the call has ended too early, and a push that is under way arrives.
+// linger waits for late events: a pushed phone registers even if the call has ended too
+// early, and a push that is on its way arrives.
 func (c *call) linger(ctx context.Context) {
 	if c.code == 200 || !c.cancelled.IsZero() {
 		return
@@ -149,7 +149,7 @@ func (c *call) linger(ctx context.Context) {
 	})
 }
 
-// read takes what happened to the phone in the course of the call.
+// read records what happened to the phone during the call.
 func (c *call) read(e phone.Event) {
 	if e.At.Before(c.began) {
 		return
@@ -189,7 +189,7 @@ func (c *call) make(ctx context.Context, caller *phone.Phone, plan callPlan) err
 	if res.Code == 200 {
 		bye, cancel := context.WithTimeout(ctx, 5*time.Second)
 		defer cancel()
-		_, _ = in.Bye(bye) // the node may have died meanwhile
+		_, _ = in.Bye(bye) // the node may have died in the meantime
 	}
 	return nil
 }

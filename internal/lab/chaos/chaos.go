@@ -1,12 +1,12 @@
-// Package chaos breaks a whole installation in turn, part after part, while calls and
-// registrations flow, and holds what comes of it against what was promised: three
-// sipwakes over one Redis with replicas and sentinels, two Kamailios, the simulated
-// push services, phones that sleep and callers.
+// Package chaos breaks the parts of a whole installation one after the other, during
+// calls and registrations, and compares the outcome with what was promised. The
+// installation has three sipwakes on one Redis with replicas and sentinels, two
+// Kamailios, the simulated push services, sleeping phones and callers.
 //
-// It keeps a ledger of its own. A binding that was acknowledged must be there in the
-// end, a wake that was acknowledged must have reached its phone unless what it needs
-// was away at that very time (the rules are with verdicts), and nothing may be stuck.
-// Timings are printed and decide nothing.
+// It keeps its own ledger. A binding that was acknowledged must exist at the end. A wake
+// that was acknowledged must have reached its phone, unless a part that it needs was
+// away at that time (see verdicts for the rules). Nothing may be stuck. Timings are
+// printed but decide nothing.
 package chaos
 
 import (
@@ -21,13 +21,13 @@ import (
 	"time"
 )
 
-// Config says what to run.
+// Config configures a run.
 type Config struct {
 	// Sipwake is the program.
 	Sipwake string
 	// Seed decides the order of the faults, their victims and how long they last.
 	Seed uint64
-	// Duration is how long faults are made. Start, healing and the end come on top.
+	// Duration is how long faults are made, without start, healing and end.
 	Duration time.Duration
 	// Faults are the names of those to make; none: all.
 	Faults []string
@@ -54,22 +54,22 @@ type Result struct {
 }
 
 const (
-	startPatience = 90 * time.Second
-	healPatience  = 60 * time.Second
-	// late is how long a node may try to tell a phone that its call is over: an INVITE
-	// that rings, and the BYE of one that was answered.
+	startTimeout = 90 * time.Second
+	healTimeout  = 60 * time.Second
+	// late is how long a node may take to tell a phone that its call is over: an INVITE
+	// that rings, and the BYE if it was answered.
 	late = 64 * time.Second
-	// quiet is how long after the last call everything must have ended: what tm keeps
-	// of a transaction, and the longest of its timers.
+	// quiet is the time after the last call in which everything must end, including
+	// tm's transactions and timers.
 	quiet = hold + ring + slack + late
 )
 
-// ErrFindings says that something was lost or stuck, or that too few calls were made
-// to say that nothing was.
+// ErrFindings says that something was lost or stuck, or that the run made too few calls
+// to prove that nothing was.
 var ErrFindings = errors.New("chaos found something")
 
-// Run makes the run and prints what happens. The error wraps ErrFindings unless the
-// run itself went wrong. Everything it started has ended when it returns.
+// Run executes a run and prints what happens. The error wraps ErrFindings unless the run
+// itself failed. Everything that it started has ended when it returns.
 func Run(ctx context.Context, c Config) (Result, error) {
 	dir, err := os.MkdirTemp("", fmt.Sprintf("%s%d-", dirPrefix, os.Getpid()))
 	if err != nil {
@@ -89,7 +89,7 @@ func Run(ctx context.Context, c Config) (Result, error) {
 func (w *world) run(ctx context.Context) (Result, error) {
 	w.startClock(ctx)
 	w.ledger.began = time.Now() // building may have taken a while
-	starting, cancel := context.WithTimeout(ctx, startPatience)
+	starting, cancel := context.WithTimeout(ctx, startTimeout)
 	err := w.start(starting)
 	cancel()
 	if err != nil {
@@ -161,12 +161,12 @@ func (w *world) breakOne(ctx context.Context, f fault, r *rand.Rand, wr *writer)
 		return err
 	}
 	mended := time.Now()
-	healing, cancel := context.WithTimeout(ctx, healPatience)
+	healing, cancel := context.WithTimeout(ctx, healTimeout)
 	defer cancel()
 	missing := ""
 	if poll(healing, "everything at work", func() bool { missing = w.ready(healing); return missing == "" }) != nil && ctx.Err() == nil {
 		w.verdicts.found(isStuck)
-		w.say("FINDING stuck: %s does not work again %s after %s was mended", missing, healPatience, what)
+		w.say("FINDING stuck: %s does not work again %s after %s was mended", missing, healTimeout, what)
 	}
 	sleep(ctx, 1500*time.Millisecond)
 	now := time.Now()
@@ -178,7 +178,8 @@ func (w *world) breakOne(ctx context.Context, f fault, r *rand.Rand, wr *writer)
 	return nil
 }
 
-// watchSelf notes when this process itself did not run: then it cannot tell who was late.
+// watchSelf records when this process itself did not run: then it cannot know who was
+// late.
 func (w *world) watchSelf(ctx context.Context) {
 	const tick, late = 100 * time.Millisecond, 700 * time.Millisecond
 	for last := time.Now(); ctx.Err() == nil; {

@@ -11,15 +11,15 @@ import (
 	"github.com/sipwake/sipwake/internal/lab/stack"
 )
 
-// clocked is the sipwake whose clock can be stepped. The others are as they were given.
+// clocked is the sipwake whose clock can be stepped. The others run the original program.
 const clocked = 1
 
 const stepName = "sipwake-clock"
 
 func (w *world) clockedProgram() string { return filepath.Join(w.dir, "sipwake-clock") }
 
-// startClock builds the program with the clock, if its fault is wanted. The first time
-// that takes a minute: everything that knows the time is compiled.
+// startClock builds the program with the stepped clock, if its fault is wanted. The first
+// time this takes a minute, because everything that uses package time is compiled.
 func (w *world) startClock(ctx context.Context) {
 	if len(w.config.Faults) > 0 && !slices.Contains(w.config.Faults, stepName) {
 		return
@@ -36,9 +36,9 @@ func (w *world) startClock(ctx context.Context) {
 
 func needsClock(w *world) string { return w.noClock }
 
-// stepClock sets the clock of a sipwake wrong and right again, while calls are under
-// way. That excuses nothing: what must hold for a while is told by how much time has
-// passed, and what others must understand is told in Redis' time.
+// stepClock sets the clock of a sipwake wrong and right again, during calls. That excuses
+// nothing: sipwake must measure durations with the monotonic clock, and use Redis' time
+// for what other instances read.
 func stepClock(ctx context.Context, w *world, r *rand.Rand) (string, error) {
 	s, d := w.sipwakes[clocked], lasts(r)+2*time.Second
 	by := time.Duration(2+r.IntN(50)) * time.Second

@@ -13,13 +13,13 @@ import (
 )
 
 const (
-	// crowdSize is how many calls a node is to hold when it dies, and crowdTime how
-	// long that may take: the first of them end after hold.
+	// crowdSize is how many calls a node should hold when it dies, and crowdTime how
+	// long it may take to make them: the first of them end after hold.
 	crowdSize = 4300
 	crowdTime = 8 * time.Second
-	// crowdWindow is how many of them wait for the answer to wake.start.
+	// crowdWindow is how many of them may wait for the answer to wake.start.
 	crowdWindow = 24
-	// crowdPrefix is how their Call-IDs begin.
+	// crowdPrefix is the prefix of their Call-IDs.
 	crowdPrefix = "crowd-"
 )
 
@@ -44,7 +44,7 @@ func (c *crowd) register(ctx context.Context, n *node, user string, cseq int64) 
 	return err
 }
 
-// enrol registers users, and has their pushes counted.
+// enrol registers users and lets their pushes be counted.
 func (c *crowd) enrol(ctx context.Context, n *node, users int, cseq int64, until time.Time) (done int) {
 	var next, ok atomic.Int64
 	var work sync.WaitGroup
@@ -73,9 +73,9 @@ func (c *crowd) enrol(ctx context.Context, n *node, users int, cseq int64, until
 
 func crowdUser(i int) string { return fmt.Sprintf("crowd%04d", i) }
 
-// killCrowded kills a node that holds as many calls as the machine can make in the time,
-// and has their phones come back at another one: what sipwake tells the dead node must
-// not keep it from telling the others.
+// killCrowded kills a node that holds as many calls as the machine can make in the time.
+// The phones come back at another node: signals to the dead node must not delay signals
+// to the others.
 func killCrowded(ctx context.Context, w *world, r *rand.Rand) (string, error) {
 	n, d := oneNode(w, r), lasts(r)
 	other := w.nodes[0]
@@ -84,7 +84,7 @@ func killCrowded(ctx context.Context, w *world, r *rand.Rand) (string, error) {
 	}
 	round := w.crowd.round.Add(1)
 	users := w.crowd.enrol(ctx, n, crowdSize, 2*round, time.Now().Add(crowdTime))
-	sleep(ctx, 3500*time.Millisecond) // who has just registered does not sleep
+	sleep(ctx, 3500*time.Millisecond) // a phone that has just registered counts as awake
 	prefix := fmt.Sprintf("%s%d-", crowdPrefix, round)
 	began := time.Now()
 	until := began.Add(crowdTime)
@@ -97,16 +97,16 @@ func killCrowded(ctx context.Context, w *world, r *rand.Rand) (string, error) {
 		}
 	}
 	held := w.ledger.crowded(prefix, true)
-	// What it takes to make so many calls is ours, and all on this machine. From here on
-	// nothing of it excuses.
+	// Making so many calls loads this machine, which excuses what happened so far. From
+	// here on it excuses nothing.
 	w.times.add(partHarness, began, time.Now().Add(time.Second))
 	n.kill()
 	back := w.crowd.enrol(ctx, other, held, 2*round+1, time.Now().Add(d))
 	return fmt.Sprintf("%s with %d calls, %d came back", n.name, held, back), n.run(ctx)
 }
 
-// flood calls one user, and has him register, as often as the machine can. That excuses
-// nothing: all others are to notice nothing.
+// flood calls and registers one user as often as the machine can. That excuses nothing: no
+// other user may notice it.
 func flood(ctx context.Context, w *world, r *rand.Rand) (string, error) {
 	const user, calls = "flooded", 100 // a second
 	n, until := oneNode(w, r), time.Now().Add(lasts(r))

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// newDisk mounts a disk at dir, one that can be slow if the system has such.
+// newDisk mounts a disk at dir; one that can be slowed down, if the system supports it.
 func (w *world) newDisk(dir string, megabytes int) error {
 	err := w.net.loop(dir, megabytes)
 	if err == nil {
@@ -23,7 +23,7 @@ func (w *world) newDisk(dir string, megabytes int) error {
 	return w.net.disk(dir, megabytes)
 }
 
-// fillDisk fills the master's disk. Sentinels take that for a master that is down.
+// fillDisk fills the master's disk. The sentinels then consider the master down.
 func fillDisk(ctx context.Context, w *world, r *rand.Rand) (string, error) {
 	d := lasts(r)
 	return w.onMaster(ctx, func(m *redisHost) error {
@@ -65,9 +65,8 @@ func fill(dir string) error {
 
 func unfill(dir string) error { return os.Remove(filepath.Join(dir, "fill")) }
 
-// slowSpools makes every write to the disks of the sipwakes' spools wait most of the
-// time, while all Redis servers are paused: a REGISTER must have its answer in time all
-// the same.
+// slowSpools blocks writes to the disks of the sipwakes' spools most of the time, while
+// all Redis servers are paused. REGISTERs must still be answered in time.
 func slowSpools(ctx context.Context, w *world, r *rand.Rand) (string, error) {
 	done := make(chan error)
 	away, end := context.WithCancel(ctx)
@@ -77,8 +76,8 @@ func slowSpools(ctx context.Context, w *world, r *rand.Rand) (string, error) {
 	return "all spools, Redis away", errors.Join(err, <-done)
 }
 
-// slowRedisDisk makes every write of the master to its append-only file wait most of
-// the time. Nothing that was acknowledged may be lost.
+// slowRedisDisk blocks writes of the master to its append-only file most of the time.
+// Nothing that was acknowledged may be lost.
 func slowRedisDisk(ctx context.Context, w *world, r *rand.Rand) (string, error) {
 	d := lasts(r)
 	return w.onMaster(ctx, func(m *redisHost) error {
@@ -97,7 +96,7 @@ func (w *world) spools() (dirs []string) {
 
 // stutter freezes and thaws the file systems until ctx ends.
 func stutter(ctx context.Context, dirs []string) error {
-	// Should we die meanwhile, they must not stay as they are.
+	// Should we die in the meantime, they must not stay as they are.
 	later := exec.Command("sh", "-c", "sleep 15; for d in "+strings.Join(dirs, " ")+"; do fsfreeze -u $d; done")
 	later.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := later.Start(); err != nil {

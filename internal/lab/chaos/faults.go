@@ -19,14 +19,14 @@ type fault struct {
 	name string
 	// part is what it breaks: two faults at once never break the same.
 	part string
-	// missing says why it cannot be made here; nil or empty: it can.
+	// missing returns why it cannot be made here; nil or "" if it can.
 	missing func(*world) string
-	// run breaks something, waits, and mends it. It returns what was broken. An error
-	// is one of the harness, and ends the run unless it wraps errNotMade.
+	// run breaks something, waits, and repairs it. It returns what was broken. An error
+	// is an error of the test harness and ends the run, unless it wraps errNotMade.
 	run func(context.Context, *world, *rand.Rand) (what string, err error)
 }
 
-// errNotMade says that the system refused a fault this time, and that nothing is broken.
+// errNotMade says that the system refused a fault this time and nothing is broken.
 var errNotMade = errors.New("not made")
 
 // The parts that faults break.
@@ -38,7 +38,7 @@ const (
 	onUsers    = "users"
 )
 
-// faults are all of them, in no order that counts.
+// faults returns all of them, in no order that counts.
 func faults() []fault {
 	return slices.Concat(
 		of(onSipwake, []fault{
@@ -138,7 +138,7 @@ func killAllSipwakes(ctx context.Context, w *world, r *rand.Rand) (string, error
 	return "all sipwakes", errors.Join(problems...)
 }
 
-// master is the master of now; a run in which nobody can name one cannot go on.
+// master returns the master of now; a run in which nobody can name one cannot go on.
 func (w *world) master(ctx context.Context) (*redisHost, error) {
 	if m := w.redis.master(ctx); m != nil {
 		return m, nil
@@ -146,7 +146,7 @@ func (w *world) master(ctx context.Context) (*redisHost, error) {
 	return nil, errors.New("cannot find the Redis master")
 }
 
-// onMaster does something to the master: Redis counts as away until it works again.
+// onMaster breaks the master. Redis counts as away until it works again.
 func (w *world) onMaster(ctx context.Context, f func(*redisHost) error) (string, error) {
 	m, err := w.master(ctx)
 	if err != nil {
@@ -197,7 +197,7 @@ func pauseRedis(ctx context.Context, w *world, r *rand.Rand) (string, error) {
 	return "all Redis servers", errors.Join(problems...)
 }
 
-// replica is one that is not the master.
+// replica returns one that is not the master.
 func (w *world) replica(ctx context.Context, r *rand.Rand) (*redisHost, error) {
 	m, err := w.master(ctx)
 	if err != nil {
@@ -280,12 +280,12 @@ func pauseNode(ctx context.Context, w *world, r *rand.Rand) (string, error) {
 	return n.name, n.pause(ctx, lasts(r))
 }
 
-// providerFaults are those of the push services.
+// providerFaults returns those of the push services.
 func providerFaults() []fault {
 	kinds := []struct {
 		name  string
 		begin func(w *world, provider string)
-		again time.Duration // begin is repeated so often
+		again time.Duration // interval at which begin is repeated
 	}{
 		{name: "5xx", begin: func(w *world, p string) {
 			w.behave(p, apnssim.Behaviour{Status: 503, Reason: "ServiceUnavailable"}, fcmsim.Behaviour{Status: 503, Code: "UNAVAILABLE"})
@@ -339,8 +339,8 @@ func (w *world) behave(provider string, a apnssim.Behaviour, f fcmsim.Behaviour)
 	}
 }
 
-// pick returns the faults with these names, all if there are none, and says why some
-// are left out.
+// pick returns the faults with these names, or all without names, and why some are left
+// out.
 func pick(w *world, names []string) (chosen []fault, leftOut []string, err error) {
 	known := make(map[string]bool)
 	wanted := make(map[string]bool)

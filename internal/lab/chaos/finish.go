@@ -15,13 +15,13 @@ import (
 // conclude checks that nothing is left and counts.
 func (w *world) conclude(ctx context.Context, wr *writer, faults int, lasted time.Duration) (Result, error) {
 	w.say("%s the load has ended; waiting for what is still open", w.ledger.at(time.Now()))
-	patience, cancel := context.WithTimeout(ctx, quiet)
+	waiting, cancel := context.WithTimeout(ctx, quiet)
 	defer cancel()
 	var left []string
 	ended := time.Now()
-	_ = poll(patience, "the end of everything", func() bool {
-		now := w.leftovers(patience)
-		if patience.Err() == nil { // else nobody was asked to the end
+	_ = poll(waiting, "the end of everything", func() bool {
+		now := w.leftovers(waiting)
+		if waiting.Err() == nil { // otherwise not all servers were asked
 			left = now
 		}
 		return len(now) == 0
@@ -58,7 +58,7 @@ func (w *world) conclude(ctx context.Context, wr *writer, faults int, lasted tim
 	if res.Bindings+res.Wakes+res.Stuck+res.Twice > 0 {
 		return res, fmt.Errorf("%w: seed %d, logs in %s", ErrFindings, w.config.Seed, w.dir)
 	}
-	// A run in which hardly a call was made, or in which hardly one came through, shows nothing.
+	// A run with hardly any call, or hardly any successful one, proves nothing.
 	least := int(lasted.Seconds() * w.config.Calls / 4)
 	if v.answered < least || acked < int(lasted.Seconds()*w.config.Registers/4) {
 		return res, fmt.Errorf("%w: only %d calls answered, less than %d, or too few REGISTERs stored", ErrFindings, v.answered, least)
@@ -66,11 +66,11 @@ func (w *world) conclude(ctx context.Context, wr *writer, faults int, lasted tim
 	return res, nil
 }
 
-// openWork are the gauges of a sipwake that must be 0 in the end: wakes that are open,
-// and REGISTERs that wait for Redis.
+// openWork matches the gauges of a sipwake that must be 0 at the end: open wakes, and
+// REGISTERs that wait for Redis.
 var openWork = regexp.MustCompile(`(?m)^(sipwake_wakes_open|sipwake_store_spool) (\S+)`)
 
-// leftovers says what has not ended.
+// leftovers returns what has not ended.
 func (w *world) leftovers(ctx context.Context) (left []string) {
 	if m := w.ready(ctx); m != "" {
 		left = append(left, m+" does not work")

@@ -14,18 +14,18 @@ import (
 )
 
 const (
-	// oneTry is how long one sipwake may take before another is asked. sipwake's own
+	// oneTry is how long to wait for one sipwake before asking another. sipwake's own
 	// deadline is 400 ms.
 	oneTry = 700 * time.Millisecond
-	// avoid is how long a sipwake that failed is asked last.
+	// avoid is how long a sipwake that failed is asked only after the others.
 	avoid = time.Second
 )
 
-// rpcToken is what the sipwakes want to see.
+// rpcToken is the token that the sipwakes require.
 const rpcToken = "the-token-of-chaos"
 
-// caller calls sipwakes, another one when one fails, as a load balancer does. Safe
-// for concurrent use.
+// caller calls sipwakes like a load balancer: if one fails it calls another. Safe for
+// concurrent use.
 type caller struct {
 	client *http.Client
 	urls   []string
@@ -39,7 +39,7 @@ func newCaller(urls []string) *caller {
 
 func (c *caller) close() { c.client.CloseIdleConnections() }
 
-// order is first, then the others, those that failed a moment ago last.
+// order returns first, then the others, those that failed a moment ago last.
 func (c *caller) order(first int) []int {
 	var good, bad []int
 	now := time.Now().UnixNano()
@@ -131,12 +131,12 @@ func readResult(answer []byte, result any) error {
 	return nil
 }
 
-// asked is what became of a wake.start of a node, as the front saw it.
+// asked is the outcome of a node's wake.start, as the front saw it.
 type asked struct {
 	at       time.Time
 	tries    []int // instances
 	ackedAt  time.Time
-	instance int // that answered; -1 for none
+	instance int // the one that answered; -1 for none
 	outcome  string
 	hold     time.Duration
 	cached   bool // it was started from the sipwake's memory
@@ -176,7 +176,7 @@ func startFront(calls *caller, first int, l *ledger) (*front, error) {
 func (f *front) url() string { return "http://" + f.listen.Addr().String() + "/rpc" }
 
 func (f *front) close() {
-	_ = f.server.Close() // the listener's error, of which nothing follows
+	_ = f.server.Close() // an error of the listener does not matter
 	<-f.served
 }
 
@@ -194,7 +194,7 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	_ = json.Unmarshal(body, &q) // sipwake says what is wrong with it
 	a := asked{at: time.Now(), instance: -1}
-	// The node's patience is none of ours: what it does not wait for was sent all the same.
+	// The node's timeout does not matter here: a request counts even if the node does not wait for it.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), 3*oneTry+oneTry/2)
 	defer cancel()
 	first := f.first
@@ -215,8 +215,8 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(answer) // the node may be gone
 }
 
-// read takes the answer to a wake.start. One in time that was acknowledged counts as
-// a promise even if the node did not wait for it.
+// read reads the answer to a wake.start. An acknowledgement in time counts as a promise
+// even if the node did not wait for it.
 func (a *asked) read(answer []byte, instance int, err error) {
 	a.ackedAt = time.Now()
 	var res struct {
@@ -234,8 +234,8 @@ func (a *asked) read(answer []byte, instance int, err error) {
 	a.instance, a.outcome, a.hold, a.cached = instance, res.Outcome, time.Duration(res.Hold*float64(time.Second)), res.Cached
 }
 
-// quietPort returns a free port below those that the system gives to connections, so
-// that it is still free when a server that was killed comes back.
+// quietPort returns a free port below the range for outgoing connections, so that it is
+// still free when a killed server comes back.
 func quietPort(address string) (int, error) {
 	const low, span = 20000, 12000
 	first := int(time.Now().UnixNano() / 1000 % span)

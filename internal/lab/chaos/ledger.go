@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// ledger is what the run itself knows: who was asked what, what was acknowledged,
-// and what phones and callers saw. Safe for concurrent use.
+// ledger is the run's own record: the requests to each sipwake, what was acknowledged, and
+// what phones and callers saw. Safe for concurrent use.
 type ledger struct {
 	mu     sync.Mutex
 	asked  map[string]asked    // by Call-ID
@@ -19,8 +19,8 @@ type ledger struct {
 	crowds map[string]crowdCount
 }
 
-// pushed is a push that its service took. A phone has one device, so those of a
-// Call-ID are all for one device.
+// pushed is an accepted push. A phone has one device, so all pushes of a Call-ID are for
+// the same device.
 type pushed struct {
 	at       time.Time
 	provider string
@@ -32,9 +32,9 @@ func newLedger() *ledger {
 		acked: make(map[int]time.Time), crowds: make(map[string]crowdCount)}
 }
 
-// start notes what a node's wake.start came to. Of several, for the node asks again when
-// the first was started from memory or not answered, the first one that was acknowledged
-// counts; who was asked by any of them may have pushed.
+// start records the outcome of a node's wake.start. A node repeats it if the first one was
+// not answered or started from memory. Then the first acknowledged one counts, but every
+// sipwake that was asked may have pushed.
 func (l *ledger) start(callID string, a asked) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -58,7 +58,7 @@ func (l *ledger) start(callID string, a asked) {
 	}
 }
 
-// inWake waits until the sipwake has just acknowledged a wake, a few seconds at most.
+// inWake waits until the sipwake has just acknowledged a wake, for a few seconds at most.
 func (l *ledger) inWake(ctx context.Context, instance int) {
 	for until := time.Now().Add(4 * time.Second); ctx.Err() == nil && time.Now().Before(until); {
 		l.mu.Lock()
@@ -85,8 +85,8 @@ func (l *ledger) of(callID string) (a asked, known bool, pushes []pushed) {
 	return a, known, slices.Clone(l.pushes[callID])
 }
 
-// repeated returns the Call-IDs of which more than one push was taken, and counts the
-// pushes of all.
+// repeated returns the Call-IDs with more than one accepted push, and the number of all
+// pushes.
 func (l *ledger) repeated() (callIDs []string, all int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -100,5 +100,5 @@ func (l *ledger) repeated() (callIDs []string, all int) {
 	return callIDs, all
 }
 
-// at is a time in the run, as it is printed.
+// at formats a time relative to the start of the run.
 func (l *ledger) at(t time.Time) string { return fmt.Sprintf("+%07.3fs", t.Sub(l.began).Seconds()) }

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// A sipwake that comes to the end of what the system gives it.
+// Faults that take resources of the system away from a sipwake.
 
 func needsLinux(*world) string {
 	if runtime.GOOS != "linux" {
@@ -23,7 +23,7 @@ func needsLinux(*world) string {
 	return ""
 }
 
-// descriptors lets a sipwake open no more files than it has, and then as many as
+// descriptors lets a sipwake open no more files than it has open, and later as many as
 // before.
 func descriptors(ctx context.Context, w *world, r *rand.Rand) (string, error) {
 	s, d := oneSipwake(w, r), lasts(r)
@@ -47,13 +47,13 @@ func descriptors(ctx context.Context, w *world, r *rand.Rand) (string, error) {
 
 const memoryPrefix = "swc-"
 
-// memory is a cgroup in which a sipwake can be short of memory, of version 1 or 2.
+// memory is a cgroup, version 1 or 2, that limits the memory of a sipwake.
 type memory struct {
 	dir, limit, none string
 	write            func(name string, data []byte, perm os.FileMode) error
 }
 
-// newMemory makes the cgroup, or says why there is none.
+// newMemory creates the cgroup, or returns why it cannot.
 func newMemory() (*memory, string) {
 	var problems []error
 	for _, m := range []memory{
@@ -85,8 +85,8 @@ func (m *memory) set(bytes string) error {
 	return m.write(filepath.Join(m.dir, m.limit), []byte(bytes), 0o600)
 }
 
-// press sets a limit below what is in use, for which the kernel must find something to
-// reclaim: it may be too busy for that, and then the error wraps errNotMade.
+// press sets a limit below the memory in use, so that the kernel must reclaim some. The
+// kernel may be too busy for that: then the error wraps errNotMade.
 func (m *memory) press(ctx context.Context, bytes string) error {
 	const tries, pause = 20, 100 * time.Millisecond
 	for try := 1; ; try++ {
@@ -101,13 +101,13 @@ func (m *memory) press(ctx context.Context, bytes string) error {
 	}
 }
 
-// remove needs that the processes in it have ended.
+// remove removes the cgroup. The processes in it must have ended.
 func (m *memory) remove() { _ = os.Remove(m.dir) } // at worst an empty cgroup stays
 
 func needsMemory(w *world) string { return w.noMemory }
 
-// shortOfMemory leaves a sipwake hardly more memory than it has. If the system kills
-// it then, it is started again, as a supervisor does.
+// shortOfMemory leaves a sipwake hardly more memory than it uses. If the system kills it,
+// it is started again, as by a supervisor.
 func shortOfMemory(ctx context.Context, w *world, r *rand.Rand) (string, error) {
 	s, d := oneSipwake(w, r), lasts(r)
 	p := s.process()
@@ -115,7 +115,7 @@ func shortOfMemory(ctx context.Context, w *world, r *rand.Rand) (string, error) 
 	if err := w.memory.write(filepath.Join(w.memory.dir, "cgroup.procs"), []byte(strconv.Itoa(p.PID())), 0o600); err != nil {
 		return "", fmt.Errorf("cannot move %s into a cgroup: %w", s.name, err)
 	}
-	// What it has now is not counted there, only what comes on top.
+	// What it has now does not count there, only additional memory.
 	room := (1 + r.IntN(8)) << 18
 	if err := w.memory.press(ctx, strconv.Itoa(room)); err != nil {
 		s.times.end(s.name, s.grace)
@@ -132,7 +132,7 @@ func shortOfMemory(ctx context.Context, w *world, r *rand.Rand) (string, error) 
 	}
 	select {
 	case <-p.Exited():
-		s.kill() // what belongs to that
+		s.kill() // clean up after it
 		return s.name + ", killed", s.run(ctx)
 	default:
 		s.times.end(s.name, s.grace)

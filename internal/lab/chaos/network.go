@@ -12,9 +12,9 @@ import (
 	"syscall"
 )
 
-// network is a bridge with network namespaces, each a host of its own that can be
-// cut off, and small file systems that can be filled. Everything has the harness'
-// process id in its name, so that the next run finds what a crashed one left.
+// network is a bridge with network namespaces, each a separate host that can be cut off,
+// and small file systems that can be filled. All names contain the process ID of the test
+// harness, so that the next run can remove what a crashed one left.
 type network struct {
 	bridge string
 	prefix string // 10.231.X.
@@ -28,7 +28,7 @@ const (
 	namespacePrefix = "swc-"
 )
 
-// newNetwork makes the bridge. Only root can; whoever is not gets a reason.
+// newNetwork creates the bridge, or returns why it cannot. It needs root.
 func newNetwork() (*network, string, error) {
 	if os.Geteuid() != 0 {
 		return nil, "not root: no network namespaces and no disk that can be full", nil
@@ -50,7 +50,7 @@ func newNetwork() (*network, string, error) {
 	return n, "", nil
 }
 
-// address gives the bridge the first address of a network that nobody uses.
+// address gives the bridge the first address of an unused network.
 func (n *network) address() error {
 	taken, err := net.InterfaceAddrs()
 	if err != nil {
@@ -74,7 +74,7 @@ func (n *network) address() error {
 type host struct {
 	name    string
 	address string
-	veth    string // its cable, at the bridge's end
+	veth    string // its interface at the bridge
 }
 
 func (n *network) newHost() (host, error) {
@@ -99,18 +99,18 @@ func (n *network) newHost() (host, error) {
 	return h, nil
 }
 
-// cut pulls the cable, plug puts it back.
+// cut disconnects the host, plug connects it again.
 func (h host) cut() error  { return command("ip", "link", "set", h.veth, "down") }
 func (h host) plug() error { return command("ip", "link", "set", h.veth, "up") }
 
-// delay makes what goes to the host wait; undelay ends that.
+// delay delays packets to the host; undelay ends that.
 func (h host) delay(ms int) error {
 	return command("tc", "qdisc", "replace", "dev", h.veth, "root", "netem", "delay", strconv.Itoa(ms)+"ms")
 }
 
 func (h host) undelay() error { return command("tc", "qdisc", "del", "dev", h.veth, "root") }
 
-// noDelay tries whether the kernel can delay, and says why not.
+// noDelay tests whether the kernel can delay packets, and returns why it cannot.
 func (h host) noDelay() string {
 	if err := h.delay(0); err != nil {
 		return "no netem in this kernel"
@@ -133,8 +133,8 @@ func (n *network) disk(dir string, megabytes int) error {
 	return nil
 }
 
-// loop mounts a file system at dir that can be frozen, which a tmpfs cannot. The error is
-// a reason to do without.
+// loop mounts a file system at dir that can be frozen, unlike a tmpfs. An error means that
+// the system does not support it.
 func (n *network) loop(dir string, megabytes int) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
@@ -164,7 +164,7 @@ func (n *network) close() {
 	removeOf(pid())
 }
 
-// removeLeftovers removes what runs left that are no more.
+// removeLeftovers removes what crashed runs have left.
 func removeLeftovers() {
 	names, _ := filepath.Glob("/run/netns/" + namespacePrefix + "*")
 	links, _ := filepath.Glob("/sys/class/net/" + bridgePrefix + "*")
@@ -191,14 +191,14 @@ func removeLeftovers() {
 	}
 }
 
-// gone reports whether the process with this id is no more.
+// gone reports whether the process with this ID has ended.
 func gone(pid string) bool {
 	id, err := strconv.Atoi(pid)
 	return err == nil && errors.Is(syscall.Kill(id, 0), syscall.ESRCH)
 }
 
-// removeOf removes the namespaces and the bridge that the process with the id made.
-// A namespace takes its cable with it.
+// removeOf removes the namespaces and the bridge that the process with this ID created.
+// The interfaces of a namespace disappear with it.
 func removeOf(pid string) {
 	names, _ := filepath.Glob(fmt.Sprintf("/run/netns/%s%s-*", namespacePrefix, pid))
 	for _, path := range names {
@@ -211,7 +211,7 @@ func removeOf(pid string) {
 	_ = command("ip", "link", "del", bridgePrefix+pid)
 }
 
-// unmount takes a disk away; at worst it stays until the next boot.
+// unmount unmounts a disk; at worst it stays until the next boot.
 func unmount(dir string) { _ = command("umount", "-l", dir) }
 
 func pid() string { return strconv.Itoa(os.Getpid()) }

@@ -17,14 +17,14 @@ type node struct {
 	*server
 	address  string // host:port for SIP
 	signals  string // URL
-	dmq      string // host:port where the other Kamailio tells of registrations; empty for OpenSIPS
+	dmq      string // host:port for registrations of the other Kamailio; empty for OpenSIPS
 	kamailio stack.KamailioConfig
 	opensips stack.OpenSIPSConfig
 	command  func(ctx context.Context, args ...string) (string, error)
 }
 
-// kamailios is how many nodes share their registrations. An OpenSIPS, if there is one,
-// stands beside them, and takes calls from and to the first one.
+// kamailios is how many nodes share their registrations. An OpenSIPS, if there is one, does
+// not share them; it exchanges calls with the first one.
 const kamailios = 2
 
 // startNodes starts two Kamailios that share their registrations, and an OpenSIPS if
@@ -42,7 +42,7 @@ func (w *world) startNodes(ctx context.Context) error {
 			Node: name, URL: f.url(), Secret: secret, Hold: hold, Dir: filepath.Join(w.dir, name), Memory: nodeMemory,
 			Defines: map[string]string{
 				"SIPWAKE_RING_MS": strconv.FormatInt(ring.Milliseconds(), 10),
-				// Longer than the load balancer tries one sipwake after the other.
+				// Longer than the load balancer takes to try all sipwakes.
 				"SIPWAKE_RPC_MS": "2800",
 			}})
 	}
@@ -102,7 +102,7 @@ func (w *world) newNode(configs []stack.KamailioConfig, i int) (*node, error) {
 	return n, nil
 }
 
-// knows reports whether the node takes the other one for active.
+// knows reports whether the node considers the other one active.
 func (n *node) knows(ctx context.Context, other *node) bool {
 	list, err := n.command(ctx, "dmq.list_nodes")
 	host, port, _ := strings.Cut(other.dmq, ":")
@@ -114,7 +114,7 @@ func (n *node) knows(ctx context.Context, other *node) bool {
 	return false
 }
 
-// openSIPSAddress is that of the OpenSIPS, behind those of the Kamailios.
+// openSIPSAddress is the address of the OpenSIPS, after those of the Kamailios.
 const openSIPSAddress = "127.0.0.4"
 
 func (w *world) startOpenSIPS(ctx context.Context) error {
@@ -148,7 +148,7 @@ func (w *world) startOpenSIPS(ctx context.Context) error {
 	return n.run(ctx)
 }
 
-// forSipwake is the node in sipwake's configuration. Nodes that do not share their
+// forSipwake returns the node in sipwake's configuration. Nodes that do not share their
 // registrations need to be found over SIP.
 func (n *node) forSipwake(secretFile string, mixed bool) string {
 	text := fmt.Sprintf("  - id: %s\n    url: %s\n", n.name, n.signals)
@@ -161,7 +161,7 @@ func (n *node) forSipwake(secretFile string, mixed bool) string {
 	return text + fmt.Sprintf("    secret_file: %s\n", secretFile)
 }
 
-// nodesReady says which node does not work, or nothing.
+// nodesReady returns which node does not work, "" if all do.
 func (w *world) nodesReady(ctx context.Context) string {
 	for i, n := range w.nodes {
 		if n.dmq == "" {
@@ -177,7 +177,7 @@ func (w *world) nodesReady(ctx context.Context) string {
 	return ""
 }
 
-// transactions are those that the node has not ended, as text.
+// transactions returns those that the node has not ended, as text.
 func (n *node) transactions(ctx context.Context) (string, error) {
 	if n.dmq == "" {
 		text, err := n.command(ctx, "get_statistics", "statistics[]=inuse_transactions")
@@ -194,7 +194,7 @@ func (n *node) transactions(ctx context.Context) (string, error) {
 	return "", err
 }
 
-// way draws through which node a call goes and at which one the phone comes back.
+// way chooses at random the node of a call and the node at which the phone comes back.
 func (w *world) way(r *rand.Rand) (through, back *node) {
 	ways := [][2]int{{0, 0}, {0, 1}, {1, 0}, {1, 1}}
 	if len(w.nodes) > kamailios {

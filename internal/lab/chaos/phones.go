@@ -20,8 +20,8 @@ const (
 
 	apns = "apns"
 	fcm  = "fcm"
-	// rested is how long ago a phone must have registered to count as one that
-	// sleeps: more than wake.recent (3s) and SIPWAKE_AWAKE_S (5s).
+	// rested is how long ago a phone must have registered to count as asleep: more than
+	// wake.recent (3s) and SIPWAKE_AWAKE_S (5s).
 	rested = 6500 * time.Millisecond
 )
 
@@ -40,7 +40,7 @@ type sleeper struct {
 	registered time.Time
 }
 
-// newSleeper makes phone i. Every kind of transport and provider is there at each node.
+// newSleeper creates phone i. Each node has every kind of transport and provider.
 func (w *world) newSleeper(i int) (*sleeper, error) {
 	s := &sleeper{w: w, user: fmt.Sprintf("phone%02d", i),
 		provider: apns, transport: phone.UDP, token: fmt.Sprintf("%064x", 0xc4a05000+i)}
@@ -64,14 +64,14 @@ func (w *world) newSleeper(i int) (*sleeper, error) {
 	}
 	w.apns.OnDeliver(s.token, func(payload []byte, _ http.Header) {
 		var data struct{ NType, NCallID, CallUUID string }
-		_ = json.Unmarshal(payload, &data) // one that cannot be read wakes no phone, which is judged
+		_ = json.Unmarshal(payload, &data) // an invalid payload wakes no phone, and the verdict notices
 		s.pushed(data.NType, data.NCallID, data.CallUUID, payload)
 	})
 	w.fcm.OnDeliver(s.token, func(m *fcmsim.Message) { s.pushed(m.Data["ntype"], m.Data["ncallid"], m.Data["callUUID"], nil) })
 	return s, nil
 }
 
-// pushed takes a delivered push. Only one of a call wakes.
+// pushed handles a delivered push. Only the push of a call wakes the phone.
 func (s *sleeper) pushed(kind, callID, wake string, payload []byte) {
 	const call = "0"
 	if kind != call {
@@ -81,7 +81,7 @@ func (s *sleeper) pushed(kind, callID, wake string, payload []byte) {
 	s.phone.OnPush(payload)
 }
 
-// note keeps what decides whether the phone sleeps.
+// note records what decides whether the phone sleeps.
 func (s *sleeper) note(e phone.Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -95,8 +95,8 @@ func (s *sleeper) note(e phone.Event) {
 	}
 }
 
-// take makes the phone busy if it sleeps. One that a late push has woken is sent to
-// sleep again.
+// take reserves the phone if it sleeps. A phone that a late push has woken goes to sleep
+// again.
 func (s *sleeper) take() bool {
 	s.mu.Lock()
 	busy, open := s.busy, s.open
@@ -135,7 +135,7 @@ func (s *sleeper) enrol(ctx context.Context) error {
 	return err
 }
 
-// rest lets the phone sleep: half of them say that they go, half are just gone.
+// rest lets the phone sleep; with goodbye it ends its registration first.
 func (s *sleeper) rest(ctx context.Context, goodbye bool) {
 	if goodbye {
 		ctx, cancel := context.WithTimeout(ctx, time.Second)

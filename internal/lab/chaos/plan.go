@@ -19,9 +19,9 @@ func newPlan(seed uint64, chosen []fault) *plan {
 	return &plan{rand: rand.New(rand.NewPCG(seed, 1)), chosen: chosen}
 }
 
-// all returns one fault after the other without end, each once before any comes again.
-// Every second time it is two at once that break different parts, as long as there are
-// such. Each has numbers of its own: how a fault uses them does not change the next.
+// all returns an endless sequence of faults, each once before any is repeated. Every
+// second element is a pair of faults that break different parts, if there are such. Each
+// has its own random numbers, so that its use of them does not change the next fault.
 func (p *plan) all() iter.Seq2[fault, *rand.Rand] {
 	return func(yield func(fault, *rand.Rand) bool) {
 		for turn := 0; ; {
@@ -43,7 +43,7 @@ func (p *plan) all() iter.Seq2[fault, *rand.Rand] {
 	}
 }
 
-// both is two faults at once.
+// both returns two faults at once.
 func both(a, b fault) fault {
 	return fault{name: a.name + " + " + b.name, run: func(ctx context.Context, w *world, r *rand.Rand) (string, error) {
 		var (
@@ -55,7 +55,7 @@ func both(a, b fault) fault {
 		work.Go(func() { other, otherError = b.run(ctx, w, numbers) })
 		what, err := a.run(ctx, w, r)
 		work.Wait()
-		switch { // one of two is a fault still
+		switch { // if only one of two was made, it is still a fault
 		case errors.Is(err, errNotMade) && otherError == nil:
 			what, err = err.Error(), nil
 		case errors.Is(otherError, errNotMade) && err == nil:

@@ -36,8 +36,8 @@ type redisHost struct {
 	asks     *goredis.SentinelClient
 }
 
-// redisGroup is the whole of Redis. A look at it every so often tells, without
-// sipwake, when it works.
+// redisGroup is all of Redis. It is polled regularly, independent of sipwake, to know when
+// it works.
 type redisGroup struct {
 	times *times
 	hosts []*redisHost
@@ -131,8 +131,8 @@ func newRedisHost(w *world, i int) (*redisHost, error) {
 
 // write writes the configuration files, which server and sentinel rewrite.
 func (h *redisHost) write(dir string, i int, master string) error {
-	// What a master has acknowledged while no replica follows it any more would be
-	// lost as soon as it is replaced.
+	// Writes that a master acknowledges without a replica would be lost when it is
+	// replaced.
 	text := "repl-diskless-sync-delay 0\nmin-replicas-to-write 1\nmin-replicas-max-lag 3\n" +
 		"appendfsync everysec\nrepl-timeout 5\nrepl-ping-replica-period 1\n"
 	ip, port, _ := net.SplitHostPort(master)
@@ -147,7 +147,7 @@ func (h *redisHost) write(dir string, i int, master string) error {
 	return os.WriteFile(filepath.Join(dir, "sentinel"+strconv.Itoa(i)+".conf"), []byte(watch), 0o600)
 }
 
-// master is the host that the sentinels say is master, nil if none of them can say.
+// master returns the host that the sentinels say is master, nil if none of them can say.
 func (g *redisGroup) master(ctx context.Context) *redisHost {
 	votes := make(map[string]int)
 	best := ""
@@ -170,14 +170,14 @@ func (g *redisGroup) master(ctx context.Context) *redisHost {
 	return nil
 }
 
-// works reports whether the master takes writes.
+// works reports whether the master accepts writes.
 func (g *redisGroup) works(ctx context.Context) bool {
 	m := g.master(ctx)
 	return m != nil && m.client.Set(ctx, "chaos:look", time.Now().UnixNano(), time.Minute).Err() == nil
 }
 
-// whole reports whether the master works, both replicas follow it and the sentinels
-// know it all.
+// whole reports whether the master works, both replicas follow it and the sentinels know
+// all of them.
 func (g *redisGroup) whole(ctx context.Context) bool {
 	m := g.master(ctx)
 	if m == nil {
@@ -187,7 +187,7 @@ func (g *redisGroup) whole(ctx context.Context) bool {
 		return false
 	}
 	for _, h := range g.hosts {
-		// Both others, in order, or a sentinel would not start a failover.
+		// Both other sentinels must work, or no failover would start.
 		if h.asks.CkQuorum(ctx, masterName).Err() != nil {
 			return false
 		}
@@ -199,7 +199,7 @@ func (g *redisGroup) whole(ctx context.Context) bool {
 	return g.works(ctx)
 }
 
-// look keeps when Redis worked.
+// look records when Redis works.
 func (g *redisGroup) look(ctx context.Context) {
 	defer g.work.Done()
 	for ctx.Err() == nil {

@@ -13,8 +13,8 @@ import (
 	"github.com/sipwake/sipwake/internal/lab/labca"
 )
 
-// relay stands between sipwake and a push service. It can do to connections what
-// the service itself cannot.
+// relay sits between sipwake and a push service. It can break connections in ways that
+// the service cannot.
 type relay struct {
 	listener net.Listener
 	target   string
@@ -31,8 +31,8 @@ type relay struct {
 const (
 	passOn    int32 = iota
 	resetAll        // connections are reset, new ones too
-	blackHole       // connections are taken and nothing is ever said
-	badTLS          // the certificate of somebody else
+	blackHole       // connections are accepted but never answered
+	badTLS          // a certificate that nobody trusts
 )
 
 func startRelay(target string) (*relay, error) {
@@ -56,7 +56,7 @@ func startRelay(target string) (*relay, error) {
 
 func (r *relay) address() string { return r.listener.Addr().String() }
 
-// set changes what becomes of new connections, and ends those of now.
+// set changes what happens to new connections, and ends the current ones.
 func (r *relay) set(mode int32) {
 	r.mode.Store(mode)
 	r.mu.Lock()
@@ -66,7 +66,7 @@ func (r *relay) set(mode int32) {
 	}
 }
 
-// reset closes a connection so that the other side sees it reset.
+// reset closes a connection with a TCP reset.
 func reset(c net.Conn) {
 	if t, ok := c.(*net.TCPConn); ok {
 		_ = t.SetLinger(0) // it is closed anyway

@@ -11,13 +11,13 @@ import (
 	"github.com/sipwake/sipwake/internal/lab/stack"
 )
 
-// server is a process that is killed, paused and started again in the course of a
-// run. Its bad times are kept by its name. Safe for concurrent use.
+// server is a process that is killed, paused and restarted during a run. Its bad times
+// are recorded by its name. Safe for concurrent use.
 type server struct {
 	name  string
 	times *times
 	start func(context.Context) (*stack.Process, error)
-	// grace is how long it may need after it is back until others have noticed.
+	// grace is how long others may take to notice that it is back.
 	grace time.Duration
 
 	mu    sync.Mutex
@@ -51,7 +51,7 @@ func (s *server) died() <-chan struct{} {
 	return s.ended
 }
 
-// kill ends it as a crash does.
+// kill ends it like a crash.
 func (s *server) kill() { s.finish((*stack.Process).Kill) }
 
 // stop asks it to end.
@@ -82,7 +82,7 @@ func (s *server) pause(ctx context.Context, d time.Duration) error {
 
 func (s *server) halt(ctx context.Context, d time.Duration) error {
 	p := s.process()
-	// Should we die meanwhile, it must not stay as it is.
+	// Should we die in the meantime, it must not stay as it is.
 	if d > time.Second {
 		later := exec.Command("sh", "-c", fmt.Sprintf("sleep %d; kill -CONT -- -%d", int(d.Seconds())+2, p.PID()))
 		later.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -104,7 +104,7 @@ func (s *server) halt(ctx context.Context, d time.Duration) error {
 	return nil
 }
 
-// slow lets it run only part of the time, for d.
+// slow pauses and resumes it in short turns, for d.
 func (s *server) slow(ctx context.Context, d time.Duration) error {
 	for until := time.Now().Add(d); time.Now().Before(until) && ctx.Err() == nil; {
 		if err := s.halt(ctx, 120*time.Millisecond); err != nil {

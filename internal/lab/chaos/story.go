@@ -12,8 +12,8 @@ import (
 // maxStories bounds what is printed.
 const maxStories = 12
 
-// tell prints the whole story of a finding. That of a call that is excused goes to a
-// file beside the logs: somebody may not believe it.
+// tell prints all that is known of a finding. For an excused call it writes this to a file
+// beside the logs, so that the excuse can be checked.
 func (w *world) tell(ctx context.Context, c *call, kind verdict, why string) {
 	story := w.story(ctx, c)
 	w.telling.Lock()
@@ -31,7 +31,7 @@ func (w *world) tell(ctx context.Context, c *call, kind verdict, why string) {
 	w.say("FINDING %s: %s\n%s  logs: %s", kind, why, story, w.dir)
 }
 
-// story is all that is known of a call.
+// story returns all that is known of a call.
 func (w *world) story(ctx context.Context, c *call) string {
 	var b strings.Builder
 	say := func(format string, args ...any) { fmt.Fprintf(&b, "  "+format+"\n", args...) }

@@ -11,8 +11,8 @@ import (
 	"sync"
 )
 
-// strangers call by the thousand from one UDP socket: nothing is kept of a call but
-// what the other side says. Safe for concurrent use.
+// strangers makes thousands of calls from one UDP socket. It keeps no state of its calls.
+// Safe for concurrent use.
 type strangers struct {
 	socket *net.UDPConn
 	work   sync.WaitGroup
@@ -33,7 +33,7 @@ func (s *strangers) close() {
 	s.work.Wait()
 }
 
-// invite sends one INVITE to the node, once. The caller is a person of his own.
+// invite sends one INVITE to the node, once. Each has another caller.
 func (s *strangers) invite(n *node, user, callID string) error {
 	to, err := net.ResolveUDPAddr("udp4", n.address)
 	if err != nil {
@@ -47,7 +47,7 @@ func (s *strangers) invite(n *node, user, callID string) error {
 	return err
 }
 
-// serve acknowledges what ends a call, as RFC 3261 section 17.1.1.3 wants it.
+// serve acknowledges final answers, as RFC 3261 section 17.1.1.3 requires.
 func (s *strangers) serve() {
 	b := make([]byte, 1<<16)
 	for {

@@ -5,15 +5,14 @@ import (
 	"time"
 )
 
-// The parts whose bad times are kept; instances and nodes go by their names.
+// The parts whose bad times are recorded. Instances and nodes have their own names.
 const (
 	partRedis   = "redis"
 	partHarness = "harness"
 )
 
-// times keeps when which part did not work. Verdicts rest on it: what was promised
-// is owed unless a part that is needed was away at that very time. Safe for
-// concurrent use.
+// times records when each part did not work. Verdicts rely on it: a promise must be kept
+// unless a part that it needs was away at that time. Safe for concurrent use.
 type times struct {
 	mu    sync.Mutex
 	spans map[string][]span
@@ -23,7 +22,7 @@ type span struct{ from, to time.Time } // to is zero while it lasts
 
 func newTimes() *times { return &times{spans: make(map[string][]span)} }
 
-// begin opens a bad time of the part unless one is open.
+// begin starts a bad time of the part, unless one is open.
 func (t *times) begin(part string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -34,10 +33,10 @@ func (t *times) begin(part string) {
 	t.spans[part] = append(all, span{from: time.Now()})
 }
 
-// end closes the open bad time: it is over when grace has passed.
+// end ends the open bad time after grace.
 func (t *times) end(part string, grace time.Duration) { t.endIf(part, time.Now(), grace) }
 
-// endIf is end, if the bad time began before since.
+// endIf is like end, but only if the bad time began before since.
 func (t *times) endIf(part string, since time.Time, grace time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -47,14 +46,14 @@ func (t *times) endIf(part string, since time.Time, grace time.Duration) {
 	}
 }
 
-// add notes a bad time that is over.
+// add records a bad time that is over.
 func (t *times) add(part string, from, to time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.spans[part] = append(t.spans[part], span{from, to})
 }
 
-// bad reports whether the part was away at some moment of the time.
+// bad reports whether the part was away at any moment between the two.
 func (t *times) bad(part string, from, to time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -66,7 +65,7 @@ func (t *times) bad(part string, from, to time.Time) bool {
 	return false
 }
 
-// away is how long the part was away in all between the two, graces included.
+// away returns how long the part was away in total between the two, including graces.
 func (t *times) away(part string, from, to time.Time) (sum time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -82,7 +81,7 @@ func (t *times) away(part string, from, to time.Time) (sum time.Duration) {
 	return sum
 }
 
-// calm is the longest time without a break in which ok held, as far as can be told
+// calm returns the longest time without a break in which ok held, as far as can be told
 // from looks every 50 ms.
 func calm(from, to time.Time, ok func(from, to time.Time) bool) (longest time.Duration) {
 	const look = 50 * time.Millisecond

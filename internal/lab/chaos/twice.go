@@ -6,12 +6,12 @@ import (
 	"time"
 )
 
-// noteGrace is how long after a push was taken its sipwake may not have noted it yet:
-// the answer is under way, and the note waits for Redis.
+// noteGrace is how long after a push was accepted its sipwake may not have recorded it:
+// the answer is on its way, and the record waits for Redis.
 const noteGrace = time.Second
 
-// judgePushes counts the pushes that were sent twice for one wake and device, after
-// the run: what is late counts as well.
+// judgePushes counts the pushes that were sent twice for the same wake and device. It runs
+// at the end, so that late pushes count too.
 func (v *verdicts) judgePushes(ctx context.Context) {
 	ids, all := v.w.ledger.repeated()
 	for _, id := range ids {
@@ -30,19 +30,18 @@ func (v *verdicts) judgePushes(ctx context.Context) {
 	v.w.say("pushes: %d taken; sent twice and excused:%s", all, counts(v.again))
 }
 
-// twice says what excuses a second push, or nothing. The push service took the first
-// one and said so.
+// twice returns what excuses a second push, "" for nothing. The push service accepted the
+// first one and answered.
 //
-//   - The answer may never have arrived: the provider's connections were broken.
-//   - The sipwake ended, or stood still, in the moment before it had noted the answer,
-//     or later, when Redis was away for the note. Another one goes on, with the UUID of
-//     the same wake.
-//   - Two sipwakes were asked, and one of them started the call from its memory, for Redis
-//     did not answer it: the other one has it too. The one that answered says so; of one
-//     whose answer came too late it is known that Redis was away.
+//   - The answer may never have arrived, because the provider's connections were broken.
+//   - The sipwake ended or was paused before it had recorded the answer, or later, while
+//     the record waited for Redis. Another sipwake continues, with the UUID of the same
+//     wake.
+//   - Two sipwakes were asked, and one of them started the call from its memory because
+//     Redis did not answer. Then both have the call. A sipwake that answered says so; if
+//     its answer came too late, it is known that Redis was away.
 //
-// It is the same wake, with the same UUID, in each of these: another UUID is excused by
-// nothing.
+// In each case it is the same wake with the same UUID. Nothing excuses another UUID.
 func (v *verdicts) twice(a asked, first, second pushed) string {
 	t := v.w.times
 	sent, noted := first.at.Add(-noteGrace), first.at.Add(noteGrace)

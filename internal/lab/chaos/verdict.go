@@ -9,36 +9,38 @@ import (
 
 const (
 	// recovery is how long everything that a wake needs must have worked without a
-	// break before its push is owed, though the sipwake that began it died: three
-	// seconds until it counts as dead, one until the others look, and as much again
-	// for a slow machine.
+	// break before its push is owed even if the sipwake that started it died: three
+	// seconds until that one counts as dead, one until the others adopt its wakes, and
+	// as much again for a slow machine.
 	recovery = 8 * time.Second
-	// margin is how much later than the phone's REGISTER a call must have ended for
-	// the two not to have crossed each other.
+	// margin is how much later than the phone's REGISTER a call must have ended. If it
+	// ended sooner, the two may have crossed.
 	margin = 500 * time.Millisecond
 )
 
-// verdicts judges calls. The rules, each for a call whose node lived through it:
+// verdicts judges calls. These are the rules, each for a call whose node ran all the
+// time:
 //
-//   - stuck: the caller had no final answer within hold + ring + slack.
+//   - stuck: the caller got no final answer within hold + ring + slack.
 //   - rang not: the phone's REGISTER got 200 while the caller still waited (margin),
-//     and no INVITE reached the phone. If it came back at the other node, Redis and a
-//     sipwake must have worked, for they tell the node that holds the call.
-//   - not pushed: wake.start was acknowledged with a time to hold, and the phone was
-//     not pushed, although for recovery without a break, while the caller waited, its
-//     provider, Redis and at least one sipwake worked.
+//     but no INVITE reached the phone. If the phone registered at the other node, Redis
+//     and a sipwake must have worked, because they tell the node that holds the call.
+//   - not pushed: wake.start was acknowledged with a hold time, but the phone was not
+//     pushed, although its provider, Redis and at least one sipwake worked without a
+//     break for the time recovery while the caller waited.
 //   - given up: wake.start was acknowledged, no push was delivered, and the call ended
-//     well before the hold was over, though the provider worked all the time.
-//   - ended early: the push was delivered and the phone's REGISTER got 200 well inside
-//     the hold, but the call had ended before, though the provider worked all the time.
-//   - nobody: sipwake said that there is nobody to wake, though the provider worked;
-//     every phone's binding was acknowledged before the first fault.
-//   - not asked: no sipwake acknowledged wake.start, or the node never asked, though
-//     Redis, at least one sipwake and the node worked from some seconds before on.
+//     well before the hold time was over, although the provider worked all the time.
+//   - ended early: the push was delivered and the phone's REGISTER got 200 well within
+//     the hold time, but the call had already ended, although the provider worked all
+//     the time.
+//   - nobody: sipwake answered that there is nobody to wake, although the provider
+//     worked and every phone's binding was acknowledged before the first fault.
+//   - not asked: no sipwake acknowledged wake.start, or the node never sent it, although
+//     Redis, at least one sipwake and the node had worked from some seconds before on.
 //
-// All but the first are lost wakes. A call that the caller cancelled is only owed its
-// end. What was never acknowledged in a time when it could not be is excused, and
-// counted by what was away.
+// All but the first are lost wakes. A call that the caller cancelled only has to end. A
+// wake that was not acknowledged when it could not be is excused, and counted by the part
+// that was away.
 type verdicts struct {
 	w *world
 
@@ -46,7 +48,7 @@ type verdicts struct {
 	calls    int
 	answered int
 	ended    int // cancelled, and got its end
-	failed   int // the phone rang, but the call was not answered
+	failed   int // the phone rang, but did not answer
 	excused  map[string]int
 	lost     int
 	stuck    int
@@ -55,7 +57,7 @@ type verdicts struct {
 	pushedTwice int
 }
 
-// judge counts the call and tells the whole story of one that is a finding.
+// judge counts the call. If it is a finding, judge prints all that is known of it.
 func (v *verdicts) judge(ctx context.Context, c *call) {
 	if ctx.Err() != nil {
 		return // the run was interrupted
@@ -114,7 +116,7 @@ func (v *verdicts) verdict(c *call) (kind verdict, why string) {
 		return isLost, why
 	}
 	parts := []string{c.through.name, partRedis, c.sleeper.provider}
-	if c.asked.hold > 0 { // what came after counts first
+	if c.asked.hold > 0 { // check what happened later first
 		parts = []string{c.through.name, c.sleeper.provider, partRedis}
 	}
 	for _, part := range parts {
@@ -128,15 +130,15 @@ func (v *verdicts) verdict(c *call) (kind verdict, why string) {
 	return isExcused, "time"
 }
 
-// lostWake says by which rule a call that was not answered and not cancelled is a
-// lost wake, or nothing.
+// lostWake returns the rule by which a call that was neither answered nor cancelled is a
+// lost wake, "" if it is none.
 func (v *verdicts) lostWake(c *call) string {
 	t := v.w.times
 	nodeBad := t.bad(c.through.name, c.began, c.final) || t.bad(c.back.name, c.began, c.final)
 	slow := t.bad(partHarness, c.began, c.final)
 	space := margin
 	if nodeBad || slow {
-		space += 3 * time.Second // what had queued up comes all at once
+		space += 3 * time.Second // queued requests come all at once
 	}
 	for _, at := range c.returned {
 		if at.Add(space).Before(c.final) && v.told(c, at) {
@@ -154,7 +156,7 @@ func (v *verdicts) lostWake(c *call) string {
 		if c.asked.outcome == "none" && !providerBad {
 			return "nobody: sipwake knew no device"
 		}
-		return "" // told at once: the breaker is open, or too much to do
+		return "" // sipwake refused at once: the breaker is open, or it was overloaded
 	}
 	ends := c.began.Add(hold)
 	early := c.final.Before(ends.Add(-2*time.Second)) && !nodeBad && !providerBad
@@ -169,8 +171,8 @@ func (v *verdicts) lostWake(c *call) string {
 	return ""
 }
 
-// told reports whether the node that holds the call must have heard of a phone that came
-// back at the time: it has seen the REGISTER itself, or sipwake could tell it.
+// told reports whether the node that holds the call must know of a phone that came back at
+// this time: it has seen the REGISTER itself, or sipwake was able to signal it.
 func (v *verdicts) told(c *call, at time.Time) bool {
 	if c.through == c.back {
 		return true

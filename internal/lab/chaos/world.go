@@ -20,15 +20,15 @@ const (
 	dirPrefix = "sipwake-chaos-"
 	secret    = "chaos-secret"
 	instances = 3
-	// pushLatency is how long a push service takes: time for a sipwake to die with a
-	// push under way.
+	// pushLatency is how long a push service takes to answer: time for a sipwake to die
+	// during a push.
 	pushLatency = 150 * time.Millisecond
-	// nodeGrace is how long after a node is back the other may take until it knows.
+	// nodeGrace is how long the other node may take to notice that a node is back.
 	nodeGrace  = 2 * time.Second
 	nodeMemory = 512 // for calls that a node holds, in MB
 	spoolSize  = 8   // of a spool's disk, in MB
-	// providerGrace is how long after a provider works again a push may still fail:
-	// a try that began before (4s), and the pause of the breaker (2s).
+	// providerGrace is how long pushes may still fail after a provider works again,
+	// because of tries that began before (4s) and the pause of the breaker (2s).
 	providerGrace = 7 * time.Second
 )
 
@@ -76,7 +76,7 @@ type instance struct {
 	spool      string // directory, a disk of its own
 }
 
-// start starts everything. On an error, too, stop is to be called.
+// start starts everything. Call stop even after an error.
 func (w *world) start(ctx context.Context) (err error) {
 	if w.net, w.noNet, err = newNetwork(); err != nil {
 		return err
@@ -132,7 +132,7 @@ func (w *world) stop() {
 	if w.redis != nil {
 		w.redis.close()
 	}
-	// The sipwakes need Redis to hand over what is open: it comes last.
+	// The sipwakes need Redis to hand over open wakes, so Redis stops last.
 	stopAll(w.servers[min(len(w.servers), 2*redisServers):])
 	stopAll(w.servers[:min(len(w.servers), 2*redisServers)])
 	for _, f := range w.fronts {
@@ -265,7 +265,7 @@ nodes:
 	return nil
 }
 
-// ready tells what does not work, or nothing.
+// ready returns what does not work, or nothing.
 func (w *world) ready(ctx context.Context) string {
 	if !w.redis.whole(ctx) {
 		return "Redis"
@@ -297,7 +297,7 @@ func httpOK(ctx context.Context, url string) bool {
 	return res.StatusCode == http.StatusOK
 }
 
-// poll looks until done, or ctx ends.
+// poll calls done until it returns true or ctx ends.
 func poll(ctx context.Context, what string, done func() bool) error {
 	for !done() {
 		if ctx.Err() != nil {

@@ -18,7 +18,7 @@ type attempt struct {
 	token string
 }
 
-// account is what one AOR was promised.
+// account has what one AOR was promised.
 type account struct {
 	aor   string
 	acked attempt
@@ -27,8 +27,8 @@ type account struct {
 	cseq  uint32
 }
 
-// writer registers bindings as proxies do: at the instance of its node, and at another
-// one when that refuses. It notes what was acknowledged.
+// writer registers bindings like a proxy: at the instance of its node, or at another one
+// if that refuses. It records what was acknowledged.
 type writer struct {
 	w        *world
 	accounts []*account
@@ -49,8 +49,8 @@ func newWriter(w *world, accounts int, rate float64) *writer {
 	return wr
 }
 
-// run writes until ctx ends. Each goroutine has accounts of its own, so that the order
-// of an account's REGISTERs is known.
+// run writes until ctx ends. Each goroutine has its own accounts, so that the order of an
+// account's REGISTERs is known.
 func (wr *writer) run(ctx context.Context, seed uint64) {
 	for i := range writers {
 		r := rand.New(rand.NewPCG(seed, uint64(100+i)))
@@ -114,8 +114,8 @@ func (wr *writer) look() (acked, refused int, p99, most time.Duration) {
 	return wr.acked, wr.refused, p99, most
 }
 
-// lost compares what is stored with what was acknowledged, and returns a line for
-// each binding that is lost. No writer may run.
+// lost compares the stored bindings with the acknowledged ones, and returns a line for
+// each lost one. No writer may run.
 func (wr *writer) lost(ctx context.Context) ([]string, error) {
 	type binding struct {
 		AOR    string

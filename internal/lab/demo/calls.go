@@ -13,18 +13,18 @@ import (
 const (
 	callsKept   = 100
 	callsOpen   = 20
-	callLasts   = time.Minute     // at most, then the caller hangs up
-	demoTalks   = time.Second     // an answered call of the first round
-	hangUpWaits = 5 * time.Second // for the answer to CANCEL or BYE
+	callLasts   = time.Minute     // after this the caller hangs up
+	demoTalks   = time.Second     // length of an answered call in the first round
+	hangUpWaits = 5 * time.Second // how long to wait for the answer to CANCEL or BYE
 )
 
-// labCall is a call that the control or the demo has made. Safe for concurrent use.
+// labCall is a call of the control or the demo. Safe for concurrent use.
 type labCall struct {
 	*phone.Call
 	number   int
 	from, to string
 	at       time.Time
-	heard    chan struct{} // closed when the caller has heard the final answer
+	heard    chan struct{} // closed when the caller has the final answer
 
 	mu   sync.Mutex
 	said string
@@ -56,7 +56,7 @@ func (c *labCall) hangUp(ctx context.Context) error {
 	return err
 }
 
-// callBook has the last calls. The zero callBook is empty and ready; Safe for
+// callBook has the last calls. The zero callBook is empty and ready for use. Safe for
 // concurrent use.
 type callBook struct {
 	mu     sync.Mutex
@@ -68,7 +68,7 @@ type callBook struct {
 	stop   []context.CancelFunc
 }
 
-// dial has one user of the lab call another one, or anybody.
+// dial makes a user of the lab call another one, or anybody.
 func (l *lab) dial(ctx context.Context, from, to string) (*labCall, error) {
 	caller := l.phone(from)
 	if caller == nil {
@@ -103,14 +103,14 @@ func (l *lab) dial(ctx context.Context, from, to string) (*labCall, error) {
 	return c, nil
 }
 
-// follow notes how the call ends, and hangs up when ctx does.
+// follow records how the call ends, and hangs up when ctx ends.
 func (c *labCall) follow(ctx context.Context) {
 	defer close(c.heard)
 	res, err := c.Final(ctx)
 	if ctx.Err() != nil {
 		end, cancel := context.WithTimeout(context.Background(), hangUpWaits)
 		defer cancel()
-		_, _ = c.Cancel(end) // the final answer says how that went
+		_, _ = c.Cancel(end) // the final answer shows the result
 		res, err = c.Final(end)
 	}
 	switch {
@@ -129,7 +129,7 @@ func (l *lab) hangUpSoon(c *labCall) {
 		return
 	}
 	time.Sleep(demoTalks)
-	_ = c.hangUp(context.Background()) // seen at the call
+	_ = c.hangUp(context.Background()) // the call shows the result
 }
 
 func (l *lab) phone(name string) *resident {
@@ -148,7 +148,7 @@ func (b *callBook) last() []*labCall {
 	return append([]*labCall(nil), b.list...)
 }
 
-// call returns the call with the number, nil if it is not known any more.
+// call returns the call with the number, nil if the book no longer has it.
 func (b *callBook) call(number string) *labCall {
 	for _, c := range b.last() {
 		if fmt.Sprint(c.number) == number {
@@ -158,7 +158,7 @@ func (b *callBook) call(number string) *labCall {
 	return nil
 }
 
-// close ends what goes on and waits for it.
+// close ends the current calls and waits for them.
 func (b *callBook) close() {
 	b.mu.Lock()
 	b.closed = true

@@ -13,21 +13,21 @@ import (
 	"github.com/sipwake/sipwake/internal/lab/services"
 )
 
-// control is an HTTP server on loopback through which a lab is told what to do. It
-// speaks plain text: GET shows, POST changes.
+// control is an HTTP server on loopback that controls a lab, with plain text: GET shows,
+// POST changes.
 type control struct {
 	url  string
 	http *http.Server
 	done chan struct{}
 }
 
-// startControl listens on the port of 127.0.0.1, on a free one if it is 0.
+// startControl listens on 127.0.0.1, on this port or, if it is 0, on a free one.
 func startControl(port int, handler http.Handler) (*control, error) {
 	listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen for the control: %w", err)
 	}
-	// A web page that a browser shows must not steer the lab.
+	// A web page in a browser must not control the lab.
 	handler = http.NewCrossOriginProtection().Handler(handler)
 	c := &control{url: "http://" + listener.Addr().String(), done: make(chan struct{}),
 		http: &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}}
@@ -41,11 +41,11 @@ func startControl(port int, handler http.Handler) (*control, error) {
 }
 
 func (c *control) close() {
-	_ = c.http.Close() // only the listener's error, of which nothing follows
+	_ = c.http.Close() // an error of the listener does not matter
 	<-c.done
 }
 
-// answering makes a handler of a function that returns the text to answer.
+// answering returns a handler that answers with the text that f returns.
 func answering(f func(r *http.Request) (string, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), 10*time.Second)
@@ -138,7 +138,7 @@ func (l *lab) listCalls() string {
 	return text.String()
 }
 
-// behave makes a service fail, or work again.
+// behave sets the behaviour of a service.
 func behave(s *services.Services, r *http.Request) (string, error) {
 	service, behaviour := r.PathValue("service"), r.PathValue("behaviour")
 	if err := s.Behave(service, behaviour); err != nil {

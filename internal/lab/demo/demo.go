@@ -1,7 +1,6 @@
-// Package demo is the parts of an installation brought up together: a real SIP proxy,
-// sipwake, simulated push services and phones. It makes calls through them and says what
-// happened, once (Demo), by request (Up), without end (Watch), or with clients made by
-// others (Interop).
+// Package demo runs an installation: a real SIP proxy, sipwake, simulated push services and
+// phones. It makes calls through it and shows what happened: once (Demo), on request (Up),
+// in a loop (Watch), or with clients of other makers (Interop).
 package demo
 
 import (
@@ -18,7 +17,7 @@ import (
 	"github.com/sipwake/sipwake/internal/lab/phone"
 )
 
-// Demo makes calls through a real SIP proxy to phones that sleep, and prints what happens.
+// Demo makes calls through a real SIP proxy to sleeping phones, and prints what happens.
 type Demo struct {
 	Sipwake string
 	Proxy   string
@@ -26,8 +25,8 @@ type Demo struct {
 	Store   string
 }
 
-// demoPatience bounds the whole demonstration.
-const demoPatience = 2 * time.Minute
+// demoTimeout bounds the whole demonstration.
+const demoTimeout = 2 * time.Minute
 
 // Run starts everything, makes the calls, prints their timelines and stops
 // everything. It fails unless each call went as expected.
@@ -39,7 +38,7 @@ func (c *Demo) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, demoPatience)
+	ctx, cancel := context.WithTimeout(ctx, demoTimeout)
 	defer cancel()
 	dir, err := os.MkdirTemp("", "sipwake-demo-")
 	if err != nil {
@@ -77,17 +76,17 @@ type scene struct {
 	expected string
 	user     string
 	params   string // push parameters of the Contact, with TOKEN for the token
-	header   string // of the REGISTER, likewise
+	header   string // header of the REGISTER, with TOKEN too
 	token    string
 	awake    bool                                     // the phone does not sleep
 	prepare  func(*stage, *scene)                     // sets the push service's behaviour
 	phone    phone.Config                             // the rest of its settings
-	act      func(context.Context, *phone.Call) error // of the caller, instead of waiting
+	act      func(context.Context, *phone.Call) error // what the caller does instead of waiting
 	code     int                                      // final answer to the caller
-	pushes   int                                      // that the push service got
-	invites  int                                      // that the phone got
-	late     bool                                     // it comes back when the call is over, and hears that
-	unbound  bool                                     // its binding is gone afterwards
+	pushes   int                                      // number of pushes
+	invites  int                                      // number of INVITEs to the phone
+	late     bool                                     // the phone comes back after the call, and is told that it is over
+	unbound  bool                                     // its binding is removed
 }
 
 // play makes one call and prints its timeline.
@@ -165,8 +164,8 @@ func (s *stage) judge(sc *scene, final phone.Result, callee *phone.Phone) error 
 	return nil
 }
 
-// newPhone registers the callee's phone and, unless it is awake, lets it fall
-// asleep: it ends its registration, closes its socket, and only a push wakes it.
+// newPhone registers the callee's phone. Unless it is awake, it then falls asleep: it ends
+// its registration and closes its socket, and only a push wakes it.
 func (s *stage) newPhone(ctx context.Context, sc *scene) (*phone.Phone, error) {
 	cfg := sc.phone
 	cfg.User, cfg.Domain, cfg.Proxy = sc.user, demoDomain, s.proxy.SIPAddress()
@@ -186,7 +185,7 @@ func (s *stage) newPhone(ctx context.Context, sc *scene) (*phone.Phone, error) {
 		return p, err
 	}
 	if !sc.awake {
-		// The proxy reports each REGISTER by itself, and reports overtake each other.
+		// The proxy reports each REGISTER separately, and reports may overtake each other.
 		if err := s.bound(ctx, sc.user, true); err != nil {
 			return p, err
 		}

@@ -9,18 +9,18 @@ import (
 	"time"
 )
 
-// Interop makes calls with clients made by others through a real Kamailio.
+// Interop makes calls with clients of other makers through a real Kamailio.
 type Interop struct {
 	Sipwake string
 }
 
-// interopPatience bounds the whole run.
-const interopPatience = 4 * time.Minute
+// interopTimeout bounds the whole run.
+const interopTimeout = 4 * time.Minute
 
 //go:embed interop
 var interopFiles embed.FS
 
-// interop is a stage with clients made by others.
+// interop is a stage with clients of other makers.
 type interop struct {
 	stage
 	clients clients
@@ -32,7 +32,7 @@ type interop struct {
 // Run starts everything, makes the calls and stops everything. It fails unless each
 // call went as expected; clients that are missing are skipped.
 func (c *Interop) Run(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, interopPatience)
+	ctx, cancel := context.WithTimeout(ctx, interopTimeout)
 	defer cancel()
 	dir, err := os.MkdirTemp("", "sipwake-interop-")
 	if err != nil {

@@ -16,14 +16,14 @@ import (
 	"github.com/sipwake/sipwake/internal/lab/stack"
 )
 
-// baresip is a running baresip, told what to do through its module ctrl_tcp.
+// baresip is a running baresip, controlled through its module ctrl_tcp.
 type baresip struct {
 	*stack.Process
 	conn   net.Conn
 	events chan baresipEvent
 }
 
-// baresipEvent is what ctrl_tcp says of a call, or of a command.
+// baresipEvent is ctrl_tcp's report on a call or a command.
 type baresipEvent struct {
 	Type, Param string
 	Response    bool
@@ -116,7 +116,7 @@ func (b *baresip) command(name, params string) error {
 	return err
 }
 
-// wait waits for an event of the call; its end instead of it is an error.
+// wait waits for an event of the call. It is an error if the call ends first.
 func (b *baresip) wait(ctx context.Context, want string) error {
 	for {
 		select {

@@ -14,7 +14,7 @@ import (
 	"github.com/sipwake/sipwake/internal/lab/stack"
 )
 
-// clients are programs made by others, each "" if it is missing.
+// clients are programs of other makers, each "" if missing.
 type clients struct {
 	node, modules           string // Node.js, and the folder with JsSIP and ws
 	baresip, baresipModules string
@@ -24,7 +24,7 @@ type clients struct {
 	jssipVersion, wsVersion string
 }
 
-// findClients looks for what tests/setup/interop.sh has fetched.
+// findClients finds what tests/setup/interop.sh has downloaded.
 func findClients() (c clients, err error) {
 	cache, err := stack.Cache()
 	if err != nil {
@@ -48,7 +48,7 @@ func findClients() (c clients, err error) {
 // browsers reports whether JsSIP can run.
 func (c clients) browsers() bool { return c.node != "" && !c.noWebSocket }
 
-// npmVersion is that of an npm package, "" if it is missing.
+// npmVersion returns the version of an npm package, "" if it is missing.
 func npmVersion(dir, name string) string {
 	text, err := os.ReadFile(filepath.Join(dir, "node_modules", name, "package.json"))
 	var p struct{ Version string }
@@ -58,7 +58,7 @@ func npmVersion(dir, name string) string {
 	return p.Version
 }
 
-// print says what runs, and what is skipped and why.
+// print prints what runs, and what is skipped and why.
 func (c clients) print(ctx context.Context, sipwake string) {
 	fmt.Printf("interop: sipwake %s\n", version(ctx, sipwake, "--version"))
 	if kamailio, err := stack.Find("kamailio"); err == nil {
@@ -67,32 +67,32 @@ func (c clients) print(ctx context.Context, sipwake string) {
 	fmt.Println("interop: simulated FCM and Web Push, phones of the lab")
 	switch {
 	case c.noWebSocket:
-		fmt.Println("interop: no JsSIP: it is skipped, as this Kamailio has no module websocket")
+		fmt.Println("interop: JsSIP is skipped: this Kamailio has no module websocket")
 	case c.node == "":
-		fmt.Println("interop: no JsSIP: it is skipped, as Node.js, or JsSIP and ws from npm, could not be had")
+		fmt.Println("interop: JsSIP is skipped: Node.js, or JsSIP and ws from npm, are missing")
 	default:
 		fmt.Printf("interop: JsSIP %s with ws %s on Node.js %s\n", c.jssipVersion, c.wsVersion, version(ctx, c.node, "--version"))
 	}
 	if c.baresip != "" {
 		fmt.Printf("interop: baresip %s\n", version(ctx, c.baresip, "-h"))
 	} else {
-		fmt.Println("interop: no baresip: it is skipped, as Debian's package baresip-core could not be had")
+		fmt.Println("interop: baresip is skipped: Debian's package baresip-core is missing")
 	}
 	if c.sipp != "" {
 		fmt.Printf("interop: SIPp %s\n", version(ctx, c.sipp, "-v"))
 	} else {
-		fmt.Println("interop: no SIPp: it is skipped, as Debian's package sip-tester could not be had")
+		fmt.Println("interop: SIPp is skipped: Debian's package sip-tester is missing")
 	}
 }
 
 var versionText = regexp.MustCompile(`v?\d+\.\d+(\.\d+)?\S*`)
 
-// version is what the program calls its version.
+// version returns the version that the program prints.
 func version(ctx context.Context, path, flag string) string {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, path, flag).CombinedOutput()
-	// baresip and SIPp say it and exit with an error
+	// baresip and SIPp print it and exit with an error.
 	if v := versionText.FindString(string(out)); v != "" {
 		return strings.TrimSuffix(strings.TrimPrefix(v, "v"), ".")
 	}

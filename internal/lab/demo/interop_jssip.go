@@ -28,7 +28,7 @@ type jssipConfig struct {
 	Server   string            `json:"server"`
 	Instance string            `json:"instance"`
 	Push     map[string]string `json:"push"`
-	InURI    bool              `json:"in_uri"` // push parameters in the Contact URI, not behind it
+	InURI    bool              `json:"in_uri"` // push parameters in the Contact URI, not after it
 	NoGRUU   bool              `json:"no_gruu"`
 }
 
@@ -85,7 +85,7 @@ func (j *jssip) born(ctx context.Context) (*jssipLife, error) {
 	return l, nil
 }
 
-// next waits for an event; any other one is an error.
+// next waits for the next event. It is an error if this is another event.
 func (l *jssipLife) next(ctx context.Context, want string) (jssipEvent, error) {
 	select {
 	case e, ok := <-l.events:
@@ -101,7 +101,7 @@ func (l *jssipLife) next(ctx context.Context, want string) (jssipEvent, error) {
 	}
 }
 
-// kill ends the phone as an operating system does: without a word to anybody.
+// kill ends the phone like an operating system: without notice.
 func (l *jssipLife) kill() {
 	_ = l.cmd.Process.Kill()
 	_ = l.stdin.Close()
@@ -116,8 +116,8 @@ func (j *jssip) sleep() {
 	j.life.kill()
 }
 
-// answered waits until the phone has been rung, has answered and has got the ACK. One
-// that sleeps waits for a push first, and registers with another name.
+// answered waits until the phone has been rung, has answered and has got the ACK. A
+// sleeping phone waits for a push first, and registers with another name.
 func (j *jssip) answered(ctx context.Context) error {
 	if j.asleep {
 		select {

@@ -9,12 +9,12 @@ import (
 	"github.com/sipwake/sipwake/kamailio/cfg"
 )
 
-// lines are put into a script behind others.
+// lines are inserted into a script after others.
 type lines struct{ behind, what string }
 
-// webSocketLines put WebSocket (RFC 7118) into kamailio.cfg. A browser has no address
-// of its own: what follows the answer finds its connection by the GRUU (RFC 5627) that
-// Kamailio has given it, or else by an alias in its Contact.
+// webSocketLines returns the lines that add WebSocket (RFC 7118) to kamailio.cfg. A browser
+// has no address. Requests after the answer find its connection by the GRUU (RFC 5627) that
+// Kamailio has given it, or by an alias in its Contact.
 func webSocketLines() []lines {
 	return []lines{{`loadmodule "nathelper.so"
 `, `loadmodule "xhttp.so"
@@ -46,7 +46,7 @@ event_route[xhttp:request] {
 `}}
 }
 
-// webSocketScript is kamailio.cfg with WebSocket.
+// webSocketScript returns kamailio.cfg with WebSocket.
 func webSocketScript() (string, error) {
 	own, err := cfg.Files.ReadFile("kamailio.cfg")
 	if err != nil {
@@ -62,8 +62,8 @@ func webSocketScript() (string, error) {
 	return script, nil
 }
 
-// webSocketKamailio is Kamailio that browsers can reach. One without the module
-// websocket runs kamailio.cfg as it is, and lacks is called.
+// webSocketKamailio returns a Kamailio that browsers can reach. If it has no module
+// websocket, it runs kamailio.cfg unchanged and calls lacks.
 func webSocketKamailio(lacks func()) proxyKind {
 	return proxyKind{node: "kamailio", title: "Kamailio", start: func(ctx context.Context, rpc string, port int) (proxy, error) {
 		script, err := webSocketScript()
@@ -78,7 +78,7 @@ func webSocketKamailio(lacks func()) proxyKind {
 			k, err = stack.StartKamailio(ctx, c)
 		}
 		if err != nil {
-			return nil, err // not k: a nil of its type is a proxy
+			return nil, err // not k: a nil *Kamailio in the interface is not nil
 		}
 		return k, nil
 	}}

@@ -14,15 +14,15 @@ import (
 	"github.com/sipwake/sipwake/internal/lab/stack"
 )
 
-// The load that SIPp makes.
+// The load of SIPp.
 const (
 	sippCalls  = 100
 	sippRate   = 20 // a second
 	sippPhones = 10
 )
 
-// runSIPp has SIPp call the users in turn, and tells how many calls went as its
-// scenario says, and how many did not.
+// runSIPp lets SIPp call the users in turn. It returns how many calls followed its scenario
+// and how many did not.
 func runSIPp(ctx context.Context, s *stage, path, scenario string, users []string) (good, bad int, err error) {
 	list := "SEQUENTIAL\n"
 	for _, u := range users {
@@ -81,7 +81,7 @@ func readSIPp(file string) (good, bad int, err error) {
 	return good, bad, nil
 }
 
-// load has SIPp call phones that sleep at first.
+// load lets SIPp call phones that sleep at first.
 func (r *interop) load(ctx context.Context) {
 	title := fmt.Sprintf("SIPp makes %d calls, %d a second, to %d phones of the lab that sleep at first", sippCalls, sippRate, sippPhones)
 	if r.clients.sipp == "" {
@@ -138,7 +138,7 @@ func (r *interop) sleepers(ctx context.Context) (phones []*phone.Phone, err erro
 	return phones, nil
 }
 
-// sleepersRung checks that each phone was pushed, and got its share of the calls once.
+// sleepersRung checks that each phone was pushed, and got each of its calls once.
 func sleepersRung(phones []*phone.Phone, s *stage) error {
 	for n, p := range phones {
 		if s.pushes(sleeper(n).token) == 0 {
@@ -155,7 +155,7 @@ func sleepersRung(phones []*phone.Phone, s *stage) error {
 	return nil
 }
 
-// answersSoon is the phone of a user who takes every call.
+// answersSoon returns the configuration of a phone that answers every call.
 func answersSoon() phone.Config {
 	return phone.Config{Behaviour: phone.Answer(50 * time.Millisecond), WakeDelay: 20 * time.Millisecond}
 }

@@ -20,13 +20,13 @@ type talk struct {
 	callee   string // jssip or lab
 	baresip  bool   // baresip calls, not a phone of the lab
 	awake    bool
-	webpush  bool // else FCM
-	inURI    bool // push parameters
-	byCallee bool // hangs up
+	webpush  bool // Web Push instead of FCM
+	inURI    bool // push parameters in the URI
+	byCallee bool // the callee hangs up
 	noGRUU   bool // JsSIP does not use the GRUU that Kamailio gives it
 }
 
-// talks are the calls, in their order.
+// talks returns the calls, in their order.
 func (r *interop) talks() []talk {
 	return []talk{
 		{title: "JsSIP is awake: rung without a push, the caller hangs up", callee: "jssip", awake: true, inURI: true},
@@ -105,7 +105,7 @@ func (r *interop) talk(ctx context.Context, t talk) error {
 	return nil
 }
 
-// token is a new one. Those of FCM have capitals, and so they must stay.
+// token returns a new token. FCM tokens have capitals, which must be preserved.
 func (r *interop) token(t talk) (string, error) {
 	if t.webpush {
 		sub, err := r.services.WebPush.MakeSubscription("")
@@ -125,7 +125,7 @@ func (r *interop) pushed(token string) int {
 	return n
 }
 
-// callee is a registered phone, asleep unless it is to be awake.
+// callee returns a registered phone, asleep unless t wants it awake.
 func (r *interop) callee(ctx context.Context, t talk, user, token string) (callee, error) {
 	if t.callee == "lab" {
 		p, err := r.newPhone(ctx, &scene{user: user, params: fcmParams, token: token, phone: answersSoon()})

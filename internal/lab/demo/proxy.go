@@ -20,14 +20,14 @@ type proxy interface {
 	SignalURL() string  // where it takes sipwake's signals
 }
 
-// proxyKind is a kind of SIP proxy that the demo can run on.
+// proxyKind is a kind of SIP proxy for the demo.
 type proxyKind struct {
 	node  string // --proxy, and the type of a node in sipwake's configuration
 	title string
-	// start starts one as demoNode that asks the sipwake at rpc and takes signals that
-	// show demoSecret; SIP is on the port, or on a free one if it is 0.
+	// start starts the proxy as demoNode. It calls the sipwake at rpc and accepts signals
+	// with demoSecret. SIP is on the port, or on a free one if it is 0.
 	start func(ctx context.Context, rpc string, port int) (proxy, error)
-	// pbx: what it calls is another call, with a Call-ID of its own.
+	// pbx: calls to phones are separate calls with another Call-ID.
 	pbx bool
 }
 
@@ -46,8 +46,8 @@ func proxyNamed(name string) (proxyKind, error) {
 	return proxyKind{}, fmt.Errorf("no SIP proxy %q, there is: %s", name, strings.Join(known, ", "))
 }
 
-// inFrontOf is Kamailio as a push gateway in front of a PBX: "asterisk" is the one there
-// is.
+// inFrontOf returns Kamailio as a push gateway in front of a PBX; only "asterisk" is
+// supported.
 func inFrontOf(pbx string) (proxyKind, error) {
 	if pbx != "asterisk" {
 		return proxyKind{}, fmt.Errorf("no PBX %q, there is: asterisk", pbx)
@@ -55,7 +55,7 @@ func inFrontOf(pbx string) (proxyKind, error) {
 	return proxyKind{node: "kamailio", title: "an Asterisk that knows nothing of push, Kamailio as its gateway", start: startGateway, pbx: true}, nil
 }
 
-// gatewayProxy is a gateway, and the PBX that ends with it.
+// gatewayProxy is a gateway with its PBX.
 type gatewayProxy struct {
 	*stack.Kamailio
 	pbx *stack.Asterisk
@@ -71,7 +71,7 @@ func startGateway(ctx context.Context, rpc string, port int) (proxy, error) {
 	for _, sc := range scenes() {
 		users[sc.user] = demoPassword(sc.user)
 	}
-	// A gateway knows the PBX by its address, which is not that of the phones.
+	// A gateway recognises the PBX by its address, which must differ from the phones'.
 	pbx, err := stack.StartAsterisk(ctx, stack.AsteriskConfig{Address: "127.0.0.2", Users: users})
 	if err != nil {
 		return nil, err
@@ -88,7 +88,7 @@ func startGateway(ctx context.Context, rpc string, port int) (proxy, error) {
 func startKamailio(ctx context.Context, rpc string, port int) (proxy, error) {
 	k, err := stack.StartKamailio(ctx, stack.KamailioConfig{Node: demoNode, URL: rpc, SIPPort: port, Secret: demoSecret, Hold: demoHold})
 	if err != nil {
-		return nil, err // not k: a nil of its type is a proxy
+		return nil, err // not k: a nil *Kamailio in the interface is not nil
 	}
 	return k, nil
 }

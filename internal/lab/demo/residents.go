@@ -18,14 +18,14 @@ import (
 
 const (
 	demoCaller = "alice"
-	impatient  = "cleo" // whom the caller of the demo does not wait for
+	impatient  = "cleo" // her caller hangs up early
 )
 
 // resident is a phone that stays in the lab. Safe for concurrent use.
 type resident struct {
 	name    string
 	about   string
-	service string // that pushes it; empty for a phone that never sleeps
+	service string // its push service; empty for a phone that never sleeps
 	bundle  string // of an iOS app
 	does    phone.Behaviour
 	awake   bool   // at the start
@@ -41,9 +41,9 @@ type resident struct {
 	pushes string // how its push service treats it
 }
 
-const ringing = 200 * time.Millisecond // of phones that answer by themselves
+const ringing = 200 * time.Millisecond // before phones answer by themselves
 
-// residents are the phones of the lab. Left alone, a call to each ends another way.
+// residents returns the phones of the lab. By default, a call to each ends in another way.
 func residents() []*resident {
 	answer := phone.Answer(ringing)
 	return []*resident{
@@ -62,7 +62,7 @@ func residents() []*resident {
 	}
 }
 
-// moveIn makes the phone, registers it, and lets it fall asleep if it is to.
+// moveIn creates the phone, registers it, and lets it fall asleep unless it should be awake.
 func (l *lab) moveIn(ctx context.Context, r *resident) (err error) {
 	params, err := l.pushParams(r)
 	if err != nil {
@@ -96,7 +96,7 @@ func (l *lab) moveIn(ctx context.Context, r *resident) (err error) {
 	return l.bound(ctx, r.name, false)
 }
 
-// pushParams are the push parameters of the phone's Contact.
+// pushParams returns the push parameters of the phone's Contact.
 func (l *lab) pushParams(r *resident) (string, error) {
 	switch r.service {
 	case services.APNs:
@@ -113,7 +113,7 @@ func (l *lab) pushParams(r *resident) (string, error) {
 	return "", nil
 }
 
-// deliver has the phone's push service wake it.
+// deliver makes the phone's push service wake it.
 func (l *lab) deliver(r *resident) {
 	switch r.service {
 	case services.APNs:
@@ -125,7 +125,7 @@ func (l *lab) deliver(r *resident) {
 	}
 }
 
-// failFor makes the phone's push service treat it so; empty means as it treats all.
+// failFor sets how the phone's push service treats it; empty means like all others.
 func (l *lab) failFor(r *resident, behaviour string) error {
 	if behaviour == "" {
 		behaviour = services.Works
@@ -142,7 +142,7 @@ func (l *lab) failFor(r *resident, behaviour string) error {
 	return nil
 }
 
-// see follows what the phone does.
+// see records what the phone does.
 func (r *resident) see(e phone.Event) {
 	switch e.Kind {
 	case phone.Slept:
@@ -179,7 +179,7 @@ func (r *resident) now() string {
 	return r.state
 }
 
-// act does what the control was asked of a phone, and says what it has done.
+// act executes a request to the control about a phone, and returns what it has done.
 func (l *lab) act(ctx context.Context, r *resident, what string) (string, error) {
 	behaviours := map[string]phone.Behaviour{"answer": phone.Answer(ringing), "busy": phone.Reject(486, 0),
 		"decline": phone.Reject(603, ringing), "ring": phone.RingOnly()}

@@ -23,12 +23,12 @@ func demoPassword(user string) string { return "password-of-" + user }
 
 func demoToken(n int) string { return fmt.Sprintf("%x", sha256.Sum256([]byte{byte(n)})) }
 
-// scenes are the calls of the demo.
+// scenes returns the calls of the demo.
 func scenes() []scene {
 	return append(courses(), dialects()...)
 }
 
-// courses are the ways that a call can take.
+// courses returns calls with different outcomes.
 func courses() []scene {
 	answers := phone.Config{Behaviour: phone.Answer(150 * time.Millisecond), WakeDelay: 120 * time.Millisecond}
 	return []scene{{
@@ -65,8 +65,8 @@ func hangsUp(ctx context.Context, c *phone.Call) error {
 	return err
 }
 
-// dialects are phones of every kind in the field, each asleep: what differs is
-// how they register for push.
+// dialects returns calls to sleeping phones, one for each dialect of push parameters in the
+// field.
 func dialects() []scene {
 	remote := demoToken(100)
 	list := []scene{
@@ -92,5 +92,5 @@ func dialects() []scene {
 	return list
 }
 
-// demoTokenOf is an APNs token for the user.
+// demoTokenOf returns an APNs token for the user.
 func demoTokenOf(user string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(user))) }

@@ -24,7 +24,7 @@ type Screenshots struct {
 	Pause   time.Duration
 }
 
-const screenshotsPatience = 5 * time.Minute
+const screenshotsTimeout = 5 * time.Minute
 
 // shot is one picture.
 type shot struct {
@@ -43,7 +43,7 @@ func (c *Screenshots) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, screenshotsPatience)
+	ctx, cancel := context.WithTimeout(ctx, screenshotsTimeout)
 	defer cancel()
 	dir, err := os.MkdirTemp("", "sipwake-screenshots-")
 	if err != nil {
@@ -65,7 +65,7 @@ func (c *Screenshots) Run(ctx context.Context) error {
 			return err
 		}
 	}
-	// One that is still held: theo's phone takes the push and never registers.
+	// A call that is still held: theo's phone takes the push and never registers.
 	held, err := l.dial(ctx, demoCaller, "theo")
 	if err != nil {
 		return err
@@ -74,7 +74,7 @@ func (c *Screenshots) Run(ctx context.Context) error {
 		return err
 	}
 	answered := ""
-	for _, call := range l.calls.last() { // the first one: ivan slept
+	for _, call := range l.calls.last() { // the first call, to ivan, who slept
 		if call.to == "ivan" && answered == "" {
 			answered = call.CallID()
 		}
@@ -130,7 +130,7 @@ func (c *Screenshots) takeOne(ctx context.Context, base string, s shot) error {
 	if err := chromedp.Do(ctx, chromedp.EmulateViewport(s.width, s.height), chromedp.Navigate(base+s.path)); err != nil {
 		return err
 	}
-	// The name of the machine is nobody's business.
+	// Do not show the name of this machine.
 	host, err := os.Hostname()
 	if err != nil {
 		return err

@@ -21,14 +21,14 @@ const (
 	demoSecret = "5e0c71-of-the-demo"
 )
 
-// stage is everything that a demo runs on.
+// stage has all servers of a demo.
 type stage struct {
 	dir     string
 	sipwake string // program
 	store   string
 	kind    proxyKind
-	bundles []string // iOS apps beside that of the demo
-	config  string   // more of sipwake's configuration
+	bundles []string // iOS apps besides the demo's
+	config  string   // further configuration of sipwake
 
 	ports      ports
 	push       services.Options
@@ -42,7 +42,7 @@ type stage struct {
 	logs       []logged
 }
 
-// ports are those on 127.0.0.1 to listen on; 0 picks a free one.
+// ports are the ports on 127.0.0.1 to listen on; 0 picks a free one.
 type ports struct{ sip, rpc, operations int }
 
 // pick returns the port, or a free one if it is 0.
@@ -53,7 +53,7 @@ func pick(port int) (int, error) {
 	return stack.FreePort("127.0.0.1")
 }
 
-// logged is what has left a log.
+// logged is a server with a log.
 type logged interface {
 	Log() string // file
 	LogTail() string
@@ -198,7 +198,7 @@ type wakeTrace struct {
 	}
 }
 
-// poll asks sipwake until it is done: the proxy reports to it after the fact.
+// poll queries sipwake until done returns true, because the proxy reports to it later.
 func (s *stage) poll(ctx context.Context, what string, done func() (bool, error)) error {
 	for {
 		ok, err := done()
@@ -224,7 +224,7 @@ func (s *stage) bindings(ctx context.Context, user string) ([]binding, error) {
 	return res.Bindings, err
 }
 
-// bound waits until sipwake has the phone's binding as it is to be.
+// bound waits until sipwake has the phone's binding, registered or not.
 func (s *stage) bound(ctx context.Context, user string, registered bool) error {
 	return s.poll(ctx, "the phone of "+user, func() (bool, error) {
 		b, err := s.bindings(ctx, user)
@@ -232,7 +232,7 @@ func (s *stage) bound(ctx context.Context, user string, registered bool) error {
 	})
 }
 
-// unbound waits until the user has no binding any more.
+// unbound waits until the user has no binding.
 func (s *stage) unbound(ctx context.Context, user string) error {
 	return s.poll(ctx, "that the phone of "+user+" is gone", func() (bool, error) {
 		b, err := s.bindings(ctx, user)
@@ -257,7 +257,7 @@ func (s *stage) trace(ctx context.Context, which map[string]string) (wakeTrace, 
 	return res.Wakes[0], nil
 }
 
-// waitForPush waits until the push service has taken the call's push.
+// waitForPush waits until the push service has accepted the call's push.
 func (s *stage) waitForPush(ctx context.Context, which map[string]string) error {
 	return s.poll(ctx, "that the push was accepted", func() (bool, error) {
 		t, err := s.trace(ctx, which)

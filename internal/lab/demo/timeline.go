@@ -16,8 +16,8 @@ type moment struct {
 	what string
 }
 
-// printTimeline prints what the two phones and sipwake saw of a call, in
-// milliseconds since the caller's INVITE.
+// printTimeline prints what both phones and sipwake saw of a call, in milliseconds since
+// the caller's INVITE.
 func printTimeline(began time.Time, user string, caller, callee []phone.Event, trace wakeTrace) {
 	moments := []moment{{began, "alice", "INVITE"}}
 	for _, e := range caller {
@@ -31,7 +31,7 @@ func printTimeline(began time.Time, user string, caller, callee []phone.Event, t
 		}
 	}
 	for _, e := range trace.Events {
-		// The trace has whole milliseconds; half of one is nearest to the truth.
+		// The trace has whole milliseconds, rounded down: half of one is the best guess.
 		at := time.UnixMilli(e.AtMS).Add(500 * time.Microsecond)
 		moments = append(moments, moment{at, "sipwake", traceWord(e.Event, e.Detail)})
 	}
@@ -67,7 +67,7 @@ func calleeWord(e phone.Event) string {
 	return ""
 }
 
-// traceWord is a trace event in the words of the demo.
+// traceWord returns the demo's text for a trace event.
 func traceWord(event, detail string) string {
 	switch event {
 	case "held":

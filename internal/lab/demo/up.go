@@ -10,7 +10,7 @@ import (
 	"github.com/sipwake/sipwake/internal/lab/services"
 )
 
-// Up keeps a SIP proxy, sipwake, push services and phones running, and does with them what it is asked over HTTP.
+// Up runs a SIP proxy, sipwake, push services and phones, and controls them over HTTP.
 type Up struct {
 	Sipwake    string
 	Proxy      string
@@ -23,10 +23,10 @@ type Up struct {
 	Operations int
 }
 
-// upPatience bounds the start.
-const upPatience = 2 * time.Minute
+// upTimeout bounds the start.
+const upTimeout = 2 * time.Minute
 
-// Run starts everything, says where it is, and stops everything when ctx ends.
+// Run starts everything, prints the addresses, and stops everything when ctx ends.
 func (c *Up) Run(ctx context.Context) error {
 	kind, err := proxyNamed(c.Proxy)
 	if err != nil {
@@ -54,13 +54,13 @@ func (c *Up) Run(ctx context.Context) error {
 		l.demoCalls(ctx)
 	}
 	if ctx.Err() == nil {
-		fmt.Println("lab: it stays up until Ctrl-C")
+		fmt.Println("lab: runs until Ctrl-C")
 	}
 	<-ctx.Done()
 	return nil
 }
 
-// labDir makes the folder, a temporary one if dir is empty.
+// labDir creates the directory, a temporary one if dir is empty.
 func labDir(dir string) (path string, temporary bool, err error) {
 	if dir == "" {
 		path, err = os.MkdirTemp("", "sipwake-lab-")
@@ -73,7 +73,7 @@ func labDir(dir string) (path string, temporary bool, err error) {
 	return path, dir == "", nil
 }
 
-// lab is a stage that stays up, its phones, and its control.
+// lab is a running stage with its phones and its control.
 type lab struct {
 	*stage
 	program string // sipwake
@@ -83,7 +83,7 @@ type lab struct {
 }
 
 func (l *lab) start(ctx context.Context, port int) error {
-	ctx, cancel := context.WithTimeout(ctx, upPatience)
+	ctx, cancel := context.WithTimeout(ctx, upTimeout)
 	defer cancel()
 	if err := l.stage.start(ctx); err != nil {
 		return err
@@ -119,8 +119,8 @@ lab: calls       %s
 `, l.kind.title, l.store, len(l.phones), l.control.url, l.operations, l.operations, l.proxy.SIPAddress(), demoDomain, l.traceCommand(""))
 }
 
-// traceCommand is what an operator would type to see what became of a call, or of the
-// last ones if callID is empty.
+// traceCommand returns the command with which an operator sees what happened to a call, or
+// to the last calls if callID is empty.
 func (l *lab) traceCommand(callID string) string {
 	command := l.program + " trace --config " + l.configFile
 	if callID != "" {
@@ -129,7 +129,7 @@ func (l *lab) traceCommand(callID string) string {
 	return command
 }
 
-// demoCalls makes a call of each ending, and says how to see why.
+// demoCalls makes a call with each outcome, and prints how to see the reasons.
 func (l *lab) demoCalls(ctx context.Context) {
 	var made []*labCall
 	for _, r := range append(residents(), &resident{name: "nobody", about: "has no phone"}) {
@@ -155,21 +155,21 @@ func (l *lab) demoCalls(ctx context.Context) {
 		}
 		fmt.Printf("lab: call %d to %-7s %s\n", c.number, c.to+":", c.state())
 	}
-	fmt.Printf("lab: the calls above ended each in another way; why, say the pages and %s\n", l.traceCommand(""))
+	fmt.Printf("lab: each call above had another outcome; the reasons are on the pages and in the output of %s\n", l.traceCommand(""))
 }
 
-// hangUpWhenPushed is the caller who has no patience.
+// hangUpWhenPushed hangs up as soon as the phone was pushed.
 func (l *lab) hangUpWhenPushed(ctx context.Context, c *labCall) {
 	if l.waitForPush(ctx, map[string]string{"call_id": c.CallID()}) == nil {
-		_ = c.hangUp(ctx) // how it ends is seen at the call
+		_ = c.hangUp(ctx) // the call shows the result
 	}
 }
 
-// otherBundle is an iOS app whose key the simulated Apple can refuse without harm to
-// the other app.
+// otherBundle is an iOS app whose key the simulated Apple can refuse without affecting the
+// other app.
 const otherBundle = "org.example.refused"
 
-// serviceName is the push service of a phone, for the control.
+// serviceName returns the push service of a phone, for the control.
 func (r *resident) serviceName() string {
 	if r.service == "" {
 		return "none"

@@ -12,7 +12,7 @@ import (
 	"github.com/sipwake/sipwake/internal/lab/stack"
 )
 
-// Watch makes calls without end, and shows them in Prometheus and Grafana.
+// Watch makes calls in a loop, and shows them in Prometheus and Grafana.
 type Watch struct {
 	Sipwake string
 	Proxy   string
@@ -23,11 +23,11 @@ type Watch struct {
 const (
 	watchInterval = "2s"                   // between scrapes
 	watchPause    = 500 * time.Millisecond // between calls
-	watchPatience = 2 * time.Minute        // for everything to start
+	watchTimeout  = 2 * time.Minute        // for everything to start
 )
 
-// Run starts everything, makes the calls of the demo again and again until ctx ends,
-// and stops everything.
+// Run starts everything, repeats the calls of the demo until ctx ends, and stops
+// everything.
 func (c *Watch) Run(ctx context.Context) error {
 	kind, err := proxyNamed(c.Proxy)
 	if err != nil {
@@ -62,9 +62,9 @@ func (c *Watch) Run(ctx context.Context) error {
 	return nil
 }
 
-// start starts the stage, Prometheus and Grafana, and says where they are.
+// start starts the stage, Prometheus and Grafana, and prints their addresses.
 func (c *Watch) start(ctx context.Context, s *stage) error {
-	ctx, cancel := context.WithTimeout(ctx, watchPatience)
+	ctx, cancel := context.WithTimeout(ctx, watchTimeout)
 	defer cancel()
 	if err := s.start(ctx); err != nil {
 		return err
@@ -75,7 +75,7 @@ func (c *Watch) start(ctx context.Context, s *stage) error {
 	}
 	s.children.Add(p)
 	fmt.Printf("watch: metrics     http://%s/metrics\n", s.operations)
-	fmt.Printf("watch: Prometheus  %s (Debian's, as make setup unpacks it, has an API and no pages)\n", p.URL())
+	fmt.Printf("watch: Prometheus  %s (Debian's package, from make setup, has an API but no pages)\n", p.URL())
 	g, err := stack.StartGrafana(ctx, stack.GrafanaConfig{Folder: c.Grafana, Prometheus: p.URL(), Interval: watchInterval})
 	switch {
 	case errors.Is(err, stack.ErrNoGrafana):
@@ -87,12 +87,11 @@ func (c *Watch) start(ctx context.Context, s *stage) error {
 		s.children.Add(g)
 		fmt.Printf("watch: Grafana     %s\n", g.URL())
 	}
-	fmt.Println("watch: calls are made until Ctrl-C")
+	fmt.Println("watch: makes calls until Ctrl-C")
 	return nil
 }
 
-// anew makes the scene that of another user with another token, so that it can be
-// played once more.
+// anew gives the scene another user and another token, so that it can be repeated.
 func (sc *scene) anew(round int) {
 	old := sc.token
 	if strings.HasPrefix(old, "fcm-") {

@@ -10,32 +10,32 @@ import (
 	"github.com/sipwake/sipwake/internal/secret"
 )
 
-// Behaviour is how the server answers a request that is without fault. The zero
-// Behaviour delivers the push.
+// Behaviour is how the server answers a valid request. The zero Behaviour delivers the
+// push.
 type Behaviour struct {
-	// Status, and Code as FCM's own error code (or google.rpc.Code where FCM has
-	// none), refuse it.
+	// Status and Code refuse the push. Code is FCM's own error code, or a
+	// google.rpc.Code if FCM has none.
 	Status int
 	Code   string
 	// Message is the error's text.
 	Message string
-	// Field is the one complained about, "message.android.ttl".
+	// Field is the wrong field, such as "message.android.ttl".
 	Field string
-	// APNs is Apple's own reason, in a detail of its own, for an iPhone's token.
+	// APNs is Apple's own reason, in a separate detail, for an iPhone's token.
 	APNs string
 	// RetryAfter is the header's value.
 	RetryAfter string
-	// Body replaces Google's JSON, for answers of something on the way.
+	// Body replaces Google's JSON, to simulate the answer of a middlebox.
 	Body string
-	// Delay comes on top of the server's latency.
+	// Delay is added to the server's latency.
 	Delay time.Duration
 	Fault Fault
 }
 
-// Fault is a failure of the connection instead of an answer.
+// Fault is a connection failure in place of an answer.
 type Fault = sim.Fault
 
-// The faults that it can make.
+// The faults that the server supports.
 const (
 	None    = sim.None
 	Silence = sim.Silence
@@ -43,7 +43,7 @@ const (
 	Drop    = sim.Drop
 )
 
-// BadToken is FCM's answer to a token that is none.
+// BadToken returns FCM's answer to a malformed token.
 func BadToken() Behaviour {
 	return Behaviour{
 		Status: http.StatusBadRequest, Code: "INVALID_ARGUMENT",
@@ -51,14 +51,14 @@ func BadToken() Behaviour {
 	}
 }
 
-// BadField is FCM's answer to a message with a field that is wrong.
+// BadField returns FCM's answer to a message with a wrong field.
 func BadField(field string) Behaviour {
 	return Behaviour{
 		Status: http.StatusBadRequest, Code: "INVALID_ARGUMENT", Message: "Invalid value at '" + field + "'", Field: field,
 	}
 }
 
-// Unregistered is FCM's answer to a token that has died.
+// Unregistered returns FCM's answer to a token that has died.
 func Unregistered() Behaviour {
 	return Behaviour{Status: http.StatusNotFound, Code: "UNREGISTERED", Message: "Requested entity was not found."}
 }
@@ -74,7 +74,7 @@ type Push struct {
 	Body     []byte   // of the request
 }
 
-// device is what the server knows of a token.
+// device is the state of a token.
 type device struct {
 	onDeliver atomic.Pointer[func(*Message)]
 
@@ -95,15 +95,15 @@ func (s *Server) device(token string) *device {
 // AddToken makes a registration token known.
 func (s *Server) AddToken(token string) { s.devices.LoadOrStore(token, new(device)) }
 
-// Behave sets how pushes to the token are answered: each takes the next
-// behaviour, and the last one stays. None means delivery.
+// Behave sets how pushes to the token are answered: each push uses the next behaviour,
+// and the last one is used again and again. Without any, pushes are delivered.
 func (s *Server) Behave(token string, script ...Behaviour) {
 	s.AddToken(token)
 	s.device(token).script.Set(script)
 }
 
-// OnDeliver has f called with each push that is delivered to the token, after
-// the answer was sent and from the push's own goroutine. nil ends it.
+// OnDeliver sets the function that is called with each push that is delivered to the
+// token, after the answer and in the push's own goroutine. nil removes it.
 func (s *Server) OnDeliver(token string, f func(*Message)) {
 	s.AddToken(token)
 	if f == nil {
@@ -113,7 +113,7 @@ func (s *Server) OnDeliver(token string, f func(*Message)) {
 	s.device(token).onDeliver.Store(&f)
 }
 
-// act does what b says and reports whether the push is to be delivered.
+// act executes b and reports whether to deliver the push.
 func (s *Server) act(w http.ResponseWriter, r *http.Request, p *Push, b Behaviour) bool {
 	if s.Fail(r, b.Fault) {
 		return false
@@ -125,7 +125,7 @@ func (s *Server) act(w http.ResponseWriter, r *http.Request, p *Push, b Behaviou
 	return false
 }
 
-// statusName is the google.rpc.Code of an HTTP status.
+// statusName returns the google.rpc.Code of an HTTP status.
 func statusName(status int) string {
 	switch status {
 	case http.StatusBadRequest:
@@ -153,7 +153,7 @@ func (s *Server) refuse(w http.ResponseWriter, p *Push, b Behaviour) {
 	if b.Body != "" {
 		w.Header().Set("Content-Length", strconv.Itoa(len(b.Body)))
 		w.WriteHeader(b.Status)
-		_, _ = w.Write([]byte(b.Body)) // the client may be gone
+		_, _ = w.Write([]byte(b.Body)) // the client may have gone
 		return
 	}
 	var details []map[string]any

@@ -16,20 +16,20 @@ import (
 // exchangeGrant is the grant type of RFC 8693.
 const exchangeGrant = "urn:ietf:params:oauth:grant-type:token-exchange"
 
-// audience is that of the lab's workload identity pool.
+// audience is the audience of the lab's workload identity pool.
 const audience = "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/lab/providers/lab"
 
 // External is how MakeExternal's account gets its access tokens.
 type External struct {
 	// Impersonate: the pool may only act as a service account.
 	Impersonate bool
-	// URL is where the subject's token is asked for; default: it is in a file.
+	// URL returns the subject's token; default: the token is in a file.
 	URL string
 }
 
-// MakeExternal makes an account of workload identity federation that may push to the
-// project, and writes its JSON file, as Google would give it, into dir, and the
-// subject's token into another one. Its URL is answered by Subject.
+// MakeExternal creates an account of workload identity federation that may push to the
+// project. It writes the account's JSON file, as Google would issue it, and a file with
+// the subject's token into dir. Subject serves its URL.
 func (s *Server) MakeExternal(dir, project string, e External) (file, subjectFile string, err error) {
 	token := "eyJ-subject-" + randomHex(16)
 	leak.Secret(token)
@@ -55,8 +55,8 @@ func (s *Server) MakeExternal(dir, project string, e External) (file, subjectFil
 	return file, subjectFile, writeAccount(file, contents)
 }
 
-// MakeImpersonated makes a service account that may act as that of the project, and
-// writes its JSON file into dir.
+// MakeImpersonated creates a service account that may act as the project's, and writes
+// its JSON file into dir.
 func (s *Server) MakeImpersonated(dir, project string) (file string, err error) {
 	key, err := s.MakeAccount(dir, "source-of-"+project)
 	if err != nil {
@@ -88,7 +88,7 @@ func (s *Server) impersonation(project string) string {
 	return s.URL() + "/v1/projects/-/serviceAccounts/push@" + project + ":generateAccessToken"
 }
 
-// exchange is the Security Token Service.
+// exchange serves the Security Token Service.
 func (s *Server) exchange(w http.ResponseWriter, r *http.Request) {
 	b, _ := s.oauth.Next()
 	if b.Status != 0 && b.Status != http.StatusOK {
@@ -113,7 +113,7 @@ func (s *Server) exchange(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// give answers with an access token for the project.
+// give answers with a new access token for the project.
 func (s *Server) give(w http.ResponseWriter, project string) {
 	writeJSON(w, http.StatusOK, map[string]any{
 		"access_token": s.grant(project), "token_type": "Bearer", "expires_in": int(s.options.TokenLifetime / time.Second),
@@ -129,7 +129,7 @@ func (s *Server) grant(project string) string {
 	return text
 }
 
-// impersonate is generateAccessToken of the IAM Service Account Credentials API.
+// impersonate serves generateAccessToken of the IAM Service Account Credentials API.
 func (s *Server) impersonate(w http.ResponseWriter, r *http.Request) {
 	project, ok := strings.CutSuffix(r.PathValue("account"), ":generateAccessToken")
 	project = strings.TrimPrefix(project, "push@")
@@ -152,7 +152,7 @@ func (s *Server) impersonate(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// Metadata is the metadata server of a Google Cloud machine whose account may push to
+// Metadata returns the metadata server of a Google Cloud machine whose account may push to
 // the project, for plain HTTP.
 func (s *Server) Metadata(project string) http.Handler {
 	mux := http.NewServeMux()
@@ -167,7 +167,8 @@ func (s *Server) Metadata(project string) http.Handler {
 	return mux
 }
 
-// Subject is where another cloud's machine finds the subject's token, for plain HTTP.
+// Subject returns the handler from which another cloud's machine gets the subject's token,
+// for plain HTTP.
 func (s *Server) Subject() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Metadata") != "true" {

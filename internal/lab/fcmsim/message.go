@@ -14,8 +14,8 @@ const (
 	maxFID     = 22
 )
 
-// Message is the message of a request as far as it is looked into. Token is the
-// installation ID too, where the request has that.
+// Message has the fields of a request's message that are checked. Token is the
+// installation ID if the request has that.
 type Message struct {
 	Token        string            `json:"token"`
 	FID          string            `json:"fid"`
@@ -55,7 +55,7 @@ func parse(body []byte) (*Message, Behaviour) {
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&request); err != nil {
-		// Google names the field and not the value; so do we.
+		// Like Google, name the field but not the value.
 		return nil, BadField("message")
 	}
 	m := request.Message
@@ -65,7 +65,7 @@ func parse(body []byte) (*Message, Behaviour) {
 	case (m.Token == "") == (m.FID == "") || m.Topic != "" || m.Condition != "":
 		return m, BadField("message.token")
 	case m.FID != "" && (len(m.FID) > maxFID || strings.Contains(m.FID, ":")):
-		return m, Unregistered() // as Google answers a registration token here
+		return m, Unregistered() // as Google answers a registration token in this field
 	case m.FID != "":
 		m.Token = m.FID
 	}
@@ -84,8 +84,8 @@ func parse(body []byte) (*Message, Behaviour) {
 	return m, Behaviour{}
 }
 
-// tokenFormat is laxer about the length than Google is, for the sake of readable
-// tests.
+// tokenFormat reports whether s can be a token. It is less strict about the length than
+// Google, so that tests are readable.
 func tokenFormat(s string) bool {
 	const allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_:"
 	return len(s) >= 8 && strings.Trim(s, allowed) == ""
@@ -99,7 +99,7 @@ func duration(s string) (seconds uint64, ok bool) {
 	return seconds, ok && err == nil && len(fraction) <= 9 && strings.Trim(fraction, "0123456789") == ""
 }
 
-// problem returns the field that is wrong.
+// problem returns the name of a wrong field, "" if there is none.
 func (m *Message) problem() string {
 	for key := range m.Data {
 		if key == "from" || key == "message_type" || strings.HasPrefix(key, "google") || strings.HasPrefix(key, "gcm") {

@@ -30,8 +30,8 @@ type account struct {
 	public  *rsa.PublicKey
 }
 
-// MakeAccount makes a service account of the project, registers it, and writes
-// its JSON file, as Google would give it, into dir.
+// MakeAccount creates a service account of the project, registers it, and writes its
+// JSON file, as Google would issue it, into dir.
 func (s *Server) MakeAccount(dir, project string) (file string, err error) {
 	private, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
@@ -69,7 +69,7 @@ func (s *Server) tokenURI() string { return s.URL() + "/token" }
 // BehaveOAuth sets how requests for access tokens are answered, like Behave.
 func (s *Server) BehaveOAuth(script ...Behaviour) { s.oauth.Set(script) }
 
-// token is the token endpoint, RFC 7523.
+// token serves the token endpoint, RFC 7523.
 func (s *Server) token(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Date", s.options.Clock().UTC().Format(http.TimeFormat))
 	b, _ := s.oauth.Next()
@@ -99,7 +99,7 @@ type claims struct {
 	Scope string `json:"scope"`
 }
 
-// assertion verifies what the client signed and returns its project.
+// assertion verifies the client's signed assertion and returns its project.
 func (s *Server) assertion(text string) (project string, err error) {
 	var (
 		c     claims

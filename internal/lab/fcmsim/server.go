@@ -31,22 +31,22 @@ type Options struct {
 	Latency time.Duration
 	// MaxStreams is SETTINGS_MAX_CONCURRENT_STREAMS; default 100, as Google's.
 	MaxStreams int
-	// TokenLifetime is that of access tokens; default 1h.
+	// TokenLifetime is the lifetime of access tokens; default 1h.
 	TokenLifetime time.Duration
 	// KnownTokens: only registration tokens given to AddToken are registered.
 	KnownTokens bool
-	// Clock tells the time by which credentials are judged, in Date headers too;
-	// default time.Now.
+	// Clock returns the time for checks of credentials and for Date headers; default
+	// time.Now.
 	Clock func() time.Time
-	// Delivery is what the FCM Data API answers, by the Android app's ID. Without an app
-	// the API is not enabled for it.
+	// Delivery has the answers of the FCM Data API, by Android app ID. The API is not
+	// enabled for other apps.
 	Delivery map[string]string
-	// Record is how many of the last pushes Pushes returns; default 1000, less
-	// than zero for none.
+	// Record is how many of the last pushes Pushes returns; default 1000, none if
+	// negative.
 	Record int
 	// OnPush is called with each push, in the push's own goroutine, before it is
-	// answered. The Status is 0 where a fault takes the place of an answer. It must
-	// not block.
+	// answered. The Status is 0 if a fault replaces the answer. OnPush must not
+	// block.
 	OnPush func(Push)
 }
 
@@ -99,14 +99,14 @@ func (s *Server) routes() http.Handler {
 	return mux
 }
 
-// Requests tells how many requests for messages:send have arrived, and how many
+// Requests returns how many requests for messages:send have arrived, and how many
 // access tokens were granted.
 func (s *Server) Requests() (sends, grants uint64) { return s.requests.Load(), s.grants.Load() }
 
-// EndAccess makes every access token of now invalid.
+// EndAccess makes all current access tokens invalid.
 func (s *Server) EndAccess() { s.access.Clear() }
 
-// send is projects.messages.send.
+// send serves projects.messages.send.
 func (s *Server) send(w http.ResponseWriter, r *http.Request) {
 	s.requests.Add(1)
 	body, err := io.ReadAll(io.LimitReader(r.Body, 64<<10))
@@ -145,8 +145,8 @@ func (s *Server) send(w http.ResponseWriter, r *http.Request) {
 		"name": "projects/" + r.PathValue("project") + "/messages/0:" + randomHex(8),
 	})
 	if f := d.onDeliver.Load(); f != nil {
-		// The phone may be slower than Google's answer is.
-		_ = http.NewResponseController(w).Flush() // the client may be gone
+		// The phone may be slower than Google's answer.
+		_ = http.NewResponseController(w).Flush() // the client may have gone
 		(*f)(m)
 	}
 }
@@ -167,7 +167,7 @@ func (s *Server) authorize(r *http.Request) Behaviour {
 	return Behaviour{}
 }
 
-// deliveryData is the FCM Data API.
+// deliveryData serves the FCM Data API.
 func (s *Server) deliveryData(w http.ResponseWriter, r *http.Request) {
 	text, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	v, ok := s.access.Load(text)
@@ -183,7 +183,7 @@ func (s *Server) deliveryData(w http.ResponseWriter, r *http.Request) {
 func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json; charset=UTF-8")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v) // the client may be gone
+	_ = json.NewEncoder(w).Encode(v) // the client may have gone
 }
 
 func randomHex(n int) string {

@@ -1,5 +1,5 @@
-// Package labca makes the certificates of the simulated push services: a
-// certificate authority of its own for each, so that nothing else is trusted.
+// Package labca issues the certificates of the simulated push services. Each has its own
+// certificate authority, so that clients need not trust anything else.
 package labca
 
 import (
@@ -25,7 +25,7 @@ type CA struct {
 	key  *ecdsa.PrivateKey
 }
 
-// New makes an authority with a new key.
+// New creates an authority with a new key.
 func New(name string) (*CA, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -45,12 +45,12 @@ func New(name string) (*CA, error) {
 	return ca, nil
 }
 
-// PEM is the authority's certificate, to be trusted by clients.
+// PEM returns the authority's certificate, which clients must trust.
 func (ca *CA) PEM() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.cert.Raw})
 }
 
-// Pool holds the authority's certificate only.
+// Pool returns a pool with only the authority's certificate.
 func (ca *CA) Pool() *x509.CertPool {
 	pool := x509.NewCertPool()
 	pool.AddCert(ca.cert)
@@ -82,7 +82,7 @@ func (ca *CA) Server(hosts ...string) (tls.Certificate, error) {
 	return tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key, Leaf: cert}, nil
 }
 
-// Client issues a client certificate for the key; extensions are added as given.
+// Client issues a client certificate for the key, with the extensions.
 func (ca *CA) Client(subject pkix.Name, public crypto.PublicKey, end time.Time, extensions ...pkix.Extension) (*x509.Certificate, error) {
 	return ca.sign(&x509.Certificate{
 		Subject:         subject,

@@ -17,24 +17,24 @@ import (
 )
 
 const (
-	// minSecret is the shortest secret in bytes that can be told from other text.
+	// minSecret is the length in bytes from which a secret can be told from other text.
 	minSecret = 8
-	// part is how much of a secret's beginning or end is too much.
+	// part is how many bytes of a secret's beginning or end count as a leak.
 	part = 12
 )
 
-// Result is what Check has looked at and found.
+// Result is what Check has searched and found.
 type Result struct {
 	Secrets, Files int
 	Bytes          int64
 	Found          []Finding
 }
 
-// Finding is a secret that was said. It names the secret by its hash.
+// Finding is a leaked secret. It names the secret by its hash.
 type Finding struct {
 	File string
 	Line int
-	Form string // in which the secret was
+	Form string // the form of the secret
 	Hash string
 }
 
@@ -42,12 +42,12 @@ func (f Finding) String() string {
 	return fmt.Sprintf("%s:%d: the secret %s, %s", f.File, f.Line, f.Hash, f.Form)
 }
 
-// maxFindings of one file are told.
+// maxFindings is how many findings of one file are reported.
 const maxFindings = 10
 
-// Check looks in all that was said for every secret: as it is, for its first and
-// last 12 characters, percent-encoded, as JSON text, in base64 and in hexadecimal.
-// It is an error if nothing was said or no secret noted: then nothing is proven.
+// Check searches all recorded output for every secret: unchanged, its first and last 12
+// characters, percent-encoded, as JSON text, in base64 and in hexadecimal. It is an error
+// if there is no output or no secret, because this would prove nothing.
 func Check(dir string) (Result, error) {
 	var r Result
 	secrets, err := readLedger(dir)
@@ -104,10 +104,10 @@ func readLedger(dir string) (map[string]bool, error) {
 	return secrets, nil
 }
 
-// form is a text that would give a secret away.
+// form is a text that reveals a secret.
 type form struct{ name, text string }
 
-// forms returns those of a secret. What begins like one of them is found with it.
+// forms returns the forms of a secret. A text that begins like one of them is found too.
 func forms(s string) []form {
 	head, tail := s, s
 	if len(s) >= part+4 {
@@ -138,7 +138,7 @@ func forms(s string) []form {
 		{"in hexadecimal", hex.EncodeToString([]byte(head))},
 	}
 	for shift := range 3 {
-		// What stands before and after it decides on the characters at the edges.
+		// The characters at the edges depend on the text before and after the secret.
 		for _, enc := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
 			text := enc.EncodeToString(append(make([]byte, shift), s...))
 			text = text[(shift*8+5)/6:]
@@ -154,8 +154,8 @@ func forms(s string) []form {
 	return f
 }
 
-// plain reports whether a part of a secret is so plain, zeros mostly, that it may
-// be in other text too.
+// plain reports whether a part of a secret is so simple, mostly zeros, that it may occur in
+// other text.
 func plain(s string) bool {
 	seen := map[rune]bool{}
 	for _, c := range s {

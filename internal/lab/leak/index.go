@@ -5,8 +5,8 @@ import (
 	"encoding/binary"
 )
 
-// index finds many needles in one pass: by a filter over their first eight bytes,
-// then by those bytes.
+// index finds many texts in one pass: first by a filter over their first eight bytes, then
+// by these bytes.
 type index struct {
 	filter [filterSize / 64]uint64
 	by     map[uint64][]needle
@@ -35,7 +35,7 @@ func (x *index) add(text, form, hash string) {
 	x.by[key] = append(x.by[key], needle{text, form, hash})
 }
 
-// search returns the first findings of a file, one a line at most.
+// search returns the first findings of a file, at most one for each line.
 func (x *index) search(file string, text []byte) []Finding {
 	var found []Finding
 	line, counted := 1, 0

@@ -1,8 +1,7 @@
-// Package leak proves that no secret that a test run used shows up in what
-// sipwake said during it. Tests and simulators note every secret (Secret) and
-// keep all that was said (Record, Copy) in the directory that the environment
-// names; afterwards Check looks for all of the one in all of the other.
-// Without the variable nothing is noted or kept.
+// Package leak proves that no secret of a test run appears in sipwake's output. Tests and
+// simulators record every secret (Secret) and all output (Record, Copy) in the directory
+// that an environment variable names. Afterwards Check searches all output for all
+// secrets. Without the variable nothing is recorded.
 package leak
 
 import (
@@ -22,12 +21,12 @@ const Dir = "SIPWAKE_TEST_LOGS"
 
 const (
 	ledger = "ledger" // in the directory: secrets in base64, one a line, a file a process
-	said   = "said"   // in the directory: what was said
+	said   = "said"   // in the directory: the recorded output
 )
 
-// Secret notes secrets: push tokens, passwords, keys. Of a text with PEM blocks
-// those with a private key are noted, line by line; of an https URL the last part
-// of its path, for the host is no secret.
+// Secret records secrets: push tokens, passwords, keys. Of a text with PEM blocks it
+// records each line of private keys, and of an https URL the last part of its path,
+// because the host is no secret.
 func Secret(values ...string) {
 	dir := os.Getenv(Dir)
 	if dir == "" {
@@ -48,8 +47,8 @@ func Secret(values ...string) {
 	must(err)
 }
 
-// Tokens notes what may be push tokens. Strangers send anything: what has less than
-// 12 bytes, or more than sipwake ever stores, is passed over.
+// Tokens records possible push tokens. It ignores values with less than 12 bytes, or with
+// more than sipwake ever stores.
 func Tokens(values ...string) {
 	for _, v := range values {
 		if len(v) >= part && len(v) <= maxToken {
@@ -60,12 +59,12 @@ func Tokens(values ...string) {
 
 const maxToken = 4096
 
-// pushValues are the values of push tokens in a body sent to sipwake: in the
-// parameters of a Contact, in X-MPUSH, and as JSON members.
+// pushValues matches push tokens in a body sent to sipwake: in Contact parameters, in
+// X-MPUSH, and in JSON members.
 var pushValues = regexp.MustCompile(`(?i)(?:pn-prid|pn-tok|push-token-id|device-uid)=\\*"?([^;>,\\" ]+)|` +
 	`"X-MPUSH":"[^"]*:([^":]+)"|"(?:token|p256dh|auth)":"([^"]+)"`)
 
-// Body notes the push tokens that a JSON-RPC request holds.
+// Body records the push tokens in a JSON-RPC request.
 func Body(body string) {
 	if os.Getenv(Dir) == "" {
 		return
@@ -111,8 +110,8 @@ func split(v string) []string {
 	}
 }
 
-// Record returns a writer for what somebody says from now on. It is to be closed.
-// Writes of whole lines are kept whole, from any goroutine.
+// Record returns a writer that records output. The caller must close it. Whole lines stay
+// whole, even if several goroutines write.
 func Record(name string) io.WriteCloser {
 	dir := os.Getenv(Dir)
 	if dir == "" {
@@ -125,7 +124,7 @@ func Record(name string) io.WriteCloser {
 	return f
 }
 
-// Copy keeps a file, a log mostly. One that does not exist is empty.
+// Copy records a file, usually a log. A missing file counts as empty.
 func Copy(name, path string) {
 	if os.Getenv(Dir) == "" {
 		return
@@ -142,7 +141,7 @@ func Copy(name, path string) {
 	must(out.Close())
 }
 
-// must panics: a proof with holes is none.
+// must panics on an error, because an incomplete record proves nothing.
 func must(err error) {
 	if err != nil {
 		panic("leak: cannot keep what was said: " + err.Error())

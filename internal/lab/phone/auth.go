@@ -9,9 +9,9 @@ import (
 	"github.com/icholy/digest"
 )
 
-// challenged answers a 401 or 407 with the phone's password (RFC 3261 section 22): the
-// request is sent again, once, as the same Transaction. It reports false for a response
-// that is to be heard. It runs in the flow's reader.
+// challenged answers a 401 or 407 with the phone's password (RFC 3261 section 22). It sends
+// the request again, once, as the same Transaction. It returns false for a response that
+// the Transaction must handle. It runs in the flow's reader.
 func (t *Transaction) challenged(m *Message) bool {
 	t.p.mu.Lock()
 	old, authorized := t.challenge, t.authorized
@@ -52,11 +52,11 @@ func (t *Transaction) ackChallenge(req request, m *Message) {
 		return
 	}
 	req.method, req.to, req.contact, req.headers, req.body = "ACK", m.Header("To"), "", nil, nil
-	_ = t.f.send(req.text(t.f, t.p.cfg.UserAgent), t.to) // a lost flow is an event of its own
+	_ = t.f.send(req.text(t.f, t.p.cfg.UserAgent), t.to) // a lost flow is a separate event
 }
 
-// authorize makes the header that answers the first challenge that can be answered
-// (RFC 7616).
+// authorize returns the header for the first challenge that the phone can answer (RFC
+// 7616).
 func (p *Phone) authorize(req *request, m *Message) (string, error) {
 	from, to := "WWW-Authenticate", "Authorization"
 	if m.Code() == 407 {

@@ -12,15 +12,15 @@ import (
 	"github.com/emiago/sipgo/sip"
 )
 
-// ErrNotUp is what Bye fails with when there is no dialog, and Cancel when the
-// call has ended already or was answered.
+// ErrNotUp is the error of Bye without a dialog, and of Cancel if the call has ended or was
+// answered.
 var ErrNotUp = errors.New("call is not in that state")
 
-// dialog is what both sides need for requests inside it (RFC 3261 section 12).
-// Only cseq changes, under the phone's lock.
+// dialog has the state for requests inside a dialog (RFC 3261 section 12). Only cseq
+// changes, under the phone's lock.
 type dialog struct {
 	callID        string
-	local, remote string // From and To of our requests, with their tags
+	local, remote string // From and To of this side's requests, with tags
 	target        string // URI of the other side's Contact
 	routes        []string
 	cseq          uint32
@@ -30,18 +30,17 @@ func (d *dialog) key() string { return dialogKey(d.callID, param(d.local, "tag")
 
 func dialogKey(callID, localTag string) string { return callID + " " + localTag }
 
-// InviteOptions are what else an INVITE can have.
+// InviteOptions are optional parts of an INVITE.
 type InviteOptions struct {
-	// Display is put before the From URI, byte for byte: a display name with
-	// its quotes, or anything that only looks like one.
+	// Display is written before the From URI unchanged: a display name with its quotes,
+	// or anything else.
 	Display []byte
 	Headers map[string]string
 	// SDP is the body; nil: a small one without media.
 	SDP []byte
 }
 
-// Call is an INVITE that was sent, and the call that comes of it. Safe for
-// concurrent use.
+// Call is a sent INVITE and its call. Safe for concurrent use.
 type Call struct {
 	p      *Phone
 	t      *Transaction
@@ -67,9 +66,9 @@ type Result struct {
 	After   time.Duration // since the INVITE was sent
 }
 
-// Invite calls the target, a user of the phone's domain or a SIP URI, and
-// returns when the INVITE is sent. Final responses are acknowledged by
-// themselves (RFC 3261 sections 13.2.2.4, 17.1.1.3).
+// Invite calls the target, a user of the phone's domain or a SIP URI, and returns when the
+// INVITE is sent. The phone acknowledges final responses by itself (RFC 3261 sections
+// 13.2.2.4, 17.1.1.3).
 func (p *Phone) Invite(ctx context.Context, target string, o InviteOptions) (*Call, error) {
 	f, err := p.open(ctx, false)
 	if err != nil {
@@ -98,10 +97,10 @@ func silentSDP(f *flow) []byte {
 	return fmt.Appendf(nil, "v=0\r\no=- 0 0 IN %s %s\r\ns=-\r\nc=IN %s %s\r\nt=0 0\r\nm=audio 9 RTP/AVP 0\r\na=inactive\r\n", version, ip, version, ip)
 }
 
-// CallID is the call's Call-ID: the CallID of its events, here and at the callee.
+// CallID returns the call's Call-ID: the CallID of its events, here and at the callee.
 func (c *Call) CallID() string { return c.t.req.callID }
 
-// hear takes every response to the INVITE.
+// hear handles every response to the INVITE.
 func (c *Call) hear(m *Message) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -140,22 +139,22 @@ func (c *Call) hearFinal(m *Message) {
 	c.p.log.add(Event{Kind: Final, Code: m.Code(), Message: m})
 }
 
-// hearFork hangs up on a callee that answered when another one had already
-// (RFC 3261 section 13.2.2.4).
+// hearFork hangs up on a callee that answered after another one (RFC 3261 section
+// 13.2.2.4).
 func (c *Call) hearFork(m *Message) {
 	d := c.newDialog(m)
 	a := c.ack2xx(d)
 	c.acks[tagOf(m)] = a
 	c.send(a)
 	c.p.log.add(Event{Kind: Forked, Code: m.Code(), Message: m})
-	_, _ = c.p.sendInDialog(c.t.f, d, "BYE") // a lost flow is an event of its own
+	_, _ = c.p.sendInDialog(c.t.f, d, "BYE") // a lost flow is a separate event
 }
 
-// send sends an ACK. The flow's end is an event of its own.
+// send sends an ACK. A lost flow is a separate event.
 func (c *Call) send(a ack) { _ = c.t.f.send(a.text, a.to) }
 
-// newDialog is the caller's side of the dialog: the route set is the
-// Record-Route backwards (RFC 3261 section 12.1.2).
+// newDialog returns the caller's side of the dialog. The route set is the reversed
+// Record-Route (RFC 3261 section 12.1.2).
 func (c *Call) newDialog(m *Message) *dialog {
 	routes := splitList(m.Headers("Record-Route"))
 	slices.Reverse(routes)
@@ -186,8 +185,8 @@ func (p *Phone) sendInDialog(f *flow, d *dialog, method string) (*Transaction, e
 	return p.send(f, req, f.hop(d.target, d.routes), nil)
 }
 
-// hangUp sends BYE on the phone's flow of now, which may be a newer one than
-// that of the INVITE, and waits for the answer.
+// hangUp sends BYE on the phone's current flow, which may be newer than that of the INVITE,
+// and waits for the answer.
 func (p *Phone) hangUp(ctx context.Context, d *dialog) (*Message, error) {
 	p.mu.Lock()
 	known := d != nil && p.dialogs[d.key()] == d
@@ -209,9 +208,8 @@ func (p *Phone) hangUp(ctx context.Context, d *dialog) (*Message, error) {
 	return t.Final(ctx)
 }
 
-// Provisional waits for a provisional response with the code, or for any if
-// code is 0; one that has come already counts. It fails with ErrNotUp if the
-// final response comes first.
+// Provisional waits for a provisional response with the code, or for any if code is 0.
+// Earlier ones count. It fails with ErrNotUp if the final response comes first.
 func (c *Call) Provisional(ctx context.Context, code int) (*Message, error) {
 	e, err := c.p.Wait(ctx, func(e Event) bool {
 		return e.CallID == c.CallID() && (e.Kind == Final || e.Kind == Provisional && (code == 0 || e.Code == code))
@@ -231,9 +229,9 @@ func (c *Call) Final(ctx context.Context) (Result, error) {
 	return Result{Code: m.Code(), Message: m, At: c.t.at, After: c.t.at.Sub(c.sentAt)}, nil
 }
 
-// Cancel sends CANCEL, once there is a provisional response (RFC 3261 section
-// 9.1), and returns the answer to the CANCEL itself; how the call ends is told
-// by Final. It fails with ErrNotUp if the call has a final response.
+// Cancel sends CANCEL as soon as there is a provisional response (RFC 3261 section 9.1). It
+// returns the answer to the CANCEL itself; Final returns how the call ends. It fails with
+// ErrNotUp if the call has a final response.
 func (c *Call) Cancel(ctx context.Context) (*Message, error) {
 	select {
 	case <-c.t.heard:
@@ -256,9 +254,9 @@ func (c *Call) Cancel(ctx context.Context) (*Message, error) {
 	return t.Final(ctx)
 }
 
-// Bye hangs up and returns the answer. It fails with ErrNotUp if the call was
-// not answered with a 2xx, or is over. A proxy may pass a BYE before the ACK that
-// it got a moment earlier: wait for Incoming.Acked where the order matters.
+// Bye hangs up and returns the answer. It fails with ErrNotUp if the call was not answered
+// with a 2xx, or is over. A BYE may overtake the ACK in a proxy: wait for Incoming.Acked if
+// the order matters.
 func (c *Call) Bye(ctx context.Context) (*Message, error) {
 	c.p.mu.Lock()
 	d := c.dialog

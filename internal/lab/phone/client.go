@@ -13,25 +13,25 @@ import (
 	"github.com/google/uuid"
 )
 
-// ErrNoAnswer is how a request ends that got no final response in 64 T1
-// (RFC 3261 timers B and F), or an INVITE no response at all.
+// ErrNoAnswer is the error of a request without a final response within 64 T1 (RFC 3261
+// timers B and F), or of an INVITE without any response.
 var ErrNoAnswer = errors.New("no answer")
 
 // t2 caps the retransmission interval of requests other than INVITE.
 const t2 = 4 * time.Second
 
-// Transaction is a request that was sent. Safe for concurrent use.
+// Transaction is a sent request. Safe for concurrent use.
 type Transaction struct {
 	p    *Phone
 	f    *flow
-	req  request // it and text change with a challenge, under the phone's lock
+	req  request // req and text change with a challenge, under the phone's lock
 	text []byte
 	to   netip.AddrPort
-	// challenge is the request that was answered with 401 or 407.
+	// challenge is the request that was challenged with 401 or 407.
 	challenge  request
 	authorized bool
-	// on hears every response, in the flow's reader, before the transaction
-	// takes note of it.
+	// on is called with every response, in the flow's reader, before the transaction
+	// handles it.
 	on func(*Message)
 
 	heard     chan struct{} // closed by the first response, or with done
@@ -101,8 +101,8 @@ func (t *Transaction) start() error {
 	return nil
 }
 
-// resend sends the request again over UDP until it is answered, and gives it up
-// after 64 T1. An INVITE rests after its first provisional response.
+// resend repeats the request over UDP until it is answered, for at most 64 T1. An INVITE is
+// not repeated after its first provisional response.
 func (t *Transaction) resend() {
 	invite := t.req.method == "INVITE"
 	stop := t.done
@@ -138,8 +138,8 @@ func (t *Transaction) resend() {
 
 func txKey(branch, method string) string { return branch + " " + method }
 
-// hearResponse finds the request that a response answers, by the branch of the
-// top Via and the method (RFC 3261 section 17.1.3).
+// hearResponse finds the request of a response by the branch of the top Via and the method
+// (RFC 3261 section 17.1.3).
 func (p *Phone) hearResponse(m *Message) {
 	p.mu.Lock()
 	t, ok := p.client.get(txKey(m.Branch(), m.Method()))
@@ -171,7 +171,7 @@ func (p *Phone) Register(ctx context.Context, expires time.Duration) (*Message, 
 	return t.Final(ctx)
 }
 
-// SendRegister is Register without the wait.
+// SendRegister is like Register, but does not wait.
 func (p *Phone) SendRegister(ctx context.Context, expires time.Duration) (*Transaction, error) {
 	f, err := p.open(ctx, false)
 	if err != nil {
@@ -207,14 +207,14 @@ func (p *Phone) Message(ctx context.Context, target, text string) (*Message, err
 	return t.Final(ctx)
 }
 
-// MessageOptions are what else a MESSAGE can have.
+// MessageOptions are optional parts of a MESSAGE.
 type MessageOptions struct {
 	Method  string            // another one, such as OPTIONS; default MESSAGE
 	Display []byte            // as in InviteOptions
 	Headers map[string]string // Content-Type replaces text/plain
 }
 
-// SendMessage is Message without the wait.
+// SendMessage is like Message, but does not wait.
 func (p *Phone) SendMessage(ctx context.Context, target, text string, o MessageOptions) (*Transaction, error) {
 	f, err := p.open(ctx, false)
 	if err != nil {
@@ -225,7 +225,7 @@ func (p *Phone) SendMessage(ctx context.Context, target, text string, o MessageO
 	return p.send(f, req, *f.proxy.Load(), nil)
 }
 
-// newRequest is a request outside of any dialog.
+// newRequest returns a request outside of any dialog.
 func (p *Phone) newRequest(method, target string, display []byte) request {
 	uri, from := p.targetURI(target), "<"+p.AOR()+">;tag="+newTag()
 	if len(display) > 0 {
@@ -246,12 +246,12 @@ func withType(headers map[string]string, contentType string) []string {
 // finisher is a transaction; table forgets it some time after its end.
 type finisher interface{ finished() bool }
 
-// table finds transactions by their key. Those that have ended stay for a
-// while, to know retransmissions: at most twice its life.
+// table finds transactions by their key. Those that have ended stay for a while, at most
+// twice its life, to recognise retransmissions.
 type table[T finisher] struct {
 	life    time.Duration
 	m       map[string]T
-	expired map[string]struct{} // had ended when the table was last swept
+	expired map[string]struct{} // keys that had ended at the last sweep
 	swept   time.Time
 }
 

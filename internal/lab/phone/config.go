@@ -22,17 +22,17 @@ const (
 type Config struct {
 	User   string
 	Domain string
-	// Proxy is the host:port of the SIP proxy. Every request goes there, but
-	// those inside a dialog over UDP, which follow their route.
+	// Proxy is the host:port of the SIP proxy. Every request goes there, except those
+	// inside a dialog over UDP, which follow their route.
 	Proxy     string
 	Transport string // default UDP
-	// RootCAs are those that the proxy's certificate may come from, over TLS and WSS. It
-	// must be made out to the host of Proxy.
+	// RootCAs are the CAs to trust for TLS and WSS. The proxy's certificate must be for
+	// the host of Proxy.
 	RootCAs *x509.CertPool
 	Host    string // local IP address; default: the one that leads to Proxy
 
-	// Password answers challenges (401, 407), as User; empty: they are answers like any
-	// other.
+	// Password answers challenges (401, 407), as User. If it is empty, challenges are
+	// responses like any other.
 	Password string
 
 	// ContactParams are added to the URI of every Contact, for example
@@ -47,9 +47,9 @@ type Config struct {
 	// CallHeaders are added to its INVITEs and answers as they are.
 	CallContact string
 	CallHeaders map[string]string
-	// Headers are added to REGISTERs as they are.
+	// Headers are added to REGISTERs unchanged.
 	Headers map[string]string
-	// Expires is what Wake registers for; default 600 s, at least a second.
+	// Expires is the expiry of Wake's registration; default 600 s, at least a second.
 	Expires time.Duration
 
 	Behaviour Behaviour
@@ -61,7 +61,7 @@ type Config struct {
 	// T1 is the first retransmission interval (RFC 3261 section 17.1.1.1);
 	// default 500 ms. A request is given up after 64 T1.
 	T1 time.Duration
-	// Keep is how many events are kept at least; default 1024.
+	// Keep is the least number of events that are kept; default 1024.
 	Keep int
 	// OnEvent is called with every event, one at a time. It must not block
 	// and must not call the phone.
@@ -69,26 +69,26 @@ type Config struct {
 	UserAgent string // default "sipwake-lab"
 }
 
-// Behaviour is what a phone does with a request. The zero Behaviour rings
-// for ever.
+// Behaviour is how a phone reacts to requests. The zero Behaviour rings for ever.
 type Behaviour struct {
 	// Code answers an INVITE, after 180 and Ring; 0 never does.
 	Code int
 	Ring time.Duration
-	// SDP is the body of a 2xx to an INVITE; nil: a fitting one without media
-	// if the INVITE had a body.
+	// SDP is the body of a 2xx to an INVITE; nil: one without media if the INVITE had
+	// a body.
 	SDP []byte
 	// MessageCode answers a MESSAGE; 0 means 200.
 	MessageCode int
 }
 
-// Answer is the Behaviour of a user who takes every call after ringing so long.
+// Answer returns the Behaviour of a user who answers every call after this ringing time.
 func Answer(ring time.Duration) Behaviour { return Behaviour{Code: 200, Ring: ring} }
 
-// Reject is the Behaviour that ends every call with the code after ringing so long.
+// Reject returns the Behaviour that rejects every call with the code after this ringing
+// time.
 func Reject(code int, ring time.Duration) Behaviour { return Behaviour{Code: code, Ring: ring} }
 
-// RingOnly is the Behaviour of a user who does not hear the phone.
+// RingOnly returns the Behaviour of a user who does not hear the phone.
 func RingOnly() Behaviour { return Behaviour{} }
 
 // complete checks the configuration and fills in the defaults.

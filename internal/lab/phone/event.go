@@ -9,15 +9,14 @@ import (
 	"time"
 )
 
-// ErrClosed is what waits end with, and every use of a phone fails with, after
-// Close.
+// ErrClosed is the error of waits and of every use of a phone after Close.
 var ErrClosed = errors.New("phone closed")
 
 // Kind says what happened to a phone.
 type Kind string
 
-// The kinds. A Got kind is recorded before the phone answers, so that whoever
-// has seen the answer finds the event.
+// The kinds. A Got kind is recorded before the phone answers, so that the event exists when
+// the answer arrives.
 const (
 	Opened   Kind = "opened"   // a socket or connection is open
 	Slept    Kind = "slept"    // Sleep closed it
@@ -51,8 +50,8 @@ const (
 	GotPush    Kind = "got push"    // OnPush: Payload
 )
 
-// Event is one thing that happened to a phone. Which fields are set depends on
-// the Kind. What its pointers and slices lead to must not be changed.
+// Event is one thing that happened to a phone. The Kind decides which fields are set. Do
+// not change what its pointers and slices refer to.
 type Event struct {
 	At       time.Time
 	Kind     Kind
@@ -63,10 +62,10 @@ type Event struct {
 	Payload  []byte
 	Raw      []byte
 	Err      error
-	Deaf     bool // heard, but not answered: the phone was deaf
+	Deaf     bool // received but not answered, because the phone was deaf
 }
 
-// String is a short text of the event for people: its kind, code and error.
+// String returns a short text of the event for people: its kind, code and error.
 func (e Event) String() string {
 	s := string(e.Kind)
 	if e.Code != 0 {
@@ -90,7 +89,7 @@ type eventLog struct {
 	mu     sync.Mutex
 	first  int // number of events[0], counted from the phone's first event
 	events []Event
-	next   map[Kind]int  // where take goes on looking
+	next   map[Kind]int  // where take continues its search
 	more   chan struct{} // closed by the next event or by close; nil if nobody waits
 	closed bool
 }
@@ -161,7 +160,7 @@ func (l *eventLog) wait(ctx context.Context, from int, match func(Event) bool) (
 	}
 }
 
-// take returns the oldest event of the kind that no take has returned.
+// take returns the oldest event of the kind that take has not returned yet.
 func (l *eventLog) take(ctx context.Context, kind Kind) (Event, error) {
 	for {
 		e, ok, more := l.tryTake(kind)
@@ -192,7 +191,7 @@ func (l *eventLog) tryTake(kind Kind) (Event, bool, <-chan struct{}) {
 	return Event{}, false, l.moreLocked()
 }
 
-// moreLocked is closed when there are more events; nil after close.
+// moreLocked returns a channel that is closed when there are more events; nil after close.
 func (l *eventLog) moreLocked() <-chan struct{} {
 	if l.more == nil && !l.closed {
 		l.more = make(chan struct{})
@@ -231,9 +230,9 @@ func (l *eventLog) mark() int {
 // Events returns the events that are kept, oldest first.
 func (p *Phone) Events() []Event { return p.log.all() }
 
-// Wait returns the oldest event for which match is true, one that has happened
-// already or one to come. It fails when ctx ends, with the last events in the
-// error's text, and with ErrClosed after Close.
+// Wait returns the oldest event for which match is true, and waits for one if there is
+// none. It fails when ctx ends, with the last events in the error's text, and with
+// ErrClosed after Close.
 func (p *Phone) Wait(ctx context.Context, match func(Event) bool) (Event, error) {
 	return p.log.wait(ctx, 0, match)
 }
@@ -241,7 +240,7 @@ func (p *Phone) Wait(ctx context.Context, match func(Event) bool) (Event, error)
 // Mark returns the place of the next event, for WaitFrom.
 func (p *Phone) Mark() int { return p.log.mark() }
 
-// WaitFrom is Wait without the events before mark.
+// WaitFrom is like Wait, but ignores the events before mark.
 func (p *Phone) WaitFrom(ctx context.Context, mark int, match func(Event) bool) (Event, error) {
 	return p.log.wait(ctx, mark, match)
 }
@@ -250,25 +249,25 @@ func (p *Phone) WaitFrom(ctx context.Context, mark int, match func(Event) bool) 
 // has returned yet, and waits for it as Wait does.
 func (p *Phone) Next(ctx context.Context, kind Kind) (Event, error) { return p.log.take(ctx, kind) }
 
-// WaitInvite is Next for an INVITE that is not a retransmission.
+// WaitInvite is like Next, but for an INVITE that is not a retransmission.
 func (p *Phone) WaitInvite(ctx context.Context) (*Incoming, error) {
 	e, err := p.Next(ctx, GotInvite)
 	return e.Incoming, err
 }
 
-// WaitCancel is Next for a CANCEL.
+// WaitCancel is like Next, but for a CANCEL.
 func (p *Phone) WaitCancel(ctx context.Context) (*Message, error) {
 	e, err := p.Next(ctx, GotCancel)
 	return e.Message, err
 }
 
-// WaitBye is Next for a BYE.
+// WaitBye is like Next, but for a BYE.
 func (p *Phone) WaitBye(ctx context.Context) (*Message, error) {
 	e, err := p.Next(ctx, GotBye)
 	return e.Message, err
 }
 
-// WaitMessage is Next for a MESSAGE.
+// WaitMessage is like Next, but for a MESSAGE.
 func (p *Phone) WaitMessage(ctx context.Context) (*Message, error) {
 	e, err := p.Next(ctx, GotMessage)
 	return e.Message, err

@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	// maxDatagram bounds what is heard over UDP; it is also what an idle phone
-	// costs, so it is not the 64 KiB that UDP could carry.
+	// maxDatagram bounds received datagrams. An idle phone needs this much memory, so it
+	// is less than the 64 KiB of UDP.
 	maxDatagram  = 16 << 10
 	maxStream    = 64 << 10 // largest message over TCP
 	writeTimeout = 5 * time.Second
@@ -31,15 +31,15 @@ type flow struct {
 	stream   net.Conn     // TCP, TLS, or WebSocket without its frames
 	protocol string       // as in a Via
 	local    netip.AddrPort
-	host     string                         // how the phone calls itself: local, or a name that nobody can resolve
+	host     string                         // in the phone's Contact and Via: local, or a name that does not resolve
 	proxy    atomic.Pointer[netip.AddrPort] // changes over UDP only
 
 	done chan struct{} // closed by close
 	once sync.Once
 }
 
-// openFlow opens a socket or a connection on a free port of the phone's host, or of
-// the address that leads to the proxy if it has none.
+// openFlow opens a socket or a connection on a free port of the phone's host. Without a
+// host it uses the address from which the proxy can be reached.
 func openFlow(ctx context.Context, c *Config, proxy string) (*flow, error) {
 	network := UDP
 	if c.Transport != UDP {
@@ -74,8 +74,8 @@ func openFlow(ctx context.Context, c *Config, proxy string) (*flow, error) {
 		}
 		return f, nil
 	}
-	// A connected UDP socket hears its peer only; a phone hears every proxy of
-	// its domain. The connected one has told the addresses.
+	// A connected UDP socket receives only from its peer, but a phone must receive from
+	// every proxy of its domain. The connected one was only for the addresses.
 	if err := conn.Close(); err != nil {
 		return nil, fmt.Errorf("cannot close socket: %w", err)
 	}
@@ -104,7 +104,7 @@ func (f *flow) close() {
 	f.once.Do(func() {
 		close(f.done)
 		if f.stream != nil {
-			_ = f.stream.Close() // nothing can be done about a connection that does not close
+			_ = f.stream.Close() // an error of Close cannot be handled
 		} else {
 			_ = f.udp.Close()
 		}
@@ -136,8 +136,8 @@ func (f *flow) send(b []byte, to netip.AddrPort) error {
 	return nil
 }
 
-// hop is where a request inside a dialog goes: to its first route, else to its
-// target, if that is an address; else to the proxy.
+// hop returns the destination of a request inside a dialog: its first route, or its target,
+// if that is an address, or the proxy.
 func (f *flow) hop(target string, routes []string) netip.AddrPort {
 	if len(routes) > 0 {
 		target = addressURI(routes[0])
@@ -157,9 +157,8 @@ func (f *flow) hop(target string, routes []string) netip.AddrPort {
 	return netip.AddrPortFrom(addr, uint16(port))
 }
 
-// read hands every message to hear until the flow is closed, by either side.
-// The bytes are hear's own. An error tells that the other side closed it, or
-// that it cannot be read any more.
+// read passes every message to hear until either side closes the flow. hear may keep the
+// bytes. An error says that the other side closed the flow, or that it cannot be read.
 func (f *flow) read(hear func(raw []byte, from netip.AddrPort, err error)) error {
 	var err error
 	if f.stream != nil {
@@ -215,9 +214,8 @@ func (f *flow) readStream(hear func([]byte, netip.AddrPort, error)) error {
 
 var errStreamSize = errors.New("message larger than " + strconv.Itoa(maxStream) + " bytes")
 
-// framer cuts a stream into messages (RFC 3261 section 18.3). The stream parser
-// of sipgo drops the text of what it reads, and stops for good at a header that
-// it does not like.
+// framer splits a stream into messages (RFC 3261 section 18.3). The stream parser of sipgo
+// does not keep the text, and stops for good at a header that it rejects.
 type framer struct{ buf []byte }
 
 func (s *framer) fill(r interface{ Read([]byte) (int, error) }) error {
@@ -249,12 +247,12 @@ func (s *framer) next() ([]byte, error) {
 	raw := bytes.Clone(s.buf[:size])
 	s.buf = s.buf[size:]
 	if len(s.buf) == 0 {
-		s.buf = nil // an idle connection holds no more than its next buffer
+		s.buf = nil // free the buffer of an idle connection
 	}
 	return raw, nil
 }
 
-// contentLength is 0 if there is none that can be read.
+// contentLength returns the Content-Length, 0 if there is no valid one.
 func contentLength(head []byte) int {
 	for line := range bytes.SplitSeq(head, []byte("\r\n")) {
 		name, value, _ := bytes.Cut(line, []byte(":"))

@@ -11,12 +11,11 @@ import (
 	"github.com/emiago/sipgo/sip"
 )
 
-// parser leaves every header as text: a header that a stranger made up must be
-// recorded and echoed as it came, not refused. It is never changed.
+// parser leaves every header as text: malformed headers must be recorded and echoed
+// unchanged, not refused. It is never changed.
 var parser = sip.NewParser(sip.WithHeadersParsers(sip.HeadersParser{}))
 
-// Message is a SIP message as it came over the wire. It is never changed, and
-// safe for concurrent use.
+// Message is a SIP message as received. It is never changed, and safe for concurrent use.
 type Message struct {
 	// Raw is the whole message.
 	Raw string
@@ -52,35 +51,35 @@ func parseMessage(raw []byte) (*Message, error) {
 	return m, nil
 }
 
-// Method is the method of a request, or of the request that a response answers.
+// Method returns the method of a request, or of a response's request.
 func (m *Message) Method() string { return m.method }
 
-// Code is the status code of a response, 0 for a request.
+// Code returns the status code of a response, 0 for a request.
 func (m *Message) Code() int { return m.code }
 
-// URI is the Request-URI as it was sent, empty for a response.
+// URI returns the Request-URI as sent, empty for a response.
 func (m *Message) URI() string { return m.uri }
 
-// Body is the body, without what a datagram holds after Content-Length.
+// Body returns the body, without bytes of the datagram beyond Content-Length.
 func (m *Message) Body() []byte { return m.body }
 
-// CallID is the Call-ID.
+// CallID returns the Call-ID.
 func (m *Message) CallID() string { return m.Header("Call-ID") }
 
-// CSeq is the number of the CSeq header, 0 if there is none.
+// CSeq returns the number of the CSeq header, 0 if there is none.
 func (m *Message) CSeq() uint32 {
 	number, _, _ := strings.Cut(m.Header("CSeq"), " ")
 	n, _ := strconv.ParseUint(number, 10, 32) // 0 when it is no number
 	return uint32(n)
 }
 
-// Branch is the branch of the top Via: it names the transaction (RFC 3261
+// Branch returns the branch of the top Via, which identifies the transaction (RFC 3261
 // section 8.1.1.7).
 func (m *Message) Branch() string { return param(m.Header("Via"), "branch") }
 
-// Header returns the value of the first header with the name, as it was sent
-// but without space around it; empty if there is none. Compact forms are found
-// under the long names.
+// Header returns the value of the first header with the name, as sent but without
+// surrounding space; empty if there is none. Compact forms are found under their long
+// names.
 func (m *Message) Header(name string) string {
 	if v := m.Headers(name); len(v) > 0 {
 		return v[0]
@@ -88,8 +87,8 @@ func (m *Message) Header(name string) string {
 	return ""
 }
 
-// Headers is Header for all headers with the name, top first. Values of one
-// header line that are parted by commas stay together.
+// Headers is like Header, but returns all headers with the name, top first. Values of one
+// header line that are separated by commas stay together.
 func (m *Message) Headers(name string) []string {
 	var out []string
 	compact := compactNames()[strings.ToLower(name)]
@@ -117,8 +116,8 @@ func compactNames() map[string]string {
 		"from": "f", "supported": "k", "subject": "s", "to": "t", "via": "v"}
 }
 
-// param returns a parameter of a header value: what follows ;name= after the
-// last ">" if there is one. A display name cannot fake it.
+// param returns a parameter of a header value: the text after ;name=, but only after the
+// last ">", so that a display name cannot fake it.
 func param(value, name string) string {
 	value = value[strings.LastIndexByte(value, '>')+1:]
 	for _, p := range strings.Split(value, ";")[1:] {
@@ -140,7 +139,7 @@ func addressURI(value string) string {
 	return strings.TrimSpace(uri)
 }
 
-// splitList parts header values at their commas, RFC 3261 section 7.3.1.
+// splitList splits header values at their commas (RFC 3261 section 7.3.1).
 func splitList(values []string) []string {
 	var out []string
 	for _, value := range values {
@@ -167,8 +166,7 @@ func splitList(values []string) []string {
 	return out
 }
 
-// request is a request to be sent. Values are written as they are, whatever
-// bytes they hold.
+// request is a request to send. Values are written unchanged, whatever bytes they contain.
 type request struct {
 	method, uri, branch string
 	from, to, callID    string
@@ -224,7 +222,7 @@ func writeTail(b *bytes.Buffer, headers []string, body []byte) {
 	b.Write(body)
 }
 
-// reasonPhrase is for people only; SIP took most of its codes from HTTP.
+// reasonPhrase returns a text for people; SIP took most of its codes from HTTP.
 func reasonPhrase(code int) string {
 	switch code {
 	case 180:
@@ -248,7 +246,7 @@ func reasonPhrase(code int) string {
 	return "Status " + strconv.Itoa(code)
 }
 
-// lines turns headers into lines, in the order of their names.
+// lines returns headers as lines, sorted by name.
 func lines(headers map[string]string) []string {
 	out := make([]string, 0, len(headers))
 	for name, value := range headers {

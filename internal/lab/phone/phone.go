@@ -1,10 +1,10 @@
-// Package phone simulates SIP phones on real sockets, for the demo, the
-// end-to-end tests and the load generator: phones that register, fall asleep,
-// are woken by a push, ring, answer and hang up, and the callers who ring them.
+// Package phone simulates SIP phones on real sockets, for the demo, the end-to-end tests
+// and the load generator. Its phones register, fall asleep, are woken by a push, ring,
+// answer and hang up, and call each other.
 //
-// It parses with sipgo but does its own transactions, because it must do what a
-// good stack prevents: hear without answering, send broken bytes, register
-// three times at once, return with an old Contact on a new connection.
+// It parses with sipgo but has its own transactions, because it must do what a good stack
+// prevents: receive without answering, send broken bytes, register three times at once,
+// return with an old Contact on a new connection.
 //
 // Everything that happens is an Event. Tests wait for events and never sleep.
 package phone
@@ -22,10 +22,10 @@ import (
 	"github.com/google/uuid"
 )
 
-// ErrAsleep is what a phone that sleeps fails with when it is told to send.
+// ErrAsleep is the error when a sleeping phone should send.
 var ErrAsleep = errors.New("phone asleep")
 
-// errFlow ends what was under way on a socket or connection that was closed.
+// errFlow is the error of what was in progress on a socket or connection that was closed.
 var errFlow = errors.New("connection closed")
 
 // Phone is one SIP user agent, callee and caller. Safe for concurrent use.
@@ -58,9 +58,9 @@ type Phone struct {
 	dialogs   map[string]*dialog
 }
 
-// New checks the configuration and returns a phone that is not open yet: it
-// opens its socket or connection by Open or Wake, or when it first sends, and
-// again when it sends after the connection was lost. The caller must Close it.
+// New checks the configuration and returns a phone without a socket or connection. It opens
+// one by Open or Wake, when it first sends, and when it sends after the connection was
+// lost. The caller must Close it.
 func New(cfg Config) (*Phone, error) {
 	if err := cfg.complete(); err != nil {
 		return nil, err
@@ -75,10 +75,10 @@ func New(cfg Config) (*Phone, error) {
 
 func newTag() string { return sip.GenerateTagN(12) }
 
-// AOR is the phone's address of record, sip:user@domain.
+// AOR returns the phone's address of record, sip:user@domain.
 func (p *Phone) AOR() string { return "sip:" + p.cfg.User + "@" + p.cfg.Domain }
 
-// LocalAddr is the address of the open socket or connection, or the last one.
+// LocalAddr returns the address of the open socket or connection, or the last one.
 func (p *Phone) LocalAddr() netip.AddrPort {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -95,16 +95,16 @@ func (p *Phone) SetBehaviour(b Behaviour) {
 	p.behaviour = b
 }
 
-// SetContact replaces the whole Contact value of the REGISTERs from now on;
-// empty: back to the phone's own.
+// SetContact replaces the whole Contact value of later REGISTERs; empty restores the
+// phone's own.
 func (p *Phone) SetContact(value string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.contact = value
 }
 
-// SetProxy has the phone use another proxy, address:port: over UDP from now on, with
-// the socket that it has, over TCP from its next connection on.
+// SetProxy sets another proxy, address:port. Over UDP the phone uses it at once, with the
+// same socket; over TCP from its next connection on.
 func (p *Phone) SetProxy(address string) error {
 	to, err := netip.ParseAddrPort(address)
 	if err != nil {
@@ -121,14 +121,14 @@ func (p *Phone) SetProxy(address string) error {
 	return nil
 }
 
-// Open opens the socket or connection if none is open, also that of a phone
-// that sleeps. It sends nothing.
+// Open opens the socket or connection if none is open, even if the phone sleeps. It sends
+// nothing.
 func (p *Phone) Open(ctx context.Context) error {
 	_, err := p.open(ctx, true)
 	return err
 }
 
-// open returns the open flow. A phone that sleeps is woken only if wake is set.
+// open returns the open flow. It wakes a sleeping phone only if wake is set.
 func (p *Phone) open(ctx context.Context, wake bool) (*flow, error) {
 	p.opening.Lock()
 	defer p.opening.Unlock()
@@ -172,7 +172,7 @@ func (p *Phone) readFlow(f *flow) {
 	}
 }
 
-// hear takes one message from the wire. It runs in the flow's reader.
+// hear handles one received message. It runs in the flow's reader.
 func (p *Phone) hear(f *flow, raw []byte, from netip.AddrPort, err error) {
 	var m *Message
 	if err == nil {
@@ -188,8 +188,8 @@ func (p *Phone) hear(f *flow, raw []byte, from netip.AddrPort, err error) {
 	}
 }
 
-// Sleep closes the socket or connection without a word, as a system does that
-// suspends an app. What was under way on it fails.
+// Sleep closes the socket or connection without notice, like an operating system that
+// suspends an app. What was in progress on it fails.
 func (p *Phone) Sleep() {
 	p.opening.Lock()
 	defer p.opening.Unlock()
@@ -203,8 +203,8 @@ func (p *Phone) Sleep() {
 	p.log.add(Event{Kind: Slept})
 }
 
-// SleepDeaf leaves the socket or connection open; requests are recorded but not
-// answered until Wake. It still hears answers to requests of its own.
+// SleepDeaf leaves the socket or connection open, but the phone only records requests and
+// does not answer them until Wake. It still handles answers to its own requests.
 func (p *Phone) SleepDeaf() {
 	p.mu.Lock()
 	p.deaf = true
@@ -212,8 +212,8 @@ func (p *Phone) SleepDeaf() {
 	p.log.add(Event{Kind: Deafened})
 }
 
-// Hear ends SleepDeaf without a REGISTER, as of an app that the system lets run again:
-// what has come meanwhile is heard when it is sent again.
+// Hear ends SleepDeaf without a REGISTER, like an operating system that resumes an app. The
+// phone handles requests that came during SleepDeaf when they are sent again.
 func (p *Phone) Hear() {
 	p.mu.Lock()
 	p.deaf = false
@@ -221,10 +221,9 @@ func (p *Phone) Hear() {
 	p.log.add(Event{Kind: Heard})
 }
 
-// Wake makes the phone hear and answer again and registers it. After Sleep, or
-// when its connection was lost, it opens a new socket on a new port or a new
-// connection; a phone that was only deaf, or awake, keeps the one it has.
-// It returns the final response to its REGISTER.
+// Wake makes the phone answer again and registers it. After Sleep, or if its connection was
+// lost, it opens a new socket on a new port or a new connection. A phone that was only
+// deaf, or awake, keeps its own. Wake returns the final response to the REGISTER.
 func (p *Phone) Wake(ctx context.Context) (*Message, error) {
 	m, err := p.wake(ctx)
 	e := Event{Kind: Woken, Message: m, Err: err}
@@ -245,10 +244,9 @@ func (p *Phone) wake(ctx context.Context) (*Message, error) {
 	return p.Register(ctx, p.cfg.Expires)
 }
 
-// OnPush takes a push, to be given to a push simulator as its delivery. It
-// records the push and returns; the phone wakes by itself (Wake, after
-// WakeDelay), once for pushes that arrive while it is waking. Whoever wants to
-// know when it is done waits for Woken.
+// OnPush handles a push; use it as OnDeliver of a push simulator. It records the push and
+// returns. The phone then wakes by itself (Wake, after WakeDelay), once for all pushes that
+// arrive while it is waking. To know when it is done, wait for Woken.
 func (p *Phone) OnPush(payload []byte) {
 	p.log.add(Event{Kind: GotPush, Payload: payload})
 	if p.cfg.WakeOn != nil && !p.cfg.WakeOn(payload) {
@@ -274,8 +272,7 @@ func (p *Phone) OnPush(payload []byte) {
 	})
 }
 
-// pause waits for d and reports whether it was not ended before, by one of the
-// channels or by Close.
+// pause waits for d and reports whether neither a channel nor Close ended it early.
 func (p *Phone) pause(d time.Duration, a, b <-chan struct{}) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -303,8 +300,8 @@ func (p *Phone) spawn(fn func()) {
 	}()
 }
 
-// SendRaw sends the bytes to the proxy as they are. What comes back is found
-// as GotStray, GotGarbage or, over TCP, Lost.
+// SendRaw sends the bytes to the proxy unchanged. The answer is recorded as GotStray,
+// GotGarbage or, over TCP, Lost.
 func (p *Phone) SendRaw(ctx context.Context, b []byte) error {
 	f, err := p.open(ctx, false)
 	if err != nil {
@@ -327,7 +324,7 @@ func (p *Phone) Close() {
 	p.log.close()
 }
 
-// ownContact is the Contact of this flow, without header parameters.
+// ownContact returns the Contact of this flow, without header parameters.
 func (p *Phone) ownContact(f *flow) string {
 	transport := ""
 	switch p.cfg.Transport {
@@ -340,7 +337,7 @@ func (p *Phone) ownContact(f *flow) string {
 	return "<sip:" + p.cfg.User + "@" + f.host + transport + p.cfg.ContactParams + ">"
 }
 
-// callContact is the Contact of calls.
+// callContact returns the Contact of calls.
 func (p *Phone) callContact(f *flow) string {
 	if p.cfg.CallContact == "" {
 		return p.ownContact(f)

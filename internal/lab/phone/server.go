@@ -9,16 +9,16 @@ import (
 	"time"
 )
 
-// serverTx is a request that was heard.
+// serverTx is a received request.
 type serverTx struct {
 	incoming *Incoming // INVITE only
 
 	// Under the phone's lock.
-	unheard bool   // came while the phone was deaf: still to be handled
+	unheard bool   // came while the phone was deaf, and is not handled yet
 	last    []byte // the last response
 }
 
-// finished is true for all but an INVITE that still rings.
+// finished reports whether the request is not an INVITE that still rings.
 func (t *serverTx) finished() bool {
 	if t.incoming == nil {
 		return true
@@ -31,7 +31,7 @@ func (t *serverTx) finished() bool {
 	}
 }
 
-// Incoming is an INVITE that the phone has heard. Safe for concurrent use.
+// Incoming is a received INVITE. Safe for concurrent use.
 type Incoming struct {
 	// Request is the INVITE.
 	Request *Message
@@ -49,7 +49,7 @@ type Incoming struct {
 	dialog   *dialog // after a 2xx, under the phone's lock
 }
 
-// hearRequest takes a request, in the flow's reader.
+// hearRequest handles a request, in the flow's reader.
 func (p *Phone) hearRequest(f *flow, m *Message, from netip.AddrPort) {
 	branch := m.Branch()
 	if branch == "" {
@@ -93,8 +93,8 @@ func (p *Phone) newIncoming(f *flow, m *Message, from netip.AddrPort, t *serverT
 		answered: make(chan struct{}), acked: make(chan struct{})}
 }
 
-// handle acts on a request that is new, or that was only recorded by a deaf
-// phone and came again when it was not deaf any more.
+// handle handles a new request, or one that a deaf phone only recorded and that came again
+// when the phone was no longer deaf.
 func (p *Phone) handle(f *flow, m *Message, from netip.AddrPort, t *serverTx, deaf, late bool) {
 	if f.udp != nil && !deaf && p.foreign(m) {
 		p.log.add(Event{Kind: GotForeign, Code: 404, Message: m})
@@ -147,8 +147,8 @@ func (p *Phone) handle(f *flow, m *Message, from netip.AddrPort, t *serverTx, de
 	}
 }
 
-// foreign reports whether a new call or message is for another user: one whose phone
-// had this UDP port before (RFC 3261 section 8.2.2.1).
+// foreign reports whether a new call or message is for another user, whose phone had this
+// UDP port before (RFC 3261 section 8.2.2.1).
 func (p *Phone) foreign(m *Message) bool {
 	if m.Method() != "INVITE" && m.Method() != "MESSAGE" || tagOf(m) != "" {
 		return false
@@ -161,8 +161,8 @@ func (p *Phone) foreign(m *Message) bool {
 	return ok && user != p.cfg.User && !strings.Contains(contact, ":"+user+"@")
 }
 
-// respond answers to where the request came from, which is what rport asks for
-// (RFC 3581) and where every proxy listens.
+// respond answers to the address of the request, as rport requires (RFC 3581) and where
+// every proxy listens.
 func (p *Phone) respond(f *flow, from netip.AddrPort, t *serverTx, text []byte) {
 	p.mu.Lock()
 	t.last = text
@@ -179,8 +179,8 @@ func (p *Phone) cancelled(m *Message) *Incoming {
 	return nil
 }
 
-// acknowledge stops the final response of the INVITE from being sent again: the
-// ACK of a 2xx belongs to the dialog, any other has the INVITE's branch.
+// acknowledge stops retransmissions of the INVITE's final response. The ACK of a 2xx
+// belongs to the dialog; any other has the INVITE's branch.
 func (p *Phone) acknowledge(m *Message) {
 	p.mu.Lock()
 	t, ok := p.server.get(txKey(m.Branch(), "INVITE"))
@@ -193,7 +193,7 @@ func (p *Phone) acknowledge(m *Message) {
 	}
 }
 
-// ackKey finds an answered INVITE by its dialog.
+// ackKey returns the key of an answered INVITE, from its dialog.
 func ackKey(callID, localTag string) string { return dialogKey(callID, localTag) + " ACK" }
 
 func (p *Phone) endDialog(m *Message) bool {
@@ -224,9 +224,9 @@ func (in *Incoming) start() {
 	})
 }
 
-// Answer ends the ringing with a final response, 200 to 699, and sends it again
-// until there is an ACK. It fails with ErrNotUp if the INVITE has a final
-// response already, or the phone has lost the flow it came on.
+// Answer ends the ringing with a final response, 200 to 699, and repeats it until there is
+// an ACK. It fails with ErrNotUp if the INVITE already has a final response, or if the
+// phone has lost the flow of the INVITE.
 func (in *Incoming) Answer(code int) error {
 	if code < 200 || code > 699 {
 		return fmt.Errorf("cannot answer call: %d is not a final status code", code)
@@ -246,7 +246,7 @@ func (in *Incoming) Acked(ctx context.Context) error {
 	}
 }
 
-// Bye hangs up a call that was answered, and returns the answer.
+// Bye hangs up an answered call and returns the answer to the BYE.
 func (in *Incoming) Bye(ctx context.Context) (*Message, error) {
 	in.p.mu.Lock()
 	d := in.dialog
@@ -291,8 +291,8 @@ func (in *Incoming) finish(code int) error {
 	return nil
 }
 
-// resend sends the final response again until the ACK, or for 64 T1 (RFC 3261
-// sections 13.3.1.4 and 17.2.1).
+// resend repeats the final response until the ACK, for at most 64 T1 (RFC 3261 sections
+// 13.3.1.4 and 17.2.1).
 func (in *Incoming) resend(text []byte) {
 	t1 := in.p.cfg.T1
 	limit := time.Now().Add(64 * t1)
@@ -303,7 +303,7 @@ func (in *Incoming) resend(text []byte) {
 	}
 }
 
-// newDialog is the callee's side of the dialog (RFC 3261 section 12.1.1).
+// newDialog returns the callee's side of the dialog (RFC 3261 section 12.1.1).
 func (in *Incoming) newDialog() *dialog {
 	m := in.Request
 	local := m.Header("To")

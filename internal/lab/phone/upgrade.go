@@ -11,7 +11,7 @@ import (
 	"github.com/gobwas/ws/wsutil"
 )
 
-// upgrade makes the phone's transport of a TCP connection to the proxy.
+// upgrade turns a TCP connection to the proxy into the phone's transport.
 func upgrade(ctx context.Context, c *Config, conn net.Conn, proxy string) (net.Conn, error) {
 	if c.Transport == TLS || c.Transport == WSS {
 		host, _, err := net.SplitHostPort(proxy)
@@ -30,8 +30,7 @@ func upgrade(ctx context.Context, c *Config, conn net.Conn, proxy string) (net.C
 	return conn, nil
 }
 
-// webSocket is SIP over WebSocket (RFC 7118) without the frames. Its writes are one
-// message each.
+// webSocket is SIP over WebSocket (RFC 7118) without the frames. Each write is one message.
 type webSocket struct {
 	net.Conn
 	in *bufio.Reader
@@ -83,7 +82,7 @@ func (w *webSocket) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// frames is what is below the messages.
+// frames is the connection below the messages.
 type frames struct{ w *webSocket }
 
 func (f frames) Read(b []byte) (int, error) { return f.w.in.Read(b) }

@@ -11,30 +11,30 @@ import (
 	"github.com/sipwake/sipwake/internal/lab/webpushsim"
 )
 
-// The services, by the names that sipwake has for them.
+// The services, by sipwake's names.
 const (
 	APNs    = "apns"
 	FCM     = "fcm"
 	WebPush = "webpush"
 )
 
-// Names are the names of the services.
+// Names returns the names of the services.
 func Names() []string { return []string{APNs, FCM, WebPush} }
 
 // Works is the name of the behaviour of a service that works.
 const Works = "works"
 
-// Behaviour is a way in which the services answer pushes.
+// Behaviour is a way in which services answer pushes.
 type Behaviour struct {
-	Name    string // as it is asked for
-	Meaning string // in words
+	Name    string // for requests
+	Meaning string // for people
 
-	apns    *apnssim.Behaviour // nil where the service knows no such thing
+	apns    *apnssim.Behaviour // nil if the service does not support it
 	fcm     *fcmsim.Behaviour
 	webpush *webpushsim.Behaviour
 }
 
-// Knows reports whether the service can behave so.
+// Knows reports whether the service supports the behaviour.
 func (b *Behaviour) Knows(service string) bool {
 	switch service {
 	case APNs:
@@ -53,36 +53,36 @@ type (
 	browser = webpushsim.Behaviour
 )
 
-// slow is how late a slow service answers.
+// slow is the delay of a slow service.
 const slow = 1500 * time.Millisecond
 
-// Behaviours are all that the services can do, by name.
+// Behaviours returns all behaviours of the services, by name.
 func Behaviours() []Behaviour {
 	return []Behaviour{
-		{Works, "takes pushes and delivers them", &apple{}, &google{}, &browser{}},
+		{Works, "accepts pushes and delivers them", &apple{}, &google{}, &browser{}},
 		{"slow", "works, but answers 1.5 s late", &apple{Delay: slow}, &google{Delay: slow}, &browser{Delay: slow}},
 		{"unavailable", "answers 503", &apple{Status: 503, Reason: "ServiceUnavailable"}, &google{Status: 503, Code: "UNAVAILABLE"}, &browser{Status: 503}},
 		{"error", "answers 500", &apple{Status: 500, Reason: "InternalServerError"}, &google{Status: 500, Code: "INTERNAL"}, &browser{Status: 500}},
 		{"silent", "never answers", &apple{Fault: apnssim.Silence}, &google{Fault: fcmsim.Silence}, &browser{Fault: webpushsim.Silence}},
 		{"reset", "resets the stream", &apple{Fault: apnssim.Reset}, &google{Fault: fcmsim.Reset}, &browser{Fault: webpushsim.Reset}},
-		{"drop", "closes the connection without a word", &apple{Fault: apnssim.Drop}, &google{Fault: fcmsim.Drop}, &browser{Fault: webpushsim.Drop}},
+		{"drop", "closes the connection without an answer", &apple{Fault: apnssim.Drop}, &google{Fault: fcmsim.Drop}, &browser{Fault: webpushsim.Drop}},
 		{"goaway", "sends GOAWAY and closes the connection", &apple{Fault: apnssim.GoAway}, nil, nil},
 		{"leave", "delivers, then ends the connection", &apple{Fault: apnssim.Leave}, nil, nil},
 		{"flood", "answers with a body that never ends", nil, nil, &browser{Fault: webpushsim.Flood}},
 		{"throttled", "answers 429", &apple{Status: 429, Reason: "TooManyRequests"}, &google{Status: 429, Code: "QUOTA_EXCEEDED"}, &browser{Status: 429}},
 		{"unregistered", "says that the app was deleted: the token is dead", &apple{Status: 410, Reason: "Unregistered"},
 			new(fcmsim.Unregistered()), &browser{Status: 410}},
-		{"badtoken", "says that the token is none of its own", &apple{Status: 400, Reason: "BadDeviceToken"},
+		{"badtoken", "says that the token is not valid here", &apple{Status: 400, Reason: "BadDeviceToken"},
 			new(fcmsim.BadToken()), &browser{Status: 400, Reason: "BadDeviceToken"}},
 		{"credential", "refuses sipwake's own key", &apple{Status: 403, Reason: "InvalidProviderToken"},
 			&google{Status: 403, Code: "PERMISSION_DENIED"}, &browser{Status: 401}},
-		{"badrequest", "refuses what is pushed", &apple{Status: 400, Reason: "BadTopic"}, new(fcmsim.BadField("message.android.ttl")), &browser{Status: 400, Reason: "BadTtl"}},
-		{"proxy", "answers with the error page of something on the way", &apple{Status: 502, Body: "<html>Bad Gateway</html>"},
+		{"badrequest", "refuses the payload or a header", &apple{Status: 400, Reason: "BadTopic"}, new(fcmsim.BadField("message.android.ttl")), &browser{Status: 400, Reason: "BadTtl"}},
+		{"proxy", "answers with the error page of a middlebox", &apple{Status: 502, Body: "<html>Bad Gateway</html>"},
 			&google{Status: 502, Body: "<html>Bad Gateway</html>"}, &browser{Status: 502, Body: "<html>Bad Gateway</html>"}},
 	}
 }
 
-// Find returns the behaviour of a service by its name. The error says what there is.
+// Find returns the behaviour of a service by its name. The error lists the valid names.
 func Find(service, name string) (Behaviour, error) {
 	var known []string
 	for _, b := range Behaviours() {
@@ -100,8 +100,8 @@ func Find(service, name string) (Behaviour, error) {
 	return Behaviour{}, fmt.Errorf("%s cannot be %q, it can be: %s", service, name, strings.Join(known, ", "))
 }
 
-// Behave makes a service answer all pushes so, but those to tokens that have a
-// behaviour of their own.
+// Behave sets the behaviour of a service for all pushes, except those to tokens with their
+// own behaviour.
 func (s *Services) Behave(service, name string) error {
 	b, err := Find(service, name)
 	if err != nil {
@@ -118,8 +118,8 @@ func (s *Services) Behave(service, name string) error {
 	return nil
 }
 
-// BehaveTo makes a service answer pushes to one token so, which for Web Push is the URL
-// of a subscription. Works ends it: the token is treated as all are.
+// BehaveTo sets the behaviour of a service for pushes to one token, which for Web Push is
+// the URL of a subscription. Works removes it: the token is treated like all others.
 func (s *Services) BehaveTo(service, token, name string) error {
 	b, err := Find(service, name)
 	if err != nil {
@@ -144,8 +144,8 @@ func some[B any](b B, wanted bool) []B {
 	return nil
 }
 
-// appleNow is what Apple does: it says of a dead token when it died. sipwake does not
-// forget a phone that has registered since.
+// appleNow returns Apple's behaviour now. Like Apple, it says when a dead token died,
+// because sipwake does not remove a phone that has registered since.
 func (b *Behaviour) appleNow() apnssim.Behaviour {
 	now := *b.apns
 	if now.Status == http.StatusGone {

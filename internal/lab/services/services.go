@@ -1,7 +1,7 @@
-// Package services runs the simulated push services together: it makes what Apple,
-// Google and a browser's maker would give an operator, writes the part of sipwake's
-// configuration that names it, lets the services fail by name, and says in plain words
-// what they are sent.
+// Package services runs the simulated push services together. It creates the credentials
+// that Apple, Google and a browser's maker would issue, writes the part of sipwake's
+// configuration that names them, makes services fail by name, and describes in words the
+// pushes that they receive.
 package services
 
 import (
@@ -28,7 +28,7 @@ const keyID = "DEMOKEY123"
 type Options struct {
 	// APNs, FCM and WebPush are the addresses to listen on; default 127.0.0.1:0.
 	APNs, FCM, WebPush string
-	// OnPush is called with each push that a service is sent, in the push's own
+	// OnPush is called with each push that a service receives, in the push's own
 	// goroutine. It must not block. It may be nil.
 	OnPush func(Push)
 }
@@ -73,7 +73,7 @@ func (s *Services) Close() {
 	}
 }
 
-// Apps are the apps that the services know, by the names that their phones use.
+// Apps are the apps that the services know, by the names that phones use.
 type Apps struct {
 	Team    string   // of the iOS apps
 	Bundles []string // IDs of the iOS apps
@@ -82,9 +82,9 @@ type Apps struct {
 	Packages []string
 }
 
-// WriteConfig writes the keys of the apps and the certificates to trust into dir, which
-// must be an absolute path for a sipwake that runs elsewhere, and returns the sections
-// apns, fcm and webpush of sipwake's configuration.
+// WriteConfig writes the apps' keys and the certificates to trust into dir, and returns
+// the sections apns, fcm and webpush of sipwake's configuration. dir must be an absolute
+// path if sipwake runs in another directory.
 func (s *Services) WriteConfig(dir string, apps Apps) (string, error) {
 	key, err := s.APNs.MakeKey(dir, apps.Team, keyID)
 	if err != nil {
@@ -125,7 +125,7 @@ func (s *Services) WriteConfig(dir string, apps Apps) (string, error) {
 	return text.String(), nil
 }
 
-// writeVAPID makes the key that Web Push subscriptions are bound to.
+// writeVAPID creates the key for Web Push subscriptions.
 func writeVAPID(dir string) (file string, err error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -6,7 +6,7 @@ import (
 	"unicode"
 )
 
-// printable replaces what a terminal would act upon.
+// printable replaces control characters.
 func printable(text string) string {
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {

@@ -12,17 +12,17 @@ import (
 	"github.com/sipwake/sipwake/internal/secret"
 )
 
-// Push is a push that a service was sent.
+// Push is a push that a service received.
 type Push struct {
 	At      time.Time
 	Service string
-	Device  int    // which of the devices that were pushed, counted from 1; 0 where the push names none
+	Device  int    // number of the device, in the order of their first pushes, from 1; 0 if the push names none
 	What    string // in words
 	Answer  string // in words
 	Payload string // without the token; empty if there is none or it could not be read
 }
 
-// String says it in a line, without the time and the payload.
+// String returns the push as one line, without the time and the payload.
 func (p Push) String() string {
 	device := "no device"
 	if p.Device > 0 {
@@ -31,14 +31,14 @@ func (p Push) String() string {
 	return fmt.Sprintf("%s, %s: %s: %s", p.Service, device, p.What, p.Answer)
 }
 
-// maxPayload is how much of a payload is kept, in bytes.
+// maxPayload is the most of a payload that is kept, in bytes.
 const maxPayload = 4096
 
-// maxDevices is how many devices are told apart; further ones are counted as one.
+// maxDevices is how many devices have their own number; all further ones share one.
 const maxDevices = 10_000
 
-// devices numbers the devices that were pushed, so that they need not be named by
-// their tokens.
+// devices numbers the devices that were pushed, so that output need not show their
+// tokens.
 type devices struct {
 	mu     sync.Mutex
 	number map[string]int
@@ -69,7 +69,7 @@ func (d *devices) add(service string, token secret.Token) int {
 	return len(d.tokens)
 }
 
-// BehaveToDevice is BehaveTo of the device with this number in Push.
+// BehaveToDevice is BehaveTo for the device with this number in Push.
 func (s *Services) BehaveToDevice(number int, name string) error {
 	s.devices.mu.Lock()
 	if number < 1 || number > len(s.devices.tokens) {
@@ -145,7 +145,7 @@ func (s *Services) browser(tell func(Push)) func(webpushsim.Push) {
 	}
 }
 
-// answered says what the service did.
+// answered describes the service's answer.
 func answered(status int, reason string) string {
 	switch {
 	case status == 0:
@@ -165,7 +165,7 @@ func orNone(text string) string {
 	return printable(text)
 }
 
-// without takes the token out of what was sent, and what a terminal would act upon.
+// without removes the token and control characters from a text.
 func without(token secret.Token, text string) string {
 	if t := token.Reveal(); t != "" {
 		text = strings.ReplaceAll(text, t, "<token>")

@@ -5,9 +5,9 @@ import (
 	"sync/atomic"
 )
 
-// Recorder keeps the last pushes and counts all. Safe for concurrent use.
+// Recorder keeps the last pushes and counts all pushes. Safe for concurrent use.
 type Recorder[P any] struct {
-	// Most is how many pushes are kept. It is set before the first Add.
+	// Most is how many pushes are kept. Set it before the first Add.
 	Most int
 
 	accepted, refused atomic.Uint64
@@ -17,7 +17,7 @@ type Recorder[P any] struct {
 	next int
 }
 
-// Add notes a push, and whether it was accepted.
+// Add records a push and whether it was accepted.
 func (r *Recorder[P]) Add(p P, accepted bool) {
 	if accepted {
 		r.accepted.Add(1)
@@ -44,7 +44,7 @@ func (r *Recorder[P]) Last() []P {
 	return append(append([]P(nil), r.ring[r.next:]...), r.ring[:r.next]...)
 }
 
-// Counts tells how many pushes were accepted and refused.
+// Counts returns how many pushes were accepted and refused.
 func (r *Recorder[P]) Counts() (accepted, refused uint64) {
 	return r.accepted.Load(), r.refused.Load()
 }

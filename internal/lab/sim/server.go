@@ -1,5 +1,5 @@
-// Package sim is what every simulated push service is made of: a server over HTTPS with
-// a certificate authority of its own, its connections, scripts of behaviours, faults
+// Package sim has the common parts of the simulated push services: an HTTPS server with
+// its own certificate authority, its connections, scripts of behaviours, faults
 // instead of answers, and what it was sent.
 package sim
 
@@ -34,9 +34,9 @@ type Config struct {
 	CA *labca.CA
 	// MaxStreams is SETTINGS_MAX_CONCURRENT_STREAMS.
 	MaxStreams int
-	// HTTP2 alone is spoken, as APNs does, and client certificates of the CA are taken.
+	// HTTP2 allows HTTP/2 only, like APNs, and accepts client certificates of the CA.
 	HTTP2 bool
-	// Mark makes what Conn.Mark is; it may be nil.
+	// Mark creates the Mark of a new Conn; it may be nil.
 	Mark func() any
 }
 
@@ -61,10 +61,10 @@ type Server struct {
 type Conn struct {
 	net.Conn
 	ID   int // 1 for the first connection, and so on
-	Mark any // what the service notes about it
+	Mark any // the service's own data
 }
 
-// Listen takes the address. Serve follows.
+// Listen opens the listener. Call Serve next.
 func Listen(c Config) (*Server, error) {
 	if c.Address == "" {
 		c.Address = "127.0.0.1:0"
@@ -80,7 +80,7 @@ func Listen(c Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen as %s: %w", c.Service, err)
 	}
-	host, _, _ := net.SplitHostPort(listener.Addr().String()) // it is a TCP address
+	host, _, _ := net.SplitHostPort(listener.Addr().String()) // always a TCP address
 	cert, err := c.CA.Server(append([]string{host, "localhost"}, c.Names...)...)
 	if err != nil {
 		_ = listener.Close() // the other error counts
@@ -94,7 +94,7 @@ func Listen(c Config) (*Server, error) {
 	s.http = &http.Server{
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: c.MaxStreams},
 		ReadHeaderTimeout: 10 * time.Second,
-		// A client that goes away in the handshake is nothing to report.
+		// Do not log clients that close the connection during the handshake.
 		ErrorLog:    log.New(io.Discard, "", 0),
 		ConnContext: s.connContext,
 		ConnState:   s.connState,
@@ -108,7 +108,7 @@ func Listen(c Config) (*Server, error) {
 	return s, nil
 }
 
-// Serve answers requests with h, in goroutines of its own, until Close.
+// Serve answers requests with h, in its own goroutines, until Close.
 func (s *Server) Serve(h http.Handler) {
 	s.http.Handler = h
 	go func() {
@@ -122,20 +122,20 @@ func (s *Server) Serve(h http.Handler) {
 // Close ends all connections and waits for the server to end.
 func (s *Server) Close() {
 	s.stop()
-	_ = s.http.Close() // only the listener's error, of which nothing follows
+	_ = s.http.Close() // an error of the listener does not matter
 	<-s.served
 }
 
-// Host is the server's "127.0.0.1:port".
+// Host returns the server's "127.0.0.1:port".
 func (s *Server) Host() string { return s.host }
 
-// URL is the endpoint for clients, "https://127.0.0.1:port".
+// URL returns the endpoint for clients, "https://127.0.0.1:port".
 func (s *Server) URL() string { return "https://" + s.host }
 
-// Authority issues its certificate.
+// Authority returns the CA that issued the server's certificate.
 func (s *Server) Authority() *labca.CA { return s.ca }
 
-// CA is the certificate, in PEM, that clients must trust.
+// CA returns the certificate, in PEM, that clients must trust.
 func (s *Server) CA() []byte { return s.ca.PEM() }
 
 // WriteCA writes the certificate that clients must trust into dir.
@@ -177,7 +177,7 @@ func (s *Server) Connections() (open, ever int) {
 	return len(s.conns), s.total
 }
 
-// EachConn calls f with each connection of now.
+// EachConn calls f with each current connection.
 func (s *Server) EachConn(f func(*Conn)) {
 	s.mu.Lock()
 	all := make([]*Conn, 0, len(s.conns))
@@ -190,15 +190,15 @@ func (s *Server) EachConn(f func(*Conn)) {
 	}
 }
 
-// Drop closes the connections of now without a word.
+// Drop closes the current connections without notice.
 func (s *Server) Drop() {
-	s.EachConn(func(c *Conn) { _ = c.Close() }) // closed is closed
+	s.EachConn(func(c *Conn) { _ = c.Close() }) // it is closed in any case
 }
 
-// ConnOf is the connection that the request came over.
+// ConnOf returns the connection that the request came over.
 func ConnOf(r *http.Request) *Conn { return r.Context().Value(connKey{}).(*Conn) }
 
-// Wait waits and reports whether the client is still there.
+// Wait waits for d and reports whether the client is still connected.
 func (s *Server) Wait(r *http.Request, d time.Duration) bool {
 	if d <= 0 {
 		return true
@@ -214,7 +214,7 @@ func (s *Server) Wait(r *http.Request, d time.Duration) bool {
 	return false
 }
 
-// Silence returns when the client has gone or the server closes.
+// Silence waits until the client has gone or the server closes.
 func (s *Server) Silence(r *http.Request) {
 	select {
 	case <-r.Context().Done():

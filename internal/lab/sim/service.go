@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// Service is a Server that is sent pushes P and answers them by behaviours B. Its fields
-// are set before Serve.
+// Service is a Server that receives pushes P and answers them with behaviours B. Set its
+// fields before Serve.
 type Service[P, B any] struct {
 	*Server
 	// OnPush is called with each push, in the push's own goroutine, before it is
@@ -17,8 +17,8 @@ type Service[P, B any] struct {
 	all      Script[B] // for those without a script
 }
 
-// NewService listens. It keeps the last pushes, as many as record says: 0 means 1000,
-// less than zero none.
+// NewService opens the listener. The service keeps the last record pushes: 0 means 1000,
+// negative none.
 func NewService[P, B any](c Config, record int, onPush func(P)) (*Service[P, B], error) {
 	server, err := Listen(c)
 	if err != nil {
@@ -30,11 +30,12 @@ func NewService[P, B any](c Config, record int, onPush func(P)) (*Service[P, B],
 	return &Service[P, B]{Server: server, OnPush: onPush, recorder: Recorder[P]{Most: record}}, nil
 }
 
-// BehaveAll sets how pushes to the tokens that have no script of their own are
-// answered: each takes the next behaviour, and the last one stays. None means delivery.
+// BehaveAll sets how pushes to tokens without their own script are answered: each push
+// uses the next behaviour, and the last one is used again and again. Without any, pushes
+// are delivered.
 func (s *Service[P, B]) BehaveAll(script ...B) { s.all.Set(script) }
 
-// Behaviour is the next of the script, or of that for all.
+// Behaviour returns the next behaviour of the script, or else of the script for all.
 func (s *Service[P, B]) Behaviour(of *Script[B]) B {
 	if b, ok := of.Next(); ok {
 		return b
@@ -43,13 +44,13 @@ func (s *Service[P, B]) Behaviour(of *Script[B]) B {
 	return b
 }
 
-// Record notes a push that was answered, and whether it was accepted.
+// Record records a push that was answered, and whether it was accepted.
 func (s *Service[P, B]) Record(p P, accepted bool) {
 	s.recorder.Add(p, accepted)
 	s.Tell(p)
 }
 
-// Tell hands a push to whoever wants to see each.
+// Tell passes a push to OnPush.
 func (s *Service[P, B]) Tell(p P) {
 	if s.OnPush != nil {
 		s.OnPush(p)
@@ -62,10 +63,10 @@ func (s *Service[P, B]) Pushes() []P { return s.recorder.Last() }
 // Counts returns how many pushes were accepted and refused since the start.
 func (s *Service[P, B]) Counts() (accepted, refused uint64) { return s.recorder.Counts() }
 
-// Fault is a failure of the connection instead of an answer.
+// Fault is a connection failure in place of an answer.
 type Fault int
 
-// The faults. Not every service has those of the last lines.
+// The faults. Not every service supports the last ones.
 const (
 	None    Fault = iota
 	Silence       // the request is never answered
@@ -76,8 +77,8 @@ const (
 	Flood         // the answer is accepted, and its body never ends
 )
 
-// Fail makes one of the faults that every service has, and reports whether f is one:
-// then there is nothing to answer.
+// Fail executes f if it is a fault that every service supports, and reports whether it
+// is. If so, there is nothing to answer.
 func (s *Server) Fail(r *http.Request, f Fault) bool {
 	switch f {
 	case Silence:
@@ -85,14 +86,14 @@ func (s *Server) Fail(r *http.Request, f Fault) bool {
 	case Reset:
 		panic(http.ErrAbortHandler)
 	case Drop:
-		_ = ConnOf(r).Close() // closed is closed
+		_ = ConnOf(r).Close() // it is closed in any case
 	default:
 		return false
 	}
 	return true
 }
 
-// Script is the behaviours to come. Safe for concurrent use.
+// Script is a list of behaviours to come. Safe for concurrent use.
 type Script[B any] struct {
 	mu    sync.Mutex
 	ahead []B
@@ -105,7 +106,8 @@ func (s *Script[B]) Set(ahead []B) {
 	s.ahead = ahead
 }
 
-// Next is the next behaviour, of which the last one stays, and whether there is any.
+// Next returns the next behaviour, and whether there is any. The last one is returned
+// again and again.
 func (s *Script[B]) Next() (b B, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

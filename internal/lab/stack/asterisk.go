@@ -13,7 +13,7 @@ import (
 	"syscall"
 )
 
-// AsteriskConfig says how to run one Asterisk, which knows nothing of push.
+// AsteriskConfig configures one Asterisk, without push.
 type AsteriskConfig struct {
 	// Address is the IPv4 address to listen on, with UDP. Default 127.0.0.1.
 	Address string
@@ -29,7 +29,7 @@ type Asterisk struct {
 	address string
 }
 
-// SIPAddress is host:port for SIP over UDP.
+// SIPAddress returns host:port for SIP over UDP.
 func (a *Asterisk) SIPAddress() string { return a.address }
 
 // StartAsterisk starts one and returns when it answers SIP. The error wraps ErrMissing
@@ -86,8 +86,8 @@ func (c *AsteriskConfig) write(dir, bind string) error {
 	return nil
 }
 
-// asteriskDirs is asterisk.conf. Without an Asterisk of ours that of the host knows where
-// its own modules are.
+// asteriskDirs returns asterisk.conf. The host's Asterisk knows where its modules are; one
+// in the cache needs their directory.
 func asteriskDirs(dir string) string {
 	text := "[directories]\nastetcdir => DIR\nastdbdir => DIR/db\nastkeydir => DIR/keys\nastspooldir => DIR/spool\nastrundir => DIR/run\nastlogdir => DIR/log\n"
 	if cache, err := Cache(); err == nil {
@@ -99,7 +99,7 @@ func asteriskDirs(dir string) string {
 	return strings.ReplaceAll(text, "DIR", dir)
 }
 
-// Only what calls and messages need: nothing else may listen or connect.
+// Only the modules for calls and messages: nothing else may listen or connect.
 const asteriskModules = `[modules]
 autoload=no
 load=res_sorcery_config.so
@@ -145,7 +145,7 @@ direct_media=no
 rewrite_contact=no
 `
 
-// As docs/GATEWAY.md has it.
+// As in docs/GATEWAY.md.
 const asteriskUser = `[USER](endpoint)
 aors=USER
 auth=USER

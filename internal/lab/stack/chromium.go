@@ -16,8 +16,8 @@ func FindChromium() (string, error) {
 	return "", fmt.Errorf("cannot run chromium: %w", ErrMissing)
 }
 
-// ChromiumFlags are those with which it runs without a screen, asks nobody for
-// anything, and works as root too.
+// ChromiumFlags returns the flags with which it runs without a screen, without network
+// requests of its own, and as root too.
 func ChromiumFlags() []string {
 	return []string{"headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-dev-shm-usage",
 		"disable-background-networking", "disable-component-update", "disable-sync", "disable-extensions", "hide-scrollbars"}

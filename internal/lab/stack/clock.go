@@ -14,11 +14,11 @@ import (
 	"time"
 )
 
-// clockEnv names the file with the step of a program's clock.
+// clockEnv is the environment variable with the file that steps a program's clock.
 const clockEnv = "SIPWAKE_LAB_CLOCK"
 
-// steppedNow is how time.Now reads the clock. Only the wall clock is stepped; the
-// monotonic one goes on, as it does when an administrator or ntpd sets the time.
+// steppedNow replaces the code by which time.Now reads the clock. It steps only the wall
+// clock, not the monotonic one, like an administrator or ntpd who sets the time.
 const (
 	ownNow     = "func Now() Time {\n\tsec, nsec, mono := runtimeNow()\n"
 	steppedNow = ownNow + "\tif labStep != nil {\n\t\tsec += *labStep\n\t}\n"
@@ -49,9 +49,8 @@ var labStep = func() *int64 {
 `
 )
 
-// BuildStepped builds a sipwake whose clock can be stepped, from the module that the
-// working directory is in: its own code as it is, with another time.Now below it. What
-// it needs beside the result goes to dir.
+// BuildStepped builds a sipwake whose clock can be stepped, from the module of the working
+// directory: the same code, with another time.Now. Temporary files go to dir.
 func BuildStepped(ctx context.Context, dir, program string) error {
 	root, err := exec.CommandContext(ctx, "go", "env", "GOROOT").Output()
 	if err != nil {
@@ -81,16 +80,16 @@ func BuildStepped(ctx context.Context, dir, program string) error {
 	return nil
 }
 
-// Clock is that of a program that BuildStepped has built, in a file.
+// Clock is the file that steps the clock of a program built by BuildStepped.
 type Clock struct{ path string }
 
-// NewClock makes the file; the clock goes right.
+// NewClock creates the file, without a step.
 func NewClock(path string) (*Clock, error) { c := &Clock{path}; return c, c.Step(0) }
 
-// Env is what the program needs in its environment.
+// Env returns what the program needs in its environment.
 func (c *Clock) Env() []string { return []string{clockEnv + "=" + c.path} }
 
-// Step makes the clock go wrong by so many whole seconds; 0: right.
+// Step sets the clock wrong by whole seconds; 0 sets it right.
 func (c *Clock) Step(by time.Duration) error {
 	f, err := os.OpenFile(c.path, os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {

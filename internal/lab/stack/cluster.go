@@ -27,7 +27,7 @@ func StartCluster(ctx context.Context, nodes []KamailioConfig) ([]*Kamailio, err
 		c.Defines["WITH_DMQ"], c.Defines["DMQ_PORT"], c.Defines["DMQ_SELF"] = "", strconv.Itoa(port), Quote(uris[i])
 	}
 	for i, c := range configs {
-		// Any other node will do: they tell each other of the rest.
+		// Any other node is enough: the nodes tell each other about the rest.
 		c.Defines["DMQ_PEER"] = Quote(uris[(i+len(uris)-1)%len(uris)])
 	}
 	var (

@@ -12,8 +12,8 @@ import (
 // ErrMissing says that a program has not been set up.
 var ErrMissing = errors.New("not set up: run make setup")
 
-// Cache is where `make setup` keeps what it fetches: SIPWAKE_CACHE, or
-// .cache/sipwake in the home directory.
+// Cache returns the directory in which `make setup` stores what it downloads: SIPWAKE_CACHE,
+// or .cache/sipwake in the home directory.
 func Cache() (string, error) {
 	if dir := os.Getenv("SIPWAKE_CACHE"); dir != "" {
 		return dir, nil
@@ -61,8 +61,8 @@ func FreePort(address string) (int, error) {
 	return 0, fmt.Errorf("cannot find a free port on %s: %w", address, err)
 }
 
-// workDir returns dir, made if need be, or a new temporary directory that the
-// caller is to remove.
+// workDir returns dir, and creates it if necessary. If dir is empty, it returns a new
+// temporary directory that the caller must remove.
 func workDir(dir, name string) (path string, temporary bool, err error) {
 	if dir == "" {
 		path, err = os.MkdirTemp("", "sipwake-"+name+"-")

@@ -16,23 +16,23 @@ import (
 // ErrNoGrafana says that there is no Grafana on PATH.
 var ErrNoGrafana = errors.New("there is no grafana on PATH; Debian has no package of it, see grafana.com/grafana/download")
 
-// GrafanaConfig says how to run one Grafana.
+// GrafanaConfig configures one Grafana.
 type GrafanaConfig struct {
-	// Folder is grafana of the checkout: its dashboards and its provisioning are used.
+	// Folder is the folder grafana of the source tree, with dashboards and provisioning.
 	Folder string
-	// Prometheus is the URL of the Prometheus to ask.
+	// Prometheus is the URL of the Prometheus to query.
 	Prometheus string
-	// Interval is how often that one scrapes.
+	// Interval is that Prometheus' scrape interval.
 	Interval string
 }
 
-// Grafana is a running Grafana that lets everybody in.
+// Grafana is a running Grafana that needs no login.
 type Grafana struct {
 	*Process
 	url string
 }
 
-// URL is that of its page.
+// URL returns the URL of its page.
 func (g *Grafana) URL() string { return g.url }
 
 // StartGrafana starts the Grafana of the host and returns when it answers. The error
@@ -83,8 +83,8 @@ func startGrafana(path, dir string, port int, c GrafanaConfig) (*Grafana, error)
 	return &Grafana{Process: p, url: "http://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(port))}, nil
 }
 
-// provision writes the provisioning files of the folder, with this Prometheus and
-// the folder's dashboards, into dir.
+// provision writes the folder's provisioning files into dir, with this Prometheus and the
+// folder's dashboards.
 func (c *GrafanaConfig) provision(folder, dir string) error {
 	changed := strings.NewReplacer("http://127.0.0.1:9090", c.Prometheus, "15s", c.Interval,
 		"/usr/share/sipwake/grafana/dashboards", filepath.Join(folder, "dashboards"))
@@ -104,8 +104,8 @@ func (c *GrafanaConfig) provision(folder, dir string) error {
 	return nil
 }
 
-// grafanaHome is where Grafana has its own files: its package puts them into
-// /usr/share/grafana, its archive beside bin.
+// grafanaHome returns the directory of Grafana's own files: /usr/share/grafana for its
+// package, the parent of bin for its archive.
 func grafanaHome(path string) string {
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		if home := filepath.Dir(filepath.Dir(real)); isDir(filepath.Join(home, "public")) {

@@ -21,13 +21,13 @@ import (
 	"github.com/sipwake/sipwake/kamailio/cfg"
 )
 
-// KamailioConfig says how to run one Kamailio node.
+// KamailioConfig configures one Kamailio node.
 type KamailioConfig struct {
 	// Node is its id; the name of its log file too.
 	Node string
-	// URL is sipwake's JSON-RPC address, Token what the node shows there, Secret
-	// what sipwake shows to signal the node. Empty Token: none is sent; empty
-	// Secret: no signal is taken.
+	// URL is sipwake's JSON-RPC address, Token the token that the node sends there,
+	// Secret the secret that sipwake must send to signal the node. With an empty Token
+	// none is sent; with an empty Secret the node refuses signals.
 	URL, Token, Secret string
 	// Address is the IPv4 address to listen on. Default 127.0.0.1.
 	Address string
@@ -36,26 +36,25 @@ type KamailioConfig struct {
 	// Hold and ChatHold are how long an INVITE and a MESSAGE are held, in whole
 	// seconds. 0 is the script's default.
 	Hold, ChatHold time.Duration
-	// Memory is what all its processes share, in MB: about 40 kB for each call that is
-	// held. Default 64.
+	// Memory is the shared memory in MB; a held call needs about 40 kB. Default 64.
 	Memory int
-	// Defines are further -A NAME=VALUE. VALUE stands in the script as it is: a text
-	// needs Quote, "" defines the name alone.
+	// Defines are further -A NAME=VALUE. VALUE is inserted into the script unchanged:
+	// use Quote for strings; "" defines the name without a value.
 	Defines map[string]string
 	// Script is the configuration to run, default the project's kamailio.cfg. It may
 	// include "sipwake.cfg".
 	Script string
 	// PBXs makes the node a push gateway, unless there is a Script: the project's
-	// gateway.cfg in front of these, host:port each, the one to try first before others.
-	// "2 host:port" is one of set 2.
+	// gateway.cfg in front of these PBXs. Each is host:port, in the order of priority;
+	// "2 host:port" is a PBX of set 2.
 	PBXs []string
 	// Dir holds the log and the control socket. Default a temporary directory that
 	// Stop removes.
 	Dir string
 }
 
-// Quote returns s as a text in a Kamailio script. It must hold no double quote,
-// backslash or line end.
+// Quote returns s as a string in a Kamailio script. s must not contain a double quote, a
+// backslash or a line end.
 func Quote(s string) string { return `"` + s + `"` }
 
 // Kamailio is a running Kamailio node.
@@ -66,10 +65,10 @@ type Kamailio struct {
 	ctl     string
 }
 
-// SIPAddress is host:port for SIP over UDP and TCP.
+// SIPAddress returns host:port for SIP over UDP and TCP.
 func (k *Kamailio) SIPAddress() string { return net.JoinHostPort(k.address, strconv.Itoa(k.port)) }
 
-// SignalURL is where the node takes sipwake's signals.
+// SignalURL returns the URL for sipwake's signals.
 func (k *Kamailio) SignalURL() string { return "http://" + k.SIPAddress() + "/sipwake" }
 
 // Command runs an RPC command of Kamailio's own, such as "ul.dump", and returns
@@ -86,8 +85,7 @@ func (k *Kamailio) Command(ctx context.Context, args ...string) (string, error) 
 	return string(out), nil
 }
 
-// pickedPortTries is how often other ports are tried when those picked turn out
-// to be taken.
+// pickedPortTries is how often to pick other ports if those picked turn out to be taken.
 const pickedPortTries = 5
 
 // StartKamailio starts a node and returns when it answers SIP and takes signals.
@@ -132,7 +130,7 @@ func startKamailio(ctx context.Context, path string, c KamailioConfig) (*Kamaili
 	if err == nil {
 		k.Process, err = start(command{
 			name: c.Node, path: path, args: k.arguments(dir, script, c), dir: dir, remove: temporary,
-			// The main process ends its own children; killed, it would leave them.
+			// On SIGTERM the main process ends its children; SIGKILL would leave them.
 			orphan: syscall.SIGTERM,
 		})
 	}
@@ -225,8 +223,8 @@ func (k *Kamailio) arguments(dir, script string, c KamailioConfig) []string {
 	return args
 }
 
-// ready reports whether both ends work: SIP over UDP, and HTTP, whose processes are
-// the last ones that Kamailio starts.
+// ready returns an error unless both SIP over UDP and HTTP work. Kamailio starts the
+// processes for HTTP last.
 func (k *Kamailio) ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
@@ -253,7 +251,7 @@ func (k *Kamailio) ready(ctx context.Context) error {
 // pingSIP sends OPTIONS over UDP and waits for any answer.
 func pingSIP(ctx context.Context, address string) error { return pingSIPOver(ctx, "udp", address) }
 
-// pingSIPOver is pingSIP over "udp" or "tcp".
+// pingSIPOver is like pingSIP, but over "udp" or "tcp".
 func pingSIPOver(ctx context.Context, network, address string) error {
 	var d net.Dialer
 	c, err := d.DialContext(ctx, network, address)
@@ -261,7 +259,7 @@ func pingSIPOver(ctx context.Context, network, address string) error {
 		return err
 	}
 	defer c.Close()
-	// A datagram to a server that is not up yet is lost: ask again soon.
+	// A datagram to a server that is not up yet is lost, so try again soon.
 	_ = c.SetDeadline(time.Now().Add(200 * time.Millisecond))
 	local := c.LocalAddr().String()
 	id := strconv.FormatInt(time.Now().UnixNano(), 36)

@@ -21,12 +21,12 @@ import (
 	"github.com/sipwake/sipwake/opensips/cfg"
 )
 
-// OpenSIPSConfig says how to run one OpenSIPS node.
+// OpenSIPSConfig configures one OpenSIPS node.
 type OpenSIPSConfig struct {
 	// Node is its id; the name of its log file too.
 	Node string
-	// URL is sipwake's JSON-RPC address, Token what the node shows there. Empty
-	// Token: none is sent.
+	// URL is sipwake's JSON-RPC address, Token the token that the node sends there; none
+	// if empty.
 	URL, Token string
 	// Address is the IPv4 address to listen on, for MI too. Default 127.0.0.1.
 	Address string
@@ -36,13 +36,12 @@ type OpenSIPSConfig struct {
 	// Hold and ChatHold are how long an INVITE and a MESSAGE are held, in whole
 	// seconds. 0 is the script's default.
 	Hold, ChatHold time.Duration
-	// Memory is what all its processes share, in MB. Default 64.
+	// Memory is the shared memory in MB. Default 64.
 	Memory int
-	// Settings are further settings of sipwake.cfg by their names, "s:TEXT" or
-	// "i:NUMBER".
+	// Settings are further settings of sipwake.cfg by name, "s:TEXT" or "i:NUMBER".
 	Settings map[string]string
 	// Script is the configuration to run, default the project's opensips.cfg. It may
-	// include "sipwake.cfg", and is to include "settings.cfg".
+	// include "sipwake.cfg", and must include "settings.cfg".
 	Script string
 	// Dir holds the log. Default a temporary directory that Stop removes.
 	Dir string
@@ -56,10 +55,10 @@ type OpenSIPS struct {
 	miPort  int
 }
 
-// SIPAddress is host:port for SIP over UDP and TCP.
+// SIPAddress returns host:port for SIP over UDP and TCP.
 func (o *OpenSIPS) SIPAddress() string { return net.JoinHostPort(o.address, strconv.Itoa(o.port)) }
 
-// SignalURL is where the node takes sipwake's signals: its MI.
+// SignalURL returns the URL for sipwake's signals: that of MI.
 func (o *OpenSIPS) SignalURL() string {
 	return "http://" + net.JoinHostPort(o.address, strconv.Itoa(o.miPort)) + "/mi"
 }
@@ -171,7 +170,7 @@ func startOpenSIPS(ctx context.Context, program, modules string, c OpenSIPSConfi
 			// -F: the process we start is the main one.
 			name: c.Node, path: program, args: []string{"-F", "-f", script, "-m", strconv.Itoa(cmp.Or(c.Memory, 64)), "-M", "8"},
 			dir: dir, remove: temporary,
-			// The main process ends its own children; killed, it would leave them.
+			// On SIGTERM the main process ends its children; SIGKILL would leave them.
 			orphan: syscall.SIGTERM,
 		})
 	}
@@ -187,8 +186,8 @@ func startOpenSIPS(ctx context.Context, program, modules string, c OpenSIPSConfi
 	return o, nil
 }
 
-// WriteOpenSIPS writes the scripts and the settings of a node into dir, which it
-// makes, and returns the path of the main one. Every port must be set.
+// WriteOpenSIPS creates dir, writes the scripts and settings of a node into it, and returns
+// the path of the main script. Every port must be set.
 func WriteOpenSIPS(dir, modules string, c OpenSIPSConfig) (script string, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", err
@@ -206,7 +205,7 @@ func WriteOpenSIPS(dir, modules string, c OpenSIPSConfig) (script string, err er
 	}
 	const mpath = `mpath="/usr/lib/x86_64-linux-gnu/opensips/modules/"`
 	own = bytes.Replace(own, []byte(mpath), []byte(`mpath="`+modules+`/"`), 1)
-	// An included file is found from where OpenSIPS runs.
+	// Paths of included files are relative to OpenSIPS' working directory.
 	for _, name := range []string{"sipwake.cfg", "settings.cfg"} {
 		own = bytes.Replace(own, []byte(`include_file "`+name+`"`), []byte(`include_file "`+filepath.Join(dir, name)+`"`), 1)
 	}
@@ -243,14 +242,14 @@ func settings(c OpenSIPSConfig) string {
 	return b.String()
 }
 
-// ready reports whether all ends work: SIP over UDP and TCP, and MI.
+// ready returns an error unless SIP over UDP and TCP and MI all work.
 func (o *OpenSIPS) ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	if err := pingSIP(ctx, o.SIPAddress()); err != nil {
 		return err
 	}
-	// OpenSIPS listens on TCP last. Whoever else has the port answers no SIP.
+	// OpenSIPS listens on TCP last. Another program on the port would not answer SIP.
 	if err := pingSIPOver(ctx, "tcp", o.SIPAddress()); err != nil {
 		return err
 	}

@@ -1,8 +1,8 @@
 // Package stack runs the real servers that a demo or an end-to-end test needs, as
 // child processes: Kamailio with sipwake.cfg, Redis, and sipwake itself.
 //
-// A child never outlives its parent: Stop ends it and waits, and if the parent
-// dies without a word, Linux ends it.
+// A child never outlives its parent: Stop ends it and waits, and if the parent crashes,
+// Linux ends it.
 package stack
 
 import (
@@ -22,10 +22,10 @@ import (
 )
 
 const (
-	// stopPatience is how long a child may take to end when asked to.
-	stopPatience = 5 * time.Second
-	readyPause   = 20 * time.Millisecond
-	logTail      = 2000 // bytes of a log that an error shows
+	// stopTimeout is how long a child may take to end when asked to.
+	stopTimeout = 5 * time.Second
+	readyPause  = 20 * time.Millisecond
+	logTail     = 2000 // bytes of a log that an error shows
 )
 
 // Process is a running child. Safe for concurrent use.
@@ -37,24 +37,23 @@ type Process struct {
 	stopped sync.Once
 
 	exited  chan struct{} // closed when the child has ended and been waited for
-	exitErr error         // valid then
+	exitErr error         // valid after exited is closed
 }
 
-// command says what to start.
+// command describes a program to start.
 type command struct {
 	name string
 	path string
 	args []string
 	dir  string   // for the log
-	env  []string // beside that of the parent
-	// remove says that dir was made for this child alone.
+	env  []string // in addition to the parent's
+	// remove says that dir was created for this child alone.
 	remove bool
 	// orphan is the signal that the child gets when its parent dies.
 	orphan syscall.Signal
 }
 
-// start runs the program in a process group of its own, its output going to a
-// log file.
+// start runs the program in its own process group, with its output in a log file.
 func start(c command) (*Process, error) {
 	p := &Process{name: c.name, log: filepath.Join(c.dir, c.name+".log"), exited: make(chan struct{})}
 	if c.remove {
@@ -71,8 +70,8 @@ func start(c command) (*Process, error) {
 	p.cmd.SysProcAttr = childAttributes(c.orphan)
 	started := make(chan error)
 	go func() {
-		// "When the parent dies" means the thread that started the child: this one
-		// stays until the child has ended, and is not used for anything else.
+		// For Linux the parent is the thread that started the child. So this thread
+		// stays until the child has ended, and does nothing else.
 		runtime.LockOSThread()
 		err := p.cmd.Start()
 		started <- err
@@ -118,7 +117,7 @@ func errOr(err, other error) error {
 	return other
 }
 
-// Log is the file with what the child has printed.
+// Log returns the file with what the child has printed.
 func (p *Process) Log() string { return p.log }
 
 // LogTail returns the end of what the child has printed.
@@ -135,7 +134,7 @@ func (p *Process) LogTail() string {
 	return string(b)
 }
 
-// Exited is closed when the child has ended, for whatever reason.
+// Exited returns a channel that is closed when the child has ended, for any reason.
 func (p *Process) Exited() <-chan struct{} { return p.exited }
 
 // Signal sends a signal to the child itself, not to its own children.
@@ -148,7 +147,7 @@ func (p *Process) Signal(s syscall.Signal) error {
 	}
 }
 
-// PID is the id of the child and of its process group.
+// PID returns the ID of the child and of its process group.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
 // SignalAll sends a signal to the child and to its own children.
@@ -161,9 +160,8 @@ func (p *Process) SignalAll(s syscall.Signal) error {
 	}
 }
 
-// Stop asks the child to end, kills it and all its own children if it does not
-// within some seconds, and returns when it is gone. Only the first call does
-// anything; later ones wait for it.
+// Stop asks the child to end. If it does not within some seconds, Stop kills it and its own
+// children. It returns when the child is gone. Later calls only wait for the first.
 func (p *Process) Stop() { p.end(syscall.SIGTERM) }
 
 // Kill ends the child and its own children at once, as a crash would, and
@@ -178,7 +176,7 @@ func (p *Process) end(s syscall.Signal) {
 		_ = p.Signal(s)
 		select {
 		case <-p.exited:
-		case <-time.After(stopPatience):
+		case <-time.After(stopTimeout):
 		}
 		// Even if it has ended: it may have left children behind.
 		p.killGroup()

@@ -11,9 +11,9 @@ import (
 	"syscall"
 )
 
-// PrometheusConfig says how to run one Prometheus.
+// PrometheusConfig configures one Prometheus.
 type PrometheusConfig struct {
-	// Folder is grafana of the checkout: its prometheus.yml and its rules are used.
+	// Folder is the folder grafana of the source tree, with prometheus.yml and rules.
 	Folder string
 	// Targets are host:port of the operations listeners to scrape.
 	Targets []string
@@ -32,7 +32,7 @@ type Prometheus struct {
 	url string
 }
 
-// URL is that of its page and API.
+// URL returns the URL of its page and API.
 func (p *Prometheus) URL() string { return p.url }
 
 // StartPrometheus starts a Prometheus, with native histograms and exemplars, and

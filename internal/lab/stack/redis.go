@@ -12,14 +12,14 @@ import (
 	"time"
 )
 
-// RedisConfig says how to run one Redis server.
+// RedisConfig configures one Redis server.
 type RedisConfig struct {
 	// Address is the IPv4 address to listen on. Default 127.0.0.1.
 	Address string
 	// Port is on Address. 0 picks a free one.
 	Port int
-	// Namespace is the network namespace to run in, as "ip netns" names it. Address is
-	// one of its own then, and Port must be given.
+	// Namespace is the network namespace to run in, by its name for "ip netns". Then
+	// Address is an address in it, and Port must be set.
 	Namespace string
 	// Sentinel runs a sentinel instead of a server. It needs File, with what it monitors.
 	Sentinel bool
@@ -40,7 +40,7 @@ type Redis struct {
 	address string
 }
 
-// Address is host:port.
+// Address returns host:port.
 func (r *Redis) Address() string { return r.address }
 
 // StartRedis starts a server and returns when it answers. The error wraps
@@ -76,7 +76,7 @@ func startRedis(ctx context.Context, path string, c RedisConfig) (*Redis, error)
 	port := strconv.Itoa(c.Port)
 	run := command{name: "redis-" + port, path: path, args: c.arguments(dir), dir: dir, remove: temporary, orphan: syscall.SIGKILL}
 	if c.Namespace != "" {
-		// It becomes the server: the process that is started stays the one that is ended.
+		// nsenter executes the server in the same process, so that Stop ends the server.
 		run.path, run.args = "nsenter", append([]string{"--net=/run/netns/" + c.Namespace, path}, run.args...)
 	}
 	p, err := start(run)
@@ -105,7 +105,7 @@ func (c *RedisConfig) arguments(dir string) []string {
 	return append(append(args, "--save", "", "--appendonly", "no"), c.Options...)
 }
 
-// ready sends PING. A server with a password is up when it asks for it.
+// ready sends PING. A server with a password is up when it requires the password.
 func (r *Redis) ready(ctx context.Context) error {
 	var d net.Dialer
 	c, err := d.DialContext(ctx, "tcp", r.address)

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// SipwakeConfig says how to run one sipwake.
+// SipwakeConfig configures one sipwake.
 type SipwakeConfig struct {
 	// Program is the sipwake binary.
 	Program string
@@ -17,18 +17,18 @@ type SipwakeConfig struct {
 	Config string
 	// Operations is host:port of its operations listener, as in the configuration.
 	Operations string
-	// Name is that of the log file. Default sipwake.
+	// Name is the name of the log file. Default sipwake.
 	Name string
 	// Dir holds the log. Default a temporary directory that Stop removes.
 	Dir string
-	// Env is NAME=VALUE beside the environment of the parent.
+	// Env is NAME=VALUE in addition to the parent's environment.
 	Env []string
 }
 
 // Sipwake is a running sipwake.
 type Sipwake struct{ *Process }
 
-// StartSipwake starts the service and returns when it says that it can work.
+// StartSipwake starts the service and returns when /readyz is 200.
 func StartSipwake(ctx context.Context, c SipwakeConfig) (*Sipwake, error) {
 	if c.Name == "" {
 		c.Name = "sipwake"

@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-const patience = 60 * time.Second
+const testTimeout = 60 * time.Second
 
 // need skips the test if the program has not been set up, unless everything is
 // required.
@@ -43,7 +43,7 @@ func need(t *testing.T, name string) context.Context {
 		}
 		t.Skip(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -121,7 +121,7 @@ func TestOpenSIPS(t *testing.T) {
 		}
 		t.Skip(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
 	t.Cleanup(cancel)
 	o, err := StartOpenSIPS(ctx, OpenSIPSConfig{
 		Node: "edge1", URL: "http://127.0.0.1:1/rpc", Token: "t", Hold: 7 * time.Second,
@@ -275,7 +275,7 @@ func TestChildrenDieWithTheirParent(t *testing.T) {
 }
 
 func makeOrphans() int {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
 	defer cancel()
 	dir := os.Getenv(orphanMaker)
 	k, err := StartKamailio(ctx, KamailioConfig{Node: "orphan", Dir: dir})
@@ -303,7 +303,7 @@ func group(t *testing.T, pgid int) (pids []string) {
 	for _, path := range stats {
 		b, err := os.ReadFile(path)
 		if err != nil {
-			continue // ended meanwhile
+			continue // ended in the meantime
 		}
 		// pid (name) state ppid pgrp ...
 		fields := strings.Fields(string(b[strings.LastIndex(string(b), ")")+1:]))

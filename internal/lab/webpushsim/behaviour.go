@@ -10,27 +10,26 @@ import (
 	"github.com/sipwake/sipwake/internal/secret"
 )
 
-// Behaviour is how the server answers a push that is without fault. The zero
-// Behaviour delivers it.
+// Behaviour is how the server answers a valid push. The zero Behaviour delivers it.
 type Behaviour struct {
-	// Status refuses it; one of 2xx is answered without delivery.
+	// Status refuses the push; a 2xx is answered without delivery.
 	Status int
-	// Reason is the service's word in the JSON body, as Apple has it.
+	// Reason is the service's word in the JSON body, like Apple's.
 	Reason string
 	// RetryAfter and Location are the headers' values.
 	RetryAfter string
 	Location   string
 	// Body replaces the JSON.
 	Body string
-	// Delay comes on top of the server's latency.
+	// Delay is added to the server's latency.
 	Delay time.Duration
 	Fault Fault
 }
 
-// Fault is a failure of the connection instead of an answer.
+// Fault is a connection failure in place of an answer.
 type Fault = sim.Fault
 
-// The faults that it can make.
+// The faults that the server supports.
 const (
 	None    = sim.None
 	Silence = sim.Silence
@@ -50,15 +49,16 @@ type Push struct {
 	Message  *Message // nil if it could not be read
 }
 
-// Behave sets how pushes to the URL of a subscription are answered: each takes
-// the next behaviour, and the last one stays. None means delivery.
+// Behave sets how pushes to the URL of a subscription are answered: each push uses the
+// next behaviour, and the last one is used again and again. Without any, pushes are
+// delivered.
 func (s *Server) Behave(uri string, script ...Behaviour) {
 	s.find(uri).script.Set(script)
 }
 
-// OnDeliver has f called with each push that is delivered to the URL of a
-// subscription, after the answer was sent and from the push's own goroutine. nil
-// ends it.
+// OnDeliver sets the function that is called with each push that is delivered to the
+// URL of a subscription, after the answer and in the push's own goroutine. nil removes
+// it.
 func (s *Server) OnDeliver(uri string, f func(*Message)) {
 	b := s.find(uri)
 	if f == nil {
@@ -68,7 +68,7 @@ func (s *Server) OnDeliver(uri string, f func(*Message)) {
 	b.onDeliver.Store(&f)
 }
 
-// act does what b says and reports whether the push is to be delivered.
+// act executes b and reports whether to deliver the push.
 func (s *Server) act(w http.ResponseWriter, r *http.Request, p *Push, b Behaviour) bool {
 	if s.Fail(r, b.Fault) {
 		return false
@@ -105,5 +105,5 @@ func (s *Server) refuse(w http.ResponseWriter, p *Push, b Behaviour) {
 		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	}
 	w.WriteHeader(b.Status)
-	_, _ = w.Write(body) // the client may be gone
+	_, _ = w.Write(body) // the client may have gone
 }

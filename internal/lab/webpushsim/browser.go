@@ -26,14 +26,14 @@ import (
 	"github.com/sipwake/sipwake/internal/lab/sim"
 )
 
-// Subscription is what a browser's PushSubscription tells its web app.
+// Subscription has the data of a browser's PushSubscription.
 type Subscription struct {
 	URL    string // the push URI
 	P256dh string // base64url without padding
 	Auth   string
 }
 
-// browser is the other side of a subscription.
+// browser is the browser of a subscription.
 type browser struct {
 	url       string
 	key       *ecdh.PrivateKey
@@ -49,17 +49,17 @@ type Message struct {
 	TTL     int    // seconds
 	Urgency string
 	Topic   string
-	Subject string // who is responsible, by VAPID
+	Subject string // of the VAPID token: who is responsible
 	Expires time.Time
 }
 
-// MakeSubscription subscribes a browser. A vapid key, in base64url, restricts it
-// to that key (RFC 8292 section 4); empty lets any push.
+// MakeSubscription subscribes a browser. A vapid key, in base64url, restricts the
+// subscription to that key (RFC 8292 section 4); empty allows any key.
 func (s *Server) MakeSubscription(vapid string) (Subscription, error) {
 	return s.MakeSubscriptionAt(s.Host(), vapid)
 }
 
-// MakeSubscriptionAt is MakeSubscription with another name, and port, for the
+// MakeSubscriptionAt is like MakeSubscription, but with another name, and port, for the
 // server in the URL.
 func (s *Server) MakeSubscriptionAt(host, vapid string) (Subscription, error) {
 	key, err := ecdh.P256().GenerateKey(rand.Reader)
@@ -79,7 +79,7 @@ func (s *Server) MakeSubscriptionAt(host, vapid string) (Subscription, error) {
 	return sub, nil
 }
 
-// find returns the browser with the push URI.
+// find returns the browser with the push URI, nil if there is none.
 func (s *Server) find(uri string) *browser {
 	u, err := url.Parse(uri)
 	if err != nil {
@@ -127,13 +127,14 @@ func (b *browser) receive(r *http.Request, body []byte, origin string, now time.
 		return bad(http.StatusBadRequest, "BadEncoding")
 	}
 	if m.Payload, err = open(body, b.key, b.auth); err != nil {
-		// A real service could not know.
+		// A real service could not notice this.
 		return bad(http.StatusBadRequest, "CannotDecrypt")
 	}
 	return m, Behaviour{}
 }
 
-// authorize verifies RFC 8292: 401 without a signature, 403 with a wrong one.
+// authorize verifies the VAPID token (RFC 8292): 401 without a signature, 403 with a
+// wrong one.
 func (b *browser) authorize(header, origin string, now time.Time) (*jwt.RegisteredClaims, Behaviour) {
 	params, ok := strings.CutPrefix(header, "vapid ")
 	if !ok {
@@ -220,7 +221,7 @@ func open(body []byte, key *ecdh.PrivateKey, auth []byte) ([]byte, error) {
 	return []byte(text), nil
 }
 
-// random is n random bytes in base64url.
+// random returns n random bytes in base64url.
 func random(n int) string {
 	b := make([]byte, n)
 	_, _ = rand.Read(b) // never fails

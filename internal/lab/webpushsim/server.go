@@ -1,5 +1,5 @@
 // Package webpushsim is a simulated Web Push service with the browsers behind
-// it: RFC 8030 over HTTPS with a certificate authority of its own, the checks of
+// it: RFC 8030 over HTTPS with its own certificate authority, the checks of
 // VAPID (RFC 8292) that real services make, payloads decrypted as the browser
 // does (RFC 8291), and any failure on demand.
 package webpushsim
@@ -27,15 +27,15 @@ type Options struct {
 	CA *labca.CA
 	// Latency is how long every answer takes.
 	Latency time.Duration
-	// Clock tells the time by which credentials are judged, in Date headers too;
-	// default time.Now.
+	// Clock returns the time for checks of credentials and for Date headers; default
+	// time.Now.
 	Clock func() time.Time
-	// Record is how many of the last pushes Pushes returns; default 1000, less
-	// than zero for none.
+	// Record is how many of the last pushes Pushes returns; default 1000, none if
+	// negative.
 	Record int
 	// OnPush is called with each push, in the push's own goroutine, before it is
-	// answered. The Status is 0 where a fault takes the place of an answer. It must
-	// not block.
+	// answered. The Status is 0 if a fault replaces the answer. OnPush must not
+	// block.
 	OnPush func(Push)
 }
 
@@ -62,10 +62,10 @@ func Start(o Options) (*Server, error) {
 	return s, nil
 }
 
-// Requests tells how many requests have arrived.
+// Requests returns how many requests have arrived.
 func (s *Server) Requests() uint64 { return s.requests.Load() }
 
-// push is the whole service: every path is a subscription's or nobody's.
+// push serves every path: that of a subscription, or of none.
 func (s *Server) push(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Date", s.options.Clock().UTC().Format(http.TimeFormat))
 	s.requests.Add(1)
@@ -100,8 +100,8 @@ func (s *Server) push(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("TTL", strconv.Itoa(m.TTL))
 	w.WriteHeader(http.StatusCreated)
 	if f := b.onDeliver.Load(); f != nil {
-		// The browser may be slower than the service's answer is.
-		_ = http.NewResponseController(w).Flush() // the client may be gone
+		// The browser may be slower than the service's answer.
+		_ = http.NewResponseController(w).Flush() // the client may have gone
 		(*f)(m)
 	}
 }

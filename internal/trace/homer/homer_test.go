@@ -22,7 +22,7 @@ const callID = "19e9257c-849c-424a@192.0.2.4"
 
 var started = time.Date(2026, 5, 1, 12, 0, 0, 123456000, time.UTC)
 
-// part is a call with an event of each direction.
+// part returns a call with an event of each direction.
 func part(node string) trace.Part {
 	after := func(d time.Duration, name trace.EventName) trace.Event {
 		return trace.Event{At: started.Add(d), Name: name, Device: "urn:uuid:1"}
