@@ -65,7 +65,7 @@ test-fast: setup ## run what needs no SIP proxy, without the race detector and w
 	@go test -short $$(go list ./... | grep -v -e '/tests$$' -e '/cmd/')
 
 # What runs on every kind of proxy has a subtest of its name.
-OPENSIPS_TESTS := TestOpenSIPS|TestFeatureP3.*/OpenSIPS|TestField.*/OpenSIPS|TestInvariant7NothingLeaksThroughSIP/OpenSIPS|TestInvariant8SIPNeverWaits/OpenSIPS
+OPENSIPS_TESTS := TestOpenSIPS|TestFeatureP3.*/OpenSIPS|TestField.*/OpenSIPS|TestInvariant7NothingLeaksThroughSIP/OpenSIPS|TestInvariant8SIPNeverWaits/OpenSIPS|TestLatePhones/OpenSIPS|TestOtherMethods/OpenSIPS|TestPSAPCallback/OpenSIPS
 
 test-opensips: setup ## run the tests with a real OpenSIPS 3.6 or 4.0, which must be on PATH
 	@SIPWAKE_REQUIRE_OPENSIPS=1 go test -race -timeout 20m ./opensips/...

@@ -20,10 +20,10 @@ func TestOpenSIPSMixed(t *testing.T) {
 	asKamailio, asOpenSIPS := kamailio(), openSIPS()
 	asKamailio.start = func(ctx context.Context, c proxyConfig) (proxy, error) {
 		return stack.StartKamailio(ctx, stack.KamailioConfig{Node: clusterNodes[0], Secret: secretOf(clusterNodes[0]), URL: c.URL, Address: here,
-			Hold: c.Hold, Defines: map[string]string{"SIPWAKE_AWAKE_S": "0", "SIPWAKE_RPC_MS": "10000", "SIPWAKE_FAR": "", "SIP_PEERS": stack.Quote(there + "/32")}})
+			Hold: c.Hold, Defines: map[string]string{"SIPWAKE_AWAKE_S": "0", "SIPWAKE_RPC_MS": "10000", "SIPWAKE_FAR": "", "SIPWAKE_METHODS": stack.Quote("OPTIONS"), "SIP_PEERS": stack.Quote(there + "/32")}})
 	}
 	asOpenSIPS.start = func(ctx context.Context, c proxyConfig) (proxy, error) {
-		return openSIPSNode(ctx, c, stack.OpenSIPSConfig{Node: clusterNodes[1], Address: there, Settings: map[string]string{"sip_peer": "s:" + here}})
+		return openSIPSNode(ctx, c, stack.OpenSIPSConfig{Node: clusterNodes[1], Address: there, Settings: map[string]string{"sip_peer": "s:" + here, "sipwake_methods": "s:OPTIONS"}})
 	}
 	c := proxyConfig{URL: r.url, Hold: 30 * time.Second}
 	k, o := asKamailio.run(t, c), asOpenSIPS.run(t, c)
@@ -43,6 +43,8 @@ func TestOpenSIPSMixed(t *testing.T) {
 				wakesAndTalks(s, s.iphone(options...))
 				s.nextUser()
 				cancelledAsleep(s)
+				s.nextUser()
+				otherHeld(s, "OPTIONS", s.android(options...))
 			})
 		}
 	}

@@ -3,6 +3,7 @@ package stack
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -40,18 +41,23 @@ func Find(name string) (string, error) {
 	return path, nil
 }
 
+// The ports of FreePort: systems give those above to outgoing connections, and so would
+// one that was free a moment ago be gone.
+const lowestPort, highestPort = 10_000, 32_000
+
 // FreePort returns a port that is free on the address for UDP and TCP just now.
 // Another program may take it before it is used.
 func FreePort(address string) (int, error) {
 	var err error
 	for range 20 {
+		port := lowestPort + rand.N(highestPort-lowestPort)
+		at := net.JoinHostPort(address, strconv.Itoa(port))
 		var l net.Listener
-		if l, err = net.Listen("tcp", net.JoinHostPort(address, "0")); err != nil {
-			break
+		if l, err = net.Listen("tcp", at); err != nil {
+			continue
 		}
-		port := l.Addr().(*net.TCPAddr).Port
 		var c net.PacketConn
-		c, err = net.ListenPacket("udp", net.JoinHostPort(address, strconv.Itoa(port)))
+		c, err = net.ListenPacket("udp", at)
 		l.Close()
 		if err == nil {
 			c.Close()

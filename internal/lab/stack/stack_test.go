@@ -313,3 +313,20 @@ func group(t *testing.T, pgid int) (pids []string) {
 	}
 	return pids
 }
+
+// A port that is chosen for a program stays free until it takes it: it is none that the
+// system gives to outgoing connections.
+func TestFreePort(t *testing.T) {
+	for range 100 {
+		port, err := FreePort("127.0.0.1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if port >= 32768 {
+			t.Errorf("port %d is one for outgoing connections", port)
+		}
+	}
+	if _, err := FreePort("192.0.2.1"); err == nil {
+		t.Error("a port of another machine is free")
+	}
+}
