@@ -135,7 +135,7 @@ func TestAdoptAfterHoldTime(t *testing.T) {
 // pushing.
 func TestAdoptUrgent(t *testing.T) {
 	for priority, want := range map[string][]string{"psap-callback": {"call token-1"}, "": nil} {
-		inBubble(t, nil, func(r *rig) {
+		inBubble(t, func(c *wake.Config) { c.PSAPCallback = true }, func(r *rig) {
 			r.asleep(phone("1"))
 			r.pusher.outcome = func(push.Request) push.Outcome {
 				return push.Outcome{Reply: push.Reply{Reason: push.ShutDown}, Tries: 1}
