@@ -46,7 +46,7 @@ const (
 )
 
 func (s *Server) wakeTrace(ctx context.Context, p *params) (any, error) {
-	q := trace.Query{AOR: p.str("aor"), CallID: p.str("call_id"), Device: p.str("device"), Provider: p.str("provider"),
+	q := trace.Query{AOR: p.str("aor"), CallID: p.str("call_id"), Device: trace.DeviceName(p.str("device")), Provider: p.str("provider"),
 		App: p.str("app"), Outcome: p.str("outcome"), Reason: p.str("reason"),
 		Since: unixTime(p.number("since_ms", 0, 0, latestMS)), Until: unixTime(p.number("until_ms", 0, 0, latestMS)),
 		Limit: int(p.number("limit", tracesAsked, 1, tracesMost))}

@@ -139,7 +139,7 @@ func TestTrace(t *testing.T) {
 	const (
 		span   = `[0-9.]+ m?s`
 		at     = ` *` + span + `  `
-		device = `[0-9a-f]{20} `
+		device = `unnamed-[0-9a-f]{4} `
 		pushed = at + `held           sip1\n` + at + `pushing        ` + device + `apns\n` + at + `accepted       ` + device +
 			`apns within ` + span + `(, queued for ` + span + `)?, its id [-0-9a-f]+\n`
 		head = `\d{4}-\d\d-\d\dT[0-9:]{8}\S*  call for (bob|nobody)@example.com at node sip1: `
@@ -265,7 +265,7 @@ func TestTraceWithClientCertificate(t *testing.T) {
 func TestTraceInREADME(t *testing.T) {
 	start := time.Date(2026, 11, 22, 1, 34, 35, 0, time.UTC)
 	at := func(ms int) time.Time { return start.Add(time.Duration(ms) * time.Millisecond) }
-	const device = "5e1f0c2f6a3b4d5e6f70"
+	const device = "unnamed-5e1f"
 	l := &trace.Timeline{Head: trace.Head{AOR: "bob@example.com", Node: "sip1", CallID: "19e9257c-849c-424a@192.0.2.4", Kind: "call", StartedAt: start},
 		Outcome: "pushing", Reason: "timeout", Events: []trace.Event{
 			{At: at(0), Name: trace.Held, Detail: "sip1"},

@@ -26,7 +26,7 @@ func (f *form) Details() bool { return f.Device+f.Outcome+f.Since+f.Until != "" 
 
 // query reads the form.
 func (f *form) query() trace.Query {
-	q := trace.Query{Device: f.Device, Outcome: f.Outcome, Limit: mostFound}
+	q := trace.Query{Device: trace.DeviceName(f.Device), Outcome: f.Outcome, Limit: mostFound}
 	at := func(text string) time.Time {
 		if text == "" {
 			return time.Time{}

@@ -148,7 +148,7 @@ func TestExportOnceACall(t *testing.T) {
 			t.Errorf("%v are counted", n)
 		}
 	})
-	if p := r.parts[0]; p.Verdict == "" || p.Instance != "one" || p.Events[2].Device != "unnamed-1" {
+	if p := r.parts[0]; p.Verdict == "" || p.Instance != "one" || p.Events[2].Device != "unnamed-5e1f" {
 		t.Errorf("exported %+v", p)
 	}
 }

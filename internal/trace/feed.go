@@ -1,7 +1,6 @@
 package trace
 
 import (
-	"fmt"
 	"slices"
 	"time"
 )
@@ -92,23 +91,22 @@ type Part struct {
 	Verdict string
 }
 
-// complete does what would take too long under the Log's lock. It also replaces
-// hashes of push addresses, which must not leave the process: they identify devices
-// without a name.
+// complete does what would take too long under the Log's lock.
 func (p *Part) complete(instance string, shared bool) {
 	p.Instance = instance
-	numbers := make(map[string]string)
-	for i := range p.Events {
-		if d := &p.Events[i].Device; Hashed(*d) {
-			if numbers[*d] == "" {
-				numbers[*d] = fmt.Sprintf("unnamed-%d", len(numbers)+1)
-			}
-			*d = numbers[*d]
-		}
-	}
 	if p.Whole && !shared {
 		p.Verdict = Verdict(&p.Timeline)
 	}
+}
+
+// DeviceName returns the name of a device in timelines and logs. A device without a name
+// is known by a hash of its push address; the name has 16 bits of it, too few to find or
+// recognise the address.
+func DeviceName(device string) string {
+	if Hashed(device) {
+		return "unnamed-" + device[:4]
+	}
+	return device
 }
 
 // Hashed reports whether the device is known only by the hash of its push address.

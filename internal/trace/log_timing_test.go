@@ -22,7 +22,7 @@ func BenchmarkLogAdd(b *testing.B) {
 			if i%1024 == 0 {
 				due = l.take(due[:0], time.Now(), writeBatch, true)
 			}
-			l.Add(ids[i%1024], Event{Name: Accepted, Device: "5e1f0c2f6a3b4d5e6f70", Detail: "apns", Provider: "apns"})
+			l.Add(ids[i%1024], Event{Name: Accepted, Device: "urn:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6", Detail: "apns", Provider: "apns"})
 		}
 	})
 }

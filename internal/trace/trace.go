@@ -88,9 +88,10 @@ const (
 
 func unprintable(r rune) bool { return !unicode.IsPrint(r) }
 
-// clip shortens texts whose length others decide, and removes characters that could
-// confuse a terminal.
+// clip names the device, shortens texts whose length others decide, and removes
+// characters that could confuse a terminal.
 func (e *Event) clip() {
+	e.Device = DeviceName(e.Device)
 	for _, s := range []*string{&e.Device, &e.Detail, &e.App, &e.ID} {
 		if len(*s) > maxText {
 			*s = (*s)[:maxText]

@@ -2,6 +2,7 @@ package trace
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -88,5 +89,21 @@ func TestMerge(t *testing.T) {
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("want -, got +:\n%s", d)
+	}
+}
+
+// A device that gives itself no name is known by a hash of its push address. A timeline
+// has not enough of it for anybody to find the address by, and is found by it all the same.
+func TestDeviceName(t *testing.T) {
+	const hash = "5e1f0c2f6a3b4d5e6f70"
+	l := NewLog(10)
+	begin(l, "a")
+	l.Add("a", Event{At: time.Now(), Name: Pushing, Device: hash})
+	l.Add("a", Event{At: time.Now(), Name: Pushing, Device: "urn:uuid:1"})
+	for _, device := range []string{hash, "urn:uuid:1"} {
+		found, _ := l.Find(Query{Device: DeviceName(device), Limit: 1})
+		if len(found) != 1 || strings.Contains(fmt.Sprint(found), hash) {
+			t.Errorf("%s: found %+v", device, found)
+		}
 	}
 }

@@ -71,15 +71,6 @@ func (s *Service) RemoveBindings(ctx context.Context, by Caller, aor, device str
 	return total, nil
 }
 
-// logged is what the log calls a device: one that gives itself no name has a hash of its
-// push address for one.
-func logged(device string) string {
-	if trace.Hashed(device) {
-		return "unnamed"
-	}
-	return device
-}
-
 // remove removes bindings, or a token of them, and returns how many bindings went.
 func (s *Service) remove(ctx context.Context, r Removal, reason string) (int, error) {
 	r.Reason = reason
@@ -89,10 +80,10 @@ func (s *Service) remove(ctx context.Context, r Removal, reason string) (int, er
 	}
 	if res.Bindings > 0 {
 		s.metrics.removed.WithLabelValues(reason).Add(float64(res.Bindings))
-		s.log.Info("binding removed", "aor", r.AOR, "device", logged(r.Device), "token", r.Token, "reason", reason, "bindings", res.Bindings)
+		s.log.Info("binding removed", "aor", r.AOR, "device", trace.DeviceName(r.Device), "token", r.Token, "reason", reason, "bindings", res.Bindings)
 	}
 	if res.Tokens > 0 {
-		s.log.Info("token removed, the device has another one", "aor", r.AOR, "device", logged(r.Device), "token", r.Token, "reason", reason)
+		s.log.Info("token removed, the device has another one", "aor", r.AOR, "device", trace.DeviceName(r.Device), "token", r.Token, "reason", reason)
 	}
 	return res.Bindings, nil
 }

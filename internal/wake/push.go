@@ -241,7 +241,7 @@ func (s *Service) countFailure(b *Binding, reason string, limit int, notAfter ti
 // removeSoon removes a binding without making the caller wait for the store.
 func (s *Service) removeSoon(r Removal, reason string) {
 	failed := func(err error) { // the next failure will find it again
-		s.repeats.Warn("cannot remove binding", "aor", r.AOR, "device", logged(r.Device), "reason", reason, "err", err)
+		s.repeats.Warn("cannot remove binding", "aor", r.AOR, "device", trace.DeviceName(r.Device), "reason", reason, "err", err)
 	}
 	err := s.Go(func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, storeTimeout)

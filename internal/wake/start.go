@@ -94,7 +94,7 @@ func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error)
 		return s.answer(w, StartResult{Outcome: OutcomeNone}), nil
 	}
 	if cl := s.calls.get(w.key()); cl != nil {
-		return s.answer(w, StartResult{Outcome: OutcomeDuplicate, Hold: w.Deadline.Sub(w.StartedAt), Cached: !cl.stored.Load()}), nil
+		return s.repeated(&w, !cl.stored.Load()), nil
 	}
 	// Before the store: a flood must not cost it anything.
 	caller := CallerOf(w.From)
@@ -108,7 +108,7 @@ func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error)
 	// the two must stop the pushes.
 	cl := s.open(w, node, caller)
 	if cl == nil {
-		return s.answer(w, StartResult{Outcome: OutcomeDuplicate, Hold: w.Deadline.Sub(w.StartedAt), Cached: true}), nil
+		return s.repeated(&w, true), nil
 	}
 	cl.settled = p.Again // another instance may have pushed: when to give up is not known here
 	began := time.Now()
@@ -222,6 +222,12 @@ func (s *Service) newWake(p StartParams) (Wake, Node, error) {
 func wakeID(aor string, p StartParams) string {
 	text := strings.Join([]string{p.Node, p.Call, p.CallID, string(p.Kind), aor}, "\x00")
 	return uuid.NewSHA1(uuid.Nil, []byte(text)).String()
+}
+
+// repeated answers a wake.start of a call that is open here.
+func (s *Service) repeated(w *Wake, cached bool) StartResult {
+	s.metrics.started[startLabels{w.Kind, OutcomeDuplicate}].Inc()
+	return StartResult{Outcome: OutcomeDuplicate, Hold: w.Deadline.Sub(w.StartedAt), Cached: cached, UUID: w.ID}
 }
 
 func (s *Service) answer(w Wake, res StartResult) StartResult {

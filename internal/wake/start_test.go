@@ -251,6 +251,9 @@ func TestStartAgain(t *testing.T) {
 			t.Errorf("the first instance answers %+v", res)
 		}
 		r.wantPushes("call token-1", "call token-2")
+		if t := r.timelines(trace.Query{AOR: bob, Limit: 1}); t[0].Outcome != "pushing" {
+			r.fatal("the call's outcome is %q", t[0].Outcome)
+		}
 
 		other := newRig(r.t, nil, r.store.copied())
 		defer other.stop()
