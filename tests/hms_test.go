@@ -19,7 +19,12 @@ func newHuawei(t *testing.T) (*hmssim.Server, *rig) {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Close)
-	file, ca, err := s.MakeClient(t.TempDir(), huaweiClient)
+	dir := t.TempDir()
+	file, err := s.MakeClient(dir, huaweiClient)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca, err := s.WriteCA(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +58,7 @@ func TestHuawei(t *testing.T) {
 
 	const dead = "IQAAAA-token-of-carol-01"
 	r.asleep("carol@example.com", huaweiContact("carol", huaweiClient, dead))
-	s.Behave(dead, hmssim.Behaviour{Code: "80300007"}, hmssim.Behaviour{Code: "80300007"})
+	s.Behave(dead, hmssim.Behaviour{Code: "80300007"})
 	r.startWake("carol@example.com", "2-2", nil)
 	r.node.waitFor(t, "give_up", "2-2")
 	if n := r.bindings("carol@example.com"); n != 1 {
