@@ -13,6 +13,7 @@ import (
 	"github.com/sipwake/sipwake/push/acrobits"
 	"github.com/sipwake/sipwake/push/apns"
 	"github.com/sipwake/sipwake/push/fcm"
+	"github.com/sipwake/sipwake/push/hms"
 	"github.com/sipwake/sipwake/push/relay"
 	"github.com/sipwake/sipwake/push/webhook"
 	"github.com/sipwake/sipwake/push/webpush"
@@ -23,7 +24,7 @@ import (
 func TestDocsAnswers(t *testing.T) {
 	t.Parallel()
 	for heading, table := range map[string][]push.Answer{
-		"### APNs": apns.Answers(), "### FCM": fcm.Answers(), "### Web Push": webpush.Answers(), "### Webhooks": webhook.Answers(),
+		"### APNs": apns.Answers(), "### FCM": fcm.Answers(), "### Web Push": webpush.Answers(), "### Huawei": hms.Answers(), "### Webhooks": webhook.Answers(),
 		"### Acrobits": acrobits.Answers(), "### Relays": relay.Answers(),
 	} {
 		_, section, _ := strings.Cut(readDoc(t, "docs/TROUBLESHOOTING.md"), "\n"+heading+"\n")

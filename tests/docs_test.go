@@ -26,6 +26,7 @@ import (
 	"github.com/sipwake/sipwake/internal/secret"
 	"github.com/sipwake/sipwake/push/apns"
 	"github.com/sipwake/sipwake/push/fcm"
+	"github.com/sipwake/sipwake/push/hms"
 	"github.com/sipwake/sipwake/push/relay"
 	"github.com/sipwake/sipwake/push/webhook"
 	"github.com/sipwake/sipwake/rpc"
@@ -287,7 +288,7 @@ var wholeCode = regexp.MustCompile("^`([^`]*)`$")
 func TestDocsConfigKeys(t *testing.T) {
 	t.Parallel()
 	c := &config.Config{Nodes: make([]config.Node, 1), APNs: make([]apns.Config, 1), FCM: make([]fcm.Config, 1),
-		WebPush: make(config.WebPushApps, 1), Webhooks: make([]webhook.Config, 1), Relays: make([]relay.Config, 1),
+		WebPush: make(config.WebPushApps, 1), HMS: make([]hms.Config, 1), Webhooks: make([]webhook.Config, 1), Relays: make([]relay.Config, 1),
 		RPC: rpc.Config{Tenants: make([]rpc.Tenant, 1)}}
 	c.SetDefaults()
 	documented := docKeys(t)
@@ -329,6 +330,9 @@ func TestDocsReload(t *testing.T) {
 		}
 		if strings.HasPrefix(key, "web") { // which the rig has not
 			c.WebPush, c.Webhooks = make(config.WebPushApps, 1), make([]webhook.Config, 1)
+		}
+		if strings.HasPrefix(key, "hms.") { // too
+			c.HMS = make([]hms.Config, 1)
 		}
 		if strings.HasPrefix(key, "relays.") { // too
 			c.Relays = make([]relay.Config, 1)

@@ -89,34 +89,15 @@ func prepare(cfg *config.Config, log *slog.Logger) (parts, error) {
 }
 
 func prepareApps(cfg *config.Config, log *slog.Logger, p *parts, problems *config.Problems) {
-	add := func(field string, read func(*slog.Logger) ([]push.App, error)) {
-		if problems.Has(field) {
-			return
+	for _, entry := range cfg.Apps() {
+		if problems.Has(entry.Field) {
+			continue
 		}
-		apps, err := read(log)
-		problems.Add(field, err)
+		apps, err := entry.Apps(log)
+		problems.Add(entry.Field, err)
 		p.apps = append(p.apps, apps...)
 	}
-	for i := range cfg.APNs {
-		add(fmt.Sprintf("apns[%d]", i), cfg.APNs[i].Apps)
-	}
-	for i := range cfg.FCM {
-		add(fmt.Sprintf("fcm[%d]", i), cfg.FCM[i].Apps)
-	}
-	for i := range cfg.WebPush {
-		add(fmt.Sprintf("webpush[%d]", i), cfg.WebPush[i].Apps)
-	}
-	for i := range cfg.HMS {
-		add(fmt.Sprintf("hms[%d]", i), cfg.HMS[i].Apps)
-	}
-	for i := range cfg.Webhooks {
-		add(fmt.Sprintf("webhooks[%d]", i), cfg.Webhooks[i].Apps)
-	}
-	for i := range cfg.Relays {
-		add(fmt.Sprintf("relays[%d]", i), cfg.Relays[i].Apps)
-	}
 	if cfg.Acrobits.On() {
-		add("acrobits", cfg.Acrobits.Apps)
 		p.reports, _ = cfg.Acrobits.Reports() // what is wrong, Apps has said
 		p.reportsCert, _ = cfg.Acrobits.Certificate()
 	}
@@ -124,7 +105,7 @@ func prepareApps(cfg *config.Config, log *slog.Logger, p *parts, problems *confi
 	p.apps = apps
 	if wrong := (*push.AppError)(nil); errors.As(err, &wrong) {
 		field := string(wrong.Provider)
-		if !slices.Contains([]string{"apns", "fcm", "webpush", "hms", "acrobits"}, field) {
+		if !slices.Contains(config.AppSections(), field) {
 			field = "webhooks"
 		}
 		problems.Add(field, err)
@@ -144,7 +125,7 @@ func checkTenants(cfg *config.Config, apps []push.App, problems *config.Problems
 			known[name] = true
 		}
 	}
-	if slices.ContainsFunc([]string{"apns", "fcm", "webpush", "hms", "webhooks", "acrobits", "credentials_dir"}, problems.Has) {
+	if slices.ContainsFunc(append(config.AppSections(), "credentials_dir"), problems.Has) {
 		return
 	}
 	for i, t := range cfg.RPC.Tenants {

@@ -203,21 +203,8 @@ func (c *Config) SetDefaults() {
 		c.Nodes[i].SetDefaults()
 	}
 	apns.SetDefaults(c.APNs)
-	for i := range c.FCM {
-		c.FCM[i].SetDefaults()
-	}
-	for i := range c.WebPush {
-		c.WebPush[i].SetDefaults()
-	}
-	for i := range c.HMS {
-		c.HMS[i].SetDefaults()
-	}
-	for i := range c.Webhooks {
-		c.Webhooks[i].SetDefaults()
-	}
-	c.Acrobits.SetDefaults()
-	for i := range c.Relays {
-		c.Relays[i].SetDefaults()
+	for _, entry := range c.Apps() {
+		entry.SetDefaults()
 	}
 }
 
@@ -260,24 +247,8 @@ func (c *Config) Validate(report func(field, problem string)) {
 	c.Homer.Validate(below("homer"))
 	c.OTLP.Validate(below("otlp"))
 	c.validateNodes(below)
-	for i := range c.APNs {
-		c.APNs[i].Validate(below(fmt.Sprintf("apns[%d]", i)))
-	}
-	for i := range c.FCM {
-		c.FCM[i].Validate(below(fmt.Sprintf("fcm[%d]", i)))
-	}
-	for i := range c.WebPush {
-		c.WebPush[i].Validate(below(fmt.Sprintf("webpush[%d]", i)))
-	}
-	for i := range c.HMS {
-		c.HMS[i].Validate(below(fmt.Sprintf("hms[%d]", i)))
-	}
-	for i := range c.Webhooks {
-		c.Webhooks[i].Validate(below(fmt.Sprintf("webhooks[%d]", i)))
-	}
-	c.Acrobits.Validate(below("acrobits"))
-	for i := range c.Relays {
-		c.Relays[i].Validate(below(fmt.Sprintf("relays[%d]", i)))
+	for _, entry := range c.Apps() {
+		entry.Validate(below(entry.Field))
 	}
 	c.validateApps(report)
 }

@@ -109,10 +109,13 @@ func (c *Config) Validate(report func(field, problem string)) {
 	c.Policy.Validate(func(field, problem string) { report("policy."+field, problem) })
 }
 
-// Apps reads the files and returns the app, which serves every application ID. An
-// error begins with the yaml name of the field that is wrong. Call SetDefaults and
+// Apps reads the files and returns the app, which serves every application ID, or none
+// without Listen. An error begins with the yaml name of the field that is wrong. Call SetDefaults and
 // Validate first.
 func (c *Config) Apps(_ *slog.Logger) ([]push.App, error) {
+	if !c.On() {
+		return nil, nil
+	}
 	if _, err := c.Reports(); err != nil {
 		return nil, err
 	}

@@ -35,7 +35,12 @@ func start(t *testing.T) (*hmssim.Server, *hms.Config) {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Close)
-	file, ca, err := s.MakeClient(t.TempDir(), client)
+	dir := t.TempDir()
+	file, err := s.MakeClient(dir, client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca, err := s.WriteCA(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,6 +149,7 @@ func TestAccess(t *testing.T) {
 	if r := send(t, app, push.Call, nil); r.Reason != push.Credential || r.About != push.AboutCredential {
 		t.Errorf("%+v", r)
 	}
+	s.Behave(token)
 	s.EndAccess()
 	if r := send(t, app, push.Call, nil); r.Reason != push.Unavailable || r.About != push.AboutConnection {
 		t.Errorf("%+v", r)
