@@ -59,7 +59,7 @@ test: build ## run every test: unit, race, real Redis, real Kamailio
 	@go vet ./...
 	@logs=$$(mktemp -d) && trap 'rm -rf "$$logs"' EXIT && \
 		SIPWAKE_TEST_LOGS=$$logs SIPWAKE_REQUIRE_ALL=1 go test -race -parallel $(PARALLEL) -timeout 20m ./tests ./... && bin/sipwake-lab leaks "$$logs"
-	@go test -run TestAllocations ./rpc ./internal/pnparam ./push/... ./internal/store/local # the race detector allocates too
+	@go test -run TestAllocations ./rpc ./internal/pnparam ./internal/node ./push/... ./internal/store/local # the race detector allocates too
 
 test-fast: setup ## run what needs no SIP proxy, without the race detector and without what takes long: under a minute
 	@go test -short $$(go list ./... | grep -v -e '/tests$$' -e '/cmd/')

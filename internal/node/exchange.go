@@ -48,7 +48,9 @@ type conn struct {
 	net.Conn
 	room   io.LimitedReader // how much more of the answer is read
 	buffer *bufio.Reader
-	freed  time.Time
+	// request is the last one; its memory is used again.
+	request []byte
+	freed   time.Time
 }
 
 // newLink returns a link without a connection. u is as Kind.parse returns it.
@@ -87,7 +89,7 @@ func (l *link) exchange(ctx context.Context, s secret.Text, body []byte) (status
 			}
 		}
 		var again bool
-		if status, answer, again, err = l.over(ctx, c, l.request(s, body)); !again || !used {
+		if status, answer, again, err = l.over(ctx, c, s, body); !again || !used {
 			break
 		}
 	}
@@ -99,7 +101,7 @@ func (l *link) exchange(ctx context.Context, s secret.Text, body []byte) (status
 
 // over makes the exchange on one connection, which it keeps or closes. With again the
 // proxy seems to have closed it before it got the request.
-func (l *link) over(ctx context.Context, c *conn, request []byte) (status int, answer []byte, again bool, err error) {
+func (l *link) over(ctx context.Context, c *conn, s secret.Text, body []byte) (status int, answer []byte, again bool, err error) {
 	keep := false
 	defer func() {
 		if keep {
@@ -110,7 +112,8 @@ func (l *link) over(ctx context.Context, c *conn, request []byte) (status int, a
 	}()
 	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
 	defer func() { keep = stop() && keep }()
-	if _, err = c.Write(request); err != nil {
+	c.request = l.appendRequest(c.request[:0], s, body)
+	if _, err = c.Write(c.request); err != nil {
 		return 0, nil, true, err
 	}
 	c.room.N = maxHeaders
@@ -131,7 +134,12 @@ func (l *link) over(ctx context.Context, c *conn, request []byte) (status int, a
 		return 0, nil, false, err
 	}
 	c.room.N = 2 * maxAnswer // with what frames it
-	answer, err = io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	if n := res.ContentLength; n >= 0 && n < maxAnswer {
+		answer = make([]byte, n)
+		_, err = io.ReadFull(res.Body, answer)
+	} else {
+		answer, err = io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	}
 	if err == nil && len(answer) < maxAnswer {
 		keep = res.StatusCode >= http.StatusOK && !res.Close && c.buffer.Buffered() == 0
 	}
@@ -139,8 +147,7 @@ func (l *link) over(ctx context.Context, c *conn, request []byte) (status int, a
 	return res.StatusCode, answer, res.StatusCode == http.StatusRequestTimeout, err
 }
 
-func (l *link) request(s secret.Text, body []byte) []byte {
-	b := make([]byte, 0, 512)
+func (l *link) appendRequest(b []byte, s secret.Text, body []byte) []byte {
 	b = append(b, l.head...)
 	if !s.Empty() {
 		b = append(append(append(b, "Authorization: Bearer "...), s.Reveal()...), "\r\n"...)

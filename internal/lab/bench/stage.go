@@ -102,10 +102,10 @@ type serverConfig struct {
 // sipwake starts one.
 func (s *stage) sipwake(ctx context.Context, c serverConfig) (*server, error) {
 	rpc, err := stack.FreePort("127.0.0.1")
-	if err != nil {
-		return nil, err
+	ops := rpc
+	for err == nil && ops == rpc { // it is free until sipwake listens there
+		ops, err = stack.FreePort("127.0.0.1")
 	}
-	ops, err := stack.FreePort("127.0.0.1")
 	if err != nil {
 		return nil, err
 	}
