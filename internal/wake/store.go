@@ -162,8 +162,9 @@ type Sweeper interface {
 	// other. The time of a binding is its ExpiresAt, from the REGISTER on that set it,
 	// then what f returns, which is after by, or zero for never. It costs as much as f
 	// has bindings, apart from the first call. A binding that registers while f runs has
-	// the time of that REGISTER. After an error of f the binding keeps its time. Of
-	// several callers that share the store each may be given a binding: see Claim.
+	// the time of that REGISTER. After an error of f the binding keeps its time, and one
+	// without ExpiresAt may be handed out once. Of several callers that share the store
+	// each may be given a binding: see Claim.
 	Expiring(ctx context.Context, by time.Time, f func(Binding) (next time.Time, err error)) error
 	// Claim tells one caller, of all that share the store, that the key is its
 	// own until ttl has passed; a restart of the caller or the store does not

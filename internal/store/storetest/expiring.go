@@ -23,78 +23,97 @@ func (f fixture) expire(s Store, by time.Time, next func(wake.Binding) (time.Tim
 
 func never(wake.Binding) (time.Time, error) { return time.Time{}, nil }
 
-func testExpiring(t *testing.T, s Store) { //nolint:funlen // one story
-	f := fixture{t, s}
-	now := time.Now().UTC().Truncate(time.Microsecond)
-	ends := func(user string, n int, in time.Duration) wake.Registration {
-		r := Registration(user, n)
-		r.ExpiresAt = now.Add(in)
-		return r
+// expiring is a test of Expiring.
+type expiring struct {
+	fixture
+	s   Store
+	now time.Time
+}
+
+func newExpiring(t *testing.T, s Store) expiring {
+	return expiring{fixture{t, s}, s, time.Now().UTC().Truncate(time.Microsecond)}
+}
+
+func (e expiring) ends(user string, n int, in time.Duration) wake.Registration {
+	r := Registration(user, n)
+	r.ExpiresAt = e.now.Add(in)
+	return r
+}
+
+// want fails the test unless those of the list are handed out.
+func (e expiring) want(in time.Duration, next func(wake.Binding) (time.Time, error), list ...wake.Registration) {
+	e.t.Helper()
+	got, err := e.expire(e.s, e.now.Add(in), next)
+	if err != nil {
+		e.t.Fatal(err)
 	}
-	want := func(what string, got map[string]int, err error, list ...wake.Registration) {
-		t.Helper()
-		if err != nil {
-			t.Fatalf("%s: %v", what, err)
-		}
-		wanted := make(map[string]int)
-		for _, r := range list {
-			wanted[r.AOR+" "+r.Device] = 1
-		}
-		f.equal(got, wanted)
+	wanted := make(map[string]int)
+	for _, r := range list {
+		wanted[r.AOR+" "+r.Device] = 1
 	}
-	by := now.Add(10 * time.Minute)
-	was, wasLater := ends(user(0), 1, 5*time.Minute), ends(user(0), 2, time.Hour)
-	f.register(was) // before anybody asks
-	f.register(wasLater)
-	if got, err := f.expire(s, now, never); true {
-		want("nothing", got, err)
-	}
-	is, isLater := ends(user(1), 3, 6*time.Minute), ends(user(2), 4, time.Hour)
-	gone, ended := ends(user(2), 5, 7*time.Minute), ends(user(2), 6, 8*time.Minute)
-	for _, r := range []wake.Registration{is, isLater, gone, ended} {
-		f.register(r)
-	}
-	gone.Action = wake.ActionUnbind
-	f.register(gone)
-	un := ended
-	un.Gone, un.ExpiresAt = true, time.Time{}
-	f.register(un)
+	e.equal(got, wanted)
+}
+
+func testExpiring(t *testing.T, s Store) {
+	e := newExpiring(t, s)
+	was, wasLater := e.ends(user(0), 1, 5*time.Minute), e.ends(user(0), 2, time.Hour)
+	e.register(was) // before anybody asks
+	e.register(wasLater)
+	e.want(0, never)
+	is, isLater := e.ends(user(1), 3, 6*time.Minute), e.ends(user(2), 4, time.Hour)
+	e.register(is)
+	e.register(isLater)
 	errStop := errors.New("stop")
-	if _, err := f.expire(s, by, func(wake.Binding) (time.Time, error) { return now.Add(time.Hour), errStop }); !errors.Is(err, errStop) {
+	_, err := e.expire(s, e.now.Add(10*time.Minute), func(wake.Binding) (time.Time, error) { return e.now.Add(time.Hour), errStop })
+	if !errors.Is(err, errStop) {
 		t.Errorf("f failed: %v", err)
 	}
-	got, err := f.expire(s, by, func(b wake.Binding) (time.Time, error) {
-		switch b.Device {
-		case was.Device:
-			return now.Add(20 * time.Minute), nil
-		case is.Device: // it registers meanwhile
-			r := ends(is.AOR, 3, 15*time.Minute)
-			f.register(r)
+	e.want(10*time.Minute, func(b wake.Binding) (time.Time, error) {
+		if b.Device == was.Device {
+			return e.now.Add(20 * time.Minute), nil
+		}
+		e.register(e.ends(is.AOR, 3, 15*time.Minute)) // it registers meanwhile
+		return time.Time{}, nil
+	}, was, is)
+	e.want(10*time.Minute, never)
+	e.want(16*time.Minute, never, is)
+	e.want(21*time.Minute, never, was)
+	e.want(2*time.Hour, never, wasLater, isLater)
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	e.register(e.ends(was.AOR, 1, 5*time.Hour))
+	if err := s.Expiring(ctx, e.now.Add(6*time.Hour), never); err == nil {
+		t.Error("its context has ended: no error")
+	}
+	late := e.ends(user(4), 7, 3*time.Hour)
+	late.Late = true
+	e.register(late)
+	e.want(6*time.Hour, never, was, late)
+}
+
+// What has no end any more does not expire.
+func testExpiringEnded(t *testing.T, s Store) {
+	e := newExpiring(t, s)
+	e.want(0, never)
+	gone, ended, stays := e.ends(user(2), 5, 7*time.Minute), e.ends(user(2), 6, 8*time.Minute), e.ends(user(2), 7, 9*time.Minute)
+	for _, r := range []wake.Registration{gone, ended, stays} {
+		e.register(r)
+	}
+	gone.Action = wake.ActionUnbind
+	e.register(gone)
+	un := ended
+	un.Gone, un.ExpiresAt = true, time.Time{}
+	e.register(un)
+	got, err := e.expire(s, e.now.Add(10*time.Minute), func(b wake.Binding) (time.Time, error) {
+		if b.Device != stays.Device && !b.ExpiresAt.IsZero() {
+			t.Errorf("%s ends at %v", b.Device, b.ExpiresAt)
 		}
 		return time.Time{}, nil
 	})
-	delete(got, ended.AOR+" "+ended.Device) // it has no end, and may come nevertheless
-	want("the first", got, err, was, is)
-	got, err = f.expire(s, by, never)
-	want("the same again", got, err)
-	got, err = f.expire(s, now.Add(16*time.Minute), never)
-	want("what has registered", got, err, is)
-	got, err = f.expire(s, now.Add(21*time.Minute), never)
-	want("what was to come again", got, err, was)
-	got, err = f.expire(s, now.Add(2*time.Hour), never)
-	want("the later ones", got, err, wasLater, isLater)
-	f.register(ends(was.AOR, 1, 3*time.Hour))
-	late := ends(user(4), 7, 3*time.Hour)
-	late.Late = true
-	f.register(late)
-	got, err = f.expire(s, now.Add(4*time.Hour), never)
-	want("what has registered again", got, err, was, late)
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	f.register(ends(was.AOR, 1, 5*time.Hour))
-	if err := s.Expiring(ctx, now.Add(6*time.Hour), never); err == nil {
-		t.Error("its context has ended: no error")
+	if err != nil || got[stays.AOR+" "+stays.Device] != 1 || got[gone.AOR+" "+gone.Device] != 0 {
+		t.Errorf("handed out: %v, %v", got, err)
 	}
+	e.want(10*time.Minute, never)
 }
 
 // To find those that expire costs what they are, however many others there are. What

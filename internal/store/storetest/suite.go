@@ -105,6 +105,7 @@ func runMore(t *testing.T, open Open) {
 		{name: "ScanStallsNobody", f: testScanStallsNobody},
 		{name: "ScanRetention", f: testScanRetention, o: Options{Retention: time.Hour}},
 		{name: "Expiring", f: testExpiring},
+		{name: "ExpiringEnded", f: testExpiringEnded},
 		{name: "ExpiringFew", f: testExpiringFew},
 		{name: "Claim", f: testClaim},
 		{name: "ClaimRace", f: func(t *testing.T, s Store) { testClaimRace(t, s) }},
