@@ -130,6 +130,7 @@ func TestTenantConfig(t *testing.T) {
 	f(func(*Config) {})
 	f(func(c *Config) { c.TokenFiles = nil }, "tenants: need token_files: the operator and the SIP proxies must show a token too")
 	f(one(func(t *Tenant) { t.Name = "a b" }), "tenants[0].name: must be 1 to 64 letters, digits, dots, hyphens and underscores, the first a letter or digit")
+	f(one(func(t *Tenant) { t.Name = "operator" }), "tenants[0].name: is what the pushes of the operator are counted by")
 	f(func(c *Config) { c.Tenants = append(c.Tenants, c.Tenants[0]) }, "tenants[1].name: is the name of tenants[0] too")
 	f(one(func(t *Tenant) { t.TokenFiles = nil }), "tenants[0].token_files: is missing")
 	f(one(func(t *Tenant) { t.Domains = nil }), "tenants[0].domains: is missing; give domains, apps or both")
