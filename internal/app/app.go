@@ -4,6 +4,7 @@ package app
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -58,6 +59,7 @@ type App struct {
 	load       *listener // nil without one
 	reporting  *listener // nil without one
 	reports    atomic.Pointer[acrobits.Reports]
+	reportCert atomic.Pointer[tls.Certificate]
 	password   atomic.Pointer[secret.Text] // of the pages
 	reloads    reloadMetrics
 	certs      *certificates
@@ -91,6 +93,7 @@ func New(cfg *config.Config, version string, log *slog.Logger) (*App, error) {
 	a.reloads = newReloadMetrics(a.reg)
 	a.certs = newCertificates(cfg, a.reg)
 	a.reports.Store(parts.reports)
+	a.reportCert.Store(parts.reportCert)
 
 	if a.store, err = openStore(cfg, log, a.reg); err != nil {
 		return nil, problem(cfg, storeField(cfg), err)
@@ -305,6 +308,9 @@ func (a *App) reload(cfg *config.Config) error {
 	a.service.SetApps(a.dispatcher.Apps())
 	if parts.reports != nil {
 		a.reports.Store(parts.reports)
+	}
+	if parts.reportCert != nil {
+		a.reportCert.Store(parts.reportCert)
 	}
 	closeOld()
 	a.certs.read(cfg)

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -32,6 +33,8 @@ type parts struct {
 	password secret.Text // of the pages, may be empty
 	// reports judges what apps of Acrobits' report; nil if they cannot.
 	reports *acrobits.Reports
+	// reportCert is that of their listener; nil without TLS.
+	reportCert *tls.Certificate
 }
 
 // Apps does everything that New does short of opening the store and listening: it
@@ -112,6 +115,9 @@ func prepareApps(cfg *config.Config, log *slog.Logger, p *parts, problems *confi
 	if cfg.Acrobits.On() {
 		add("acrobits", cfg.Acrobits.Apps)
 		p.reports, _ = cfg.Acrobits.Reports() // what is wrong, Apps has said
+		if cert, err := tls.LoadX509KeyPair(cfg.Acrobits.CertFile, cfg.Acrobits.KeyFile); err == nil {
+			p.reportCert = &cert
+		}
 	}
 	apps, err := push.Settle(push.Found(p.apps, foundApps(cfg.CredentialsDir, log, problems)))
 	p.apps = apps
@@ -254,5 +260,5 @@ func ownStore(cfg *config.Config) config.Store {
 // ownListener is what of the section the listener for reports is made from.
 func ownListener(cfg *config.Config) any {
 	c := cfg.Acrobits
-	return []any{c.Listen, c.CertFile, c.KeyFile, *c.RateLimit, c.Connections}
+	return []any{c.Listen, c.On() && c.CertFile != "", *c.RateLimit, c.Connections}
 }

@@ -157,11 +157,8 @@ func (a *App) startReports() error {
 	}
 	l := a.reportsListener(a.cfg.Acrobits, limit.NewLog(a.log))
 	if a.cfg.Acrobits.CertFile != "" {
-		cert, err := tls.LoadX509KeyPair(a.cfg.Acrobits.CertFile, a.cfg.Acrobits.KeyFile)
-		if err != nil {
-			return problem(a.cfg, "acrobits.cert_file", err)
-		}
-		l.tls = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}}
+		l.tls = &tls.Config{MinVersion: tls.VersionTLS12,
+			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return a.reportCert.Load(), nil }}
 	}
 	if err := l.start(a.cfg.Acrobits.Listen, a.ended("acrobits listener")); err != nil {
 		return problem(a.cfg, "acrobits.listen", err)
