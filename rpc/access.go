@@ -169,6 +169,9 @@ func (a *access) allows(ctx *fasthttp.RequestCtx) (t *tenant, ok bool) {
 // proves reports whether callers prove who they are, other than by their address.
 func (a *access) proves() bool { return a.cas != nil || len(a.tokens) > 0 }
 
+// wantsToken reports whether requests must show a token.
+func (a *access) wantsToken() bool { return len(a.tokens) > 0 || len(a.tenants) > 0 }
+
 // hasCertificate reports whether the client's certificate is one of those that are
 // let in now. The handshake has verified it, but that may be long ago: since then
 // it may have expired, or a reload may have brought other CAs and names.
@@ -201,13 +204,20 @@ func (a *access) fromNetwork(peer netip.Addr) bool {
 	return len(a.networks) == 0 || slices.ContainsFunc(a.networks, func(n netip.Prefix) bool { return n.Contains(peer) })
 }
 
+// bearerToken returns the token of an Authorization header. The name of the scheme is
+// good in any case (RFC 9110 11.1).
+func bearerToken(authorization string) (token string, ok bool) {
+	scheme, token, ok := strings.Cut(authorization, " ")
+	return strings.TrimLeft(token, " "), ok && strings.EqualFold(scheme, "Bearer")
+}
+
 // hasToken reports whether the Authorization header value carries one of the
 // tokens, and whose. Every token is compared, each in constant time.
 func (a *access) hasToken(authorization string) (of *tenant, ok bool) {
-	if len(a.tokens) == 0 && len(a.tenants) == 0 {
+	if !a.wantsToken() {
 		return nil, true
 	}
-	shown, bearer := strings.CutPrefix(authorization, "Bearer ")
+	shown, bearer := bearerToken(authorization)
 	if !bearer {
 		return nil, false
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/valyala/fastjson"
 
 	"github.com/sipwake/sipwake/internal/outbox"
+	"github.com/sipwake/sipwake/internal/upper"
 	"github.com/sipwake/sipwake/internal/wake"
 )
 
@@ -52,9 +53,15 @@ func toError(err error) *rpcError {
 		return &rpcError{codeParams, "invalid params: " + param.Error(), &errorData{param.Field}}
 	case errors.Is(err, wake.ErrUnknownNode):
 		return &rpcError{codeUnknownNode, err.Error(), &errorData{"node"}}
+	case errors.Is(err, upper.ErrOff):
+		return &rpcError{Code: codeNoMethod, Message: "method not found: " + err.Error()}
+	case errors.Is(err, upper.ErrRefused):
+		return &rpcError{Code: codeNoStore, Message: upper.ErrAway.Error() + ": " + upper.ErrRefused.Error()}
+	case errors.Is(err, upper.ErrAway): // its own error may be a time that is over
+		return &rpcError{Code: codeNoStore, Message: upper.ErrAway.Error() + ": service.info has how the nodes answer"}
 	case errors.Is(err, wake.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
 		return &rpcError{Code: codeNoStore, Message: "store unavailable"}
-	case errors.Is(err, wake.ErrBusy), errors.Is(err, outbox.ErrFull):
+	case errors.Is(err, wake.ErrBusy), errors.Is(err, outbox.ErrFull), errors.Is(err, upper.ErrBusy):
 		return &rpcError{Code: codeOverloaded, Message: err.Error()}
 	case errors.Is(err, wake.ErrStopped):
 		return &rpcError{Code: codeOverloaded, Message: "stopping"}

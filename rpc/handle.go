@@ -32,8 +32,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	if !s.rates.Take(limit.Client(peer), st.rate, now) { // before the token: it is not to be guessed fast
 		s.metrics.limited.Inc()
 		s.log.Warn("too many requests of a client", "peer", peer.String())
-		ctx.Response.Header.Set("Retry-After", "1")
-		s.refuse(ctx, &rpcError{Code: codeOverloaded, Message: "too many requests"})
+		s.refuseRate(ctx, st)
 		if !s.conns.Proved(ctx.Conn()) {
 			ctx.SetConnectionClose()
 		}
@@ -44,22 +43,13 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	if !known {
 		s.log.Warn("request not authorised", "peer", peer.String())
 		ctx.Response.Header.Set("WWW-Authenticate", "Bearer")
-		e := &rpcError{Code: codeNotAuthorised, Message: "not authorised"}
-		s.refuse(ctx, e)
-		if simple {
-			plainError(ctx, e)
-		}
+		s.refuseAs(ctx, st, &rpcError{Code: codeNotAuthorised, Message: "not authorised"})
 		ctx.SetConnectionClose()
 		return
 	}
 	if by != nil && !s.tenantRates.Take(by.Name, by.limits(), time.Now()) {
 		s.log.Warn("too many requests of a tenant", "tenant", by.Name)
-		ctx.Response.Header.Set("Retry-After", "1")
-		e := &rpcError{Code: codeOverloaded, Message: "too many requests"}
-		s.refuse(ctx, e)
-		if simple {
-			plainError(ctx, e)
-		}
+		s.refuseRate(ctx, st)
 		return
 	}
 	if door != nil {
@@ -80,7 +70,7 @@ func who(ctx *fasthttp.RequestCtx, st *settings, simple bool) (by *tenant, door 
 		by, known = st.access.allows(ctx)
 		return by, nil, nil, known
 	}
-	invalid = readPushJSON(ctx) // it may hold the token
+	invalid = readPushBody(ctx) // it may hold the token
 	if door = st.access.allowsPush(ctx); door != nil {
 		by = door.tenant
 	}
@@ -97,6 +87,20 @@ func (s *Server) refuse(ctx *fasthttp.RequestCtx, e *rpcError) {
 	s.metrics.count(unknownMethod, e, 0)
 	ctx.SetStatusCode(httpStatus(e))
 	ctx.Response.SetBodyRaw(appendError(nil, nil, e))
+}
+
+// refuseAs is refuse, in the way in which the interface answers that was asked.
+func (s *Server) refuseAs(ctx *fasthttp.RequestCtx, st *settings, e *rpcError) {
+	s.refuse(ctx, e)
+	if isHTTPPush(ctx, st) {
+		plainError(ctx, e)
+	}
+}
+
+// refuseRate answers who sends too much.
+func (s *Server) refuseRate(ctx *fasthttp.RequestCtx, st *settings) {
+	ctx.Response.Header.Set("Retry-After", "1")
+	s.refuseAs(ctx, st, &rpcError{Code: codeOverloaded, Message: "too many requests"})
 }
 
 // httpStatus gives proxies that look no further than the HTTP status the word

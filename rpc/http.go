@@ -19,6 +19,9 @@ func (s *Server) shape(ctx *fasthttp.RequestCtx, st *settings, peer netip.Addr) 
 		return fasthttp.StatusHTTPVersionNotSupported
 	case !framed(h):
 		return fasthttp.StatusBadRequest
+	case len(h.Peek("Origin")) > 0 && !st.access.wantsToken() && !isHTTPPush(ctx, st):
+		s.log.Warn("request of a web page refused: that needs token_files", "peer", peer.String())
+		return fasthttp.StatusForbidden
 	case (string(ctx.Path()) == "/rpc" || isHTTPPush(ctx, st)) && !st.access.fromNetwork(peer):
 		s.log.Warn("request from a network that may not call", "peer", peer.String())
 		return fasthttp.StatusForbidden

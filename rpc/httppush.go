@@ -44,12 +44,18 @@ func isHTTPPush(ctx *fasthttp.RequestCtx, st *settings) bool {
 	return len(st.access.push) > 0 && (path == httpPushPath || path+"/" == httpPushPath)
 }
 
-// readPushJSON makes form parameters of a body that is a JSON object; what is neither
-// text, number nor boolean there is passed over. Without an error it may have been
-// something else.
-func readPushJSON(c *fasthttp.RequestCtx) error {
+// readPushBody makes form parameters of a body that is a JSON object or a multipart form;
+// what is neither text, number nor boolean there is passed over. Without an error it may
+// have been something else.
+func readPushBody(c *fasthttp.RequestCtx) error {
 	kind, _, _ := strings.Cut(string(c.Request.Header.ContentType()), ";")
-	if !c.IsPost() || strings.TrimSpace(kind) != "application/json" {
+	kind = strings.ToLower(strings.TrimSpace(kind))
+	switch {
+	case !c.IsPost():
+		return nil
+	case kind == "multipart/form-data":
+		return readPushParts(c)
+	case kind != "application/json":
 		return nil
 	}
 	var body map[string]any
@@ -63,6 +69,18 @@ func readPushJSON(c *fasthttp.RequestCtx) error {
 		case string, json.Number, bool:
 			c.PostArgs().Set(name, fmt.Sprint(value))
 		}
+	}
+	return nil
+}
+
+// readPushParts reads a form as curl -F and PHP send it.
+func readPushParts(c *fasthttp.RequestCtx) error {
+	form, err := c.MultipartForm()
+	if err != nil {
+		return &wake.ParamError{Field: "body", Problem: "is not a form"}
+	}
+	for name, values := range form.Value {
+		c.PostArgs().Set(name, values[0])
 	}
 	return nil
 }
@@ -218,11 +236,10 @@ func (a *access) allowsPush(c *fasthttp.RequestCtx) (found *pushDoor) {
 	if a.cas != nil && !a.hasCertificate(c.TLSConnectionState(), time.Now()) {
 		return nil
 	}
-	shown := string(c.Request.Header.Peek("Authorization"))
+	shown, bearer := bearerToken(string(c.Request.Header.Peek("Authorization")))
 	if key := arg(c, "authkey"); key != "" {
-		shown = "Bearer " + key
+		shown, bearer = key, true
 	}
-	shown, bearer := strings.CutPrefix(shown, "Bearer ")
 	for i := range a.push {
 		if a.push[i].token.Equal(shown) && bearer {
 			found = &a.push[i]

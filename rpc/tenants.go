@@ -56,6 +56,8 @@ func (c *Config) validateTenants(report func(field, problem string)) {
 		t, field := &c.Tenants[i], fmt.Sprintf("tenants[%d]", i)
 		if !tenantName.MatchString(t.Name) {
 			report(field+".name", "must be 1 to 64 letters, digits, dots, hyphens and underscores, the first a letter or digit")
+		} else if t.Name == operatorName {
+			report(field+".name", "is what the pushes of the operator are counted by")
 		} else if j, ok := first[t.Name]; ok {
 			report(field+".name", fmt.Sprintf("is the name of tenants[%d] too", j))
 		} else {

@@ -130,6 +130,7 @@ func TestTenantConfig(t *testing.T) {
 	f(func(*Config) {})
 	f(func(c *Config) { c.TokenFiles = nil }, "tenants: need token_files: the operator and the SIP proxies must show a token too")
 	f(one(func(t *Tenant) { t.Name = "a b" }), "tenants[0].name: must be 1 to 64 letters, digits, dots, hyphens and underscores, the first a letter or digit")
+	f(one(func(t *Tenant) { t.Name = "operator" }), "tenants[0].name: is what the pushes of the operator are counted by")
 	f(func(c *Config) { c.Tenants = append(c.Tenants, c.Tenants[0]) }, "tenants[1].name: is the name of tenants[0] too")
 	f(one(func(t *Tenant) { t.TokenFiles = nil }), "tenants[0].token_files: is missing")
 	f(one(func(t *Tenant) { t.Domains = nil }), "tenants[0].domains: is missing; give domains, apps or both")
@@ -140,4 +141,59 @@ func TestTenantConfig(t *testing.T) {
 	f(one(func(t *Tenant) { t.RateLimit = -1 }), "tenants[0].rate_limit: must be at least 1")
 	f(one(func(t *Tenant) { t.HTTPPush.Domain = "a.example" }), "tenants[0].http_push.domain: needs http_push.token_file")
 	f(one(func(t *Tenant) { t.HTTPPush = HTTPPush{TokenFile: "x", Domain: "b.example"} }), "tenants[0].http_push.domain: is none of domains")
+}
+
+// A tenant's token is changed without a moment in which it has none: both are good, then
+// the new one alone, on connections that are open too. Whose limits they count for stays.
+func TestTenantTokenRotates(t *testing.T) {
+	const next = "c4e2-next-token-of-the-tenant"
+	cfg := withTenant(t, 1000)
+	s := serve(t, cfg, nil)
+	cfg.Listen = "127.0.0.1:0"
+	cfg.SetDefaults()
+	file := filepath.Join(t.TempDir(), "next")
+	if err := os.WriteFile(file, []byte(next), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	reload := func(files ...string) {
+		t.Helper()
+		c := cfg
+		c.Tenants = []Tenant{c.Tenants[0]}
+		c.Tenants[0].TokenFiles = files
+		apply, err := s.Prepare(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		apply()
+	}
+	old := cfg.Tenants[0].TokenFiles[0]
+	kept := s.dial("")
+	is := func(what string, wantOld, wantNext int) {
+		t.Helper()
+		for token, want := range map[string]int{acmeToken: wantOld, next: wantNext} {
+			conn := s.dial("")
+			status, body, _ := ask(t, conn, post("Authorization: Bearer "+token+"\r\n", discover))
+			if status != want {
+				t.Errorf("%s: %s… got %d, want %d", what, token[:4], status, want)
+			}
+			if _, answer, _ := ask(t, conn, post("Authorization: Bearer "+token+"\r\n", info)); want == 200 && !strings.Contains(answer, "-32005") {
+				t.Errorf("%s: %s… is no tenant's any more: %s", what, token[:4], body)
+			}
+		}
+	}
+	is("before", 200, 401)
+	if status, _, _ := ask(t, kept, post(asTenant, discover)); status != 200 {
+		t.Errorf("%d", status)
+	}
+	reload(old, file)
+	is("both", 200, 200)
+	reload(file)
+	is("after", 401, 200)
+	if status, _, _ := ask(t, kept, post(asTenant, discover)); status != 401 {
+		t.Errorf("the old token on an open connection: %d", status)
+	}
+	if _, err := s.Prepare(Config{Tenants: []Tenant{{Name: "acme", TokenFiles: []string{file + "-none"}}}}); err == nil {
+		t.Error("a reload without the file")
+	}
+	is("after a reload that failed", 401, 200)
 }

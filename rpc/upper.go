@@ -104,11 +104,7 @@ func (s *Server) upperList(ctx context.Context, p *params) (any, error) {
 	if aor == "" {
 		found, next, err = s.allUppers(ctx, p.by, cursor, limit)
 	} else if aor, err = wake.CleanAOR(aor); err == nil {
-		var one upper.Registration
-		var ok bool
-		if one, ok, err = s.upper.Find(ctx, aor); ok && scope.User(aor) {
-			found = append(found, one)
-		}
+		found, err = s.oneUpper(ctx, scope, aor)
 	}
 	if err != nil {
 		return nil, err
@@ -133,6 +129,33 @@ func upperScope(t *tenant) (*wake.Scope, error) {
 	return scope, nil
 }
 
+// oneUpper returns the registration of the user, if there is one that the scope has.
+func (s *Server) oneUpper(ctx context.Context, scope *wake.Scope, aor string) ([]upper.Registration, error) {
+	one, found, err := s.upper.Find(ctx, aor)
+	if found && err == nil {
+		found, err = s.hasUpper(ctx, scope, aor)
+	}
+	if !found || err != nil {
+		return nil, err
+	}
+	return []upper.Registration{one}, nil
+}
+
+// hasUpper reports whether the scope has the registration of the user: it has the user,
+// and all devices. Of a scope with apps there must be one, for it says whose user it is.
+func (s *Server) hasUpper(ctx context.Context, scope *wake.Scope, aor string) (bool, error) {
+	if scope == nil || !scope.User(aor) || len(scope.Apps) == 0 {
+		return scope.User(aor), nil
+	}
+	devices, err := s.service.Bindings(ctx, aor, secret.Token{})
+	others := slices.ContainsFunc(devices, func(b wake.Binding) bool { return !scope.Binding(&b) })
+	return len(devices) > 0 && !others, err
+}
+
+// upperPage is how many registrations a tenant's page is made of in one go: each may
+// have to be asked about.
+const upperPage = 50
+
 // allUppers returns a page of what the caller may see.
 func (s *Server) allUppers(ctx context.Context, by *tenant, cursor string, limit int) (found []upper.Registration, next string, err error) {
 	if by == nil {
@@ -144,11 +167,14 @@ func (s *Server) allUppers(ctx context.Context, by *tenant, cursor string, limit
 	end := time.Now().Add(s.settings.Load().Deadline / 2) // what is found by then is a page
 	for first := true; first || next != "" && len(found) < limit && time.Now().Before(end); first = false {
 		var some []upper.Registration
-		if some, next, err = s.upper.List(ctx, next, limit-len(found)); err != nil {
+		if some, next, err = s.upper.List(ctx, next, min(upperPage, limit-len(found))); err != nil {
 			return nil, "", err
 		}
 		for _, u := range some {
-			if by.Scope.User(u.AOR) {
+			switch mine, err := s.hasUpper(ctx, by.Scope, u.AOR); {
+			case err != nil:
+				return nil, "", err
+			case mine:
 				found = append(found, u)
 			}
 		}
@@ -180,15 +206,12 @@ func (s *Server) forUpper(ctx context.Context, p *params, aor string, do func(co
 	if err != nil {
 		return nil, err
 	}
-	found := false
-	devices, err := s.service.Bindings(ctx, aor, secret.Token{})
+	found, err := s.hasUpper(ctx, scope, aor)
+	if found && err == nil {
+		found, err = do(ctx, aor)
+	}
 	if err != nil {
 		return nil, err
-	}
-	if scope.User(aor) && len(scope.Of(slices.Clone(devices))) == len(devices) {
-		if found, err = do(ctx, aor); err != nil {
-			return nil, err
-		}
 	}
 	return struct {
 		Found bool `json:"found"`

@@ -350,10 +350,7 @@ func TestDocsReload(t *testing.T) {
 		if !changed {
 			t.Errorf("there is no %s to change", key)
 		}
-		if key == "operations.password_file" { // which is read before the difference shows
-			c.Operations.PasswordFile = r.write("page.password", "a long password")
-		}
-		if key == "otlp.endpoint" { // too
+		if key == "otlp.endpoint" { // which is read before the difference shows
 			c.OTLP.Endpoint = "http://127.0.0.1:4318"
 		}
 		if strings.HasPrefix(key, "acrobits.") { // too

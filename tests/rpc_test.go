@@ -226,3 +226,24 @@ func TestRegisterAnswers(t *testing.T) {
 		}
 	})
 }
+
+// Who asks for a registration at a PBX hears what is missing, and not that sipwake fails.
+func TestUpperErrorsSayWhatIsMissing(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, rigOptions{rpc: "  token_files: [" + writeTemp(t, docToken) + "]"})
+	r.auth = docToken
+	if answer := r.as(docToken, "upper.refresh", obj{"aor": "ann@acme.example"}); !strings.Contains(answer, `"code":-32601`) || !strings.Contains(answer, "upper.key_file is not set") {
+		t.Errorf("switched off: %s", answer)
+	}
+	on := newRig(t, rigOptions{more: upperSection(t, ""), rpc: "  token_files: [" + writeTemp(t, docToken) + "]"})
+	on.auth = docToken
+	var res registerResult
+	on.call("binding.register", obj{"node": nodeID, "aor": "ann@acme.example", "contact": fcmContact("ann", "fcm-token-ann"), "call_id": "a", "cseq": 1, "expires": 600,
+		"headers": obj{"X-PIID": ha1("x", "y")}, "upper": obj{"granted": "600", "server": "sip:pbx.example", "uri": "sip:pbx.example",
+			"to": "sip:ann@acme.example", "user": "ann", "realm": "pbx.example"}}, &res)
+	for _, method := range []string{"upper.refresh", "upper.remove"} { // the node of this test is no gateway
+		if answer := on.as(docToken, method, obj{"aor": "ann@acme.example"}); !strings.Contains(answer, `"code":-32003`) || !strings.Contains(answer, "no gateway can ask") {
+			t.Errorf("%s: %s", method, answer)
+		}
+	}
+}

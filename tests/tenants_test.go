@@ -255,6 +255,40 @@ func TestTenantsHaveTheirOwn(t *testing.T) {
 	}
 }
 
+// Of a domain that tenants share by their apps, each has the registrations at a PBX of
+// the users all of whose devices are its own, as it may refresh and remove those alone.
+func TestTenantsShareADomain(t *testing.T) {
+	t.Parallel()
+	const blueToken, greenToken = "2a61-token-of-the-tenant-blue", "b7d0-token-of-the-tenant-green"
+	r := newRig(t, rigOptions{more: upperSection(t, ""), rpc: "  token_files: [" + writeTemp(t, docToken) + "]\n  tenants:\n" +
+		"    - {name: blue, domains: [both.example], apps: [" + project + "], rate_limit: 1000, token_files: [" + writeTemp(t, blueToken) + "]}\n" +
+		"    - {name: green, domains: [both.example], apps: [" + bundle + "], rate_limit: 1000, token_files: [" + writeTemp(t, greenToken) + "]}"})
+	r.auth = docToken
+	register := func(aor, contact string) {
+		t.Helper()
+		var res registerResult
+		r.call("binding.register", obj{"node": nodeID, "aor": aor, "contact": contact, "call_id": contact, "cseq": 1, "expires": 600,
+			"headers": obj{"X-PIID": ha1("x", "y")}, "upper": obj{"granted": "600", "server": "sip:pbx-of-" + aor[:3], "uri": "sip:pbx.example",
+				"to": "sip:" + aor, "user": aor[:3], "realm": "pbx.example"}}, &res)
+	}
+	register("ann@both.example", fcmContact("ann", "fcm-token-ann"))
+	register("gus@both.example", apnsContact("gus", apnsToken(7)))
+	register("two@both.example", fcmContact("two", "fcm-token-two"))
+	register("two@both.example", apnsContact("two2", apnsToken(8)))
+	for token, c := range map[string]struct{ own, others string }{blueToken: {"ann", "gus"}, greenToken: {"gus", "ann"}} {
+		for user, want := range map[string]bool{c.own: true, c.others: false, "two": false} {
+			for _, params := range []obj{{}, {"limit": 1, "aor": user + "@both.example"}} {
+				if answer := r.as(token, "upper.list", params); strings.Contains(answer, "pbx-of-"+user) != want {
+					t.Errorf("%s: of %s with %v: %s", token, user, params, answer)
+				}
+			}
+			if answer := r.as(token, "upper.refresh", obj{"aor": user + "@both.example"}); strings.Contains(answer, `"found":false`) == want {
+				t.Errorf("%s: refresh of %s: %s", token, user, answer)
+			}
+		}
+	}
+}
+
 type openRPCMethod struct {
 	Name    string `json:"name"`
 	Callers string `json:"x-callers"`

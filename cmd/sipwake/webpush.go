@@ -68,7 +68,7 @@ func (c *webpushKeyCmd) make() error {
 	}
 	_, err = f.Write(text)
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("cannot write key: %w", err)
+		return errors.Join(fmt.Errorf("cannot write key: %w", err), os.Remove(c.New)) // else the next try finds a file
 	}
 	key, err := (&webpush.Config{VAPIDKeyFile: c.New}).PublicKey()
 	if err != nil {

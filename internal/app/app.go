@@ -25,6 +25,7 @@ import (
 	"github.com/sipwake/sipwake/internal/outbox"
 	"github.com/sipwake/sipwake/internal/page"
 	"github.com/sipwake/sipwake/internal/relay"
+	"github.com/sipwake/sipwake/internal/secret"
 	"github.com/sipwake/sipwake/internal/store"
 	"github.com/sipwake/sipwake/internal/store/fallback"
 	"github.com/sipwake/sipwake/internal/trace"
@@ -58,6 +59,7 @@ type App struct {
 	load       *listener // nil without one
 	reporting  *listener // nil without one
 	reports    atomic.Pointer[acrobits.Reports]
+	password   atomic.Pointer[secret.Text] // of the pages
 
 	reportsCert atomic.Pointer[tls.Certificate] // of their listener; nil without TLS
 	reloads     reloadMetrics
@@ -128,12 +130,9 @@ func New(cfg *config.Config, version string, log *slog.Logger) (*App, error) {
 	}
 	a.service.AddLoad("rpc", a.rpc.Load)
 	a.operations = newOperations(a.metrics(), a.store, a.rpcReacts, limit.NewLog(log))
-	password, err := pagePassword(cfg)
-	if err != nil {
-		return nil, errors.Join(problem(cfg, "operations.password_file", err), a.Stop(context.Background()))
-	}
 	a.history = page.NewHistory()
-	a.operations.addPages(a.pages(), password)
+	a.password.Store(&parts.password)
+	a.operations.addPages(a.pages(), func() secret.Text { return *a.password.Load() })
 	return a, nil
 }
 
@@ -278,7 +277,7 @@ func (a *App) RPCAddr() string { return a.rpcListener.Addr().String() }
 func (a *App) OperationsAddr() string { return a.operations.addr() }
 
 // Reload takes a new configuration: apps and their credentials, nodes, rules,
-// tokens, networks and certificates. If any part of it cannot be used, all stays
+// tokens, networks, certificates and the password of the pages. If any part of it cannot be used, all stays
 // as it was. Listeners, the store and the log need a restart; a difference from
 // the start is logged.
 func (a *App) Reload(cfg *config.Config) error {
@@ -303,6 +302,7 @@ func (a *App) reload(cfg *config.Config) error {
 		return err
 	}
 	applyRPC()
+	a.password.Store(&parts.password)
 	inForce, closeOld := a.nodes.set(parts.nodes)
 	a.service.Configure(cfg.Wake, inForce)
 	a.upper.Configure(cfg.Upper, parts.upper, registrars(inForce))

@@ -31,11 +31,11 @@ func (a *App) pages() http.Handler {
 	}})
 }
 
-// addPages serves pages to whoever has the password, or, if there is none, to
-// callers of a loopback address. To be called before start.
-func (o *operations) addPages(pages http.Handler, password secret.Text) {
+// addPages serves pages to whoever has the password of that moment, or, if there is
+// none, to callers of a loopback address. To be called before start.
+func (o *operations) addPages(pages http.Handler, ask func() secret.Text) {
 	o.mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) {
-		if !password.Empty() {
+		if password := ask(); !password.Empty() {
 			if _, p, ok := r.BasicAuth(); !ok || !password.Equal(p) {
 				w.Header().Set("WWW-Authenticate", `Basic realm="sipwake", charset="UTF-8"`)
 				http.Error(w, "the password of operations.password_file is needed", http.StatusUnauthorized)

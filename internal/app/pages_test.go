@@ -3,6 +3,8 @@ package app
 import (
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/sipwake/sipwake/internal/secret"
@@ -15,7 +17,7 @@ func TestPagesAreGuarded(t *testing.T) {
 	ok := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
 	ask := func(password secret.Text, from, host, given string) int {
 		o := &operations{mux: http.NewServeMux(), listener: &listener{open: a.operations.open}}
-		o.addPages(ok, password)
+		o.addPages(ok, func() secret.Text { return password })
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.RemoteAddr, r.Host = from, host
 		if given != "" {
@@ -48,5 +50,53 @@ func TestPagesAreGuarded(t *testing.T) {
 	}
 	if status, _ := get(t, a, "/metrics"); status != 200 {
 		t.Errorf("/metrics: %d", status)
+	}
+}
+
+// A password that was changed in its file is asked for after a reload, as every other
+// secret is.
+func TestPagePasswordIsReloaded(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "password")
+	set := func(password string) {
+		if err := os.WriteFile(file, []byte(password), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set("the first one")
+	a, _ := started(t)
+	cfg := *a.cfg
+	cfg.Operations.PasswordFile = file
+	if err := a.Reload(&cfg); err != nil {
+		t.Fatal(err)
+	}
+	ask := func(password string) int {
+		req, err := http.NewRequest(http.MethodGet, "http://"+a.OperationsAddr()+"/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.SetBasicAuth("any", password)
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		return res.StatusCode
+	}
+	if got := []int{ask("the first one"), ask("")}; got[0] != 200 || got[1] != 401 {
+		t.Errorf("a password that is new: %d", got)
+	}
+	set("the second one")
+	if err := a.Reload(&cfg); err != nil {
+		t.Fatal(err)
+	}
+	if got := []int{ask("the second one"), ask("the first one")}; got[0] != 200 || got[1] != 401 {
+		t.Errorf("after it was changed: %d", got)
+	}
+	set("")
+	if err := a.Reload(&cfg); err == nil {
+		t.Error("an empty password was taken")
+	}
+	if got := ask("the second one"); got != 200 {
+		t.Errorf("after a reload that failed: %d", got)
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/sipwake/sipwake/internal/config"
-	"github.com/sipwake/sipwake/internal/pnparam"
+	"github.com/sipwake/sipwake/internal/secret"
 	"github.com/sipwake/sipwake/internal/store"
 	"github.com/sipwake/sipwake/internal/store/local"
 	"github.com/sipwake/sipwake/internal/store/redis"
@@ -27,9 +27,10 @@ import (
 
 // parts is what a configuration yields without touching anything that runs.
 type parts struct {
-	apps  []push.App
-	nodes map[string]proxy
-	upper upper.Files
+	apps     []push.App
+	nodes    map[string]proxy
+	upper    upper.Files
+	password secret.Text // of the pages, may be empty
 	// reports judges what apps of Acrobits' report; nil if they cannot.
 	reports *acrobits.Reports
 	// reportsCert is what the listener for them shows; nil without TLS.
@@ -67,18 +68,17 @@ func prepare(cfg *config.Config, log *slog.Logger) (parts, error) {
 	for _, line := range cfg.Renamed() {
 		log.Warn("configuration key has another name now", "key", line)
 	}
-	if !slices.ContainsFunc([]string{"rpc.token_files", "rpc.cert_file", "rpc.key_file", "rpc.client_ca_file",
+	if !slices.ContainsFunc([]string{"rpc.networks", "rpc.token_files", "rpc.cert_file", "rpc.key_file", "rpc.client_ca_file",
 		"rpc.client_cert_file", "rpc.client_key_file", "rpc.http_push", "rpc.tenants"}, problems.Has) {
 		problems.Add("rpc", rpc.Check(cfg.RPC)) // which reads these
 	}
 	if !problems.Has("store") {
 		problems.Add(storeField(cfg), checkStore(cfg))
 	}
-	if _, err := pagePassword(cfg); err != nil {
-		problems.Add("operations.password_file", err)
-	}
+	var err error
+	p.password, err = pagePassword(cfg)
+	problems.Add("operations.password_file", err)
 	if !problems.Has("upper") {
-		var err error
 		p.upper, err = cfg.Upper.Read()
 		problems.Add("upper", err)
 	}
@@ -114,11 +114,11 @@ func prepareApps(cfg *config.Config, log *slog.Logger, p *parts, problems *confi
 }
 
 // checkTenants reports apps of tenants that no phone can have. Which names there are is
-// not known while an app has a problem, or if one of FCM serves any.
+// not known while an app has a problem, or if one serves any.
 func checkTenants(cfg *config.Config, apps []push.App, problems *config.Problems) {
 	known := make(map[string]bool)
 	for i := range apps {
-		if apps[i].Any && (apps[i].Provider == pnparam.FCM || apps[i].Provider == pnparam.HMS) {
+		if apps[i].Any {
 			return
 		}
 		for _, name := range apps[i].Packages {
@@ -216,7 +216,6 @@ func needRestart(was, is *config.Config) []string {
 	compare("rpc.connections_per_client", was.RPC.ConnectionsPerClient, is.RPC.ConnectionsPerClient)
 	compare("rpc.in_flight", was.RPC.InFlight, is.RPC.InFlight)
 	compare("operations.listen", was.Operations.Listen, is.Operations.Listen)
-	compare("operations.password_file", was.Operations.PasswordFile, is.Operations.PasswordFile)
 	compare("operations.exemplars", was.Operations.Exemplars, is.Operations.Exemplars)
 	compare("load", was.Load, is.Load)
 	compare("acrobits", ownListener(was), ownListener(is))

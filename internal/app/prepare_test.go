@@ -153,6 +153,15 @@ func TestProblemsNameTheLine(t *testing.T) {
 		"2: credentials_dir: DIR/pushkit.com.a.p13: its name must end in .p12, .pem, .password or .pwd",
 		"2: credentials_dir: credentials_file: DIR/fcmkey.com.c.json is not the JSON file of a service account (its type is not service_account, external_account or impersonated_service_account)")
 
+	// What is wrong is said once, and what may be the app of a part that is wrong is not said
+	// to be unknown.
+	write(t, dir, "token", "of a tenant")
+	write(t, dir, "rpc", "of the operator")
+	f("\nrpc: {token_files: [DIR/rpc], tenants: [{name: a, token_files: [DIR/token], apps: [com.a]}]}",
+		`2: rpc.tenants[0].apps[0]: no app has the package "com.a"`)
+	f("\nrpc: {token_files: [DIR/rpc], tenants: [{name: a, token_files: [DIR/token], apps: [com.a]}]}\nrelays: [{provider: apns, url: 'https://push.example/rpc', token_file: DIR/none, packages: [com.a]}]",
+		"3: relays[0].token_file: cannot read secret: open DIR/none: no such file or directory")
+
 	// A payload that all apps of a kind share is said to be wrong once.
 	good := dir
 	dir = credentials(t)

@@ -63,7 +63,7 @@ func (m *Many) partID(n int) string { return fmt.Sprint(m.List, "-", n) }
 // ignored; its app and provider select the devices.
 type ManyParams struct {
 	SendParams
-	AORs []string // up to MaxUsers; none: every user with a device of the app
+	AORs []string // up to MaxUsers; nil: every user with a device of the app
 	Rate int      // users a second, up to MaxRate; 0: 50
 }
 
@@ -92,6 +92,8 @@ func checkMany(p *ManyParams) (users []string, err error) {
 		return nil, err
 	}
 	switch {
+	case p.AORs != nil && len(p.AORs) == 0: // of a script whose list has come out empty
+		return nil, &wake.ParamError{Field: "aors", Problem: "is empty; leave it out to push all users of the app"}
 	case len(p.AORs) == 0 && p.App == "":
 		return nil, &wake.ParamError{Field: "aors", Problem: "is missing; give aors, or app for all of its users"}
 	case len(p.AORs) == 0 && !p.By.Scope.App(p.App):

@@ -129,6 +129,17 @@ func TestManyInstanceDies(t *testing.T) {
 	})
 }
 
+// A list without anybody in it is not everybody.
+func TestManyNobody(t *testing.T) {
+	inBubble(t, func(r *rig) {
+		r.bind(3, "app")
+		_, err := r.SendMany(t.Context(), ManyParams{AORs: []string{}, SendParams: SendParams{App: "app", Kind: push.Custom}})
+		if bad := (*wake.ParamError)(nil); !errors.As(err, &bad) || bad.Field != "aors" {
+			t.Errorf("an empty list: %v", err)
+		}
+	})
+}
+
 // All users of an app, and of no other; a list that failed begins anew.
 func TestManyOfApp(t *testing.T) {
 	inBubble(t, func(r *rig) {

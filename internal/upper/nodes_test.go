@@ -76,7 +76,7 @@ func TestOtherNode(t *testing.T) {
 			t.Errorf("nobody knows the PBX: %v", err)
 		}
 		nodes()
-		is("no node at all", r.through(), `[] no node can register users, not even "gw2"`)
+		is("no node at all", r.through(), `[] no gateway can ask the PBX: no node can register users, not even "gw2"`)
 	})
 }
 

@@ -362,7 +362,7 @@ func (s *Service) Refresh(ctx context.Context, aor string) (bool, error) {
 	if err != nil || !ok {
 		return false, err
 	}
-	return true, s.send(ctx, cfg, &u, newAttempt(), "")
+	return true, asAway(s.send(ctx, cfg, &u, newAttempt(), ""))
 }
 
 // Remove removes the user's bindings, and ends the registration at the PBX; false if
@@ -381,5 +381,13 @@ func (s *Service) Remove(ctx context.Context, aor string) (bool, error) {
 	}
 	k := newAttempt()
 	k.ends = true
-	return true, s.send(ctx, cfg, &u, k, "")
+	return true, asAway(s.send(ctx, cfg, &u, k, ""))
+}
+
+// asAway is the error of what a person asked for when no gateway took it.
+func asAway(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", ErrAway, err)
 }

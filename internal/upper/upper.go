@@ -12,6 +12,9 @@ import (
 // ErrChanged says that a registration is another one than it was when it was read.
 var ErrChanged = errors.New("registration changed meanwhile")
 
+// ErrAway says that no gateway could be told to ask the PBX.
+var ErrAway = errors.New("no gateway can ask the PBX")
+
 // ErrRefused says that a node sends nothing to the server of a Request.
 var ErrRefused = errors.New("the node does not know that PBX")
 
