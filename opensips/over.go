@@ -13,8 +13,8 @@ import (
 	"github.com/sipwake/sipwake/internal/wake"
 )
 
-// overEvent are the parameters of the event that has sipwake.cfg send a request: those of
-// MI t_uac_dlg, and the name of the note with what came of it.
+// overEvent has the parameters of the event that makes sipwake.cfg send a request: those of
+// MI t_uac_dlg, and the name of the cache entry for the result.
 type overEvent struct {
 	Op      string `json:"op"`
 	Method  string `json:"method"`
@@ -79,15 +79,15 @@ func (n Node) tellOver(ctx context.Context, w wake.Wake, reason wake.EndReason, 
 			o.Method = "BYE"
 			o.Headers = "From: " + from + "\r\nTo: " + m[1] + "\r\nCall-ID: " + w.CallID + "\r\nCSeq: 2 BYE\r\nMax-Forwards: 70\r\n\r\n"
 			if err := n.send(ctx, o); err != nil {
-				return "", fmt.Errorf("it cannot end a call that is over: %w", err)
+				return "", fmt.Errorf("it cannot hang up the phone of a call that is over: %w", err)
 			}
 		}
 	}
 	return wake.SignalTold, nil
 }
 
-// send has the request sent. MI's own t_uac_dlg would answer, and nothing else meanwhile,
-// when the phone has given its last answer.
+// send makes the node send the request. MI's own t_uac_dlg would block MI until the phone's
+// final answer.
 func (n Node) send(ctx context.Context, o overEvent) error {
 	ctx, cancel := n.Bound(ctx)
 	defer cancel()
@@ -98,7 +98,7 @@ func (n Node) send(ctx context.Context, o overEvent) error {
 	return n.Call(ctx, "raise_event", map[string]string{"event": "E_SIPWAKE_OVER", "params": string(params)}, nil)
 }
 
-// answer waits for the last answer to a request that was sent.
+// answer waits for the final answer to a request.
 func (n Node) answer(ctx context.Context, op string) (res uacResult, err error) {
 	for pause := firstPause; ; pause = min(2*pause, maxPause) {
 		note, err := n.fetch(ctx, "sipwake_told_"+op)
@@ -116,7 +116,7 @@ func (n Node) answer(ctx context.Context, op string) (res uacResult, err error) 
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
-			return res, fmt.Errorf("it sent the request and noted no answer: %w", ctx.Err())
+			return res, fmt.Errorf("it sent the request but wrote no answer: %w", ctx.Err())
 		}
 	}
 }

@@ -248,8 +248,7 @@ func longToken(s *scenario) {
 	wakesAndTalks(s, d)
 }
 
-// farOnce: where a phone of another node was found is good for the call that it was
-// signalled for alone: other nodes may have heard of that place, and not be known there.
+// farOnce: the way to a phone at another node is valid only for the call of its signal.
 func farOnce(s *scenario) {
 	d := s.iphone(answers, stubborn)
 	s.asleep(d)
@@ -270,8 +269,8 @@ func farOnce(s *scenario) {
 	s.rung(d.Phone, 2)
 }
 
-// farAndNear: what a phone has registered at the node of the call stays as it is when
-// it wakes at the other one, with the same Contact.
+// farAndNear: a phone's registration at the node of the call stays unchanged when it wakes
+// at the other node with the same Contact.
 func (c *cluster) farAndNear(s *scenario) {
 	near, d := s.at(c.a).behindNAT(stubborn), s.behindNAT(answers, stubborn)
 	d.SetContact("<sip:" + s.user + "@10.9.8.7:5060;transport=tcp" + apnsParams(near.token) + ">")

@@ -69,9 +69,9 @@ type proxyConfig struct {
 	Hostile     bool // it gets what it must complain of
 	// Headers are the names of headers that go into pushes, separated by spaces.
 	Headers string
-	// Methods are those of further requests that wake phones, parted by a space.
+	// Methods are further methods whose requests wake phones, separated by spaces.
 	Methods string
-	// PushID has woken phones told the UUID of their push in the INVITE.
+	// PushID adds the UUID of the push to the INVITE for a woken phone.
 	PushID bool
 }
 

@@ -1,7 +1,6 @@
-// Package fcmsim is a simulated Firebase Cloud Messaging: the OAuth 2.0 token
-// endpoint and messages:send of the HTTP v1 API over HTTPS with a certificate
-// authority of its own, Google's checks of account, access token and message,
-// and any failure on demand.
+// Package fcmsim is a simulated Firebase Cloud Messaging: the OAuth 2.0 token endpoint and
+// messages:send of the HTTP v1 API over HTTPS with its own certificate authority, Google's
+// checks of account, access token and message, and any failure on demand.
 package fcmsim
 
 import (
