@@ -74,8 +74,6 @@ func examples() []example {
 	const huawei = "IQAAAACy0PYlAADkX3v2nJ8oQ1zL5tR7wY9uB4eH6gK0mN-_sD2fT"
 	bind("RFC 8599, Push Kit", uri+"pn-provider=hms;pn-param=101234567;pn-prid="+huawei+">"+inst,
 		"rfc8599", instance, Address{Provider: HMS, App: "101234567", Tokens: []Token{token("", huawei)}})
-	bind("Push Kit by another name", uri+"pn-provider=Huawei;pn-param=101234567;pn-prid="+huawei+">"+inst,
-		"rfc8599", instance, Address{Provider: HMS, App: "101234567", Tokens: []Token{token("", huawei)}})
 	bind("RFC 8599, Web Push", "Contact: <sip:x7k2@df7jal23ls0d.invalid;transport=ws;pn-provider=webpush;pn-prid=https%3A%2F%2Fupdates.push.services.mozilla.com%2Fwpush%2Fv2%2FgAAAAABk%3Fx%3D1>"+inst,
 		"rfc8599", instance, Address{Provider: WebPush, Tokens: []Token{token("", endpoint)}})
 	bind("UnifiedPush with keys", uri+"pn-provider=webpush;pn-prid=https%3A%2F%2Fntfy.example.org%2FupAbCdEf12%3Fup%3D1;pn-p256dh="+p256dh+";pn-auth="+auth+">"+inst,

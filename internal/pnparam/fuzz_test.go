@@ -198,7 +198,7 @@ func checkInside(t *testing.T, p Parsed, input string) {
 	if p.Device != "" && (len(p.Device) != 20 || !isHex(p.Device)) {
 		inside("device", p.Device)
 	}
-	if a := p.Address.Provider; a != APNs && a != FCM && a != WebPush {
+	if a := p.Address.Provider; a != APNs && a != FCM && a != WebPush && a != HMS {
 		inside("provider", string(a))
 	}
 	for _, tok := range p.Address.Tokens {

@@ -121,6 +121,10 @@ func TestParse(t *testing.T) {
 	for _, p := range []string{"android", "firebase", "google", "FCM"} {
 		pn(p, "pn-provider="+p+";pn-param=proj-1;pn-prid="+fcmToken, fcm)
 	}
+	for _, p := range []string{"hms", "HMS", "Huawei"} {
+		pn(p, "pn-provider="+p+";pn-param=101234567;pn-prid=IQAAAAcy0",
+			Address{Provider: HMS, App: "101234567", Tokens: []Token{token("", "IQAAAAcy0")}})
+	}
 	pn("decoded once", "pn-provider=fcm;pn-param=a%2Bb+c;pn-prid=x%253Ay",
 		Address{Provider: FCM, App: "a+b+c", Tokens: []Token{token("", "x%3Ay")}})
 	pn("Web Push", "pn-provider=webpush;pn-prid=https%3A%2F%2Fupdates.push.services.mozilla.com/wpush/v2/gAAAAABk%3Fx%3D1",
