@@ -30,8 +30,8 @@ const (
 	callees     = 80 // of each caller, so that the last wake of a callee is over before the next call
 )
 
-// Run measures, and prints a table and one line for each budget. A missed budget is no
-// error.
+// Run measures, and prints a table and one line for each budget, also of what was
+// measured before an error. A missed budget is no error.
 func Run(ctx context.Context, c Config) error {
 	s, err := newStage(ctx, c.Program)
 	if err != nil {
@@ -39,6 +39,10 @@ func Run(ctx context.Context, c Config) error {
 	}
 	defer s.close()
 	b := &bench{Config: c, stage: s}
+	defer func() {
+		b.print(os.Stdout)
+		b.judge(os.Stdout)
+	}()
 	parts := []struct {
 		name string
 		f    func(context.Context) error
@@ -53,8 +57,6 @@ func Run(ctx context.Context, c Config) error {
 		}
 		fmt.Fprintf(os.Stderr, "bench: %s took %.0f s\n", part.name, time.Since(began).Seconds())
 	}
-	b.print(os.Stdout)
-	b.judge(os.Stdout)
 	return nil
 }
 

@@ -3,6 +3,7 @@ package bench
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/sipwake/sipwake/internal/lab/apnssim"
 	"github.com/sipwake/sipwake/internal/lab/stack"
+	"github.com/sipwake/sipwake/internal/wake"
 )
 
 const (
@@ -61,14 +63,23 @@ func (s *stage) open(ctx context.Context) (err error) {
 	}
 	s.apnsYAML = fmt.Sprintf("  - {bundle_id: %s, team_id: %s, key_id: %s, key_file: %s, endpoint: %q, ca_file: %s, queue: 100000}\n",
 		bundle, team, keyID, key, s.apns.URL(), ca)
-	s.signals = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintln(w, `{"jsonrpc":"2.0","id":1,"result":{"status":"gone"}}`)
-	}))
+	s.signals = httptest.NewServer(http.HandlerFunc(signalled))
 	if s.redis, err = stack.StartRedis(ctx, stack.RedisConfig{Dir: s.dir}); err != nil {
 		return err
 	}
 	s.children.Add(s.redis)
 	return nil
+}
+
+// signalled answers a signal as a node does that is too late for a call, and that tells
+// its phones of those that are over. What a node does not take would be repeated.
+func signalled(w http.ResponseWriter, r *http.Request) {
+	var request struct{ Method string }
+	status := wake.SignalGone
+	if json.NewDecoder(r.Body).Decode(&request) == nil && request.Method == "over" {
+		status = wake.SignalTold
+	}
+	fmt.Fprintf(w, `{"jsonrpc":"2.0","id":1,"result":{"status":%q}}`, status)
 }
 
 func (s *stage) close() {
