@@ -31,7 +31,7 @@ func (s *Store) Bindings(ctx context.Context, q wake.Query) ([]wake.Binding, err
 	}
 	values := make([]future, len(aors))
 	for i, aor := range aors {
-		key, _ := s.keys(aor)
+		key, _, _ := s.keys(aor)
 		values[i] = s.ask(ctx, key)
 	}
 	oldest := time.Now().Add(-s.config.Retention)

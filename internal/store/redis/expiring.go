@@ -77,6 +77,18 @@ func (s *Store) expiry(r *wake.Registration) (key string, z goredis.Z) {
 	return s.expiringKey(expiringPart(r.AOR)), goredis.Z{Score: float64(r.ExpiresAt.UnixMicro()), Member: expiringMember(r.AOR, r.Device)}
 }
 
+// keepByTime adds a binding that Redis has already.
+func (s *Store) keepByTime(ctx context.Context, r *wake.Registration) error {
+	set, z := s.expiry(r)
+	if set == "" {
+		return nil
+	}
+	if err := s.client.ZAdd(ctx, set, z).Err(); err != nil {
+		return s.unavailable(ctx, err)
+	}
+	return nil
+}
+
 // Expiring implements wake.Sweeper. The first call goes through all bindings, whatever
 // other instances have done: some of them may not have kept them by time.
 func (s *Store) Expiring(ctx context.Context, by time.Time, f func(wake.Binding) (time.Time, error)) error {
@@ -121,7 +133,7 @@ func (s *Store) expired(ctx context.Context, set string, list []goredis.Z, until
 	keys := make([]string, 0, len(list))
 	for _, z := range list {
 		if aor, ok := cutMember(z.Member.(string)); ok {
-			key, _ := s.keys(aor)
+			key, _, _ := s.keys(aor)
 			keys = append(keys, key)
 		}
 	}

@@ -122,7 +122,7 @@ func (s *Store) adoptAll(ctx context.Context, members []string, dead, owner stri
 	futures := make([]goredis.AutoFuture, len(members))
 	for i, m := range members {
 		node, call, aor := unpackOwned(m)
-		_, t := s.keys(aor)
+		_, t, _ := s.keys(aor)
 		values[i] = goredis.NewStringCmd(ctx, "hget", t, "w"+wakeField(node, call))
 		futures[i] = s.pipe.Submit(ctx, values[i])
 	}
@@ -163,7 +163,7 @@ func (s *Store) adoptOne(ctx context.Context, member string, was []byte, dead, o
 			f(w, st)
 			return nil
 		}
-		_, t := s.keys(aor)
+		_, t, _ := s.keys(aor)
 		again := goredis.NewStringCmd(ctx, "hget", t, "w"+wakeField(node, call))
 		if err := s.do(ctx, again); errors.Is(err, goredis.Nil) {
 			return nil // it has ended
@@ -198,7 +198,7 @@ func (s *Store) take(ctx context.Context, w wake.Wake, was []byte) (wake.Started
 }
 
 func (s *Store) retaken(ctx context.Context, w wake.Wake, was, is []byte) (wake.Started, error) {
-	b, t := s.keys(w.AOR)
+	b, t, _ := s.keys(w.AOR)
 	// Whoever has registered since the wake was started has come back, and by Redis' clock,
 	// whatever that of the instance says that took the REGISTER.
 	since := s.clock.toRedis(w.StartedAt)
@@ -221,7 +221,7 @@ func (s *Store) retaken(ctx context.Context, w wake.Wake, was, is []byte) (wake.
 
 // Reread implements cluster.Store.
 func (s *Store) Reread(ctx context.Context, w wake.Wake) (wake.Started, error) {
-	_, t := s.keys(w.AOR)
+	_, t, _ := s.keys(w.AOR)
 	cmd := goredis.NewStringCmd(ctx, "hget", t, "w"+wakeField(w.Node, w.Call))
 	err := s.do(ctx, cmd)
 	if errors.Is(err, goredis.Nil) {
@@ -249,7 +249,7 @@ func (s *Store) Reread(ctx context.Context, w wake.Wake) (wake.Started, error) {
 // Pushed implements cluster.Store.
 func (s *Store) Pushed(w wake.Wake, device string) {
 	ctx := context.Background()
-	_, t := s.keys(w.AOR)
+	_, t, _ := s.keys(w.AOR)
 	// The whole script: nobody is there to send it when Redis has not got it.
 	s.pipe.Submit(ctx, goredis.NewCmd(ctx, "eval", pushedScript, strconv.Itoa(1), t, wakeField(w.Node, w.Call), store.AppendPushed(nil, device)))
 }

@@ -41,8 +41,8 @@ func (s *Store) removeOnce(ctx context.Context, r *wake.Removal, res *wake.Remov
 	if !r.NotAfter.IsZero() {
 		notAfter = fmt.Sprint(r.NotAfter.UnixMicro())
 	}
-	b, _ := s.keys(r.AOR)
-	c := s.run(ctx, s.remove, []string{b, s.notesKey(r.AOR)}, device, token, notAfter, flag(r.TokenOnly), flag(r.Unregistered),
+	b, _, n := s.keys(r.AOR)
+	c := s.run(ctx, s.remove, []string{b, n}, device, token, notAfter, flag(r.TokenOnly), flag(r.Unregistered),
 		r.Reason, store.NoteKeep.Milliseconds(), store.MaxNotes)
 	answer, err := c.wait(ctx)
 	if err != nil {
@@ -82,7 +82,8 @@ func (s *Store) removeOnce(ctx context.Context, r *wake.Removal, res *wake.Remov
 
 // Removals implements wake.History.
 func (s *Store) Removals(ctx context.Context, aor string) ([]wake.RemovalNote, error) {
-	value, err := s.get(ctx, s.notesKey(aor))
+	_, _, key := s.keys(aor)
+	value, err := s.get(ctx, key)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read history of %q: %w", aor, err)
 	}

@@ -48,6 +48,9 @@ func TestWaitReplicas(t *testing.T) {
 	defer cancel()
 	register(t, waits, storetest.Registration("safe@example.com", 1))
 	register(t, waits, storetest.Registration("removed@example.com", 5)) // a write that changes nothing needs no replica
+	if ok, err := waits.Claim(ctx, "released", time.Hour); err != nil || !ok {
+		t.Fatal(ok, err)
+	}
 
 	slaves[0].Pause()
 	w := wake.Wake{ID: "1", AOR: "safe@example.com", Node: "n", Call: "c", StartedAt: time.Now(), Deadline: time.Now().Add(time.Hour)}
@@ -59,7 +62,7 @@ func TestWaitReplicas(t *testing.T) {
 		"Start":   func() error { _, err := waits.Start(ctx, w); return err },
 		"Remove":  func() error { _, err := waits.Remove(ctx, wake.Removal{AOR: "removed@example.com"}); return err },
 		"Claim":   func() error { _, err := waits.Claim(ctx, "x", time.Hour); return err },
-		"Release": func() error { return waits.Release(ctx, "x") },
+		"Release": func() error { return waits.Release(ctx, "released") },
 		"Ping":    func() error { return waits.Ping(ctx) },
 	} {
 		if err := f(); !errors.Is(err, wake.ErrUnavailable) || !strings.Contains(err.Error(), "too few replicas") {

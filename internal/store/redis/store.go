@@ -117,21 +117,16 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// keys returns those of the AOR.
-func (s *Store) keys(aor string) (bindings, memory string) {
-	tag := hashTag(aor)
-	return s.config.Prefix + "b:" + tag, s.config.Prefix + "t:" + tag
-}
-
-func (s *Store) notesKey(aor string) string { return s.config.Prefix + "n:" + hashTag(aor) }
-
-// hashTag puts the AOR in braces. A closing brace would end the tag early, and one
-// in front would make it empty: all keys of an AOR must be in one slot.
-func hashTag(aor string) string {
+// keys returns those of the AOR, which is in braces. A closing brace would end the tag
+// early, and one in front would make it empty: all keys of an AOR must be in one slot.
+func (s *Store) keys(aor string) (bindings, memory, notes string) {
 	if strings.ContainsAny(aor, "}%") {
 		aor = strings.NewReplacer("}", "%7D", "%", "%25").Replace(aor)
 	}
-	return "{" + aor + "}"
+	p := s.config.Prefix
+	all := p + "b:{" + aor + "}" + p + "t:{" + aor + "}" + p + "n:{" + aor + "}"
+	n := len(all) / 3
+	return all[:n], all[n : 2*n], all[2*n:]
 }
 
 // tokenKey returns the key of the token index: 128 bits of the token's hash.
@@ -155,12 +150,13 @@ func (s *Store) Register(ctx context.Context, r wake.Registration) (wake.Registe
 	if err != nil {
 		return wake.Registered{}, fmt.Errorf("cannot register %q: %w", r.AOR, err)
 	}
-	b, t := s.keys(r.AOR)
-	keys := []string{b, t, s.notesKey(r.AOR)}
-	set, expiry := s.expiry(&r)
+	b, t, n := s.keys(r.AOR)
+	keys := append(make([]string, 0, 6), b, t, n)
 	kept := s.expiring()
-	if kept && set != "" && !s.config.isCluster() {
-		keys, args = append(keys, set), append(args, expiry.Member, int64(expiry.Score))
+	if kept && !s.config.isCluster() {
+		if set, expiry := s.expiry(&r); set != "" {
+			keys, args = append(keys, set), append(args, expiry.Member, int64(expiry.Score))
+		}
 	}
 	if r.Action == wake.ActionBind && !r.Gone {
 		for _, token := range r.Address.Tokens {
@@ -178,10 +174,8 @@ func (s *Store) Register(ctx context.Context, r wake.Registration) (wake.Registe
 		c := s.run(ctx, script, keys, args...)
 		answer, err = c.wait(ctx)
 	}
-	if err == nil && !kept && set != "" && s.expiring() { // that began meanwhile
-		if err = s.client.ZAdd(ctx, set, expiry).Err(); err != nil {
-			err = s.unavailable(ctx, err)
-		}
+	if err == nil && !kept && s.expiring() { // that began meanwhile
+		err = s.keepByTime(ctx, &r)
 	}
 	if err == nil {
 		var res wake.Registered
@@ -309,7 +303,7 @@ func (s *Store) Start(ctx context.Context, w wake.Wake) (wake.Started, error) {
 	if err != nil {
 		return wake.Started{}, fmt.Errorf("cannot start wake for %q: %w", w.AOR, err)
 	}
-	b, t := s.keys(w.AOR)
+	b, t, _ := s.keys(w.AOR)
 	s.own(ctx, &w) // before the wake is there: never is one without an owner to adopt it from
 	c := s.run(ctx, s.start, []string{b, t}, wakeField(w.Node, w.Call), value, store.Keep(&w).Microseconds(),
 		w.CallID, w.ID, s.config.Recent.Microseconds(), s.config.Retention.Milliseconds(), store.MaxWakes, store.AppendForked(nil),
@@ -327,7 +321,7 @@ func (s *Store) Start(ctx context.Context, w wake.Wake) (wake.Started, error) {
 
 // End implements wake.Store.
 func (s *Store) End(ctx context.Context, aor, node, call string) (wake.Ended, error) {
-	_, t := s.keys(aor)
+	_, t, _ := s.keys(aor)
 	c := s.run(ctx, s.end, []string{t}, wakeField(node, call), store.Tombstone.Microseconds(), store.MaxTombs)
 	answer, err := c.wait(ctx)
 	if err != nil {
