@@ -319,6 +319,9 @@ func TestSend(t *testing.T) {
 		t.Errorf("send-many that went on: %s", got)
 	}
 	refused(t, dir, "id: is not known", "send-many", "--config", "client.yml", "--stop", "none")
+	long := filepath.Join(dir, "long")
+	write(t, dir, "long", []byte(strings.Repeat("nobody@example.com\n", 1000)+"no user\n"))
+	refused(t, dir, "the first 1000 of 1001 users were begun", "send-many", "--config", "client.yml", "--users", long, "--detach")
 	refused(t, dir, "give --app", "send-many", "--config", "client.yml", "--everyone")
 	refused(t, dir, "has no device that can be pushed", send("--aor", "nobody@example.com")...)
 	refused(t, dir, "id: is not known", send("--status", "none")...)

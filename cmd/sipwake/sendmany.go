@@ -48,7 +48,8 @@ const (
 )
 
 // Run begins a push to many users, in several jobs if there are more than one takes,
-// and shows how far each is. Interrupted, it goes on in the service; --stop stops it.
+// and shows how far each is. Interrupted, the one that is shown goes on in the service
+// (--stop stops it), and those behind it are not begun.
 func (c *sendManyCmd) Run() error {
 	cl, err := newClient(c.Config)
 	if err != nil {
@@ -65,6 +66,25 @@ func (c *sendManyCmd) Run() error {
 	} else if c.App == "" {
 		return errors.New("give --app with --everyone")
 	}
+	return c.begin(cl, parts)
+}
+
+// begin begins a push to each part of the users. An error says where a list of several
+// parts was left, so that nobody has to be pushed twice.
+func (c *sendManyCmd) begin(cl *client, parts [][]string) error {
+	given, all := 0, 0
+	for _, aors := range parts {
+		all += len(aors)
+	}
+	if len(parts) > 1 {
+		fmt.Fprintf(os.Stderr, "%d users, in %d pushes one after the other\n", all, len(parts))
+	}
+	left := func(err error) error {
+		if given == 0 || given == all {
+			return err
+		}
+		return fmt.Errorf("%w; the first %d of %d users were begun, and the others are left out", err, given, all)
+	}
 	for _, aors := range parts {
 		params := c.params(c.TTL)
 		maps.Copy(params, map[string]any{"app": c.App, "provider": c.Provider, "rate": c.Rate})
@@ -73,17 +93,18 @@ func (c *sendManyCmd) Run() error {
 		}
 		var m manyStatus
 		if err := cl.call(context.Background(), "push.many", params, &m); err != nil {
-			return err
+			return left(err)
 		}
+		given += len(aors)
 		fmt.Println(m.ID)
 		if c.Detach {
 			continue
 		}
 		if err := m.wait(cl); err != nil {
-			return err
+			return left(err)
 		}
 		if m.print(); m.Many.State == stopped {
-			return errors.New("somebody has stopped it")
+			return left(errors.New("somebody has stopped it"))
 		}
 	}
 	return nil
