@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -83,6 +84,79 @@ func saidHolds(t *testing.T, kind proxyKind) {
 		<-answered // or it came first
 		if n := len(m.Headers("Feature-Caps")); n != 1 {
 			t.Errorf("REGISTER %d got %d Feature-Caps", i+1, n)
+		}
+	}
+}
+
+// TestAsksAgain: what one sipwake alone may know is asked again, for calls and texts, as
+// long as they are held, and they are held no longer for that; what is stored is not.
+func TestAsksAgain(t *testing.T) {
+	t.Parallel()
+	for _, kind := range proxyKinds() {
+		t.Run(kind.name, func(t *testing.T) { asksAgain(t, kind) })
+	}
+}
+
+func asksAgain(t *testing.T, kind proxyKind) {
+	type start struct {
+		Kind  string
+		AOR   string
+		Call  string
+		Again bool
+		Hold  float64 `json:"hold_s"`
+	}
+	starts := make(chan start, 64)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		var q struct {
+			ID     json.RawMessage
+			Method string
+			Params json.RawMessage
+		}
+		if json.NewDecoder(req.Body).Decode(&q) != nil {
+			return
+		}
+		var p start
+		_ = json.Unmarshal(q.Params, &p) // of another method
+		answer := "{}"
+		if q.Method == "wake.start" {
+			answer = fmt.Sprintf(`{"outcome": "pushing", "devices": 1, "hold_s": 20, "cached": %v}`, strings.HasPrefix(p.AOR, "cached"))
+			starts <- p // closed when no call is held any more
+		}
+		fmt.Fprintf(w, `{"jsonrpc": "2.0", "id": %s, "result": %s}`, q.ID, answer)
+	}))
+	t.Cleanup(server.Close)
+	const hold = 8 * time.Second
+	s := table{proxy: proxyConfig{URL: server.URL, Hold: hold, ChatHold: hold}}.start(t, kind).scenario(t)
+	var calls []*call
+	var texts []*phone.Transaction
+	for _, user := range []string{"stored", "cached"} {
+		s.user = user
+		calls, texts = append(calls, s.calls()), append(texts, s.texts("hello"))
+	}
+	for i, c := range calls {
+		if res := must(c.Final(s.ctx))(s); res.Code != 480 {
+			t.Errorf("the caller got %d", res.Code)
+		}
+		if m := must(texts[i].Final(s.ctx))(s); m.Code() != 480 {
+			t.Errorf("the text got %d", m.Code())
+		}
+	}
+	close(starts)
+	first, again := map[string]start{}, map[string]int{}
+	for p := range starts {
+		before, known := first[p.Call]
+		switch {
+		case !known && !p.Again:
+			first[p.Call] = p
+		case !known || !p.Again || p.Kind != before.Kind || p.AOR != before.AOR || p.Hold >= before.Hold:
+			t.Errorf("asked %+v, after %+v", p, before)
+		default:
+			again[p.Kind+" "+p.AOR]++
+		}
+	}
+	for _, kind := range []string{"call", "chat"} {
+		if n := again[kind+" cached@"+domain]; n < 1 || n > 2 || again[kind+" stored@"+domain] > 0 {
+			t.Errorf("asked again in %s: %v", hold, again)
 		}
 	}
 }
