@@ -178,7 +178,7 @@ func TestTenantRateOfMany(t *testing.T) {
 func TestTenantCursorsAreAskedFor(t *testing.T) {
 	s, by := &Server{}, newTenant(&Tenant{Name: "acme", Domains: []string{"acme.example"}, RateLimit: 30}, secret.NewText(acmeToken))
 	for name, m := range map[string]method{"push.list": s.pushList, "wake.trace": s.wakeTrace, "upper.list": s.upperList} {
-		for _, cursor := range []string{"x", "due 0", "message-1"} {
+		for _, cursor := range []string{"x", "due 0", "message-1", "1.id"} {
 			_, err := m(t.Context(), &params{v: fastjson.MustParse(`{"cursor":"` + cursor + `"}`), by: by})
 			if bad := (*wake.ParamError)(nil); !errors.As(err, &bad) || bad.Field != "cursor" {
 				t.Errorf("%s: %v", name, err)
