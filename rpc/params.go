@@ -196,9 +196,8 @@ func (p *params) stringMap(name string) map[string]string {
 // error quotes one.
 func nameOf(object string, key []byte) string {
 	const longest = 32 // bytes; a token has more
-	if len(key) == 0 || len(key) > longest || bytes.ContainsFunc(key, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_')
-	}) {
+	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
+	if len(key) == 0 || len(key) > longest || len(bytes.Trim(key, letters)) > 0 {
 		return object
 	}
 	return object + `."` + string(key) + `"`

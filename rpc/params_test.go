@@ -14,7 +14,7 @@ import (
 // it may be a token that is in the wrong place.
 func TestErrorsNameNamesOnly(t *testing.T) {
 	token := strings.Repeat("8fe1", 16)
-	for key, want := range map[string]string{"X-MPUSH": `headers."X-MPUSH"`, token: "headers", "a b": "headers", "": "headers", "é": "headers"} {
+	for key, want := range map[string]string{"X-MPUSH": `headers."X-MPUSH"`, token: "headers", "a b": "headers", "": "headers", "é": "headers", "a b c": "headers"} {
 		p := newParams(fastjson.MustParse(`{"headers":{"` + key + `":1}}`))
 		p.stringMap("headers")
 		if bad := (*wake.ParamError)(nil); !errors.As(p.err, &bad) || bad.Field != want || strings.Contains(p.err.Error(), token) {
