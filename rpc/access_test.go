@@ -9,7 +9,7 @@ func TestBearerInAnyCase(t *testing.T) {
 	s := serve(t, withPush(t, Config{}), nil)
 	for authorization, want := range map[string]int{
 		"Bearer " + serveToken: 200, "bearer " + serveToken: 200, "BEARER  " + serveToken: 200,
-		"Basic " + serveToken: 401, "Bearer" + serveToken: 401, "Bearer ": 401, serveToken: 401, "Bearer x" + serveToken: 401,
+		"Basic " + serveToken: 401, "Bearer" + serveToken: 401, "Bearer": 401, serveToken: 401, "Bearer x" + serveToken: 401,
 	} {
 		if status, _, _ := ask(t, s.dial(""), post("Authorization: "+authorization+"\r\n", info)); status != want {
 			t.Errorf("%.7s…: %d, want %d", authorization, status, want)

@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"bytes"
 	"fmt"
 	"strconv"
 	"time"
@@ -185,10 +186,21 @@ func (p *params) stringMap(name string) map[string]string {
 			m[string(key)] = string(v.GetStringBytes())
 		case fastjson.TypeNull:
 		default:
-			p.fail(name+"."+strconv.QuoteToASCII(string(key)), "must be a string")
+			p.fail(nameOf(name, key), "must be a string")
 		}
 	})
 	return m
+}
+
+// nameOf names a key of an object, unless it is no name: it may be a token then, and no
+// error quotes one.
+func nameOf(object string, key []byte) string {
+	const longest = 32 // bytes; a token has more
+	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
+	if len(key) == 0 || len(key) > longest || len(bytes.Trim(key, letters)) > 0 {
+		return object
+	}
+	return object + `."` + string(key) + `"`
 }
 
 // object returns the parameters in an object; without one there are none.

@@ -238,8 +238,13 @@ func TestTenantsHaveTheirOwn(t *testing.T) {
 	has(acmeToken, "wake.trace", obj{"limit": 1}, `"a1"`, `!"g1"`)
 	has(shopToken, "wake.trace", obj{"aor": "gus@globex.example"}, `"g1"`, bundle, "!"+project)
 
+	has(shopToken, "wake.trace", obj{"aor": "gus@globex.example", "provider": "fcm"}, `!"g1"`) // not what it is not told of
+
 	has(shopToken, "binding.remove", obj{"aor": "gus@globex.example"}, `"removed":1`)
 	has(acmeToken, "binding.remove", obj{"aor": "ann@acme.example"}, `"removed":1`)
+	has(shopToken, "binding.list", obj{"aor": "gus@globex.example"}, `"reason":"operator"`)
+	has(acmeToken, "binding.list", obj{"aor": "gus@globex.example"}, `!"reason"`)
+	has(shopToken, "binding.list", obj{"aor": "ann@acme.example"}, `!"reason"`)
 	if r.bindings("gus@globex.example") != 1 {
 		t.Error("shop has removed what is another's")
 	}
