@@ -170,7 +170,7 @@ const noSuchMethod = -32601
 func (n Node) Probe(ctx context.Context) error {
 	ctx, cancel := n.Bound(ctx)
 	defer cancel()
-	err := n.Call(ctx, "probe", giveUpParams{"probe"}, nil)
+	err := n.Ask(ctx, "probe", giveUpParams{"probe"}, nil)
 	switch e := (*node.Error)(nil); {
 	case err == nil:
 		return fmt.Errorf("%w, not sipwake.cfg", node.ErrOther)

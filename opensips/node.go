@@ -211,7 +211,7 @@ func (n Node) GiveUp(ctx context.Context, w wake.Wake) (wake.Signal, error) {
 func (n Node) Probe(ctx context.Context) error {
 	ctx, cancel := n.Bound(ctx)
 	defer cancel()
-	err := n.Call(ctx, "cache_fetch", fetchParams{"local", "sipwake_probe"}, nil)
+	err := n.Ask(ctx, "cache_fetch", fetchParams{"local", "sipwake_probe"}, nil)
 	switch e := (*node.Error)(nil); {
 	case err == nil:
 		return fmt.Errorf("%w, not an OpenSIPS with sipwake.cfg", node.ErrOther)

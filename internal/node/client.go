@@ -26,7 +26,9 @@ type Client struct {
 	forbidden error
 	log       *slog.Logger
 	link      *link
-	taken     *atomic.Int64 // when a signal was last taken, in Unix nanoseconds; shared as link is
+	// When a signal was last taken, and until when nothing is asked because the secret
+	// was refused, in Unix nanoseconds; shared as link is.
+	taken, refused *atomic.Int64
 
 	Secret secret.Text // exported only so that fmt prints it as a secret
 }
@@ -53,7 +55,8 @@ func New(id string, k Kind, cfg Config, edges map[string]string, log *slog.Logge
 	}
 	u, _ := k.parse(cfg.URL)
 	cfg.URL, cfg.Secret, cfg.SecretFile = u.String(), secret.Text{}, ""
-	return &Client{ID: id, Edges: edges, cfg: cfg, Secret: s, forbidden: k.Forbidden, log: log, taken: new(atomic.Int64),
+	return &Client{ID: id, Edges: edges, cfg: cfg, Secret: s, forbidden: k.Forbidden, log: log,
+		taken: new(atomic.Int64), refused: new(atomic.Int64),
 		link: newLink(u, cfg.Connections, k.Idle)}, nil
 }
 
@@ -64,7 +67,7 @@ func (c *Client) TakeOver(old *Client) bool {
 	if c.cfg != old.cfg || !c.Secret.Equal(old.Secret.Reveal()) {
 		return false
 	}
-	c.link, c.taken = old.link, old.taken
+	c.link, c.taken, c.refused = old.link, old.taken, old.refused
 	return true
 }
 
@@ -118,10 +121,23 @@ type response struct {
 	Error  *Error          `json:"error"`
 }
 
+// refusedPause is how long nothing is asked after a secret was refused. A proxy counts
+// wrong secrets (sipwake.cfg bears ten in a minute), and too many shut out the right one.
+const refusedPause = 7 * time.Second
+
 // Call sends one request and decodes its result, unless result is nil. An error that the
 // proxy answered is an *Error. The others are Kind.Forbidden, *NoAnswerError, ErrOther
 // and context.Canceled. No error contains the URL or the secret.
+// For a while after a refused secret it asks nothing and repeats the error.
 func (c *Client) Call(ctx context.Context, method string, params, result any) error {
+	if time.Now().UnixNano() < c.refused.Load() {
+		return c.forbidden
+	}
+	return c.Ask(ctx, method, params, result)
+}
+
+// Ask is Call, also right after a refused secret. It is for probes, which are rare.
+func (c *Client) Ask(ctx context.Context, method string, params, result any) error {
 	body, err := json.Marshal(request{Version: "2.0", ID: 1, Method: method, Params: params})
 	if err != nil {
 		return err
@@ -148,8 +164,10 @@ func (c *Client) post(ctx context.Context, body []byte) (answer []byte, err erro
 	case err != nil && (status == 0 || status == http.StatusOK):
 		return nil, transportError(err)
 	case status == http.StatusOK:
+		c.refused.Store(0)
 		return answer, nil
 	case status == http.StatusForbidden, status == http.StatusUnauthorized, status == http.StatusTooManyRequests: // the last after many wrong ones
+		c.refused.Store(time.Now().Add(refusedPause).UnixNano())
 		return nil, c.forbidden
 	}
 	return nil, otherError(fmt.Sprintf("it answered HTTP %d", status))

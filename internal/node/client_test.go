@@ -51,7 +51,7 @@ func TestCall(t *testing.T) {
 			fmt.Fprint(w, body)
 		}
 		var res struct{ N int }
-		err := c.Call(t.Context(), "m", nil, &res)
+		err := c.Ask(t.Context(), "m", nil, &res)
 		text := ""
 		if err != nil {
 			text = err.Error()
@@ -174,4 +174,36 @@ func TestClose(t *testing.T) {
 		t.Error(err)
 	}
 	<-closed
+}
+
+// A proxy counts wrong secrets. So one that refuses ours is not asked again at once, and
+// it is when there is another secret.
+func TestRefusedSecretIsNotRepeated(t *testing.T) {
+	var asked atomic.Int32
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		if r.Header.Get("Authorization") != "Bearer right" {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+		_, _ = io.WriteString(w, `{"jsonrpc":"2.0","id":1,"result":{}}`)
+	}))
+	t.Cleanup(s.Close)
+	wrong := newClient(t, Config{URL: s.URL, Secret: secret.NewText("wrong")})
+	for range 20 {
+		if err := wrong.Call(t.Context(), "m", nil, nil); !errors.Is(err, wrong.forbidden) {
+			t.Fatalf("got %v", err)
+		}
+	}
+	if n := asked.Load(); n != 1 {
+		t.Errorf("asked %d times", n)
+	}
+	if err := wrong.Ask(t.Context(), "m", nil, nil); !errors.Is(err, wrong.forbidden) || asked.Load() != 2 {
+		t.Errorf("a probe: %v, asked %d times", err, asked.Load())
+	}
+	right := newClient(t, Config{URL: s.URL, Secret: secret.NewText("right")})
+	right.TakeOver(wrong)
+	if err := right.Call(t.Context(), "m", nil, nil); err != nil {
+		t.Errorf("with the right secret: %v", err)
+	}
 }
