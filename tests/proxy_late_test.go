@@ -24,6 +24,7 @@ func lateTable() table {
 		"at the address that was rung": lateSameAddress,
 		"it answers at once":           lateAnswers,
 		"it had rung":                  lateRang,
+		"it answered, and has moved":   lateMoved,
 		"out of reach for a while":     awayAWhile,
 	}}
 }
@@ -169,6 +170,27 @@ func lateRang(s *scenario) {
 	s.reported(then)
 	time.Sleep(700 * time.Millisecond) // longer than sipwake waits for news that overtake each other
 	s.rung(d.Phone, 1)
+}
+
+// lateMoved: the phone sleeps again as soon as it has answered. When sipwake hears that it
+// has registered, it has done so at another address, for the next call.
+func lateMoved(s *scenario) {
+	d := s.iphone(answers)
+	s.asleep(d)
+	for range 6 {
+		c := s.calls()
+		c.ends(200)
+		s.falls(d)
+	}
+	calls := map[string]int{}
+	for _, m := range d.Requests("INVITE") {
+		calls[m.CallID()]++
+	}
+	for id, n := range calls {
+		if n != 1 {
+			s.t.Errorf("%d INVITEs of one call: %+v", n, *s.timeline(id))
+		}
+	}
 }
 
 // awayAWhile: Apple cannot reach the phone when the call comes. Apple stores the push as long
