@@ -195,7 +195,7 @@ func (s *Server) wakeStart(ctx context.Context, p *params) (any, error) {
 		Node: p.str("node"), AOR: p.str("aor"), CallID: p.str("call_id"), Call: p.str("call"),
 		Kind: push.Kind(p.str("kind")), From: p.str("from"), Display: p.str("display"),
 		To: p.str("to"), Headers: p.stringMap("headers"), Media: p.str("media"), Body: p.str("body"), ContentType: p.str("content_type"), Priority: p.str("priority"),
-		Instance: p.str("instance"), Live: p.strings("live"), Again: p.boolean("again"), Ringing: p.strings("ringing"), Hold: p.seconds("hold_s", maxHold),
+		Instance: p.str("instance"), Contact: p.str("contact"), Source: p.str("source"), Live: p.strings("live"), Again: p.boolean("again"), Ringing: p.strings("ringing"), Hold: p.seconds("hold_s", maxHold),
 		TraceParent: p.traceParent,
 	}
 	if p.err != nil {

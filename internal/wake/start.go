@@ -44,6 +44,12 @@ type StartParams struct {
 	// Instance names the only device that is meant, in any spelling of a +sip.instance
 	// or of a GRUU's gr (RFC 5627); empty for every device of the AOR.
 	Instance string
+	// Contact names the only device that is meant too, as in Live, for one of which the
+	// node knows no Instance.
+	Contact string
+	// Source is the flow at which that device did not answer, as in Binding, of a request
+	// within a dialog: to have registered there a moment ago is no sign of life.
+	Source string
 	// Live are the contacts being rung already, each named by the Call-ID of its
 	// registration or by its Contact URI.
 	Live []string
@@ -90,6 +96,11 @@ func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error)
 	if err != nil {
 		return StartResult{}, err
 	}
+	if p.Contact != "" && p.Instance == "" {
+		if w.Instance, err = s.device(ctx, w.AOR, p.Contact); err != nil {
+			return StartResult{}, err
+		}
+	}
 	if s.nobody(&w, &p) {
 		return s.answer(w, StartResult{Outcome: OutcomeNone}), nil
 	}
@@ -124,6 +135,10 @@ func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error)
 		return StartResult{}, err
 	}
 	cl.stored.Store(!st.Cached)
+	if p.Source != "" { // within a dialog
+		st.Forked = false // of its INVITE, whose end we have not heard of yet, or of another request in it
+		st.Recent = slices.DeleteFunc(slices.Clone(st.Recent), func(r Registration) bool { return r.Source == p.Source })
+	}
 	res := s.wakeDevices(cl, &p, s.registered(w.only(st)))
 	res.Cached = st.Cached
 	cl.setOutcome(res.Outcome)
@@ -157,12 +172,24 @@ func (s *Service) nobody(w *Wake, p *StartParams) bool {
 			return true
 		}
 	}
-	if p.Instance != "" && w.Instance == "" {
+	if p.Instance+p.Contact != "" && w.Instance == "" {
 		s.traces.Begin(w.head())
 		s.event(w, trace.OneDevice, "", "")
 		return true
 	}
 	return false
+}
+
+// device returns the device that a node names by a Call-ID or a Contact URI, as
+// pnparam.Instance writes it; "" if the user has none such.
+func (s *Service) device(ctx context.Context, aor, name string) (string, error) {
+	list, err := s.store.Bindings(ctx, Query{AOR: aor})
+	for i := range list {
+		if list[i].named(name) {
+			return pnparam.Instance(list[i].Device), nil
+		}
+	}
+	return "", err
 }
 
 // psapCallback is the Priority of RFC 7090 section 5.
