@@ -47,6 +47,9 @@ type StartParams struct {
 	// Contact names the only device that is meant too, as in Live, for one of which the
 	// node knows no Instance.
 	Contact string
+	// PURR names the device, and the user too, by what +sip.pnspurr has told it: then AOR
+	// does not count. Only of push.Refresh.
+	PURR string
 	// Source is the flow at which that device did not answer, as in Binding, of a request
 	// within a dialog: to have registered there a moment ago is no sign of life.
 	Source string
@@ -87,11 +90,30 @@ type StartResult struct {
 	Hold    time.Duration // how long to hold; 0: do not wait
 	Cached  bool          // the store is away: these are the devices known here
 	UUID    string        // what pushes call the request by
+	AOR     string        // of the PURR; empty without one
 }
 
 // Start wakes the sleeping devices of an AOR for a held request. It returns once
 // the wake is stored and the pushes are queued; it never waits for a push service.
 func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error) {
+	var named string
+	if p.PURR != "" && p.Kind == push.Refresh {
+		var err error
+		if p.AOR, p.Instance, err = s.byPURR(ctx, p.PURR); err != nil {
+			return StartResult{}, err
+		}
+		if p.Instance == "" {
+			s.metrics.started[startLabels{p.Kind, OutcomeNone}].Inc()
+			return StartResult{Outcome: OutcomeNone}, nil
+		}
+		named = p.AOR
+	}
+	res, err := s.start(ctx, p)
+	res.AOR = named
+	return res, err
+}
+
+func (s *Service) start(ctx context.Context, p StartParams) (StartResult, error) {
 	w, node, err := s.newWake(p)
 	if err != nil {
 		return StartResult{}, err
@@ -135,8 +157,12 @@ func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error)
 		return StartResult{}, err
 	}
 	cl.stored.Store(!st.Cached)
-	if p.Source != "" { // within a dialog
+	if p.Source != "" || p.PURR != "" { // within a dialog
 		st.Forked = false // of its INVITE, whose end we have not heard of yet, or of another request in it
+	}
+	if p.PURR != "" {
+		st.Recent = nil // which of its flows has been tried is not known
+	} else if p.Source != "" {
 		st.Recent = slices.DeleteFunc(slices.Clone(st.Recent), func(r Registration) bool { return r.Source == p.Source })
 	}
 	res := s.wakeDevices(cl, &p, s.registered(w.only(st)))
