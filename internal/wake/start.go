@@ -157,15 +157,7 @@ func (s *Service) start(ctx context.Context, p StartParams) (StartResult, error)
 		return StartResult{}, err
 	}
 	cl.stored.Store(!st.Cached)
-	if p.Source != "" || p.PURR != "" { // within a dialog
-		st.Forked = false // of its INVITE, whose end we have not heard of yet, or of another request in it
-	}
-	if p.PURR != "" {
-		st.Recent = nil // which of its flows has been tried is not known
-	} else if p.Source != "" {
-		st.Recent = slices.DeleteFunc(slices.Clone(st.Recent), func(r Registration) bool { return r.Source == p.Source })
-	}
-	res := s.wakeDevices(cl, &p, s.registered(w.only(st)))
+	res := s.wakeDevices(cl, &p, s.registered(w.only(p.withinDialog(st))))
 	res.Cached = st.Cached
 	cl.setOutcome(res.Outcome)
 	switch res.Outcome {
@@ -204,6 +196,21 @@ func (s *Service) nobody(w *Wake, p *StartParams) bool {
 		return true
 	}
 	return false
+}
+
+// withinDialog leaves in st, of a request within a dialog, what does not come of the
+// flow at which the device was not reached.
+func (p *StartParams) withinDialog(st Started) Started {
+	switch {
+	case p.PURR != "":
+		st.Recent = nil // which of its flows has been tried is not known
+	case p.Source != "":
+		st.Recent = slices.DeleteFunc(slices.Clone(st.Recent), func(r Registration) bool { return r.Source == p.Source })
+	default:
+		return st
+	}
+	st.Forked = false // of its INVITE, whose end we have not heard of yet, or of another request in it
+	return st
 }
 
 // device returns the device that a node names by a Call-ID or a Contact URI, as
