@@ -56,9 +56,11 @@ func TestDialogIsNoEvidence(t *testing.T) {
 		for _, call := range []string{"a", "b"} {
 			r.start(call, inDialog(func(p *wake.StartParams) { p.Instance = instance("1") }))
 			r.end(call, wake.EndTimeout)
+			r.wantBindings("1")
 			r.start(call+"2", inDialog(func(p *wake.StartParams) { p.Instance = instance("1") }))
 			r.register(phone("1"))
 			r.end(call+"2", wake.EndFailed)
+			r.wantBindings("1")
 			r.sleep(r.config.Recent + time.Second)
 		}
 		r.wantBindings("1")
