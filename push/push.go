@@ -22,7 +22,7 @@ const (
 	Chat    Kind = "chat"    // a MESSAGE is held for the device
 	Cancel  Kind = "cancel"  // the call is over
 	Custom  Kind = "custom"  // an application's own push
-	Refresh Kind = "refresh" // the registration is about to expire
+	Refresh Kind = "refresh" // the registration is about to expire, or a request within a dialog is held: the device is to register, and to show nothing
 )
 
 // Kinds lists every Kind, in the order of the constants.

@@ -63,6 +63,7 @@ type startResult struct {
 	HoldS   int          `json:"hold_s"`
 	Cached  bool         `json:"cached,omitempty"`
 	UUID    string       `json:"uuid"`
+	AOR     string       `json:"aor,omitempty"`
 }
 
 func (r startResult) appendJSON(dst []byte) []byte {
@@ -73,6 +74,9 @@ func (r startResult) appendJSON(dst []byte) []byte {
 		dst = append(dst, `,"cached":true`...)
 	}
 	dst = appendText(append(dst, `,"uuid":`...), r.UUID)
+	if r.AOR != "" {
+		dst = appendText(append(dst, `,"aor":`...), r.AOR)
+	}
 	return append(dst, '}')
 }
 

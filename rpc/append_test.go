@@ -15,7 +15,7 @@ func FuzzResults(f *testing.F) {
 	f.Fuzz(func(t *testing.T, a, b, c string, n int, yes bool) {
 		for _, r := range []appender{
 			registerResult{Status: wake.Status(a), Code: n, MinExpires: n / 3, FeatureCaps: []string{b, c}[:len(a)%3], Devices: n, Wakes: -n, Sleeps: yes, Contact: b, Problem: c},
-			startResult{wake.Outcome(a), n, -n, yes, b},
+			startResult{wake.Outcome(a), n, -n, yes, b, a},
 			endResult{yes},
 			progressResult{yes},
 		} {

@@ -195,7 +195,7 @@ func (s *Server) wakeStart(ctx context.Context, p *params) (any, error) {
 		Node: p.str("node"), AOR: p.str("aor"), CallID: p.str("call_id"), Call: p.str("call"),
 		Kind: push.Kind(p.str("kind")), From: p.str("from"), Display: p.str("display"),
 		To: p.str("to"), Headers: p.stringMap("headers"), Media: p.str("media"), Body: p.str("body"), ContentType: p.str("content_type"), Priority: p.str("priority"),
-		Instance: p.str("instance"), Live: p.strings("live"), Again: p.boolean("again"), Ringing: p.strings("ringing"), Hold: p.seconds("hold_s", maxHold),
+		Instance: p.str("instance"), Contact: p.str("contact"), PURR: p.str("purr"), Source: p.str("source"), Live: p.strings("live"), Again: p.boolean("again"), Ringing: p.strings("ringing"), Hold: p.seconds("hold_s", maxHold),
 		TraceParent: p.traceParent,
 	}
 	if p.err != nil {
@@ -206,7 +206,7 @@ func (s *Server) wakeStart(ctx context.Context, p *params) (any, error) {
 		return nil, err
 	}
 	// Rounded up: a node that stops holding early loses calls.
-	return startResult{r.Outcome, r.Devices, int(math.Ceil(r.Hold.Seconds())), r.Cached, r.UUID}, nil
+	return startResult{r.Outcome, r.Devices, int(math.Ceil(r.Hold.Seconds())), r.Cached, r.UUID, r.AOR}, nil
 }
 
 func (s *Server) wakeProgress(ctx context.Context, p *params) (any, error) {

@@ -84,7 +84,7 @@ func TestDocsWiringParses(t *testing.T) {
 			if err := os.WriteFile(file, []byte(script), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			out, err := exec.Command(program, "-c", "-f", file, "-Y", dir).CombinedOutput()
+			out, err := exec.Command(program, "-c", "-M", "32", "-f", file, "-Y", dir).CombinedOutput()
 			if err != nil || !bytes.Contains(out, []byte("config file ok")) {
 				t.Errorf("%s, %s: %v\n%s", name, nodes, err, out)
 			}

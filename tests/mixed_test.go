@@ -45,6 +45,11 @@ func TestOpenSIPSMixed(t *testing.T) {
 				cancelledAsleep(s)
 				s.nextUser()
 				otherHeld(s, "OPTIONS", s.android(options...))
+				s.nextUser()
+				s.wakesElsewhere(way.call.SIPAddress(), options[1:]...)
+				s.nextUser()
+				s.callAt = way.phone.SIPAddress()
+				s.wakesElsewhere(way.call.SIPAddress(), options[1:]...)
 			})
 		}
 	}

@@ -108,6 +108,8 @@ func TestRPCBadParams(t *testing.T) {
 		{"binding.register", "node", "http://192.0.2.1/", "node", -32004},
 		{"wake.start", "call", nil, "call", -32602},
 		{"wake.start", "kind", "custom", "kind", -32602},
+		{"wake.start", "contact", 5, "contact", -32602},
+		{"wake.start", "source", 5, "source", -32602},
 		{"wake.start", "hold_s", -1, "hold_s", -32602},
 		{"wake.start", "hold_s", "long", "hold_s", -32602},
 		{"wake.start", "node", "other", "node", -32004},

@@ -82,6 +82,9 @@ func prepare(cfg *config.Config, log *slog.Logger) (parts, error) {
 		p.upper, err = cfg.Upper.Read()
 		problems.Add("upper", err)
 	}
+	if !problems.Has("wake") {
+		problems.Add("wake", cfg.Wake.Read())
+	}
 	checkExporters(cfg, problems)
 	p.nodes = makeNodes(cfg, log, problems)
 	prepareApps(cfg, log, &p, problems)

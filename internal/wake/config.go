@@ -53,6 +53,9 @@ type Config struct {
 	// Reject555 answers REGISTERs whose push service or app is not served here
 	// with 555 (RFC 8599 section 8.1); else their push data is passed over.
 	Reject555 bool `yaml:"reject_555"`
+	// PURRKeyFile is the file with at least 32 characters that PURRs are made with (RFC
+	// 8599 section 6): the same for all instances. Without it no client is given one.
+	PURRKeyFile string `yaml:"purr_key_file"`
 	// SendTTL is how long a push of push.send is worth delivering, unless the
 	// request says. Default 1h.
 	SendTTL time.Duration `yaml:"send_ttl"`
@@ -61,6 +64,8 @@ type Config struct {
 	SignalsPerNode int `yaml:"signals_per_node" was:"signals"`
 	// Traces is how many wakes are remembered for wake.trace. Default 2048.
 	Traces int `yaml:"traces"`
+
+	purrs *purrs // set by Read
 }
 
 // AlertConfig is a provisional answer to the caller of a phone that is being woken.

@@ -94,7 +94,10 @@ func (s *Service) afterEnd(cl *call, reason EndReason, code int) {
 	} else {
 		s.countResults(cl, deviceEnded)
 	}
-	if reason == EndFailed && cl.wake.Kind != push.Refresh { // that may be a refusal, which is an answer
+	if cl.wake.Kind == push.Refresh { // what shows nothing may be delivered late, and is no evidence
+		return
+	}
+	if reason == EndFailed {
 		s.countFailed(cl)
 	}
 	if reason != EndAnswered {

@@ -179,8 +179,14 @@ func (s *Service) decide(ctx context.Context, parsed pnparam.Parsed, r *Registra
 		return StatusRefused, nil
 	}
 	res.FeatureCaps = s.featureCaps(r.Address.Provider, r.Address.App)
+	if len(res.FeatureCaps) == 0 {
+		return "", nil
+	}
 	if parsed.PNSReg && cfg.Refresh.Enabled {
 		res.FeatureCaps[0] += fmt.Sprintf(`;+sip.pnsreg="%.0f"`, cfg.Refresh.Before.Seconds())
+	}
+	if purr := cfg.purrs.of(r.AOR, r.Device, r.RegisteredAt); purr != "" {
+		res.FeatureCaps[0] += `;+sip.pnspurr="` + purr + `"`
 	}
 	return "", nil
 }

@@ -44,6 +44,15 @@ type StartParams struct {
 	// Instance names the only device that is meant, in any spelling of a +sip.instance
 	// or of a GRUU's gr (RFC 5627); empty for every device of the AOR.
 	Instance string
+	// Contact names the only device that is meant too, as in Live, for one of which the
+	// node knows no Instance.
+	Contact string
+	// PURR names the device, and the user too, by what +sip.pnspurr has told it: then AOR
+	// does not count. Only of push.Refresh.
+	PURR string
+	// Source is the flow at which that device did not answer, as in Binding, of a request
+	// within a dialog: to have registered there a moment ago is no sign of life.
+	Source string
 	// Live are the contacts being rung already, each named by the Call-ID of its
 	// registration or by its Contact URI.
 	Live []string
@@ -81,14 +90,38 @@ type StartResult struct {
 	Hold    time.Duration // how long to hold; 0: do not wait
 	Cached  bool          // the store is away: these are the devices known here
 	UUID    string        // what pushes call the request by
+	AOR     string        // of the PURR; empty without one
 }
 
 // Start wakes the sleeping devices of an AOR for a held request. It returns once
 // the wake is stored and the pushes are queued; it never waits for a push service.
 func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error) {
+	var named string
+	if p.PURR != "" && p.Kind == push.Refresh {
+		var err error
+		if p.AOR, p.Instance, err = s.byPURR(ctx, p.PURR); err != nil {
+			return StartResult{}, err
+		}
+		if p.Instance == "" {
+			s.metrics.started[startLabels{p.Kind, OutcomeNone}].Inc()
+			return StartResult{Outcome: OutcomeNone}, nil
+		}
+		named = p.AOR
+	}
+	res, err := s.start(ctx, p)
+	res.AOR = named
+	return res, err
+}
+
+func (s *Service) start(ctx context.Context, p StartParams) (StartResult, error) {
 	w, node, err := s.newWake(p)
 	if err != nil {
 		return StartResult{}, err
+	}
+	if p.Contact != "" && p.Instance == "" {
+		if w.Instance, err = s.device(ctx, w.AOR, p.Contact); err != nil {
+			return StartResult{}, err
+		}
 	}
 	if s.nobody(&w, &p) {
 		return s.answer(w, StartResult{Outcome: OutcomeNone}), nil
@@ -124,7 +157,7 @@ func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error)
 		return StartResult{}, err
 	}
 	cl.stored.Store(!st.Cached)
-	res := s.wakeDevices(cl, &p, s.registered(w.only(st)))
+	res := s.wakeDevices(cl, &p, s.registered(w.only(p.withinDialog(st))))
 	res.Cached = st.Cached
 	cl.setOutcome(res.Outcome)
 	switch res.Outcome {
@@ -157,12 +190,39 @@ func (s *Service) nobody(w *Wake, p *StartParams) bool {
 			return true
 		}
 	}
-	if p.Instance != "" && w.Instance == "" {
+	if p.Instance+p.Contact != "" && w.Instance == "" {
 		s.traces.Begin(w.head())
 		s.event(w, trace.OneDevice, "", "")
 		return true
 	}
 	return false
+}
+
+// withinDialog leaves in st, of a request within a dialog, what does not come of the
+// flow at which the device was not reached.
+func (p *StartParams) withinDialog(st Started) Started {
+	switch {
+	case p.PURR != "":
+		st.Recent = nil // which of its flows has been tried is not known
+	case p.Source != "":
+		st.Recent = slices.DeleteFunc(slices.Clone(st.Recent), func(r Registration) bool { return r.Source == p.Source })
+	default:
+		return st
+	}
+	st.Forked = false // of its INVITE, whose end we have not heard of yet, or of another request in it
+	return st
+}
+
+// device returns the device that a node names by a Call-ID or a Contact URI, as
+// pnparam.Instance writes it; "" if the user has none such.
+func (s *Service) device(ctx context.Context, aor, name string) (string, error) {
+	list, err := s.store.Bindings(ctx, Query{AOR: aor})
+	for i := range list {
+		if list[i].named(name) {
+			return pnparam.Instance(list[i].Device), nil
+		}
+	}
+	return "", err
 }
 
 // psapCallback is the Priority of RFC 7090 section 5.

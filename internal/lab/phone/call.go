@@ -16,8 +16,8 @@ import (
 // answered.
 var ErrNotUp = errors.New("call is not in that state")
 
-// dialog has the state for requests inside a dialog (RFC 3261 section 12). Only cseq
-// changes, under the phone's lock.
+// dialog has the state for requests inside a dialog (RFC 3261 section 12). Only cseq and
+// target change, under the phone's lock.
 type dialog struct {
 	callID        string
 	local, remote string // From and To of this side's requests, with tags
@@ -46,6 +46,7 @@ type Call struct {
 	t      *Transaction
 	sentAt time.Time
 
+	within *dialog // of a re-INVITE
 	dialog *dialog // after a 2xx, under the phone's lock
 
 	mu    sync.Mutex
@@ -154,8 +155,17 @@ func (c *Call) hearFork(m *Message) {
 func (c *Call) send(a ack) { _ = c.t.f.send(a.text, a.to) }
 
 // newDialog returns the caller's side of the dialog. The route set is the reversed
-// Record-Route (RFC 3261 section 12.1.2).
+// Record-Route (RFC 3261 section 12.1.2). A re-INVITE only changes the target (section
+// 12.2.1.2).
 func (c *Call) newDialog(m *Message) *dialog {
+	if d := c.within; d != nil {
+		if contacts := splitList(m.Headers("Contact")); len(contacts) > 0 {
+			c.p.mu.Lock()
+			d.target = addressURI(contacts[0])
+			c.p.mu.Unlock()
+		}
+		return d
+	}
 	routes := splitList(m.Headers("Record-Route"))
 	slices.Reverse(routes)
 	d := &dialog{callID: c.t.req.callID, local: c.t.req.from, remote: m.Header("To"), target: c.t.req.uri,
@@ -167,8 +177,10 @@ func (c *Call) newDialog(m *Message) *dialog {
 }
 
 func (c *Call) ack2xx(d *dialog) ack {
+	c.p.mu.Lock()
 	req := d.request("ACK", c.t.req.cseq)
-	return ack{req.text(c.t.f, c.p.cfg.UserAgent), c.t.f.hop(d.target, d.routes)}
+	c.p.mu.Unlock()
+	return ack{req.text(c.t.f, c.p.cfg.UserAgent), c.t.f.hop(req.uri, req.routes)}
 }
 
 func (d *dialog) request(method string, cseq uint32) request {
@@ -182,7 +194,49 @@ func (p *Phone) sendInDialog(f *flow, d *dialog, method string) (*Transaction, e
 	d.cseq++
 	req := d.request(method, d.cseq)
 	p.mu.Unlock()
-	return p.send(f, req, f.hop(d.target, d.routes), nil)
+	return p.send(f, req, f.hop(req.uri, req.routes), nil)
+}
+
+// Request sends another request inside the dialog, such as INFO, and waits for the
+// answer. It fails with ErrNotUp if there is no dialog.
+func (c *Call) Request(ctx context.Context, method string) (*Message, error) {
+	d, f, err := c.inDialog(ctx)
+	if err != nil {
+		return nil, err
+	}
+	t, err := c.p.sendInDialog(f, d, method)
+	if err != nil {
+		return nil, err
+	}
+	return t.Final(ctx)
+}
+
+// Reinvite sends an INVITE inside the dialog (RFC 3261 section 14). What comes of it is a
+// Call of its own, in the same dialog. It fails with ErrNotUp if there is none.
+func (c *Call) Reinvite(ctx context.Context) (*Call, error) {
+	d, f, err := c.inDialog(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c.p.mu.Lock()
+	d.cseq++
+	req := d.request("INVITE", d.cseq)
+	c.p.mu.Unlock()
+	req.contact, req.headers, req.body = c.p.callContact(f), withType(nil, "application/sdp"), silentSDP(f)
+	again := &Call{p: c.p, within: d, sentAt: time.Now(), t: c.p.newTransaction(f, req, f.hop(req.uri, req.routes))}
+	again.t.on = again.hear
+	return again, again.t.start()
+}
+
+func (c *Call) inDialog(ctx context.Context) (*dialog, *flow, error) {
+	c.p.mu.Lock()
+	d := c.dialog
+	c.p.mu.Unlock()
+	if d == nil {
+		return nil, nil, fmt.Errorf("cannot send inside the dialog: %w", ErrNotUp)
+	}
+	f, err := c.p.open(ctx, false)
+	return d, f, err
 }
 
 // hangUp sends BYE on the phone's current flow, which may be newer than that of the INVITE,

@@ -192,6 +192,7 @@ func (p *Phone) SendRegister(ctx context.Context, expires time.Duration) (*Trans
 		headers: append(lines(p.cfg.Headers), fmt.Sprintf("Expires: %d", int64(expires/time.Second)))}
 	return p.send(f, req, *f.proxy.Load(), func(m *Message) {
 		if m.Code() >= 200 {
+			p.hearPURR(m)
 			p.log.add(Event{Kind: Registered, Code: m.Code(), Message: m})
 		}
 	})

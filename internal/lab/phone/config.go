@@ -47,6 +47,9 @@ type Config struct {
 	// CallHeaders are added to its INVITEs and answers as they are.
 	CallContact string
 	CallHeaders map[string]string
+	// PURR has the phone put the PURR that it was told last into those Contacts (RFC 8599
+	// section 6.1).
+	PURR bool
 	// Headers are added to REGISTERs unchanged.
 	Headers map[string]string
 	// Expires is the expiry of Wake's registration; default 600 s, at least a second.

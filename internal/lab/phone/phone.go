@@ -14,8 +14,10 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/emiago/sipgo/sip"
@@ -35,6 +37,8 @@ type Phone struct {
 	log    eventLog
 	regID  string // Call-ID and From tag of all its REGISTERs
 	regTag string
+
+	purr atomic.Pointer[string] // that it was told last; nil: none
 
 	opening sync.Mutex // held while a flow is opened, so that there is only one
 
@@ -339,10 +343,23 @@ func (p *Phone) ownContact(f *flow) string {
 
 // callContact returns the Contact of calls.
 func (p *Phone) callContact(f *flow) string {
-	if p.cfg.CallContact == "" {
-		return p.ownContact(f)
+	contact := p.ownContact(f)
+	if p.cfg.CallContact != "" {
+		contact = strings.ReplaceAll(p.cfg.CallContact, "{address}", f.local.String())
 	}
-	return strings.ReplaceAll(p.cfg.CallContact, "{address}", f.local.String())
+	if purr := p.purr.Load(); purr != nil && p.cfg.PURR {
+		contact = strings.Replace(contact, ">", ";pn-purr="+*purr+">", 1)
+	}
+	return contact
+}
+
+var pnspurr = regexp.MustCompile(`\+sip\.pnspurr="([^"]+)"`)
+
+// hearPURR takes the answer to a REGISTER.
+func (p *Phone) hearPURR(m *Message) {
+	if found := pnspurr.FindStringSubmatch(strings.Join(m.Headers("Feature-Caps"), ",")); found != nil {
+		p.purr.Store(&found[1])
+	}
 }
 
 // targetURI makes a URI of a user's name in the phone's domain.
