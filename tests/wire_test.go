@@ -67,7 +67,7 @@ func TestWireStock(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		out, err := exec.Command(program, "-c", "-f", filepath.Join(dir, "kamailio.cfg"), "-Y", dir).CombinedOutput()
+		out, err := exec.Command(program, "-M", "32", "-c", "-f", filepath.Join(dir, "kamailio.cfg"), "-Y", dir).CombinedOutput()
 		if err != nil || !bytes.Contains(out, []byte("config file ok")) || bytes.Contains(out, []byte("CRITICAL")) {
 			t.Errorf("%q: %v\n%s", defines, err, out)
 		}

@@ -54,7 +54,8 @@ func (c *wireCmd) Run() error {
 		notes = append(notes, "others must not read its secrets: chmod 640 "+beside+", and chgrp to Kamailio's group")
 	}
 	notes = append(notes, "apply it in "+filepath.Dir(c.File)+" with patch -p0", "copy sipwake.cfg beside it: /usr/share/sipwake/kamailio/sipwake.cfg of the package, kamailio/cfg/sipwake.cfg of the sources",
-		"then: kamailio -c -f "+c.File+", and look for your addresses in what it prints")
+		"give Kamailio more private memory than its 8 MB: PKG_MEMORY=32 in /etc/default/kamailio, which is its option -M 32",
+		"then: kamailio -M 32 -c -f "+c.File+", and look for your addresses in what it prints")
 	for _, n := range notes {
 		fmt.Fprintln(os.Stderr, "sipwake:", n)
 	}

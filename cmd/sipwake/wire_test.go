@@ -19,7 +19,8 @@ func TestWire(t *testing.T) {
 			t.Errorf("%q is not in\n%s", want, stdout)
 		}
 	}
-	if status != 0 || !strings.Contains(stderr, "the secret is a new one") || !strings.Contains(stderr, "patch -p0") {
+	if status != 0 || !strings.Contains(stderr, "the secret is a new one") || !strings.Contains(stderr, "patch -p0") ||
+		!strings.Contains(stderr, "PKG_MEMORY=32") || !strings.Contains(stderr, "kamailio -M 32 -c -f") {
 		t.Errorf("status %d: %s", status, stderr)
 	}
 	if text, err := os.ReadFile(filepath.Join(dir, "kamailio.cfg")); err != nil || string(text) != kamailioCfg {

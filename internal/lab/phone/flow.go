@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"strconv"
@@ -22,6 +23,8 @@ const (
 	maxDatagram  = 16 << 10
 	maxStream    = 64 << 10 // largest message over TCP
 	writeTimeout = 5 * time.Second
+
+	lowestUDP, udpPorts = 33_000, 27_000
 )
 
 // flow is one UDP socket or one connection to the proxy: what RFC 5626 calls a flow.
@@ -79,13 +82,30 @@ func openFlow(ctx context.Context, c *Config, proxy string) (*flow, error) {
 	if err := conn.Close(); err != nil {
 		return nil, fmt.Errorf("cannot close socket: %w", err)
 	}
-	f.udp, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(f.local.Addr(), 0)))
-	if err != nil {
+	if f.udp, err = listenUDP(f.local.Addr()); err != nil {
 		return nil, fmt.Errorf("cannot open socket: %w", err)
 	}
 	f.local = addrPort(f.udp.LocalAddr())
 	f.host = f.local.String()
 	return f, nil
+}
+
+// The UDP ports of this process' phones, one after the other.
+var (
+	firstPort = rand.Uint32N(udpPorts)
+	ports     atomic.Uint32
+)
+
+// listenUDP opens a socket at a port that no other phone of this process had lately: to
+// a proxy, the address of a phone that sleeps is that phone's.
+func listenUDP(addr netip.Addr) (conn *net.UDPConn, err error) {
+	for range 100 {
+		port := lowestUDP + uint16((firstPort+ports.Add(1))%udpPorts)
+		if conn, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, port))); err == nil {
+			return conn, nil
+		}
+	}
+	return nil, err
 }
 
 func addrPort(a net.Addr) netip.AddrPort {
