@@ -8,6 +8,7 @@
 package secret
 
 import (
+	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
@@ -89,12 +90,20 @@ func (t Token) Reveal() string { return t.value }
 // Empty reports whether there is no token.
 func (t Token) Empty() bool { return t.value == "" }
 
-// String returns "token:" and eight digits of the token's SHA-256, or "" for the empty Token.
+// key makes what tokens print worthless outside of this process: whoever knows tokens, such
+// as an app's maker, cannot find users by a log.
+var key = func() (k [16]byte) {
+	_, _ = rand.Read(k[:]) // never fails
+	return k
+}()
+
+// String returns "token:" and eight digits that are the same for a token as long as this
+// process runs, or "" for the empty Token.
 func (t Token) String() string {
 	if t.value == "" {
 		return ""
 	}
-	sum := sha256.Sum256([]byte(t.value))
+	sum := sha256.Sum256(append(key[:], t.value...))
 	return "token:" + hex.EncodeToString(sum[:4])
 }
 

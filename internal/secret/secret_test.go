@@ -1,6 +1,7 @@
 package secret_test
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -76,5 +77,16 @@ func TestTextIsRead(t *testing.T) {
 	}
 	if !got.Equal("p w") || got.Equal("p") || got.Empty() || !(secret.Text{}).Empty() {
 		t.Error("Equal or Empty is wrong")
+	}
+}
+
+// What a token prints tells it apart in a log, and is no hash that others can compute.
+func TestTokenPrintsNoHash(t *testing.T) {
+	a, b := secret.NewToken("token-of-anna"), secret.NewToken("token-of-bob")
+	if a.String() != secret.NewToken("token-of-anna").String() || a.String() == b.String() {
+		t.Errorf("%s, %s", a, b)
+	}
+	if sum := sha256.Sum256([]byte("token-of-anna")); a.String() == fmt.Sprintf("token:%x", sum[:4]) {
+		t.Errorf("%s is a hash of it alone", a)
 	}
 }

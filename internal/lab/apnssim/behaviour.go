@@ -41,7 +41,7 @@ const (
 	Leave   = sim.Leave
 )
 
-// Push is one push that was accepted or refused. Its Token prints as a hash.
+// Push is one push that was accepted or refused. Its Token does not print itself.
 type Push struct {
 	At         time.Time
 	Token      secret.Token

@@ -63,7 +63,7 @@ func Unregistered() Behaviour {
 	return Behaviour{Status: http.StatusNotFound, Code: "UNREGISTERED", Message: "Requested entity was not found."}
 }
 
-// Push is one push that was accepted or refused. Its Token prints as a hash.
+// Push is one push that was accepted or refused. Its Token does not print itself.
 type Push struct {
 	At       time.Time
 	Token    secret.Token

@@ -46,7 +46,7 @@ type Behaviour struct {
 	Fault  sim.Fault
 }
 
-// Push is one push. Its Token prints as a hash.
+// Push is one push. Its Token does not print itself.
 type Push struct {
 	At      time.Time
 	Token   secret.Token

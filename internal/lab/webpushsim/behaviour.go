@@ -38,7 +38,7 @@ const (
 	Flood   = sim.Flood
 )
 
-// Push is one push that was accepted or refused. Its Token prints as a hash.
+// Push is one push that was accepted or refused. Its Token does not print itself.
 type Push struct {
 	At       time.Time
 	Token    secret.Token
