@@ -86,7 +86,7 @@ const (
 
 // Request is a REGISTER to send.
 type Request struct {
-	Node          string `json:"-"`    // that has the registration, not always the one asked
+	Node          string `json:"-"`    // the node with the registration, not always the one asked
 	Key           string `json:"call"` // returned in the Result
 	AOR           string `json:"aor"`
 	Server        string `json:"server"`

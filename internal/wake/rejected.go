@@ -31,7 +31,7 @@ func (s *Service) Rejected(ctx context.Context, p RejectedParams) (counted int, 
 	}
 	parsed, err := pnparam.Parse(pnparam.Register{Contact: p.Contact, Headers: p.Headers})
 	if err != nil || len(parsed.Address.Tokens) == 0 {
-		return 0, nil //nolint:nilerr // it has no token that could be bound
+		return 0, nil //nolint:nilerr // there is no token that could be bound
 	}
 	bindings, err := s.store.Bindings(ctx, Query{AOR: aor})
 	if err != nil {

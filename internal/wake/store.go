@@ -120,8 +120,8 @@ type Removal struct {
 
 // RemovalResult is the result of Store.Remove.
 type RemovalResult struct {
-	Bindings int // removed from bindings that stay
-	Tokens   int // that went out of bindings that stay
+	Bindings int // removed
+	Tokens   int // removed from bindings that stay
 }
 
 // History is a store's record of removed bindings. Safe for concurrent use.
@@ -163,13 +163,14 @@ type Sweeper interface {
 	// ctx ends. A binding that changes during the scan is seen in its old or new
 	// state; a binding may be seen twice. f may keep the slice.
 	Scan(ctx context.Context, f func([]Binding) error) error
-	// Expiring calls f with each binding that is due at by, one at a time. A binding
-	// is due at its ExpiresAt, once the REGISTER has set it, and then at the time
-	// that f returns, which is after by, or zero for never. The cost is proportional
-	// to the bindings passed to f, except on the first call. A binding that registers
-	// while f runs is due at that REGISTER's time. After an error of f the due time
-	// is unchanged; a binding without ExpiresAt may then be passed only once. Several
-	// callers that share the store may each get the same binding: see Claim.
+	// Expiring calls f with each binding that is due at by, one at a time. A REGISTER
+	// makes its binding due at the binding's ExpiresAt. After that it is due at the
+	// time that f returns, which is after by, or zero for never. The cost is
+	// proportional to the bindings passed to f, except on the first call. A binding
+	// that registers while f runs keeps the due time set by that REGISTER. After an
+	// error of f the due time is unchanged; a binding without ExpiresAt may be passed
+	// once. Several callers that share the store may each get the same binding: see
+	// Claim.
 	Expiring(ctx context.Context, by time.Time, f func(Binding) (next time.Time, err error)) error
 	// Claim returns true to one of all the callers that share the store: that caller
 	// owns the key until ttl has passed. If the caller or the store restarts, the key
