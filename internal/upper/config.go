@@ -4,8 +4,8 @@ import "time"
 
 // Config is the section "upper" of the configuration.
 type Config struct {
-	// KeyFile holds the text from which the key is made that encrypts apps' HA1s in
-	// the store. If empty, sipwake keeps no registration alive.
+	// KeyFile holds the text of the key that encrypts apps' HA1s in the store. If
+	// empty, sipwake keeps no registration alive.
 	KeyFile string `yaml:"key_file"`
 	// Keep selects whose registrations are refreshed: nobody's (KeepNo), those of
 	// phones that have not registered in time (KeepAuto), or all, whether or not

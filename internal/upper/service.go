@@ -233,7 +233,7 @@ func (s *Service) refresh(ctx context.Context, cfg *settings, u *Registration) {
 	}
 }
 
-// Result handles the PBX's response to a request. Any instance can.
+// Result handles the PBX's response to a request. Any instance can do this.
 func (s *Service) Result(ctx context.Context, r Result) error {
 	cfg := s.settings.Load()
 	k, ok := parseAttempt(r.Key)

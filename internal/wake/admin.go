@@ -102,7 +102,7 @@ const (
 	listTimeout = time.Minute // between two pages
 )
 
-// listings are the lists of all bindings in progress. Each has a goroutine that
+// listings are the lists of all bindings that are being read. Each has a goroutine that
 // waits until the next page is requested.
 type listings struct {
 	mu   sync.Mutex
@@ -235,7 +235,7 @@ func (ls *listings) close(id string) {
 }
 
 // makeRoom closes the caller's list that has waited longest for its next page, if
-// the caller has most lists open.
+// the caller already has that many (most) open.
 func (ls *listings) makeRoom(by string, most int) {
 	oldest, n := "", 0
 	for id, l := range ls.byID {
