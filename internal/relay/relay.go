@@ -1,7 +1,7 @@
-// Package relay pushes for other sipwakes, those of PBXs whose users have this maker's
-// app: the other end is push/relay. A push has an ID and is sent once, however often it
-// is asked for; each tenant has a bound of its own, so that what one does is not felt by
-// the others. Nothing of a push is stored.
+// Package relay sends pushes for other sipwakes: those of PBXs whose users have this
+// maker's app. Their end is push/relay. A push has an ID and is sent once, however
+// often it is requested. Each tenant has its own limits, so that tenants do not
+// affect each other. Nothing about a push is stored.
 package relay
 
 import (
@@ -17,22 +17,24 @@ import (
 	"github.com/sipwake/sipwake/push"
 )
 
-// Bounds of one tenant.
+// Limits of one tenant.
 const (
-	// MaxInFlight is how many of its pushes are under way at once.
+	// MaxInFlight limits its pushes in progress.
 	MaxInFlight = 256
-	// MaxWaiting is how many of its requests wait at once for how a push ends.
+	// MaxWaiting limits its requests that wait for the end of a push.
 	MaxWaiting = 256
-	// MaxKnown is how many of its pushes are remembered, with those under way. Of more,
-	// the oldest that have ended are forgotten.
+	// MaxKnown limits its remembered pushes, including those in progress. Beyond it,
+	// the pushes that ended first are forgotten.
 	MaxKnown = 8192
-	// keep is how long the end of a push is remembered past its deadline, for tries whose
-	// answer was lost. A push that may be delivered for long is remembered for less.
+	// keep is how long the result of a push is remembered past its deadline, for
+	// retries whose answer was lost. maxKeep limits this for pushes with a long
+	// lifetime.
 	keep    = time.Minute
 	maxKeep = 10 * time.Minute
-	// storeTime bounds what the store may take.
+	// storeTime bounds each store operation.
 	storeTime = 300 * time.Millisecond
-	// claimPause is how long to wait before asking again for the claim of another instance.
+	// claimPause is how long to wait before asking again for another instance's
+	// claim.
 	claimPause = 500 * time.Millisecond
 )
 
@@ -41,7 +43,7 @@ type Pusher interface {
 	Push(ctx context.Context, r push.Request, done func(push.Outcome))
 }
 
-// Claimer lets one of several instances do something, as wake.Sweeper does.
+// Claimer lets one of several instances do a task, as wake.Sweeper does.
 type Claimer interface {
 	Claim(ctx context.Context, key string, ttl time.Duration) (bool, error)
 	Release(ctx context.Context, key string) error
@@ -52,28 +54,29 @@ type Service struct {
 	pusher  Pusher
 	claimer Claimer
 	pushes  *prometheus.CounterVec
-	ends    sync.WaitGroup // pushes whose end is not yet told
+	ends    sync.WaitGroup // pushes whose end has not been reported yet
 
 	mu      sync.Mutex
 	tenants map[string]*tenant
 }
 
-// tenant is what one has under way, and what is known of its last pushes.
+// tenant holds a tenant's pushes in progress, and the known results of its last
+// ones.
 type tenant struct {
 	inFlight int
 	waiting  int
 	known    map[string]*entry
-	ended    list.List // of *entry, the oldest first
+	ended    list.List // of *entry, oldest first
 }
 
-// entry is one push. Guarded by the mutex of Service, but done, which is closed when
-// outcome is there.
+// entry is one push. The Service's mutex guards it, except for done, which is closed
+// once outcome is set.
 type entry struct {
 	id      string
 	done    chan struct{}
 	outcome push.Outcome
 	ended   bool
-	place   *list.Element // among those that have ended
+	place   *list.Element // in tenant.ended
 	claimed bool          // by this instance
 }
 
@@ -86,15 +89,15 @@ func New(p Pusher, c Claimer, reg prometheus.Registerer) *Service {
 	return s
 }
 
-// Stop waits until the claims of the pushes that have ended are given back. The pusher
-// has stopped before.
+// Stop waits until the claims of ended pushes have been released. Stop the pusher
+// first.
 func (s *Service) Stop() { s.ends.Wait() }
 
-// Push sends the push of the tenant with that ID, unless it is under way or has ended
-// already, and returns how it ended. It waits until ctx ends; ended is false then, and
-// the push goes on. It does not wait while the tenant has as many requests waiting as it
-// may. A push that failed in a way that another try can help is sent anew when it is
-// asked for again.
+// Push sends the tenant's push with that ID, unless it is in progress or has already
+// ended, and returns its outcome. It waits until ctx ends; then ended is false, and
+// the push continues. It does not wait if the tenant already has MaxWaiting requests
+// waiting. If a push failed in a way that a retry can fix, the next request for it
+// sends it again.
 func (s *Service) Push(ctx context.Context, name, id string, r push.Request) (o push.Outcome, ended bool) {
 	now := time.Now()
 	r.Deadline = now.Add(min(max(r.Deadline.Sub(now), time.Second), push.MaxTTL))
@@ -114,14 +117,14 @@ func (s *Service) Push(ctx context.Context, name, id string, r push.Request) (o 
 				s.ended(name, e, o, true)
 				return
 			}
-			s.ends.Go(func() { s.ended(name, e, o, !s.release(key)) }) // the caller is not to wait for the store
+			s.ends.Go(func() { s.ended(name, e, o, !s.release(key)) }) // do not make the caller wait for the store
 		})
 	}
 	return s.wait(ctx, name, e)
 }
 
-// enter returns the entry of a push, nil if the tenant is at its bound, and whether the
-// caller is to send it.
+// enter returns the entry of a push, or nil if the tenant is at its limit. mine
+// reports whether the caller must send it.
 func (s *Service) enter(name, id string, deadline time.Time) (e *entry, mine bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -143,7 +146,7 @@ func (s *Service) enter(name, id string, deadline time.Time) (e *entry, mine boo
 		e.done, e.ended, e.place = make(chan struct{}), false, nil
 		return e, true
 	}
-	for len(t.known) >= MaxKnown { // not all of them are under way
+	for len(t.known) >= MaxKnown { // not all of them are in progress
 		t.forget(t.ended.Front().Value.(*entry))
 	}
 	e = &entry{id: id, done: make(chan struct{})}
@@ -152,13 +155,13 @@ func (s *Service) enter(name, id string, deadline time.Time) (e *entry, mine boo
 	return e, true
 }
 
-// settled reports whether a push that ended so is not to be sent again. What was refused
-// for a want of room, or at a stop, nobody has seen.
+// settled reports whether a push that ended this way must not be sent again. Pushes
+// refused for lack of room or at shutdown have reached nobody.
 func settled(r push.Reason) bool {
 	return !r.Retryable() && r != push.QueueFull && r != push.BreakerOpen && r != push.ShutDown
 }
 
-// kept is how long a push is remembered.
+// kept returns how long a push is remembered.
 func kept(deadline time.Time) time.Duration { return min(time.Until(deadline)+keep, maxKeep) }
 
 func claimKey(name, id string) string {
@@ -166,9 +169,10 @@ func claimKey(name, id string) string {
 	return "relay " + hex.EncodeToString(sum[:16])
 }
 
-// claim reports whether this instance is to send the push. While another one has it, it
-// asks again until ctx ends: that one may give it back. Where the store does not say, it
-// is: a call is worth more than the risk of a second push.
+// claim reports whether this instance should send the push. While another instance
+// has the claim, it retries until ctx ends, because the claim may be released. If
+// the store does not answer, the result is true: a call is worth more than the risk
+// of a second push.
 func (s *Service) claim(ctx context.Context, key string, deadline time.Time) bool {
 	for theirs := false; ; {
 		limited, cancel := context.WithTimeout(ctx, storeTime)
@@ -186,7 +190,7 @@ func (s *Service) claim(ctx context.Context, key string, deadline time.Time) boo
 	}
 }
 
-// leave lets go of a push that another instance has, and knows the end of.
+// leave drops a push that another instance has, and whose end that instance knows.
 func (s *Service) leave(name string, e *entry) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -196,14 +200,14 @@ func (s *Service) leave(name string, e *entry) {
 	close(e.done)
 }
 
-// release gives a claim back, so that any instance may send the push.
+// release gives up a claim, so that any instance may send the push.
 func (s *Service) release(key string) (ok bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), storeTime)
 	defer cancel()
 	return s.claimer.Release(ctx, key) == nil
 }
 
-// ended notes how a push ended, and whether this instance has still claimed it.
+// ended records how a push ended, and whether this instance still holds the claim.
 func (s *Service) ended(name string, e *entry, o push.Outcome, claimed bool) {
 	s.pushes.WithLabelValues(name, string(o.Reason)).Inc()
 	s.mu.Lock()
@@ -211,14 +215,14 @@ func (s *Service) ended(name string, e *entry, o push.Outcome, claimed bool) {
 	t := s.tenants[name]
 	t.inFlight--
 	e.outcome, e.ended, e.claimed = o, true, claimed
-	if t.known[e.id] == e { // its time is not over
+	if t.known[e.id] == e { // not expired
 		e.place = t.ended.PushBack(e)
 	}
 	close(e.done)
 	s.tidy(name, t)
 }
 
-// expire forgets an entry whose time is over.
+// expire removes an entry whose time is over.
 func (s *Service) expire(name string, e *entry) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -228,7 +232,7 @@ func (s *Service) expire(name string, e *entry) {
 	}
 }
 
-// forget lets go of an entry.
+// forget removes an entry.
 func (t *tenant) forget(e *entry) {
 	if e.place != nil {
 		t.ended.Remove(e.place)
@@ -236,15 +240,15 @@ func (t *tenant) forget(e *entry) {
 	delete(t.known, e.id)
 }
 
-// tidy forgets a tenant without anything. The caller holds the lock.
+// tidy removes a tenant that has nothing left. The lock must be held.
 func (s *Service) tidy(name string, t *tenant) {
 	if len(t.known) == 0 && t.inFlight == 0 && t.waiting == 0 {
 		delete(s.tenants, name)
 	}
 }
 
-// wait returns how the push ended, unless ctx ends before, or there are too many that
-// wait already.
+// wait returns how the push ended. It returns early if ctx ends, or if too many
+// requests are waiting already.
 func (s *Service) wait(ctx context.Context, name string, e *entry) (o push.Outcome, ended bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -2,31 +2,31 @@ package upper
 
 import "time"
 
-// Config is the section upper.
+// Config is the section "upper" of the configuration.
 type Config struct {
-	// KeyFile holds the text that HA1s of apps are encrypted with in the store. Empty:
-	// no registration is kept alive by sipwake.
+	// KeyFile holds the text of the key that encrypts apps' HA1s in the store. If
+	// empty, sipwake keeps no registration alive.
 	KeyFile string `yaml:"key_file"`
-	// Keep is whose registrations are refreshed: those of nobody (KeepNo), of phones that
-	// have not registered in time (KeepAuto), or all, whether their phones register or
-	// not (KeepAlways). Default KeepAuto.
+	// Keep selects whose registrations are refreshed: nobody's (KeepNo), those of
+	// phones that have not registered in time (KeepAuto), or all, whether or not
+	// their phones register (KeepAlways). Default KeepAuto.
 	Keep string `yaml:"keep"`
-	// SecretsFile holds HA1s of users whose apps send none, a line each: AOR and HA1.
+	// SecretsFile holds HA1s of users whose apps send none: one AOR and HA1 per line.
 	SecretsFile string `yaml:"secrets_file"`
-	// Expires is what a refresh asks of the PBX; 0: as much as it gave the phone.
+	// Expires is the expiry requested in a refresh; 0: what the PBX gave the phone.
 	Expires time.Duration `yaml:"expires"`
-	// Margin is how long before its end a registration is refreshed, at the latest at
-	// half of its time. Default 60 s.
+	// Margin is how long before its end a registration is refreshed, but no later
+	// than half of its time. Default 60 s.
 	Margin time.Duration `yaml:"margin"`
-	// Rate is how many registrations an instance refreshes in a second. Default 200.
+	// Rate is how many registrations per second an instance refreshes. Default 200.
 	Rate int `yaml:"rate"`
 	// Retry is how long a refresh may take before any instance asks again. It doubles
-	// while the PBX says nothing, up to 10 minutes. Default 40 s.
+	// while the PBX does not respond, up to 10 minutes. Default 40 s.
 	Retry time.Duration `yaml:"retry"`
-	// Failure is what happens when the PBX refuses a user's password: FailureKeep tries
-	// again once an hour, FailureRemove removes the user's bindings, FailureTimeout does
-	// so too when the PBX has said nothing until the registration's end. Default
-	// FailureKeep.
+	// Failure is what to do when the PBX rejects a user's password. FailureKeep
+	// retries once an hour. FailureRemove removes the user's bindings. FailureTimeout
+	// does so too if the PBX has not responded by the end of the registration.
+	// Default FailureKeep.
 	Failure string `yaml:"failure"`
 }
 
@@ -44,7 +44,7 @@ const (
 	FailureTimeout = "timeout"
 )
 
-// SetDefaults fills what is not set.
+// SetDefaults fills in the settings that are not set.
 func (c *Config) SetDefaults() {
 	if c.Margin == 0 {
 		c.Margin = time.Minute
@@ -63,7 +63,7 @@ func (c *Config) SetDefaults() {
 	}
 }
 
-// Validate reports every setting that cannot be used.
+// Validate reports every invalid setting.
 func (c *Config) Validate(report func(field, problem string)) {
 	if c.SecretsFile != "" && c.KeyFile == "" {
 		report("key_file", "must be set with secrets_file")

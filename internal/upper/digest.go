@@ -11,14 +11,14 @@ import (
 	"github.com/icholy/digest"
 )
 
-// Why a challenge cannot be answered with an HA1.
+// Reasons why a challenge cannot be answered with an HA1.
 var (
 	errNoChallenge = errors.New("the PBX asks for no MD5 digest")
 	errRealm       = errors.New("the PBX has another realm than the app's HA1")
 )
 
-// answer returns the Authorization of a REGISTER to uri, and whether the PBX called the
-// nonce before it stale.
+// answer returns the Authorization for a REGISTER to uri. stale reports whether the
+// PBX called the previous nonce stale.
 func answer(headers []string, user, realm, ha1, uri string) (authorization string, stale bool, err error) {
 	err = errNoChallenge
 	for _, h := range headers {
@@ -39,7 +39,7 @@ func answer(headers []string, user, realm, ha1, uri string) (authorization strin
 	return "", false, err
 }
 
-// respond is RFC 2617 section 3.2.2.
+// respond computes the response of RFC 2617 section 3.2.2.
 func respond(c *digest.Challenge, user, ha1, uri string) *digest.Credentials {
 	out := &digest.Credentials{Username: user, Realm: c.Realm, Nonce: c.Nonce, URI: uri, Algorithm: c.Algorithm, Opaque: c.Opaque}
 	ha2 := hash("REGISTER:" + uri)

@@ -5,15 +5,15 @@ import (
 	"time"
 )
 
-// attempt is one REGISTER of a refresh: what any instance must know to go on with what
-// comes back.
+// attempt is one REGISTER of a refresh: all that an instance needs to continue with
+// the response.
 type attempt struct {
-	try  int    // 1 is without credentials
-	cseq uint32 // grows with time, so that no instance need remember it
+	try  int    // 1 has no credentials
+	cseq uint32 // grows with time, so no instance has to remember it
 	ends bool   // it ends the registration
 }
 
-// epoch is where CSeq numbers start: four for each second since then fit into 31 bits
+// epoch is the start of CSeq numbers: at four per second, they fit into 31 bits
 // until 2042.
 const epoch = 1_767_225_600 // 2026-01-01
 
@@ -21,8 +21,8 @@ func cseqAt(t time.Time) uint32 { return uint32(t.Unix()-epoch) * 4 }
 
 func newAttempt() attempt { return attempt{try: 1, cseq: cseqAt(time.Now())} }
 
-// overtaken reports whether the PBX accepted a REGISTER of the user after this one was
-// begun, to the second.
+// overtaken reports whether the PBX accepted a REGISTER of the user after this
+// attempt began, to the second.
 func (k attempt) overtaken(u *Registration) bool { return int32(cseqAt(u.LastOK)-k.cseq) > 0 } //nolint:gosec // serial numbers wrap
 
 func (k attempt) String() string {

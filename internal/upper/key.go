@@ -15,15 +15,16 @@ import (
 	"github.com/sipwake/sipwake/internal/secret"
 )
 
-// minKey is how short the text of a key file may be.
+// minKey is the minimum length of a key file's text.
 const minKey = 32
 
-// Key seals what lets somebody register as a user. Safe for concurrent use.
+// Key encrypts the secrets with which one can register as a user. Safe for
+// concurrent use.
 type Key struct{ aead cipher.AEAD }
 
 var errKey = fmt.Errorf("must hold at least %d characters, such as `openssl rand -hex 32` prints", minKey)
 
-// NewKey makes a key of the text of a key file.
+// NewKey derives a key from the text of a key file.
 func NewKey(text secret.Text) (Key, error) {
 	s := strings.TrimSpace(text.Reveal())
 	if len(s) < minKey {
@@ -38,7 +39,7 @@ func NewKey(text secret.Text) (Key, error) {
 	return Key{aead}, err
 }
 
-// seal returns text so that only the key opens it, and only for that AOR.
+// seal encrypts text so that only this key opens it, and only for that AOR.
 func (k Key) seal(aor string, text secret.Text) []byte {
 	nonce := make([]byte, k.aead.NonceSize())
 	rand.Read(nonce)
@@ -59,13 +60,13 @@ func (k Key) open(aor string, sealed []byte) (secret.Text, error) {
 	return secret.NewText(string(text)), nil
 }
 
-// Files is what a Config's files hold.
+// Files is the content of the files in a Config.
 type Files struct {
 	key     *Key                   // nil: nothing is kept alive
 	secrets map[string]secret.Text // HA1s by AOR
 }
 
-// Read reads the files that the configuration names. Every error names the field.
+// Read reads the files named in the configuration. Every error names the field.
 func (c *Config) Read() (Files, error) {
 	if c.KeyFile == "" {
 		return Files{}, nil
@@ -82,7 +83,7 @@ func (c *Config) Read() (Files, error) {
 	return Files{}, fmt.Errorf("key_file: %w", err)
 }
 
-// readSecrets reads lines of an AOR and an HA1. No error quotes a line.
+// readSecrets reads lines of an AOR and an HA1. Errors never quote a line.
 func readSecrets(path string) (map[string]secret.Text, error) {
 	if path == "" {
 		return nil, nil

@@ -10,11 +10,11 @@ import (
 	"time"
 )
 
-// awayFor is how long a node that could not be reached is asked after all others.
+// awayFor is how long an unreachable node is asked only after all others.
 const awayFor = 10 * time.Second
 
-// away remembers until when nodes are passed over: one that is dead must not cost each
-// refresh the patience with it. Safe for concurrent use.
+// away remembers until when to skip unreachable nodes, so that not every refresh
+// waits for a dead one. Safe for concurrent use.
 type away struct {
 	mu    sync.Mutex
 	until map[string]time.Time
@@ -39,8 +39,8 @@ func (a *away) is(id string) bool {
 	return time.Now().Before(a.until[id])
 }
 
-// inOrder are the nodes to ask for a registration at first: that one, the others by
-// their ids, then those that are away.
+// inOrder returns the nodes in the order to ask them: first, the others by id, then
+// the unreachable ones.
 func (s *Service) inOrder(cfg *settings, first string) []string {
 	ids := slices.Sorted(maps.Keys(cfg.nodes))
 	rank := func(id string) int {
@@ -57,8 +57,8 @@ func (s *Service) inOrder(cfg *settings, first string) []string {
 	return ids
 }
 
-// send has a REGISTER sent through the node of u, or another one that knows its PBX: a
-// contact at a node that is dead would be of no use.
+// send sends a REGISTER through the node of u, or through another that knows its
+// PBX, because a contact at a dead node would be useless.
 func (s *Service) send(ctx context.Context, cfg *settings, u *Registration, k attempt, authorization string) error {
 	expires := u.Granted
 	if cfg.Expires != 0 {

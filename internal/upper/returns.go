@@ -16,27 +16,27 @@ var (
 )
 
 const (
-	maxReturns = 16               // that are worked on
-	sameReturn = 15 * time.Second // within which nodes see one and the same
+	maxReturns = 16               // in progress
+	sameReturn = 15 * time.Second // within which reports of several nodes are the same event
 )
 
-// returned is a PBX that lives again, and may have lost its registrations.
+// returned is a PBX that is up again, and may have lost its registrations.
 type returned struct {
 	server string
-	at     time.Time // what was refreshed since then is there
+	at     time.Time // registrations refreshed since then are in place
 	cursor string
 	users  int
 }
 
-// returns are those whose users are still to be refreshed. Safe for concurrent use.
+// returns holds the PBXs whose users still need a refresh. Safe for concurrent use.
 type returns struct {
 	mu   sync.Mutex
 	list []*returned
 }
 
-// Returned is told by a node that a PBX of its list lives again: the registrations at it
-// become due, half as many in a second as upper.rate, so that what is due anyway is not
-// late. Of several nodes and instances that are told one does it.
+// Returned handles a node's report that a PBX of its list is up again. The
+// registrations there become due at half of upper.rate, so that those due anyway are
+// not late. If several nodes and instances report it, only one does the work.
 func (s *Service) Returned(ctx context.Context, node, server string) error {
 	cfg := s.settings.Load()
 	if cfg.off() {
@@ -62,7 +62,7 @@ func (r *returns) full() bool {
 	return len(r.list) >= maxReturns
 }
 
-// add begins again with a server that is in the list already.
+// add adds a server to the list, or starts over if it is already there.
 func (r *returns) add(server string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -86,11 +86,11 @@ func (r *returns) done(b *returned) {
 	r.list = slices.DeleteFunc(r.list, func(o *returned) bool { return o == b })
 }
 
-// duePage is how many registrations are read at a time.
+// duePage is the number of registrations read at a time.
 const duePage = 100
 
-// makeDue makes about so many registrations due at PBXs that are back, each of which has
-// its turn. A page of others counts as one.
+// makeDue makes about budget registrations due at PBXs that are back, taking the
+// PBXs in turn. A page of other registrations counts as one.
 func (s *Service) makeDue(ctx context.Context, budget int) {
 	for all := s.returns.all(); len(all) > 0 && budget > 0 && ctx.Err() == nil; all = s.returns.all() {
 		for _, b := range all {
@@ -114,7 +114,7 @@ func (s *Service) makeDue(ctx context.Context, budget int) {
 	}
 }
 
-// due makes a registration due, unless something happens to it at this moment.
+// due makes a registration due, unless it changes at the same moment.
 func (s *Service) due(ctx context.Context, u *Registration) {
 	u.Due = time.Now()
 	if err := s.put(ctx, u); err != nil {

@@ -17,7 +17,7 @@ import (
 	"github.com/sipwake/sipwake/internal/secret"
 )
 
-// Bindings is what the Service asks of the rules.
+// Bindings is what the Service needs from the wake rules.
 type Bindings interface {
 	// Bound returns how many devices of the AOR are bound.
 	Bound(ctx context.Context, aor string) (int, error)
@@ -25,7 +25,7 @@ type Bindings interface {
 	Unbind(ctx context.Context, aor string) error
 }
 
-// Claims lets one of several instances do a piece of work.
+// Claims lets one of several instances do a task.
 type Claims interface {
 	// Claim returns true to the first caller with that key within ttl.
 	Claim(ctx context.Context, key string, ttl time.Duration) (bool, error)
@@ -43,7 +43,7 @@ type Service struct {
 	returns  returns
 }
 
-// settings is what a reload swaps.
+// settings is what a reload replaces.
 type settings struct {
 	Config
 	Files
@@ -53,28 +53,28 @@ type settings struct {
 // off reports whether no registration is kept alive here.
 func (c *settings) off() bool { return c.key == nil || c.Keep == KeepNo }
 
-// New returns a Service that keeps nothing alive before Configure.
+// New returns a Service that keeps nothing alive until Configure is called.
 func New(s Store, b Bindings, c Claims, log *slog.Logger, reg prometheus.Registerer) *Service {
 	u := &Service{store: s, bindings: b, claims: c, log: log, metrics: newMetrics(reg)}
 	u.settings.Store(&settings{})
 	return u
 }
 
-// Configure swaps the settings, what Keys has read, and the nodes.
+// Configure replaces the settings, the content of their files, and the nodes.
 func (s *Service) Configure(cfg Config, files Files, nodes map[string]Node) {
 	s.settings.Store(&settings{cfg, files, nodes})
 }
 
-// Registered is a REGISTER of a phone that the PBX accepted.
+// Registered is a phone's REGISTER that the PBX accepted.
 type Registered struct {
 	Registration             // AOR, Node, Server, Set, URI, To, User, Realm and Granted
-	HA1          secret.Text // what the app sent in X-PIID; may be empty
+	HA1          secret.Text // from the app's X-PIID; may be empty
 }
 
-// ErrOff says that no registration is kept alive here.
+// ErrOff means that no registration is kept alive here.
 var ErrOff = errors.New("upper.key_file is not set, or upper.keep is no")
 
-// maxField bounds each of the texts of a registration.
+// maxField bounds each text of a registration.
 const maxField = 512
 
 func fits(text string) bool {
@@ -83,9 +83,9 @@ func fits(text string) bool {
 
 var isHA1 = regexp.MustCompile(`^[0-9a-fA-F]{32}$`)
 
-// Register takes note of what the PBX granted a phone. Without an HA1 that could be used
-// nothing is kept: the phone is woken to refresh it by itself (wake.refresh). Granted of
-// 0 ends it.
+// Register records what the PBX granted a phone. Without a usable HA1 nothing is
+// kept: the phone is woken to refresh by itself (wake.refresh). A Granted of 0 ends
+// the registration.
 func (s *Service) Register(ctx context.Context, r Registered) error {
 	cfg := s.settings.Load()
 	if cfg.off() {
@@ -114,7 +114,7 @@ func (s *Service) Register(ctx context.Context, r Registered) error {
 	u.State, u.Why, u.Tries, u.Stamp = StateOK, "", 0, 0
 	u.LastOK = time.Now()
 	u.Due = u.LastOK.Add(cfg.next(&u))
-	if cfg.Keep == KeepAlways { // what the phone does puts nothing off
+	if cfg.Keep == KeepAlways { // the phone's REGISTERs postpone nothing
 		old, ok, err := s.store.Upper(ctx, u.AOR)
 		if err != nil {
 			return err
@@ -126,7 +126,7 @@ func (s *Service) Register(ctx context.Context, r Registered) error {
 	return s.store.PutUpper(ctx, u)
 }
 
-// next is how long until a registration that was granted now is refreshed: the margin
+// next returns how long until a registration granted now is refreshed: the margin
 // before its end, spread over a tenth of its time.
 func (c *settings) next(u *Registration) time.Duration {
 	h := fnv.New32a()
@@ -136,12 +136,12 @@ func (c *settings) next(u *Registration) time.Duration {
 }
 
 const (
-	longest  = 10 * time.Minute // between two tries
-	refused  = time.Hour        // between tries of a password that the PBX refuses
-	deadline = 10 * time.Second // of all that one refresh asks
+	longest  = 10 * time.Minute // between two attempts
+	refused  = time.Hour        // between attempts with a password that the PBX rejects
+	deadline = 10 * time.Second // for all requests of one refresh
 )
 
-// Run refreshes what is due, until ctx ends. It looks every so often.
+// Run refreshes what is due until ctx ends, checking at the given interval.
 func (s *Service) Run(ctx context.Context, every time.Duration) {
 	t := time.NewTicker(every)
 	defer t.Stop()
@@ -170,8 +170,8 @@ func (s *Service) Run(ctx context.Context, every time.Duration) {
 	}
 }
 
-// atOnce is how many registrations are worked on at a time: one node that does not
-// answer holds up no other.
+// atOnce is how many registrations are processed concurrently, so that an
+// unresponsive node delays no other.
 const atOnce = 32
 
 func (s *Service) each(list []Registration, do func(u *Registration)) {
@@ -212,7 +212,8 @@ func (s *Service) count(ctx context.Context) {
 	}
 }
 
-// refresh asks the PBX again. One that nobody has a device for any more ends there.
+// refresh registers the user again. If no device is bound any more, it ends the
+// registration.
 func (s *Service) refresh(ctx context.Context, cfg *settings, u *Registration) {
 	ctx, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
@@ -232,7 +233,7 @@ func (s *Service) refresh(ctx context.Context, cfg *settings, u *Registration) {
 	}
 }
 
-// Result takes what the PBX has said to a request. Any instance can.
+// Result handles the PBX's response to a request. Any instance can do this.
 func (s *Service) Result(ctx context.Context, r Result) error {
 	cfg := s.settings.Load()
 	k, ok := parseAttempt(r.Key)
@@ -243,8 +244,8 @@ func (s *Service) Result(ctx context.Context, r Result) error {
 	if err != nil || !ok {
 		return err
 	}
-	// Where the PBX has been asked, and what follows is asked too: a nonce may be good for
-	// one address alone.
+	// Send what follows through the same node to the same server: a nonce may be valid
+	// for one address only.
 	u.Node = r.Node
 	silent := u.Silent + 1
 	u.Silent = 0
@@ -262,7 +263,7 @@ func (s *Service) Result(ctx context.Context, r Result) error {
 		return s.failed(ctx, &u, StateFailed, fmt.Sprintf("the PBX said %d", r.Code))
 	}
 	state := StateRetrying
-	if r.Code == 408 { // any other answer is one
+	if r.Code == 408 { // any other code is a response
 		u.Silent = silent
 		if cfg.Failure == FailureTimeout && silent >= silentTries && time.Since(u.LastOK) > u.Granted {
 			state = StateFailed
@@ -271,13 +272,14 @@ func (s *Service) Result(ctx context.Context, r Result) error {
 	return s.failed(ctx, &u, state, fmt.Sprintf("the PBX said %d", r.Code))
 }
 
-// silentTries is how many refreshes in a row the PBX says nothing to before FailureTimeout
-// takes that for a failure: one alone may be the first after we were down for long. A
-// gateway of ours that is away is no silence of the PBX.
+// silentTries is how many consecutive refreshes must go unanswered before
+// FailureTimeout counts it as a failure: a single one may be the first after we were
+// down for long. An unreachable gateway of ours does not count as silence of the
+// PBX.
 const silentTries = 3
 
 func (s *Service) granted(ctx context.Context, cfg *settings, u *Registration, r Result, k attempt) error {
-	if k.ends && k.overtaken(u) { // which of the two came last at the PBX?
+	if k.ends && k.overtaken(u) { // which one reached the PBX last?
 		u.Due = time.Now()
 		return s.put(ctx, u)
 	}
@@ -294,7 +296,7 @@ func (s *Service) granted(ctx context.Context, cfg *settings, u *Registration, r
 	return s.put(ctx, u)
 }
 
-// challenged answers the first challenge, and one more if the nonce was stale.
+// challenged answers the first challenge, and a second one if the nonce was stale.
 func (s *Service) challenged(ctx context.Context, cfg *settings, u *Registration, r Result, k attempt) error {
 	ha1, err := cfg.key.open(u.AOR, u.Secret)
 	if err != nil {
@@ -315,7 +317,7 @@ func (s *Service) challenged(ctx context.Context, cfg *settings, u *Registration
 	return nil
 }
 
-// failed notes a refresh that came to nothing, and when it is tried again.
+// failed records a failed refresh, and when to retry.
 func (s *Service) failed(ctx context.Context, u *Registration, state State, why string) error {
 	s.metrics.count(string(state))
 	s.log.Warn("registration is not refreshed", "aor", u.AOR, "server", u.Server, "state", string(state), "why", why)
@@ -333,7 +335,7 @@ func (s *Service) failed(ctx context.Context, u *Registration, state State, why 
 	return s.put(ctx, u)
 }
 
-// put gives way to a REGISTER of the phone that came meanwhile.
+// put stores u, unless a REGISTER of the phone has come meanwhile.
 func (s *Service) put(ctx context.Context, u *Registration) error {
 	err := s.store.PutUpper(ctx, *u)
 	if errors.Is(err, ErrChanged) {
@@ -342,7 +344,7 @@ func (s *Service) put(ctx context.Context, u *Registration) error {
 	return err
 }
 
-// List returns up to limit registrations, and where to go on.
+// List returns up to limit registrations and the next cursor.
 func (s *Service) List(ctx context.Context, cursor string, limit int) ([]Registration, string, error) {
 	return s.store.Uppers(ctx, cursor, limit)
 }
@@ -352,7 +354,8 @@ func (s *Service) Find(ctx context.Context, aor string) (Registration, bool, err
 	return s.store.Upper(ctx, aor)
 }
 
-// Refresh refreshes the registration of an AOR now; false if there is none.
+// Refresh refreshes the registration of an AOR now. It returns false if there is
+// none.
 func (s *Service) Refresh(ctx context.Context, aor string) (bool, error) {
 	cfg := s.settings.Load()
 	if cfg.off() {
@@ -365,8 +368,8 @@ func (s *Service) Refresh(ctx context.Context, aor string) (bool, error) {
 	return true, asAway(s.send(ctx, cfg, &u, newAttempt(), ""))
 }
 
-// Remove removes the user's bindings, and ends the registration at the PBX; false if
-// there is none.
+// Remove removes the user's bindings and ends the registration at the PBX. It
+// returns false if there is none.
 func (s *Service) Remove(ctx context.Context, aor string) (bool, error) {
 	cfg := s.settings.Load()
 	u, ok, err := s.store.Upper(ctx, aor)
@@ -384,7 +387,7 @@ func (s *Service) Remove(ctx context.Context, aor string) (bool, error) {
 	return true, asAway(s.send(ctx, cfg, &u, k, ""))
 }
 
-// asAway is the error of what a person asked for when no gateway took it.
+// asAway returns the error for an operator's request that no gateway took.
 func asAway(err error) error {
 	if err == nil {
 		return nil

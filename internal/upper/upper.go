@@ -1,6 +1,7 @@
 // Package upper keeps users registered at the PBX behind a gateway while their apps
-// sleep. It has the state and the clock; the node only speaks SIP. The password never
-// goes there: the node brings the PBX's challenge, and is given the response.
+// sleep. It holds the state and the timing; the node only speaks SIP. The password
+// never reaches the node: the node forwards the PBX's challenge and gets the
+// response.
 package upper
 
 import (
@@ -9,50 +10,52 @@ import (
 	"time"
 )
 
-// ErrChanged says that a registration is another one than it was when it was read.
+// ErrChanged means that a registration has changed since it was read.
 var ErrChanged = errors.New("registration changed meanwhile")
 
-// ErrAway says that no gateway could be told to ask the PBX.
+// ErrAway means that no gateway could be told to send a request to the PBX.
 var ErrAway = errors.New("no gateway can ask the PBX")
 
-// ErrRefused says that a node sends nothing to the server of a Request.
+// ErrRefused means that a node does not send requests to the server of a Request.
 var ErrRefused = errors.New("the node does not know that PBX")
 
-// Store keeps the registrations, one for each AOR. Times are kept to the microsecond.
-// Safe for concurrent use.
+// Store keeps one registration per AOR. Times are kept to the microsecond. Safe for
+// concurrent use.
 type Store interface {
-	// PutUpper stores a registration, durably, in the place of that of its AOR. If r
-	// has a Stamp, only in the place of the one that was read with it: else the error
-	// wraps ErrChanged.
+	// PutUpper durably stores a registration, replacing that of its AOR. If r has a
+	// Stamp, it replaces only the one read with that Stamp; otherwise the error wraps
+	// ErrChanged.
 	PutUpper(ctx context.Context, r Registration) error
-	// Upper returns the registration of an AOR, false if there is none.
+	// Upper returns the registration of an AOR, or false if there is none.
 	Upper(ctx context.Context, aor string) (Registration, bool, error)
 	// RemoveUpper removes the registration of an AOR, if there is one.
 	RemoveUpper(ctx context.Context, aor string) error
-	// DueUppers returns up to limit registrations whose Due is at or before now, the
-	// oldest Due first, and sets their Due to now+lease in the same atomic step, so
+	// DueUppers returns up to limit registrations whose Due is at or before now,
+	// oldest Due first. In the same atomic step it sets their Due to now+lease, so
 	// that no other instance gets them meanwhile.
 	DueUppers(ctx context.Context, now time.Time, lease time.Duration, limit int) ([]Registration, error)
-	// Uppers returns up to limit registrations and where to go on, "" at the end. The
-	// first cursor is "". One that changes meanwhile may be seen twice.
+	// Uppers returns up to limit registrations and the next cursor, "" at the end.
+	// The first cursor is "". One that changes meanwhile may be returned twice.
 	Uppers(ctx context.Context, cursor string, limit int) (list []Registration, next string, err error)
 }
 
 // Node is a SIP proxy that can register a user at a PBX.
 type Node interface {
-	// RegisterUpper has a REGISTER sent. What the PBX says comes as a Result. The error
-	// wraps ErrRefused if the node lives but is no gateway to that server.
+	// RegisterUpper makes the node send a REGISTER. The PBX's response arrives as a
+	// Result. The error wraps ErrRefused if the node is up but is no gateway to that
+	// server.
 	RegisterUpper(ctx context.Context, r Request) error
 }
 
-// Registration is that of a user at a PBX, as the PBX granted it to the phone.
+// Registration is a user's registration at a PBX, as the PBX granted it to the
+// phone.
 type Registration struct {
 	AOR    string
-	Node   string // the gateway that the PBX knows the user's contact at
-	Server string // SIP URI of the PBX, the one that was asked last
-	Set    int    `json:",omitempty"` // of the gateway's list that the PBX is in; 0 if it is not known
+	Node   string // the gateway at which the PBX has the user's contact
+	Server string // SIP URI of the PBX server that was asked last
+	Set    int    `json:",omitempty"` // the set in the gateway's list that contains the PBX; 0 if unknown
 	URI    string // Request-URI of the phone's REGISTERs
-	// Contact is the URI that Node gave the PBX, if it wants to be told; else empty.
+	// Contact is the URI that Node gave the PBX, if Node needs it back; else empty.
 	Contact string `json:",omitempty"`
 	To      string // its To URI
 	User    string // of the credentials
@@ -61,30 +64,30 @@ type Registration struct {
 	Secret  []byte
 	Granted time.Duration
 	LastOK  time.Time
-	Due     time.Time // when it is refreshed next
+	Due     time.Time // time of the next refresh
 	State   State
-	Why     string // of a state that is not StateOK
-	Tries   int    // that came to nothing, in a row
-	Silent  int    `json:",omitempty"` // the last of them to which the PBX said nothing
+	Why     string // reason for a state other than StateOK
+	Tries   int    // consecutive attempts without success
+	Silent  int    `json:",omitempty"` // how many of the latest Tries the PBX did not answer
 
 	// Stamp changes with each PutUpper.
 	Stamp uint64 `json:"-"`
 }
 
-// State is how the last refresh ended.
+// State is the result of the last refresh.
 type State string
 
 // The states.
 const (
 	StateOK       State = "ok"
-	StateRetrying State = "retrying" // the PBX said nothing, or that it cannot now
-	StateFailed   State = "failed"   // the PBX refuses: tried once an hour
+	StateRetrying State = "retrying" // no response, or the PBX cannot serve it now
+	StateFailed   State = "failed"   // the PBX refuses: retried hourly
 )
 
 // Request is a REGISTER to send.
 type Request struct {
-	Node          string `json:"-"`    // that the registration is at, not always the one that is asked
-	Key           string `json:"call"` // comes back with the Result
+	Node          string `json:"-"`    // the node with the registration, not always the one asked
+	Key           string `json:"call"` // returned in the Result
 	AOR           string `json:"aor"`
 	Server        string `json:"server"`
 	Set           int    `json:"set,omitempty"`
@@ -97,13 +100,13 @@ type Request struct {
 	Authorization string `json:"authorization,omitempty"`
 }
 
-// Result is what the PBX has said to a Request.
+// Result is the PBX's response to a Request.
 type Result struct {
 	Node    string
 	AOR     string
 	Key     string
-	Server  string   // that was asked; may be empty
-	Code    int      // 408 if it said nothing
+	Server  string   // the server that was asked; may be empty
+	Code    int      // 408 if there was no response
 	Granted int      // seconds, with a 2xx
-	Headers []string // of the answer: the WWW-Authenticate among them count
+	Headers []string // of the response; only WWW-Authenticate matters
 }

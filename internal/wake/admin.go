@@ -15,8 +15,8 @@ import (
 	"github.com/sipwake/sipwake/internal/trace"
 )
 
-// Bindings returns the bindings of an AOR, or those with the token; exactly one of
-// the two is given.
+// Bindings returns the bindings of an AOR, or those with the token. Exactly one of
+// the two must be given.
 func (s *Service) Bindings(ctx context.Context, aor string, token secret.Token) ([]Binding, error) {
 	if aor == "" && !token.Empty() {
 		return s.store.Bindings(ctx, Query{Token: token})
@@ -28,7 +28,7 @@ func (s *Service) Bindings(ctx context.Context, aor string, token secret.Token) 
 	return s.store.Bindings(ctx, Query{AOR: aor})
 }
 
-// Removals returns why bindings of the AOR went, the oldest first, as far as the
+// Removals returns why bindings of the AOR were removed, oldest first, as far as the
 // store knows: see History.
 func (s *Service) Removals(ctx context.Context, aor string) ([]RemovalNote, error) {
 	aor, err := CleanAOR(aor)
@@ -38,9 +38,9 @@ func (s *Service) Removals(ctx context.Context, aor string) ([]RemovalNote, erro
 	return s.history.Removals(ctx, aor)
 }
 
-// RemoveBindings removes bindings on an operator's or a tenant's word: those of an
-// AOR, limited to a device or a token if given, or those with the token anywhere; of
-// a tenant, only what is in the scope. It returns how many went.
+// RemoveBindings removes bindings for an operator or a tenant: those of an AOR,
+// limited to a device or a token if given, or all those with the token. For a tenant
+// it removes only what is in the scope. It returns the number removed.
 func (s *Service) RemoveBindings(ctx context.Context, by Caller, aor, device string, token secret.Token) (int, error) {
 	q := Query{Token: token}
 	if aor != "" || token.Empty() {
@@ -71,7 +71,8 @@ func (s *Service) RemoveBindings(ctx context.Context, by Caller, aor, device str
 	return total, nil
 }
 
-// remove removes bindings, or a token of them, and returns how many bindings went.
+// remove removes bindings, or a token of them, and returns the number of bindings
+// removed.
 func (s *Service) remove(ctx context.Context, r Removal, reason string) (int, error) {
 	r.Reason = reason
 	res, err := s.store.Remove(ctx, r)
@@ -88,8 +89,8 @@ func (s *Service) remove(ctx context.Context, r Removal, reason string) (int, er
 	return res.Bindings, nil
 }
 
-// EachBinding calls f with the bindings of every AOR, some at a time, those of an AOR
-// together: see Sweeper.
+// EachBinding calls f with the bindings of every AOR, in batches; an AOR's bindings
+// come together: see Sweeper.
 func (s *Service) EachBinding(ctx context.Context, f func([]Binding) error) error {
 	return s.sweeper.Scan(ctx, f)
 }
@@ -101,8 +102,8 @@ const (
 	listTimeout = time.Minute // between two pages
 )
 
-// listings are the lists of all bindings that are being read, each by a goroutine
-// of its own that waits until the next page is asked for.
+// listings are the lists of all bindings that are being read. Each has a goroutine that
+// waits until the next page is requested.
 type listings struct {
 	mu   sync.Mutex
 	byID map[string]*listing
@@ -112,21 +113,21 @@ type listing struct {
 	by     string     // the caller's name
 	mu     sync.Mutex // one page at a time
 	found  chan []Binding
-	rest   []Binding // found, and not returned yet
-	err    error     // of the scan; read it once found is closed
+	rest   []Binding // found but not yet returned
+	err    error     // from the scan; read it only once found is closed
 	cancel context.CancelFunc
 	idle   *time.Timer
-	asked  time.Time // for the last page
+	asked  time.Time // when the last page was requested
 }
 
-// AllBindings returns the bindings of every AOR that the caller may see, a page at a
-// time, in no order. An
-// empty cursor begins; each further page is asked for with the cursor of the one
-// before, until a page comes with an empty one. A binding that changes meanwhile is
-// seen as it was or as it is; one may be seen twice. A cursor belongs to this
-// instance and the caller, and is good for a minute. A page has up to limit bindings,
-// at most 1000, and fewer if ctx ends. When the caller has four lists open already, a
-// tenant two, that which has waited longest for its next page gives way.
+// AllBindings returns the bindings of every AOR that the caller may see, in pages
+// and in no order. Start with an empty cursor, then pass the cursor of the previous
+// page, until a page has an empty one. A binding that changes meanwhile is returned
+// in its old or new state; a binding may be returned twice. A cursor is bound to
+// this instance and the caller, and is valid for a minute. A page has up to limit
+// bindings, at most 1000, and fewer if ctx ends. If the caller already has four
+// lists open (a tenant: two), the one that has waited longest for its next page is
+// closed.
 func (s *Service) AllBindings(ctx context.Context, by Caller, cursor string, limit int) (page []Binding, next string, err error) {
 	limit = min(max(limit, 1), maxPage)
 	if cursor == "" {
@@ -170,7 +171,7 @@ func (l *listing) page(ctx context.Context, limit int) (page []Binding, more boo
 				return page, false, l.err
 			}
 			l.rest = found
-		case <-ctx.Done(): // an empty page is no end
+		case <-ctx.Done(): // an empty page is not the end
 			return page, true, nil
 		}
 	}
@@ -234,7 +235,7 @@ func (ls *listings) close(id string) {
 }
 
 // makeRoom closes the caller's list that has waited longest for its next page, if
-// there are most of them.
+// the caller already has that many (most) open.
 func (ls *listings) makeRoom(by string, most int) {
 	oldest, n := "", 0
 	for id, l := range ls.byID {
@@ -250,11 +251,11 @@ func (ls *listings) makeRoom(by string, most int) {
 	}
 }
 
-// Import stores bindings of another sipwake, or of another system, as if their
-// phones had registered then and slept since. A device that is known here and
-// registered at the same time or later stays as it is. It returns how many were
-// stored. A bad binding is a ParamError that names its place, and nothing is
-// stored; after another error some may be, and it can be repeated.
+// Import stores bindings of another sipwake or another system, as if their phones
+// had registered at that time and slept since. A device already known here that
+// registered at the same time or later is left unchanged. Import returns the number
+// stored. An invalid binding causes a ParamError with its position, and nothing is
+// stored. After any other error some may be stored; Import can be repeated.
 func (s *Service) Import(ctx context.Context, bindings []Binding) (stored int, err error) {
 	for i := range bindings {
 		if err := checkImport(&bindings[i]); err != nil {
@@ -316,7 +317,7 @@ func (s *Service) importOne(ctx context.Context, b Binding) (stored bool, err er
 			return false, nil
 		}
 	}
-	// It has not registered just now: it is asleep, and to be pushed.
+	// The registration is not recent: the device is asleep and must be pushed.
 	res, err := s.store.Register(ctx, Registration{Binding: b, Action: ActionBind, Late: true})
 	return err == nil && res.Status != StatusStale, err
 }

@@ -6,8 +6,7 @@ import (
 	"github.com/sipwake/sipwake/internal/sipuri"
 )
 
-// ParamError says which parameter of a request is wrong. Its text never quotes
-// the value.
+// ParamError reports an invalid request parameter. Its text never quotes the value.
 type ParamError struct {
 	Field   string
 	Problem string
@@ -21,8 +20,8 @@ const (
 	maxID  = 255
 )
 
-// CleanAOR returns the AOR user@domain that a text means, as package sipuri does. The
-// user part may be missing (RFC 3261 section 10.2).
+// CleanAOR returns s as an AOR, user@domain, normalised by package sipuri. The user
+// part may be missing (RFC 3261 section 10.2).
 func CleanAOR(s string) (string, error) {
 	aor, err := sipuri.AOR(s)
 	if err == nil && len(aor) > maxAOR {
@@ -34,7 +33,7 @@ func CleanAOR(s string) (string, error) {
 	return aor, nil
 }
 
-// CheckID checks an opaque identifier: present and bounded.
+// CheckID checks that an opaque identifier is present and not too long.
 func CheckID(field, s string) error {
 	if s == "" {
 		return &ParamError{field, "is missing"}
@@ -45,8 +44,8 @@ func CheckID(field, s string) error {
 	return nil
 }
 
-// CallerOf returns who calls by the From URI, at most 255 bytes of user@domain, the
-// same whatever else stands in it. It is "" for one who is anonymous.
+// CallerOf returns the caller named by the From URI: at most 255 bytes of
+// user@domain, independent of the rest of the URI. It is "" for an anonymous caller.
 func CallerOf(from string) string {
 	caller := sipuri.Caller(from)
 	return caller[:min(len(caller), maxAOR)]

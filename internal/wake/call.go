@@ -10,15 +10,15 @@ import (
 	"github.com/sipwake/sipwake/push"
 )
 
-// call is a wake that this instance owns, from wake.start to wake.end, and what
-// has become of each device.
+// call is a wake that this instance owns, from wake.start to wake.end, with the
+// state of each device.
 //
-// Its context ends with the hold time: then nobody is pushed or signalled any more,
-// but phones may ring, and the call is known until it has ended.
+// Its context ends with the hold time. Nobody is pushed or signalled after that, but
+// phones may ring, and the call is kept until it has ended.
 type call struct {
 	wake   Wake
 	node   Node
-	caller string // as CallerOf names him
+	caller string // as returned by CallerOf
 	traces *trace.Log
 
 	ctx  context.Context
@@ -26,21 +26,21 @@ type call struct {
 
 	mu      sync.Mutex
 	queued  bool // every device of wake.start has been added
-	settled bool // the node has been told to stop holding, or must not be told by this instance
+	settled bool // the node was told to stop holding, or this instance must not tell it
 	counted bool // devices that did not answer have been counted
-	results bool // what became of each device has been counted
+	results bool // the result of each device has been counted
 	ringing bool // the hold time is over
-	closed  bool // it is no longer among the calls
+	closed  bool // removed from the calls
 
-	stored atomic.Bool // the store knows of it, and so may other instances
+	stored atomic.Bool // the store knows it, so other instances may too
 
-	outcome Outcome   // what wake.start answered; empty if another instance did
+	outcome Outcome   // the answer to wake.start; empty if another instance gave it
 	alerted bool      // the node has been told to answer the caller
-	limit   sync.Once // asks whether the call may push
-	over    bool      // it must not: it exceeds a limit
+	limit   sync.Once // checks the limits
+	over    bool      // it may not push: it exceeds a limit
 	reason  EndReason
 	devices []*device   // a few at most
-	timer   *time.Timer // at the end of the hold time, then at that of MaxRing
+	timer   *time.Timer // for the end of the hold time, then of MaxRing
 }
 
 // device is one device of a call.
@@ -48,16 +48,16 @@ type device struct {
 	key        string
 	binding    *Binding // nil for a device that cannot be pushed; does not change
 	state      deviceState
-	registered bool        // since the call came: it hears the end from SIP
+	registered bool        // since the call came: it learns of the end by SIP
 	rings      bool        // it has answered the request itself
-	accepted   bool        // the push service took its push
-	ended      push.Reason // how its push ended, empty before that
+	accepted   bool        // the push service accepted its push
+	ended      push.Reason // how its push ended; empty until then
 	endedAt    time.Time
-	cameBack   time.Time   // when this instance learned that it is back
+	cameBack   time.Time   // when this instance learned of its return
 	cancelled  bool        // it was sent a cancel push
-	refusal    push.Reason // why its push was refused without a try
-	delayed    *time.Timer // its push waits; nil when it does not
-	pushNow    func()      // sends the push that waits
+	refusal    push.Reason // why its push was refused without an attempt
+	delayed    *time.Timer // its delayed push; nil if there is none
+	pushNow    func()      // sends the delayed push
 }
 
 type deviceState int
@@ -73,8 +73,8 @@ func (cl *call) event(name trace.EventName, device, detail string) {
 	cl.traces.Add(cl.wake.ID, trace.Event{At: time.Now(), Name: name, Device: device, Detail: detail})
 }
 
-// pushEvent adds a step of the device's push. of is what the push is for, empty for
-// the call itself; o is its outcome, of a push that has one.
+// pushEvent adds a step of the device's push. of is the purpose of the push, empty
+// for the call itself; o is its outcome, if it has one.
 func (cl *call) pushEvent(name trace.EventName, b *Binding, of push.Kind, o push.Outcome) {
 	e := trace.Event{At: time.Now(), Name: name, Device: b.Device, Detail: string(b.Address.Provider),
 		Provider: string(b.Address.Provider), App: b.Address.App, Kind: string(of), ID: o.ID, Tries: o.Tries, SentAt: o.SentAt}
@@ -87,8 +87,8 @@ func (cl *call) pushEvent(name trace.EventName, b *Binding, of push.Kind, o push
 	cl.traces.Add(cl.wake.ID, e)
 }
 
-// release stops the timer of a push that waits, and returns what sends it; nil if
-// none waits.
+// release stops the timer of a delayed push and returns the function that sends it,
+// or nil if no push is delayed.
 func (d *device) release() func() {
 	if d.delayed == nil || !d.delayed.Stop() {
 		return nil
@@ -97,16 +97,16 @@ func (d *device) release() func() {
 	return d.pushNow
 }
 
-// decision is what follows from a change of a call's devices.
+// decision is the consequence of a change to a call's devices.
 type decision int
 
 const (
 	goOn         decision = iota
-	nobodyLeft            // every device is unreachable: dead fast
+	nobodyLeft            // every device is unreachable: give up early
 	everyoneBack          // every device that could come back has
 )
 
-// device returns the device of that key, nil if there is none. The lock is held.
+// device returns the device with that key, or nil. The lock must be held.
 func (cl *call) device(key string) *device {
 	for _, d := range cl.devices {
 		if d.key == key {
@@ -116,7 +116,8 @@ func (cl *call) device(key string) *device {
 	return nil
 }
 
-// make returns the device of that key, which it makes if need be. The lock is held.
+// make returns the device with that key, creating it if necessary. The lock must be
+// held.
 func (cl *call) make(key string) *device {
 	d := cl.device(key)
 	if d == nil {
@@ -126,8 +127,8 @@ func (cl *call) make(key string) *device {
 	return d
 }
 
-// add notes a device that is waited for; b is nil if it cannot be pushed. One that
-// came back before it was added stays so: add reports false then.
+// add records a device to wait for; b is nil if it cannot be pushed. If the device
+// is already back, it stays so and add returns false.
 func (cl *call) add(key string, b *Binding) bool {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
@@ -138,8 +139,9 @@ func (cl *call) add(key string, b *Binding) bool {
 	return d.state != deviceBack
 }
 
-// setBack notes that the device came back and was added to the call. One that was
-// not known has registered for the first time. Anything but goOn is said once.
+// setBack records that the device came back and was added to the call. A device not
+// known before has registered for the first time. A decision other than goOn is
+// returned only once.
 func (cl *call) setBack(key string) decision {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
@@ -149,20 +151,20 @@ func (cl *call) setBack(key string) decision {
 	return cl.decide()
 }
 
-// back notes that the device is.
+// back records that the device is back.
 func (d *device) back() {
 	d.state = deviceBack
 	d.seen()
 }
 
-// seen notes when the device came back.
+// seen records when the device came back.
 func (d *device) seen() {
 	if d.cameBack.IsZero() {
 		d.cameBack = time.Now()
 	}
 }
 
-// setUnreachable notes that the device's push failed for good. A device that is
+// setUnreachable records that the device's push failed permanently. A device that is
 // back stays so.
 func (cl *call) setUnreachable(key string) decision {
 	cl.mu.Lock()
@@ -173,7 +175,7 @@ func (cl *call) setUnreachable(key string) decision {
 	return cl.decide()
 }
 
-// allQueued says that no device will be added by wake.start any more.
+// allQueued records that wake.start will add no more devices.
 func (cl *call) allQueued() decision {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
@@ -198,7 +200,7 @@ func (cl *call) decide() decision {
 	return next
 }
 
-// setRegistered notes that the device has registered since the call came. The node
+// setRegistered records that the device has registered since the call came. The node
 // may not have added it yet.
 func (cl *call) setRegistered(key string) {
 	cl.mu.Lock()
@@ -216,8 +218,8 @@ func (cl *call) isBack(key string) bool {
 	return d != nil && d.state == deviceBack
 }
 
-// delay has f called after a while, unless the device proves to be awake or the
-// hold time ends before.
+// delay calls f after a while, unless the device proves to be awake or the hold time
+// ends first.
 func (cl *call) delay(key string, after time.Duration, f func()) {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
@@ -227,7 +229,7 @@ func (cl *call) delay(key string, after time.Duration, f func()) {
 	}
 }
 
-// hurry sends the device's push now, if it waits.
+// hurry sends the device's delayed push now, if there is one.
 func (cl *call) hurry(key string) {
 	cl.mu.Lock()
 	var push func()
@@ -240,8 +242,8 @@ func (cl *call) hurry(key string) {
 	}
 }
 
-// awake notes that the device is awake: it answers the request that it was rung
-// for. It reports whether its push was still waiting.
+// awake records that the device is awake: it answers the request that it was rung
+// for. It reports whether its push was still delayed.
 func (cl *call) awake(key string) (waited bool, next decision) {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
@@ -253,8 +255,8 @@ func (cl *call) awake(key string) (waited bool, next decision) {
 	return true, cl.decide()
 }
 
-// named returns the device that a node names by the Call-ID of its registration,
-// or by its Contact URI; "" if there is none.
+// named returns the device that a node names by the Call-ID of its registration or
+// by its Contact URI, or "".
 func (cl *call) named(name string) string {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
@@ -266,8 +268,8 @@ func (cl *call) named(name string) string {
 	return ""
 }
 
-// accept notes that the push service took the device's push. It reports whether
-// the call had ended by then.
+// accept records that the push service accepted the device's push. It reports
+// whether the call had already ended.
 func (cl *call) accept(key string) (ended bool) {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
@@ -277,7 +279,7 @@ func (cl *call) accept(key string) (ended bool) {
 	return cl.reason != ""
 }
 
-// pushEnded notes how the device's push ended.
+// pushEnded records how the device's push ended.
 func (cl *call) pushEnded(key string, reason push.Reason) {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
@@ -294,16 +296,16 @@ func (cl *call) refuse(key string, reason push.Reason) {
 	}
 }
 
-// refusal is why the device's push was refused at once, empty if it was not. A
-// push that was tried and failed already counts as sent: the node hears of it by
-// a signal.
+// refusal returns why the device's push was refused at once, or "". A push that was
+// attempted and has already failed counts as sent: the node learns of it by a
+// signal.
 func (cl *call) refusal(key string) push.Reason {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
 	return cl.device(key).refusal
 }
 
-// setRings notes that the device answers the request that it was rung for.
+// setRings records that the device answers the request that it was rung for.
 func (cl *call) setRings(key string) {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
@@ -312,7 +314,7 @@ func (cl *call) setRings(key string) {
 	}
 }
 
-// alertOnce calls f, the first time and only while the call is open.
+// alertOnce calls f the first time, and only while the call is open.
 func (cl *call) alertOnce(f func()) {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
@@ -322,29 +324,29 @@ func (cl *call) alertOnce(f func()) {
 	}
 }
 
-// endReason is why the call ended, empty before that.
+// endReason returns why the call ended, or "" while it is open.
 func (cl *call) endReason() EndReason {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
 	return cl.reason
 }
 
-// end notes why the call ended.
+// end records why the call ended.
 func (cl *call) end(reason EndReason) {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
 	cl.reason = reason
 }
 
-// outcome is what has become of a device, as the end of its call finds it.
+// outcome is the state of a device when its call ends.
 type outcome struct {
 	binding  *Binding
-	knows    bool // it has got the request, and hears of its end by SIP
-	accepted bool // the push service took its push
+	knows    bool // it has the request, and learns of its end by SIP
+	accepted bool // the push service accepted its push
 	back     bool // it has registered since the call came, or answered
 }
 
-// outcomes returns what has become of each device that can be pushed.
+// outcomes returns the outcome of each device that can be pushed.
 func (cl *call) outcomes() []outcome {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
@@ -357,7 +359,8 @@ func (cl *call) outcomes() []outcome {
 	return list
 }
 
-// countOnce reports whether the devices that did not answer are to be counted now.
+// countOnce reports whether to count the devices that did not answer: true only
+// once.
 func (cl *call) countOnce() bool {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()

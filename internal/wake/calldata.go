@@ -10,8 +10,8 @@ import (
 	"github.com/sipwake/sipwake/push"
 )
 
-// Bounds of the headers that a node sends with a held request. What is longer is
-// cut, what is more is left out: no header of a stranger costs a call.
+// Bounds of the headers that a node sends with a held request. Longer values are cut
+// and extra headers dropped: a stranger's headers must not cost anyone a call.
 const (
 	maxHeaders     = 16
 	maxHeaderName  = 64
@@ -24,9 +24,9 @@ const (
 	headerAsserted = "p-asserted-identity"
 )
 
-// callHeaders are the headers of a held request that its pushes may show, by their
-// names in small letters. Each value is one line of UTF-8. Those that say who calls
-// are left out if the Privacy of the request asks for it.
+// callHeaders returns the headers of a held request that its pushes may show, keyed
+// by lower-case name. Each value is one line of UTF-8. Headers that identify the
+// caller are omitted if the Privacy of the request asks for it.
 func callHeaders(raw map[string]string) map[string]string {
 	if len(raw) == 0 {
 		return nil
@@ -53,8 +53,9 @@ func callHeaders(raw map[string]string) map[string]string {
 	return list
 }
 
-// hiddenHeaders reports which headers a Privacy header (RFC 3323, RFC 3325, RFC 7044)
-// wants hidden, or a value that says so itself, as Diversion and Remote-Party-ID can.
+// hiddenHeaders returns a function that reports whether to hide a header: because
+// the Privacy header (RFC 3323, RFC 3325, RFC 7044) asks for it, or because the
+// value itself does, as in Diversion and Remote-Party-ID.
 func hiddenHeaders(privacy string) func(name, value string) bool {
 	words := strings.FieldsFunc(strings.ToLower(privacy), func(r rune) bool { return strings.ContainsRune(";, \t\r\n", r) })
 	asks := func(any ...string) bool {
@@ -77,7 +78,7 @@ func hiddenHeaders(privacy string) func(name, value string) bool {
 }
 
 // privateParty reports whether a Diversion (RFC 5806) or Remote-Party-ID asks for
-// privacy by a parameter of its own.
+// privacy by its own parameter.
 func privateParty(value string) bool {
 	for _, p := range strings.FieldsFunc(strings.ToLower(value), func(r rune) bool { return r == ';' || r == ',' }) {
 		name, asked, ok := strings.Cut(p, "=")
@@ -89,10 +90,10 @@ func privateParty(value string) bool {
 }
 
 // oneLine returns at most n bytes of s as UTF-8 without control characters and line
-// ends: each run of them and of white space becomes one space, as RFC 3261 section
-// 7.3.1 reads folded lines.
+// ends. Each run of them and of white space becomes one space, as RFC 3261 section
+// 7.3.1 treats folded lines.
 func oneLine(s string, n int) string {
-	// Enough of it that n bytes are left.
+	// Enough that n bytes remain.
 	s = s[:min(len(s), 8*maxHeaderValue)]
 	var b strings.Builder
 	space := false
@@ -117,9 +118,9 @@ func oneLine(s string, n int) string {
 	return b.String()
 }
 
-// verstat is what the network has said of the caller's number (3GPP TS 24.229
-// section 7.2A.20), from P-Asserted-Identity or else from the From URI; empty if it
-// said nothing. It says nothing of who calls, so Privacy does not hide it.
+// verstat returns the network's verification of the caller's number (3GPP TS 24.229
+// section 7.2A.20), from P-Asserted-Identity or else from the From URI; empty if
+// there is none. It does not identify the caller, so Privacy does not hide it.
 func verstat(raw map[string]string, from string) string {
 	for name, value := range raw {
 		if strings.EqualFold(name, headerAsserted) {

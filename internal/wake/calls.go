@@ -10,7 +10,7 @@ import (
 	"github.com/sipwake/sipwake/internal/trace"
 )
 
-// Which calls this instance has, and how long each of them lives.
+// The calls that this instance owns, and their lifetime.
 
 type callKey struct{ node, call, aor string }
 
@@ -26,7 +26,7 @@ type calls struct {
 	byKey map[callKey]*call
 }
 
-// add reports false if the call is known already.
+// add returns false if the call is already known.
 func (c *calls) add(cl *call) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -43,8 +43,8 @@ func (c *calls) get(k callKey) *call {
 	return c.byKey[k]
 }
 
-// take removes the call; with one given, only if it is that one. It returns nil
-// if there is none.
+// take removes and returns the call, or returns nil if there is none. If one is
+// given, take removes only that one.
 func (c *calls) take(k callKey, one *call) *call {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -73,14 +73,14 @@ func (c *calls) dropAll() {
 	}
 }
 
-// stopTimer ends what is waited for; the timer may be replaced meanwhile.
+// stopTimer stops the call's timer, which may be replaced concurrently.
 func (cl *call) stopTimer() {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
 	cl.timer.Stop()
 }
 
-// open makes the wake a call of this instance, or returns nil if it is one already.
+// open makes the wake a call of this instance. It returns nil if it already is one.
 func (s *Service) open(w Wake, n Node, caller string) *call {
 	cl := &call{wake: w, node: n, caller: caller, traces: s.traces}
 	cl.ctx, cl.stop = context.WithCancel(s.ctx)
@@ -127,7 +127,7 @@ func (s *Service) forget(cl *call) {
 }
 
 // close removes the call and ends its hold time. It returns nil if this instance
-// does not own it, or has closed it already.
+// does not own the call, or has already closed it.
 func (s *Service) close(k callKey) *call {
 	cl := s.calls.take(k, nil)
 	if cl == nil {
@@ -148,7 +148,7 @@ func (s *Service) close(k callKey) *call {
 	return cl
 }
 
-// stopHolding drops the pushes that wait.
+// stopHolding drops the delayed pushes and ends the call's context.
 func (cl *call) stopHolding() {
 	cl.mu.Lock()
 	for _, d := range cl.devices {

@@ -10,57 +10,60 @@ import (
 
 // Config holds the rules' settings.
 type Config struct {
-	// MaxHold is the longest time a node is told to hold a request, and what a
-	// wake.start that names no time gets. Default 40s.
+	// MaxHold is the longest time that a node is told to hold a request, and the time
+	// for a wake.start that names none. Default 40s.
 	MaxHold time.Duration `yaml:"max_hold"`
-	// Recent is how long a device may count as awake after its REGISTER: it is
-	// signalled at once, and pushed after PushDelay if it says nothing. Default 3s.
+	// Recent is how long a device counts as possibly awake after its REGISTER: it is
+	// signalled at once, and pushed after PushDelay if it does not respond. Default
+	// 3s.
 	Recent time.Duration `yaml:"recent"`
-	// Linger is how long a node goes on holding once every device of the wake is
-	// back, for one whose connection dies in that moment. Default 3s.
+	// Linger is how long a node continues to hold once every device of the wake is
+	// back, in case one loses its connection at that moment. Default 3s.
 	Linger time.Duration `yaml:"linger" was:"settle"`
-	// Late is how long past its hold time, or its end if that is later, a call that has
-	// ended is remembered for devices that were pushed for it and come back late. Default
-	// 30s.
+	// Late is how long an ended call is remembered for pushed devices that come back
+	// late. It counts from the end of the hold time or of the call, whichever is
+	// later. Default 30s.
 	Late time.Duration `yaml:"late"`
-	// Alert is what the caller hears once a push service has taken the first push of his
-	// call.
+	// Alert is the provisional response to the caller once a push service has
+	// accepted the first push of the call.
 	Alert AlertConfig `yaml:"alert"`
-	// PushDelay is how long the push to a device waits that is being rung, or that
-	// registered within Recent: it may be awake, and is pushed if it says nothing.
-	// Default 1s.
+	// PushDelay delays the push to a device that is already being rung, or that
+	// registered within Recent. It may be awake, and is pushed only if it does not
+	// respond. Default 1s.
 	PushDelay time.Duration `yaml:"push_delay" was:"withhold"`
-	// Strict follows RFC 8599 where the default is kinder to phones: no call or message
-	// is pushed to a device whose registration was ended or has run out, and MinExpires
-	// has a default without Refresh too.
+	// Strict follows RFC 8599 where the default is more lenient: no call or message
+	// is pushed to a device whose registration was ended or has expired, and
+	// MinExpires has a default even without Refresh.
 	Strict bool `yaml:"strict"`
-	// MinExpires refuses REGISTERs with push data that ask for less with 423
-	// (RFC 8599 section 5.3). Default: with Refresh or Strict, a minute more than
-	// Refresh.Before, so that there is time for a push; else any is accepted.
+	// MinExpires rejects REGISTERs that have push data and a shorter expiry with 423
+	// (RFC 8599 section 5.3). With Refresh or Strict the default is Refresh.Before
+	// plus a minute, to leave time for a push; otherwise any expiry is accepted.
 	MinExpires time.Duration `yaml:"min_expires"`
-	// UnbindWithoutPush removes a device's binding when it registers without push
-	// data.
+	// UnbindWithoutPush removes a device's binding when the device registers without
+	// push data.
 	UnbindWithoutPush bool `yaml:"unbind_without_push"`
-	// Remove says after how many failures in a row a binding goes.
+	// Remove sets after how many consecutive failures a binding is removed.
 	Remove RemoveConfig `yaml:"remove"`
 	// Refresh wakes devices before their registration ends.
 	Refresh RefreshConfig `yaml:"refresh"`
 	// Limits bounds the pushes that callers can cause.
 	Limits limit.CallsConfig `yaml:"limits"`
-	// PSAPCallback has calls with Priority: psap-callback (RFC 7090) neither limited nor
-	// shed: the proxy lets that header through from callers whom it trusts only.
+	// PSAPCallback exempts calls with Priority: psap-callback (RFC 7090) from limits
+	// and load shedding. The proxy must accept that header only from callers it
+	// trusts.
 	PSAPCallback bool `yaml:"psap_callback"`
-	// Reject555 answers REGISTERs whose push service or app is not served here
-	// with 555 (RFC 8599 section 8.1); else their push data is passed over.
+	// Reject555 answers REGISTERs for a push service or app that is not served here
+	// with 555 (RFC 8599 section 8.1). Otherwise their push data is ignored.
 	Reject555 bool `yaml:"reject_555"`
-	// PURRKeyFile is the file with at least 32 characters that PURRs are made with (RFC
-	// 8599 section 6): the same for all instances. Without it no client is given one.
+	// PURRKeyFile is a file with at least 32 characters, the key for making PURRs
+	// (RFC 8599 section 6). It must be the same for all instances. Without it no
+	// client gets a PURR.
 	PURRKeyFile string `yaml:"purr_key_file"`
-	// SendTTL is how long a push of push.send is worth delivering, unless the
-	// request says. Default 1h.
+	// SendTTL is how long a push of push.send is worth delivering, unless the request
+	// sets it. Default 1h.
 	SendTTL time.Duration `yaml:"send_ttl"`
-	// SignalsPerNode bounds the signals to one node that are under way at once;
-	// further ones wait. More than the node's connections is of no use. Default 64.
+	// SignalsPerNode bounds the concurrent signals to one node; further ones wait. A
+	// value above the node's number of connections has no benefit. Default 64.
 	SignalsPerNode int `yaml:"signals_per_node" was:"signals"`
 	// Traces is how many wakes are remembered for wake.trace. Default 2048.
 	Traces int `yaml:"traces"`
@@ -68,7 +71,8 @@ type Config struct {
 	purrs *purrs // set by Read
 }
 
-// AlertConfig is a provisional answer to the caller of a phone that is being woken.
+// AlertConfig is the provisional response to the caller while a phone is being
+// woken.
 type AlertConfig struct {
 	// Code is 180, 182, or -1 for none. Default 180.
 	Code int `yaml:"code"`
@@ -76,42 +80,42 @@ type AlertConfig struct {
 	Text string `yaml:"text"`
 }
 
-// RemoveConfig holds the rules by which a binding goes, besides a token that the
-// push service declares dead. Each counts failures in a row as one instance sees
-// them; 0 switches the rule off.
+// RemoveConfig sets when a binding is removed, apart from a token that the push
+// service declares dead. Each rule counts consecutive failures as seen by one
+// instance; 0 disables the rule.
 type RemoveConfig struct {
-	// Rejected counts answers that the token is bad. It may be the configuration
-	// that is wrong, so one is not enough. Default 2.
+	// Rejected counts responses that the token is bad. The configuration may be at
+	// fault, so one is not enough. Default 2.
 	Rejected *int `yaml:"rejected"`
-	// Failed counts pushes that were not accepted though our side is in order.
+	// Failed counts pushes that were not accepted although our side is in order.
 	Failed int `yaml:"failed"`
-	// NoAnswer counts calls for which the push was accepted and the device did
-	// not come back.
+	// NoAnswer counts calls whose push was accepted but whose device did not come
+	// back.
 	NoAnswer int `yaml:"no_answer"`
-	// RefreshUnanswered counts registrations that ended in spite of a refresh
-	// push.
+	// RefreshUnanswered counts registrations that expired despite a refresh push.
 	RefreshUnanswered int `yaml:"refresh_unanswered"`
-	// CallFailed counts calls that failed though the device came back.
+	// CallFailed counts calls that failed although the device came back.
 	CallFailed int `yaml:"call_failed"`
 	// RegisterRejected counts REGISTERs with the binding's token that the registrar
-	// refused, such as with 403 or 404: the account is gone, or its password changed.
+	// rejected, for example with 403 or 404: the account is gone, or its password
+	// changed.
 	RegisterRejected int `yaml:"register_rejected"`
 }
 
-// RefreshConfig says when devices are woken to refresh their registration.
+// RefreshConfig sets when devices are woken to refresh their registration.
 type RefreshConfig struct {
 	Enabled bool `yaml:"enabled"`
 	// Before is how long before the end of the registration the push is sent, at
 	// least 120s (RFC 8599 section 5.5). Default 180s.
 	Before time.Duration `yaml:"before"`
-	// Spread sends the pushes of devices that registered together over this time,
-	// earlier than Before. Default 60s.
+	// Spread distributes the pushes of devices that registered together over this
+	// time, earlier than Before. Default 60s.
 	Spread time.Duration `yaml:"spread"`
-	// Every is how often the bindings are looked through. Default 30s.
+	// Every is how often the bindings are checked. Default 30s.
 	Every time.Duration `yaml:"every"`
 }
 
-// SetDefaults fills what is not set.
+// SetDefaults fills in the settings that are not set.
 func (c *Config) SetDefaults() {
 	setDefault(&c.MaxHold, 40*time.Second)
 	setDefault(&c.Recent, 3*time.Second)
@@ -136,7 +140,7 @@ func (c *Config) SetDefaults() {
 	setDefault(&c.Traces, 2048)
 }
 
-// noAlert is the code of no answer.
+// noAlert is the code for sending no response.
 const noAlert = -1
 
 func setDefault[T comparable](v *T, def T) {
@@ -146,7 +150,7 @@ func setDefault[T comparable](v *T, def T) {
 	}
 }
 
-// Validate reports each setting that cannot work.
+// Validate reports each invalid setting.
 func (c *Config) Validate(report func(field, problem string)) {
 	between := func(field string, v, low, high time.Duration) {
 		if v < low || v > high {

@@ -33,10 +33,9 @@ type EndParams struct {
 	Code   int // final SIP status, 0 if unknown
 }
 
-// End ends a wake: pushes that wait are dropped, no device is signalled for it any
-// more, and devices that were pushed are told what they need to know. It may come
-// before its Start, and long after the hold time. It reports whether the wake was
-// known.
+// End ends a wake: it drops waiting pushes, stops signalling devices, and tells
+// pushed devices what they need to know. It may come before its Start, or long after
+// the hold time. It reports whether the wake was known.
 func (s *Service) End(ctx context.Context, p EndParams) (bool, error) {
 	if _, err := s.node(p.Node); err != nil {
 		return false, err
@@ -53,7 +52,7 @@ func (s *Service) End(ctx context.Context, p EndParams) (bool, error) {
 	}
 	key := callKey{p.Node, p.Call, aor}
 	ended, err := s.store.End(ctx, aor, p.Node, p.Call)
-	// Also when the store is away: no push is sent for a call that is over.
+	// Even when the store is away: no push is sent for a call that is over.
 	cl := s.close(key)
 	s.signals.drop(key)
 	owner := cl != nil && (!ended.Known || ended.Wake.Owner == s.instance)
@@ -72,20 +71,20 @@ func (s *Service) End(ctx context.Context, p EndParams) (bool, error) {
 		s.log.Debug("wake of another instance ended", "aor", aor, "call_id", w.CallID, "node", p.Node, "owner", w.Owner, "reason", p.Reason)
 	}
 	s.metrics.ends.WithLabelValues(string(p.Reason)).Inc()
-	s.traces.Begin(w.head()) // of another instance's wake this is its own part
+	s.traces.Begin(w.head()) // for another instance's wake, the trace holds our part only
 	s.traces.Add(w.ID, trace.Event{At: time.Now(), Name: trace.Ended, Detail: string(p.Reason), Code: p.Code})
 	s.traces.SetReason(w.ID, string(p.Reason))
 	return true, nil
 }
 
 const (
-	// cancelTTL is how long it is worth telling a device that the call is over.
+	// cancelTTL is how long the news that the call is over is worth delivering.
 	cancelTTL = 30 * time.Second
-	// missedTTL is how long it is worth telling of a missed call.
+	// missedTTL is how long the news of a missed call is worth delivering.
 	missedTTL = 24 * time.Hour
 )
 
-// afterEnd tells devices that were woken for nothing, counts failures against
+// afterEnd notifies devices that were woken in vain, counts failures against
 // bindings, and logs the call.
 func (s *Service) afterEnd(cl *call, reason EndReason, code int) {
 	s.logEnd(cl, reason, code)
@@ -94,7 +93,7 @@ func (s *Service) afterEnd(cl *call, reason EndReason, code int) {
 	} else {
 		s.countResults(cl, deviceEnded)
 	}
-	if cl.wake.Kind == push.Refresh { // what shows nothing may be delivered late, and is no evidence
+	if cl.wake.Kind == push.Refresh { // an invisible push may be delivered late, so silence is no evidence
 		return
 	}
 	if reason == EndFailed {
@@ -115,13 +114,13 @@ func (s *Service) afterEnd(cl *call, reason EndReason, code int) {
 	}
 }
 
-// overtaken is how much later than wake.end the report of the answering phone's
-// REGISTER may come.
+// overtaken is how long after wake.end the answering phone's REGISTER may be
+// reported.
 const overtaken = 500 * time.Millisecond
 
-// tellEnd has the devices that were woken for nothing told, once: the one that is named,
-// or all. Those whose apps want one are sent a cancel push; of those that come back
-// late, cameLate has care.
+// tellEnd notifies the devices that were woken in vain, once each: the one named by
+// only, or all. Devices whose apps want a cancel push get one; cameLate handles
+// those that come back late.
 func (s *Service) tellEnd(cl *call, reason EndReason, only string) {
 	late := s.remember(cl, reason, only)
 	var cancels []*Binding
@@ -141,8 +140,9 @@ func (s *Service) tellEnd(cl *call, reason EndReason, only string) {
 	if len(late)+len(cancels) == 0 {
 		return
 	}
-	// A device may have registered already, and was not added to the call any more; its
-	// REGISTER may be on its way to us, or have come to an instance that had not heard yet.
+	// A device may have registered already, too late to be added to the call. Its
+	// REGISTER may be on its way to us, or may have reached an instance that did not
+	// know of the end yet.
 	time.AfterFunc(overtaken, func() {
 		err := s.Go(func(ctx context.Context) { s.lookAgain(ctx, cl, reason, late, cancels) })
 		if err != nil {
@@ -154,8 +154,8 @@ func (s *Service) tellEnd(cl *call, reason EndReason, only string) {
 	})
 }
 
-// lookAgain reads the user's bindings once. A device that has registered since it was
-// known to have is told by SIP if it is a late one, and gets no cancel push.
+// lookAgain reads the user's bindings once. A device that has registered since the
+// last known time is told by SIP if it is in late, and gets no cancel push.
 func (s *Service) lookAgain(ctx context.Context, cl *call, reason EndReason, late map[string]time.Time, cancels []*Binding) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
@@ -189,8 +189,8 @@ func (s *Service) tellCancel(cl *call, reason EndReason, b *Binding) {
 	s.tell(cl, b, push.Cancel, v, cancelTTL)
 }
 
-// takeCancel reports whether the device is to be told that the call is over. One
-// that is back hears it from SIP. It says so once, and why the call ended.
+// takeCancel reports whether to tell the device that the call is over. One that is
+// back learns it by SIP. It reports true only once.
 func (cl *call) takeCancel(key string, rule func(*Binding) push.CancelRule) (*Binding, bool) {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
@@ -219,8 +219,8 @@ func missedCall(v push.Values) push.Values {
 	return v
 }
 
-// tell sends a push about a call that is over. A device without a token for it (an
-// iPhone with a voip token only) learns it from SIP.
+// tell sends a push about a call that is over. A device without a suitable token (an
+// iPhone with only a voip token) learns it by SIP.
 func (s *Service) tell(cl *call, b *Binding, k push.Kind, v push.Values, ttl time.Duration) {
 	p := DevicePush{Binding: *b, Kind: k, Values: v, Deadline: time.Now().Add(ttl)}
 	req, reason := s.requestFor(&p)
@@ -237,8 +237,8 @@ func (s *Service) tell(cl *call, b *Binding, k push.Kind, v push.Values, ttl tim
 	})
 }
 
-// ProgressParams are the parameters of wake.progress: the first provisional
-// answer of a contact that was rung.
+// ProgressParams are the parameters of wake.progress: the first provisional response
+// of a contact being rung.
 type ProgressParams struct {
 	Node    string
 	AOR     string
@@ -246,9 +246,9 @@ type ProgressParams struct {
 	Contact string // as it was named in Live
 }
 
-// Progress notes that a device that was being rung is awake: its push is not
-// sent. It reports whether the push was still waiting; of a wake that another
-// instance owns it does not know.
+// Progress notes that a device being rung is awake, and cancels its delayed push. It
+// reports whether the push was still waiting; for a wake that another instance owns
+// it cannot know.
 func (s *Service) Progress(_ context.Context, p ProgressParams) (withheld bool, err error) {
 	if _, err := s.node(p.Node); err != nil {
 		return false, err
@@ -272,8 +272,8 @@ func (s *Service) Progress(_ context.Context, p ProgressParams) (withheld bool, 
 	return s.rings(cl, p.Contact), nil
 }
 
-// rings drops the push of the device that a node names, if it waits. It reports
-// whether it did.
+// rings cancels the waiting push of the device that a node names. It reports whether
+// one was waiting.
 func (s *Service) rings(cl *call, name string) bool {
 	key := cl.named(name)
 	if key == "" {

@@ -11,7 +11,7 @@ import (
 	"github.com/sipwake/sipwake/internal/trace"
 )
 
-// endUnknown is logged of a call whose wake.end never came.
+// endUnknown is the logged reason for a call whose wake.end never came.
 const endUnknown EndReason = "unknown"
 
 func (cl *call) setOutcome(o Outcome) {
@@ -20,7 +20,7 @@ func (cl *call) setOutcome(o Outcome) {
 	cl.outcome = o
 }
 
-// logEnd writes the line of a call that has ended.
+// logEnd writes the log line of a call that has ended.
 func (s *Service) logEnd(cl *call, reason EndReason, code int) {
 	if !s.log.Enabled(context.Background(), slog.LevelInfo) {
 		return
@@ -41,8 +41,9 @@ func (s *Service) logEnd(cl *call, reason EndReason, code int) {
 	s.log.Info("wake ended", append(args, "devices", devices)...)
 }
 
-// logUnheld writes the line of a call that was not held; cl is nil if it was not
-// even looked at. Strangers can call without end.
+// logUnheld writes the log line of a call that was not held; cl is nil if its
+// devices were not even looked up. The line is rate-limited, because strangers can
+// call endlessly.
 func (s *Service) logUnheld(w Wake, o Outcome, cl *call) {
 	devices := deviceLines{}
 	if cl != nil {
@@ -53,13 +54,13 @@ func (s *Service) logUnheld(w Wake, o Outcome, cl *call) {
 	s.repeats.Info("wake not held", "aor", w.AOR, "call_id", w.CallID, "node", w.Node, "kind", w.Kind, "outcome", o, "devices", devices)
 }
 
-// deviceLine is what the log says of one device of a call.
+// deviceLine is the log entry for one device of a call.
 type deviceLine struct {
-	Device   string `json:"device,omitempty"` // if the client has named it
+	Device   string `json:"device,omitempty"` // if the client named it
 	Provider string `json:"provider,omitempty"`
 	App      string `json:"app,omitempty"`
 	Result   string `json:"result"`         // a result of sipwake_wake_devices_total, awake, or unpushed
-	Push     string `json:"push,omitempty"` // how it ended: a reason, or pending
+	Push     string `json:"push,omitempty"` // how the push ended: a reason, or pending
 	// PushSeconds and BackSeconds are the times from wake.start to the end of the
 	// push and to the device's REGISTER.
 	PushSeconds float64 `json:"push_seconds,omitempty"`
@@ -68,7 +69,7 @@ type deviceLine struct {
 
 type deviceLines []deviceLine
 
-// String is the JSON, in a log of text too.
+// String returns JSON, even in a text log.
 func (l deviceLines) String() string {
 	b, err := json.Marshal(l)
 	if err != nil {
@@ -77,7 +78,7 @@ func (l deviceLines) String() string {
 	return string(b)
 }
 
-// firstBack is when the first device that was pushed was back, 0 if none was.
+// firstBack returns when the first pushed device was back, or 0 if none was.
 func (l deviceLines) firstBack() (first float64) {
 	for _, d := range l {
 		if d.Result == deviceWoken && (first == 0 || d.BackSeconds < first) {
@@ -87,7 +88,7 @@ func (l deviceLines) firstBack() (first float64) {
 	return first
 }
 
-// deviceLines are those of the call's devices; its lock is held.
+// deviceLines returns the lines of the call's devices. The call's lock must be held.
 func (s *Service) deviceLines(cl *call, waiting string) deviceLines {
 	lines := make(deviceLines, 0, len(cl.devices))
 	for _, d := range cl.devices {
@@ -119,5 +120,5 @@ func (s *Service) deviceLines(cl *call, waiting string) deviceLines {
 	return lines
 }
 
-// seconds rounds to what people read.
+// seconds returns d in seconds, rounded for people to read.
 func seconds(d time.Duration) float64 { return d.Round(time.Millisecond).Seconds() }

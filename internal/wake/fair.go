@@ -1,11 +1,11 @@
 package wake
 
-// fairQueue is a queue in which each key waits for its own items only: keys take
-// turns, so that one with many items does not delay the others. The zero fairQueue
-// is empty and ready. Not safe for concurrent use.
+// fairQueue is a queue in which keys take turns, so that a key with many items does
+// not delay the others. The zero fairQueue is empty and ready. Not safe for
+// concurrent use.
 type fairQueue[K comparable, T any] struct {
 	byKey map[K][]T
-	turns []K // keys with items, the next one first
+	turns []K // keys with items, next one first
 }
 
 func (q *fairQueue[K, T]) push(k K, v T) {
@@ -18,7 +18,7 @@ func (q *fairQueue[K, T]) push(k K, v T) {
 	q.byKey[k] = append(q.byKey[k], v)
 }
 
-// pop takes the next item. It reports false if there is none.
+// pop removes and returns the next item. ok is false if there is none.
 func (q *fairQueue[K, T]) pop() (v T, ok bool) {
 	if len(q.turns) == 0 {
 		return v, false

@@ -11,40 +11,40 @@ import (
 	"github.com/sipwake/sipwake/push"
 )
 
-// What is remembered of calls that have ended: strangers can call without end.
+// Bounds on what is remembered of ended calls: strangers can call endlessly.
 const (
 	maxLate       = 1 << 14
-	maxLateOfUser = 8 // the youngest
+	maxLateOfUser = 8 // the newest
 	lateTimeout   = 5 * time.Second
 )
 
 // Over is a call that has ended, with the devices whose push for it was accepted and
-// that have not heard of its end by SIP. They ring, or are about to.
+// that have not learned of its end by SIP. They are ringing, or are about to.
 type Over struct {
 	Wake    Wake
 	Reason  EndReason
 	Devices []string
-	Left    time.Duration // for how long it is remembered yet
+	Left    time.Duration // how much longer it is remembered
 
-	from time.Time // when it may be told: its node has heard by then of what crossed the end
+	from time.Time // earliest time to tell it: by then its node knows what crossed the end
 }
 
-// lateCalls are the calls that a device may come back late for. Safe for concurrent
-// use.
+// lateCalls are the calls that a device may come back too late for. Safe for
+// concurrent use.
 type lateCalls struct {
 	mu    sync.Mutex
 	n     int
 	byAOR map[string][]*lateCall // oldest first
 }
 
-// lateCall is one of them.
+// lateCall is one call of lateCalls.
 type lateCall struct {
 	Over
 	until time.Time
-	timer *time.Timer // forgets it
+	timer *time.Timer // removes it
 }
 
-// add remembers a call, or more devices of it.
+// add remembers a call, or adds devices to it.
 func (l *lateCalls) add(o Over) {
 	if o.Left <= 0 || len(o.Devices) == 0 {
 		return
@@ -80,7 +80,7 @@ func (l *lateCalls) add(o Over) {
 	l.n++
 }
 
-// remove forgets a call; the lock is held.
+// remove forgets a call. The lock must be held.
 func (l *lateCalls) remove(c *lateCall) {
 	list := l.byAOR[c.Wake.AOR]
 	i := slices.Index(list, c)
@@ -96,7 +96,7 @@ func (l *lateCalls) remove(c *lateCall) {
 	l.byAOR[c.Wake.AOR] = slices.Delete(list, i, i+1)
 }
 
-// of returns the calls that the device has not heard the end of.
+// of returns the calls whose end the device has not learned of.
 func (l *lateCalls) of(aor, device string) (calls []Over) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -110,7 +110,7 @@ func (l *lateCalls) of(aor, device string) (calls []Over) {
 	return calls
 }
 
-// waits reports whether the device has not heard the end of the call.
+// waits reports whether the device has yet to learn of the call's end.
 func (l *lateCalls) waits(k callKey, device string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -119,7 +119,7 @@ func (l *lateCalls) waits(k callKey, device string) bool {
 	})
 }
 
-// heard notes that the device knows: it is in the call by SIP, or was told.
+// heard records that the device knows: it is in the call by SIP, or was told.
 func (l *lateCalls) heard(k callKey, device string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -144,15 +144,16 @@ func (l *lateCalls) clear() {
 	}
 }
 
-// late is what is kept of a wake for devices that come back late: who is told what.
+// late returns the part of a wake kept for devices that come back late: enough to
+// tell them.
 func (w *Wake) late() Wake {
 	return Wake{ID: w.ID, AOR: w.AOR, Node: w.Node, Call: w.Call, CallID: w.CallID, Kind: w.Kind,
 		StartedAt: w.StartedAt, Deadline: w.Deadline, Owner: w.Owner, From: w.From, Display: w.Display}
 }
 
-// remember keeps in mind, here and at the other instances, which devices were pushed
-// for a call that has ended and have not heard of its end: those given, or all. It
-// returns when each of them had registered.
+// remember records, here and at the other instances, which devices were pushed for
+// an ended call and do not know of its end: the one given, or all. It returns the
+// time at which each of them had last registered.
 func (s *Service) remember(cl *call, reason EndReason, only string) map[string]time.Time {
 	o := Over{Wake: cl.wake.late(), Reason: reason, Left: max(time.Until(cl.wake.Deadline), 0) + s.settings.Load().Late}
 	registered := map[string]time.Time{}
@@ -170,8 +171,8 @@ func (s *Service) remember(cl *call, reason EndReason, only string) map[string]t
 	return registered
 }
 
-// cameLate has a device that has registered told which of the calls that it was pushed
-// for are over.
+// cameLate tells a device that has registered which of the calls it was pushed for
+// are over.
 func (s *Service) cameLate(reg *Registration) {
 	if reg.Gone || reg.Device == "" {
 		return
@@ -180,7 +181,7 @@ func (s *Service) cameLate(reg *Registration) {
 	if len(calls) == 0 {
 		return
 	}
-	r := *reg // most devices come for no call: only now it is worth a copy that stays
+	r := *reg // most devices come for no call: make a lasting copy only now
 	err := s.Go(func(ctx context.Context) {
 		for _, o := range calls {
 			s.tellLate(ctx, o, r)
@@ -191,9 +192,10 @@ func (s *Service) cameLate(reg *Registration) {
 	}
 }
 
-// tellLate has the node of the registration ring the device, and stop at once. Of
-// several instances that hear of a REGISTER one does; should the node not reach the
-// device, its next REGISTER has it told, whichever instance gets that.
+// tellLate makes the node of the registration ring the device and stop at once. If
+// several instances see a REGISTER, only one does this. If the node does not reach
+// the device, its next REGISTER triggers another attempt, on whichever instance gets
+// it.
 func (s *Service) tellLate(ctx context.Context, o Over, r Registration) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
@@ -214,8 +216,8 @@ func (s *Service) tellLate(ctx context.Context, o Over, r Registration) {
 	}
 }
 
-// deliverOver tells the node of the registration once. The device may have heard
-// meanwhile.
+// deliverOver makes one attempt to tell the node of the registration. The device may
+// have learned of the end meanwhile.
 func (s *Service) deliverOver(ctx context.Context, node Node, sig *signal, force bool) (done bool, err error) {
 	w, r := sig.wake, sig.registration
 	if !s.late.waits(w.key(), r.Device) {

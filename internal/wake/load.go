@@ -5,22 +5,21 @@ import (
 	"time"
 )
 
-// LoadLevel is how busy this instance is: 0 low, 1 moderate, 2 high, 3 very
-// high, 4 extreme. Clients and balancers choose by it.
+// LoadLevel is how busy this instance is: 0 low, 1 moderate, 2 high, 3 very high, 4
+// extreme. Clients and load balancers use it to choose an instance.
 type LoadLevel int
 
-// loadSteps are the shares of a capacity at which a level begins.
+// loadSteps are the utilisations at which levels 1 to 4 begin.
 var loadSteps = [...]float64{.25, .5, .75, .95}
 
-// LoadReason is one thing that can be short: the share of it that is in use, 0
-// to 1.
+// LoadReason is the utilisation of one limited resource, 0 to 1.
 type LoadReason struct {
 	Name  string
 	Share float64
 }
 
-// AddLoad has Load look at something else that can be short. To be called before
-// the first request.
+// AddLoad adds a limited resource for Load to consider. Call it before the first
+// request.
 func (s *Service) AddLoad(name string, share func() float64) {
 	s.sources = append(s.sources, loadSource{name, share})
 }
@@ -30,7 +29,7 @@ type loadSource struct {
 	share func() float64
 }
 
-// Load returns the level, which the fullest decides, and the share of each.
+// Load returns the level, set by the fullest resource, and the utilisation of each.
 func (s *Service) Load() (LoadLevel, []LoadReason) {
 	reasons := make([]LoadReason, len(s.sources))
 	for i, src := range s.sources {
@@ -53,16 +52,17 @@ func (s *Service) level() LoadLevel {
 	return level
 }
 
-// latency follows how long the store takes for a REGISTER or a wake: the mean of
-// the last ones, of which each counts an eighth. Safe for concurrent use.
+// latency tracks how long the store takes for a REGISTER or a wake, as a moving
+// average in which each new value has a weight of one eighth. Safe for concurrent
+// use.
 type latency struct {
 	mean atomic.Int64 // nanoseconds
 	at   atomic.Int64 // of the last answer, Unix nanoseconds
 }
 
 const (
-	// maxLatency is the latency that counts as no capacity left: proxies wait a
-	// little longer than this for an answer.
+	// maxLatency is the latency that counts as full load: proxies wait a little
+	// longer than this for an answer.
 	maxLatency = 300 * time.Millisecond
 	// latencyTTL is how long the mean counts when no request comes.
 	latencyTTL = 2 * time.Second
@@ -71,7 +71,7 @@ const (
 func (l *latency) observe(began time.Time) {
 	now := time.Now()
 	mean := l.mean.Load()
-	l.mean.Store(mean + (int64(now.Sub(began))-mean)/8) // one that gets lost in a race does no harm
+	l.mean.Store(mean + (int64(now.Sub(began))-mean)/8) // a value lost in a race does no harm
 	l.at.Store(now.UnixNano())
 }
 

@@ -10,8 +10,8 @@ import (
 	"github.com/sipwake/sipwake/push"
 )
 
-// metrics are the rules' own series. Label sets are closed: node ids come from
-// the configuration.
+// metrics are the metrics of the wake rules. Label sets are closed: node ids come
+// from the configuration.
 type metrics struct {
 	registers *prometheus.CounterVec   // by status
 	wakes     *prometheus.CounterVec   // by kind and outcome
@@ -35,7 +35,7 @@ type metrics struct {
 	apps map[appLabels]bool // that are configured
 }
 
-// startLabels are those of wakes.
+// startLabels are the labels of wakes.
 type startLabels struct {
 	kind    push.Kind
 	outcome Outcome
@@ -44,7 +44,7 @@ type startLabels struct {
 // appLabels name an app.
 type appLabels struct{ provider, app string }
 
-// otherApp stands for all that are not configured.
+// otherApp stands for all apps that are not configured.
 var otherApp = appLabels{metric.Other, metric.Other}
 
 func newMetrics(reg prometheus.Registerer, exemplars metric.Exemplars) *metrics {
@@ -103,7 +103,7 @@ func newMetrics(reg prometheus.Registerer, exemplars metric.Exemplars) *metrics 
 	return m
 }
 
-// setApps creates the series of the apps, and ends those of apps that are gone.
+// setApps creates the series of the apps, and deletes those of removed apps.
 func (m *metrics) setApps(apps []push.AppInfo) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -126,12 +126,12 @@ func (m *metrics) setApps(apps []push.AppInfo) {
 	}
 }
 
-// observeWoken counts the time until the device of r came back for w.
+// observeWoken records the time until the device of r came back for w.
 func (m *metrics) observeWoken(a appLabels, w *Wake, r *Registration) {
 	m.exemplars.Observe(m.woken.WithLabelValues(a.provider, a.app), r.RegisteredAt.Sub(w.StartedAt).Seconds(), w.CallID)
 }
 
-// setBindings notes how many bindings each app has.
+// setBindings sets the number of bindings of each app.
 func (m *metrics) setBindings(count map[appLabels]int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -148,7 +148,7 @@ func (m *metrics) addNode(id string) {
 	}
 }
 
-// signalError counts tries without an answer.
+// signalError counts attempts without an answer.
 const signalError Signal = "error"
 
 func (m *metrics) countSignal(node string, answer Signal, err error) {
@@ -158,7 +158,7 @@ func (m *metrics) countSignal(node string, answer Signal, err error) {
 	m.signals.WithLabelValues(node, string(answer)).Inc()
 }
 
-// Why bindings are removed: a metric label.
+// Reasons for removing bindings: a metric label.
 const (
 	removedDead     = "token_dead"
 	removedUnbind   = "unbind"

@@ -7,35 +7,35 @@ import (
 	"github.com/sipwake/sipwake/internal/trace"
 )
 
-// Others is what a Service needs of the other instances that share its store;
-// cluster.Cluster is one. No method waits.
+// Others is what a Service needs from the other instances that share its store;
+// cluster.Cluster implements it. No method blocks.
 type Others interface {
-	// Publish sends the event to every instance. It may be lost.
+	// Publish sends the event to every instance. Delivery is not guaranteed.
 	Publish(e Event)
 	// Pushed notes in the store that the device's push was accepted, so that an
 	// instance that adopts the wake does not push again.
 	Pushed(w Wake, device string)
-	// Recheck looks after a wake whose Start got no answer: should the store have
-	// it all the same, it is adopted.
+	// Recheck checks later on a wake whose Start got no answer. If the store has the
+	// wake after all, it is adopted.
 	Recheck(w Wake)
 }
 
-// Event is what one instance heard about a wake of another.
+// Event is what one instance learned about another's wake.
 type Event struct {
 	Type EventType `json:"Name"`
 	Node string
 	Call string
 	AOR  string
-	// Detail is the device, with EventRegistered and EventBack; the contact that
-	// rings, with EventRings; the reason, with EventEnded.
+	// Detail is the device for EventRegistered and EventBack, the ringing contact for
+	// EventRings, and the reason for EventEnded.
 	Detail string
-	// Code is the final SIP status, with EventEnded; 0 if unknown.
+	// Code is the final SIP status for EventEnded; 0 if unknown.
 	Code int `json:",omitempty"`
-	// Over is the call, with EventOver.
+	// Over is the call for EventOver.
 	Over *Over `json:",omitempty"`
 }
 
-// EventType says what happened to a wake.
+// EventType is what happened to a wake.
 type EventType string
 
 // The events.
@@ -43,8 +43,8 @@ const (
 	EventEnded      EventType = "ended"
 	EventRings      EventType = "rings"
 	EventRegistered EventType = "registered" // the device has registered
-	EventBack       EventType = "back"       // and the node has added it
-	EventOver       EventType = "over"       // the call has ended, and devices that were pushed do not know
+	EventBack       EventType = "back"       // the node has added the registered device
+	EventOver       EventType = "over"       // the call has ended, and some pushed devices do not know
 )
 
 // publish sends an event about a wake that another instance owns.
@@ -58,8 +58,8 @@ func (s *Service) publishEvent(e Event) {
 	}
 }
 
-// HandleEvent acts on an event about a wake that this instance owns; others are
-// passed over.
+// HandleEvent handles an event about a wake that this instance owns, and ignores all
+// others.
 func (s *Service) HandleEvent(e Event) {
 	w := Wake{Node: e.Node, Call: e.Call, AOR: e.AOR}
 	switch e.Type {
@@ -100,11 +100,11 @@ func (s *Service) OpenWakes() []Wake {
 	return open
 }
 
-// Adopt goes on with a wake that another instance started, or whose Start got no
-// answer. Devices that have come back since are signalled, those whose push is not
-// known to be accepted are pushed, unless another wake of the same call has pushed
-// them. Of a wake past its hold time only the end is awaited. Adopt reports whether
-// the wake was not open here yet.
+// Adopt takes over a wake that another instance started, or whose Start got no
+// answer. It signals devices that have come back since. It pushes devices whose push
+// is not known to be accepted, unless another wake of the same call has pushed them.
+// If the wake is past its hold time, it only waits for the end. Adopt reports
+// whether the wake was not yet open here.
 func (s *Service) Adopt(w Wake, st Started) bool {
 	node, err := s.node(w.Node)
 	if err != nil {
@@ -112,7 +112,7 @@ func (s *Service) Adopt(w Wake, st Started) bool {
 		return true
 	}
 	if st.Forked && len(w.Pushed) == 0 {
-		return true // the wake of the other branch pushes and gives up
+		return true // the other branch's wake pushes and gives up
 	}
 	cl := s.open(w, node, CallerOf(w.From))
 	if cl == nil {
@@ -147,9 +147,9 @@ func (s *Service) Adopt(w Wake, st Started) bool {
 	return true
 }
 
-// Returned signals the devices of st that came back to a wake of this instance and
-// that its node does not know of: they registered through an instance that ended,
-// maybe before it could signal them.
+// Returned signals the devices of st that came back to a wake of this instance but
+// are unknown to its node: they registered through an instance that ended, perhaps
+// before it could signal them.
 func (s *Service) Returned(w Wake, st Started) {
 	cl := s.calls.get(w.key())
 	if cl == nil || st.Ended {
@@ -162,10 +162,10 @@ func (s *Service) Returned(w Wake, st Started) {
 	}
 }
 
-// cameBack returns the devices that have registered since the wake was started, as the
-// store says: by its own clock, for those of the instances may differ.
+// cameBack returns the devices that have registered since the wake started. It
+// relies on the store's clock, because the clocks of instances may differ.
 func cameBack(st Started) []Registration {
 	return slices.DeleteFunc(slices.Clone(st.Recent), func(r Registration) bool {
-		return !r.ExpiresAt.IsZero() && r.ExpiresAt.Before(time.Now()) // and went again
+		return !r.ExpiresAt.IsZero() && r.ExpiresAt.Before(time.Now()) // and left again
 	})
 }

@@ -15,11 +15,12 @@ import (
 	"github.com/sipwake/sipwake/internal/secret"
 )
 
-// purrs makes and reads PURRs (RFC 8599 section 6.2.1): what a client puts into the
-// Contact of its calls, so that requests within them find its binding. A PURR is the
-// sealed name of the binding. Nobody without the key can make one, or read a user, a
-// device or a token in it; two of one user have nothing in common. So none is stored, and
-// all instances with the same key know it. Safe for concurrent use.
+// purrs makes and reads PURRs (RFC 8599 section 6.2.1). A client puts its PURR into
+// the Contact of its calls, so that requests within those dialogs find its binding.
+// A PURR is the encrypted name of the binding. Without the key nobody can make one,
+// read a user, device or token in it, or link two PURRs of a user. PURRs are not
+// stored, and every instance with the same key can read them. Safe for concurrent
+// use.
 type purrs struct {
 	aead cipher.AEAD
 	mac  []byte
@@ -27,19 +28,19 @@ type purrs struct {
 
 const (
 	minPURRKey = 32
-	// purrWeek is how long a binding keeps its PURR, purrWeeks how old one may be: no
-	// dialog that lives is older.
+	// purrWeek is how long a binding keeps its PURR, purrWeeks the maximum age: no
+	// live dialog is older.
 	purrWeek  = 7 * 24 * time.Hour
 	purrWeeks = 26
 	purrHash  = 8            // bytes of a device's hash
-	purrHead  = 2 + purrHash // week, device; then the AOR, filled up with zeros
-	purrBlock = 32           // so that its length says little
+	purrHead  = 2 + purrHash // week, device; then the AOR, zero-padded
+	purrBlock = 32           // so that the length reveals little
 	maxPURR   = 2 * maxAOR   // characters
 )
 
 var errPURRKey = fmt.Errorf("must hold at least %d characters, such as `openssl rand -hex 32` prints", minPURRKey)
 
-// Read reads the file that the configuration names. Every error names the field.
+// Read reads the file named in the configuration. Every error names the field.
 func (c *Config) Read() error {
 	if c.PURRKeyFile == "" {
 		return nil
@@ -68,7 +69,7 @@ func newPURRs(text secret.Text) (*purrs, error) {
 	return &purrs{aead, mac[:]}, err
 }
 
-// of returns the PURR of a binding, "" without a key. It is the same for a week.
+// of returns the PURR of a binding, or "" without a key. It is the same for a week.
 func (p *purrs) of(aor, device string, now time.Time) string {
 	if p == nil {
 		return ""
@@ -78,7 +79,7 @@ func (p *purrs) of(aor, device string, now time.Time) string {
 	copy(text[2:], p.hash(aor, device))
 	text = append(text, aor...)
 	text = text[:cap(text)]
-	// The same text has the same nonce, and no other one has.
+	// The same text has the same nonce, and no other text has it.
 	h := hmac.New(sha256.New, p.mac)
 	h.Write(text)
 	nonce := h.Sum(nil)[:p.aead.NonceSize()]
@@ -93,7 +94,7 @@ func (p *purrs) hash(aor, device string) []byte {
 	return h.Sum(nil)[:purrHash]
 }
 
-// open returns the AOR in a PURR, and what its device is known by.
+// open returns the AOR in a PURR and the hash of its device.
 func (p *purrs) open(purr string, now time.Time) (aor string, device []byte, ok bool) {
 	if p == nil || len(purr) > maxPURR {
 		return "", nil, false
@@ -114,8 +115,8 @@ func (p *purrs) open(purr string, now time.Time) (aor string, device []byte, ok 
 	return strings.TrimRight(string(text[purrHead:]), "\x00"), text[2:purrHead], true
 }
 
-// byPURR returns the user and the device that a PURR names; device is "" if there is none
-// such.
+// byPURR returns the user and the device that a PURR names; device is "" if there is
+// no such device.
 func (s *Service) byPURR(ctx context.Context, purr string) (aor, device string, err error) {
 	p := s.settings.Load().purrs
 	aor, hash, ok := p.open(purr, time.Now())

@@ -20,10 +20,10 @@ type DevicePush struct {
 	TryUntil time.Time // as in push.Request
 }
 
-// Push sends a push that belongs to no call, unless the device has no token for
-// its kind, or the app or the client does not want it. It never blocks. done is
-// called once, from any goroutine. What the outcome says about the device's token
-// is acted upon. Values without a User get that of From.
+// Push sends a push that belongs to no call, unless the device has no token for its
+// kind, or the app or the client does not want it. It never blocks. It calls done
+// once, from any goroutine, and acts on what the outcome says about the device's
+// token. If Values has no User, it is derived from From.
 func (s *Service) Push(p DevicePush, done func(push.Outcome)) {
 	if p.Values.User == "" && p.Values.From != "" {
 		p.Values.User = sipuri.Dial(p.Values.From)
@@ -36,7 +36,7 @@ func (s *Service) Push(p DevicePush, done func(push.Outcome)) {
 	s.send(s.ctx, &p.Binding, req, done)
 }
 
-// send sends a push to the device of b, which is not changed any more.
+// send sends a push to the device of b; b must not change afterwards.
 func (s *Service) send(ctx context.Context, b *Binding, req push.Request, done func(push.Outcome)) {
 	token := req.Token
 	s.pusher.Push(ctx, req, func(o push.Outcome) {
@@ -45,13 +45,13 @@ func (s *Service) send(ctx context.Context, b *Binding, req push.Request, done f
 	})
 }
 
-// attempt is what became of a push at once.
+// attempt is the immediate result of a push.
 type attempt int
 
 const (
 	pushRefused attempt = iota
-	pushShed            // it would have been sent at a lower load
-	pushDelayed         // until the device proves to be awake
+	pushShed            // not sent because of the load
+	pushDelayed         // sent unless the device proves to be awake first
 	pushSent            // queued
 )
 
@@ -81,13 +81,13 @@ func (s *Service) pushForCall(cl *call, b *Binding) attempt {
 	return pushRefused
 }
 
-// pushed takes the outcome of one device's push for a call.
+// pushed handles the outcome of one device's push for a call.
 func (s *Service) pushed(cl *call, b *Binding, o push.Outcome) {
 	cl.pushEnded(b.Device, o.Reason)
 	if o.Reason == push.Accepted {
 		cl.pushEvent(trace.Accepted, b, "", o)
 		if ended := cl.accept(b.Device); ended {
-			s.tellEnd(cl, cl.endReason(), b.Device) // the call ended while the push was under way
+			s.tellEnd(cl, cl.endReason(), b.Device) // the call ended during the push
 		} else {
 			s.alert(cl)
 		}
@@ -117,8 +117,8 @@ func (s *Service) policy(b *Binding) push.Policy {
 	return s.pusher.Policy(b.Address.Provider, b.Address.App, b.Address.Environment)
 }
 
-// request makes the request for a push. A reason says why there is none: the
-// device has no token for it, or the app's policy or the client is against it.
+// request makes the request for a push. A non-empty reason says why there is none:
+// the device has no token for it, or the app's policy or the client forbids it.
 func (s *Service) request(b *Binding, k push.Kind, urgent bool) (req push.Request, reason push.Reason) {
 	a := &b.Address
 	req.Kind, req.Provider, req.App, req.Environment, req.Keys, req.Urgent = k, a.Provider, a.App, a.Environment, a.Keys, urgent
@@ -143,7 +143,7 @@ func (s *Service) requestFor(p *DevicePush) (push.Request, push.Reason) {
 	return req, reason
 }
 
-// denied reports whether the client does not want pushes of a kind.
+// denied reports whether the client rejects pushes of a kind.
 func denied(d pnparam.Denied, k push.Kind) bool {
 	switch k {
 	case push.Call, push.Cancel:
@@ -154,9 +154,9 @@ func denied(d pnparam.Denied, k push.Kind) bool {
 	return false
 }
 
-// TokenFor picks the token of a device for a kind of push; it is empty if there is
-// none. An APNs voip token is only ever used for a call; without one a call goes to
-// the remote token, as an alert.
+// TokenFor returns the device's token for a kind of push, or an empty one if there
+// is none. An APNs voip token is only used for a call. Without one, a call goes to
+// the remote token as an alert.
 func TokenFor(a pnparam.Address, k push.Kind) (pnparam.Service, secret.Token) {
 	services := []pnparam.Service{""}
 	if a.Provider == pnparam.APNs {
@@ -173,17 +173,17 @@ func TokenFor(a pnparam.Address, k push.Kind) (pnparam.Service, secret.Token) {
 	return "", secret.Token{}
 }
 
-// tokenFailure is what failures in a row are counted by.
+// tokenFailure is the key by which consecutive failures are counted.
 type tokenFailure struct {
 	token  secret.Token
 	reason string // why the binding would be removed
 }
 
-// applyOutcome acts on what the end of a push says about its token: a dead one is
-// removed at once, a bad one when it was bad often enough. The binding goes with
-// its last token.
+// applyOutcome acts on what a push outcome says about its token. A dead token is
+// removed at once, a bad one after enough failures. The binding is removed with its
+// last token.
 func (s *Service) applyOutcome(b *Binding, token secret.Token, o push.Outcome) {
-	if b.AOR == "" || o.Starved { // then nobody has been asked about the token
+	if b.AOR == "" || o.Starved { // the push service was not asked about the token
 		return
 	}
 	rules := s.settings.Load().Remove
@@ -204,10 +204,10 @@ func (s *Service) applyOutcome(b *Binding, token secret.Token, o push.Outcome) {
 	}
 }
 
-// countUnanswered counts a call, once, against the devices that took the push and
-// did not come back.
+// countUnanswered counts a call, once, against the devices whose push was accepted
+// but that did not come back.
 func (s *Service) countUnanswered(cl *call) {
-	// A refresh push may come late by the platform's rules.
+	// By the platform's rules, a refresh push may arrive late.
 	if cl.wake.Kind == push.Refresh || !cl.countOnce() {
 		return
 	}
@@ -222,14 +222,14 @@ func (s *Service) countUnanswered(cl *call) {
 func (s *Service) countFailed(cl *call) {
 	for _, o := range cl.outcomes() {
 		if o.back {
-			// It has registered since it was pushed; its token is what counts.
+			// It has registered since the push; what matters is its token.
 			s.countFailure(o.binding, removedCallFailed, s.settings.Load().Remove.CallFailed, time.Now())
 		}
 	}
 }
 
-// countFailure counts a failure against every token of the binding, which goes when
-// one of them reaches the limit.
+// countFailure counts a failure against every token of the binding. It removes the
+// binding when one of them reaches the limit.
 func (s *Service) countFailure(b *Binding, reason string, limit int, notAfter time.Time) {
 	for _, t := range b.Address.Tokens {
 		if s.failures.Add(tokenFailure{t.Value, reason}, limit) {
@@ -240,7 +240,7 @@ func (s *Service) countFailure(b *Binding, reason string, limit int, notAfter ti
 
 // removeSoon removes a binding without making the caller wait for the store.
 func (s *Service) removeSoon(r Removal, reason string) {
-	failed := func(err error) { // the next failure will find it again
+	failed := func(err error) { // the next failure retries this
 		s.repeats.Warn("cannot remove binding", "aor", r.AOR, "device", trace.DeviceName(r.Device), "reason", reason, "err", err)
 	}
 	err := s.Go(func(ctx context.Context) {
@@ -255,7 +255,7 @@ func (s *Service) removeSoon(r Removal, reason string) {
 	}
 }
 
-// storeTimeout bounds what the store may take where no request waits.
+// storeTimeout bounds store operations that no request waits for.
 const storeTimeout = 2 * time.Second
 
 // Serves reports whether an app is configured for the binding.
@@ -264,6 +264,6 @@ func (s *Service) Serves(b Binding) bool {
 	return ok
 }
 
-// SendTTL is how long a push of an application is worth delivering that does not
-// say so itself.
+// SendTTL is how long an application's push is worth delivering if the request does
+// not say.
 func (s *Service) SendTTL() time.Duration { return s.settings.Load().SendTTL }

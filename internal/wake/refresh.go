@@ -10,14 +10,14 @@ import (
 	"github.com/sipwake/sipwake/push"
 )
 
-// countEvery is how often all bindings are counted.
+// countEvery is the interval at which all bindings are counted.
 const countEvery = 5 * time.Minute
 
-// Refresh wakes devices before their registration ends, so that they stay
+// Refresh wakes devices before their registration expires, so that they stay
 // reachable (RFC 8599 section 5.5), and counts the bindings of each app. Every
-// instance looks for those that are due; a claim in the store lets one of them send
-// each push, once, whoever restarts. Start it in a goroutine of its own; it
-// returns when ctx ends.
+// instance looks for due bindings. A claim in the store ensures that one instance
+// sends each push, once, even across restarts. Refresh blocks until ctx ends; run it
+// in its own goroutine.
 func (s *Service) Refresh(ctx context.Context) {
 	var counted time.Time
 	for {
@@ -45,7 +45,7 @@ func (s *Service) Refresh(ctx context.Context) {
 	}
 }
 
-// lead is how long before its end a registration is looked at first.
+// lead is how long before its end a registration is first looked at.
 func (c *RefreshConfig) lead() time.Duration { return c.Before + c.Spread }
 
 func (s *Service) countBindings(ctx context.Context) error {
@@ -65,10 +65,10 @@ func (s *Service) countBindings(ctx context.Context) error {
 // lateFor is how long after its end a registration is still looked at.
 const lateFor = 10 * time.Minute
 
-// refreshOne does what is due for a binding. It returns when it is to be looked at
-// again, later by the lead: see Sweeper.Expiring.
+// refreshOne does what is due for a binding. It returns when to look at the binding
+// again, plus the lead: see Sweeper.Expiring.
 func (s *Service) refreshOne(ctx context.Context, b Binding, cfg RefreshConfig) (next time.Time, err error) {
-	if b.ExpiresAt.IsZero() { // it ended its registration itself
+	if b.ExpiresAt.IsZero() { // the device ended its registration itself
 		return time.Time{}, nil
 	}
 	left := time.Until(b.ExpiresAt)
@@ -88,7 +88,7 @@ func (s *Service) refreshOne(ctx context.Context, b Binding, cfg RefreshConfig) 
 	return next, nil
 }
 
-// spread returns a time between 0 and most that is always the same for the key.
+// spread returns a time between 0 and most, always the same for a key.
 func spread(key string, most time.Duration) time.Duration {
 	if most <= 0 {
 		return 0
@@ -101,7 +101,7 @@ func spread(key string, most time.Duration) time.Duration {
 func (s *Service) refreshDue(ctx context.Context, b Binding, key string, left time.Duration) error {
 	p := DevicePush{Binding: b, Kind: push.Refresh, Values: push.Values{AOR: b.AOR}, Deadline: b.ExpiresAt}
 	req, reason := s.requestFor(&p)
-	if reason != "" { // such as an iPhone with a voip token only
+	if reason != "" { // for example an iPhone with only a voip token
 		return nil
 	}
 	mine, err := s.sweeper.Claim(ctx, "refresh "+key, left+lateFor)
@@ -112,7 +112,7 @@ func (s *Service) refreshDue(ctx context.Context, b Binding, key string, left ti
 	return nil
 }
 
-// refreshLate counts a registration that ended although the device was pushed.
+// refreshLate counts a registration that expired although the device was pushed.
 func (s *Service) refreshLate(ctx context.Context, b Binding, key string) error {
 	limit := s.settings.Load().Remove.RefreshUnanswered
 	if limit == 0 {

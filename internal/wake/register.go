@@ -13,16 +13,16 @@ import (
 	"github.com/sipwake/sipwake/push"
 )
 
-// RegisterParams are the parameters of binding.register: one REGISTER that a
-// node accepted, header values as they came.
+// RegisterParams are the parameters of binding.register: one REGISTER that a node
+// accepted, with header values as received.
 type RegisterParams struct {
 	Node      string
 	AOR       string
 	Contact   string // raw Contact header
 	CallID    string
 	CSeq      uint32
-	Expires   int               // seconds granted; 0: the registration ended; -1: not said
-	Headers   map[string]string // X-MPUSH and its like, raw
+	Expires   int               // seconds granted; 0: the registration ended; -1: unknown
+	Headers   map[string]string // X-MPUSH and the like, raw
 	Source    string            // transport:ip:port
 	UserAgent string
 }
@@ -30,29 +30,29 @@ type RegisterParams struct {
 // RegisterResult is the result of binding.register.
 type RegisterResult struct {
 	Status      Status
-	Code        int      // what a node that asks first should answer: 200, 423 or 555
-	MinExpires  int      // with 423: the least expiry that is accepted, in seconds
-	FeatureCaps []string // values of Feature-Caps headers for the answer (RFC 8599 section 8.1)
+	Code        int      // for a node that asks first, the status to answer: 200, 423 or 555
+	MinExpires  int      // with 423: the minimum accepted expiry, in seconds
+	FeatureCaps []string // Feature-Caps header values for the answer (RFC 8599 section 8.1)
 	Devices     int
-	Wakes       int // how many held requests are being signalled
-	// Sleeps reports whether the contact is bound: it is pushed from now on.
+	Wakes       int // number of held requests being signalled
+	// Sleeps reports whether the contact is bound and will be pushed from now on.
 	Sleeps bool
-	// Contact is the Contact header value to save; empty if it is what came.
+	// Contact is the Contact header value to save; empty if unchanged.
 	Contact string
-	// Problem names the header whose push data cannot be used, and says why; it
-	// never quotes. Only with StatusRefused.
+	// Problem names the header with unusable push data and the reason, without
+	// quoting values. Only with StatusRefused.
 	Problem string
 }
 
 const (
-	defaultExpires = 3600 // seconds, where neither node nor Contact says
+	defaultExpires = 3600 // seconds, if neither node nor Contact says
 	maxUserAgent   = 128  // bytes kept
 	maxSource      = 64
 )
 
-// Register stores what a REGISTER says about push and signals every request
-// that is held for its AOR: also if its push data cannot be read, for the phone is
-// there all the same.
+// Register stores a REGISTER's push data and signals every request held for its AOR.
+// It signals even if the push data cannot be read, because the phone is reachable
+// anyway.
 func (s *Service) Register(ctx context.Context, p RegisterParams) (RegisterResult, error) {
 	if _, err := s.node(p.Node); err != nil {
 		return RegisterResult{}, err
@@ -67,7 +67,7 @@ func (s *Service) Register(ctx context.Context, p RegisterParams) (RegisterResul
 	headers := pnparam.Register{Contact: p.Contact, Headers: p.Headers}
 	parsed, problem := pnparam.Parse(headers)
 	if bad := (*pnparam.Error)(nil); errors.As(problem, &bad) && bad.Field == "contact" && parsed.Contact == "" {
-		return RegisterResult{}, &ParamError{bad.Field, bad.Problem} // it is no Contact header at all
+		return RegisterResult{}, &ParamError{bad.Field, bad.Problem} // not a Contact header at all
 	}
 
 	r := registration(aor, p, parsed)
@@ -118,11 +118,11 @@ func (s *Service) Register(ctx context.Context, p RegisterParams) (RegisterResul
 	return res, nil
 }
 
-// ignored is the status of an un-REGISTER that the app's policy passes over.
+// ignored is the status of an un-REGISTER that the app's policy ignores.
 const ignored Status = "ignored"
 
-// decide says what a REGISTER's push data does: it sets r's action and what the
-// client is told. The status is empty where the store decides.
+// decide determines the effect of a REGISTER's push data: it sets r's action and
+// what the client is told. The status is empty if the store decides it.
 func (s *Service) decide(ctx context.Context, parsed pnparam.Parsed, r *Registration, res *RegisterResult) (Status, error) {
 	cfg := s.settings.Load()
 	switch parsed.Intent {
@@ -136,7 +136,7 @@ func (s *Service) decide(ctx context.Context, parsed pnparam.Parsed, r *Registra
 		if err := s.findUnbound(ctx, r, true); err != nil {
 			return "", err
 		}
-		if r.Device != "" { // else there is none, or nobody can tell which
+		if r.Device != "" { // otherwise there is none, or it cannot be identified
 			r.Action = ActionUnbind
 		}
 		return "", nil
@@ -191,7 +191,7 @@ func (s *Service) decide(ctx context.Context, parsed pnparam.Parsed, r *Registra
 	return "", nil
 }
 
-// unserved refuses push data of a service or an app that is not configured.
+// unserved refuses push data for a service or app that is not configured.
 func (s *Service) unserved(r *Registration, res *RegisterResult) Status {
 	if s.settings.Load().Reject555 && !r.Gone {
 		res.Code = 555
@@ -211,7 +211,7 @@ func registration(aor string, p RegisterParams, parsed pnparam.Parsed) Registrat
 	now := time.Now()
 	until := now.Add(time.Duration(expires) * time.Second)
 	if expires == 0 {
-		until = time.Time{} // not registered, as opposed to a registration that ran out
+		until = time.Time{} // not registered, as opposed to an expired registration
 	}
 	return Registration{
 		Binding: Binding{
@@ -224,12 +224,13 @@ func registration(aor string, p RegisterParams, parsed pnparam.Parsed) Registrat
 	}
 }
 
-// featureCaps returns a Feature-Caps value for the provider, or for each if none is
-// named (RFC 8599 section 10), with the key that a browser of this app subscribes with.
+// featureCaps returns a Feature-Caps value for the provider, or one for each
+// provider if none is named (RFC 8599 section 10). It includes the key with which a
+// browser subscribes for this app.
 func (s *Service) featureCaps(provider pnparam.Provider, app string) []string {
 	var caps []string
 	for _, o := range s.pusher.Offers(app) {
-		// Apps of Acrobits' report by HTTP: no REGISTER can ask for that.
+		// Acrobits apps report by HTTP: no REGISTER can ask for that.
 		if provider != "" && provider != o.Provider || o.Provider == pnparam.Acrobits {
 			continue
 		}
@@ -242,9 +243,9 @@ func (s *Service) featureCaps(provider pnparam.Provider, app string) []string {
 	return caps
 }
 
-// left does what the apps' policies say to a registration that ended without push
-// data: that of the same device or, with "Contact: *", those of all devices (RFC 3261
-// section 10.2.2). The status is ignored if that holds for all of them.
+// left applies the apps' policies to a registration that ended without push data:
+// that of the same device or, with "Contact: *", those of all devices (RFC 3261
+// section 10.2.2). The status is ignored if all policies ignore it.
 func (s *Service) left(ctx context.Context, r *Registration) (Status, error) {
 	bindings, err := s.store.Bindings(ctx, Query{AOR: r.AOR})
 	if err != nil {
@@ -275,10 +276,10 @@ func (s *Service) left(ctx context.Context, r *Registration) (Status, error) {
 	return "", nil
 }
 
-// findUnbound names the device that a REGISTER without a token means. Unless its
-// instance is known it is the device with the same registration or, if asked
-// for, the only one. The device is left as it is, or empty without onlyOne, if
-// there is none.
+// findUnbound sets r's device for a REGISTER without a token. If its instance is not
+// known, this is the device with the same registration or, with onlyOne, the user's
+// only device. If there is none, the device is left unchanged, or emptied without
+// onlyOne.
 func (s *Service) findUnbound(ctx context.Context, r *Registration, onlyOne bool) error {
 	bindings, err := s.store.Bindings(ctx, Query{AOR: r.AOR})
 	if errors.Is(err, ErrUnavailable) && r.Device != "" {
@@ -307,9 +308,9 @@ func (s *Service) findUnbound(ctx context.Context, r *Registration, onlyOne bool
 	return nil
 }
 
-// back acts on a device that registered while w is held.
+// back handles a device that registered while w is held.
 func (s *Service) back(w Wake, r Registration) {
-	s.traces.Begin(w.head()) // of another instance's wake this is its own part
+	s.traces.Begin(w.head()) // for another instance's wake, the trace holds our part only
 	s.traces.Add(w.ID, trace.Event{At: r.RegisteredAt, Name: trace.Registered, Device: r.Device, Detail: r.Source})
 	if r.Action == ActionBind {
 		s.metrics.observeWoken(s.labels(r.Address), &w, &r)
@@ -322,10 +323,10 @@ func (s *Service) back(w Wake, r Registration) {
 	s.signal(&w, &r, true)
 }
 
-// moved removes the bindings that r's tokens have under other AORs, as far as their
-// registration has ended or run out: the app has gone from that account to this one.
-// One that is registered stays, for a phone may have several accounts. A failure
-// leaves the old binding, whose next REGISTER or push tells.
+// moved removes bindings of r's tokens under other AORs whose registration was ended
+// or has expired: the app has moved from that account to this one. Registered ones
+// stay, because a phone may have several accounts. On failure the old binding stays
+// until its next REGISTER or push.
 func (s *Service) moved(ctx context.Context, previous []string, r Registration) {
 	for _, aor := range previous {
 		for _, t := range r.Address.Tokens {
@@ -337,14 +338,14 @@ func (s *Service) moved(ctx context.Context, previous []string, r Registration) 
 	}
 }
 
-// Replayed acts on a REGISTER that the store has taken late. Nodes hear of it that
-// have held a request since before it came.
+// Replayed handles a REGISTER that the store accepted late. It signals the nodes
+// that were already holding a request when the REGISTER came.
 func (s *Service) Replayed(ctx context.Context, r Registration, stored Registered) {
 	s.registerBack(stored.Wakes, r)
 	if stored.Status == StatusRemoved {
 		s.metrics.removed.WithLabelValues(removedUnbind).Inc()
 	}
-	// The phone may have gone from this account to one of those since.
+	// The phone may have moved from this account to one of those since.
 	for _, aor := range stored.PreviousAORs {
 		list, err := s.store.Bindings(ctx, Query{AOR: aor})
 		if err != nil {
@@ -360,8 +361,8 @@ func (s *Service) Replayed(ctx context.Context, r Registration, stored Registere
 	s.moved(ctx, stored.PreviousAORs, r)
 }
 
-// registerBack signals every node that holds one of the wakes that mean the device,
-// and returns how many do.
+// registerBack signals every node that holds one of the wakes for the device, and
+// returns their number.
 func (s *Service) registerBack(wakes []Wake, r Registration) (n int) {
 	for _, w := range wakes {
 		if w.Means(r.Device) {

@@ -9,7 +9,7 @@ import (
 )
 
 // RejectedParams are the parameters of binding.rejected: a REGISTER that the
-// registrar refused for good, such as with 403 or 404.
+// registrar rejected permanently, for example with 403 or 404.
 type RejectedParams struct {
 	Node    string
 	AOR     string
@@ -17,9 +17,9 @@ type RejectedParams struct {
 	Headers map[string]string // as in RegisterParams
 }
 
-// Rejected counts a refused REGISTER against the bindings of the AOR that have one of
-// its tokens, and returns how many there are; RemoveConfig.RegisterRejected says when
-// they go. Anybody may send a REGISTER that is refused, so only one that shows the
+// Rejected counts a rejected REGISTER against the AOR's bindings that have one of
+// its tokens, and returns their number. RemoveConfig.RegisterRejected sets when they
+// are removed. Anybody can send a REGISTER that gets rejected, so only one with the
 // binding's own token counts: nobody else knows it.
 func (s *Service) Rejected(ctx context.Context, p RejectedParams) (counted int, err error) {
 	if _, err := s.node(p.Node); err != nil {

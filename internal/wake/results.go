@@ -2,19 +2,19 @@ package wake
 
 import "github.com/sipwake/sipwake/push"
 
-// What became of a device that a held request was to wake: a metric label.
+// Results for a device that a held request should wake: a metric label.
 const (
-	deviceWoken  = "woken"  // it was pushed and came back
-	deviceSilent = "silent" // its push was accepted, and it did not come back while the request was held
-	deviceFailed = "failed" // its push was not accepted
-	deviceEnded  = "ended"  // its push was accepted, and the request ended before it came back
+	deviceWoken  = "woken"  // pushed, and came back
+	deviceSilent = "silent" // push accepted, but not back while the request was held
+	deviceFailed = "failed" // push not accepted
+	deviceEnded  = "ended"  // push accepted, but the request ended before it came back
 )
 
 var deviceResults = []string{deviceWoken, deviceSilent, deviceFailed, deviceEnded}
 
-// countResults counts, once a call, what became of the devices that it was to wake.
-// waiting is the result of one that was pushed and is not back. One that was awake,
-// or that is not to be pushed by the will of its app or user, does not count.
+// countResults counts, once per call, the results of the devices it should wake.
+// waiting is the result for a device that was pushed and is not back. A device does
+// not count if it was awake, or if its app or user does not want the push.
 func (s *Service) countResults(cl *call, waiting string) {
 	cl.mu.Lock()
 	defer cl.mu.Unlock()
@@ -30,7 +30,7 @@ func (s *Service) countResults(cl *call, waiting string) {
 	}
 }
 
-// result is what became of the device, empty if it does not count.
+// result returns the device's result, or "" if it does not count.
 func (d *device) result(waiting string) string {
 	switch {
 	case d.binding == nil:

@@ -19,38 +19,38 @@ import (
 	"github.com/sipwake/sipwake/push"
 )
 
-// Errors of the Service besides ParamError and ErrUnavailable.
+// Errors that the Service returns besides ParamError and ErrUnavailable.
 var (
-	// ErrUnknownNode says that the request names a node that is not configured.
+	// ErrUnknownNode means that the request names a node that is not configured.
 	ErrUnknownNode = errors.New("unknown node")
-	// ErrStopped says that the service has been stopped.
+	// ErrStopped means that the service has been stopped.
 	ErrStopped = errors.New("service stopped")
-	// ErrBusy says that too much of the kind is under way.
+	// ErrBusy means that too much work of this kind is in progress.
 	ErrBusy = errors.New("too busy")
-	// ErrForbidden is in the errors of a Node that does not take our secret.
+	// ErrForbidden is wrapped by a Node's errors when the node rejects our secret.
 	ErrForbidden = errors.New("it refused the secret")
 )
 
 // Pusher sends pushes; push.Dispatcher is one.
 type Pusher interface {
-	// Push never blocks. done is called once, from any goroutine, also from the
-	// caller's. A push whose ctx has ended before a try is dropped.
+	// Push never blocks. It calls done once, from any goroutine, possibly the
+	// caller's. A push whose ctx has ended before an attempt is dropped.
 	Push(ctx context.Context, r push.Request, done func(push.Outcome))
-	// App returns the name of the app that serves the address: a metric label. ok
-	// reports whether there is one.
+	// App returns the name of the app that serves the address, for use as a metric
+	// label. ok reports whether there is such an app.
 	App(p pnparam.Provider, app string, env pnparam.Environment) (name string, ok bool)
-	// Offers lists the providers with at least one app, as phones that name this app
-	// are told.
+	// Offers lists the providers with at least one app, as advertised to phones that
+	// name this app.
 	Offers(app string) []push.Offer
-	// Policy returns what the configuration says of the app of an address.
+	// Policy returns the configured policy for the app of an address.
 	Policy(p pnparam.Provider, app string, env pnparam.Environment) push.Policy
-	// Load is the share of the fullest queue that is in use, 0 to 1.
+	// Load returns the fill level of the fullest queue, 0 to 1.
 	Load() float64
 }
 
 var _ Pusher = (*push.Dispatcher)(nil)
 
-// Deps are the parts that a Service works with. All but Others are required.
+// Deps are the dependencies of a Service. All but Others are required.
 type Deps struct {
 	Store   Store
 	Sweeper Sweeper
@@ -59,9 +59,10 @@ type Deps struct {
 	Traces  *trace.Log
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
-	// Others is nil for a store that one instance has for itself.
+	// Others is nil if the store serves only this instance.
 	Others Others
-	// Exemplars has the times of wakes and signals name the calls.
+	// Exemplars adds the calls, as exemplars, to the duration metrics of wakes and
+	// signals.
 	Exemplars metric.Exemplars
 }
 
@@ -74,28 +75,28 @@ type Service struct {
 	pusher  Pusher
 	traces  *trace.Log
 	log     *slog.Logger
-	repeats *limit.Log // what strangers or an outage can cause without end
+	repeats *limit.Log // for messages that strangers or an outage can cause endlessly
 	metrics *metrics
 
-	instance string // among those that share the store; another one after each start
+	instance string // unique among instances that share the store; changes with each start
 
 	settings atomic.Pointer[settings]
-	calls    calls                        // that this instance owns
-	late     lateCalls                    // that have ended, also those of other instances
+	calls    calls                        // owned by this instance
+	late     lateCalls                    // calls that have ended, including other instances'
 	signals  *signaller                   // to nodes
-	limits   *limit.Calls                 // of calls that lead to pushes
-	failures limit.Failures[tokenFailure] // in a row
+	limits   *limit.Calls                 // of calls that cause pushes
+	failures limit.Failures[tokenFailure] // consecutive ones
 	latency  latency                      // of the store
 	sources  []loadSource                 // of the load
-	listings listings                     // of all bindings, under way
+	listings listings                     // of all bindings, in progress
 
-	ctx     context.Context // ends when the timeout of Stop does
+	ctx     context.Context // ends when Stop's context does
 	cancel  context.CancelFunc
-	slots   chan struct{} // one for each goroutine of spawn
+	slots   chan struct{} // one per goroutine of Go
 	mu      sync.Mutex    // orders running.Add against Stop
 	stopped bool
 	stop    chan struct{}  // closed by Stop
-	running sync.WaitGroup // of spawn
+	running sync.WaitGroup // goroutines of Go
 }
 
 // settings is what a reload swaps.
@@ -104,12 +105,12 @@ type settings struct {
 	nodes map[string]Node
 }
 
-// maxTasks bounds the work on the store that no request waits for: removals, lists
-// and what Go runs.
+// maxTasks bounds the store work that no request waits for: removals, lists and what
+// Go runs.
 const maxTasks = 1024
 
-// New returns a Service with the rules of cfg. SignalsPerNode stays as it is here
-// for the life of the Service. It starts no goroutine. Stop must be called.
+// New returns a Service with the rules of cfg. SignalsPerNode is fixed for the life
+// of the Service. New starts no goroutine. Stop must be called.
 func New(cfg Config, nodes map[string]Node, d Deps) *Service {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Service{
@@ -130,7 +131,7 @@ func New(cfg Config, nodes map[string]Node, d Deps) *Service {
 	return s
 }
 
-// newInstance returns a name that no other process has or had.
+// newInstance returns a name that no other process has or has had.
 func newInstance() string {
 	host, err := os.Hostname()
 	if err != nil {
@@ -150,11 +151,11 @@ func (s *Service) Configure(cfg Config, nodes map[string]Node) {
 	}
 }
 
-// SetApps names the apps that are configured now, so that their series are there
-// before anything is counted, and those of other apps go.
+// SetApps sets the configured apps. Their metric series exist before anything is
+// counted; series of other apps are deleted.
 func (s *Service) SetApps(apps []push.AppInfo) { s.metrics.setApps(apps) }
 
-// labels are those of the app that serves the address.
+// labels returns the metric labels of the app that serves the address.
 func (s *Service) labels(a pnparam.Address) appLabels {
 	if name, ok := s.pusher.App(a.Provider, a.App, a.Environment); ok {
 		return appLabels{string(a.Provider), name}
@@ -183,8 +184,8 @@ func (s *Service) node(id string) (Node, error) {
 	return n, nil
 }
 
-// Stop waits for the signals and the work on the store under way until ctx ends,
-// then cuts them off. Nothing may be called afterwards.
+// Stop waits until ctx ends for signals and store work in progress, then aborts
+// them. No method may be called afterwards.
 func (s *Service) Stop(ctx context.Context) error {
 	s.mu.Lock()
 	if !s.stopped {
@@ -216,9 +217,9 @@ func (s *Service) Stop(ctx context.Context) error {
 	return err
 }
 
-// Go runs f in a goroutine that Stop waits for. The context ends when Stop waits
-// no longer. It returns ErrBusy when too much runs already, or ErrStopped; then f
-// is not run.
+// Go runs f in a goroutine that Stop waits for. f's context ends when Stop stops
+// waiting. If too much is running already Go returns ErrBusy, after Stop it returns
+// ErrStopped; in both cases f is not run.
 func (s *Service) Go(f func(ctx context.Context)) error {
 	select {
 	case s.slots <- struct{}{}:
@@ -238,7 +239,7 @@ func (s *Service) Go(f func(ctx context.Context)) error {
 	return nil
 }
 
-// Stopping reports whether Stop has been called: what is left is for another
+// Stopping reports whether Stop has been called: remaining work is left to another
 // instance.
 func (s *Service) Stopping() bool {
 	select {

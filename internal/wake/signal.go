@@ -10,13 +10,13 @@ import (
 	"github.com/sipwake/sipwake/push"
 )
 
-// exactTries is how often a node is asked for the very registration that it is
-// told of. Replication between nodes can reorder for good, so after that many tries
-// (630 ms) it is told to take what it has.
+// exactTries is how many times a node is asked for the exact registration that it is
+// told of. Replication between nodes can reorder permanently, so after that many
+// attempts (630 ms) the node is told to use what it has.
 const exactTries = 6
 
-// signal tells the node of w that r's device is reachable. fresh says that the
-// device registered after the request had come: it is back then.
+// signal tells the node of w that r's device is reachable. fresh means that the
+// device registered after the request arrived, so it counts as back.
 func (s *Service) signal(w *Wake, r *Registration, fresh bool) {
 	node, err := s.node(w.Node)
 	sig := &signal{wake: w, node: node, device: r.key(), registration: r, fresh: fresh}
@@ -28,7 +28,7 @@ func (s *Service) signal(w *Wake, r *Registration, fresh bool) {
 	}
 }
 
-// giveUp tells the node to stop holding, after a pause. Branches that ring go on.
+// giveUp tells the node, after a delay, to stop holding. Ringing branches continue.
 func (s *Service) giveUp(cl *call, after time.Duration) {
 	sig := &signal{wake: &cl.wake, node: cl.node, giveUp: true}
 	if err := s.signals.add(sig, after); err != nil {
@@ -46,7 +46,7 @@ func (s *Service) follow(cl *call, d decision) {
 	}
 }
 
-// deliver makes one try to tell a node.
+// deliver makes one attempt to signal a node.
 func (s *Service) deliver(ctx context.Context, sig *signal, n int) (done bool, err error) {
 	node := sig.node
 	if now, err := s.node(sig.at()); err == nil {
@@ -76,8 +76,8 @@ func (s *Service) deliver(ctx context.Context, sig *signal, n int) (done bool, e
 		}
 	case answer != SignalAdded && answer != SignalDuplicate:
 	case !sig.fresh && sig.registration.Action == ActionBind:
-		// A REGISTER from before the request: only the phone itself can prove
-		// that it is awake.
+		// The REGISTER is older than the request: only the phone itself can prove that
+		// it is awake.
 	case cl != nil:
 		s.follow(cl, cl.setBack(sig.device))
 	default:
@@ -97,7 +97,7 @@ func (s *Service) deliverGiveUp(ctx context.Context, node Node, sig *signal) (do
 	return true, nil
 }
 
-// alert has the caller told, once, that a phone is being woken.
+// alert tells the caller, once, that a phone is being woken.
 func (s *Service) alert(cl *call) {
 	if cl.wake.Kind != push.Call || s.settings.Load().Alert.Code == noAlert {
 		return
@@ -121,7 +121,7 @@ func (s *Service) deliverAlert(ctx context.Context, node Node, sig *signal) (don
 	return true, nil
 }
 
-// unsignalled notes that a node could not be told.
+// unsignalled notes that a node could not be signalled.
 func (s *Service) unsignalled(sig *signal, err error) {
 	w := sig.wake
 	if sig.over != "" {
@@ -144,7 +144,7 @@ func (s *Service) unsignalled(sig *signal, err error) {
 	s.repeats.Error("cannot signal node", "node", w.Node, "aor", w.AOR, "call_id", w.CallID, "err", err)
 }
 
-// event adds a step to the timeline of a wake, whoever owns it.
+// event adds a step to the timeline of a wake, whichever instance owns it.
 func (s *Service) event(w *Wake, name trace.EventName, device, detail string) {
 	s.traces.Add(w.ID, trace.Event{At: time.Now(), Name: name, Device: device, Detail: detail})
 }

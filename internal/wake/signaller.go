@@ -11,19 +11,19 @@ import (
 const (
 	firstPause = 10 * time.Millisecond // between tries of a signal, doubling
 	maxPause   = time.Second
-	// maxSignals bounds the signals that wait, of all nodes together, and
-	// maxOfWake those of one wake: strangers can make up devices.
+	// maxSignals bounds the pending signals of all nodes together, maxOfWake those of
+	// one wake: strangers can make up devices.
 	maxSignals = 1 << 16
 	maxOfWake  = 64
 )
 
-// signaller tells nodes of their held requests, each thing again and again until
-// the node has taken it or the hold time is over.
+// signaller tells nodes about their held requests. It retries each signal until the
+// node has accepted it or the hold time is over.
 //
-// There is one pending signal for each wake and device; a newer REGISTER takes the
-// place of an older one. A node has a number of slots for tries under way, and
-// what finds none waits for one, in turns by AOR. So neither a node that does not
-// answer nor a user with many requests keeps others waiting.
+// There is one pending signal per wake and device; a newer REGISTER replaces an
+// older one. Each node has a number of slots for concurrent attempts. Signals
+// without a slot wait, and take turns by AOR. So neither an unresponsive node nor a
+// user with many requests delays others.
 type signaller struct {
 	ctx    context.Context // of all tries
 	slots  int             // of each node
@@ -38,40 +38,41 @@ type signaller struct {
 	running sync.WaitGroup
 }
 
-// nodeSignals are the signals to one node.
+// nodeSignals holds the signals to one node.
 type nodeSignals struct {
 	free  int // slots
 	byKey map[callKey]map[string]*signal
-	ready fairQueue[string, *signal] // by AOR; each waits for a slot
+	ready fairQueue[string, *signal] // by AOR; waiting for a slot
 }
 
-// signal is one thing that a node is told. Its fields are guarded by the
-// signaller's lock, but what add was given does not change while it is tried.
+// signal is one message to a node. The signaller's lock guards its fields, but those
+// passed to add do not change during an attempt.
 type signal struct {
 	wake   *Wake // does not change
-	node   Node  // if the configuration no longer has it
-	giveUp bool  // the node is told to stop holding
-	alert  bool  // the node is told to answer the caller
-	// over: the node of the registration is told that the call has ended so, for a device
-	// that does not know. Else the node is told that device is reachable.
+	node   Node  // used if the configuration no longer has it
+	giveUp bool  // tells the node to stop holding
+	alert  bool  // tells the node to answer the caller
+	// over is set to tell the registration's node that the call has ended this way,
+	// for a device that does not know. Otherwise the signal says that device is
+	// reachable.
 	over   EndReason
 	device string
 	began  time.Time
 
 	registration *Registration // of the device; does not change
-	fresh        bool          // the device registered after the request had come
+	fresh        bool          // the device registered after the request arrived
 
-	deadline time.Time // that of the wake, if it is not given
+	deadline time.Time // by default that of the wake
 	tries    int
 	pause    time.Duration
-	timer    *time.Timer // of the next try
+	timer    *time.Timer // for the next attempt
 	trying   bool
-	renewed  *signal // what takes its place once the try under way has ended
+	renewed  *signal // replaces this one once the attempt in progress has ended
 	dropped  bool
-	err      error // of the last try
+	err      error // from the last attempt
 }
 
-// at is the node that is told.
+// at returns the node to tell.
 func (sig *signal) at() string {
 	if sig.over != "" {
 		return sig.registration.Node
@@ -79,7 +80,7 @@ func (sig *signal) at() string {
 	return sig.wake.Node
 }
 
-// name tells the signals of one wake apart.
+// name distinguishes the signals of one wake.
 func (sig *signal) name() string {
 	if sig.over != "" {
 		return "over " + sig.device
@@ -97,7 +98,7 @@ func newSignaller(ctx context.Context, slots int, try func(context.Context, *sig
 	return &signaller{ctx: ctx, slots: max(slots, 1), try: try, failed: failed, nodes: make(map[string]*nodeSignals), idle: make(chan struct{})}
 }
 
-// add begins to signal, after a pause if one is given. It returns ErrBusy when too
+// add starts signalling, after a delay if one is given. It returns ErrBusy if too
 // much is pending, or ErrStopped.
 func (g *signaller) add(sig *signal, after time.Duration) error {
 	g.mu.Lock()
@@ -135,8 +136,8 @@ func (g *signaller) add(sig *signal, after time.Duration) error {
 	return nil
 }
 
-// schedule has the signal tried after a pause, or given up if its time is over by
-// then.
+// schedule tries the signal after a delay, or gives it up if its deadline has passed
+// by then.
 func (g *signaller) schedule(n *nodeSignals, sig *signal, after time.Duration) {
 	if after <= 0 {
 		g.start(n, sig)
@@ -153,7 +154,7 @@ func (g *signaller) schedule(n *nodeSignals, sig *signal, after time.Duration) {
 	})
 }
 
-// start tries the signal as soon as there is a slot.
+// start tries the signal as soon as a slot is free.
 func (g *signaller) start(n *nodeSignals, sig *signal) {
 	if n.free == 0 {
 		n.ready.push(sig.wake.AOR, sig)
@@ -164,7 +165,7 @@ func (g *signaller) start(n *nodeSignals, sig *signal) {
 	g.running.Go(func() { g.run(n, sig) })
 }
 
-// run makes one try, and hands its slot on.
+// run makes one attempt, then passes its slot on.
 func (g *signaller) run(n *nodeSignals, sig *signal) {
 	ctx, cancel := context.WithDeadline(g.ctx, sig.deadline)
 	defer cancel()
@@ -197,21 +198,21 @@ func (g *signaller) run(n *nodeSignals, sig *signal) {
 		g.remove(n, sig)
 	default:
 		if errors.Is(err, ErrForbidden) {
-			sig.pause = maxPause // it counts wrong secrets, and too many shut the right one out as well
+			sig.pause = maxPause // the node counts wrong secrets, and too many lock out the right one as well
 		}
 		g.schedule(n, sig, sig.pause+rand.N(sig.pause/4))
 		sig.pause = min(2*sig.pause, maxPause)
 	}
 }
 
-// wanted reports whether somebody should know that the signal failed.
+// wanted reports whether a failure of the signal should be reported.
 func (g *signaller) wanted(sig *signal) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return !sig.dropped && sig.renewed == nil
 }
 
-// release hands a slot to the next that waits for one.
+// release passes a slot to the next waiting signal.
 func (g *signaller) release(n *nodeSignals) {
 	for {
 		next, ok := n.ready.pop()
@@ -227,7 +228,7 @@ func (g *signaller) release(n *nodeSignals) {
 	}
 }
 
-// remove forgets the signal; one that waits is not tried any more.
+// remove discards the signal; a waiting one is not tried any more.
 func (g *signaller) remove(n *nodeSignals, sig *signal) {
 	sig.dropped = true
 	if sig.timer != nil {
@@ -244,8 +245,8 @@ func (g *signaller) remove(n *nodeSignals, sig *signal) {
 	}
 }
 
-// drop forgets every signal of a wake that has ended. What the node had not taken by
-// then is told: the phone came back for nothing.
+// drop discards every signal of a wake that has ended. Signals that the node had not
+// accepted are reported: the phone came back in vain.
 func (g *signaller) drop(k callKey) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -255,7 +256,7 @@ func (g *signaller) drop(k callKey) {
 	}
 	for _, sig := range n.byKey[k] {
 		if sig.over != "" {
-			continue // it is the end that is told
+			continue // this one announces the end itself
 		}
 		g.remove(n, sig)
 		if !sig.trying {
@@ -264,15 +265,15 @@ func (g *signaller) drop(k callKey) {
 	}
 }
 
-// report tells of a signal that was dropped after it had failed.
+// report reports a dropped signal that had failed before.
 func (g *signaller) report(sig *signal) {
 	if err := sig.err; err != nil && !sig.giveUp && !sig.alert {
 		g.running.Go(func() { g.failed(sig, err) })
 	}
 }
 
-// drain takes no further signal, and tries at once those that wait for a time
-// before their first try. The channel it returns is closed once nothing is pending.
+// drain accepts no more signals, and at once tries those still delayed before their
+// first attempt. The returned channel is closed once nothing is pending.
 func (g *signaller) drain() <-chan struct{} {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -296,8 +297,8 @@ func (g *signaller) drain() <-chan struct{} {
 	return g.idle
 }
 
-// close forgets what is pending and waits for the tries under way, whose context
-// must have ended. drain comes first.
+// close discards what is pending and waits for attempts in progress, whose context
+// must have ended. Call drain first.
 func (g *signaller) close() {
 	g.mu.Lock()
 	for _, n := range g.nodes {
@@ -311,12 +312,12 @@ func (g *signaller) close() {
 	g.running.Wait()
 }
 
-// waiting returns how many signals have not been taken by their node.
+// waiting returns the number of signals that their node has not accepted.
 func (g *signaller) waiting() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.pending
 }
 
-// load is the share of the places for signals that is in use.
+// load returns the share of maxSignals in use.
 func (g *signaller) load() float64 { return float64(g.waiting()) / maxSignals }

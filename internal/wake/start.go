@@ -25,57 +25,59 @@ type StartParams struct {
 	AOR    string
 	CallID string
 	Call   string // the node's own key of the held request
-	// Kind is Call for an INVITE, Chat for a MESSAGE, and Refresh for any other request:
-	// its push only has the phone register.
+	// Kind is Call for an INVITE, Chat for a MESSAGE, and Refresh for any other
+	// request: its push only makes the phone register.
 	Kind    push.Kind
 	From    string // From URI
 	Display string // From display name
 	To      string // To URI: who was called
-	// Headers are raw headers of the request that its pushes may show, by their names,
-	// and its Privacy header, which is honoured.
+	// Headers are raw headers of the request that its pushes may show, keyed by name.
+	// The Privacy header is included, and honoured.
 	Headers map[string]string
 	Media   string
-	// Body is that of a MESSAGE, ContentType its raw header. Without a ContentType the
-	// body is the text itself. Priority is the raw header of either: an emergency service
-	// that calls back (RFC 7090) is neither limited nor shed, with Config.PSAPCallback.
+	// Body is the body of a MESSAGE, ContentType its raw header. Without a
+	// ContentType the body is plain text. Priority is the raw header of an INVITE or
+	// MESSAGE: with Config.PSAPCallback, a callback from an emergency service (RFC
+	// 7090) is neither limited nor shed.
 	Body        string
 	ContentType string
 	Priority    string
-	// Instance names the only device that is meant, in any spelling of a +sip.instance
-	// or of a GRUU's gr (RFC 5627); empty for every device of the AOR.
+	// Instance limits the request to one device, in any spelling of a +sip.instance
+	// or of a GRUU's gr parameter (RFC 5627). Empty means every device of the AOR.
 	Instance string
-	// Contact names the only device that is meant too, as in Live, for one of which the
-	// node knows no Instance.
+	// Contact also limits the request to one device, named as in Live, for a node
+	// that knows no Instance of it.
 	Contact string
-	// PURR names the device, and the user too, by what +sip.pnspurr has told it: then AOR
-	// does not count. Only of push.Refresh.
+	// PURR names the device, and with it the user, by the value of its +sip.pnspurr;
+	// AOR is then ignored. Only for push.Refresh.
 	PURR string
-	// Source is the flow at which that device did not answer, as in Binding, of a request
-	// within a dialog: to have registered there a moment ago is no sign of life.
+	// Source is the flow, as in Binding, on which that device did not answer a
+	// request within a dialog: a recent registration on this flow is no sign of life.
 	Source string
-	// Live are the contacts being rung already, each named by the Call-ID of its
+	// Live are the contacts already being rung, each named by the Call-ID of its
 	// registration or by its Contact URI.
 	Live []string
-	// Again says that the node asks once more, because the wake may be known to one
-	// instance alone, which may have ended: its store was away, or its answer did not come.
+	// Again means that the node asks once more, because the wake may be known only to
+	// an instance that has ended: its store was unavailable, or its answer did not
+	// arrive.
 	Again bool
-	// Ringing are the contacts that have answered by now, named as in Live.
+	// Ringing are the contacts that have answered so far, named as in Live.
 	Ringing []string
-	Hold    time.Duration // how long the node can hold; 0: as long as we like
+	Hold    time.Duration // how long the node can hold; 0: no limit
 	// TraceParent is the W3C trace context of the request, empty if it has none.
 	TraceParent string
 }
 
-// Outcome is what wake.start answers.
+// Outcome is the answer to wake.start.
 type Outcome string
 
 // The outcomes of wake.start.
 const (
 	OutcomePushing   Outcome = "pushing"   // pushes are on their way
-	OutcomeAwake     Outcome = "awake"     // the devices look awake; those that say nothing are pushed
+	OutcomeAwake     Outcome = "awake"     // the devices look awake; those that do not respond are pushed
 	OutcomeNone      Outcome = "none"      // there is nobody to wake
-	OutcomeDuplicate Outcome = "duplicate" // the devices have been pushed for this call already
-	OutcomeShed      Outcome = "shed"      // not pushed: too much to do
+	OutcomeDuplicate Outcome = "duplicate" // the devices have already been pushed for this call
+	OutcomeShed      Outcome = "shed"      // not pushed because of the load or a limit
 )
 
 var (
@@ -88,8 +90,8 @@ type StartResult struct {
 	Outcome Outcome
 	Devices int           // that have not just registered
 	Hold    time.Duration // how long to hold; 0: do not wait
-	Cached  bool          // the store is away: these are the devices known here
-	UUID    string        // what pushes call the request by
+	Cached  bool          // the store is unavailable: these are the devices known here
+	UUID    string        // the request's id in pushes
 	AOR     string        // of the PURR; empty without one
 }
 
@@ -129,7 +131,7 @@ func (s *Service) start(ctx context.Context, p StartParams) (StartResult, error)
 	if cl := s.calls.get(w.key()); cl != nil {
 		return s.repeated(&w, !cl.stored.Load()), nil
 	}
-	// Before the store: a flood must not cost it anything.
+	// Before the store is asked: a flood must not cost it anything.
 	caller := CallerOf(w.From)
 	if over := s.limits.Over(&s.settings.Load().Limits, caller, w.AOR, w.StartedAt); over != "" && !w.Urgent {
 		s.traces.Begin(w.head())
@@ -137,13 +139,13 @@ func (s *Service) start(ctx context.Context, p StartParams) (StartResult, error)
 		s.logUnheld(w, OutcomeShed, nil)
 		return s.answer(w, StartResult{Outcome: OutcomeShed}), nil
 	}
-	// The call is open before the store knows it: a wake.end that comes between
-	// the two must stop the pushes.
+	// The call is opened before the store knows it: a wake.end that arrives in
+	// between must stop the pushes.
 	cl := s.open(w, node, caller)
 	if cl == nil {
 		return s.repeated(&w, true), nil
 	}
-	cl.settled = p.Again // another instance may have pushed: when to give up is not known here
+	cl.settled = p.Again // another instance may have pushed, so we cannot know when to give up
 	began := time.Now()
 	st, err := s.store.Start(ctx, w)
 	s.latency.observe(began)
@@ -178,8 +180,9 @@ func (s *Service) start(ctx context.Context, p StartParams) (StartResult, error)
 	return s.answer(w, res), nil
 }
 
-// nobody reports whether the request is for nobody to see: a message without text for a
-// person, which it takes out of the body, or a device that cannot be called so.
+// nobody reports whether the request has no recipient: a message without text for a
+// person, or a device that cannot be called this way. It replaces the body of a
+// message with its text.
 func (s *Service) nobody(w *Wake, p *StartParams) bool {
 	if p.Kind == push.Chat && (p.ContentType != "" || p.Priority != "") {
 		text, wanted := chat.Read(cmp.Or(p.ContentType, "text/plain"), p.Priority, p.Body)
@@ -198,23 +201,23 @@ func (s *Service) nobody(w *Wake, p *StartParams) bool {
 	return false
 }
 
-// withinDialog leaves in st, of a request within a dialog, what does not come of the
-// flow at which the device was not reached.
+// withinDialog removes from st, for a request within a dialog, registrations on the
+// flow on which the device was not reached.
 func (p *StartParams) withinDialog(st Started) Started {
 	switch {
 	case p.PURR != "":
-		st.Recent = nil // which of its flows has been tried is not known
+		st.Recent = nil // we do not know which of its flows was tried
 	case p.Source != "":
 		st.Recent = slices.DeleteFunc(slices.Clone(st.Recent), func(r Registration) bool { return r.Source == p.Source })
 	default:
 		return st
 	}
-	st.Forked = false // of its INVITE, whose end we have not heard of yet, or of another request in it
+	st.Forked = false // of its INVITE, whose end we have not heard of, or of another request in it
 	return st
 }
 
-// device returns the device that a node names by a Call-ID or a Contact URI, as
-// pnparam.Instance writes it; "" if the user has none such.
+// device returns the device that a node names by a Call-ID or a Contact URI, in the
+// form of pnparam.Instance, or "" if the user has no such device.
 func (s *Service) device(ctx context.Context, aor, name string) (string, error) {
 	list, err := s.store.Bindings(ctx, Query{AOR: aor})
 	for i := range list {
@@ -228,7 +231,7 @@ func (s *Service) device(ctx context.Context, aor, name string) (string, error) 
 // psapCallback is the Priority of RFC 7090 section 5.
 const psapCallback = "psap-callback"
 
-// registered leaves in st, if RFC 8599 is to be followed, the devices that are
+// registered removes from st, in strict RFC 8599 mode, the devices that are not
 // registered (section 5.3).
 func (s *Service) registered(st Started) Started {
 	if s.settings.Load().Strict {
@@ -238,7 +241,8 @@ func (s *Service) registered(st Started) Started {
 	return st
 }
 
-// urgent reports whether an emergency service calls back, and is believed.
+// urgent reports whether this is an emergency callback that the configuration
+// trusts.
 func (s *Service) urgent(p *StartParams) bool {
 	return s.settings.Load().PSAPCallback && p.Kind == push.Call && strings.EqualFold(strings.TrimSpace(p.Priority), psapCallback)
 }
@@ -276,15 +280,16 @@ func (s *Service) newWake(p StartParams) (Wake, Node, error) {
 		Urgent: s.urgent(&p), TraceParent: p.TraceParent}, node, nil
 }
 
-// wakeID names the wake of a held request. Any instance gives it the same name, so that
-// a phone that is pushed by two of them knows it for one call: the store may have been
-// away, and each has started it from what it remembers.
+// wakeID returns the id of a held request's wake. It is the same on every instance,
+// so that a phone that gets pushes from two instances sees one call. This happens
+// when the store is unavailable and each instance starts the call from its own
+// memory.
 func wakeID(aor string, p StartParams) string {
 	text := strings.Join([]string{p.Node, p.Call, p.CallID, string(p.Kind), aor}, "\x00")
 	return uuid.NewSHA1(uuid.Nil, []byte(text)).String()
 }
 
-// repeated answers a wake.start of a call that is open here.
+// repeated answers a wake.start for a call that is open here.
 func (s *Service) repeated(w *Wake, cached bool) StartResult {
 	s.metrics.started[startLabels{w.Kind, OutcomeDuplicate}].Inc()
 	return StartResult{Outcome: OutcomeDuplicate, Hold: w.Deadline.Sub(w.StartedAt), Cached: cached, UUID: w.ID}
@@ -347,7 +352,7 @@ func (s *Service) wakeDevices(cl *call, p *StartParams, st Started) StartResult 
 	return StartResult{Outcome: OutcomeAwake, Devices: n.asleep, Hold: hold}
 }
 
-// tally counts what became of a call's devices.
+// tally counts a call's devices by what happened to them.
 type tally struct {
 	asleep                 int // have not just registered
 	back                   int // came back before wake.start knew of them
@@ -390,8 +395,8 @@ func (s *Service) pushDevices(cl *call, p *StartParams, st Started) (n tally) {
 	return n
 }
 
-// mayPush reports whether the call is within the limits. It counts when the first
-// push is due: a call that has nobody to push costs nothing.
+// mayPush reports whether the call is within the limits. The call is counted when
+// its first push is due, so a call with nobody to push costs nothing.
 func (s *Service) mayPush(cl *call) bool {
 	if cl.wake.Urgent {
 		return true
@@ -405,15 +410,15 @@ func (s *Service) mayPush(cl *call) bool {
 	return !cl.over
 }
 
-// limited notes that a call leads to no push because it exceeds a limit.
+// limited records that a call is not pushed because it exceeds a limit.
 func (s *Service) limited(w *Wake, over limit.CallLimit) {
 	s.metrics.limited.WithLabelValues(string(over)).Inc()
 	s.event(w, trace.Limited, "", fmt.Sprintf("%s %d", over, s.settings.Load().Limits.Of(over)))
 }
 
-// pushOrDelay queues the push of a device now or, if the device looks awake or
-// another one may take the message, in a while. A REGISTER of a moment ago is no
-// proof: the phone may sleep again.
+// pushOrDelay queues the device's push at once, or after a delay if the device looks
+// awake or another one may take the message. A recent REGISTER is no proof: the
+// phone may be asleep again.
 func (s *Service) pushOrDelay(cl *call, b *Binding, recent *Registration, live []string) attempt {
 	chatWaits := cl.wake.Kind == push.Chat && s.policy(b).Chat == push.ChatNoAnswer && len(live) > 0
 	if recent == nil && !chatWaits && !named(live, b) {
@@ -429,13 +434,13 @@ func (s *Service) pushOrDelay(cl *call, b *Binding, recent *Registration, live [
 	return pushDelayed
 }
 
-// named reports whether the device is among the contacts that a node names.
+// named reports whether the device is among the contacts named by a node.
 func named(contacts []string, b *Binding) bool { return slices.ContainsFunc(contacts, b.named) }
 
-// named reports whether a node means this device by a Call-ID or a Contact URI.
+// named reports whether a Call-ID or Contact URI from a node is this device's.
 func (b *Binding) named(name string) bool { return name == b.CallID || name == b.Contact }
 
-// key names the device of a registration, also of one without push.
+// key identifies the device of a registration, even one without push.
 func (r *Registration) key() string {
 	if r.Device != "" {
 		return r.Device
@@ -443,7 +448,7 @@ func (r *Registration) key() string {
 	return r.Contact
 }
 
-// bindingOf returns the binding that a registration left, nil if it left none.
+// bindingOf returns the binding that a registration left, or nil.
 func bindingOf(r *Registration) *Binding {
 	if r.Action != ActionBind {
 		return nil
@@ -451,7 +456,7 @@ func bindingOf(r *Registration) *Binding {
 	return &r.Binding
 }
 
-// find returns the registration of the device, nil if there is none.
+// find returns the registration of the device, or nil.
 func find(list []Registration, device string) *Registration {
 	for i := range list {
 		if list[i].Device == device {
@@ -461,7 +466,7 @@ func find(list []Registration, device string) *Registration {
 	return nil
 }
 
-// values are what its pushes are filled with.
+// values returns the values for its push templates.
 func (w *Wake) values() push.Values {
 	return push.Values{AOR: w.AOR, From: w.From, User: sipuri.Dial(w.From), Display: w.Display,
 		CallID: w.CallID, UUID: w.ID, Media: w.Media, Body: w.Body,
