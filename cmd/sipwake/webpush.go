@@ -61,13 +61,15 @@ func (c *webpushKeyCmd) make() error {
 	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(c.New, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) // subscriptions are bound to a key: never overwrite one
+	// Subscriptions are bound to a key: never overwrite one.
+	f, err := os.OpenFile(c.New, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return fmt.Errorf("cannot create file: %w", err)
 	}
 	_, err = f.Write(text)
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return errors.Join(fmt.Errorf("cannot write key: %w", err), os.Remove(c.New)) // otherwise the next try finds a file
+		// Otherwise the next try finds a file.
+		return errors.Join(fmt.Errorf("cannot write key: %w", err), os.Remove(c.New))
 	}
 	key, err := (&webpush.Config{VAPIDKeyFile: c.New}).PublicKey()
 	if err != nil {
