@@ -17,17 +17,17 @@ import (
 	"github.com/sipwake/sipwake/internal/secret"
 )
 
-// access says who may call. It is swapped whole by a reload.
+// access decides who may call. A reload replaces it as a whole.
 type access struct {
 	networks []netip.Prefix
 	tokens   []secret.Text
-	cas      []*x509.Certificate // of the clients; none: no certificate is asked for
+	cas      []*x509.Certificate // of the clients; none: no client certificate is required
 	names    []string
 	tenants  []tenantToken
 	push     []pushDoor // of HTTPPush; none: it is off
 }
 
-// tenantToken is a token that opens the door to what a tenant has.
+// tenantToken is a token of a tenant.
 type tenantToken struct {
 	token  secret.Text
 	tenant *tenant
@@ -66,7 +66,7 @@ func newAccess(c Config) (*access, error) {
 	return a, nil
 }
 
-// addTenant reads the tokens of a tenant. No token may open two doors.
+// addTenant reads the tokens of a tenant. Each token must be unique.
 func (a *access) addTenant(c *Tenant) error {
 	var t *tenant
 	for i, f := range c.TokenFiles {
@@ -91,7 +91,7 @@ func (a *access) addPush(h HTTPPush, t *tenant) error {
 		return nil
 	}
 	read := a.newToken
-	if t == nil { // the operator's may be one of token_files
+	if t == nil { // the operator's token may also be in token_files
 		read = secret.ReadText
 	}
 	token, err := read(h.TokenFile)
@@ -102,7 +102,7 @@ func (a *access) addPush(h HTTPPush, t *tenant) error {
 	return nil
 }
 
-// newToken reads a token that no other file may have.
+// newToken reads a token that must not be in another file.
 func (a *access) newToken(file string) (secret.Text, error) {
 	token, err := secret.ReadText(file)
 	if err != nil {
@@ -144,7 +144,7 @@ func readCertificates(path string) ([]*x509.Certificate, error) {
 	return certs, nil
 }
 
-// tlsConfig returns what new connections are held to.
+// tlsConfig returns the TLS configuration for new connections.
 func (a *access) tlsConfig(cert tls.Certificate) *tls.Config {
 	c := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}}
 	if a.cas != nil {
@@ -157,8 +157,8 @@ func (a *access) tlsConfig(cert tls.Certificate) *tls.Config {
 	return c
 }
 
-// allows reports whether the request proves who sends it, in every way that is
-// asked for, and of which tenant it is; nil stands for the operator.
+// allows reports whether the request passes every required authentication, and
+// returns its tenant, nil for the operator.
 func (a *access) allows(ctx *fasthttp.RequestCtx) (t *tenant, ok bool) {
 	if a.cas != nil && !a.hasCertificate(ctx.TLSConnectionState(), time.Now()) {
 		return nil, false
@@ -166,15 +166,15 @@ func (a *access) allows(ctx *fasthttp.RequestCtx) (t *tenant, ok bool) {
 	return a.hasToken(string(ctx.Request.Header.Peek("Authorization")))
 }
 
-// proves reports whether callers prove who they are, other than by their address.
+// proves reports whether callers authenticate by more than their address.
 func (a *access) proves() bool { return a.cas != nil || len(a.tokens) > 0 }
 
-// wantsToken reports whether requests must show a token.
+// wantsToken reports whether requests need a token.
 func (a *access) wantsToken() bool { return len(a.tokens) > 0 || len(a.tenants) > 0 }
 
-// hasCertificate reports whether the client's certificate is one of those that are
-// let in now. The handshake has verified it, but that may be long ago: since then
-// it may have expired, or a reload may have brought other CAs and names.
+// hasCertificate reports whether the client's certificate is acceptable now. The
+// handshake verified it, but perhaps long ago: it may have expired since, or a reload
+// may have changed the CAs and names.
 func (a *access) hasCertificate(st *tls.ConnectionState, now time.Time) bool {
 	if st == nil || len(st.PeerCertificates) == 0 || now.After(st.PeerCertificates[0].NotAfter) {
 		return false
@@ -186,8 +186,8 @@ func (a *access) hasCertificate(st *tls.ConnectionState, now time.Time) bool {
 	return known && (len(a.names) == 0 || hasName(st.PeerCertificates[0], a.names))
 }
 
-// hasName reports whether a certificate's common name or one of its alternative
-// names (DNS, IP address, e-mail, URI) is among the names.
+// hasName reports whether a certificate's common name or one of its subject
+// alternative names (DNS, IP address, e-mail, URI) is in names.
 func hasName(c *x509.Certificate, names []string) bool {
 	own := slices.Concat([]string{c.Subject.CommonName}, c.DNSNames, c.EmailAddresses)
 	for _, ip := range c.IPAddresses {
@@ -204,15 +204,15 @@ func (a *access) fromNetwork(peer netip.Addr) bool {
 	return len(a.networks) == 0 || slices.ContainsFunc(a.networks, func(n netip.Prefix) bool { return n.Contains(peer) })
 }
 
-// bearerToken returns the token of an Authorization header. The name of the scheme is
-// good in any case (RFC 9110 11.1).
+// bearerToken returns the token of an Authorization header. The scheme is
+// case-insensitive (RFC 9110 11.1).
 func bearerToken(authorization string) (token string, ok bool) {
 	scheme, token, ok := strings.Cut(authorization, " ")
 	return strings.TrimLeft(token, " "), ok && strings.EqualFold(scheme, "Bearer")
 }
 
-// hasToken reports whether the Authorization header value carries one of the
-// tokens, and whose. Every token is compared, each in constant time.
+// hasToken reports whether the Authorization header value has one of the tokens, and
+// returns the tenant. It compares every token, each in constant time.
 func (a *access) hasToken(authorization string) (of *tenant, ok bool) {
 	if !a.wantsToken() {
 		return nil, true

@@ -7,8 +7,8 @@ import (
 	"github.com/sipwake/sipwake/internal/wake"
 )
 
-// appender is a result that writes itself, as encoding/json would: those of the
-// methods that come with every call and every REGISTER.
+// appender is a result that writes itself exactly as encoding/json would. It is for
+// methods that run for every call and every REGISTER.
 type appender interface {
 	appendJSON(dst []byte) []byte
 }
@@ -98,8 +98,8 @@ func (r progressResult) appendJSON(dst []byte) []byte {
 
 func appendInt(dst []byte, n int) []byte { return strconv.AppendInt(dst, int64(n), 10) }
 
-// appendText appends a JSON string, byte for byte as encoding/json writes it: what
-// HTML or JavaScript could stumble over is escaped, what is not UTF-8 is replaced.
+// appendText appends a JSON string, byte for byte as encoding/json writes it:
+// characters special in HTML or JavaScript are escaped, invalid UTF-8 is replaced.
 func appendText[T string | []byte](dst []byte, s T) []byte {
 	const digits = "0123456789abcdef"
 	dst = append(dst, '"')

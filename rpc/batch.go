@@ -10,11 +10,11 @@ import (
 	"github.com/valyala/fastjson"
 )
 
-// batchWorkers is how many requests of a batch are worked on at once.
+// batchWorkers is how many requests of a batch run concurrently.
 const batchWorkers = 16
 
-// batch answers the requests of a batch, which run side by side. They have the
-// time of one request in all; those that did not begin in it are refused.
+// batch answers the requests of a batch, which run concurrently. The whole batch has
+// the deadline of one request. Requests that have not begun by then are refused.
 func (s *Server) batch(ctx *fasthttp.RequestCtx, items []*fastjson.Value, st *settings, asked sent) {
 	if len(items) == 0 || len(items) > st.MaxBatch {
 		s.refuse(ctx, &rpcError{Code: codeInvalid, Message: fmt.Sprintf("invalid request: a batch holds 1 to %d requests", st.MaxBatch)})

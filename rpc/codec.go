@@ -39,8 +39,8 @@ type errorData struct {
 
 func (e *rpcError) Error() string { return e.Message }
 
-// toError turns an error of the rules into what the caller is told. Errors that
-// are not the caller's business are internal and reported as such.
+// toError converts an error of the rules to the error for the caller. Errors that
+// are not the caller's concern are reported as internal errors.
 func toError(err error) *rpcError {
 	var (
 		known *rpcError
@@ -57,7 +57,7 @@ func toError(err error) *rpcError {
 		return &rpcError{Code: codeNoMethod, Message: "method not found: " + err.Error()}
 	case errors.Is(err, upper.ErrRefused):
 		return &rpcError{Code: codeNoStore, Message: upper.ErrAway.Error() + ": " + upper.ErrRefused.Error()}
-	case errors.Is(err, upper.ErrAway): // its own error may be a time that is over
+	case errors.Is(err, upper.ErrAway): // its own error may be a timeout
 		return &rpcError{Code: codeNoStore, Message: upper.ErrAway.Error() + ": service.info has how the nodes answer"}
 	case errors.Is(err, wake.ErrUnavailable), errors.Is(err, context.DeadlineExceeded):
 		return &rpcError{Code: codeNoStore, Message: "store unavailable"}
@@ -69,11 +69,12 @@ func toError(err error) *rpcError {
 	return &rpcError{Code: codeInternal, Message: "internal error"}
 }
 
-// maxDepth bounds the nesting of a request; the methods need four levels.
+// maxDepth limits the nesting of a request; the methods need four levels.
 const maxDepth = 16
 
 // tooDeep reports whether JSON text nests deeper than maxDepth. It looks only at
-// brackets outside strings, so it is right for valid JSON and harmless for other.
+// brackets outside strings, so it is correct for valid JSON and harmless for
+// anything else.
 func tooDeep(b []byte) bool {
 	depth, inString := 0, false
 	for i := 0; i < len(b); i++ {
@@ -95,7 +96,7 @@ func tooDeep(b []byte) bool {
 	return false
 }
 
-// request is one JSON-RPC request. Its values live as long as their parser.
+// request is one JSON-RPC request. Its values are valid as long as their parser.
 type request struct {
 	id     *fastjson.Value // nil for a notification
 	method string
@@ -132,12 +133,12 @@ func isID(v *fastjson.Value, scratch []byte) bool {
 		return true
 	case fastjson.TypeNumber:
 		text := v.MarshalTo(scratch)[len(scratch):]
-		return plainNumber(text) || json.Valid(text) // the parser takes NaN and the like
+		return plainNumber(text) || json.Valid(text) // the parser accepts NaN and the like
 	}
 	return false
 }
 
-// plainNumber reports whether the text is a number of digits alone.
+// plainNumber reports whether the text is a number that consists only of digits.
 func plainNumber(b []byte) bool {
 	for _, c := range b {
 		if c < '0' || c > '9' {
@@ -147,8 +148,8 @@ func plainNumber(b []byte) bool {
 	return len(b) == 1 || len(b) > 1 && b[0] != '0'
 }
 
-// appendValue appends v as JSON. The parser's own writer quotes strings as Go does,
-// which is not JSON for control characters.
+// appendValue appends v as JSON. The parser's own writer quotes strings like Go, which
+// is not valid JSON for control characters.
 func appendValue(dst []byte, v *fastjson.Value) []byte {
 	text := func(s []byte) { dst = appendText(dst, s) }
 	switch v.Type() {

@@ -12,54 +12,54 @@ type Config struct {
 	// Listen is the address, host:port. Default 127.0.0.1:8060. An address that
 	// is not loopback needs tokens, client certificates or networks.
 	Listen string `yaml:"listen"`
-	// TokenFiles are files with one bearer token each; any of them opens the
-	// door. More than one lets tokens be rotated.
+	// TokenFiles are files with one bearer token each. Any of the tokens is accepted.
+	// Use more than one to rotate tokens.
 	TokenFiles []string `yaml:"token_files"`
-	// Networks are the CIDR ranges that may connect; empty allows all. With
-	// tokens or client certificates, all must hold.
+	// Networks are the CIDR ranges that may connect; empty allows all. If tokens or
+	// client certificates are also configured, a client must satisfy all of them.
 	Networks []string `yaml:"networks"`
-	// CertFile and KeyFile switch TLS on.
+	// CertFile and KeyFile enable TLS.
 	CertFile string `yaml:"cert_file"`
 	KeyFile  string `yaml:"key_file"`
-	// ClientCAFile holds the CAs, in PEM, of which clients must show a
-	// certificate. Empty: none is asked for.
+	// ClientCAFile holds CAs in PEM. Clients must present a certificate of one of
+	// them. Empty: no client certificate is required.
 	ClientCAFile string `yaml:"client_ca_file"`
-	// ClientCertFile and ClientKeyFile are what sipwake's own commands show then.
-	// Empty: CertFile and KeyFile.
+	// ClientCertFile and ClientKeyFile are the client certificate and key of sipwake's
+	// own commands. Empty: CertFile and KeyFile.
 	ClientCertFile string `yaml:"client_cert_file"`
 	ClientKeyFile  string `yaml:"client_key_file"`
-	// ClientNames are the only clients that may call: the common name of the
-	// certificate or one of its alternative names. Empty allows all of the CAs.
+	// ClientNames restricts which clients may call, by the common name of the
+	// certificate or one of its subject alternative names. Empty allows every client
+	// of the CAs.
 	ClientNames []string `yaml:"client_names"`
-	// RateLimit is how many requests a second one client may send, an IPv4
-	// address or an IPv6 network of 64 bits. Default 0, no limit: clients are SIP
-	// proxies of our own.
+	// RateLimit is how many requests per second one client may send. A client is an
+	// IPv4 address or an IPv6 /64. Default 0, no limit: the clients are our own SIP
+	// proxies.
 	RateLimit int `yaml:"rate_limit"`
-	// Deadline bounds each method. It must be below the proxies' own patience.
-	// Default 400ms.
+	// Deadline limits the time of each method. It must be shorter than the timeout of
+	// the proxies. Default 400ms.
 	Deadline time.Duration `yaml:"deadline"`
-	// MaxBody bounds a request's body in bytes. Default 65536.
+	// MaxBody limits a request's body, in bytes. Default 65536.
 	MaxBody int `yaml:"max_body"`
-	// MaxBatch bounds the requests in one JSON-RPC batch. Default 100.
+	// MaxBatch limits the requests in one JSON-RPC batch. Default 100.
 	MaxBatch int `yaml:"max_batch"`
-	// Connections bounds the open connections. Default 8192.
+	// Connections limits the open connections. Default 8192.
 	Connections int `yaml:"connections"`
-	// ConnectionsPerClient bounds the connections of one client, as RateLimit
-	// counts clients, that have not shown a token or certificate. One more closes
-	// the one that waits longest; none is closed while a request of it is worked
-	// on. Default 1024.
+	// ConnectionsPerClient limits the connections of one client (see RateLimit) that
+	// have not shown a token or certificate. A further connection closes the one that
+	// has been idle longest, but never one with a running request. Default 1024.
 	ConnectionsPerClient int `yaml:"connections_per_client"`
-	// InFlight bounds the requests that are worked on at once: those of calls,
-	// and as many others. Default 512.
+	// InFlight limits the concurrent requests: this many that belong to calls, and as
+	// many others. Default 512.
 	InFlight int `yaml:"in_flight"`
 	// HTTPPush is push.send for scripts written for Mizutech's gateway. Off by default.
 	HTTPPush HTTPPush `yaml:"http_push"`
-	// Tenants are the customers of a service that has several. TokenFiles are then
-	// those of the operator and the SIP proxies.
+	// Tenants are the customers of a multi-tenant service. TokenFiles are then for the
+	// operator and the SIP proxies.
 	Tenants []Tenant `yaml:"tenants"`
 }
 
-// SetDefaults fills what is not set.
+// SetDefaults fills in the settings that are not set.
 func (c *Config) SetDefaults() {
 	if c.Listen == "" {
 		c.Listen = "127.0.0.1:8060"
@@ -89,7 +89,7 @@ func (c *Config) SetDefaults() {
 	}
 }
 
-// Validate reports each setting that cannot work.
+// Validate reports each invalid setting.
 func (c *Config) Validate(report func(field, problem string)) {
 	if problem := checkListen(c.Listen); problem != "" {
 		report("listen", problem)

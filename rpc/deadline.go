@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-// deadlineContext is a context that ends at a time, like context.WithDeadline. It has no
-// timer until somebody waits for it: most requests are answered from memory.
+// deadlineContext is a context with a deadline, like context.WithDeadline. It has no
+// timer until something waits for it: most requests are answered from memory.
 type deadlineContext struct {
 	at time.Time
 
 	mu       sync.Mutex
-	ctx      context.Context // once somebody waits
+	ctx      context.Context // set once something waits
 	cancel   context.CancelFunc
 	released bool
 }
@@ -54,7 +54,7 @@ func (d *deadlineContext) Done() <-chan struct{} {
 	return d.waited().Done()
 }
 
-// waited returns a context with a timer. The lock is held.
+// waited returns a context with a timer. The caller holds the lock.
 func (d *deadlineContext) waited() context.Context {
 	if d.ctx == nil {
 		d.ctx, d.cancel = context.WithDeadline(context.Background(), d.at)
@@ -65,8 +65,8 @@ func (d *deadlineContext) waited() context.Context {
 	return d.ctx
 }
 
-// Value implements context.Context. What package context asks for is that of the
-// context with the timer, so that contexts made from this one need no goroutine.
+// Value implements context.Context. For the key that package context uses internally
+// it returns the context with the timer, so that derived contexts need no goroutine.
 func (d *deadlineContext) Value(key any) any {
 	d.mu.Lock()
 	defer d.mu.Unlock()

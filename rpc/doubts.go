@@ -12,16 +12,16 @@ import (
 	"github.com/sipwake/sipwake/internal/limit"
 )
 
-// Doubts says in plain English what of the client certificates will not work, though
-// every file can be read: that of sipwake's own commands, and CAs that certify no
-// clients any more. Each begins with the yaml name of the field.
+// Doubts describes client certificates that will not work although every file can be
+// read: the certificate of sipwake's own commands, and CAs that no longer issue client
+// certificates. Each error begins with the yaml name of the field.
 func Doubts(c Config) []error {
 	if c.ClientCAFile == "" {
 		return nil
 	}
 	cas, err := readCertificates(c.ClientCAFile)
 	if err != nil {
-		return nil // Check has said so
+		return nil // Check reports it
 	}
 	var list []error
 	for _, ca := range cas {
@@ -59,7 +59,7 @@ func public(ca *x509.Certificate) bool {
 	return err == nil
 }
 
-// unfit says why a client with this certificate would not be let in, or nothing.
+// unfit returns why a client with this certificate would be refused, or "".
 func unfit(own tls.Certificate, cas []*x509.Certificate, names []string) string {
 	leaf, err := x509.ParseCertificate(own.Certificate[0])
 	if err != nil {
@@ -83,8 +83,8 @@ func unfit(own tls.Certificate, cas []*x509.Certificate, names []string) string 
 	return ""
 }
 
-// certificateProblem says what is wrong with a client's certificate, without what is
-// written in it.
+// certificateProblem describes what is wrong with a client's certificate, without
+// quoting it.
 func certificateProblem(err error) string {
 	var invalid x509.CertificateInvalidError
 	if errors.As(err, &invalid) {
@@ -101,9 +101,9 @@ func certificateProblem(err error) string {
 	return "it cannot be verified"
 }
 
-// quiet passes fasthttp's own complaints on as debug lines: they are about broken
-// clients. Their arguments stay out, for they quote what was sent. A client whose
-// certificate is refused is one that its administrator looks for.
+// quiet logs fasthttp's own messages at debug level: they are about broken clients. It
+// drops their arguments, which quote what was sent. A refused client certificate is a
+// warning: its administrator will look for it.
 type quiet struct {
 	log     *slog.Logger
 	refused *limit.Log
@@ -131,8 +131,8 @@ func (q quiet) Printf(format string, args ...any) {
 	q.log.Debug("http connection failed", "detail", format)
 }
 
-// ClientCertificate returns the files of the certificate that sipwake's own commands
-// show: client_cert_file, or cert_file.
+// ClientCertificate returns the client certificate and key files of sipwake's own
+// commands: client_cert_file, or cert_file.
 func (c *Config) ClientCertificate() (certFile, keyFile string) {
 	if c.ClientCertFile != "" {
 		return c.ClientCertFile, c.ClientKeyFile
@@ -140,7 +140,7 @@ func (c *Config) ClientCertificate() (certFile, keyFile string) {
 	return c.CertFile, c.KeyFile
 }
 
-// checkClient reports what is wrong with the settings of clients' certificates.
+// checkClient reports invalid settings of client certificates.
 func (c *Config) checkClient(report func(field, problem string)) {
 	if c.ClientCAFile != "" && c.CertFile == "" {
 		report("client_ca_file", "needs TLS: cert_file and key_file")

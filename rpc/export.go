@@ -11,22 +11,21 @@ import (
 	"github.com/sipwake/sipwake/internal/wake"
 )
 
-// bulkDeadline is the least time for the methods that are revealing: they move
-// many bindings at once, and no proxy waits for them.
+// bulkDeadline is the minimum deadline of the revealing methods: they transfer many
+// bindings at once, and no proxy waits for them.
 const bulkDeadline = 8 * time.Second
 
-// revealing reports whether a method is kept from callers that show neither token
-// nor certificate, whatever their address: binding.export is the one place that
-// shows push tokens, with a Contact of binding.import a call can be had, and a backup
-// takes room on the disk.
+// revealing reports whether a method always needs a token or a certificate, whatever
+// the caller's address. Only binding.export shows push tokens. binding.import can set
+// a Contact and so hijack calls. A backup uses disk space.
 func revealing(method string) bool {
 	return method == "binding.export" || method == "binding.import" || method == "store.backup"
 }
 
-// backupDeadline is what a backup may take: some gigabytes.
+// backupDeadline limits the time of a backup, which may be some gigabytes.
 const backupDeadline = 2 * time.Minute
 
-// storeBackup has the embedded store write a backup beside its file.
+// storeBackup makes the embedded store write a backup beside its file.
 func (s *Server) storeBackup(ctx context.Context, p *params) (any, error) {
 	if p.err != nil {
 		return nil, p.err
@@ -44,12 +43,12 @@ func (s *Server) storeBackup(ctx context.Context, p *params) (any, error) {
 	}{file, size}, nil
 }
 
-// needsProof is what such callers are told where nobody has anything to show.
+// needsProof is the error for such callers if no tokens or certificates are configured.
 const needsProof = "not authorised: this method is for callers that show a token, on this machine too: " +
 	"write one into a file, name the file in rpc.token_files, give the token to the proxies (SIPWAKE_TOKEN), and reload"
 
-// exported is a binding as binding.export shows it and binding.import takes it,
-// with everything that is stored, tokens and keys among it.
+// exported is a binding as binding.export returns it and binding.import accepts it. It
+// has everything that is stored, including tokens and keys.
 type exported struct {
 	AOR         string              `json:"aor"`
 	Device      string              `json:"device"`
@@ -124,15 +123,15 @@ func (s *Server) bindingExport(ctx context.Context, p *params) (any, error) {
 	}{list, next}, nil
 }
 
-// allBindings returns what it has in half of the deadline, so that a page that
-// takes long is a small one and not an error.
+// allBindings returns what it finds within half of the deadline, so that a slow page
+// is a short one instead of an error.
 func (s *Server) allBindings(ctx context.Context, by *tenant, cursor string, limit int) ([]wake.Binding, string, error) {
 	half, cancel := context.WithTimeout(ctx, s.settings.Load().Deadline/2)
 	defer cancel()
 	return s.service.AllBindings(half, by.caller(), cursor, limit)
 }
 
-// maxImport is how many bindings one binding.import takes.
+// maxImport is how many bindings one binding.import accepts.
 const maxImport = 100
 
 func (s *Server) bindingImport(ctx context.Context, p *params) (any, error) {

@@ -6,17 +6,18 @@ import (
 	"time"
 )
 
-// gate bounds how many requests are worked on at once, calls apart from the
-// rest. What is beyond the bound is refused at once: in a flood of REGISTERs
-// those that are taken are answered soon, and calls go on.
+// gate limits the concurrent requests, separately for calls and for the rest. It
+// refuses further requests immediately: in a flood of REGISTERs the accepted ones are
+// answered quickly, and calls still work.
 type gate struct {
 	most    int64
 	lanes   [3]atomic.Int64
-	refused atomic.Int64 // when it refused last, Unix nanoseconds
+	refused atomic.Int64 // time of the last refusal, Unix nanoseconds
 }
 
-// lane returns the place of a method: wake.start and what belongs to a call have
-// one for themselves, and so has push.relay, which waits for push services. What asks how busy we are needs none.
+// lane returns the lane of a method. The methods of calls, such as wake.start, have
+// their own lane. So does push.relay, which waits for push services. The service
+// methods, which report the load, have none (nil).
 func (g *gate) lane(method string) *atomic.Int64 {
 	switch {
 	case strings.HasPrefix(method, "service."):
@@ -29,8 +30,8 @@ func (g *gate) lane(method string) *atomic.Int64 {
 	return &g.lanes[1]
 }
 
-// enter reports whether a request of the method may go on; if so, leave is to be
-// called when it is done.
+// enter reports whether a request of the method may proceed. If so, call leave when it
+// is done.
 func (g *gate) enter(method string) bool {
 	l := g.lane(method)
 	if l != nil && l.Add(1) > g.most {
@@ -47,8 +48,8 @@ func (g *gate) leave(method string) {
 	}
 }
 
-// load is how full the fuller lane is, from 0 to 1: what is between two looks of a
-// balancer counts for a second if it was refused.
+// load returns how full the fuller lane is, from 0 to 1. It is 1 for a second after a
+// refusal, so that a load balancer that polls notices it.
 func (g *gate) load() float64 {
 	if time.Since(time.Unix(0, g.refused.Load())) < time.Second {
 		return 1

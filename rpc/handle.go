@@ -14,7 +14,7 @@ import (
 
 func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	if !s.conns.Begin(ctx.Conn()) {
-		ctx.SetConnectionClose() // another connection has its place, and nobody will read the answer
+		ctx.SetConnectionClose() // another connection took its place, and nobody will read the answer
 		return
 	}
 	defer s.conns.Done(ctx.Conn())
@@ -29,7 +29,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 	}
 	ctx.SetContentType("application/json")
 	now := time.Now()
-	if !s.rates.Take(limit.Client(peer), st.rate, now) { // before the token: it is not to be guessed fast
+	if !s.rates.Take(limit.Client(peer), st.rate, now) { // before the token check, to slow down guessing
 		s.metrics.limited.Inc()
 		s.log.Warn("too many requests of a client", "peer", peer.String())
 		s.refuseRate(ctx, st)
@@ -56,21 +56,21 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 		s.answerPush(ctx, st, door, invalid)
 		return
 	}
-	if by == nil && st.access.proves() { // a tenant has its connections among those of strangers
+	if by == nil && st.access.proves() { // a tenant's connections count as those of strangers
 		s.conns.Prove(ctx.Conn())
 	}
 	s.answer(ctx, st, peer, by, now)
 }
 
-// who reports whether a request shows who sends it, and which tenant that is; nil
-// stands for the operator. With a simple one, that pushes by GET or POST, comes what its
-// token opens, and what is wrong with its body.
+// who authenticates a request and returns its tenant, nil for the operator. For a
+// simple request, a push by GET or POST, it also returns the pushDoor of its token and
+// what is wrong with its body.
 func who(ctx *fasthttp.RequestCtx, st *settings, simple bool) (by *tenant, door *pushDoor, invalid error, known bool) {
 	if !simple {
 		by, known = st.access.allows(ctx)
 		return by, nil, nil, known
 	}
-	invalid = readPushBody(ctx) // it may hold the token
+	invalid = readPushBody(ctx) // it may contain the token
 	if door = st.access.allowsPush(ctx); door != nil {
 		by = door.tenant
 	}
@@ -82,14 +82,14 @@ func peerOf(ctx *fasthttp.RequestCtx) netip.Addr {
 	return peer.Unmap()
 }
 
-// refuse answers a request that never got to a method.
+// refuse answers a request that never reached a method.
 func (s *Server) refuse(ctx *fasthttp.RequestCtx, e *rpcError) {
 	s.metrics.count(unknownMethod, e, 0)
 	ctx.SetStatusCode(httpStatus(e))
 	ctx.Response.SetBodyRaw(appendError(nil, nil, e))
 }
 
-// refuseAs is refuse, in the way in which the interface answers that was asked.
+// refuseAs is refuse in the format of the interface that was called.
 func (s *Server) refuseAs(ctx *fasthttp.RequestCtx, st *settings, e *rpcError) {
 	s.refuse(ctx, e)
 	if isHTTPPush(ctx, st) {
@@ -97,14 +97,14 @@ func (s *Server) refuseAs(ctx *fasthttp.RequestCtx, st *settings, e *rpcError) {
 	}
 }
 
-// refuseRate answers who sends too much.
+// refuseRate answers a client that exceeds its rate limit.
 func (s *Server) refuseRate(ctx *fasthttp.RequestCtx, st *settings) {
 	ctx.Response.Header.Set("Retry-After", "1")
 	s.refuseAs(ctx, st, &rpcError{Code: codeOverloaded, Message: "too many requests"})
 }
 
-// httpStatus gives proxies that look no further than the HTTP status the word
-// that they must go on alone.
+// httpStatus returns the HTTP status of an error. It tells proxies that look only at
+// the status to continue without sipwake.
 func httpStatus(e *rpcError) int {
 	switch {
 	case e == nil:
@@ -127,7 +127,7 @@ func (s *Server) answer(ctx *fasthttp.RequestCtx, st *settings, peer netip.Addr,
 	defer s.parsers.Put(parser)
 	v, err := parser.ParseBytes(body)
 	if err != nil {
-		// The parser's error quotes the text, which may hold a token.
+		// The parser's error quotes the text, which may contain a token.
 		s.refuse(ctx, &rpcError{Code: codeParse, Message: "parse error: the body is not JSON"})
 		return
 	}
@@ -155,14 +155,14 @@ func (s *Server) answer(ctx *fasthttp.RequestCtx, st *settings, peer netip.Addr,
 	s.batch(ctx, items, st, sentAt(ctx, by, now))
 }
 
-// sent is what all requests of one body have in common.
+// sent holds what all requests of one body have in common.
 type sent struct {
 	at     time.Time
 	parent string  // W3C trace context, empty if there is none
 	by     *tenant // nil: the operator
 }
 
-// traceParentSize is that of the one version of a traceparent header there is.
+// traceParentSize is the length of a traceparent header of the only version.
 const traceParentSize = 55
 
 func sentAt(ctx *fasthttp.RequestCtx, by *tenant, now time.Time) sent {
@@ -173,8 +173,8 @@ func sentAt(ctx *fasthttp.RequestCtx, by *tenant, now time.Time) sent {
 	return sent{now, string(p), by}
 }
 
-// one answers one request, which is begun now, and appends the response to dst; reply
-// is false for a notification, which gets none. The time for it runs since it was sent.
+// one executes one request and appends the response to dst. reply is false for a
+// notification, which gets no response. The deadline counts from when it was sent.
 func (s *Server) one(dst []byte, v *fastjson.Value, st *settings, asked sent, began time.Time) (out []byte, e *rpcError, reply bool) {
 	req, e := parseRequest(v, dst)
 	if e == nil {
@@ -244,8 +244,8 @@ func (s *Server) call(dst []byte, req request, st *settings, asked sent, now tim
 	return nil, e
 }
 
-// enter reports by an error that no more requests are worked on now; if there is
-// none, leave is to be called when this one is done.
+// enter returns an error if no further request can be accepted now. If it returns nil,
+// call leave when the request is done.
 func (s *Server) enter(by *tenant, method string) *rpcError {
 	by = by.counted(method)
 	if !by.enter() {

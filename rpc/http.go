@@ -9,8 +9,8 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// shape returns the HTTP status with which a request is turned away before it is
-// looked into, or 200. Its connection is to be closed then.
+// shape returns the HTTP status to refuse a request with before it is read further, or
+// 200. Close the connection of a refused request.
 func (s *Server) shape(ctx *fasthttp.RequestCtx, st *settings, peer netip.Addr) (status int) {
 	h := &ctx.Request.Header
 	version := string(h.Protocol())
@@ -30,7 +30,7 @@ func (s *Server) shape(ctx *fasthttp.RequestCtx, st *settings, peer netip.Addr) 
 			ctx.Response.Header.Set("Allow", "GET, POST")
 			return fasthttp.StatusMethodNotAllowed
 		}
-	case string(ctx.Path()) != "/rpc": // sipwake asks so whether it answers, from this machine
+	case string(ctx.Path()) != "/rpc": // sipwake's own health check, from this machine
 		return fasthttp.StatusNotFound
 	case !ctx.IsPost():
 		ctx.Response.Header.Set("Allow", "POST")
@@ -39,7 +39,7 @@ func (s *Server) shape(ctx *fasthttp.RequestCtx, st *settings, peer netip.Addr) 
 	return fasthttp.StatusOK
 }
 
-// expects answers a client that asks before it sends a body: 100 is go on.
+// expects returns the status for a request with an Expect header; 100 is Continue.
 func (s *Server) expects(ctx *fasthttp.RequestCtx) (status int) {
 	if ctx.Request.Header.ContentLength() > s.http.MaxRequestBodySize {
 		return fasthttp.StatusRequestEntityTooLarge
@@ -50,9 +50,9 @@ func (s *Server) expects(ctx *fasthttp.RequestCtx) (status int) {
 	return fasthttp.StatusContinue
 }
 
-// framed reports whether a request says in one way where its body ends: a length
-// or chunks, not both, and no other transfer coding (RFC 9112 6.1, 6.3). Where a
-// proxy in between reads the other way, one request could hide in another.
+// framed reports whether the framing of the body is unambiguous: a Content-Length or
+// chunks, not both, and no other transfer coding (RFC 9112 6.1, 6.3). It prevents
+// request smuggling through a proxy that reads the framing differently.
 func framed(h *fasthttp.RequestHeader) bool {
 	coded, sized := false, false
 	for line := range bytes.Lines(h.RawHeaders()) {
@@ -64,9 +64,9 @@ func framed(h *fasthttp.RequestHeader) bool {
 	return !coded || !sized && h.ContentLength() == chunked
 }
 
-// badRequest answers what is not a whole HTTP request. What did not come in time
-// gets no answer: the client may have sent a request in this moment, and would
-// take it for the answer.
+// badRequest answers an incomplete or invalid HTTP request. A timeout gets no answer:
+// the client may have sent a request at this moment, and would take the answer as the
+// response to it.
 func badRequest(ctx *fasthttp.RequestCtx, err error) {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		_ = ctx.Conn().Close()

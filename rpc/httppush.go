@@ -17,13 +17,13 @@ import (
 	"github.com/sipwake/sipwake/push"
 )
 
-// HTTPPush is push.send as GET or POST with the parameters of Mizutech's gateway, for
-// scripts that exist.
+// HTTPPush configures push.send by GET or POST with the parameters of Mizutech's
+// gateway, for existing scripts.
 type HTTPPush struct {
-	// TokenFile holds the token that scripts show, as the parameter authkey or as a
-	// bearer token. It opens nothing else. Empty: the interface is off.
+	// TokenFile holds the token of the scripts, which they send as the parameter authkey
+	// or as a bearer token. It is good for nothing else. Empty: the interface is off.
 	TokenFile string `yaml:"token_file"`
-	// Domain is that of users who are given without one.
+	// Domain is the domain of users that are given without one.
 	Domain string `yaml:"domain"`
 }
 
@@ -38,15 +38,15 @@ const (
 	httpPushEntry = "sendpush"
 )
 
-// isHTTPPush reports whether a request is for that interface, and it is on.
+// isHTTPPush reports whether a request is for that interface and the interface is on.
 func isHTTPPush(ctx *fasthttp.RequestCtx, st *settings) bool {
 	path := string(ctx.Path())
 	return len(st.access.push) > 0 && (path == httpPushPath || path+"/" == httpPushPath)
 }
 
-// readPushBody makes form parameters of a body that is a JSON object or a multipart form;
-// what is neither text, number nor boolean there is passed over. Without an error it may
-// have been something else.
+// readPushBody adds a body that is a JSON object or a multipart form to the form
+// parameters. It ignores values that are not text, numbers or booleans, and bodies of
+// other types.
 func readPushBody(c *fasthttp.RequestCtx) error {
 	kind, _, _ := strings.Cut(string(c.Request.Header.ContentType()), ";")
 	kind = strings.ToLower(strings.TrimSpace(kind))
@@ -73,7 +73,7 @@ func readPushBody(c *fasthttp.RequestCtx) error {
 	return nil
 }
 
-// readPushParts reads a form as curl -F and PHP send it.
+// readPushParts reads a multipart form as curl -F and PHP send it.
 func readPushParts(c *fasthttp.RequestCtx) error {
 	form, err := c.MultipartForm()
 	if err != nil {
@@ -86,8 +86,7 @@ func readPushParts(c *fasthttp.RequestCtx) error {
 }
 
 // answerPush answers a request of the interface with a line of text: OK and the id of
-// the push, or ERROR and what is wrong.
-// invalid says that its body cannot be read.
+// the push, or ERROR and the reason. invalid is set if the body cannot be read.
 func (s *Server) answerPush(ctx *fasthttp.RequestCtx, st *settings, d *pushDoor, invalid error) {
 	const method = "push.send"
 	began := time.Now()
@@ -116,7 +115,7 @@ func (s *Server) answerPush(ctx *fasthttp.RequestCtx, st *settings, d *pushDoor,
 	s.debug.Debug("request refused", "method", method, "err", err)
 }
 
-// plainError answers as scripts expect it.
+// plainError writes an error in the format that scripts expect.
 func plainError(ctx *fasthttp.RequestCtx, e *rpcError) {
 	ctx.SetContentType("text/plain; charset=utf-8")
 	ctx.SetBodyString("ERROR: " + e.Message + "\n")
@@ -145,9 +144,9 @@ func (s *Server) httpPush(c *fasthttp.RequestCtx, st *settings, d *pushDoor) (ou
 }
 
 // pushArgs reads the parameters: user, or app and token; from_user, kind or type,
-// title, and message or body. The gateway's interface calls them otherwise too: bnum and
-// phone2 are who is meant, anum and phone1 who asks, txt what is said. What its other
-// ways to sign in send (authid, authmd5, now) is passed over.
+// title, and message or body. It also accepts the gateway's other names: bnum and
+// phone2 for the called user, anum and phone1 for the sender, txt for the message. It
+// ignores the parameters of the gateway's other logins (authid, authmd5, now).
 func pushArgs(c *fasthttp.RequestCtx, domain string) (outbox.SendParams, error) {
 	p := outbox.SendParams{AOR: arg(c, "user", "to_user", "bnum", "phone2"), From: arg(c, "from_user", "anum", "phone1"),
 		Display: arg(c, "from_display"), Kind: push.Custom,
@@ -174,7 +173,7 @@ func pushArgs(c *fasthttp.RequestCtx, domain string) (outbox.SendParams, error) 
 	return p, nil
 }
 
-// arg returns the parameter with one of the names, of the query or a form, as a copy.
+// arg returns a copy of the query or form parameter with one of the names.
 func arg(c *fasthttp.RequestCtx, names ...string) string {
 	for _, name := range names {
 		for _, args := range []*fasthttp.Args{c.QueryArgs(), c.PostArgs()} {
@@ -195,8 +194,8 @@ func hasDomain(user string) bool {
 	return false
 }
 
-// providerOf reads the letter of X-MPUSH or our own word. Without it an iOS token is
-// known by its form: hexadecimal digits alone.
+// providerOf reads the letter of X-MPUSH or our own name of the provider. Without a
+// name it recognizes an iOS token by its format: only hexadecimal digits.
 func providerOf(name, token string) pnparam.Provider {
 	switch name {
 	case "":
@@ -223,15 +222,15 @@ func isHex(s string) bool {
 	return len(s) >= 64
 }
 
-// pushDoor is one token of the interface, and what it opens.
+// pushDoor is one token of the interface and what it gives access to.
 type pushDoor struct {
 	token  secret.Text
 	tenant *tenant
-	domain string // of users who are given without one
+	domain string // of users that are given without one
 }
 
-// allowsPush returns what a request of the interface shows the token of, or nil.
-// Every token is compared, each in constant time.
+// allowsPush returns the pushDoor of the request's token, or nil. It compares every
+// token, each in constant time.
 func (a *access) allowsPush(c *fasthttp.RequestCtx) (found *pushDoor) {
 	if a.cas != nil && !a.hasCertificate(c.TLSConnectionState(), time.Now()) {
 		return nil

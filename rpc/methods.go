@@ -13,7 +13,7 @@ import (
 	"github.com/sipwake/sipwake/push"
 )
 
-// method reads its parameters and returns what is marshalled as the result.
+// method reads its parameters and returns the result to marshal.
 type method func(ctx context.Context, p *params) (any, error)
 
 // methods is the method table, docs/RPC.md in code.
@@ -49,7 +49,7 @@ func (s *Server) methods() map[string]method {
 	}
 }
 
-const maxHold = time.Hour // what a node may say; the rules cut it
+const maxHold = time.Hour // limit for what a node may send; the rules shorten it
 
 func (s *Server) bindingRegister(ctx context.Context, p *params) (any, error) {
 	req := wake.RegisterParams{
@@ -91,7 +91,7 @@ func (s *Server) bindingRejected(ctx context.Context, p *params) (any, error) {
 	}{n}, nil
 }
 
-// binding is what operators see of one; its token is shortened.
+// binding is a binding as operators see it, with a shortened token.
 type binding struct {
 	AOR         string              `json:"aor"`
 	Device      string              `json:"device"`
@@ -107,7 +107,7 @@ type binding struct {
 	Created     time.Time           `json:"created_at"`
 }
 
-// removal is why a binding went.
+// removal is why a binding was removed.
 type removal struct {
 	Device   string           `json:"device"`
 	Provider pnparam.Provider `json:"provider"`

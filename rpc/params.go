@@ -12,15 +12,15 @@ import (
 	"github.com/sipwake/sipwake/push"
 )
 
-// params reads the named parameters of a request. The first one of a wrong type
-// is kept as the error; the readers return zero values from then on. Strings are
-// copies: nothing of the request outlives its handler.
+// params reads the named parameters of a request. The first parameter of a wrong type
+// becomes the error; after that the readers return zero values. Strings are copies:
+// nothing of the request outlives its handler.
 type params struct {
 	v   *fastjson.Value
 	err error
 
 	traceParent string  // of the HTTP request
-	by          *tenant // who asks
+	by          *tenant // the caller
 }
 
 func newParams(v *fastjson.Value) *params {
@@ -61,8 +61,8 @@ func (p *params) str(name string) string {
 	return string(v.GetStringBytes())
 }
 
-// kind returns a push's kind, given as a word or a number. Another word is returned
-// as it is.
+// kind returns a push's kind, given as a word or a number. It returns unknown words
+// unchanged.
 func (p *params) kind(name string) push.Kind {
 	v := p.get(name)
 	if v == nil {
@@ -75,7 +75,7 @@ func (p *params) kind(name string) push.Kind {
 	return push.Kind(text)
 }
 
-// text returns a string, or a number as it is written.
+// text returns a string, or a number as it is written in the request.
 func (p *params) text(name string, v *fastjson.Value) string {
 	if v.Type() == fastjson.TypeNumber {
 		return string(v.MarshalTo(nil))
@@ -95,8 +95,8 @@ func (p *params) boolean(name string) bool {
 	return b
 }
 
-// number returns a whole number; def if absent. A string of digits will do, for
-// OpenSIPS sends numbers so.
+// number returns an integer, def if absent. It accepts a string of digits: OpenSIPS
+// sends numbers as strings.
 func (p *params) number(name string, def, low, high int64) int64 {
 	v := p.get(name)
 	if v == nil {
@@ -121,7 +121,7 @@ func (p *params) number(name string, def, low, high int64) int64 {
 	return n
 }
 
-// seconds returns a time given in seconds, fractions allowed.
+// seconds returns a duration given in seconds, with or without a fraction.
 func (p *params) seconds(name string, high time.Duration) time.Duration {
 	v := p.get(name)
 	if v == nil {
@@ -192,8 +192,8 @@ func (p *params) stringMap(name string) map[string]string {
 	return m
 }
 
-// nameOf names a key of an object, unless it is no name: it may be a token then, and no
-// error quotes one.
+// nameOf returns the name of an object's key for an error message. A key that does not
+// look like a name may be a token, which no error may quote.
 func nameOf(object string, key []byte) string {
 	const longest = 32 // bytes; a token has more
 	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
@@ -203,7 +203,7 @@ func nameOf(object string, key []byte) string {
 	return object + `."` + string(key) + `"`
 }
 
-// object returns the parameters in an object; without one there are none.
+// object returns the parameters in an object. If it is absent, there are none.
 func (p *params) object(name string) *params {
 	v := p.get(name)
 	if v != nil && v.Type() != fastjson.TypeObject {

@@ -66,7 +66,7 @@ func (s *Server) pushList(ctx context.Context, p *params) (any, error) {
 	if req.Cursor, err = p.by.unseal(req.Cursor); err != nil {
 		return nil, err
 	}
-	half, cancel := context.WithTimeout(ctx, s.settings.Load().Deadline/2) // what is found by then is a page
+	half, cancel := context.WithTimeout(ctx, s.settings.Load().Deadline/2) // a page is what is found by then
 	defer cancel()
 	found, next, err := s.outbox.List(half, req)
 	if err != nil {
@@ -111,7 +111,7 @@ func (s *Server) pushResume(ctx context.Context, p *params) (any, error) {
 	return changeMany(ctx, p, id, s.outbox.Resume)
 }
 
-// changeMany does something to a push to many users.
+// changeMany changes a push to many users.
 func changeMany(ctx context.Context, p *params, id string,
 	do func(context.Context, wake.Caller, string) (outbox.Message, bool, error)) (any, error) {
 	if p.err != nil {
@@ -127,7 +127,7 @@ func changeMany(ctx context.Context, p *params, id string,
 	return newMessage(m), nil
 }
 
-// message is what has become of a push of an application.
+// message is the status of a push of an application.
 type message struct {
 	ID       string    `json:"id"`
 	AOR      string    `json:"aor,omitempty"`
@@ -139,7 +139,7 @@ type message struct {
 	Many     *many     `json:"many,omitempty"`
 }
 
-// many is how far a push to many users is.
+// many is the progress of a push to many users.
 type many struct {
 	Provider pnparam.Provider `json:"provider,omitempty"`
 	App      string           `json:"app,omitempty"`

@@ -13,12 +13,13 @@ import (
 	"github.com/sipwake/sipwake/push"
 )
 
-// relayWait is how long push.relay waits for the push service; who asks asks again.
+// relayWait is how long push.relay waits for the push service. After that the caller
+// asks again.
 const relayWait = 4 * time.Second
 
 // relayed is the result of push.relay.
 type relayed struct {
-	State      string      `json:"state"` // pending, or done with the rest
+	State      string      `json:"state"` // pending, or done with the other fields
 	Reason     push.Reason `json:"reason,omitempty"`
 	About      push.About  `json:"about,omitempty"`
 	Detail     string      `json:"detail,omitempty"`
@@ -27,7 +28,7 @@ type relayed struct {
 	DeadSince  time.Time   `json:"dead_since,omitzero"`
 }
 
-// pushRelay sends a push for another sipwake, to a token that it has.
+// pushRelay sends a push for another sipwake, to a token known to that sipwake.
 func (s *Server) pushRelay(ctx context.Context, p *params) (any, error) {
 	id, req := p.str("id"), push.Request{
 		Kind: p.kind("kind"), Provider: pnparam.Provider(p.str("provider")), App: p.str("app"),
@@ -51,12 +52,11 @@ func (s *Server) pushRelay(ctx context.Context, p *params) (any, error) {
 	return relayed{"done", o.Reason, o.About, o.Detail, o.ID, math.Round(o.RetryAfter.Seconds()*1000) / 1000, o.DeadSince}, nil
 }
 
-// operatorName is what pushes of who is no tenant are counted by.
+// operatorName is the name for counting pushes of callers that are not tenants.
 const operatorName = "operator"
 
-// checkRelay checks what the store of bindings would have checked, and that the app is
-// the tenant's. One with domains has users here, and only their tokens: push.send is for
-// those.
+// checkRelay checks what the binding store would have checked, and that the app belongs
+// to the tenant. A tenant with domains has its users here and must use push.send.
 func checkRelay(by wake.Caller, id string, r *push.Request) error {
 	if by.Scope != nil && len(by.Scope.Domains) > 0 {
 		return &wake.ParamError{Field: "token", Problem: "is not for a tenant with domains: it pushes its users by push.send"}
@@ -87,7 +87,7 @@ func relayKeys(p *params) *pnparam.WebPushKeys {
 	return keys
 }
 
-// relayValues reads what a push says.
+// relayValues reads the content of a push.
 func relayValues(q *params) push.Values {
 	v := push.Values{AOR: q.str("aor"), From: q.str("from"), User: q.str("user"), Display: q.str("display"), CallID: q.str("call_id"),
 		UUID: q.str("uuid"), Media: q.str("media"), Title: q.str("title"), Body: q.str("body"), Called: q.str("called"),

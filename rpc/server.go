@@ -1,6 +1,6 @@
 // Package rpc is the JSON-RPC 2.0 interface of sipwake over HTTP: POST /rpc,
-// single requests, batches and notifications. It checks who calls and what is
-// sent, and leaves the rest to package wake. Only this package knows fasthttp.
+// single requests, batches and notifications. It authenticates callers and checks
+// requests; package wake does the rest. Only this package uses fasthttp.
 package rpc
 
 import (
@@ -51,7 +51,7 @@ type Server struct {
 	settings atomic.Pointer[settings]
 }
 
-// settings is what a reload swaps.
+// settings holds what a reload replaces.
 type settings struct {
 	Config
 	access *access
@@ -59,10 +59,10 @@ type settings struct {
 	rate   limit.Rate  // of one client
 }
 
-// maxClients is how many clients have a rate of their own; further ones share one.
+// maxClients is how many clients get their own rate limit. Further clients share one.
 const maxClients = 4096
 
-// Backend is what the methods work with. All of it but Backup is required.
+// Backend holds what the methods use. Every field except Backup is required.
 type Backend struct {
 	Wakes  *wake.Service
 	Outbox *outbox.Service
@@ -70,15 +70,15 @@ type Backend struct {
 	Relay  *relay.Service
 	// Traces is trace.Keeper's Find.
 	Traces func(ctx context.Context, q trace.Query, part string) trace.Found
-	// Info and Stats make the results of service.info and service.stats.
+	// Info and Stats return the results of service.info and service.stats.
 	Info  func() any
 	Stats func() (any, error)
-	// Backup makes a backup of the store, and returns its file and size; nil if the
-	// store has none of its own.
+	// Backup makes a backup of the store and returns its file and size. It is nil if
+	// the store cannot back itself up.
 	Backup func(ctx context.Context) (file string, bytes int64, err error)
 }
 
-// New returns a Server that does not listen yet.
+// New returns a Server that is not listening yet.
 func New(cfg Config, b Backend, log *slog.Logger, reg prometheus.Registerer) (*Server, error) {
 	s := &Server{service: b.Wakes, outbox: b.Outbox, upper: b.Upper, relay: b.Relay, traces: b.Traces, info: b.Info, stats: b.Stats, backup: b.Backup, log: limit.NewLog(log), debug: log, rates: limit.New[netip.Addr](maxClients), tenantRates: limit.New[string](maxTenants)}
 	apply, err := s.Prepare(cfg)
@@ -93,8 +93,8 @@ func New(cfg Config, b Backend, log *slog.Logger, reg prometheus.Registerer) (*S
 	s.http = &fasthttp.Server{
 		Handler:               s.handle,
 		MaxRequestBodySize:    cfg.MaxBody,
-		Concurrency:           1 << 20,          // conns is the bound
-		ReadTimeout:           10 * time.Second, // a whole request, and until the first one begins
+		Concurrency:           1 << 20,          // conns sets the limit
+		ReadTimeout:           10 * time.Second, // for a whole request, and until the first one begins
 		WriteTimeout:          10 * time.Second,
 		IdleTimeout:           5 * time.Minute, // proxies keep connections open
 		NoDefaultServerHeader: true,
@@ -109,10 +109,9 @@ func New(cfg Config, b Backend, log *slog.Logger, reg prometheus.Registerer) (*S
 	return s, nil
 }
 
-// Prepare reads a new configuration, which apply then takes: tokens, networks,
-// certificates, deadline, rate and the limit on batches. The listening address,
-// whether it speaks TLS, and the limits on bodies and connections stay as they
-// were at the start.
+// Prepare reads a new configuration; apply then activates it: tokens, networks,
+// certificates, deadline, rate limit and batch limit. A restart is needed to change
+// the listening address, TLS on or off, and the limits on bodies and connections.
 func (s *Server) Prepare(cfg Config) (apply func(), err error) {
 	prepared, err := prepare(cfg)
 	if err != nil {
@@ -123,13 +122,13 @@ func (s *Server) Prepare(cfg Config) (apply func(), err error) {
 			return nil, errors.New("client_ca_file: the listener speaks no TLS until a restart")
 		}
 		if prepared.tls == nil {
-			prepared.tls = old.tls // the listener goes on speaking TLS
+			prepared.tls = old.tls // the listener still uses TLS
 		}
 	}
 	return func() { s.settings.Store(prepared) }, nil
 }
 
-// Check reads the files that cfg names and tells what is wrong with them.
+// Check reads the files that cfg names and returns what is wrong with them.
 func Check(cfg Config) error {
 	_, err := prepare(cfg)
 	return err
@@ -141,7 +140,7 @@ func prepare(cfg Config) (*settings, error) {
 		return nil, err
 	}
 	st := &settings{Config: cfg, access: a, rate: limit.Per(time.Second, cfg.RateLimit)}
-	if cfg.ClientCertFile != "" { // for the commands, which find it here
+	if cfg.ClientCertFile != "" { // used by the commands, which read it from here
 		if _, err := tls.LoadX509KeyPair(cfg.ClientCertFile, cfg.ClientKeyFile); err != nil {
 			return nil, fmt.Errorf("client_cert_file: cannot load certificate and key: %w", err)
 		}
@@ -156,11 +155,11 @@ func prepare(cfg Config) (*settings, error) {
 	return st, nil
 }
 
-// Load is how full the places for requests are, from 0 to 1.
+// Load returns how much of the request capacity is in use, from 0 to 1.
 func (s *Server) Load() float64 { return s.gate.load() }
 
-// newConns returns the bound of connections: half of them, at least, are for those
-// that prove themselves.
+// newConns returns the connection limit. At least half of the connections are
+// reserved for authenticated clients.
 func newConns(cfg Config, log *limit.Log) *limit.Conns {
 	limits := limit.ConnLimits{Most: cfg.Connections, Unproven: max(1, cfg.Connections/2), PerClient: cfg.ConnectionsPerClient}
 	if cfg.CertFile == "" {
@@ -186,12 +185,12 @@ func (s *Server) Listen() (net.Listener, error) {
 	}), nil
 }
 
-// Serve answers requests on l, which Listen has made, until Stop. If it returns
-// before Stop, nothing is served any more.
+// Serve answers requests on l, which Listen returned, until Stop. If it returns
+// before Stop, the server no longer serves requests.
 func (s *Server) Serve(l net.Listener) error { return s.http.Serve(l) }
 
-// Stop closes the listener, lets the requests under way finish until ctx ends,
-// and closes the connections.
+// Stop closes the listener, waits for running requests until ctx ends, and closes
+// the connections.
 func (s *Server) Stop(ctx context.Context) error {
 	defer s.log.Close()
 	s.conns.CloseUnused()

@@ -18,28 +18,28 @@ import (
 	"github.com/sipwake/sipwake/internal/wake"
 )
 
-// Tenant is a customer of the service: who shows one of its tokens sees and pushes
-// its users and devices, and nothing of others.
+// Tenant is a customer of the service. A caller with one of its tokens sees and pushes
+// only the tenant's own users and devices.
 type Tenant struct {
-	// Name is what the pushes of the tenant are kept under.
+	// Name is the name under which the tenant's pushes are stored.
 	Name string `yaml:"name"`
-	// TokenFiles are files with one bearer token each; any of them will do.
+	// TokenFiles are files with one bearer token each. Any of the tokens is accepted.
 	TokenFiles []string `yaml:"token_files"`
-	// Domains are those of its users. None: users of every domain, by Apps.
+	// Domains are the domains of its users. None: users of every domain, by Apps.
 	Domains []string `yaml:"domains"`
-	// Apps are those of its devices, as phones name them. None: every app.
+	// Apps are the apps of its devices, as phones name them. None: every app.
 	Apps []string `yaml:"apps"`
-	// RateLimit is how many requests a second it may send, and the most users a
-	// second of a push.many. Default 20.
+	// RateLimit is how many requests per second it may send, and the maximum number of
+	// users per second of a push.many. Default 20.
 	RateLimit int `yaml:"rate_limit"`
-	// HTTPPush is as that of Config, with a token that pushes the tenant's users.
+	// HTTPPush is like Config.HTTPPush, with a token that pushes only the tenant's users.
 	HTTPPush HTTPPush `yaml:"http_push"`
 }
 
-// maxTenants bounds what is kept for each tenant.
+// maxTenants limits the number of tenants, and so the memory for them.
 const maxTenants = 1000
 
-// tenantInFlight is how many requests of one tenant are worked on at once.
+// tenantInFlight limits the concurrent requests of one tenant.
 const tenantInFlight = 16
 
 var tenantName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
@@ -93,7 +93,7 @@ func (t *Tenant) validate(report func(field, problem string)) {
 	}
 }
 
-// tenant is a Tenant while the service runs; nil stands for the operator.
+// tenant is the runtime state of a Tenant; nil stands for the operator.
 type tenant struct {
 	wake.Caller
 	rate     int
@@ -101,8 +101,8 @@ type tenant struct {
 	cursors  cipher.AEAD
 }
 
-// newTenant returns the tenant; its cursors are sealed with what follows from its
-// first token, so that all instances read them.
+// newTenant returns the tenant. The key for its cursors is derived from its first token,
+// so that all instances can read them.
 func newTenant(c *Tenant, token secret.Text) *tenant {
 	key := sha256.Sum256([]byte("sipwake cursor of " + c.Name + "\x00" + token.Reveal()))
 	block, err := aes.NewCipher(key[:])
@@ -117,7 +117,7 @@ func newTenant(c *Tenant, token secret.Text) *tenant {
 		rate: c.RateLimit, cursors: aead}
 }
 
-// caller returns who it is for the rules.
+// caller returns the tenant as the wake.Caller for the rules.
 func (t *tenant) caller() wake.Caller {
 	if t == nil {
 		return wake.Caller{}
@@ -125,8 +125,8 @@ func (t *tenant) caller() wake.Caller {
 	return t.Caller
 }
 
-// enter reports whether one more request of the tenant may be worked on; if so,
-// leave is to be called when it is done.
+// enter reports whether the tenant may have one more concurrent request. If so, call
+// leave when it is done.
 func (t *tenant) enter() bool {
 	if t != nil && t.inFlight.Add(1) > tenantInFlight {
 		t.inFlight.Add(-1)
@@ -135,8 +135,8 @@ func (t *tenant) enter() bool {
 	return true
 }
 
-// counted is who a request of the method counts for; relayed pushes, which wait for push
-// services, have a bound of their own.
+// counted returns the tenant whose concurrent requests a request of the method counts
+// for. Relayed pushes wait for push services and have a separate limit.
 func (t *tenant) counted(method string) *tenant {
 	if method == "push.relay" {
 		return nil
@@ -150,11 +150,11 @@ func (t *tenant) leave() {
 	}
 }
 
-// limits is what a tenant may send a second.
+// limits returns the tenant's rate limit.
 func (t *tenant) limits() limit.Rate { return limit.Per(time.Second, t.rate) }
 
-// seal makes a cursor unreadable: it may hold the ID and the time of a call or a push
-// of somebody else, at which the page ended.
+// seal encrypts a cursor: it may contain the ID and the time of another tenant's call or
+// push, at which the page ended.
 func (t *tenant) seal(cursor string) string {
 	if t == nil || cursor == "" {
 		return cursor
@@ -164,7 +164,7 @@ func (t *tenant) seal(cursor string) string {
 	return base64.RawURLEncoding.EncodeToString(t.cursors.Seal(nonce, nonce, []byte(cursor), nil))
 }
 
-// unseal returns the cursor that seal was given.
+// unseal decrypts a cursor.
 func (t *tenant) unseal(cursor string) (string, error) {
 	if t == nil || cursor == "" {
 		return cursor, nil
@@ -178,9 +178,9 @@ func (t *tenant) unseal(cursor string) (string, error) {
 	return "", &wake.ParamError{Field: "cursor", Problem: "is not one of an earlier answer"}
 }
 
-// forTenants reports whether a tenant may call the method, which then keeps to its
-// scope. All others are for the operator and the SIP proxies: a new method is, until
-// it is named here.
+// forTenants reports whether a tenant may call the method, which must then respect the
+// tenant's scope. All other methods, and so every new one until it is listed here, are
+// for the operator and the SIP proxies.
 func forTenants(method string) bool {
 	switch method {
 	case "binding.list", "binding.remove", "binding.export",
@@ -193,7 +193,7 @@ func forTenants(method string) bool {
 	return false
 }
 
-// errNotForTenants is what a tenant is told that calls another method.
+// errNotForTenants returns the error for a tenant that calls another method.
 func errNotForTenants(method string) *rpcError {
 	if !tenantMethod.MatchString(method) {
 		method = "this method"
@@ -201,5 +201,5 @@ func errNotForTenants(method string) *rpcError {
 	return &rpcError{Code: codeNotAllowed, Message: "not allowed: " + method + " is for the operator, and this token is that of a tenant"}
 }
 
-// tenantMethod is what a method's name looks like that may be quoted.
+// tenantMethod matches method names that an error may quote.
 var tenantMethod = regexp.MustCompile(`^[a-z]{1,16}\.[a-z]{1,16}$`)

@@ -9,7 +9,7 @@ import (
 	"github.com/sipwake/sipwake/internal/wake"
 )
 
-// timeline is a wake's story on the wire; times are Unix milliseconds.
+// timeline is the JSON form of a wake's timeline; times are Unix milliseconds.
 type timeline struct {
 	ID        string  `json:"id"`
 	AOR       string  `json:"aor"`
@@ -39,9 +39,9 @@ type event struct {
 }
 
 const (
-	tracesAsked = 50 // calls of one answer, unless the request says
+	tracesAsked = 50 // calls of one answer, if the request does not say
 	tracesMost  = 200
-	partShort   = 2 // bytes of the shortest part of a name
+	partShort   = 2 // minimum length of a part of a name, in bytes
 	latestMS    = 1e15
 )
 
@@ -92,9 +92,9 @@ func (s *Server) tracesOf(ctx context.Context, by *tenant, q trace.Query, user s
 	q.Domains, q.Apps, q.Part = by.Scope.Domains, by.Scope.Apps, strings.ToLower(user)
 	all := trace.Found{}
 	limit := q.Limit
-	end := time.Now().Add(s.settings.Load().Deadline / 2) // what is found by then is a page
+	end := time.Now().Add(s.settings.Load().Deadline / 2) // a page is what is found by then
 	for first := true; first || !q.Before.IsZero() && q.Limit > 0 && time.Now().Before(end); first = false {
-		found := s.traces(ctx, q, "") // neither users of others, nor who is called alike
+		found := s.traces(ctx, q, "") // neither other tenants' users nor users with similar names
 		for i := range found.Timelines {
 			t := found.Timelines[i].OfApps(by.Scope.Apps)
 			if q.Match(&t) {

@@ -14,13 +14,13 @@ import (
 	"github.com/sipwake/sipwake/internal/wake"
 )
 
-// maxGranted bounds what a PBX can grant.
+// maxGranted is the longest expiry that a PBX can grant.
 const maxGranted = 30 * 24 * 60 * 60 // seconds
 
 const maxServer = 512
 
-// registerUpper takes the parameter upper of binding.register: what the PBX behind a
-// gateway granted. The registration of an ordinary phone is its own affair.
+// registerUpper processes the parameter upper of binding.register: what the PBX behind a
+// gateway granted. An ordinary phone handles its registration itself.
 func (s *Server) registerUpper(ctx context.Context, req wake.RegisterParams, v map[string]string, sleeps bool) error {
 	granted, err := strconv.ParseUint(v["granted"], 10, 32)
 	if err != nil || granted > maxGranted {
@@ -33,7 +33,7 @@ func (s *Server) registerUpper(ctx context.Context, req wake.RegisterParams, v m
 	if err != nil {
 		return err
 	}
-	set, _ := strconv.Atoi(v["set"]) // a gateway of before has none
+	set, _ := strconv.Atoi(v["set"]) // older gateways do not send it
 	r := upper.Registration{AOR: aor, Node: req.Node, Server: v["server"], Set: set, URI: v["uri"], Contact: v["contact"], To: v["to"], User: v["user"], Realm: v["realm"],
 		Granted: time.Duration(granted) * time.Second}
 	ha1 := ""
@@ -54,8 +54,8 @@ func (s *Server) upperResult(ctx context.Context, p *params) (any, error) {
 	return struct{}{}, s.upper.Result(ctx, r)
 }
 
-// upperReturned says its server again, for a node that keeps no note of what it has said
-// but this.
+// upperReturned returns the request's server again: the node keeps no other record of
+// what it reported.
 func (s *Server) upperReturned(ctx context.Context, p *params) (any, error) {
 	node, server := p.str("node"), p.str("server")
 	if server == "" || len(server) > maxServer {
@@ -74,7 +74,7 @@ func (s *Server) upperReturned(ctx context.Context, p *params) (any, error) {
 	}{server}, nil
 }
 
-// upperShown is what operators see of a registration.
+// upperShown is a registration as operators see it.
 type upperShown struct {
 	AOR      string      `json:"aor"`
 	Server   string      `json:"server"`
@@ -119,8 +119,8 @@ func (s *Server) upperList(ctx context.Context, p *params) (any, error) {
 	}{list, next}, nil
 }
 
-// upperScope returns the scope for registrations at PBXs. They belong to users, and
-// not to apps: a tenant needs domains.
+// upperScope returns the scope for registrations at PBXs. They belong to users, not to
+// apps, so a tenant needs domains.
 func upperScope(t *tenant) (*wake.Scope, error) {
 	scope := t.caller().Scope
 	if scope != nil && len(scope.Domains) == 0 {
@@ -129,7 +129,7 @@ func upperScope(t *tenant) (*wake.Scope, error) {
 	return scope, nil
 }
 
-// oneUpper returns the registration of the user, if there is one that the scope has.
+// oneUpper returns the registration of the user, if there is one in the scope.
 func (s *Server) oneUpper(ctx context.Context, scope *wake.Scope, aor string) ([]upper.Registration, error) {
 	one, found, err := s.upper.Find(ctx, aor)
 	if found && err == nil {
@@ -141,8 +141,9 @@ func (s *Server) oneUpper(ctx context.Context, scope *wake.Scope, aor string) ([
 	return []upper.Registration{one}, nil
 }
 
-// hasUpper reports whether the scope has the registration of the user: it has the user,
-// and all devices. Of a scope with apps there must be one, for it says whose user it is.
+// hasUpper reports whether the user's registration is in the scope: the user and all of
+// its devices must be. A scope with apps also needs at least one device, which shows
+// whose user it is.
 func (s *Server) hasUpper(ctx context.Context, scope *wake.Scope, aor string) (bool, error) {
 	if scope == nil || !scope.User(aor) || len(scope.Apps) == 0 {
 		return scope.User(aor), nil
@@ -152,11 +153,11 @@ func (s *Server) hasUpper(ctx context.Context, scope *wake.Scope, aor string) (b
 	return len(devices) > 0 && !others, err
 }
 
-// upperPage is how many registrations a tenant's page is made of in one go: each may
-// have to be asked about.
+// upperPage is how many registrations to read at once for a tenant's page: each may
+// need a lookup.
 const upperPage = 50
 
-// allUppers returns a page of what the caller may see.
+// allUppers returns a page of the registrations that the caller may see.
 func (s *Server) allUppers(ctx context.Context, by *tenant, cursor string, limit int) (found []upper.Registration, next string, err error) {
 	if by == nil {
 		return s.upper.List(ctx, cursor, limit)
@@ -164,7 +165,7 @@ func (s *Server) allUppers(ctx context.Context, by *tenant, cursor string, limit
 	if next, err = by.unseal(cursor); err != nil {
 		return nil, "", err
 	}
-	end := time.Now().Add(s.settings.Load().Deadline / 2) // what is found by then is a page
+	end := time.Now().Add(s.settings.Load().Deadline / 2) // a page is what is found by then
 	for first := true; first || next != "" && len(found) < limit && time.Now().Before(end); first = false {
 		var some []upper.Registration
 		if some, next, err = s.upper.List(ctx, next, min(upperPage, limit-len(found))); err != nil {
@@ -192,8 +193,8 @@ func (s *Server) upperRemove(ctx context.Context, p *params) (any, error) {
 	return s.forUpper(ctx, p, aor, s.upper.Remove)
 }
 
-// forUpper does something to the registration of one user, of whom a tenant must have
-// all devices.
+// forUpper calls do for the registration of one user. All devices of the user must be in
+// the tenant's scope.
 func (s *Server) forUpper(ctx context.Context, p *params, aor string, do func(context.Context, string) (bool, error)) (any, error) {
 	if p.err != nil {
 		return nil, p.err

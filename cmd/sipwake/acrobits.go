@@ -16,7 +16,7 @@ type acrobitsKeyCmd struct {
 	Users  []string `arg:"" help:"Users, as user@domain or, with acrobits.domain, user."`
 }
 
-// Run prints a line for each user: his address, a tab and the key.
+// Run prints a line for each user: the user's address, a tab and the key.
 func (c *acrobitsKeyCmd) Run() error {
 	cfg, err := loadConfig(c.Config)
 	if err != nil {

@@ -35,7 +35,7 @@ func (c *bindingsCmd) AfterApply(k *kong.Context) error {
 	return nil
 }
 
-// shownBinding is a binding of binding.list.
+// shownBinding is a binding in the result of binding.list.
 type shownBinding struct {
 	AOR         string    `json:"aor"`
 	Device      string    `json:"device"`
@@ -56,7 +56,7 @@ type shown struct {
 	Token   string `json:"token"`
 }
 
-// shownRemoval is why a binding went, in binding.list.
+// shownRemoval is why a binding was removed, in the result of binding.list.
 type shownRemoval struct {
 	Device   string    `json:"device"`
 	Provider string    `json:"provider"`
@@ -111,7 +111,7 @@ var errNoBinding = errors.New("no binding")
 
 func clock(t time.Time) string { return t.Local().Format(time.RFC3339) }
 
-// pages calls f with every binding that a method returns, page by page.
+// pages reads all pages of a method and calls f with every binding.
 func pages[T any](cl *client, method string, params map[string]any, done string, f func(T) error) error {
 	p := newProgress(done)
 	for {
@@ -136,7 +136,7 @@ func pages[T any](cl *client, method string, params map[string]any, done string,
 	}
 }
 
-// progress tells on standard error how far work is that takes long.
+// progress shows the progress of long work on standard error.
 type progress struct {
 	done  string // what has been done to them
 	n     int
@@ -170,7 +170,7 @@ type removeCmd struct {
 	Token  string `help:"The binding with this push token."`
 }
 
-// Run prints how many were removed; none is an error.
+// Run prints how many were removed. None is an error.
 func (c *removeCmd) Run(cl *client) error {
 	if (c.AOR == "") == (c.Token == "") || c.Device != "" && c.AOR == "" {
 		return errors.New("give --aor, with --device if only one device is meant, or --token")
@@ -191,13 +191,13 @@ type exportCmd struct {
 	File string `arg:"" help:"File to write, one JSON object a line. It holds push tokens: only its owner can read it." type:"path"`
 }
 
-// Run writes the file; it appears when it is complete.
+// Run writes the file, which appears only when it is complete.
 func (c *exportCmd) Run(cl *client) error {
 	f, err := os.CreateTemp(filepath.Dir(c.File), ".bindings-*") // mode 0600
 	if err != nil {
 		return fmt.Errorf("cannot create file: %w", err)
 	}
-	defer func() { // when all is well it is closed, and has another name
+	defer func() { // has no effect after success: then it is closed and renamed
 		_ = f.Close()
 		_ = os.Remove(f.Name())
 	}()
@@ -224,13 +224,13 @@ type importCmd struct {
 	File string `arg:"" help:"File that export wrote; - for standard input." type:"path"`
 }
 
-// What one binding.import takes: at most so many, in so many bytes of a body.
+// Limits of one binding.import: the number of bindings, and the bytes of the body.
 const (
 	importBatch = 50
 	importBytes = 32 << 10
 )
 
-// Run sends the file in batches. It can be repeated: what is known stays.
+// Run sends the file in batches. It can be repeated: known bindings stay as they are.
 func (c *importCmd) Run(cl *client) error {
 	in := os.Stdin
 	if c.File != "-" {

@@ -26,9 +26,9 @@ type checkCmd struct {
 	User      string `default:"sipwake" help:"When run as root: the user that must be able to read the files (${default})."`
 }
 
-// Run loads the configuration as serve does, up to but not including the store
-// and the listeners, and fills in every payload template. All that is wrong is an
-// error; what is in order but may be refused, or will not last, is a warning.
+// Run loads the configuration like serve, except for the store and the listeners, and
+// executes every payload template. Each problem is an error. What is valid but may be
+// refused, or will expire, is a warning.
 func (c *checkCmd) Run() error {
 	if c.File == "" {
 		c.File = c.Config
@@ -55,7 +55,7 @@ func (c *checkCmd) Run() error {
 	return nil
 }
 
-// look fills in what the configuration makes.
+// look checks the configuration and fills in the report.
 func (c *checkCmd) look(r *checked, cfg *config.Config) {
 	apps, nodes, err := app.Check(cfg)
 	r.fail(err)
@@ -84,7 +84,7 @@ func (c *checkCmd) look(r *checked, cfg *config.Config) {
 	}
 }
 
-// fail notes an error, each problem of several by itself.
+// fail adds an error to the report; of joined errors, each one separately.
 func (r *checked) fail(err error) {
 	problems := (*config.Problems)(nil)
 	switch {
@@ -95,15 +95,15 @@ func (r *checked) fail(err error) {
 	}
 }
 
-// probeTimeout is how long one try over the network may take.
+// probeTimeout limits one probe over the network.
 const probeTimeout = 10 * time.Second
 
-// prober is what can be tried over the network.
+// prober is what can be probed over the network.
 type prober interface {
 	Probe(ctx context.Context) error
 }
 
-// probe tries, all at once, what can be tried over the network.
+// probe concurrently probes everything that can be probed over the network.
 func probe(r *checked, nodes map[string]wake.Node, apps []push.App) {
 	type result struct {
 		what string

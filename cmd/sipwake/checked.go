@@ -14,7 +14,7 @@ import (
 	"github.com/sipwake/sipwake/push"
 )
 
-// checked is what `sipwake check` found; its JSON is a promise.
+// checked is the report of `sipwake check`. Its JSON format is stable.
 type checked struct {
 	File     string        `json:"file"`
 	OK       bool          `json:"ok"` // no errors
@@ -23,7 +23,7 @@ type checked struct {
 	Apps     []checkedApp  `json:"apps"`
 	Nodes    []checkedNode `json:"nodes"`
 	Store    checkedStore  `json:"store"`
-	// User is the one whose access to the files was looked at, if it was.
+	// User is the user whose access to the files was checked, if it was.
 	User string `json:"user,omitempty"`
 }
 
@@ -31,9 +31,9 @@ type checkedApp struct {
 	Provider    pnparam.Provider    `json:"provider"`
 	Packages    []string            `json:"packages"`
 	Environment pnparam.Environment `json:"environment,omitempty"`
-	// Default: it also serves phones that name no environment.
+	// Default: the app also serves phones that name no environment.
 	Default bool `json:"default"`
-	// Expires is when the credential ends; absent if it does not.
+	// Expires is when the credential expires; absent if it does not.
 	Expires *time.Time `json:"credential_expires,omitempty"`
 	Online  string     `json:"online,omitempty"` // ok, failed or cannot be tried
 }
@@ -47,11 +47,11 @@ type checkedNode struct {
 
 type checkedStore struct {
 	Type string `json:"type"`
-	// Where is its file, or the addresses of Redis.
+	// Where has its file, or the addresses of Redis.
 	Where []string `json:"where"`
 }
 
-// list notes what the configuration makes.
+// list adds what is configured to the report.
 func (r *checked) list(cfg *config.Config, apps []push.App) {
 	r.Apps, r.Nodes = make([]checkedApp, len(apps)), make([]checkedNode, len(cfg.Nodes))
 	for i := range apps {
@@ -74,7 +74,7 @@ func (r *checked) list(cfg *config.Config, apps []push.App) {
 
 func (a *checkedApp) name() string { return cmp.Or(strings.Join(a.Packages, ", "), "-") }
 
-// text prints what was found, one thing a line.
+// text prints the report, one finding per line.
 func (r *checked) text(w io.Writer) {
 	var table bytes.Buffer
 	t := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)

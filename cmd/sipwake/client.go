@@ -19,7 +19,7 @@ import (
 	"github.com/sipwake/sipwake/internal/secret"
 )
 
-// client calls the RPC interface of the sipwake that a configuration describes.
+// client calls the RPC interface of the running sipwake that a configuration describes.
 type client struct {
 	url   string
 	where string // the server, for messages
@@ -69,7 +69,7 @@ func newClient(configFile string) (*client, error) {
 	return c, nil
 }
 
-// withoutURL takes what a request failed with out of what tells of the request.
+// withoutURL returns the cause of a request's error, without the request's method and URL.
 func withoutURL(err error) error {
 	if e := (*url.Error)(nil); errors.As(err, &e) {
 		return e.Err
@@ -77,16 +77,16 @@ func withoutURL(err error) error {
 	return err
 }
 
-// trustOnly returns a TLS configuration that takes the server's own certificate
-// and no other: the certificate names the host that others use, while the client
-// connects to the listening address.
+// trustOnly returns a TLS configuration that accepts only the server's own certificate.
+// The certificate has the host name that others use, but this client connects to the
+// listening address.
 func trustOnly(certFile string) (*tls.Config, error) {
 	text, err := os.ReadFile(certFile)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read certificate: %w", err)
 	}
 	block, rest := pem.Decode(text)
-	for block != nil && block.Type != "CERTIFICATE" { // a key may be in the same file
+	for block != nil && block.Type != "CERTIFICATE" { // the file may also contain a key
 		block, rest = pem.Decode(rest)
 	}
 	if block == nil {
@@ -111,7 +111,7 @@ func trustOnly(certFile string) (*tls.Config, error) {
 	return cfg, nil
 }
 
-// call calls the method and fills result from its answer.
+// call calls the method and decodes its answer to result.
 func (c *client) call(ctx context.Context, method string, params, result any) error {
 	body, err := json.Marshal(map[string]any{"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
 	if err != nil {

@@ -27,7 +27,7 @@ type dbBackupCmd struct {
 	File   string `arg:"" optional:"" help:"Where to put the backup; without, it stays beside the store's file. It holds push tokens: only its owner can read it." type:"path"`
 }
 
-// backupPatience is what a backup may take.
+// backupPatience limits the time of a backup.
 const backupPatience = 2*time.Minute + 10*time.Second
 
 // Run prints where the backup is.
@@ -54,7 +54,7 @@ func (c *dbBackupCmd) Run() error {
 	return nil
 }
 
-// copyFile makes a copy, which appears when it is complete.
+// copyFile makes a copy, which appears only when it is complete.
 func copyFile(from, to string) error {
 	in, err := os.Open(from)
 	if err != nil {
@@ -65,7 +65,7 @@ func copyFile(from, to string) error {
 	if err != nil {
 		return err
 	}
-	defer func() { // when all is well it is closed, and has another name
+	defer func() { // has no effect after success: then it is closed and renamed
 		_ = out.Close()
 		_ = os.Remove(out.Name())
 	}()
@@ -79,10 +79,10 @@ func copyFile(from, to string) error {
 	return err
 }
 
-// dbPatience is how long a sipwake that ends may keep its file.
+// dbPatience is how long to wait for a sipwake that is exiting to release its file.
 const dbPatience = time.Second
 
-// layoutOf returns what kind of file it is, by the buckets that could be read.
+// layoutOf returns the kind of the file, recognized by the buckets that could be read.
 func layoutOf(r *pagefile.Report) (kind string, l pagefile.Layout) {
 	if _, ok := r.Buckets["parts"]; ok {
 		return "traces", local.TracesLayout()
@@ -93,7 +93,7 @@ func layoutOf(r *pagefile.Report) (kind string, l pagefile.Layout) {
 	return "store", local.Layout()
 }
 
-// openDB opens a file and says what it is.
+// openDB opens a file and returns what kind it is.
 func openDB(file string) (f *os.File, v *pagefile.View, r pagefile.Report, kind string, l pagefile.Layout, err error) {
 	f, v, r, err = pagefile.OpenChecked(file, dbPatience, pagefile.Layout{})
 	if errors.Is(err, pagefile.ErrInUse) {
@@ -123,7 +123,7 @@ type dbCheckCmd struct {
 
 var errDamagedFile = errors.New("the file is damaged: sipwake makes it anew by itself when it starts; or sipwake db rescue FILE NEW")
 
-// Run prints what is in the file. That it is damaged is an error.
+// Run prints what is in the file. A damaged file is an error.
 func (c *dbCheckCmd) Run() error {
 	f, _, r, kind, _, err := openDB(c.File)
 	if err != nil {

@@ -11,7 +11,7 @@ var licenses string
 
 type licensesCmd struct{}
 
-// Run prints them.
+// Run prints the licenses.
 func (c *licensesCmd) Run() error {
 	_, err := fmt.Fprint(os.Stdout, licenses)
 	return err

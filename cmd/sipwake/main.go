@@ -10,10 +10,10 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// version is set by the linker; a plain go build leaves it to the build info.
+// version is set by the linker. After a plain go build the build info is used.
 var version string
 
-// cli is the command line. Each command is a file of its own.
+// cli is the command line. Each command has its own file.
 type cli struct {
 	Serve     serveCmd     `cmd:"" help:"Run the service."`
 	Check     checkCmd     `cmd:"" help:"Read a configuration and every file it names, and say what is wrong."`

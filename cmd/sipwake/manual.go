@@ -52,8 +52,8 @@ complete -F _sipwake sipwake
 	return err
 }
 
-// eachCommand calls f with the program and each command that is not hidden; the path
-// of the program is empty.
+// eachCommand calls f with the program, whose path is empty, and with each command that is
+// not hidden.
 func eachCommand(n *kong.Node, f func(path string, n *kong.Node)) {
 	var walk func(path string, n *kong.Node)
 	walk = func(path string, n *kong.Node) {
@@ -76,7 +76,7 @@ func commandPaths(n *kong.Node) (paths []string) {
 	return paths
 }
 
-// flagsOf returns the flags of a command and of those above it.
+// flagsOf returns the flags of a command and of its parent commands.
 func flagsOf(n *kong.Node) (flags []*kong.Flag) {
 	for ; n != nil; n = n.Parent {
 		flags = append(flags, n.Flags...)
@@ -138,7 +138,7 @@ func (m *manual) command(path string, n *kong.Node) {
 	}
 }
 
-// troff writes text so that nothing in it is taken for a request.
+// troff escapes text so that troff does not interpret any of it.
 func troff(s string) string {
 	s = strings.NewReplacer(`\`, `\e`, "-", `\-`).Replace(s)
 	if strings.HasPrefix(s, ".") || strings.HasPrefix(s, "'") {

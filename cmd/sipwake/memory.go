@@ -12,13 +12,13 @@ import (
 	"strings"
 )
 
-// memoryShare is how much of what the cgroup may have is for Go's heap and stacks: the
-// rest is for mapped files, and for what Go does not count.
+// memoryShare is the share of the cgroup's memory limit for Go's heap and stacks. The rest
+// is for mapped files, and for memory that Go does not count.
 const memoryShare = .8
 
-// limitMemory has Go collect garbage sooner when the memory that the cgroup has is
-// almost used up, so that the kernel does not end the service. What the environment
-// says (GOMEMLIMIT) stands.
+// limitMemory makes Go collect garbage sooner when the cgroup's memory is almost used up,
+// so that the kernel does not kill the service. GOMEMLIMIT in the environment takes
+// precedence.
 func limitMemory(root fs.FS, log *slog.Logger) {
 	if os.Getenv("GOMEMLIMIT") != "" {
 		return
@@ -30,8 +30,8 @@ func limitMemory(root fs.FS, log *slog.Logger) {
 	}
 }
 
-// cgroupMemory returns the most memory that this process's cgroup, or one above it,
-// may have; false if there is no limit. root is the root of the file system.
+// cgroupMemory returns the memory limit of this process's cgroup and its parents; false if
+// there is none. root is the root of the file system.
 func cgroupMemory(root fs.FS) (most int64, ok bool) {
 	most = math.MaxInt64
 	text, err := fs.ReadFile(root, "proc/self/cgroup")
@@ -53,15 +53,15 @@ func cgroupMemory(root fs.FS) (most int64, ok bool) {
 		default:
 			continue
 		}
-		// In a container the mount may begin at the process's own cgroup: then the
-		// path is not there, and the limit is at the top.
+		// In a container the root of the mount may be the process's own cgroup. Then
+		// the path does not exist, and the limit is at the root.
 		for dir := path.Join(mount, path.Clean("/"+parts[2])); len(dir) >= len(mount); dir = path.Dir(dir) {
 			if n, err := readLimit(root, path.Join(dir, file)); err == nil {
 				most = min(most, n)
 			}
 		}
 	}
-	const none = 1 << 60 // version 1 says a number near the largest there is
+	const none = 1 << 60 // version 1 has a number near the maximum instead
 	return most, most < none
 }
 
@@ -70,5 +70,5 @@ func readLimit(root fs.FS, name string) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64) // "max" is none
+	return strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64) // "max" means no limit
 }

@@ -16,15 +16,15 @@ import (
 	"github.com/sipwake/sipwake/internal/config"
 )
 
-// notifier tells systemd how the service is doing: sd_notify(3). Without a
+// notifier reports the state of the service to systemd, see sd_notify(3). Without
 // NOTIFY_SOCKET it does nothing. Safe for concurrent use.
 type notifier struct {
-	conn net.Conn // nil: nobody wants to know
+	conn net.Conn // nil: do nothing
 	log  *slog.Logger
 }
 
-// newNotifier opens the socket that systemd names. One that cannot be opened is
-// logged: whoever inherited the variable by mistake can run all the same.
+// newNotifier opens the socket of NOTIFY_SOCKET. If that fails, it only logs the error:
+// the variable may have been inherited by mistake.
 func newNotifier(log *slog.Logger) *notifier {
 	n := &notifier{log: log}
 	socket := os.Getenv("NOTIFY_SOCKET")
@@ -46,7 +46,7 @@ func (n *notifier) close() {
 	}
 }
 
-// send sends variable assignments, one a line.
+// send sends variable assignments, one per line.
 func (n *notifier) send(state string) {
 	if n.conn == nil {
 		return
@@ -58,7 +58,7 @@ func (n *notifier) send(state string) {
 
 func (n *notifier) ready(status string) { n.send("READY=1\nSTATUS=" + status) }
 
-// reloading says that a reload has begun; ready ends it.
+// reloading reports that a reload has begun; ready ends it.
 func (n *notifier) reloading() {
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
@@ -69,8 +69,8 @@ func (n *notifier) reloading() {
 
 func (n *notifier) stopping() { n.send("STOPPING=1\nSTATUS=Finishing what is queued") }
 
-// watchdogInterval is how long systemd waits for a sign of life; 0 if it does
-// not.
+// watchdogInterval returns how long systemd waits for a watchdog notification; 0 if it
+// expects none.
 func watchdogInterval() (time.Duration, error) {
 	usec, pid := os.Getenv("WATCHDOG_USEC"), os.Getenv("WATCHDOG_PID")
 	if usec == "" || pid != "" && pid != strconv.Itoa(os.Getpid()) {
@@ -83,8 +83,8 @@ func watchdogInterval() (time.Duration, error) {
 	return time.Duration(n) * time.Microsecond, nil
 }
 
-// watch lets systemd know, three times in each interval, that alive returned nil,
-// until ctx ends. It is silent while alive fails: so the service is restarted.
+// watch calls alive three times per interval until ctx ends, and notifies systemd each
+// time that it returns nil. If alive keeps failing, systemd restarts the service.
 func (n *notifier) watch(ctx context.Context, interval time.Duration, alive func(context.Context) error) {
 	pause := interval / 3
 	tick := time.NewTicker(pause)
@@ -109,12 +109,12 @@ func (n *notifier) watch(ctx context.Context, interval time.Duration, alive func
 	}
 }
 
-// unitCredentials is where systemd keeps the credentials of the packaged unit
-// while it runs: so that root's `sipwake check` and `sipwake trace` find them.
+// unitCredentials is where systemd keeps the credentials of the packaged unit while it
+// runs. With it, `sipwake check` and `sipwake trace` run by root can find them.
 const unitCredentials = "/run/credentials/sipwake.service"
 
-// credentialsDir is where systemd keeps the credentials of the service, "" if it
-// has none.
+// credentialsDir returns where systemd keeps the credentials of the service, "" if it has
+// none.
 func credentialsDir() string {
 	dir := os.Getenv("CREDENTIALS_DIRECTORY")
 	if dir == "" {
@@ -125,12 +125,11 @@ func credentialsDir() string {
 	return dir
 }
 
-// loadConfig loads the configuration of the service, with the credentials that
-// systemd has for it.
+// loadConfig loads the configuration of the service, with its systemd credentials.
 func loadConfig(path string) (*config.Config, error) {
 	cfg, err := config.LoadWithCredentials(path, credentialsDir())
 	if err != nil && cfg != nil {
-		_, err = app.Apps(cfg) // the problems of the files that it names, too
+		_, err = app.Apps(cfg) // also reports problems of the files that it names
 	}
 	if err != nil {
 		return nil, err

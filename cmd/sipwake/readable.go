@@ -12,14 +12,14 @@ import (
 	"github.com/sipwake/sipwake/internal/config"
 )
 
-// account is a user of this machine, as files see it.
+// account is a user of this machine, for file permissions.
 type account struct {
 	name   string
 	uid    uint32
 	groups map[uint32]bool
 }
 
-// lookupAccount finds a user by name or number; false if there is none.
+// lookupAccount returns the user with a name or number; false if there is none.
 func lookupAccount(name string) (account, bool) {
 	a := account{name: name, groups: map[uint32]bool{}}
 	u, err := user.Lookup(name)
@@ -32,7 +32,7 @@ func lookupAccount(name string) (account, bool) {
 		a.groups[a.uid] = true // as in a container
 		return a, true
 	}
-	groups, _ := u.GroupIds() // its own group is in u, too
+	groups, _ := u.GroupIds() // the primary group is also in u
 	for _, g := range append(groups, u.Gid) {
 		if id, err := strconv.ParseUint(g, 10, 32); err == nil {
 			a.groups[uint32(id)] = true
@@ -43,8 +43,8 @@ func lookupAccount(name string) (account, bool) {
 	return a, err == nil
 }
 
-// may reports whether owner and mode of a file give the account the permission, one
-// of the bits rwx. Access control lists are not looked at.
+// may reports whether owner and mode of a file grant the account a permission, one of the
+// bits rwx. It ignores access control lists.
 func (a account) may(info os.FileInfo, bits os.FileMode) bool {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	mode := info.Mode().Perm()
@@ -59,8 +59,8 @@ func (a account) may(info os.FileInfo, bits os.FileMode) bool {
 	return mode&bits == bits
 }
 
-// unreadable says why the account cannot read the file, or nothing. What cannot be
-// looked at is for others to report.
+// unreadable returns why the account cannot read the file, or "". It ignores files that
+// cannot be examined: others report them.
 func (a account) unreadable(path string) string {
 	const read, enter = 4, 1
 	full, err := filepath.Abs(path)
@@ -91,8 +91,8 @@ func (a account) unreadable(path string) string {
 	return ""
 }
 
-// unreadableFiles lists those of the configuration that the account cannot read,
-// with their places. What systemd hands over is not for the account to read.
+// unreadableFiles returns the files of the configuration that the account cannot read,
+// with their places. It skips systemd credentials, which the account need not read.
 func unreadableFiles(cfg *config.Config, a account) []string {
 	var list []string
 	handed := credentialsDir()

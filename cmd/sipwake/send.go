@@ -14,7 +14,7 @@ import (
 	"github.com/sipwake/sipwake/internal/secret"
 )
 
-// pushFlags are those of every push of an application.
+// pushFlags are the flags of every push of an application.
 type pushFlags struct {
 	Kind    string            `default:"custom" enum:"call,chat,cancel,custom,refresh,0,1,2,3,4" help:"What it is: call (the phone rings), chat, cancel, custom or refresh, or its number 0 to 4 (${default})."`
 	From    string            `help:"Who it is from: a URI, a number or a name."`
@@ -24,7 +24,7 @@ type pushFlags struct {
 	Data    map[string]string `help:"Data for the app: KEY=VALUE;KEY=VALUE."`
 }
 
-// params returns them as push.send and push.many take them.
+// params returns the flags as parameters of push.send and push.many.
 func (f *pushFlags) params(ttl time.Duration) map[string]any {
 	p := map[string]any{"kind": f.Kind, "from": f.From, "display": f.Display, "title": f.Title, "body": f.Body, "ttl_s": ttl.Seconds()}
 	if len(f.Data) > 0 {
@@ -48,7 +48,7 @@ type sendCmd struct {
 	Wait time.Duration `default:"5s" help:"How long to wait for the push services (${default})."`
 }
 
-// sent is a message of push.send and push.status.
+// sent is a message in the results of push.send and push.status.
 type sent struct {
 	ID       string
 	AOR      string
@@ -75,8 +75,8 @@ func (m *sent) queued() bool {
 	return false
 }
 
-// Run sends a push, or looks one up, and prints what has become of it for each
-// device. A push that finally failed is an error; one that is still queued is not.
+// Run sends a push, or looks one up, and prints its state for each device. A push that
+// finally failed is an error, a queued one is not.
 func (c *sendCmd) Run() error {
 	cl, err := newClient(c.Config)
 	if err != nil {
@@ -121,7 +121,7 @@ func (c *sendCmd) Run() error {
 	return m.print(c.JSON)
 }
 
-// UnmarshalJSON keeps the whole, too.
+// UnmarshalJSON also keeps the complete JSON text.
 func (m *sent) UnmarshalJSON(text []byte) error {
 	type plain sent
 	m.raw = append([]byte(nil), text...)

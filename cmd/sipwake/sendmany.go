@@ -31,7 +31,7 @@ type sendManyCmd struct {
 	Detach bool          `help:"Do not wait until it has ended."`
 }
 
-// manyStatus is the many of push.status.
+// manyStatus is the field many of push.status.
 type manyStatus struct {
 	ID   string
 	Many struct {
@@ -41,15 +41,15 @@ type manyStatus struct {
 	}
 }
 
-// What one push.many takes: at most so many users, in so many bytes of a body.
+// Limits of one push.many: the number of users, and the bytes of the body.
 const (
 	manyUsers = outbox.MaxUsers
 	manyBytes = 32 << 10
 )
 
-// Run begins a push to many users, in several jobs if there are more than one takes,
-// and shows how far each is. Interrupted, the one that is shown goes on in the service
-// (--stop stops it), and those behind it are not begun.
+// Run starts a push to many users and shows its progress. If there are too many users for
+// one job, it uses several. After an interrupt, the job that is shown continues in the
+// service (--stop stops it), and later jobs are not started.
 func (c *sendManyCmd) Run() error {
 	cl, err := newClient(c.Config)
 	if err != nil {
@@ -69,8 +69,8 @@ func (c *sendManyCmd) Run() error {
 	return c.begin(cl, parts)
 }
 
-// begin begins a push to each part of the users. An error says where a list of several
-// parts was left, so that nobody has to be pushed twice.
+// begin starts a push to each part of the users. An error says where it stopped in a list
+// of several parts, so that nobody has to be pushed twice.
 func (c *sendManyCmd) begin(cl *client, parts [][]string) error {
 	given, all := 0, 0
 	for _, aors := range parts {
@@ -110,8 +110,8 @@ func (c *sendManyCmd) begin(cl *client, parts [][]string) error {
 	return nil
 }
 
-// known does what is asked of a push that was begun before, and reports whether
-// anything was.
+// known does what the flags request for an earlier push, and reports whether there was
+// anything to do.
 func (c *sendManyCmd) known(cl *client) (done bool, err error) {
 	var m manyStatus
 	for method, id := range map[string]string{"push.stop": c.Stop, "push.resume": c.Resume, "push.status": c.Status} {
@@ -133,7 +133,7 @@ func (c *sendManyCmd) known(cl *client) (done bool, err error) {
 	return false, nil
 }
 
-// stopped is the state of a push to many users that somebody has stopped.
+// stopped is the state of a push to many users that somebody stopped.
 const stopped = "stopped"
 
 func (m *manyStatus) print() {
@@ -155,7 +155,8 @@ func (m *manyStatus) wait(cl *client) error {
 	return nil
 }
 
-// readUsers reads a file of one user a line, in parts that one push.many takes.
+// readUsers reads a file with one user per line, and splits it into parts that fit one
+// push.many.
 func readUsers(path string) (parts [][]string, err error) {
 	in := os.Stdin
 	if path != "-" {
@@ -194,7 +195,7 @@ type pushesCmd struct {
 	JSON   bool   `name:"json" help:"Print one JSON object a line."`
 }
 
-// Run prints the pushes of applications that are kept, one line a device.
+// Run prints the stored pushes of applications, one line per device.
 func (c *pushesCmd) Run() error {
 	cl, err := newClient(c.Config)
 	if err != nil {

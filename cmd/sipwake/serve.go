@@ -23,8 +23,7 @@ type serveCmd struct {
 
 // Run serves until SIGTERM or SIGINT. SIGHUP reloads the configuration.
 func (c *serveCmd) Run() error {
-	// Before the first load, so that a reload asked for during start-up is not
-	// the end of the process.
+	// Before the first load, so that a SIGHUP during start-up does not end the process.
 	reload := make(chan os.Signal, 1)
 	signal.Notify(reload, syscall.SIGHUP)
 	defer signal.Stop(reload)
@@ -37,7 +36,7 @@ func (c *serveCmd) Run() error {
 		return err
 	}
 	log := newLogger(cfg.Log)
-	redis.SetLogger(redisLog{log}) // for the whole process, so it is done here
+	redis.SetLogger(redisLog{log}) // it applies to the whole process
 	limitMemory(os.DirFS("/"), log)
 	a, err := app.New(cfg, buildVersion(), log)
 	if err != nil {
@@ -48,7 +47,7 @@ func (c *serveCmd) Run() error {
 	}
 	systemd := newNotifier(log)
 	defer systemd.close()
-	systemd.ready("Serving") // whether the store is there or not: it may come back
+	systemd.ready("Serving") // whether the store is available or not: it may come back
 	stopWatchdog := startWatchdog(systemd, a)
 	for {
 		select {
@@ -57,7 +56,7 @@ func (c *serveCmd) Run() error {
 			systemd.ready(c.reload(a, log))
 		case s := <-stop:
 			log.Info("stopping", "signal", s.String())
-			systemd.stopping() // from here on systemd has no watchdog
+			systemd.stopping() // from now on systemd does not use the watchdog
 			stopWatchdog()
 			return c.stop(a)
 		case err := <-a.Failed():
@@ -72,11 +71,11 @@ func (c *serveCmd) Run() error {
 	}
 }
 
-// errLogged is an error that the log has already.
+// errLogged is an error that has already been logged.
 var errLogged = errors.New("see the log")
 
-// startWatchdog proves to systemd, if it wants to know, that the service lives.
-// The function it returns ends that.
+// startWatchdog sends watchdog notifications to systemd, if it expects them, until the
+// returned function is called.
 func startWatchdog(systemd *notifier, a *app.App) (stop func()) {
 	interval, err := watchdogInterval()
 	if err != nil {
@@ -94,7 +93,7 @@ func startWatchdog(systemd *notifier, a *app.App) (stop func()) {
 	}
 }
 
-// reload returns a line for `systemctl status`.
+// reload reloads the configuration. It returns a line for `systemctl status`.
 func (c *serveCmd) reload(a *app.App, log *slog.Logger) (status string) {
 	cfg, err := loadConfig(c.Config)
 	if err != nil {
@@ -123,12 +122,11 @@ func newLogger(cfg config.Log) *slog.Logger {
 	return slog.New(slog.NewJSONHandler(os.Stderr, opts))
 }
 
-// redisLog passes go-redis' own complaints on as debug lines: what fails because
-// of them is reported where it fails. Their arguments stay out, for they may
-// quote what Redis was sent.
+// redisLog logs go-redis' own messages at debug level: operations that fail report their
+// own errors. It drops the arguments, which may quote what was sent to Redis.
 type redisLog struct{ log *slog.Logger }
 
-// Printf implements the interface that redis.SetLogger wants.
+// Printf implements the interface of redis.SetLogger.
 func (l redisLog) Printf(_ context.Context, format string, _ ...any) {
 	l.log.Debug("redis connection failed", "detail", format)
 }

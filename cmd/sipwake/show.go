@@ -15,17 +15,17 @@ type showCmd struct {
 	JSON bool   `name:"json" help:"Print a JSON object for each user, one a line."`
 }
 
-// shownUser is a user's part of binding.list.
+// shownUser is a user in the result of binding.list.
 type shownUser struct {
 	AOR      string            `json:"aor"`
 	Bindings []json.RawMessage `json:"bindings"`
 	Removed  []shownRemoval    `json:"removed,omitempty"`
 }
 
-// maxShown is how many users a part of a name may stand for.
+// maxShown is how many users a part of a name may match.
 const maxShown = 20
 
-// Run prints a block a device, and a line for each that was removed lately. No binding
+// Run prints a block for each device, and a line for each recently removed one. No binding
 // is an error.
 func (c *showCmd) Run(cl *client) error {
 	whole := strings.Contains(c.AOR, "@") && !strings.HasPrefix(c.AOR, "@")
@@ -57,8 +57,7 @@ func (c *showCmd) Run(cl *client) error {
 	return nil
 }
 
-// nobody names users whose names are similar: those that go on where this one ends
-// before others.
+// nobody suggests users with similar names, first those whose names begin with this one.
 func (c *showCmd) nobody(cl *client) error {
 	user, _, _ := strings.Cut(strings.ToLower(c.AOR), "@")
 	if len(user) < 2 {
@@ -83,8 +82,8 @@ func (c *showCmd) nobody(cl *client) error {
 	return errNoBinding
 }
 
-// likeUsers returns users that have a binding and that is is true of, the shortest
-// first: all, or the first ones if there are many more than maxShown.
+// likeUsers returns users that have a binding and for whom is returns true, the shortest
+// first: all, or only the first ones if there are many more than maxShown.
 func likeUsers(cl *client, is func(aor string) bool) (found []string, err error) {
 	tidy := func() {
 		slices.SortFunc(found, func(a, b string) int { return cmp.Or(len(a)-len(b), strings.Compare(a, b)) })

@@ -15,8 +15,8 @@ type statsCmd struct {
 	Config string `short:"c" default:"${config}" help:"Configuration file of the running sipwake (${default})." type:"path"`
 }
 
-// Run prints the figures of service.stats that people ask for: of bindings, REGISTERs,
-// calls and pushes, the latter by app.
+// Run prints the most useful figures of service.stats: bindings, REGISTERs, calls, and
+// pushes by app.
 func (c *statsCmd) Run() error {
 	cl, err := newClient(c.Config)
 	if err != nil {
@@ -29,13 +29,13 @@ func (c *statsCmd) Run() error {
 	return printStats(os.Stdout, figures)
 }
 
-// figure is one of service.stats.
+// figure is one value of service.stats.
 type figure struct {
 	labels map[string]string
 	n      float64
 }
 
-// figuresOf returns those with the name that are not zero.
+// figuresOf returns the figures with the name that are not zero.
 func figuresOf(all map[string]float64, name string) (list []figure) {
 	for _, key := range slices.Sorted(maps.Keys(all)) {
 		labels, ok := strings.CutPrefix(key, name+"{")
@@ -52,7 +52,7 @@ func figuresOf(all map[string]float64, name string) (list []figure) {
 	return list
 }
 
-// sums adds the figures up by a label, and writes them, the greatest first.
+// sums adds up the figures by a label and formats the sums, the largest first.
 func sums(list []figure, label string) string {
 	by := map[string]float64{}
 	for _, f := range list {

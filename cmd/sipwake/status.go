@@ -23,7 +23,7 @@ type statusCmd struct {
 	JSON   bool   `name:"json" help:"Print it as JSON."`
 }
 
-// serviceStatus is what `sipwake status` prints; its JSON is a promise.
+// serviceStatus is what `sipwake status` prints. Its JSON format is stable.
 type serviceStatus struct {
 	Version  string      `json:"version"`
 	Instance string      `json:"instance"`
@@ -43,8 +43,8 @@ type statusTrace struct {
 	Dropped int `json:"dropped"`
 }
 
-// nodeState is what the last probe of a node found, and how it has answered signals
-// since sipwake started.
+// nodeState is the result of a node's last probe, and the node's answers to signals since
+// sipwake started.
 type nodeState struct {
 	ID       string `json:"id"`
 	State    string `json:"state"` // up, unreachable, wrong secret, wrong answer or unknown
@@ -62,7 +62,7 @@ type appState struct {
 	InFlight    int    `json:"in_flight"`
 }
 
-// Run prints how the running sipwake is doing. That it cannot work is an error.
+// Run prints the status of the running sipwake. It returns an error if sipwake cannot work.
 func (c *statusCmd) Run() error {
 	cl, err := newClient(c.Config)
 	if err != nil {
@@ -155,7 +155,7 @@ type healthCmd struct {
 	Config string `short:"c" default:"${config}" help:"Configuration file of the running sipwake (${default})." type:"path"`
 }
 
-// Run asks /readyz: no error says that sipwake can work.
+// Run requests /readyz. It returns nil if sipwake can work.
 func (c *healthCmd) Run() error {
 	cfg, err := loadConfig(c.Config)
 	if err != nil {

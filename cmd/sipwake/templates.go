@@ -20,9 +20,9 @@ type templatesCmd struct {
 	Hostile bool   `help:"Fill in what a caller might send who tries to break the payload."`
 }
 
-// Run prints the payloads of each app as they would be sent, each kind with what
-// pushes of that kind have, without the device token. Templates are filled with hostile values
-// too, shown or not.
+// Run prints the payloads of each app as they would be sent, without the device token.
+// Each kind has the values that pushes of that kind have. Run also executes the templates
+// with hostile values, whether it prints them or not.
 func (c *templatesCmd) Run() error {
 	cfg, err := loadConfig(c.Config)
 	if err != nil {
@@ -75,7 +75,7 @@ func (c *templatesCmd) print(w io.Writer, a *push.App) error {
 	return nil
 }
 
-// sentAs says in a few words how a payload is sent.
+// sentAs describes briefly how a payload is sent.
 func sentAs(p pnparam.Provider, d *push.Delivery) string {
 	said := []string{"priority " + string(d.Priority)}
 	if p == pnparam.APNs {

@@ -27,7 +27,7 @@ type traceCmd struct {
 	Follow  bool   `short:"f" help:"Go on showing calls as they end, until interrupted."`
 }
 
-// tracedCall is a call of wake.trace.
+// tracedCall is a call in the result of wake.trace.
 type tracedCall struct {
 	ID        string
 	AOR       string
@@ -59,7 +59,7 @@ type tracedEvent struct {
 	queuedMS int64
 }
 
-// tracedPage is an answer of wake.trace.
+// tracedPage is a result of wake.trace.
 type tracedPage struct {
 	Wakes      []json.RawMessage
 	Cursor     string
@@ -69,8 +69,8 @@ type tracedPage struct {
 
 var ends = []string{"answered", "cancelled", "timeout", "busy", "declined", "failed"}
 
-// Run prints calls, the oldest first, so that the last one is where the eyes are.
-// That nothing was found is an error.
+// Run prints calls, the oldest first, so that the newest is at the end of the output. It
+// is an error if there are none.
 func (c *traceCmd) Run() error {
 	cl, err := newClient(c.Config)
 	if err != nil {
@@ -82,7 +82,7 @@ func (c *traceCmd) Run() error {
 	}
 	print := c.printer(os.Stdout)
 	last := c.Last
-	if c.Follow { // what is older is not news later
+	if c.Follow { // so that --follow does not print older calls as new
 		c.Last = max(last, followMost)
 		if _, asked := params["since_ms"]; !asked {
 			params["since_ms"] = time.Now().Add(-followBack).UnixMilli()
@@ -136,7 +136,7 @@ func (c *traceCmd) params(now time.Time) (map[string]any, error) {
 	return p, nil
 }
 
-// pointInTime reads "2h" as two hours ago, or a time.
+// pointInTime parses a time, or a duration such as "2h", which means two hours ago.
 func pointInTime(text string, now time.Time) (time.Time, error) {
 	if d, err := time.ParseDuration(text); err == nil {
 		return now.Add(-d.Abs()), nil
@@ -149,9 +149,9 @@ func pointInTime(text string, now time.Time) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("%q is neither a time such as 2026-11-22T01:30:00Z nor how long ago, such as 2h", text)
 }
 
-const tracesAsked = 100 // calls of one request
+const tracesAsked = 100 // calls per request
 
-// newest returns the newest calls, the oldest of them first, and the last answer.
+// newest returns the newest calls, the oldest of them first, and the last page.
 func (c *traceCmd) newest(cl *client, params map[string]any) (calls []tracedCall, page tracedPage, err error) {
 	delete(params, "cursor")
 	for first := true; first || page.Cursor != "" && len(calls) < c.Last; first = false {
@@ -184,11 +184,11 @@ func (c *traceCmd) nothing(like []string) error {
 	return errors.New(said)
 }
 
-// followEvery is how often --follow asks.
+// followEvery is how often --follow polls.
 const followEvery = time.Second
 
-// follow prints calls when they are over, or when nothing more is going to happen.
-// What was over in shown is known.
+// follow prints calls when they are over, or when nothing more will happen. It does not
+// repeat calls in shown that were over.
 func (c *traceCmd) follow(cl *client, params map[string]any, shown []tracedCall, print func(*tracedCall)) error {
 	printed := make(map[string]bool)
 	for i := range shown {
@@ -198,7 +198,7 @@ func (c *traceCmd) follow(cl *client, params map[string]any, shown []tracedCall,
 		time.Sleep(followEvery)
 		calls, _, err := c.newest(cl, params)
 		if err != nil {
-			fmt.Fprintln(os.Stderr, "sipwake:", err) // it may be restarting
+			fmt.Fprintln(os.Stderr, "sipwake:", err) // sipwake may be restarting
 			continue
 		}
 		old := printed
@@ -215,10 +215,10 @@ func (c *traceCmd) follow(cl *client, params map[string]any, shown []tracedCall,
 // followBack is how long before the start of --follow a call may have begun.
 const followBack = time.Hour
 
-// followMost is how many calls --follow looks at each time.
+// followMost is how many calls --follow reads per poll.
 const followMost = 1000
 
-// settled reports whether the call is over, or never was held.
+// settled reports whether the call is over or was never held.
 func (t *tracedCall) settled() bool {
 	return t.Reason != "" || t.Outcome == "none" || t.Outcome == "shed"
 }

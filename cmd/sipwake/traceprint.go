@@ -19,8 +19,8 @@ func (c *traceCmd) printer(out *os.File) func(*tracedCall) {
 	return func(t *tracedCall) { t.print(out, p) }
 }
 
-// print prints a line that says which call, one that says what became of it, and one
-// for each step, with the time since the call came.
+// print prints a line that identifies the call, a line with its outcome, and a line for
+// each step, with the time since the call arrived.
 func (t *tracedCall) print(out io.Writer, p painter) {
 	fmt.Fprintf(out, "%s  %s for %s at node %s: %s  (Call-ID %s)\n", time.UnixMilli(t.StartedMS).Format(time.RFC3339),
 		t.Kind, printable(t.AOR), printable(t.Node), standing(t.Outcome, t.Reason), printable(t.CallID))
@@ -39,7 +39,7 @@ func (t *tracedCall) print(out io.Writer, p painter) {
 	}
 }
 
-// sinceStart is when something happened: before the call came, or after it.
+// sinceStart formats the time of an event, relative to the arrival of the call.
 func sinceStart(ms int64) string {
 	d := time.Duration(ms) * time.Millisecond
 	if d < 0 {
@@ -48,7 +48,7 @@ func sinceStart(ms int64) string {
 	return trace.Span(d)
 }
 
-// word is the event as it is printed.
+// word returns the printed name of the event.
 func (e *tracedEvent) word() string {
 	switch {
 	case e.Kind != "" && e.Event == trace.Pushing:
@@ -65,7 +65,7 @@ func (e *tracedEvent) word() string {
 	return string(e.Event)
 }
 
-// what says more of the event.
+// what returns the details of the event.
 func (e *tracedEvent) what() string {
 	detail := e.Detail
 	switch e.Event {
@@ -104,11 +104,11 @@ func (e *tracedEvent) what() string {
 	return detail
 }
 
-// waitTold is how long a push has waited for its first try if that is told, in
+// waitTold is the shortest wait of a push for its first attempt that is printed, in
 // milliseconds.
 const waitTold = 20
 
-// answerWords is what a node's answer means.
+// answerWords explains a node's answer.
 func answerWords(answer string) string {
 	switch answer {
 	case "added":
@@ -143,8 +143,8 @@ func (t *tracedCall) color() color {
 	return red
 }
 
-// standing says how the wake began and how it ended. One for nobody, or one that
-// was shed, is never open.
+// standing describes how the wake began and how it ended. A wake without devices, or one
+// that was shed, is never open.
 func standing(outcome, reason string) string {
 	switch {
 	case reason != "" && outcome == "":
@@ -159,7 +159,7 @@ func standing(outcome, reason string) string {
 	return outcome + ", open"
 }
 
-// color is the number of a terminal's colour.
+// color is the number of a terminal colour.
 type color int
 
 const (
@@ -169,7 +169,7 @@ const (
 	yellow color = 33
 )
 
-// painter paints text, if it is true.
+// painter colours text if it is true.
 type painter bool
 
 func (p painter) paint(c color, text string) string {
@@ -191,7 +191,7 @@ func isTerminal(f *os.File) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("TERM") != "dumb"
 }
 
-// printable leaves out what could confuse a terminal: others decide what is in it.
+// printable removes characters that could confuse a terminal. The text comes from others.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {

@@ -31,7 +31,7 @@ func (c *upperCmd) AfterApply(k *kong.Context) error {
 	return nil
 }
 
-// shownUpper is a registration of upper.list.
+// shownUpper is a registration in the result of upper.list.
 type shownUpper struct {
 	AOR     string    `json:"aor"`
 	Server  string    `json:"server"`
@@ -95,7 +95,7 @@ type upperShowCmd struct {
 	AOR string `arg:"" help:"User: user@domain."`
 }
 
-// Run prints a line for each thing that is known. No registration is an error.
+// Run prints a line for each known fact. No registration is an error.
 func (c *upperShowCmd) Run(cl *client) error {
 	list, _, err := uppers(cl, map[string]any{"aor": c.AOR})
 	if err != nil {
@@ -120,7 +120,7 @@ type upperRefreshCmd struct {
 	AOR string `arg:"" help:"User: user@domain."`
 }
 
-// Run has the PBX asked; what it says is seen with show.
+// Run makes the gateway ask the PBX. The command show prints the result.
 func (c *upperRefreshCmd) Run(cl *client) error {
 	return tellUpper(cl, "upper.refresh", c.AOR, "asked")
 }
@@ -129,7 +129,7 @@ type upperRemoveCmd struct {
 	AOR string `arg:"" help:"User: user@domain."`
 }
 
-// Run removes everything of the user. No registration is an error.
+// Run removes everything stored for the user. No registration is an error.
 func (c *upperRemoveCmd) Run(cl *client) error {
 	return tellUpper(cl, "upper.remove", c.AOR, "removed")
 }

@@ -20,8 +20,7 @@ type webpushKeyCmd struct {
 	New    string `xor:"what" help:"Make a key, write it into this new file, and print its public key. No configuration is read." type:"path"`
 }
 
-// Run prints a public key a line, in front of it the packages if there are several
-// apps.
+// Run prints one public key per line, preceded by the packages if there are several apps.
 func (c *webpushKeyCmd) Run() error {
 	if c.New != "" {
 		return c.make()
@@ -62,13 +61,15 @@ func (c *webpushKeyCmd) make() error {
 	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(c.New, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) // subscriptions are bound to a key: none is written over
+	// Subscriptions are bound to a key: never overwrite one.
+	f, err := os.OpenFile(c.New, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return fmt.Errorf("cannot create file: %w", err)
 	}
 	_, err = f.Write(text)
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return errors.Join(fmt.Errorf("cannot write key: %w", err), os.Remove(c.New)) // else the next try finds a file
+		// Otherwise the next try finds a file.
+		return errors.Join(fmt.Errorf("cannot write key: %w", err), os.Remove(c.New))
 	}
 	key, err := (&webpush.Config{VAPIDKeyFile: c.New}).PublicKey()
 	if err != nil {

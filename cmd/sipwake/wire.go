@@ -26,7 +26,7 @@ type wireCmd struct {
 	Domain string `help:"The one domain of all users, whatever name or address a request carries."`
 }
 
-// Run prints a patch that wires sipwake.cfg into kamailio.cfg. It changes no file.
+// Run prints a patch that adds sipwake.cfg to kamailio.cfg. It changes no file.
 func (c *wireCmd) Run() error {
 	text, err := os.ReadFile(c.File)
 	if err != nil {
@@ -65,8 +65,8 @@ func (c *wireCmd) Run() error {
 	return nil
 }
 
-// local makes the settings of this machine: from sipwake's configuration or, where
-// there is none yet, with a new secret.
+// local returns the settings of this machine, from sipwake's configuration or, if there is
+// none yet, with a new secret.
 func (c *wireCmd) local() (text string, notes []string, err error) {
 	node, url := cmp.Or(c.Node, "sip1"), "http://127.0.0.1:8060/rpc"
 	var (
@@ -126,7 +126,7 @@ func newSecret() string {
 	return hex.EncodeToString(b)
 }
 
-// sockets are the addresses of this machine that a SIP proxy may listen on.
+// sockets returns the addresses of this machine that a SIP proxy may listen on.
 func sockets() (list []string) {
 	addrs, _ := net.InterfaceAddrs()
 	for _, a := range addrs {

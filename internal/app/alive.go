@@ -8,12 +8,12 @@ import (
 	"os"
 )
 
-// Alive connects to both listeners, as a client would, and returns nil once each
-// has reacted before ctx ends. Any answer will do, 503 too: a service whose store
-// is away, or that is overloaded, must not be restarted for it. After Start; safe
-// to call beside the other methods.
+// Alive connects to both listeners as a client and returns nil if each reacts before
+// ctx ends. Any answer counts, including 503: an unavailable store or an overload is no
+// reason to restart the service. Call it after Start; it may run concurrently with the
+// other methods.
 func (a *App) Alive(ctx context.Context) error {
-	// /readyz asks the store, and so finds one that never comes back.
+	// /readyz queries the store, and so detects one that hangs.
 	if err := reacts(ctx, a.OperationsAddr(), "/readyz"); err != nil {
 		return fmt.Errorf("cannot reach the operations listener: %w", err)
 	}
@@ -29,7 +29,7 @@ func (a *App) rpcReacts(ctx context.Context) error {
 }
 
 // reacts sends an HTTP request and waits for the first byte or the end of the
-// connection, which is how a listener with TLS takes plain HTTP.
+// connection, which is how a TLS listener reacts to plain HTTP.
 func reacts(ctx context.Context, addr, path string) error {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package app puts the parts together: New builds them, Start lets them run,
-// Reload swaps what a configuration may change, Stop ends them in order.
+// Package app assembles the parts of sipwake: New builds them, Start runs them, Reload
+// replaces what a new configuration may change, Stop ends them in order.
 package app
 
 import (
@@ -36,17 +36,17 @@ import (
 	"github.com/sipwake/sipwake/rpc"
 )
 
-// App is one sipwake. Several can run in one process. Start, Reload and Stop are
-// called from one goroutine.
+// App is one sipwake. Several can run in one process. Call Start, Reload and Stop from
+// one goroutine.
 type App struct {
 	version string
 	log     *slog.Logger
 	reg     *prometheus.Registry
 	began   time.Time
 
-	cfg        *config.Config // as it was at the start
+	cfg        *config.Config // at the start
 	store      store.Backend
-	fallback   *fallback.Store // nil if the store never goes away, or by configuration
+	fallback   *fallback.Store // nil if the store is always available, or by configuration
 	dispatcher *push.Dispatcher
 	service    *wake.Service
 	outbox     *outbox.Service
@@ -61,16 +61,16 @@ type App struct {
 	reports    atomic.Pointer[acrobits.Reports]
 	password   atomic.Pointer[secret.Text] // of the pages
 
-	reportsCert atomic.Pointer[tls.Certificate] // of their listener; nil without TLS
+	reportsCert atomic.Pointer[tls.Certificate] // of the listener for reports; nil without TLS
 	reloads     reloadMetrics
 	certs       *certificates
 	started     chan struct{} // closed by Start
 
 	rpcListener net.Listener
-	served      chan error // the RPC server's end
-	failed      chan error // what ended without Stop
+	served      chan error // the result of the RPC server's Serve
+	failed      chan error // the error of what ended without Stop
 	stopping    atomic.Bool
-	teardown    []step // run last in, first out
+	teardown    []step // run in reverse order
 }
 
 // step is one part of the teardown.
@@ -79,9 +79,9 @@ type step struct {
 	stop func(context.Context) error
 }
 
-// New builds an App from a configuration that config.Load has accepted. It reads
-// key files and opens the embedded store, and does no network I/O. An App that
-// is not started is still to be stopped.
+// New builds an App from a configuration that config.Load accepted. It reads key files
+// and opens the embedded store, but does no network I/O. Call Stop even if the App was
+// not started.
 func New(cfg *config.Config, version string, log *slog.Logger) (*App, error) {
 	parts, err := prepare(cfg, log)
 	if err != nil {
@@ -136,13 +136,13 @@ func New(cfg *config.Config, version string, log *slog.Logger) (*App, error) {
 	return a, nil
 }
 
-// newService builds the rules and what works with them.
+// newService builds the rules and the parts that use them.
 func (a *App) newService(p parts, rules wake.Store, kept trace.Store, exporters []trace.Exporter) {
 	inForce, _ := a.nodes.set(p.nodes)
 	a.onStop("nodes", func(context.Context) error { a.nodes.close(); return nil })
 	timelines := trace.NewLog(a.cfg.Wake.Traces)
 	var stopTraces, stopExport func(context.Context)
-	a.onStop("writing of traces", func(ctx context.Context) error { // after all that adds to them
+	a.onStop("writing of traces", func(ctx context.Context) error { // after everything that adds to them
 		stopTraces(ctx)
 		stopExport(ctx)
 		return nil
@@ -150,7 +150,7 @@ func (a *App) newService(p parts, rules wake.Store, kept trace.Store, exporters 
 	deps := wake.Deps{Store: rules, Sweeper: a.store, History: a.store, Pusher: a.dispatcher, Traces: timelines, Log: a.log, Metrics: a.reg,
 		Exemplars: metric.Exemplars(a.cfg.Operations.Exemplars)}
 	shared, ok := a.store.(cluster.Store)
-	if !ok { // one instance has the embedded store for itself
+	if !ok { // the embedded store belongs to one instance
 		a.service = wake.New(a.cfg.Wake, inForce, deps)
 		a.onStop("signals", a.service.Stop)
 	} else {
@@ -174,12 +174,12 @@ func (a *App) onStop(name string, f func(context.Context) error) {
 	a.teardown = append(a.teardown, step{name, f})
 }
 
-// Start opens the listeners and serves. It returns once requests are answered.
+// Start opens the listeners and serves. It returns when requests are answered.
 func (a *App) Start() error {
 	if err := a.operations.start(a.cfg.Operations.Listen, a.ended("operations listener")); err != nil {
 		return problem(a.cfg, "operations.listen", err)
 	}
-	// First of the teardown's list, so last to go: a drain can be watched.
+	// First in the teardown list, so closed last: monitoring can watch the drain.
 	a.teardown = append([]step{{"operations listener", a.operations.stop}}, a.teardown...)
 	a.startLoops()
 	close(a.started)
@@ -198,7 +198,7 @@ func (a *App) Start() error {
 	}()
 	a.onStop("rpc requests", func(ctx context.Context) error {
 		err := a.rpc.Stop(ctx)
-		_ = l.Close() // if Serve has not begun, Stop did not know of the listener
+		_ = l.Close() // if Serve has not begun, Stop did not know the listener
 		return errors.Join(err, <-a.served)
 	})
 	if err := errors.Join(a.startLoad(), a.startReports()); err != nil {
@@ -210,8 +210,8 @@ func (a *App) Start() error {
 	return nil
 }
 
-// Failed delivers what has ended that should serve until Stop. Nothing starts it
-// again: the process is to end.
+// Failed delivers the error of a server that ended before Stop. Nothing restarts it: the
+// process should exit.
 func (a *App) Failed() <-chan error { return a.failed }
 
 // ended returns a function that reports the end of a listener.
@@ -224,8 +224,8 @@ func (a *App) ended(what string) func(error) {
 	}
 }
 
-// share works with other instances from Start on, until all pushes are out: only
-// then may others adopt what is open here.
+// share makes the App cooperate with other instances from Start until all pushes are
+// sent. Only then may others adopt the wakes that are open here.
 func (a *App) share(others *cluster.Cluster) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var sharing sync.WaitGroup
@@ -243,13 +243,13 @@ func (a *App) share(others *cluster.Cluster) {
 	})
 }
 
-// outboxEvery is how often the outbox is looked at for messages to try again.
+// outboxEvery is how often to check the outbox for messages to retry.
 const outboxEvery = time.Second
 
-// upperEvery is how often registrations at PBXs are looked at that are due.
+// upperEvery is how often to check for due registrations at PBXs.
 const upperEvery = time.Second
 
-// startLoops starts what runs by itself: refresh wake-ups and the outbox.
+// startLoops starts the background loops: refresh wake-ups and the outbox.
 func (a *App) startLoops() {
 	ctx, cancel := context.WithCancel(context.Background())
 	var loops sync.WaitGroup
@@ -269,17 +269,16 @@ func (a *App) startLoops() {
 	})
 }
 
-// RPCAddr returns the address on which RPC is served, OperationsAddr that of the
-// operations listener; both after Start.
+// RPCAddr returns the address of the RPC listener, after Start.
 func (a *App) RPCAddr() string { return a.rpcListener.Addr().String() }
 
-// OperationsAddr is described at RPCAddr.
+// OperationsAddr returns the address of the operations listener, after Start.
 func (a *App) OperationsAddr() string { return a.operations.addr() }
 
-// Reload takes a new configuration: apps and their credentials, nodes, rules,
-// tokens, networks, certificates and the password of the pages. If any part of it cannot be used, all stays
-// as it was. Listeners, the store and the log need a restart; a difference from
-// the start is logged.
+// Reload activates a new configuration: apps and their credentials, nodes, rules,
+// tokens, networks, certificates and the password of the pages. If any part of it is
+// unusable, nothing changes. Listeners, the store and the log need a restart; Reload logs
+// their differences from the start.
 func (a *App) Reload(cfg *config.Config) error {
 	err := a.reload(cfg)
 	a.reloads.done(err)
@@ -319,16 +318,15 @@ func (a *App) reload(cfg *config.Config) error {
 	return nil
 }
 
-// ReloadFailed notes in the metrics that a new configuration could not even be
-// loaded.
+// ReloadFailed records in the metrics that a new configuration could not be loaded.
 func (a *App) ReloadFailed(err error) { a.reloads.done(err) }
 
-// stopGrace is what each part has to stop when ctx of Stop has ended before: one
-// that has nothing left to finish needs no more.
+// stopGrace is how long each part may take to stop when the ctx of Stop has already
+// ended. It is enough for a part that has nothing left to finish.
 const stopGrace = 200 * time.Millisecond
 
-// Stop stops accepting requests, finishes what is queued until ctx ends, and
-// closes everything. It may be called more than once.
+// Stop stops accepting requests, finishes queued work until ctx ends, and closes
+// everything. It may be called more than once.
 func (a *App) Stop(ctx context.Context) error {
 	a.stopping.Store(true)
 	if a.operations != nil {
@@ -353,7 +351,7 @@ func stopStep(ctx context.Context, s step) error {
 	return s.stop(ctx)
 }
 
-// info is the result of service.info.
+// info returns the result of service.info.
 func (a *App) info() any {
 	ids := a.service.Nodes()
 	sort.Strings(ids)

@@ -4,7 +4,7 @@ import (
 	"context"
 )
 
-// backup returns what makes a backup of the store, nil if that is not the embedded one.
+// backup returns the function that backs up the store, nil if it is not the embedded one.
 func (a *App) backup() func(context.Context) (file string, bytes int64, err error) {
 	s, ok := a.store.(interface {
 		Backup(ctx context.Context) (file string, bytes int64, err error)

@@ -17,9 +17,9 @@ import (
 	"github.com/sipwake/sipwake/rpc"
 )
 
-// certificates are what ends by itself beside the apps' own: the files with
-// certificates that the configuration names, and the system's CAs. They are read at
-// the start and with each reload.
+// certificates holds what can expire besides the apps' credentials: the certificate
+// files that the configuration names, and the system's CAs. They are read at the start
+// and at each reload.
 type certificates struct {
 	list         atomic.Pointer[[]certificate]
 	ends, bundle *prometheus.Desc
@@ -44,8 +44,7 @@ func newCertificates(cfg *config.Config, reg prometheus.Registerer) *certificate
 	return c
 }
 
-// read looks at the files again, for a reload. Those that only a restart takes stay as
-// they were.
+// read reads the files again at a reload, except those that only a restart applies.
 func (c *certificates) read(cfg *config.Config) {
 	kept := func(o certificate) bool {
 		return strings.HasPrefix(o.field, "store.") || strings.HasPrefix(o.field, "otlp.")
@@ -89,8 +88,8 @@ func systemBundle() string {
 	return ""
 }
 
-// readCertificates looks at the files with certificates, but not those of apps'
-// credentials, which the apps know. What cannot be read is for others to report.
+// readCertificates reads the certificate files, except the apps' credentials, which the
+// apps know. It ignores files that it cannot read: others report them.
 func readCertificates(cfg *config.Config) []certificate {
 	var list []certificate
 	for _, f := range cfg.Files() {
@@ -117,8 +116,8 @@ func readCertificates(cfg *config.Config) []certificate {
 	return list
 }
 
-// Warnings says what is in order and will not work, or not for long, each with its
-// place in the configuration: certificates that will be refused or end soon, refresh
+// Warnings returns what is valid but will not work, or not for long, each with its place
+// in the configuration: certificates that will be refused or expire soon, and refresh
 // pushes that iOS will not deliver to the apps.
 func Warnings(cfg *config.Config, apps []push.App, now time.Time) []string {
 	list := refreshWarnings(cfg, apps)
@@ -134,7 +133,7 @@ func Warnings(cfg *config.Config, apps []push.App, now time.Time) []string {
 	return list
 }
 
-// refreshWarnings says that iPhones may register for so short a time that they would be
+// refreshWarnings warns if iPhones may register for so short a time that they would be
 // woken more often than iOS allows.
 func refreshWarnings(cfg *config.Config, apps []push.App) []string {
 	r := cfg.Wake.Refresh
@@ -147,7 +146,7 @@ func refreshWarnings(cfg *config.Config, apps []push.App) []string {
 	if !r.Enabled || most == 0 {
 		return nil
 	}
-	// A registration is refreshed this long after it was made, at the latest.
+	// A registration is refreshed at the latest this long after it was made.
 	least := (time.Hour/time.Duration(most) + r.Before + r.Spread).Round(time.Second)
 	if cfg.Wake.MinExpires >= least {
 		return nil

@@ -9,8 +9,8 @@ import (
 	"github.com/sipwake/sipwake/internal/wake"
 )
 
-// openFallback returns the store as the rules see it: what other machines share
-// can be away, and then this machine does what it can.
+// openFallback returns the store as the rules see it. A store that is shared with other
+// machines can be unavailable; then this machine does what it can.
 func (a *App) openFallback(log *slog.Logger) (wake.Store, error) {
 	c := a.cfg.Store
 	if c.Type != config.StoreRedis || c.Fallback.Disabled {

@@ -14,7 +14,7 @@ import (
 	"github.com/sipwake/sipwake/internal/limit"
 )
 
-// listener serves HTTP beside RPC, on bounded connections.
+// listener serves HTTP other than RPC, with a limited number of connections.
 type listener struct {
 	server *http.Server
 	log    *limit.Log
@@ -24,7 +24,7 @@ type listener struct {
 	served chan error
 }
 
-// newListener returns a listener that does not listen yet. what is its name in the log.
+// newListener returns a listener that is not listening yet. what is its name in the log.
 func newListener(what string, h http.Handler, limits limit.ConnLimits, log *limit.Log) *listener {
 	l := &listener{served: make(chan error, 1), log: log, conns: limit.NewConns(limits, log)}
 	l.server = &http.Server{Handler: h, ErrorLog: newErrorLog(what, log), ConnState: l.track, MaxHeaderBytes: 16 << 10,
@@ -32,14 +32,14 @@ func newListener(what string, h http.Handler, limits limit.ConnLimits, log *limi
 	return l
 }
 
-// track has a connection wait anew when something comes on it.
+// track restarts a connection's idle time when data arrives on it.
 func (l *listener) track(c net.Conn, state http.ConnState) {
 	if state == http.StateActive || state == http.StateIdle {
 		l.conns.Done(c)
 	}
 }
 
-// start listens and serves. If that ends before stop, ended is called.
+// start listens and serves. If serving ends before stop, it calls ended.
 func (l *listener) start(addr string, ended func(error)) error {
 	open, err := net.Listen("tcp", addr)
 	if err != nil {
@@ -63,14 +63,14 @@ func (l *listener) addr() string { return l.open.Addr().String() }
 
 func (l *listener) stop(context.Context) error {
 	defer l.log.Close()
-	err := l.server.Close() // a scrape that is cut off is repeated
+	err := l.server.Close() // an interrupted scrape is repeated
 	if served := <-l.served; !errors.Is(served, http.ErrServerClosed) {
 		err = errors.Join(err, served)
 	}
 	return err
 }
 
-// newErrorLog returns a logger for net/http, which has one of its own.
+// newErrorLog returns a logger for net/http, which uses package log.
 func newErrorLog(what string, l *limit.Log) *log.Logger { return log.New(errorLog{what, l}, "", 0) }
 
 type errorLog struct {

@@ -12,15 +12,15 @@ import (
 	"github.com/sipwake/sipwake/internal/limit"
 )
 
-// maxLoadClients is how many clients of the load listener have a rate of their own;
-// further ones share one.
+// maxLoadClients is how many clients of the load listener get their own rate limit.
+// Further clients share one.
 const maxLoadClients = 65536
 
 var errStoreAway = errors.New("store unavailable")
 
-// loadListener tells phones and load balancers how busy this instance is. Nothing else
-// is on it, so that it can stand in the internet: "OK" and 0 low to 4 extreme, or an
-// error with HTTP 503 when it cannot work.
+// loadListener tells phones and load balancers how busy this instance is: "OK" and a
+// number from 0 (low) to 4 (extreme), or an error with HTTP 503 if it cannot work. It
+// serves nothing else, so that it can be exposed to the internet.
 func (a *App) loadListener(c config.LoadListener, log *limit.Log) *listener {
 	rates, rate := limit.New[netip.Addr](maxLoadClients), limit.Per(time.Second, *c.RateLimit)
 	works := newRarely(a.works)
@@ -28,7 +28,7 @@ func (a *App) loadListener(c config.LoadListener, log *limit.Log) *listener {
 		head := w.Header()
 		head.Set("Content-Type", "text/plain; charset=utf-8")
 		head.Set("Cache-Control", "no-store")
-		head.Set("Access-Control-Allow-Origin", "*") // it is no secret, and web phones ask too
+		head.Set("Access-Control-Allow-Origin", "*") // it is no secret, and web phones ask, too
 		head.Set("X-Content-Type-Options", "nosniff")
 		peer, _ := netip.ParseAddrPort(r.RemoteAddr)
 		switch {
@@ -57,7 +57,7 @@ func (a *App) loadListener(c config.LoadListener, log *limit.Log) *listener {
 	return l
 }
 
-// works reports why RPC does not answer or the store cannot be reached.
+// works returns an error if RPC does not answer or the store cannot be reached.
 func (a *App) works(ctx context.Context) error {
 	if err := a.rpcReacts(ctx); err != nil {
 		return err
@@ -68,7 +68,7 @@ func (a *App) works(ctx context.Context) error {
 	return nil
 }
 
-// startLoad opens the load listener if there is to be one.
+// startLoad opens the load listener if one is configured.
 func (a *App) startLoad() error {
 	if a.cfg.Load.Listen == "" {
 		return nil
@@ -78,7 +78,7 @@ func (a *App) startLoad() error {
 		return problem(a.cfg, "load.listen", err)
 	}
 	a.load = l
-	// Among the last to go: while sipwake stops, it says so.
+	// Closed among the last: it reports that sipwake is stopping.
 	a.teardown = append([]step{{"load listener", l.stop}}, a.teardown...)
 	return nil
 }

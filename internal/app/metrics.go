@@ -43,13 +43,13 @@ func (m reloadMetrics) done(err error) {
 	m.succeeded.Set(float64(time.Now().Unix()))
 }
 
-// metrics serves the metrics. OpenMetrics, which has the exemplars, writes some
-// bounds of buckets in another way (1.0 for 1): it is offered with them only.
+// metrics serves the metrics. It offers OpenMetrics only if exemplars are enabled, since
+// that format writes some bucket bounds differently (1.0 for 1).
 func (a *App) metrics() http.Handler {
 	return promhttp.HandlerFor(a.reg, promhttp.HandlerOpts{EnableOpenMetrics: a.cfg.Operations.Exemplars})
 }
 
-// stats is the result of service.stats: every counter and gauge of our own by
+// stats returns the result of service.stats: all of sipwake's counters and gauges, by
 // name and labels, so that an operator without Prometheus sees the same figures.
 func (a *App) stats() (any, error) {
 	families, err := a.reg.Gather()

@@ -20,7 +20,7 @@ import (
 	"github.com/sipwake/sipwake/opensips"
 )
 
-// proxy is a node as a configuration makes it.
+// proxy is a node built from a configuration.
 type proxy struct {
 	wake.Node
 	client *node.Client // below it
@@ -31,15 +31,15 @@ type proxy struct {
 // probeEvery is how often nodes are probed.
 const probeEvery = 30 * time.Second
 
-// nodes are the SIP proxies, and how each answered when it was last probed: a wrong
-// address or secret is told before a call needs it. Safe for concurrent use.
+// nodes holds the SIP proxies and the result of each one's last probe. Probes reveal a
+// wrong address or secret before a call needs the node. Safe for concurrent use.
 type nodes struct {
 	log *slog.Logger
 	up  *prometheus.GaugeVec
 
 	mu     sync.Mutex
 	byID   map[string]*probed
-	change chan struct{} // there is something new to probe
+	change chan struct{} // signals that there is something new to probe
 }
 
 // probed is one node.
@@ -47,10 +47,10 @@ type probed struct {
 	proxy
 	state    nodeState
 	err      string // why it is not up
-	troubled bool   // it was logged that it is not up, and not that it is again
+	troubled bool   // logged as not up, and not yet as up again
 }
 
-// nodeState is what a probe found.
+// nodeState is the result of a probe.
 type nodeState string
 
 const (
@@ -61,7 +61,7 @@ const (
 	nodeOther       nodeState = "wrong answer"
 )
 
-// fix is what to do about a node that is not up.
+// fix returns what to do about a node that is not up.
 func (s nodeState) fix() string {
 	switch s {
 	case nodeUnreachable:
@@ -80,9 +80,9 @@ func newNodes(log *slog.Logger, reg prometheus.Registerer) *nodes {
 	return n
 }
 
-// set takes the nodes of a configuration. What is as before keeps its connections
-// and its state. It returns those that are in force now, and a function that closes
-// what is not used any more.
+// set replaces the nodes with those of a configuration. Unchanged nodes keep their
+// connections and state. It returns the nodes now in force and a function that closes
+// those no longer used.
 func (n *nodes) set(made map[string]proxy) (now map[string]wake.Node, closeOld func()) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -134,7 +134,7 @@ func (n *nodes) address(id string) string {
 	return u.Host
 }
 
-// run probes the nodes, at once after each change and then now and again, until ctx
+// run probes the nodes immediately after each change and then periodically, until ctx
 // ends.
 func (n *nodes) run(ctx context.Context) {
 	ticker := time.NewTicker(probeEvery)
@@ -157,7 +157,7 @@ func (n *nodes) run(ctx context.Context) {
 	}
 }
 
-// probe notes the state of a node, and logs it if it is another one.
+// probe records the state of a node, and logs it if it changed.
 func (n *nodes) probe(ctx context.Context, id string, p *probed) {
 	err := p.Probe(ctx)
 	if ctx.Err() != nil {
@@ -195,7 +195,7 @@ func (n *nodes) probe(ctx context.Context, id string, p *probed) {
 	}
 }
 
-// close drops the idle connections.
+// close closes the idle connections.
 func (n *nodes) close() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -204,13 +204,13 @@ func (n *nodes) close() {
 	}
 }
 
-// nodeInfo is what service.info tells of a node.
+// nodeInfo is a node in the result of service.info.
 type nodeInfo struct {
 	ID    string    `json:"id"`
 	Type  string    `json:"type"`
 	State nodeState `json:"state"`
 	Error string    `json:"error,omitempty"`
-	// LastSignal is when it last took a signal.
+	// LastSignal is when the node last accepted a signal.
 	LastSignal time.Time `json:"last_signal,omitzero"`
 }
 
@@ -226,8 +226,8 @@ func (n *nodes) info() []nodeInfo {
 	return list
 }
 
-// makeNodes makes the nodes of a configuration, which connect to nothing yet, and
-// reports what is wrong.
+// makeNodes builds the nodes of a configuration, which do not connect yet, and reports
+// problems.
 func makeNodes(cfg *config.Config, log *slog.Logger, problems *config.Problems) map[string]proxy {
 	edges := map[string]string{}
 	for _, n := range cfg.Nodes {

@@ -12,24 +12,24 @@ import (
 )
 
 // operations is the listener for monitoring: /metrics, /healthz (RPC answers) and
-// /readyz (it can do its work).
+// /readyz (sipwake can do its work).
 type operations struct {
 	*listener
 	mux   *http.ServeMux
 	ready atomic.Bool // false before Start and while stopping
 }
 
-// readyPatience bounds the question to the store behind /readyz, and that to RPC
-// behind both.
+// readyPatience limits the check of the store for /readyz, and the check of RPC for both
+// /healthz and /readyz.
 const readyPatience = time.Second
 
-// A monitor needs few connections: the one that waits longest gives way.
+// Monitoring needs few connections: the one that has been idle longest is closed.
 const (
 	operationsConns     = 256
 	operationsPerClient = 64
 )
 
-// newOperations returns the listener, with metrics at /metrics; rpc asks whether RPC
+// newOperations returns the listener, with metrics at /metrics. rpc checks whether RPC
 // answers.
 func newOperations(metrics http.Handler, st store.Backend, rpc func(context.Context) error, log *limit.Log) *operations {
 	o := &operations{}
@@ -37,7 +37,7 @@ func newOperations(metrics http.Handler, st store.Backend, rpc func(context.Cont
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", metrics)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		if o.ready.Load() && alive.result() != nil { // while it starts and stops it is healthy too
+		if o.ready.Load() && alive.result() != nil { // it is also healthy while it starts and stops
 			o.fail(w, "RPC does not answer")
 			return
 		}
@@ -66,17 +66,17 @@ func newOperations(metrics http.Handler, st store.Backend, rpc func(context.Cont
 	return o
 }
 
-// noticing is a store that may have something to say though it works.
+// noticing is a store that may have a notice even though it works.
 type noticing interface{ Notice() string }
 
 func (o *operations) fail(w http.ResponseWriter, why string) {
 	http.Error(w, why, http.StatusServiceUnavailable)
 }
 
-// rarely asks a question once a second at most, for whoever wants to know.
+// rarely runs a check at most once a second and shares the result among all callers.
 type rarely struct {
 	ask   func(context.Context) error
-	turn  chan struct{} // holds one while somebody uses what follows
+	turn  chan struct{} // a lock for the fields below
 	asked time.Time
 	err   error
 }
@@ -87,8 +87,8 @@ func newRarely(ask func(context.Context) error) *rarely {
 
 const rarelyEvery = time.Second
 
-// result returns the answer, at most a second old. Who comes while it is asked
-// waits for the answer, readyPatience at most.
+// result returns a result that is at most a second old. Callers that arrive during the
+// check wait for its result, at most readyPatience.
 func (r *rarely) result() error {
 	r.turn <- struct{}{}
 	defer func() { <-r.turn }()

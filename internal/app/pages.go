@@ -11,7 +11,7 @@ import (
 	"github.com/sipwake/sipwake/internal/secret"
 )
 
-// pagePassword reads the password of the pages, empty if there is none.
+// pagePassword returns the password of the pages, empty if there is none.
 func pagePassword(cfg *config.Config) (secret.Text, error) {
 	if cfg.Operations.PasswordFile == "" {
 		return secret.Text{}, nil
@@ -31,8 +31,8 @@ func (a *App) pages() http.Handler {
 	}})
 }
 
-// addPages serves pages to whoever has the password of that moment, or, if there is
-// none, to callers of a loopback address. To be called before start.
+// addPages serves pages to clients that know the current password or, if there is none,
+// to requests from and to loopback addresses. Call it before start.
 func (o *operations) addPages(pages http.Handler, ask func() secret.Text) {
 	o.mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) {
 		if password := ask(); !password.Empty() {
@@ -49,8 +49,8 @@ func (o *operations) addPages(pages http.Handler, ask func() secret.Text) {
 	})
 }
 
-// isLoopback reports whether the address, with or without a port, is this machine's
-// own. A Host that is another name may be a web site that points here.
+// isLoopback reports whether the address, with or without a port, is a loopback address.
+// A Host with another name may be a web site whose DNS points here (DNS rebinding).
 func isLoopback(addr string) bool {
 	host := addr
 	if h, _, err := net.SplitHostPort(addr); err == nil {

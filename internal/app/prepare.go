@@ -25,29 +25,28 @@ import (
 	"github.com/sipwake/sipwake/rpc"
 )
 
-// parts is what a configuration yields without touching anything that runs.
+// parts holds what is built from a configuration without touching anything that runs.
 type parts struct {
 	apps     []push.App
 	nodes    map[string]proxy
 	upper    upper.Files
 	password secret.Text // of the pages, may be empty
-	// reports judges what apps of Acrobits' report; nil if they cannot.
+	// reports checks the reports of Acrobits apps; nil if there are none.
 	reports *acrobits.Reports
-	// reportsCert is what the listener for them shows; nil without TLS.
+	// reportsCert is the certificate of the listener for reports; nil without TLS.
 	reportsCert *tls.Certificate
 }
 
-// Apps does everything that New does short of opening the store and listening: it
-// reads every file that the configuration names. It returns the apps that the
-// configuration makes; they have not connected to anything and need no Close.
+// Apps does everything that New does except opening the store and listening: it reads
+// every file that the configuration names. It returns the configured apps, which have
+// not connected to anything and need no Close.
 func Apps(cfg *config.Config) ([]push.App, error) {
 	apps, _, err := Check(cfg)
 	return apps, err
 }
 
-// Check is Apps, and returns the nodes as well, by their ids. Of a configuration
-// that has problems already, every part that has none is looked at, and the error
-// has the problems of all.
+// Check is Apps that also returns the nodes, by id. If the configuration already has
+// problems, Check still checks every part without one, and the error has all problems.
 func Check(cfg *config.Config) ([]push.App, map[string]wake.Node, error) {
 	p, err := prepare(cfg, slog.New(slog.DiscardHandler))
 	byID := make(map[string]wake.Node, len(p.nodes))
@@ -57,9 +56,9 @@ func Check(cfg *config.Config) ([]push.App, map[string]wake.Node, error) {
 	return p.apps, byID, err
 }
 
-// prepare builds what the configuration asks for and reports every problem, each
-// with its place in the file. A part that has a problem already is left out: what
-// its files are for is not known.
+// prepare builds what is configured and reports every problem with its place in the
+// file. It skips a part that already has a problem: it cannot know what the files of that
+// part are for.
 func prepare(cfg *config.Config, log *slog.Logger) (parts, error) {
 	var (
 		p        parts
@@ -101,7 +100,7 @@ func prepareApps(cfg *config.Config, log *slog.Logger, p *parts, problems *confi
 		p.apps = append(p.apps, apps...)
 	}
 	if cfg.Acrobits.On() {
-		p.reports, _ = cfg.Acrobits.Reports() // what is wrong, Apps has said
+		p.reports, _ = cfg.Acrobits.Reports() // Apps reports the problems
 		p.reportsCert, _ = cfg.Acrobits.Certificate()
 	}
 	apps, err := push.Settle(push.Found(p.apps, foundApps(cfg.CredentialsDir, log, problems)))
@@ -116,8 +115,8 @@ func prepareApps(cfg *config.Config, log *slog.Logger, p *parts, problems *confi
 	checkTenants(cfg, p.apps, problems)
 }
 
-// checkTenants reports apps of tenants that no phone can have. Which names there are is
-// not known while an app has a problem, or if one serves any.
+// checkTenants reports apps of tenants that no phone can have. The possible names are
+// unknown if an app has a problem, or if one serves any name.
 func checkTenants(cfg *config.Config, apps []push.App, problems *config.Problems) {
 	known := make(map[string]bool)
 	for i := range apps {
@@ -146,14 +145,14 @@ func foundApps(dir string, log *slog.Logger, problems *config.Problems) []push.A
 	if dir == "" {
 		return nil
 	}
-	if _, err := os.ReadDir(dir); err != nil { // once, and not by each provider
+	if _, err := os.ReadDir(dir); err != nil { // report it once, not for each provider
 		problems.Add(field, fmt.Errorf("cannot read directory: %w", err))
 		return nil
 	}
 	var found []push.App
 	said := make(map[string]bool)
 	add := func(apps []push.App, err error) {
-		if err != nil && !said[err.Error()] { // a file may be that of several apps
+		if err != nil && !said[err.Error()] { // several apps may use one file
 			said[err.Error()] = true
 			problems.Add(field, err)
 		}
@@ -179,7 +178,7 @@ func openStore(cfg *config.Config, log *slog.Logger, reg prometheus.Registerer) 
 	return local.New(cfg.Store.Local, log, reg)
 }
 
-// storeField is the part of the configuration that says how to open the store.
+// storeField returns the section of the configuration that says how to open the store.
 func storeField(cfg *config.Config) string {
 	if cfg.Store.Type == config.StoreRedis {
 		return "store.redis"
@@ -187,8 +186,8 @@ func storeField(cfg *config.Config) string {
 	return "store.local.path"
 }
 
-// checkStore reads the files that the store will read. It leaves the embedded
-// store's own file alone: a running sipwake may have it open.
+// checkStore reads the files that the store will read, except the embedded store's own
+// file: a running sipwake may have it open.
 func checkStore(cfg *config.Config) error {
 	if cfg.Store.Type != config.StoreRedis {
 		return nil
@@ -196,15 +195,15 @@ func checkStore(cfg *config.Config) error {
 	return cfg.Store.Redis.Check()
 }
 
-// problem gives an error of the field its place in the configuration file.
+// problem adds the field's place in the configuration file to an error.
 func problem(cfg *config.Config, field string, err error) error {
 	p := cfg.Problems()
 	p.Add(field, err)
 	return p.Err()
 }
 
-// needRestart names the settings in which two configurations differ and which a
-// reload leaves as they are.
+// needRestart returns the names of the settings that differ between two configurations
+// and that a reload does not change.
 func needRestart(was, is *config.Config) []string {
 	var fields []string
 	compare := func(field string, was, is any) {
@@ -233,8 +232,8 @@ func needRestart(was, is *config.Config) []string {
 	return fields
 }
 
-// ownStore is the store's part of a configuration without what it has from the
-// rules.
+// ownStore returns the store's section of a configuration without the settings that come
+// from the rules.
 func ownStore(cfg *config.Config) config.Store {
 	s := cfg.Store
 	s.Local.Recent, s.Redis.Recent = 0, 0
@@ -242,7 +241,7 @@ func ownStore(cfg *config.Config) config.Store {
 	return s
 }
 
-// ownListener is what of the section the listener for reports is made from.
+// ownListener returns the settings of the section that concern the listener for reports.
 func ownListener(cfg *config.Config) any {
 	c := cfg.Acrobits
 	return []any{c.Listen, c.On() && c.CertFile != "", *c.RateLimit, c.Connections}

@@ -24,10 +24,10 @@ const (
 )
 
 const (
-	// maxReportClients is how many clients have a rate of their own; further ones
+	// maxReportClients is how many clients get their own rate limit. Further clients
 	// share one.
 	maxReportClients = 65536
-	// reportTime bounds what the store may take.
+	// reportTime limits how long the store may take.
 	reportTime = 5 * time.Second
 )
 
@@ -37,11 +37,11 @@ const (
 	reportRemoved   = "removed"
 	reportForbidden = "forbidden" // not the user's key
 	reportInvalid   = "invalid"
-	reportFailed    = "failed"  // the store is away
-	reportLimited   = "limited" // one client sends too many: not even read
+	reportFailed    = "failed"  // the store is unavailable
+	reportLimited   = "limited" // too many from one client; not read
 )
 
-// newReportMetrics counts reports by their result.
+// newReportMetrics returns the counter of reports, by result.
 func newReportMetrics(reg prometheus.Registerer) *prometheus.CounterVec {
 	c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sipwake_acrobits_reports_total",
 		Help: "Reports of apps made with Acrobits' SDK, by result."}, []string{"result"})
@@ -52,8 +52,8 @@ func newReportMetrics(reg prometheus.Registerer) *prometheus.CounterVec {
 	return c
 }
 
-// reportsListener takes reports of apps, and does nothing else, so that it can stand in
-// the internet.
+// reportsListener accepts reports of apps and does nothing else, so that it can be exposed
+// to the internet.
 func (a *App) reportsListener(c acrobits.Config, log *limit.Log) *listener {
 	rates, rate := limit.New[netip.Addr](maxReportClients), limit.Per(time.Second, *c.RateLimit)
 	count := newReportMetrics(a.reg)
@@ -98,7 +98,7 @@ func (a *App) reportsListener(c acrobits.Config, log *limit.Log) *listener {
 	return l
 }
 
-// report does what one report asks. No error quotes it.
+// report processes one report. No error quotes the report.
 func (a *App) report(r *http.Request) (result string, err error) {
 	reports := a.reports.Load()
 	user, key, report, err := reports.Read(r)
@@ -131,8 +131,8 @@ func (a *App) report(r *http.Request) (result string, err error) {
 	return outcomeOf(reportStored, err)
 }
 
-// deviceOf names the phone: by the name that the app gives to its installation, or by
-// its address.
+// deviceOf returns a name for the phone, made from the app's name for its installation or
+// from its address.
 func deviceOf(r *acrobits.Report, a pnparam.Address) string {
 	if r.Device != "" && len(r.Device) <= 128 {
 		return "acrobits:" + r.Device
@@ -142,7 +142,7 @@ func deviceOf(r *acrobits.Report, a pnparam.Address) string {
 
 func bounded(s string) string { return s[:min(len(s), 256)] }
 
-// outcomeOf tells what is wrong with the report from what is wrong with the store.
+// outcomeOf distinguishes errors of the report from errors of the store.
 func outcomeOf(done string, err error) (string, error) {
 	if p := (*wake.ParamError)(nil); errors.As(err, &p) {
 		return reportInvalid, errors.New("the report is not valid: " + p.Field)
@@ -153,7 +153,7 @@ func outcomeOf(done string, err error) (string, error) {
 	return done, nil
 }
 
-// startReports opens the listener for apps' reports if there is to be one.
+// startReports opens the listener for apps' reports if one is configured.
 func (a *App) startReports() error {
 	if !a.cfg.Acrobits.On() {
 		return nil

@@ -9,7 +9,7 @@ import (
 	"github.com/sipwake/sipwake/internal/page"
 )
 
-// sample gives the pages' history what is counted, until ctx ends.
+// sample adds samples of the metrics to the pages' history until ctx ends.
 func (a *App) sample(ctx context.Context) {
 	tick := time.NewTicker(page.SampleEvery)
 	defer tick.Stop()
@@ -25,10 +25,11 @@ func (a *App) sample(ctx context.Context) {
 	}
 }
 
-// verdictsEvery is how often push services are asked how pushes fared. They count days.
+// verdictsEvery is how often to ask push services for delivery statistics. They count by
+// day.
 const verdictsEvery = 6 * time.Hour
 
-// askVerdicts asks them until ctx ends.
+// askVerdicts asks push services for the statistics until ctx ends.
 func (a *App) askVerdicts(ctx context.Context) {
 	tick := time.NewTicker(verdictsEvery)
 	defer tick.Stop()

@@ -14,7 +14,7 @@ import (
 	"github.com/sipwake/sipwake/internal/trace/otlp"
 )
 
-// openTraces returns where timelines are kept, nil if they are not.
+// openTraces returns the store of timelines, nil if they are not stored.
 func (a *App) openTraces(log *slog.Logger) (trace.Store, error) {
 	if a.cfg.Traces.Disabled {
 		return nil, nil
@@ -30,7 +30,7 @@ func (a *App) openTraces(log *slog.Logger) (trace.Store, error) {
 	return s, nil
 }
 
-// keepTraces writes timelines until the function that it returns is called.
+// keepTraces writes timelines to the store until the returned function is called.
 func (a *App) keepTraces(k *trace.Keeper) (stop func(context.Context)) {
 	a.traces = k
 	ctx, cancel := context.WithCancel(context.Background())
@@ -42,7 +42,7 @@ func (a *App) keepTraces(k *trace.Keeper) (stop func(context.Context)) {
 	}
 }
 
-// exporters makes those that the configuration asks for.
+// exporters returns the configured exporters.
 func (a *App) exporters() (list []trace.Exporter, err error) {
 	if a.cfg.Homer.Address != "" {
 		e, err := homer.New(a.cfg.Homer, homer.Where{RPC: a.cfg.RPC.Listen, Node: a.nodes.address})
@@ -76,9 +76,9 @@ func checkExporters(cfg *config.Config, problems *config.Problems) {
 	}
 }
 
-// exportTraces exports timelines until the function that it returns is called. That
-// one waits until the last ones are sent or ctx ends, but not for a system that does
-// not answer.
+// exportTraces exports timelines until the returned function is called. That function
+// waits until the last ones are sent or ctx ends, but not for a system that does not
+// answer.
 func exportTraces(x *trace.Export) (stop func(context.Context)) {
 	if x == nil {
 		return func(context.Context) {}
@@ -98,5 +98,5 @@ func exportTraces(x *trace.Export) (stop func(context.Context)) {
 	}
 }
 
-// lastExport is how long the end of the process waits for the last exports.
+// lastExport is how long the exit of the process waits for the last exports.
 const lastExport = 3 * time.Second

@@ -8,7 +8,7 @@ import (
 	"github.com/sipwake/sipwake/internal/wake"
 )
 
-// bindings is what upper asks of the rules.
+// bindings gives package upper what it needs from the rules.
 type bindings struct{ rules *wake.Service }
 
 func (b bindings) Bound(ctx context.Context, aor string) (int, error) {

@@ -7,14 +7,14 @@ import (
 	"github.com/sipwake/sipwake/push"
 )
 
-// AppConfig is the configuration of apps at one push service. A new service is a list in
-// Config, a line in AppSections and one in apps.
+// AppConfig is the configuration of apps at one push service. To add a service, add a list
+// to Config, a line to AppSections and one to apps.
 type AppConfig interface {
 	SetDefaults()
-	// Validate reports every problem that shows without reading files.
+	// Validate reports every problem that can be found without reading files.
 	Validate(report func(field, problem string))
-	// Apps reads the files and returns the apps, which have not connected. An error begins
-	// with the yaml name of the field that is wrong.
+	// Apps reads the files and returns the apps, which do not connect yet. An error begins
+	// with the yaml name of the wrong field.
 	Apps(log *slog.Logger) ([]push.App, error)
 }
 
@@ -24,7 +24,7 @@ type AppEntry struct {
 	AppConfig
 }
 
-// AppSections names the sections that have apps.
+// AppSections returns the names of the sections that have apps.
 func AppSections() []string {
 	return []string{"apns", "fcm", "webpush", "hms", "webhooks", "relays", "acrobits"}
 }

@@ -1,6 +1,6 @@
-// Package config reads sipwake's one configuration file. The parts own their
-// settings, defaults and rules; here they are put together, with what concerns
-// more than one of them.
+// Package config reads sipwake's single configuration file. Each part of sipwake defines
+// its own settings, defaults and rules. This package combines them and adds what concerns
+// more than one part.
 package config
 
 import (
@@ -51,44 +51,44 @@ type Config struct {
 	HMS        []hms.Config     `yaml:"hms"`
 	Webhooks   []webhook.Config `yaml:"webhooks"`
 	Acrobits   acrobits.Config  `yaml:"acrobits"`
-	// Relays are sipwakes of apps' makers, which push for this one.
+	// Relays are sipwakes of app vendors, which push on behalf of this one.
 	Relays []relay.Config `yaml:"relays"`
-	// CredentialsDir holds credentials that make an app by their names alone; see
-	// apns.FromDir and fcm.FromDir. The apps above win over them.
+	// CredentialsDir holds credentials whose file names alone define an app; see
+	// apns.FromDir and fcm.FromDir. The apps above take precedence.
 	CredentialsDir string `yaml:"credentials_dir"`
 
-	loaded Problems // what loading the file found, and where it sets what
+	loaded Problems // problems found while loading, and the lines of the settings
 }
 
-// Renamed returns a line for each key of the file that has another name now, with
-// its place and the new name. The old one is still read.
+// Renamed returns a line for each key of the file that has been renamed, with its place
+// and the new name. The old name still works.
 func (c *Config) Renamed() []string { return c.loaded.renamed }
 
-// WebPushApps are the Web Push apps. A file may have the section of the only one in the
-// place of a list.
+// WebPushApps are the Web Push apps. If there is only one, the file may have its section
+// instead of a list.
 type WebPushApps []webpush.Config
 
 // Operations is the listener for metrics and health.
 type Operations struct {
 	// Listen is the address, host:port. Default 127.0.0.1:8061.
 	Listen string `yaml:"listen"`
-	// PasswordFile holds the password of the pages. Without it they are shown only
-	// if Listen is a loopback address.
+	// PasswordFile holds the password of the pages. Without a password they are shown
+	// only if Listen is a loopback address.
 	PasswordFile string `yaml:"password_file"`
-	// Exemplars has the histograms of wakes, pushes and signals name calls, by a
-	// hash of the Call-ID, in OpenMetrics.
+	// Exemplars adds OpenMetrics exemplars to the histograms of wakes, pushes and signals.
+	// They identify calls by a hash of the Call-ID.
 	Exemplars bool `yaml:"exemplars"`
 }
 
 // LoadListener is the listener that tells phones and load balancers how busy this instance is.
 type LoadListener struct {
-	// Listen is the address, host:port. Empty: there is no such listener.
+	// Listen is the address, host:port. Empty: no listener.
 	Listen string `yaml:"listen"`
-	// RateLimit is how many requests a second one client may send, an IPv4 address
-	// or an IPv6 network of 64 bits. Default 5; 0: no limit.
+	// RateLimit is how many requests per second one client may send. A client is an IPv4
+	// address or an IPv6 /64. Default 5; 0: no limit.
 	RateLimit *int `yaml:"rate_limit"`
-	// Connections bounds the open connections; an eighth of them may be of one
-	// client. Default 1024.
+	// Connections limits the open connections. One client may have an eighth of them.
+	// Default 1024.
 	Connections int `yaml:"connections"`
 }
 
@@ -124,9 +124,9 @@ func (l *LoadListener) validate(c *Config, report func(field, problem string)) {
 	}
 }
 
-// Log says what is logged to standard error, and how.
+// Log configures logging to standard error.
 type Log struct {
-	// Level is the least level that is logged. Default info.
+	// Level is the minimum level. Default info.
 	Level slog.Level `yaml:"level"`
 	// Format is LogJSON or LogText. Default LogJSON.
 	Format string `yaml:"format"`
@@ -138,13 +138,13 @@ const (
 	LogText = "text"
 )
 
-// Store says where bindings are kept.
+// Store configures where bindings are stored.
 type Store struct {
 	// Type is StoreLocal or StoreRedis. Default StoreLocal.
 	Type  string       `yaml:"type"`
 	Local local.Config `yaml:"local"`
 	Redis redis.Config `yaml:"redis"`
-	// Fallback is what is done while Redis is away.
+	// Fallback configures what happens while Redis is unavailable.
 	Fallback fallback.Config `yaml:"fallback"`
 }
 
@@ -156,12 +156,12 @@ const (
 
 // Node is one SIP proxy.
 type Node struct {
-	// ID is how the node names itself in its requests.
+	// ID is the name that the node uses for itself in its requests.
 	ID string `yaml:"id"`
 	// Type is NodeKamailio, the default, or NodeOpenSIPS.
 	Type string `yaml:"type"`
-	// SIP is the SIP URI by which other nodes reach phones that registered here.
-	// Optional: only for nodes that do not share their registrations.
+	// SIP is the SIP URI through which other nodes reach phones that registered here.
+	// Only needed for nodes that do not share their registrations.
 	SIP string `yaml:"sip"`
 
 	node.Config `yaml:",inline"`
@@ -173,7 +173,7 @@ const (
 	NodeOpenSIPS = "opensips"
 )
 
-// Kind returns what is special of the node's type.
+// Kind returns the properties of the node's type.
 func (n *Node) Kind() node.Kind {
 	if n.Type == NodeOpenSIPS {
 		return opensips.Kind()
@@ -181,7 +181,7 @@ func (n *Node) Kind() node.Kind {
 	return kamailio.Kind()
 }
 
-// SetDefaults fills what is not set.
+// SetDefaults fills in the settings that are not set.
 func (c *Config) SetDefaults() {
 	c.Load.setDefaults()
 	c.RPC.SetDefaults()
@@ -214,7 +214,7 @@ func setDefault(field *string, value string) {
 	}
 }
 
-// Validate reports every problem that shows without reading other files. Call
+// Validate reports every problem that can be found without reading other files. Call
 // SetDefaults first.
 func (c *Config) Validate(report func(field, problem string)) {
 	below := func(field string) func(field, problem string) {
@@ -253,10 +253,10 @@ func (c *Config) Validate(report func(field, problem string)) {
 	c.validateApps(report)
 }
 
-// nodeID is what a node id looks like: it is a metric label and part of keys.
+// nodeID matches node ids, which are metric labels and parts of keys.
 var nodeID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
-// sipURI is a node's own address: it stands in a Path header.
+// sipURI matches a node's own address, which is used in a Path header (RFC 3327).
 var sipURI = regexp.MustCompile(`^sips?:([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(;transport=[a-z]+)?$`)
 
 func (c *Config) validateNodes(below func(string) func(field, problem string)) {
@@ -281,8 +281,8 @@ func (c *Config) validateNodes(below func(string) func(field, problem string)) {
 	}
 }
 
-// validateApps finds apps that claim the same devices. Two credentials of one
-// iOS app are fine if they are for different environments.
+// validateApps reports apps that claim the same devices. One iOS app may have two
+// credentials if they are for different environments.
 func (c *Config) validateApps(report func(field, problem string)) {
 	first := map[[3]string]string{} // by provider, name and environment: the app
 	claim := func(app, field, provider, name, environment string) {
@@ -290,13 +290,13 @@ func (c *Config) validateApps(report func(field, problem string)) {
 		switch other, ok := first[key]; {
 		case !ok:
 			first[key] = app
-		case name != "" && other != app: // a name twice in one app is for the app to report
+		case name != "" && other != app: // the app itself reports a name that it has twice
 			report(app+"."+field, "is served by "+other+" too")
 		}
 	}
 	for i, a := range c.APNs {
 		environments := a.Environments
-		if environments == nil { // those of a certificate are known when it has been read
+		if environments == nil { // a certificate's are known only after reading it
 			environments = []pnparam.Environment{a.Environment}
 		}
 		for _, env := range environments {
@@ -333,14 +333,14 @@ func (c *Config) validateApps(report func(field, problem string)) {
 	}
 }
 
-// Problems returns a collection of the problems that loading the configuration
-// found, none for one that was loaded without an error. It knows where in its file
-// this configuration sets what.
+// Problems returns a new collection with the problems found while loading this
+// configuration, empty if it was loaded without an error. It knows the line of each
+// setting in the file.
 func (c *Config) Problems() *Problems {
 	p := c.loaded
 	p.list, p.failed = slices.Clone(p.list), slices.Clone(p.failed)
 	return &p
 }
 
-// places is Problems without any.
+// places is Problems without the problems found so far.
 func (c *Config) places() *Problems { return &Problems{source: c.loaded.source} }

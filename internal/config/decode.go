@@ -29,13 +29,13 @@ func (d decoder) root(n ast.Node, into any) {
 	d.value(n, reflect.ValueOf(into).Elem(), "")
 }
 
-// wrong reports that the node cannot be decoded.
+// wrong adds a problem of a node that cannot be decoded.
 func (d decoder) wrong(n ast.Node, field, text string) {
 	d.add(lineOf(n), field, text)
 	d.failed = append(d.failed, field)
 }
 
-// value decodes one node. A key without a value is as if it were not there.
+// value decodes one node. A key without a value counts as absent.
 func (d decoder) value(n ast.Node, v reflect.Value, field string) {
 	switch n.(type) {
 	case *ast.NullNode:
@@ -72,12 +72,12 @@ func (d decoder) value(n ast.Node, v reflect.Value, field string) {
 	}
 }
 
-// credentialsDirectory is how a file name in the configuration says that systemd
-// brings the file: LoadCredential= of the unit.
+// credentialsDirectory begins a file name in the configuration if systemd provides the
+// file (LoadCredential= of the unit).
 const credentialsDirectory = "${CREDENTIALS_DIRECTORY}"
 
-// credential puts the directory of the credentials into a value that begins with
-// its name. Nothing else is expanded, anywhere.
+// credential replaces a leading credentialsDirectory with the directory itself. Nothing
+// else is ever expanded.
 func (d decoder) credential(v reflect.Value) (problem string) {
 	rest, ok := strings.CutPrefix(v.String(), credentialsDirectory)
 	switch {
@@ -90,7 +90,7 @@ func (d decoder) credential(v reflect.Value) (problem string) {
 	return ""
 }
 
-// special decodes into the types that have a syntax of their own.
+// special decodes into the types that have their own syntax.
 func (d decoder) special(n ast.Node, v reflect.Value, field string) bool {
 	if !v.CanAddr() {
 		return false
@@ -124,7 +124,7 @@ func (d decoder) special(n ast.Node, v reflect.Value, field string) bool {
 	return true
 }
 
-// foreign leaves the node to go-yaml.
+// foreign lets go-yaml decode the node.
 func (d decoder) foreign(n ast.Node, v reflect.Value, field string) {
 	err := yaml.NodeToValue(n, v.Addr().Interface(), yaml.Strict())
 	if err == nil {
@@ -137,12 +137,12 @@ func (d decoder) foreign(n ast.Node, v reflect.Value, field string) {
 	d.wrong(n, field, err.Error())
 }
 
-// plainKey is what a key looks like that may be shown. Anything else may be a
-// value in the wrong place.
+// plainKey matches keys that a message may quote. Anything else may be a value in the
+// wrong place.
 var plainKey = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
-// mapping goes through the keys of a section. The entry function decodes one
-// value, and returns false if the key is unknown.
+// mapping iterates over the keys of a section. The entry function decodes one value and
+// returns false if the key is unknown.
 func (d decoder) mapping(n ast.Node, field, wanted string, entry func(key string, value ast.Node, field string) bool) {
 	m, ok := n.(ast.MapNode)
 	if !ok {
@@ -175,10 +175,10 @@ func (d decoder) mapping(n ast.Node, field, wanted string, entry func(key string
 func (d decoder) structField(v reflect.Value, outer string) func(string, ast.Node, string) bool {
 	fields, renamed := map[string]reflect.Value{}, map[string]string{}
 	collect(v, fields, renamed)
-	for key := range fields { // one that is not in the file has the line of its section
+	for key := range fields { // a key that is not in the file gets the line of its section
 		d.lines[join(outer, key)] = d.lines[outer]
 	}
-	set := map[string]string{} // by the new name: the name it was set by
+	set := map[string]string{} // new name to the name used in the file
 	return func(key string, value ast.Node, field string) bool {
 		name := key
 		if now := renamed[key]; now != "" {
@@ -200,8 +200,8 @@ func (d decoder) structField(v reflect.Value, outer string) func(string, ast.Nod
 	}
 }
 
-// collect finds the fields of a struct by key, those of inlined structs too, and
-// the new names of keys that were called otherwise before: their tag is "was".
+// collect finds the fields of a struct, including those of inlined structs, by key. It
+// also finds the new names of renamed keys, whose old names are in the tag "was".
 func collect(v reflect.Value, fields map[string]reflect.Value, renamed map[string]string) {
 	for i := range v.NumField() {
 		f := v.Type().Field(i)
@@ -328,8 +328,8 @@ func integer(n ast.Node) (i int64, problem string) {
 	return 0, tooLarge
 }
 
-// text returns a scalar as it is written: a key ID such as 12345E6789 looks like
-// a number to YAML, and is text all the same.
+// text returns a scalar as it is written in the file: a key ID such as 12345E6789 is text
+// although YAML reads it as a number.
 func text(n ast.Node) (string, bool) {
 	switch n := n.(type) {
 	case *ast.StringNode:

@@ -13,15 +13,15 @@ import (
 )
 
 // Load reads the configuration from the YAML file at path, fills in defaults and
-// validates it. Unknown keys and keys set twice are errors. If the file can be
-// read at all, the error is a *Problems that holds every problem found, none of
-// which quotes a value of the file; and if it is YAML, the configuration comes
-// beside the error, to be looked through for more problems, and for nothing else.
+// validates it. Unknown and duplicate keys are errors. If the file can be read at all, the
+// error is a *Problems with every problem found. No problem quotes a value of the file. If
+// the file is YAML, Load returns the configuration along with the error, but only to search
+// it for more problems.
 func Load(path string) (*Config, error) { return LoadWithCredentials(path, "") }
 
-// LoadWithCredentials is Load for a service that systemd gave credentials: dir is
-// the directory that a value means which begins with ${CREDENTIALS_DIRECTORY}.
-// With an empty dir such a value is a problem.
+// LoadWithCredentials is Load for a service with systemd credentials. A value that begins
+// with ${CREDENTIALS_DIRECTORY} refers to the directory dir. If dir is empty, such a value
+// is a problem.
 func LoadWithCredentials(path, dir string) (*Config, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -38,9 +38,9 @@ func LoadWithCredentials(path, dir string) (*Config, error) {
 	return c, p.Err()
 }
 
-// decode fills into, a pointer to a struct with yaml tags, from the YAML document
-// in data. What cannot be decoded is reported and left at zero. The name is that
-// of the file, credentials the directory of systemd's credentials, if there is one.
+// decode decodes the YAML document in data to into, a pointer to a struct with yaml tags.
+// It reports what it cannot decode, and leaves it zero. name is the name of the file,
+// credentials the directory of systemd's credentials, if there is one.
 func decode(data []byte, name, credentials string, into any) *Problems {
 	p := &Problems{source: source{name: name, lines: map[string]int{}}}
 	root := p.parse(data)
@@ -54,7 +54,7 @@ func decode(data []byte, name, credentials string, into any) *Problems {
 
 // parse returns the one document of the file, or reports why there is none.
 func (p *Problems) parse(data []byte) ast.Node {
-	// Else a parser error hides the most common cause, which cannot be seen.
+	// Otherwise a parser error would hide the most common cause, which is invisible.
 	if line := tabIndent(data); line > 0 {
 		p.add(line, "", "is indented with a tab; YAML wants spaces")
 		return nil
@@ -90,8 +90,8 @@ func (p *Problems) parse(data []byte) ast.Node {
 	return root
 }
 
-// tabIndent returns the first line whose indentation has a tab, 0 if none has.
-// (In a block text such a tab would be legal; nothing here needs one.)
+// tabIndent returns the number of the first line with a tab in its indentation, 0 if there
+// is none. (In a block scalar such a tab would be legal, but no setting needs one.)
 func tabIndent(data []byte) int {
 	n := 0
 	for line := range bytes.Lines(data) {
@@ -105,8 +105,8 @@ func tabIndent(data []byte) int {
 	return 0
 }
 
-// withoutQuotes cuts a message of the parser before the text it quotes, unless
-// that is a single character.
+// withoutQuotes truncates a parser message before the text that it quotes, unless that is
+// a single character.
 func withoutQuotes(msg string) string {
 	i := strings.IndexByte(msg, '"')
 	if i < 0 || strings.IndexByte(msg[i+1:], '"') == 1 {

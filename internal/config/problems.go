@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Problems collects what is wrong with a configuration. As an error it has one
-// line per problem, "FILE:LINE: FIELD: PROBLEM", in the order of the file.
+// Problems collects the problems of a configuration. As an error it has one line per
+// problem, "FILE:LINE: FIELD: PROBLEM", in the order of the file.
 type Problems struct {
 	source
 	list   []problem
@@ -16,22 +16,22 @@ type Problems struct {
 }
 
 type problem struct {
-	line  int // 0: not known
+	line  int // 0: unknown
 	field string
 	text  string
-	// checked: it is about the value, and not about how it is written.
+	// checked: the problem is the value, not the syntax.
 	checked bool
 }
 
-// source tells where in its file a configuration sets what.
+// source knows where in the file each setting is.
 type source struct {
 	name    string
 	lines   map[string]int // by field path, such as "apns[0].key_file"
-	renamed []string       // keys that are called otherwise now, each as a problem is written
+	renamed []string       // renamed keys, each in the format of a problem
 }
 
-// lineOf returns the line of the field or, if the file does not have it, of the
-// nearest field around it.
+// lineOf returns the line of the field or, if the field is not in the file, of the nearest
+// enclosing field.
 func (s source) lineOf(field string) int {
 	for field != "" {
 		if line, ok := s.lines[field]; ok {
@@ -42,10 +42,9 @@ func (s source) lineOf(field string) int {
 	return s.lines[""]
 }
 
-// Add adds an error that concerns the field; a nil error is no problem. If err
-// joins several, each is a problem. If the text of one begins with a field below
-// this one and a colon, as in "key_file: no such file", the problem is that
-// field's.
+// Add adds an error of the field, unless it is nil. If err joins several errors, each is a
+// problem. If the text of an error begins with a field below this one and a colon, as in
+// "key_file: no such file", the problem belongs to that field.
 func (p *Problems) Add(field string, err error) {
 	if err == nil {
 		return
@@ -63,8 +62,8 @@ func (p *Problems) Add(field string, err error) {
 	p.report(field, text)
 }
 
-// Has reports whether there is a problem of the field, of one below it, or of one
-// that it is below, other than a key that is not known.
+// Has reports whether there is a problem, other than an unknown key, of the field, of a
+// field below it, or of an enclosing field.
 func (p *Problems) Has(field string) bool {
 	if p.hasFailed(field) {
 		return true
@@ -77,8 +76,8 @@ func (p *Problems) Has(field string) bool {
 	return false
 }
 
-// hasFailed reports whether the field, all around it or some of it could not be
-// decoded.
+// hasFailed reports whether the field, an enclosing field or a part of the field could not
+// be decoded.
 func (p *Problems) hasFailed(field string) bool {
 	for _, f := range p.failed {
 		if within(field, f) || field != "" && within(f, field) {
@@ -88,7 +87,7 @@ func (p *Problems) hasFailed(field string) bool {
 	return false
 }
 
-// Lines returns the problems, one a line each, in the order of the file.
+// Lines returns the problems, one line each, in the order of the file.
 func (p *Problems) Lines() []string {
 	lines := make([]string, len(p.list))
 	for i, q := range p.list {
@@ -115,8 +114,8 @@ func (p *Problems) Err() error {
 // Error returns one line per problem.
 func (p *Problems) Error() string { return strings.Join(p.Lines(), "\n") }
 
-// report adds a problem of a field that was decoded. A field that could not be
-// decoded has its problem already: what is wrong with its zero value is noise.
+// report adds a problem of a field that was decoded. It ignores a field that could not be
+// decoded: that field already has a problem, and its zero value means nothing.
 func (p *Problems) report(field, text string) {
 	for _, f := range p.failed {
 		if within(field, f) || within(f, field) {
@@ -131,21 +130,20 @@ func (p *Problems) add(line int, field, text string) { p.insert(problem{line, fi
 
 func (p *Problems) insert(q problem) {
 	q.text = strings.ReplaceAll(q.text, "\n", "; ")
-	// Stable: problems of one line stay in the order in which they were found.
+	// Stable: problems of the same line stay in the order in which they were found.
 	i, _ := slices.BinarySearchFunc(p.list, q, func(a, b problem) int {
 		return cmp.Or(cmp.Compare(a.line, b.line), -1)
 	})
 	p.list = slices.Insert(p.list, i, q)
 }
 
-// within reports whether field is the outer field or one below it. Everything is
-// below "".
+// within reports whether field is the outer field or below it. Every field is below "".
 func within(field, outer string) bool {
 	rest, ok := strings.CutPrefix(field, outer)
 	return ok && (outer == "" || rest == "" || rest[0] == '.' || rest[0] == '[')
 }
 
-// join returns the path of a field of the outer field.
+// join returns the path of a field in the outer field.
 func join(outer, field string) string {
 	if outer == "" || strings.HasPrefix(field, "[") {
 		return outer + field

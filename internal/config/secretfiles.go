@@ -20,10 +20,10 @@ func namesSecret(key string) bool {
 	return strings.HasSuffix(key, "_file") || strings.HasSuffix(key, "_files")
 }
 
-// OpenSecrets tells which files with secrets every user of this machine can read
-// or change: those that the configuration names, and the configuration itself if
-// it holds one. Nil if there is none. A file that cannot be looked at is for
-// others to report.
+// OpenSecrets returns an error that lists the files with secrets that every user of this
+// machine can read or change, nil if there are none. It checks the files that the
+// configuration names, and the configuration itself if it contains a secret. It ignores
+// files that cannot be examined: others report them.
 func (c *Config) OpenSecrets() error {
 	p := c.places()
 	look := func(field, path string) {
@@ -64,14 +64,14 @@ func (c *Config) OpenSecrets() error {
 	return p.Err()
 }
 
-// File is one that the configuration names.
+// File is a file that the configuration names.
 type File struct {
-	Field string // that names it, or the directory that it is in
+	Field string // that names it or its directory
 	Path  string
 }
 
-// Files lists the files that the service reads, those in its directories included.
-// A directory that cannot be read is left to others to report.
+// Files returns the files that the service reads, including those in its directories. It
+// ignores directories that cannot be read: others report them.
 func (c *Config) Files() []File {
 	files := []File{{"", c.loaded.name}}
 	walkStrings(reflect.ValueOf(c).Elem(), "", func(field string, v reflect.Value) {
@@ -96,7 +96,7 @@ func (c *Config) Files() []File {
 	return files
 }
 
-// Place is a text about a field with its place in the file, as Problems have it.
+// Place prefixes a text about a field with the field's place in the file, as in Problems.
 func (c *Config) Place(field, text string) string {
 	p := c.places()
 	p.report(field, text)

@@ -8,23 +8,23 @@ import (
 	"github.com/sipwake/sipwake/internal/wake"
 )
 
-// outcomes are those that the search offers.
+// outcomes are the outcomes that the search offers.
 var outcomes = []wake.Outcome{wake.OutcomePushing, wake.OutcomeAwake, wake.OutcomeNone, wake.OutcomeDuplicate, wake.OutcomeShed}
 
-// formTime is how a browser writes a datetime-local; it is taken as UTC.
+// formTime is a browser's format of a datetime-local input, interpreted as UTC.
 const formTime = "2006-01-02T15:04"
 
-// form is what is looked for, as it was typed.
+// form is the search form as it was filled in.
 type form struct {
 	Q, Device, Outcome, Since, Until string
-	Wrong                            string // what could not be read
+	Wrong                            string // what could not be parsed
 	Outcomes                         []wake.Outcome
 }
 
-// Details reports whether more than a name is looked for.
+// Details reports whether the search has more than a name.
 func (f *form) Details() bool { return f.Device+f.Outcome+f.Since+f.Until != "" }
 
-// query reads the form.
+// query returns the query of the form.
 func (f *form) query() trace.Query {
 	q := trace.Query{Device: trace.DeviceName(f.Device), Outcome: f.Outcome, Limit: mostFound}
 	at := func(text string) time.Time {
@@ -41,7 +41,7 @@ func (f *form) query() trace.Query {
 	return q
 }
 
-// search looks for a Call-ID, and for a user or a part of one if there is none.
+// search looks for a Call-ID or, if there is none, for a user or a part of a user's name.
 func (s Source) search(w http.ResponseWriter, r *http.Request) {
 	f := form{Q: asked(r, "q"), Device: asked(r, "device"), Outcome: asked(r, "outcome"),
 		Since: asked(r, "since"), Until: asked(r, "until"), Outcomes: outcomes}
@@ -69,7 +69,7 @@ type row struct {
 	Bad      bool
 }
 
-// columns are those of a ladder: from the caller to the phone.
+// columns are the columns of a ladder, from the caller to the phone.
 var columns = []string{"caller", "proxy", "sipwake", "push service", "phone"}
 
 // arrowOf returns the columns between which the event happens.
@@ -96,16 +96,16 @@ func arrowOf(n trace.EventName) (from, to int) {
 // laneWidth is the width of a column of the ladder, in units of its viewBox.
 const laneWidth = 100
 
-// x returns where the column's line is.
+// x returns the x coordinate of the column's line.
 func x(column int) int { return column*laneWidth + laneWidth/2 }
 
-// FromX and ToX are the ends of the arrow, HeadX is where its head begins.
+// FromX returns the x coordinate of the start of the arrow.
 func (r row) FromX() int { return x(r.From) }
 
-// ToX is described at FromX.
+// ToX returns the x coordinate of the end of the arrow.
 func (r row) ToX() int { return x(r.To) }
 
-// HeadX is described at FromX.
+// HeadX returns the x coordinate where the arrow's head begins.
 func (r row) HeadX() int {
 	if r.To > r.From {
 		return r.ToX() - 9
@@ -128,7 +128,7 @@ func (s Source) call(w http.ResponseWriter, r *http.Request) {
 }
 
 func showCall(w http.ResponseWriter, t trace.Timeline) {
-	devices := map[string]int{} // by their turn: a letter is easier to follow than a UUID
+	devices := map[string]int{} // in order of appearance: a letter is easier to follow than a UUID
 	rows := make([]row, 0, len(t.Events))
 	for _, e := range t.Events[:min(len(t.Events), mostRows)] {
 		from, to := arrowOf(e.Name)
@@ -146,10 +146,10 @@ func showCall(w http.ResponseWriter, t trace.Timeline) {
 		"Tone": tone(t), "More": len(t.Events) - len(rows) + t.Omitted})
 }
 
-// tone says how a call stands: open, good or bad, for its colour.
+// tone returns the state of a call, for its colour: open, good or bad.
 func tone(t trace.Timeline) string {
 	if t.Reason == "" && (t.Outcome == string(wake.OutcomeNone) || t.Outcome == string(wake.OutcomeShed)) {
-		return "bad" // it was not held: no end is told
+		return "bad" // it was not held, so no end is reported
 	}
 	if t.Reason == "" {
 		return "open"

@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// SampleEvery is how often a History is to be given a Sample.
+// SampleEvery is how often to add a Sample to a History.
 const SampleEvery = 10 * time.Second
 
-// Bounds of a History: half an hour, and so many apps and nodes.
+// Limits of a History: half an hour, and the number of apps and nodes.
 const (
 	maxSamples = 180
 	maxSeries  = 100
@@ -22,16 +22,16 @@ const (
 // AppKey names an app at its push service.
 type AppKey struct{ Provider, App string }
 
-// AppCount is what has been counted of an app since the start.
+// AppCount has the counters of an app since the start.
 type AppCount struct {
 	Woken, Silent, Failed float64 // devices
-	Waited, Back          float64 // seconds until devices were back, and how many were
+	Waited, Back          float64 // seconds until devices were back, and how many came back
 	Errors                map[string]float64
 }
 
 func (c *AppCount) devices() float64 { return c.Woken + c.Silent + c.Failed }
 
-// Sample is what the metrics say at one moment.
+// Sample is the state of the metrics at one moment.
 type Sample struct {
 	At        time.Time
 	Instances int
@@ -40,7 +40,7 @@ type Sample struct {
 	Signals   map[string]map[string]float64 // by node and answer
 }
 
-// last is what happened last of a kind that is only counted.
+// last is the most recent event of a kind that is otherwise only counted.
 type last struct {
 	What string
 	At   time.Time
@@ -55,12 +55,12 @@ type History struct {
 	signals map[string]last
 }
 
-// NewHistory returns an empty one.
+// NewHistory returns an empty History.
 func NewHistory() *History {
 	return &History{points: map[AppKey][]AppCount{}, errors: map[AppKey]last{}, signals: map[string]last{}}
 }
 
-// Add takes a sample. What the sample no longer has is forgotten.
+// Add adds a sample. It forgets the apps and nodes that are not in the sample.
 func (h *History) Add(s Sample) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -96,7 +96,7 @@ func (h *History) Add(s Sample) {
 	h.now = s
 }
 
-// risen returns the name of what was counted most between the two.
+// risen returns the name of the counter that rose most between the two.
 func risen(was, now map[string]float64) (name string) {
 	most := 0.0
 	for n, c := range now {
@@ -107,14 +107,14 @@ func risen(was, now map[string]float64) (name string) {
 	return name
 }
 
-// graphs are what the overview draws of an app.
+// graphs has what the overview draws for an app.
 type graphs struct {
 	AppKey
 	Woken, Share, Seconds string
 	ShareLine, TimeLine   template.HTML // made of numbers only
 }
 
-// graphs returns those of all apps with phones to wake in that time, by name.
+// graphs returns the graphs of all apps that had phones to wake in that time, by name.
 func (h *History) graphs() (list []graphs) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -151,11 +151,11 @@ func (h *History) graphs() (list []graphs) {
 // Size of a graph, in units of its viewBox.
 const (
 	graphWidth, graphHeight = 240.0, 40.0
-	graphStep               = 3 // samples that a point stands for
+	graphStep               = 3 // samples per point
 )
 
-// line draws a value between samples, up to top or to its own maximum. Where there is
-// no value the line goes on from the last one to the next.
+// line draws a value computed from pairs of samples, scaled to top or to the maximum
+// value. Where a value is missing, the line connects its neighbours.
 func line(points []AppCount, top float64, value func(a, b AppCount) (float64, bool)) template.HTML {
 	type point struct{ x, y float64 }
 	var list []point
@@ -186,7 +186,7 @@ func line(points []AppCount, top float64, value func(a, b AppCount) (float64, bo
 	return template.HTML(b.String())
 }
 
-// moment returns what goes with the graphs.
+// moment returns the data shown beside the graphs.
 func (h *History) moment() (instances int, expiry map[AppKey]time.Time, errors map[AppKey]last, signals map[string]last) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

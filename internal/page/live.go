@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-// Bounds of live updates.
+// Limits of live updates.
 const (
 	liveEvery   = time.Second
 	maxWatchers = 16
-	liveFor     = 10 * time.Minute // then the browser asks again, and shows its password again
+	liveFor     = 10 * time.Minute // then the browser reconnects and sends its password again
 )
 
-// live sends the overview to browsers that watch. It is made once for all of them.
+// live sends the overview to the browsers that watch it. It renders it once for all.
 type live struct {
 	render   func(context.Context) ([]byte, error)
 	watchers chan struct{}
@@ -58,7 +58,7 @@ func (l *live) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	tick := time.NewTicker(liveEvery)
 	defer tick.Stop()
 	for {
-		// The server's own deadline is that of a page.
+		// The server's own deadline is for one page.
 		if err := c.SetWriteDeadline(time.Now().Add(10 * time.Second)); err != nil {
 			return
 		}

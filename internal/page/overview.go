@@ -13,7 +13,7 @@ import (
 	"github.com/sipwake/sipwake/push"
 )
 
-// app is one of the overview.
+// app is an app in the overview.
 type app struct {
 	push.AppInfo
 	Expiry  time.Time
@@ -21,16 +21,16 @@ type app struct {
 	Last    last
 }
 
-// soon is how long before its end the page warns of a credential.
+// soon is how long before a credential expires the page warns.
 const soon = 30 * 24 * time.Hour
 
-// overviewNode is a node with the answer to its last signal.
+// overviewNode is a node and its answer to the last signal.
 type overviewNode struct {
 	Node
 	Last last
 }
 
-// overviewData returns what the template "live" shows.
+// overviewData returns the data for the template "live".
 func (s Source) overviewData(ctx context.Context) map[string]any {
 	level, reasons := s.Wakes.Load()
 	info := s.Info()

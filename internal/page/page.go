@@ -1,5 +1,5 @@
-// Package page shows an operator what sipwake does: a few read-only pages, without
-// anything from elsewhere, complete without JavaScript.
+// Package page shows operators what sipwake does: a few read-only pages that load nothing
+// from other sites and are complete without JavaScript.
 package page
 
 import (
@@ -17,10 +17,10 @@ import (
 	"github.com/sipwake/sipwake/push"
 )
 
-// Node is a SIP proxy, and how it answered when it was last probed.
+// Node is a SIP proxy and the result of its last probe.
 type Node struct{ ID, Type, State, Error string }
 
-// Info is what the overview says of this instance.
+// Info is what the overview shows about this instance.
 type Info struct {
 	Version, Instance, Store string
 	Uptime                   time.Duration
@@ -28,21 +28,21 @@ type Info struct {
 	Apps                     []push.AppInfo
 }
 
-// Source is where the pages have it all from. Its parts are safe for concurrent use.
+// Source provides the data for the pages. Its parts are safe for concurrent use.
 type Source struct {
 	Info  func() Info
 	Calls func(ctx context.Context, q trace.Query, part string) trace.Found
 	Wakes *wake.Service
-	// History is what the graphs are drawn from.
+	// History has the data for the graphs.
 	History *History
 }
 
-// Bounds of what one page shows.
+// Limits of what one page shows.
 const (
 	lastCalls = 20
 	mostFound = 100
 	mostRows  = 200
-	mostText  = 300 // bytes of what is looked for
+	mostText  = 300 // maximum length of a search term, in bytes
 	patience  = 3 * time.Second
 )
 
@@ -78,7 +78,7 @@ func New(s Source) http.Handler {
 	for _, name := range []string{"style.css", "live.js"} {
 		mux.HandleFunc("GET /"+name, func(w http.ResponseWriter, r *http.Request) { http.ServeFileFS(w, r, files, name) })
 	}
-	// Nobody asks a browser for it: without this each one says that it is not there.
+	// Browsers request it by themselves. Without this, each one logs an error.
 	mux.HandleFunc("GET /favicon.ico", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
@@ -107,13 +107,13 @@ func show(w http.ResponseWriter, status int, name string, data any) {
 	_, _ = w.Write(b.Bytes())
 }
 
-// asked returns what is looked for, bounded.
+// asked returns a search term of the request, with limited length.
 func asked(r *http.Request, name string) string {
 	s := strings.TrimSpace(r.URL.Query().Get(name))
 	return s[:min(len(s), mostText)]
 }
 
-// binding is one of a user, without its Contact, which holds the push token.
+// binding is a binding of a user, without its Contact, which contains the push token.
 type binding struct {
 	Device, Provider, App, Environment, Node, UserAgent string
 	RegisteredAt, ExpiresAt                             time.Time
