@@ -22,7 +22,7 @@ const (
 	Chat    Kind = "chat"    // a MESSAGE is held for the device
 	Cancel  Kind = "cancel"  // the call is over
 	Custom  Kind = "custom"  // an application's own push
-	Refresh Kind = "refresh" // register and show nothing: the registration expires soon, or an in-dialog request is held
+	Refresh Kind = "refresh" // register silently: the registration expires soon, or an in-dialog request is held
 )
 
 // Kinds lists every Kind, in the order of the constants.

@@ -9,7 +9,7 @@ import (
 	"github.com/sipwake/sipwake/push"
 )
 
-// Config is the sipwake of an app's vendor.
+// Config is the sipwake of an app's maker.
 type Config struct {
 	// Provider is the phones' pn-provider, such as "apns".
 	Provider string `yaml:"provider"`
@@ -19,9 +19,9 @@ type Config struct {
 	// AnyPackage makes the app also serve packages of the provider that no other app
 	// has.
 	AnyPackage bool `yaml:"any_package"`
-	// URL is the vendor's RPC address: https, or http on this machine.
+	// URL is the maker's RPC address: https, or http on this machine.
 	URL string `yaml:"url"`
-	// TokenFile holds the token issued by the vendor.
+	// TokenFile holds the token issued by the maker.
 	TokenFile string `yaml:"token_file"`
 	// CAFile holds PEM certificates that are trusted in addition to the system's.
 	CAFile string `yaml:"ca_file"`

@@ -1,12 +1,12 @@
-// Package relay pushes through another sipwake: that of the app's vendor, which holds
+// Package relay pushes through another sipwake: that of the app's maker, which holds
 // the app's credentials. This sipwake needs only a token. Each push is a call of the
 // RPC method push.relay, with the address and the values of the push. The other side
-// builds the payload from the vendor's templates, and returns the push service's
+// builds the payload from the maker's templates, and returns the push service's
 // answer.
 //
 // A push has an ID that is the same in all of its tries, and the other side sends the
 // push of an ID once. A retry whose first answer was lost or late gets the result of
-// the first try. policy.privacy withholds what the vendor need not know.
+// the first try. policy.privacy withholds what the maker need not know.
 package relay
 
 import (
