@@ -26,7 +26,7 @@ type Templates struct {
 
 // The parts that the default payloads share. All values are strings, as FCM requires.
 const (
-	// What apps written for Mizutech's MPUSH read.
+	// The keys that apps written for Mizutech's MPUSH read.
 	mpushKeys = `"ntype":"{TYPE}","nfromusername":"{FROMUSERNAME}","nfrom":"{FROM}","nmsg":"{MSG}",` +
 		`"ncallid":"{CALLID}","ntousr":"{TOUSER}"`
 	dataKeys = mpushKeys + `,"nfromuri":"{FROMURI}","handle":"{FROMUSERNAME}","callUUID":"{UUID}",` +
@@ -104,14 +104,14 @@ func DefaultTemplates(p pnparam.Provider) *Templates {
 	return t
 }
 
-// With returns a copy in which text is the payload for the kind and service;
-// the empty service stands for all that have no payload of their own. The text
-// is a JSON object. Keywords in its string values are filled in: {PACKAGE},
-// {TOKEN}, {TO}, {TOUSER} or {TOUSERNAME}, {TYPE}, {KIND}, {FROM} or
-// {FROMUSERNAME}, {FROMURI}, {FROMDISPLAYNAME}, {CALLID}, {UUID}, {MEDIA},
-// {TITLE}, {BODY}, {MSG} or {MESSAGE}, {CALLED}, {CALLEDURI}, {VERSTAT}, {REASON} and {HEADER:Name}, and how it is
-// sent: {SENT}, {EXPIRES}, {PRIORITY}, {APRIORITY}, {NPRIORITY}, {PUSHTYPE},
-// {TTLNUM}, {SOUND}; the pair "{DATA}": null makes room for Values.Data. The error
+// With returns a copy in which text is the payload for the kind and service. The
+// empty service stands for all services without their own payload. The text is a JSON
+// object. Keywords in its string values are filled in: {PACKAGE}, {TOKEN}, {TO},
+// {TOUSER} or {TOUSERNAME}, {TYPE}, {KIND}, {FROM} or {FROMUSERNAME}, {FROMURI},
+// {FROMDISPLAYNAME}, {CALLID}, {UUID}, {MEDIA}, {TITLE}, {BODY}, {MSG} or {MESSAGE},
+// {CALLED}, {CALLEDURI}, {VERSTAT}, {REASON} and {HEADER:Name}. These say how the
+// push is sent: {SENT}, {EXPIRES}, {PRIORITY}, {APRIORITY}, {NPRIORITY}, {PUSHTYPE},
+// {TTLNUM}, {SOUND}. The pair "{DATA}": null is replaced by Values.Data. The error
 // names the place in the text.
 func (t *Templates) With(kind Kind, service pnparam.Service, text []byte) (*Templates, error) {
 	if !slices.Contains(Kinds(), kind) {
