@@ -182,7 +182,7 @@ const (
 	NoApp       Reason = "no_app"       // no app is configured for this address
 	NoToken     Reason = "no_token"     // the device has no token that may be used for this kind
 	ShutDown    Reason = "shut_down"    // sipwake is stopping
-	ByPolicy    Reason = "policy"       // refused by the app's policy at this load, or too many for the device's OS
+	ByPolicy    Reason = "policy"       // the app's policy refuses the kind at this load, or the device's OS so many
 	Denied      Reason = "denied"       // the user or the app's policy never allows this kind on this device
 )
 

@@ -63,7 +63,7 @@ func Answers() []push.Answer {
 			About: push.AboutPush, Reason: push.Credential,
 		},
 		{
-			// These are about one topic, such as the VoIP topic, and not about the
+			// The topic errors concern one topic, such as the VoIP topic, and not the
 			// app's other topics.
 			Said: []string{
 				"400 BadTopic", "400 MissingTopic", "400 TopicDisallowed", "400 BadCollapseId", "400 BadExpirationDate",

@@ -96,7 +96,7 @@ func (p *Provider) Probe(ctx context.Context) error {
 	switch {
 	case err != nil:
 		return fmt.Errorf("cannot connect: %s", push.NoAnswer(ctx, err, "url").Detail)
-	case posted.Status == http.StatusOK && a.Error != nil && a.Error.Code == -32602: // its code for a missing parameter
+	case posted.Status == http.StatusOK && a.Error != nil && a.Error.Code == -32602: // invalid params
 		return nil
 	case posted.Status == http.StatusUnauthorized:
 		return errors.New("the relay refuses the token")

@@ -154,7 +154,7 @@ func (s *origins) roundTrip(o *origin, req *http.Request, read func(*http.Respon
 
 	s.mu.Lock()
 	l.requests--
-	if err != nil && !errors.Is(req.Context().Err(), context.Canceled) { // otherwise it says nothing about the connection
+	if err != nil && !errors.Is(req.Context().Err(), context.Canceled) { // the connection may be bad
 		l.retired = true
 		if o.line == l {
 			o.line = nil
