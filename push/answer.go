@@ -5,8 +5,8 @@ import (
 	"strconv"
 )
 
-// About is what an answer of a push service speaks of. It decides whom the
-// answer concerns beside the push that got it.
+// About is the subject of a push service's answer. It decides who else is affected
+// beside the push that got the answer.
 type About string
 
 // What an answer may be about.
@@ -15,8 +15,8 @@ const (
 	AboutToken      About = "token"      // this device
 	AboutPlatform   About = "platform"   // a credential that the service keeps for one platform: that platform
 	AboutCredential About = "credential" // our key, certificate or account: every push of the app
-	AboutConnection About = "connection" // this connection: another one helps
-	AboutService    About = "service"    // the push service itself: every push of the app, if it lasts
+	AboutConnection About = "connection" // this connection: another one may work
+	AboutService    About = "service"    // the push service itself: every push of the app, if it persists
 )
 
 // Abouts lists every About.
@@ -24,7 +24,7 @@ func Abouts() []About {
 	return []About{AboutPush, AboutToken, AboutPlatform, AboutCredential, AboutConnection, AboutService}
 }
 
-// Answer is what follows from some of the answers of a push service.
+// Answer is what follows from some of a push service's answers.
 type Answer struct {
 	// Said are the answers, each one of
 	//
@@ -35,17 +35,17 @@ type Answer struct {
 	//	4xx                  all of the class
 	//	*                    everything else
 	//
-	// The first in this order that fits counts.
+	// The first match in this order wins.
 	Said   []string
 	About  About
 	Reason Reason
 }
 
-// Answers looks up what follows from a push service's answer. It never changes.
+// Answers maps a push service's answers to their meaning. It is immutable.
 type Answers struct{ bySaid map[string]Answer }
 
-// NewAnswers makes Answers of a table, which must say each thing once, and have
-// "*".
+// NewAnswers builds Answers from a table. The table must have each entry once, and
+// must have "*".
 func NewAnswers(table []Answer) Answers {
 	a := Answers{make(map[string]Answer)}
 	for _, row := range table {
@@ -62,7 +62,7 @@ func NewAnswers(table []Answer) Answers {
 	return a
 }
 
-// Find returns what follows from a status and the service's word for it, which is
+// Find returns what follows from a status and the service's error code, which is
 // empty if there was none.
 func (a Answers) Find(status int, word string) Answer {
 	code := strconv.Itoa(status)
@@ -79,8 +79,8 @@ func (a Answers) Find(status int, word string) Answer {
 	panic("BUG: answers that were not made by NewAnswers")
 }
 
-// about is what the reply speaks of. Where no service has spoken, it is what the
-// reason does, or nothing.
+// about returns the subject of the reply. If no service has answered, it derives it
+// from the reason, or returns "".
 func (r *Reply) about() About {
 	switch {
 	case r.About != "":

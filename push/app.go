@@ -10,44 +10,45 @@ import (
 // App is one credential in one environment, and the addresses that it serves.
 type App struct {
 	Provider pnparam.Provider
-	// Packages are the names by which addresses find the app. The first is the
-	// main one, used as the metric label "app". None means the empty name, as
-	// WebPush addresses have it.
+	// Packages are the names by which addresses find the app. The first is the main
+	// one, used as the metric label "app". None means the empty name, as in WebPush
+	// addresses.
 	Packages []string
-	// Any: the app also serves the packages of its Provider that no other app has.
+	// Any makes the app also serve the packages of its Provider that no other app
+	// has.
 	Any bool
-	// Environment is empty for providers without environments; such an app
-	// serves an address whatever environment the client named.
+	// Environment is empty for providers without environments. Such an app serves an
+	// address whatever environment the client named.
 	Environment pnparam.Environment
-	// Default: the app also serves addresses with an empty Environment.
+	// Default makes the app also serve addresses with an empty Environment.
 	Default bool
 	// Client sends the pushes. The dispatcher owns it once the app is in use.
 	Client Provider
 	Limits Limits
 	// Templates are the payloads; nil means DefaultTemplates of the Provider.
 	Templates *Templates
-	// BackgroundPerHour bounds the background pushes to one iOS device in an hour; 0:
-	// no bound.
+	// BackgroundPerHour limits the background pushes to one iOS device per hour; 0
+	// means no limit.
 	BackgroundPerHour int
-	// VAPID is the public key that browsers subscribe with, of an app of Web Push.
+	// VAPID is the public key that browsers subscribe with, for a Web Push app.
 	VAPID string
 	// Policy says when the devices are pushed; its zero fields mean the default.
 	Policy Policy
-	// Fingerprint stands for the contents of the configuration and key files
-	// that Client and Limits were made from. An app that is set again with the
-	// same one keeps its queue, breaker and client. The empty fingerprint is
-	// never the same.
+	// Fingerprint identifies the contents of the configuration and key files that
+	// Client and Limits were made from. An app that is set again with the same
+	// fingerprint keeps its queue, breaker and client. An empty fingerprint never
+	// matches.
 	Fingerprint string
-	// CredentialExpiry is when key or certificate ends; zero if never.
+	// CredentialExpiry is when the key or certificate expires; zero if never.
 	CredentialExpiry time.Time
-	// Chain knows until when CAs vouch for the service; may be nil.
+	// Chain records how long the CAs of the service are valid; may be nil.
 	Chain *Chain
-	// Doubts are what the service may refuse though everything can be read, in
+	// Doubts are what the service may refuse although all files are readable, in
 	// plain English, for Warnings.
 	Doubts []string
 }
 
-// name is the main package.
+// name returns the main package.
 func (a *App) name() string {
 	if len(a.Packages) == 0 {
 		return ""
@@ -55,46 +56,46 @@ func (a *App) name() string {
 	return a.Packages[0]
 }
 
-// key names the app among all: what must match for it to be "the same app" in
+// key identifies the app among all apps: it must match for it to be "the same app" in
 // the next configuration.
 func (a *App) key() appKey { return appKey{a.Provider, a.name(), a.Environment} }
 
-// AppInfo tells operators how an app is doing.
+// AppInfo reports the state of an app to operators.
 type AppInfo struct {
 	Provider    pnparam.Provider    `json:"provider"`
 	Package     string              `json:"package"`
 	Environment pnparam.Environment `json:"environment,omitempty"`
-	Breaker     string              `json:"breaker"`   // closed, half-open or open; off where the app has none
-	Queued      int                 `json:"queued"`    // waiting for a try, the first or another
+	Breaker     string              `json:"breaker"`   // closed, half-open or open; off if the app has none
+	Queued      int                 `json:"queued"`    // waiting for a try, the first or a later one
 	InFlight    int                 `json:"in_flight"` // being tried now
 }
 
-// Limits bound what one app may use. Zero fields mean the default.
+// Limits restrict what one app may use. Zero fields mean the default.
 type Limits struct {
-	// Queue bounds the pushes that wait for a try, in each of the two lanes;
-	// default 4096.
+	// Queue limits the pushes that wait for a try, in each of the two lanes. Default
+	// 4096.
 	Queue int `yaml:"queue"`
-	// InFlight bounds the requests under way; default 256. A quarter of them is
-	// kept for calls.
+	// InFlight limits the requests in flight. Default 256. A quarter of them is
+	// reserved for calls.
 	InFlight int `yaml:"in_flight"`
-	// Timeout is the longest that one try may take; default 5s.
+	// Timeout limits the duration of one try. Default 5s.
 	Timeout time.Duration `yaml:"timeout"`
-	// CallTimeout is the longest that the first of the two tries for a call may
-	// take; default 2s. It is also at most half of the time that is left, so
-	// that a stream that never answers leaves room for the second try.
+	// CallTimeout limits the duration of the first of the two tries for a call.
+	// Default 2s. It is also at most half of the remaining time, so that a stream
+	// that never answers leaves room for the second try.
 	CallTimeout time.Duration `yaml:"call_timeout"`
-	// Tries bounds the tries of a push that is no call; default 5.
+	// Tries limits the tries of a push that is not a call. Default 5.
 	Tries int `yaml:"tries"`
 	// BreakerFailures is how many pushes in a row must fail with Unavailable or
-	// Timeout until the breaker opens; default 5. Further tries of one push do not
+	// Timeout before the breaker opens. Default 5. Further tries of one push do not
 	// count. A rejected credential opens it at once.
 	BreakerFailures int `yaml:"breaker_failures"`
-	// BreakerPause is how long the open breaker refuses pushes before it lets
-	// one through to see; default 30s.
+	// BreakerPause is how long the open breaker refuses pushes before it lets one
+	// through as a probe. Default 30s.
 	BreakerPause time.Duration `yaml:"breaker_pause"`
 }
 
-// SetDefaults fills the fields that are zero.
+// SetDefaults sets the zero fields.
 func (l *Limits) SetDefaults() {
 	setDefault(&l.Queue, 4096)
 	setDefault(&l.InFlight, 256)
@@ -115,7 +116,7 @@ func setDefault[T comparable](field *T, value T) {
 // Validate reports every field that is out of range. Call SetDefaults first.
 func (l *Limits) Validate(report func(field, problem string)) {
 	validateRange(report, "queue", l.Queue, 1, 1_000_000)
-	// One slot would leave none for calls while anything else is under way.
+	// One slot would leave none for calls while anything else is in flight.
 	validateRange(report, "in_flight", l.InFlight, 2, 10_000)
 	validateRange(report, "timeout", l.Timeout, 100*time.Millisecond, time.Minute)
 	validateRange(report, "call_timeout", l.CallTimeout, 100*time.Millisecond, time.Minute)

@@ -8,24 +8,24 @@ import (
 	"github.com/sipwake/sipwake/internal/secret"
 )
 
-// backgroundHour is the time over which iOS counts an app's background pushes.
+// backgroundHour is the period in which iOS counts an app's background pushes.
 const backgroundHour = time.Hour
 
-// maxBackground bounds the devices that are counted, at about 100 bytes each. Those
-// beyond are not held back.
+// maxBackground limits the devices that are counted, at about 100 bytes each. Devices
+// beyond it are not limited.
 const maxBackground = 100_000
 
-// background counts the background pushes of iOS devices, in memory, so that no more
-// are sent than iOS delivers: it holds back or drops what is more, and with it what the
-// app would need. Safe for concurrent use; the zero value is ready.
+// background counts the background pushes to iOS devices, in memory, so that no more
+// are sent than iOS delivers. iOS delays or drops any excess, and with it pushes that
+// the app needs. Safe for concurrent use; the zero value is ready to use.
 type background struct {
 	mu    sync.Mutex
-	sent  map[secret.Token][]time.Time // of the last hour, the oldest first
-	sweep time.Time                    // when looking for devices to forget may pay again
+	sent  map[secret.Token][]time.Time // in the last hour, oldest first
+	sweep time.Time                    // when another search for devices to forget may be worthwhile
 }
 
-// take counts a push to the token and reports whether it may go, as one of at most so
-// many in an hour. Zero is no limit.
+// take counts a push to the token and reports whether it may be sent, with at most
+// most pushes per hour. Zero means no limit.
 func (b *background) take(token secret.Token, most int, now time.Time) bool {
 	if most <= 0 {
 		return true
@@ -47,7 +47,8 @@ func (b *background) take(token secret.Token, most int, now time.Time) bool {
 	return ok
 }
 
-// room makes room for one more device if it can.
+// room makes room for one more device, if possible, and reports whether there is
+// room.
 func (b *background) room(now time.Time) bool {
 	if b.sent == nil {
 		b.sent = make(map[secret.Token][]time.Time)
@@ -67,8 +68,8 @@ func (b *background) room(now time.Time) bool {
 	return len(b.sent) < maxBackground
 }
 
-// overBackground reports whether the push is one more background push than the device's
-// system delivers in an hour.
+// overBackground reports whether this background push is one more than the device's
+// OS delivers in an hour.
 func (q *queue) overBackground(j *job) bool {
 	return j.r.Provider == pnparam.APNs && j.n.PushType == TypeBackground &&
 		!q.background.take(j.r.Token, q.BackgroundPerHour, time.Now())

@@ -8,19 +8,19 @@ import (
 	"github.com/sony/gobreaker/v2"
 )
 
-// breaker switches an app off while its service or its credential fails, and on
-// again at the first success. The nil breaker lets everything through.
+// breaker disables an app while its service or its credential fails, and enables it
+// at the first success. The nil breaker lets everything through.
 //
-// WebPush apps have none: every token names a server of its own, picked by the
-// client, and one bad server must not switch off all the others.
+// WebPush apps have none: every token names its own server, chosen by the client, and
+// one bad server must not disable all the others.
 type breaker struct {
 	cb *gobreaker.TwoStepCircuitBreaker[struct{}]
-	// credential: the last failure was a rejected credential. It is written and
-	// read only by the library's hooks, under the library's lock.
+	// credential is set if the last failure was a rejected credential. Only the
+	// library's hooks read and write it, under the library's lock.
 	credential bool
 }
 
-// What a try tells the breaker; nil means that the service works.
+// What a try reports to the breaker; nil means that the service works.
 var (
 	errRejected = errors.New("credential rejected")
 	errFailing  = errors.New("service failing")
@@ -55,7 +55,7 @@ func newBreaker(limits Limits, log *slog.Logger) *breaker {
 	return b
 }
 
-// allow asks for one try. When it grants it, report must be called once.
+// allow asks for one try. If ok, report must be called once.
 func (b *breaker) allow() (report func(error), ok bool) {
 	if b == nil {
 		return func(error) {}, true
@@ -70,7 +70,7 @@ func (b *breaker) open() bool { return b != nil && b.cb.State() == gobreaker.Sta
 // probing reports whether the next result opens or closes the breaker.
 func (b *breaker) probing() bool { return b != nil && b.cb.State() == gobreaker.StateHalfOpen }
 
-// state is the word for operators and the value of the metric.
+// state returns the state's name for operators and its metric value.
 func (b *breaker) state() (string, float64) {
 	if b == nil {
 		return "off", 0
@@ -79,11 +79,11 @@ func (b *breaker) state() (string, float64) {
 	return s.String(), float64(s)
 }
 
-// verdict is what a try that ended with the reply tells the breaker. budget is
-// the time that the try had: running out of less than a second says little. An
-// answer about one push, token or platform shows that the service works and knows
-// us; one about the connection shows nothing, nor does a push that was refused
-// without asking the service.
+// verdict is what a try that ended with reply reports to the breaker. budget is the
+// time that the try had: a timeout of less than a second says little. An answer about
+// one push, token or platform shows that the service works and knows us. An answer
+// about the connection shows nothing, nor does a push that was refused without asking
+// the service.
 func verdict(reply *Reply, budget time.Duration, limits Limits) error {
 	switch reply.Reason {
 	case Accepted:

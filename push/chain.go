@@ -6,15 +6,17 @@ import (
 	"time"
 )
 
-// Chain notes until when CAs vouch for a service, as its last handshake showed it. The
-// service renews its own certificate; a CA that ends, or is no longer trusted, cuts off
-// whoever does not know the next one. Safe for concurrent use.
+// Chain records how long the CAs of a service's certificate are valid, as seen in the
+// last TLS handshake. The service renews its own certificate; but when a CA expires
+// or loses trust, clients that do not know the next one are cut off. Safe for
+// concurrent use.
 type Chain struct{ ends atomic.Int64 }
 
-// Watch has c note the handshakes that are made with config.
+// Watch makes c record the handshakes made with config.
 func (c *Chain) Watch(config *tls.Config) { config.VerifyConnection = c.note }
 
-// Ends is when the first of the CAs ends; zero before the first handshake.
+// Ends returns when the first of the CAs expires. It is zero before the first
+// handshake.
 func (c *Chain) Ends() time.Time {
 	if c == nil || c.ends.Load() == 0 {
 		return time.Time{}
@@ -22,13 +24,13 @@ func (c *Chain) Ends() time.Time {
 	return time.Unix(c.ends.Load(), 0)
 }
 
-// note takes the chain that lasts longest: one is enough to be trusted.
+// note uses the chain that is valid longest, since one trusted chain is enough.
 func (c *Chain) note(state tls.ConnectionState) error {
 	var longest time.Time
 	for _, chain := range state.VerifiedChains {
 		var first time.Time
 		for i, cert := range chain {
-			if i == 0 && len(chain) > 1 { // the service's own
+			if i == 0 && len(chain) > 1 { // the service's own certificate
 				continue
 			}
 			if first.IsZero() || cert.NotAfter.Before(first) {

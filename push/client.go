@@ -18,7 +18,7 @@ import (
 	"time"
 )
 
-// What a client of a push service is made of, whichever it is.
+// The parts that clients of all push services share.
 
 const (
 	openTimeout = 5 * time.Second
@@ -26,8 +26,8 @@ const (
 	maxHeader   = 32 << 10 // of an answer
 )
 
-// ReadField reads a file that the configuration names in a field, which begins the
-// error.
+// ReadField reads a file named by a configuration field. Its error begins with the
+// field.
 func ReadField(field, path string) ([]byte, error) {
 	contents, err := os.ReadFile(path)
 	if err != nil {
@@ -36,9 +36,9 @@ func ReadField(field, path string) ([]byte, error) {
 	return contents, nil
 }
 
-// TLSConfig is for a push service: TLS 1.2 and later, trusting the system's CAs and,
-// if caFile is not empty, those in it, whose PEM text it returns too. The errors begin
-// with ca_file.
+// TLSConfig returns the TLS configuration for a push service: TLS 1.2 and later,
+// trusting the system's CAs. If caFile is not empty, it also trusts the CAs in it and
+// returns its PEM text. Its errors begin with ca_file.
 func TLSConfig(caFile string) (config *tls.Config, ca []byte, err error) {
 	config = &tls.Config{MinVersion: tls.VersionTLS12}
 	if caFile == "" {
@@ -58,8 +58,8 @@ func TLSConfig(caFile string) (config *tls.Config, ca []byte, err error) {
 	return config, ca, nil
 }
 
-// Fingerprint stands for all that makes a client what it is: other parts have another
-// one, and it shows none of them.
+// Fingerprint identifies everything that a client is made from. Other parts give
+// another fingerprint, which reveals none of them.
 func Fingerprint(parts ...string) string {
 	sum := sha256.New()
 	for _, part := range parts {
@@ -68,8 +68,8 @@ func Fingerprint(parts ...string) string {
 	return hex.EncodeToString(sum.Sum(nil))
 }
 
-// CheckURL returns what is wrong with the address of a service, or nothing. It does
-// not quote the URL: its query may hold a key.
+// CheckURL returns what is wrong with the address of a service, or "". It does not
+// quote the URL, whose query may contain a key.
 func CheckURL(s string) (problem string) {
 	u, err := url.Parse(s)
 	switch {
@@ -81,7 +81,7 @@ func CheckURL(s string) (problem string) {
 	return ""
 }
 
-// OnThisMachine reports whether a host, without port and brackets, is this machine.
+// OnThisMachine reports whether a host (without port and brackets) is this machine.
 func OnThisMachine(host string) bool {
 	if a, err := netip.ParseAddr(host); err == nil {
 		return a.Unmap().IsLoopback()
@@ -89,8 +89,9 @@ func OnThisMachine(host string) bool {
 	return host == "localhost"
 }
 
-// NewTransport keeps connections of HTTP/1.1, and has no more than one request on each:
-// a request that is never answered costs one connection and holds up no other.
+// NewTransport keeps HTTP/1.1 connections alive, with at most one request at a time
+// on each: a request that is never answered costs one connection and delays no other
+// request.
 func NewTransport(config *tls.Config, inFlight int) *http.Transport {
 	t := &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
@@ -108,8 +109,8 @@ func NewTransport(config *tls.Config, inFlight int) *http.Transport {
 	return t
 }
 
-// ProbeConnection opens a connection to the URL of a field and asks nothing. No error
-// quotes the URL.
+// ProbeConnection opens a connection to a field's URL without sending a request. No
+// error quotes the URL.
 func ProbeConnection(ctx context.Context, t *http.Transport, field, to string) error {
 	u, err := url.Parse(to)
 	if err != nil {
@@ -127,9 +128,9 @@ func ProbeConnection(ctx context.Context, t *http.Transport, field, to string) e
 	return nil
 }
 
-// NoAnswer explains a try that got no status. The error itself may quote the URL, in
-// which there may be a key or a token, so the service is called by the field that names
-// it; without one it is the push service.
+// NoAnswer explains a try that got no status. The error itself may quote the URL,
+// which may contain a key or a token. So the service is called by the field that
+// names it, or "the push service" without one.
 func NoAnswer(ctx context.Context, err error, field string) Reply {
 	if reply, ended := Ended(ctx); ended {
 		return reply
@@ -155,20 +156,20 @@ func NoAnswer(ctx context.Context, err error, field string) Reply {
 	return r
 }
 
-// Users counts the pushes under way, so that what they share is closed with the last
-// of them. Safe for concurrent use.
+// Users counts the pushes in flight, so that shared resources are closed with the
+// last of them. Safe for concurrent use.
 type Users struct {
 	n      atomic.Int64
 	closed atomic.Bool
 }
 
-// Enter counts one more.
+// Enter adds one.
 func (u *Users) Enter() { u.n.Add(1) }
 
-// Leave reports whether it was the last, after Close.
+// Leave removes one, and reports whether it was the last one after Close.
 func (u *Users) Leave() (last bool) { return u.n.Add(-1) == 0 && u.closed.Load() }
 
-// Close reports whether there is none; else the last that leaves hears it.
+// Close reports whether there are none. Otherwise the last Leave reports it.
 func (u *Users) Close() (none bool) {
 	u.closed.Store(true)
 	return u.n.Load() == 0

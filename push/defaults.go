@@ -9,31 +9,29 @@ import (
 	"github.com/sipwake/sipwake/internal/pnparam"
 )
 
-// templateKey is what a payload is chosen by.
+// templateKey is the key for choosing a payload.
 type templateKey struct {
 	kind    Kind
 	service pnparam.Service
 }
 
-// Templates are the payloads of an app, by Kind and Service, with the Options for
-// sending them. They never change; With makes new ones, and so does
-// Options.Load.
+// Templates are the payloads of an app by Kind and Service, with the Options for
+// sending them. They are immutable; With and Options.Load make new ones.
 type Templates struct {
 	provider pnparam.Provider
 	options  Options
-	limit    int // of a payload; 0: that of the provider
+	limit    int // of a payload; 0 means the provider's
 	byKey    map[templateKey]*template
 }
 
-// The parts that the default payloads share. All values are strings, as FCM
-// wants them.
+// The parts that the default payloads share. All values are strings, as FCM requires.
 const (
-	// What apps written for Mizutech's MPUSH read.
+	// The keys that apps written for Mizutech's MPUSH read.
 	mpushKeys = `"ntype":"{TYPE}","nfromusername":"{FROMUSERNAME}","nfrom":"{FROM}","nmsg":"{MSG}",` +
 		`"ncallid":"{CALLID}","ntousr":"{TOUSER}"`
 	dataKeys = mpushKeys + `,"nfromuri":"{FROMURI}","handle":"{FROMUSERNAME}","callUUID":"{UUID}",` +
 		`"display":"{FROMDISPLAYNAME}","media":"{MEDIA}","{DATA}":null`
-	// An iPhone's app gets one object, and those written for MPUSH look into its "data".
+	// An iPhone app gets one object. Apps written for MPUSH look into its "data".
 	apnsKeys = dataKeys + `,"data":{` + mpushKeys + `}`
 
 	alert = `{"title":"{TITLE}","body":"{BODY}"}`
@@ -44,8 +42,8 @@ const (
 	apnsSilent = `{"aps":{"content-available":1},` + apnsKeys + `}`
 
 	// The "apns" part is for an iPhone whose app uses FCM; Android never sees it.
-	// The provider adds its headers. Where there is a notification, FCM makes the
-	// alert from that.
+	// The provider adds its headers. If there is a notification, FCM makes the alert
+	// from it.
 	fcmIOSAlert  = `"apns":{"payload":{"aps":{"alert":` + alert + `,"sound":"{SOUND}"}}}`
 	fcmIOSSound  = `"apns":{"payload":{"aps":{"sound":"{SOUND}","mutable-content":1}}}`
 	fcmIOSSilent = `"apns":{"payload":{"aps":{"content-available":1}}}`
@@ -57,13 +55,13 @@ const (
 	fcmText  = `{"data":{` + dataKeys + `},"notification":` + alert + `,` + fcmVisible + `,` + fcmIOSSound + `}`
 	fcmOther = `{"data":{` + dataKeys + `},` + fcmSilent + `,` + fcmIOSSilent + `}`
 
-	// For a service of the operator's own, which gets all there is.
+	// For the operator's own service, which gets everything.
 	plain = `{"kind":"{KIND}","app":"{PACKAGE}","token":"{TOKEN}","to":"{TO}","from":"{FROMURI}",` +
 		`"user":"{FROMUSERNAME}","display":"{FROMDISPLAYNAME}","call_id":"{CALLID}","uuid":"{UUID}",` +
 		`"media":"{MEDIA}","title":"{TITLE}","body":"{BODY}","data":{"{DATA}":null}}`
 )
 
-// defaultTexts are the default payloads. A Service without one of its own gets
+// defaultTexts returns the default payloads. A Service without its own payload gets
 // that of the empty Service.
 func defaultTexts(p pnparam.Provider) map[templateKey]string {
 	switch p {
@@ -73,8 +71,8 @@ func defaultTexts(p pnparam.Provider) map[templateKey]string {
 			{Call, ""}:           apnsCall,
 			{Chat, ""}:           apnsText,
 			{Custom, ""}:         apnsText,
-			// Apple wants no second alert for a call that is over; the app may
-			// take the first one away.
+			// Apple wants no second alert for a call that is over. The app may
+			// remove the first one.
 			{Cancel, ""}:  apnsSilent,
 			{Refresh, ""}: apnsSilent,
 		}
@@ -95,9 +93,9 @@ func defaultTexts(p pnparam.Provider) map[templateKey]string {
 	return texts
 }
 
-// DefaultTemplates returns the payloads that need no configuration. Those of
-// WebPush are sent only to subscriptions that came with keys; for a provider that
-// is not known it is one JSON object with everything in it.
+// DefaultTemplates returns the payloads that need no configuration. Those of WebPush
+// are sent only to subscriptions with keys. For an unknown provider the payload is
+// one JSON object with everything in it.
 func DefaultTemplates(p pnparam.Provider) *Templates {
 	t, err := new(Options).Load(p, TemplateRules{})
 	if err != nil {
@@ -106,14 +104,14 @@ func DefaultTemplates(p pnparam.Provider) *Templates {
 	return t
 }
 
-// With returns a copy in which text is the payload for the kind and service;
-// the empty service stands for all that have no payload of their own. The text
-// is a JSON object. Keywords in its string values are filled in: {PACKAGE},
-// {TOKEN}, {TO}, {TOUSER} or {TOUSERNAME}, {TYPE}, {KIND}, {FROM} or
-// {FROMUSERNAME}, {FROMURI}, {FROMDISPLAYNAME}, {CALLID}, {UUID}, {MEDIA},
-// {TITLE}, {BODY}, {MSG} or {MESSAGE}, {CALLED}, {CALLEDURI}, {VERSTAT}, {REASON} and {HEADER:Name}, and how it is
-// sent: {SENT}, {EXPIRES}, {PRIORITY}, {APRIORITY}, {NPRIORITY}, {PUSHTYPE},
-// {TTLNUM}, {SOUND}; the pair "{DATA}": null makes room for Values.Data. The error
+// With returns a copy in which text is the payload for the kind and service. The
+// empty service stands for all services without their own payload. The text is a JSON
+// object. Keywords in its string values are filled in: {PACKAGE}, {TOKEN}, {TO},
+// {TOUSER} or {TOUSERNAME}, {TYPE}, {KIND}, {FROM} or {FROMUSERNAME}, {FROMURI},
+// {FROMDISPLAYNAME}, {CALLID}, {UUID}, {MEDIA}, {TITLE}, {BODY}, {MSG} or {MESSAGE},
+// {CALLED}, {CALLEDURI}, {VERSTAT}, {REASON} and {HEADER:Name}. These say how the
+// push is sent: {SENT}, {EXPIRES}, {PRIORITY}, {APRIORITY}, {NPRIORITY}, {PUSHTYPE},
+// {TTLNUM}, {SOUND}. The pair "{DATA}": null is replaced by Values.Data. The error
 // names the place in the text.
 func (t *Templates) With(kind Kind, service pnparam.Service, text []byte) (*Templates, error) {
 	if !slices.Contains(Kinds(), kind) {
@@ -128,10 +126,10 @@ func (t *Templates) With(kind Kind, service pnparam.Service, text []byte) (*Temp
 	return next, nil
 }
 
-// Payload appends the payload of r to dst. It is valid JSON and UTF-8 with the
-// keys and structure of the template, whatever the values hold, and at most
-// limit bytes long: to fit, the texts (title, body, caller's name) are cut
-// between two characters. On an error dst is returned as it was.
+// Payload appends the payload of r to dst. It is valid JSON and UTF-8 with the keys
+// and structure of the template, whatever the values contain, and at most limit bytes
+// long: to fit, the texts (title, body, caller's name) are cut between two
+// characters. On error it returns dst unchanged.
 func (t *Templates) Payload(dst []byte, r *Request, limit int) ([]byte, error) {
 	if r.Provider == pnparam.WebPush && r.Keys == nil { // RFC 8599: no payload
 		return dst, nil
@@ -148,7 +146,7 @@ func (t *Templates) Payload(dst []byte, r *Request, limit int) ([]byte, error) {
 	return dst, nil
 }
 
-// find is the template for r, nil if there is none.
+// find returns the template for r, or nil.
 func (t *Templates) find(r *Request) *template {
 	if found := t.byKey[templateKey{r.Kind, r.Service}]; found != nil {
 		return found
@@ -156,7 +154,7 @@ func (t *Templates) find(r *Request) *template {
 	return t.byKey[templateKey{r.Kind, ""}]
 }
 
-// Delivery is how r is to be sent when it is sent now.
+// Delivery returns how to send r if it is sent now.
 func (t *Templates) Delivery(r *Request) Delivery {
 	own := new(Own)
 	if found := t.find(r); found != nil {
@@ -165,7 +163,7 @@ func (t *Templates) Delivery(r *Request) Delivery {
 	return t.options.delivery(t.provider, r, own, time.Now())
 }
 
-// most is the most bytes of a payload for the service.
+// most returns the maximum size of a payload for the service, in bytes.
 func (t *Templates) most(s pnparam.Service) int {
 	if t.limit > 0 {
 		return t.limit
@@ -173,9 +171,9 @@ func (t *Templates) most(s pnparam.Service) int {
 	return payloadLimit(t.provider, s)
 }
 
-// payloadLimit is the most bytes that the services take: Apple's limits for
-// voip and other pushes, the lower of which is also FCM's and, less what
-// encryption adds, that of Web Push.
+// payloadLimit returns the services' maximum payload size in bytes. Apple has one
+// limit for VoIP and a lower one for other pushes. FCM's limit is the lower one too,
+// and so is Web Push's, less the overhead of encryption.
 func payloadLimit(p pnparam.Provider, s pnparam.Service) int {
 	switch {
 	case p == pnparam.WebPush:

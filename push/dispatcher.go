@@ -16,14 +16,14 @@ import (
 	"github.com/sipwake/sipwake/internal/pnparam"
 )
 
-// appKey is what an address is looked up by.
+// appKey is the key for looking up an address.
 type appKey struct {
 	provider pnparam.Provider
 	app      string
 	env      pnparam.Environment
 }
 
-// table is one configuration of apps. It never changes.
+// table is one configuration of apps. It is immutable.
 type table struct {
 	byKey   map[appKey]*queue
 	queues  []*queue // each once, ordered
@@ -49,15 +49,15 @@ func (t *table) named(provider pnparam.Provider, app string, env pnparam.Environ
 	return nil
 }
 
-// anyPackage is where the app is found that serves all packages that no other app
-// has: no client can name it.
+// anyPackage is the key of the app that serves all packages without an app of their
+// own. No client can name it.
 const anyPackage = "\x00"
 
-// Dispatcher sends pushes through apps: it queues, retries, bounds and counts
-// them. All methods are safe for concurrent use.
+// Dispatcher sends pushes through apps: it queues, retries, limits and counts them.
+// All methods are safe for concurrent use.
 type Dispatcher struct {
 	log      *slog.Logger
-	throttle throttle // of what belongs to no app
+	throttle throttle // for what belongs to no app
 	metrics  *metrics
 	base     context.Context
 	giveUp   context.CancelFunc
@@ -65,14 +65,13 @@ type Dispatcher struct {
 
 	background background
 
-	mu       sync.Mutex // one change of the table at a time
+	mu       sync.Mutex // held during a change of the table
 	draining []*queue
 	wg       sync.WaitGroup // one for each draining queue
 }
 
-// NewDispatcher returns a dispatcher without apps. It registers its metrics
-// with reg, which must not have those of another dispatcher; Stop takes them
-// out again.
+// NewDispatcher returns a dispatcher without apps. It registers its metrics with reg,
+// which must not hold those of another dispatcher. Stop unregisters them.
 func NewDispatcher(log *slog.Logger, reg prometheus.Registerer) *Dispatcher {
 	d := &Dispatcher{log: log}
 	d.base, d.giveUp = context.WithCancel(context.Background())
@@ -81,15 +80,15 @@ func NewDispatcher(log *slog.Logger, reg prometheus.Registerer) *Dispatcher {
 	return d
 }
 
-// AddExemplars has the times of pushes name the calls, as metric.Exemplars does. It
+// AddExemplars attaches the calls to the push durations, as metric.Exemplars does. It
 // must be called before SetApps.
 func (d *Dispatcher) AddExemplars() { d.metrics.exemplars = true }
 
-// SetApps replaces all apps at once. An app that was there with the same
-// Fingerprint goes on with its queue and client: of the new one only Packages,
-// Default, Templates and Policy are taken, and its Client is neither used nor closed.
-// What other old apps have queued still goes out through their old clients,
-// which are closed after that. On an error nothing changes.
+// SetApps replaces all apps at once. An app whose Fingerprint is unchanged keeps its
+// queue and client: only Packages, Default, Templates and Policy are taken from the
+// new one, whose Client is neither used nor closed. Pushes queued for other old apps
+// still go out through the old clients, which are then closed. On error nothing
+// changes.
 func (d *Dispatcher) SetApps(apps []App) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -120,7 +119,7 @@ func (d *Dispatcher) SetApps(apps []App) error {
 	return nil
 }
 
-// queueFor returns the queue of a: the old one if nothing changed.
+// queueFor returns the queue for a: the old one if nothing changed.
 func (d *Dispatcher) queueFor(a App, old *queue) *queue {
 	if a.Templates == nil {
 		a.Templates = DefaultTemplates(a.Provider)
@@ -141,8 +140,8 @@ func (d *Dispatcher) queueFor(a App, old *queue) *queue {
 	return q
 }
 
-// swap makes t the table and lets the queues that are not in it drain. The
-// caller holds the lock.
+// swap installs t and drains the queues that it does not contain. The caller holds
+// the lock.
 func (d *Dispatcher) swap(t *table) {
 	old := d.table.Load()
 	var replaced []*queue
@@ -152,15 +151,15 @@ func (d *Dispatcher) swap(t *table) {
 		}
 	}
 	d.draining = append(d.draining, replaced...)
-	d.table.Store(t) // before they retire: a Push that is turned away finds the new one
+	d.table.Store(t) // before they retire, so that a Push that is turned away finds the new table
 	for _, q := range replaced {
 		q.retire()
 		d.wg.Go(func() { d.drain(q) })
 	}
 }
 
-// drain waits until the retired queue is empty, and lets go of it and of the series
-// that no other queue has.
+// drain waits until the retired queue is empty, then closes its client and removes
+// the metric series that no other queue shares.
 func (d *Dispatcher) drain(q *queue) {
 	<-q.drained
 	q.Client.Close()
@@ -173,7 +172,7 @@ func (d *Dispatcher) drain(q *queue) {
 	}
 }
 
-// claims lists the keys under which a is found.
+// claims lists the keys that lead to a.
 func claims(a *App) []appKey {
 	packages := a.Packages
 	if len(packages) == 0 {
@@ -192,10 +191,10 @@ func claims(a *App) []appKey {
 	return keys
 }
 
-// AppError is an app that cannot be served.
+// AppError reports an app that cannot be served.
 type AppError struct {
 	Provider pnparam.Provider
-	App      string // its main package, or the one that is claimed twice
+	App      string // the app's main package, or the package that is claimed twice
 	Problem  string
 }
 
@@ -231,8 +230,8 @@ func claimed(env pnparam.Environment) string {
 	return "in environment " + string(env)
 }
 
-// App returns the name of the app that serves such an address, as the metrics and
-// Apps have it. ok reports whether there is one.
+// App returns the name of the app that serves an address, as in the metrics and in
+// Apps. ok reports whether there is one.
 func (d *Dispatcher) App(provider pnparam.Provider, app string, env pnparam.Environment) (name string, ok bool) {
 	q := d.table.Load().find(provider, app, env)
 	if q == nil {
@@ -241,8 +240,8 @@ func (d *Dispatcher) App(provider pnparam.Provider, app string, env pnparam.Envi
 	return q.name(), true
 }
 
-// Policy is that of the app for such an address; without one it is the default.
-// It is not to be changed.
+// Policy returns the policy of the app for an address, or the default policy if there
+// is no app. The caller must not modify it.
 func (d *Dispatcher) Policy(provider pnparam.Provider, app string, env pnparam.Environment) Policy {
 	if q := d.table.Load().find(provider, app, env); q != nil {
 		return *q.policy.Load()
@@ -252,17 +251,17 @@ func (d *Dispatcher) Policy(provider pnparam.Provider, app string, env pnparam.E
 	return p
 }
 
-// Offer is a push service that phones can have pushes from.
+// Offer is a push service that is available to phones.
 type Offer struct {
 	Provider pnparam.Provider
-	// VAPID is the key to subscribe with at Web Push, empty for other services and
-	// where it depends on the app that the phone names.
+	// VAPID is the key for subscribing to Web Push. It is empty for other services,
+	// and where it depends on the app that the phone names.
 	VAPID string
 }
 
-// Offers lists the providers that have at least one app, ordered, with the key of the
-// app that serves phones which name this one. A phone that names none is told the key if
-// there is but one.
+// Offers lists the providers that have at least one app, in order, with the VAPID key
+// of the app that serves phones which name this app. A phone that names none gets the
+// key only if there is exactly one.
 func (d *Dispatcher) Offers(app string) []Offer {
 	t := d.table.Load()
 	var list []Offer
@@ -284,8 +283,8 @@ func (d *Dispatcher) Offers(app string) []Offer {
 	return list
 }
 
-// Load is how full the fullest app is, from 0 to 1: up to a half as its slots
-// in flight fill, up to 1 as its queue does.
+// Load returns the load of the fullest app, from 0 to 1. Slots in flight account for
+// up to one half, the queue for up to 1.
 func (d *Dispatcher) Load() float64 {
 	share := 0.0
 	for _, q := range d.table.Load().queues {
@@ -294,7 +293,7 @@ func (d *Dispatcher) Load() float64 {
 	return share
 }
 
-// Apps tells how each app is doing, ordered by provider, package, environment.
+// Apps returns the state of each app, ordered by provider, package and environment.
 func (d *Dispatcher) Apps() []AppInfo {
 	queues := d.table.Load().queues
 	list := make([]AppInfo, len(queues))
@@ -304,13 +303,13 @@ func (d *Dispatcher) Apps() []AppInfo {
 	return list
 }
 
-// Push sends r and calls done exactly once with how it ended. It never blocks.
-// done is called by Push itself when r is refused at once, else by another
-// goroutine, on which other pushes wait: it must return soon.
+// Push sends r and calls done exactly once with the outcome. It never blocks. Push
+// calls done itself when it refuses r at once. Otherwise another goroutine does,
+// which holds up other pushes, so done must return quickly.
 //
-// When ctx ends before a try, the outcome is Dropped; a try under way is not
-// cut short by it. A push that was tried and gets no further try ends with the
-// reason of its last.
+// When ctx ends before a try, the outcome is Dropped; a try in flight is not cut
+// short. A push that was tried and gets no further try ends with the reason of its
+// last try.
 func (d *Dispatcher) Push(ctx context.Context, r Request, done func(Outcome)) {
 	j := &job{ctx: ctx, r: r, done: done, lane: laneRest}
 	if r.Kind == Call {
@@ -340,7 +339,7 @@ func (d *Dispatcher) Push(ctx context.Context, r Request, done func(Outcome)) {
 	}
 }
 
-// precheck is why the job need not be queued at all, or empty.
+// precheck returns why the job need not be queued at all, or "".
 func (q *queue) precheck(j *job) Reason {
 	r := &j.r
 	switch {
@@ -356,18 +355,18 @@ func (q *queue) precheck(j *job) Reason {
 	return ""
 }
 
-// tokenAllowed is false for a voip token and anything but a call: iOS kills an
-// app that gets a voip push and reports no call, and then stops delivering.
+// tokenAllowed returns false for a VoIP token with anything but a call: iOS kills an
+// app that receives a VoIP push without reporting a call, and then stops delivering.
 func tokenAllowed(provider pnparam.Provider, service pnparam.Service, kind Kind) bool {
 	return provider != pnparam.APNs || service != pnparam.VoIP || kind == Call
 }
 
-// hasBreaker reports whether all tokens of an app lead to the same service.
+// hasBreaker reports whether all tokens of an app belong to the same service.
 func hasBreaker(provider pnparam.Provider) bool { return provider != pnparam.WebPush }
 
-// Stop refuses new pushes, finishes those it has until ctx ends, gives up the
-// rest as ShutDown, closes the clients and waits for all goroutines. The error
-// is that of ctx if it ended first. A second Stop waits like the first.
+// Stop refuses new pushes and finishes the pending ones until ctx ends. It gives up
+// the rest as ShutDown, closes the clients and waits for all goroutines. It returns
+// the error of ctx if ctx ended first. A second Stop waits like the first.
 func (d *Dispatcher) Stop(ctx context.Context) error {
 	d.mu.Lock()
 	d.swap(&table{stopped: true})

@@ -5,8 +5,8 @@ import (
 	"errors"
 )
 
-// Ended returns the Reply of a try whose context has ended, cancelled or too late.
-// It is false while the context lasts.
+// Ended returns the Reply of a try whose context has ended, by cancellation or
+// timeout. ended is false while the context lasts.
 func Ended(ctx context.Context) (r Reply, ended bool) {
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):

@@ -9,10 +9,10 @@ import (
 	"github.com/sipwake/sipwake/internal/pnparam"
 )
 
-// Found adds apps that were found, in a directory of credentials, to those that
-// were configured. A package that is configured is not taken from what was found,
-// in any environment, and a package that was found twice is the first's; an app
-// that has none left is not added. The same goes for Any.
+// Found adds the apps found in a directory of credentials to the configured ones.
+// Configured packages are never taken from the found apps, in any environment. A
+// package found twice goes to the first app. An app with no packages left is not
+// added. The same applies to Any.
 func Found(apps, found []App) []App {
 	type name struct {
 		provider pnparam.Provider
@@ -41,9 +41,9 @@ func Found(apps, found []App) []App {
 	return apps
 }
 
-// Settle decides which app serves devices that name no environment where two are
-// ready to: that of production. The error is an *AppError, if two apps claim the
-// same addresses otherwise.
+// Settle decides which app serves devices that name no environment, if two apps
+// would: the production one. If two apps claim the same addresses in another way, the
+// error is an *AppError.
 func Settle(apps []App) ([]App, error) {
 	apps = slices.Clone(apps)
 	type name struct {
@@ -66,12 +66,13 @@ func Settle(apps []App) ([]App, error) {
 	return apps, checkApps(apps)
 }
 
-// expirySoon is when an administrator wants to know that a credential ends.
+// expirySoon is how long before its expiry an administrator is warned of a
+// credential.
 const expirySoon = 30 * 24 * time.Hour
 
-// Warnings says in plain English what an administrator should look after in apps
-// that can be used, each thing once: their Doubts, and certificates that have ended
-// or soon will.
+// Warnings lists in plain English what an administrator should check in apps that are
+// usable, each thing once: their Doubts, and certificates that have expired or soon
+// will.
 func Warnings(apps []App, now time.Time) []string {
 	var list []string
 	for i := range apps {
@@ -82,7 +83,7 @@ func Warnings(apps []App, now time.Time) []string {
 		}
 		for _, doubt := range doubts {
 			text := fmt.Sprintf("%s app %q: %s", a.Provider, cmp.Or(a.name(), "-"), doubt)
-			if !slices.Contains(list, text) { // an app has it once for each environment
+			if !slices.Contains(list, text) { // an app reports it once per environment
 				list = append(list, text)
 			}
 		}
@@ -90,7 +91,8 @@ func Warnings(apps []App, now time.Time) []string {
 	return list
 }
 
-// Expiry says that a credential or certificate has ended or soon will, or nothing.
+// Expiry says that a credential or certificate has expired or soon will, or returns
+// "".
 func Expiry(ends, now time.Time) string {
 	left := ends.Sub(now)
 	if ends.IsZero() || left > expirySoon {

@@ -10,8 +10,8 @@ func appendString(dst []byte, s string) []byte {
 	return append(appendEscaped(dst, s), '"')
 }
 
-// appendEscaped appends the inside of a JSON string: quotes, backslashes and
-// control characters are escaped, bytes that are not UTF-8 become U+FFFD.
+// appendEscaped appends the inside of a JSON string. It escapes quotes, backslashes
+// and control characters, and replaces bytes that are not UTF-8 by U+FFFD.
 func appendEscaped(dst []byte, s string) []byte {
 	start := 0
 	for i := 0; i < len(s); {
@@ -37,7 +37,7 @@ func appendEscaped(dst []byte, s string) []byte {
 			dst = append(dst, s[start:i]...)
 			dst = append(dst, "\uFFFD"...)
 			start = i + size
-		case r == '\u2028' || r == '\u2029': // line ends to JavaScript
+		case r == '\u2028' || r == '\u2029': // line terminators in JavaScript
 			dst = append(dst, s[start:i]...)
 			dst = append(dst, `\u202`...)
 			dst = append(dst, hexDigits[r&15])
@@ -48,8 +48,8 @@ func appendEscaped(dst []byte, s string) []byte {
 	return append(dst, s[start:]...)
 }
 
-// cutText returns the first n bytes of s, or a few less so that no character is
-// cut in two.
+// cutText returns the first n bytes of s, or slightly fewer so as not to split a
+// character.
 func cutText(s string, n int) string {
 	if len(s) <= n {
 		return s
@@ -62,5 +62,5 @@ func cutText(s string, n int) string {
 			return s[:i]
 		}
 	}
-	return s[:n] // not UTF-8 there
+	return s[:n] // not UTF-8 at this point
 }

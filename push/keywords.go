@@ -8,28 +8,28 @@ import (
 	"time"
 )
 
-// filling is all that a template is filled from.
+// filling is everything that a template is filled from.
 type filling struct {
 	*Request
 	Delivery
 	now time.Time
 }
 
-// keyword is a word that a template may hold.
+// keyword is a word that a template may contain.
 type keyword struct {
 	text func(r *filling) string
-	// long texts are cut when a payload is too long.
+	// long texts are cut if a payload is too long.
 	long bool
 }
 
-// findKeyword knows the words by their name with braces.
+// findKeyword looks up a keyword by its name with braces.
 func findKeyword(name string) (keyword, bool) {
 	switch name {
 	case "{PACKAGE}": // the address's app, such as the bundle ID
 		return keyword{text: func(r *filling) string { return r.App }}, true
 	case "{TOKEN}":
 		return keyword{text: func(r *filling) string { return r.Token.Reveal() }}, true
-	case "{TO}": // the AOR that is woken
+	case "{TO}": // the AOR to wake
 		return keyword{text: func(r *filling) string { return r.Values.AOR }}, true
 	case "{TOUSER}", "{TOUSERNAME}": // its user part
 		return keyword{text: func(r *filling) string { user, _, _ := strings.Cut(r.Values.AOR, "@"); return user }}, true
@@ -49,7 +49,7 @@ func findKeyword(name string) (keyword, bool) {
 		return keyword{text: func(r *filling) string { return r.Values.UUID }}, true
 	case "{MEDIA}": // audio, video or nothing
 		return keyword{text: func(r *filling) string { return r.Values.Media }}, true
-	case "{MSG}", "{MESSAGE}", "{BODY}": // the text of a message, or who calls
+	case "{MSG}", "{MESSAGE}", "{BODY}": // the text of a message, or who is calling
 		return keyword{text: body, long: true}, true
 	case "{TITLE}": // the title of a push.send, or else the caller
 		return keyword{text: title, long: true}, true
@@ -57,7 +57,7 @@ func findKeyword(name string) (keyword, bool) {
 		return keyword{text: func(r *filling) string { return r.Values.Called }}, true
 	case "{CALLEDURI}":
 		return keyword{text: func(r *filling) string { return r.Values.CalledURI }}, true
-	case "{REASON}": // of a cancel: answered, cancelled, timeout, busy, declined or failed
+	case "{REASON}": // for a cancel: answered, cancelled, timeout, busy, declined or failed
 		return keyword{text: func(r *filling) string { return r.Values.Reason }}, true
 	case "{VERSTAT}": // such as TN-Validation-Passed
 		return keyword{text: func(r *filling) string { return r.Values.Verstat }}, true
@@ -69,7 +69,7 @@ func findKeyword(name string) (keyword, bool) {
 	return deliveryKeyword(name)
 }
 
-// headerWord begins the keyword of a header, {HEADER:Call-Info}.
+// headerWord is the prefix of a header's keyword, as in {HEADER:Call-Info}.
 const headerWord = "HEADER:"
 
 // HeaderName reports whether a template may name the header: letters, digits,
@@ -78,7 +78,7 @@ func HeaderName(s string) bool {
 	return s != "" && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") == ""
 }
 
-// deliveryKeyword knows the words that tell how the push is sent.
+// deliveryKeyword looks up the keywords that say how the push is sent.
 func deliveryKeyword(name string) (keyword, bool) {
 	var text func(r *filling) string
 	switch name {
@@ -99,7 +99,7 @@ func deliveryKeyword(name string) (keyword, bool) {
 		text = func(r *filling) string { return strconv.FormatInt(int64(r.TTL(r.now)/time.Second), 10) }
 	case "{SENT}": // when the push was made, in seconds since 1970
 		text = func(r *filling) string { return strconv.FormatInt(r.now.Unix(), 10) }
-	case "{EXPIRES}": // when it has lost its purpose, the same way
+	case "{EXPIRES}": // when it becomes useless, in the same format
 		text = func(r *filling) string { return strconv.FormatInt(r.Deadline.Unix(), 10) }
 	case "{SOUND}":
 		text = func(r *filling) string { return r.Sound }
@@ -110,12 +110,12 @@ func deliveryKeyword(name string) (keyword, bool) {
 // bareWord is a word that may be a keyword without braces.
 var bareWord = regexp.MustCompile(`\{?\w+`)
 
-// jsonString is a string of a JSON text, with the colon behind it if it is a key.
+// jsonString matches a string in JSON text, with the following colon if it is a key.
 var jsonString = regexp.MustCompile(`"(?:[^"\\]|\\.)*"(\s*:)?`)
 
-// braceKeywords puts the keywords of a JSON text into braces where they stand without,
-// as they do in the files of MPUSH, and into quotes where they stand outside a string.
-// "TTLNUMs" holds one, "MSG_ID" none, and neither does a key.
+// braceKeywords adds braces to the keywords of a JSON text that lack them, as in
+// MPUSH files, and quotes to those outside a string. "TTLNUMs" contains a keyword,
+// "MSG_ID" does not, and keys never do.
 func braceKeywords(text []byte) []byte {
 	brace := func(words []byte, open, end string) []byte {
 		return bareWord.ReplaceAllFunc(words, func(word []byte) []byte {
@@ -141,8 +141,8 @@ func braceKeywords(text []byte) []byte {
 	return append(out, brace(text[at:], `"`, `"`)...)
 }
 
-// callerName is the display name, or what there is instead: an alert without a
-// text is not shown.
+// callerName returns the display name or a substitute: an alert without a text is not
+// shown.
 func callerName(r *filling) string {
 	switch v := &r.Values; {
 	case v.Display != "":

@@ -14,30 +14,28 @@ import (
 
 var utf8BOM = []byte("\xef\xbb\xbf") // Windows editors write it
 
-// TemplateRules are what a provider knows of the payloads that it takes. Either
-// may be nil.
+// TemplateRules are a provider's rules for its payloads. Edit and Check may be nil.
 type TemplateRules struct {
-	// Defaults are the default templates by kind, of a provider whose are not in
-	// DefaultTemplates; nil: they are.
+	// Defaults are the default templates by kind, for a provider whose defaults are
+	// not in DefaultTemplates; otherwise nil.
 	Defaults map[Kind]string
-	// Limit is the most bytes of a payload; 0: that of the provider.
+	// Limit is the maximum payload size in bytes; 0 means the provider's.
 	Limit int
-	// Edit changes the text of a template, which is a JSON object, and says what it
-	// holds about its delivery.
+	// Edit changes the text of a template, which is a JSON object, and returns what
+	// the template says about its delivery.
 	Edit func(kind Kind, service pnparam.Service, text []byte) ([]byte, Own, error)
-	// Check tells what is wrong with a payload.
+	// Check returns what is wrong with a payload.
 	Check func(payload []byte) error
-	// MessageName is what MPUSH calls its one file of payloads, and FromMessage makes
-	// the template for a kind of its text; text is the default.
+	// MessageName is the name of MPUSH's single payload file. FromMessage makes the
+	// template for a kind from its text; text is the default.
 	MessageName string
 	FromMessage func(kind Kind, message, text []byte) ([]byte, error)
 }
 
-// Load returns the provider's default templates with the configured files in
-// their place. A file for a kind replaces the defaults for all of its services.
-// Every template is filled with sample values to see whether that works. An
-// error begins with the yaml name of the field, then has the file, and the place
-// in it; several are joined.
+// Load returns the provider's default templates, overridden by the configured files.
+// A file for a kind replaces the defaults for all of its services. Every template is
+// test-filled with sample values. Each error begins with the yaml name of the field,
+// followed by the file and the place in it; several are joined.
 func (o *Options) Load(p pnparam.Provider, rules TemplateRules) (*Templates, error) {
 	texts := defaultTexts(p)
 	for k, text := range rules.Defaults {
@@ -76,8 +74,7 @@ func (o *Options) Load(p pnparam.Provider, rules TemplateRules) (*Templates, err
 	return t, nil
 }
 
-// message finds the file of that name as MPUSH has it; its path is empty if there is
-// none.
+// message finds the MPUSH file of that name. Its path is empty if there is none.
 func (o *Options) message(name string) file {
 	if o.Message != "" {
 		return file{"", o.Message} // no field names it
@@ -90,8 +87,8 @@ func (o *Options) message(name string) file {
 	return file{}
 }
 
-// addDefaults adds the templates that have no file of their own, made of the file of
-// MPUSH if there is one.
+// addDefaults adds the templates without a file of their own, made from the MPUSH
+// file if there is one.
 func (t *Templates) addDefaults(texts map[templateKey]string, message file, rules TemplateRules) error {
 	var contents []byte
 	if message.path != "" {
@@ -104,7 +101,7 @@ func (t *Templates) addDefaults(texts map[templateKey]string, message file, rule
 	for _, key := range templateOrder(texts) {
 		text, err := []byte(texts[key]), error(nil)
 		if contents != nil {
-			if _, err = parseTemplate(contents); err == nil { // it knows the line
+			if _, err = parseTemplate(contents); err == nil { // its error includes the line
 				text, err = rules.FromMessage(key.kind, contents, text)
 			}
 		}
@@ -123,10 +120,10 @@ func (t *Templates) addDefaults(texts map[templateKey]string, message file, rule
 	return nil
 }
 
-// file is where a template is, and the field that says so.
+// file is a template's file, with the field that names it.
 type file struct{ field, path string }
 
-// wrap puts the field before an error.
+// wrap prefixes an error with the field.
 func (f file) wrap(err error) error {
 	if f.field == "" {
 		return err
@@ -146,7 +143,7 @@ func (o *Options) files(p pnparam.Provider) (map[templateKey]file, []error) {
 		for _, e := range entries {
 			name, ok := strings.CutSuffix(e.Name(), ".json")
 			if !ok || strings.HasPrefix(name, ".") {
-				continue // a README, what an editor left
+				continue // a README or an editor's leftover
 			}
 			path := filepath.Join(o.TemplatesDir, e.Name())
 			key, ok := templateName(p, name)
@@ -158,14 +155,14 @@ func (o *Options) files(p pnparam.Provider) (map[templateKey]file, []error) {
 		}
 	}
 	for name, path := range o.Templates {
-		if key, ok := templateName(p, name); ok { // else Validate has said so
+		if key, ok := templateName(p, name); ok { // otherwise Validate has reported it
 			found[key] = file{"templates." + name, path}
 		}
 	}
 	return found, errs
 }
 
-// add makes text the template for the key. It is called before t is used.
+// add makes text the template for the key. It must be called before t is used.
 func (t *Templates) add(key templateKey, text []byte, rules TemplateRules) error {
 	text = bytes.TrimPrefix(text, utf8BOM)
 	parsed, err := parseTemplate(text)
@@ -190,20 +187,20 @@ func (t *Templates) add(key templateKey, text []byte, rules TemplateRules) error
 	return err
 }
 
-// Rendered is a template filled with values for people to see.
+// Rendered is a template filled with values for display.
 type Rendered struct {
 	Kind Kind
-	// Service is empty in the template for all services that have none of their own.
+	// Service is empty for the template of all services without their own.
 	Service pnparam.Service
 	// Source is the template's file; empty for a default.
 	Source   string
-	Payload  []byte // JSON; empty where nothing but the push itself is sent
+	Payload  []byte // JSON; empty if the push has no payload
 	Delivery Delivery
 }
 
-// Render fills every template with what privacy leaves of those values that a push of
-// its kind has, for the app of that name, in the order of Kinds. On an error, which
-// names the kind, it returns those before it.
+// Render fills every template, in the order of Kinds, for the app of that name. It
+// uses the values that a push of the kind has, as restricted by privacy. On error,
+// which names the kind, it returns the templates before it.
 func (t *Templates) Render(app string, privacy Privacy, v Values) ([]Rendered, error) {
 	var list []Rendered
 	for _, key := range templateOrder(t.byKey) {
@@ -217,20 +214,20 @@ func (t *Templates) Render(app string, privacy Privacy, v Values) ([]Rendered, e
 	return list, nil
 }
 
-// sampleRequest asks for a push such as the key's template is for.
+// sampleRequest returns a request that uses the key's template.
 func (t *Templates) sampleRequest(key templateKey, app string, v Values) *Request {
 	r := &Request{
 		Kind: key.kind, Provider: t.provider, App: app, Service: key.service, Token: sampleToken(),
 		Values: v, Deadline: time.Now().Add(30 * time.Second),
 	}
 	if t.provider == pnparam.WebPush {
-		r.Keys = new(pnparam.WebPushKeys) // else there is no payload
+		r.Keys = new(pnparam.WebPushKeys) // otherwise there is no payload
 	}
 	return r
 }
 
-// templateOrder returns the keys of m in the order of Kinds, and the service for
-// all before the others.
+// templateOrder returns the keys of m in the order of Kinds, with the service for all
+// before the others.
 func templateOrder[V any](m map[templateKey]V) []templateKey {
 	var keys []templateKey
 	for _, k := range Kinds() {

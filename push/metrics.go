@@ -15,7 +15,7 @@ type outcomeKey struct {
 	reason Reason
 }
 
-// appMetrics are the series of the apps of one name at one provider, all of them
+// appMetrics are the series of the apps with one name at one provider. All are
 // created up front.
 type appMetrics struct {
 	outcomes  map[outcomeKey]prometheus.Counter
@@ -34,12 +34,12 @@ func (m *appMetrics) count(kind Kind, reason Reason) {
 	}
 }
 
-// observe counts the time of one try.
+// observe records the duration of one try.
 func (m *appMetrics) observe(took time.Duration, callID string) {
 	m.exemplars.Observe(m.seconds, took.Seconds(), callID)
 }
 
-// metrics are those of a Dispatcher.
+// metrics are the metrics of a Dispatcher.
 type metrics struct {
 	reg        prometheus.Registerer
 	collectors []prometheus.Collector
@@ -47,7 +47,7 @@ type metrics struct {
 	seconds    *prometheus.HistogramVec
 	retries    *prometheus.CounterVec
 	exemplars  metric.Exemplars
-	// refused are the pushes that no app took, by provider.
+	// refused counts the pushes that no app accepted, by provider.
 	refused map[pnparam.Provider]*appMetrics
 }
 
@@ -81,7 +81,7 @@ func (m *metrics) unregister() {
 	}
 }
 
-// app returns the series of an app of the configuration, and creates them if need be.
+// app returns the series of a configured app, and creates them if necessary.
 func (m *metrics) app(a *App) *appMetrics {
 	return &appMetrics{
 		outcomes:  m.outcomes(a.Provider, a.name(), Reasons()...),
@@ -91,7 +91,7 @@ func (m *metrics) app(a *App) *appMetrics {
 	}
 }
 
-// forget ends the series of an app.
+// forget removes the series of an app.
 func (m *metrics) forget(a *App) {
 	labels := prometheus.Labels{"provider": string(a.Provider), "app": a.name()}
 	m.total.DeletePartialMatch(labels)
@@ -109,7 +109,7 @@ func (m *metrics) outcomes(p pnparam.Provider, app string, reasons ...Reason) ma
 	return series
 }
 
-// countRefused counts a push that no app took.
+// countRefused counts a push that no app accepted.
 func (m *metrics) countRefused(p pnparam.Provider, kind Kind, reason Reason) {
 	known := m.refused[p]
 	if known == nil {
@@ -118,8 +118,8 @@ func (m *metrics) countRefused(p pnparam.Provider, kind Kind, reason Reason) {
 	known.count(kind, reason)
 }
 
-// appCollector reads the state of the apps when it is asked: that costs a push
-// nothing, and the series of an app go with the app.
+// appCollector reads the state of the apps on each scrape: this costs a push nothing,
+// and an app's series disappear with the app.
 type appCollector struct {
 	d                               *Dispatcher
 	length, capacity, rejected      *prometheus.Desc
@@ -157,8 +157,8 @@ func (c *appCollector) Describe(ch chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect sends the current values. What a replaced app still has to send is
-// counted with the app of the same name, if there is one.
+// Collect sends the current values. What a replaced app still has to send is counted
+// for the app of the same name, if there is one.
 func (c *appCollector) Collect(ch chan<- prometheus.Metric) {
 	queues := c.d.table.Load().queues
 	left := make(map[appKey][]*queue)
@@ -175,7 +175,7 @@ func (c *appCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// collectUse sends what the queues, all of the same key, hold together.
+// collectUse sends the combined totals of the queues, which all have the same key.
 func (c *appCollector) collectUse(ch chan<- prometheus.Metric, group []*queue) {
 	var held [lanes]int
 	inFlight := 0
@@ -194,7 +194,7 @@ func (c *appCollector) collectUse(ch chan<- prometheus.Metric, group []*queue) {
 	}
 }
 
-// collectState sends what only an app that is in use has.
+// collectState sends what only an active app has.
 func (c *appCollector) collectState(ch chan<- prometheus.Metric, q *queue) {
 	labels := q.labels()
 	for i, name := range laneNames {
@@ -216,7 +216,7 @@ func (c *appCollector) collectState(ch chan<- prometheus.Metric, q *queue) {
 	c.verdict.collect(ch, q)
 }
 
-// labels returns provider, app and environment, with nothing to spare, so that
+// labels returns provider, app and environment, without spare capacity, so that
 // appending copies.
 func (q *queue) labels() []string {
 	return []string{string(q.Provider), q.name(), string(q.Environment)}

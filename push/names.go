@@ -8,15 +8,15 @@ import (
 	"github.com/sipwake/sipwake/internal/pnparam"
 )
 
-// Visible reports whether s has visible ASCII characters only.
+// Visible reports whether s contains only visible ASCII characters.
 func Visible(s string) bool {
 	return !strings.ContainsFunc(s, func(c rune) bool { return c <= ' ' || c > '~' })
 }
 
-// MaxDetail is the most bytes of Reply.Detail.
+// MaxDetail is the maximum length of Reply.Detail in bytes.
 const MaxDetail = 200
 
-// Clean makes the text of a foreign error safe to show: without the token, at most
+// Clean makes a foreign error text safe to show: without the token, and at most
 // MaxDetail bytes of visible ASCII and spaces.
 func Clean(text, token string) string {
 	if token != "" {
@@ -31,7 +31,7 @@ func Clean(text, token string) string {
 	return text[:min(len(text), MaxDetail)]
 }
 
-// Word is an error code or a field's name, or nothing if s is neither.
+// Word returns s if it is an error code or a field name, otherwise "".
 func Word(s string) string {
 	for _, c := range s {
 		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && c != '_' && c != '.' {
@@ -45,7 +45,7 @@ func Word(s string) string {
 }
 
 // CheckProvider returns what is wrong with the name of a push service in a
-// configuration, or nothing.
+// configuration, or "".
 func CheckProvider(name string) (problem string) {
 	const letters = "abcdefghijklmnopqrstuvwxyz0123456789.-_"
 	if name == "" || len(name) > 64 || strings.Trim(name, letters) != "" {
@@ -57,7 +57,7 @@ func CheckProvider(name string) (problem string) {
 	return ""
 }
 
-// CheckPackages reports what is wrong with the names that phones call an app by.
+// CheckPackages reports what is wrong with the names by which phones call an app.
 func CheckPackages(packages []string, report func(field, problem string)) {
 	for i, p := range packages {
 		field := fmt.Sprintf("packages[%d]", i)

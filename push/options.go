@@ -10,33 +10,33 @@ import (
 	"github.com/sipwake/sipwake/internal/pnparam"
 )
 
-// Options are what an app's configuration says about its payloads and how they
-// are sent, the same for every provider. They take effect with each reload.
+// Options configure an app's payloads and their delivery, the same way for every
+// provider. They take effect on each reload.
 type Options struct {
-	// TemplatesDir holds payload templates that are named after what they are
-	// for: call.json, or call_voip.json for the tokens of one service only.
+	// TemplatesDir holds payload templates that are named by their purpose:
+	// call.json, or call_voip.json for the tokens of one service only.
 	TemplatesDir string `yaml:"templates_dir"`
-	// Templates are files by the same names, "call" or "call_voip". They win over
-	// those in TemplatesDir.
+	// Templates are files under the same names, "call" or "call_voip". They take
+	// precedence over TemplatesDir.
 	Templates map[string]string `yaml:"templates"`
 	// Sounds fill {SOUND}; default "default".
 	Sounds map[Kind]string `yaml:"sounds"`
-	// TTL is how long the service may store a push, counted from when it is
-	// sent; 0s means now or never. Default: until the request's own deadline, which for
-	// a call is the end of its hold time.
+	// TTL is how long the service may store a push after it is sent; 0s means now or
+	// never. The default is until the request's own deadline, which for a call is
+	// the end of its hold time.
 	TTL map[Kind]time.Duration `yaml:"ttl"`
-	// Priority is High but for what the user need not see at once.
+	// Priority defaults to High, except for what the user need not see at once.
 	Priority map[Kind]Priority `yaml:"priority"`
-	// PushType is that of APNs, also for iPhones behind FCM; a voip token always
-	// has its own.
+	// PushType is the APNs push type, also for iPhones behind FCM. A VoIP token
+	// always has its own type.
 	PushType map[Kind]Type `yaml:"push_type"`
 
-	// Message is a file as MPUSH has it, with one payload for every kind that has
-	// no template. It is also looked for in TemplatesDir.
+	// Message is a file in MPUSH format, with one payload for every kind without a
+	// template. It is also looked for in TemplatesDir.
 	Message string `yaml:"-"`
 }
 
-// Own is what a template itself says of its delivery, in place of Options; its zero
+// Own is what a template itself says about its delivery; it overrides Options. Zero
 // fields say nothing.
 type Own struct {
 	TTL         *time.Duration
@@ -45,13 +45,13 @@ type Own struct {
 	ContentType string
 }
 
-// Priority is how much a push hurries.
+// Priority is the urgency of a push.
 type Priority string
 
 // The priorities.
 const (
 	High   Priority = "high"   // wakes a dozing device
-	Normal Priority = "normal" // may wait for it
+	Normal Priority = "normal" // may wait until the device wakes
 )
 
 // Type is the apns-push-type header.
@@ -59,27 +59,28 @@ type Type string
 
 // The push types.
 const (
-	TypeVoIP       Type = "voip"       // for the tokens of that service, and only calls
+	TypeVoIP       Type = "voip"       // for VoIP tokens, and only for calls
 	TypeAlert      Type = "alert"      // shows something
-	TypeBackground Type = "background" // shows nothing; Apple wants priority Normal
+	TypeBackground Type = "background" // shows nothing; Apple requires priority Normal
 )
 
-// MaxTTL is the longest that a push may be kept: FCM's limit; Apple stores no longer than that either.
+// MaxTTL is the longest that a push may be stored: FCM's limit. Apple stores no
+// longer either.
 const MaxTTL = 28 * 24 * time.Hour
 
-// Delivery is how one push is to be sent.
+// Delivery says how to send one push.
 type Delivery struct {
-	// Expires is until when the service may store the push; zero: not at all.
+	// Expires is until when the service may store the push. Zero means not at all.
 	Expires  time.Time
 	Priority Priority
 	PushType Type
 	Sound    string
-	// ContentType is that of the payload, for Web Push; empty: bytes.
+	// ContentType is the payload's type, for Web Push. Empty means plain bytes.
 	ContentType string
 }
 
-// TTL is how long the service may store the push, counted from now; zero: not at
-// all.
+// TTL returns how long the service may store the push, counted from now. Zero means
+// not at all.
 func (d *Delivery) TTL(now time.Time) time.Duration {
 	if d.Expires.IsZero() {
 		return 0
@@ -87,8 +88,8 @@ func (d *Delivery) TTL(now time.Time) time.Duration {
 	return min(max(0, d.Expires.Sub(now)), MaxTTL)
 }
 
-// ApplePriority is the apns-priority header. Apple wants 5 for what shows
-// nothing.
+// ApplePriority returns the apns-priority header. Apple requires 5 for a push that
+// shows nothing.
 func (d *Delivery) ApplePriority() int {
 	if d.Priority == Normal || d.PushType == TypeBackground {
 		return 5
@@ -96,7 +97,7 @@ func (d *Delivery) ApplePriority() int {
 	return 10
 }
 
-// delivery decides for one push with a template that says this of its own.
+// delivery decides how to send one push, whose template says own about it.
 func (o *Options) delivery(p pnparam.Provider, r *Request, own *Own, now time.Time) Delivery {
 	d := Delivery{
 		Sound: o.Sounds[r.Kind], Priority: cmp.Or(own.Priority, o.Priority[r.Kind]),
@@ -110,8 +111,8 @@ func (o *Options) delivery(p pnparam.Provider, r *Request, own *Own, now time.Ti
 	}
 	if d.Priority == "" {
 		d.Priority = High
-		// A device takes high priority away from an app whose pushes show nothing,
-		// and then its calls come late.
+		// A device withdraws high priority from an app whose pushes show nothing,
+		// and then its calls arrive late.
 		if r.Kind == Refresh || r.Kind == Cancel && p == pnparam.FCM || p == pnparam.APNs && d.PushType == TypeBackground {
 			d.Priority = Normal
 		}
@@ -139,7 +140,7 @@ func (o *Options) pushType(k Kind) Type {
 	return TypeAlert
 }
 
-// Validate reports each setting that cannot work with the provider.
+// Validate reports each setting that is invalid for the provider.
 func (o *Options) Validate(p pnparam.Provider, report func(field, problem string)) {
 	for _, name := range sortedKeys(o.Templates) {
 		field := "templates." + name
@@ -197,7 +198,7 @@ func sortedKeys[K ~string, V any](m map[K]V) []K {
 	return keys
 }
 
-// services are those that may have a payload of their own.
+// services returns the services that may have their own payload.
 func services(p pnparam.Provider, k Kind) []pnparam.Service {
 	switch {
 	case p != pnparam.APNs:
@@ -205,17 +206,17 @@ func services(p pnparam.Provider, k Kind) []pnparam.Service {
 	case k == Call:
 		return []pnparam.Service{pnparam.VoIP, pnparam.Remote}
 	}
-	return []pnparam.Service{pnparam.Remote} // no voip token is pushed for it
+	return []pnparam.Service{pnparam.Remote} // no VoIP token is pushed for this kind
 }
 
-// templateName is what a template of that name is for.
+// templateName returns what a template of that name is for.
 func templateName(p pnparam.Provider, name string) (templateKey, bool) {
 	kind, service, has := strings.Cut(name, "_")
 	key := templateKey{Kind(kind), pnparam.Service(service)}
 	return key, known(key.kind) && (!has || slices.Contains(services(p, key.kind), key.service))
 }
 
-// templateNames lists the names for people.
+// templateNames lists the names for error messages.
 func templateNames(p pnparam.Provider) string {
 	var names []string
 	for _, k := range Kinds() {

@@ -7,16 +7,16 @@ import (
 	"time"
 )
 
-// finish ends a job that an app had: counts it, logs it and calls done.
+// finish ends a job that an app accepted: it counts it, logs it and calls done.
 func (q *queue) finish(j *job, reason Reason) {
 	if j.reply.Reason != "" && (reason == Expired || reason == BreakerOpen) {
-		reason = j.reply.Reason // the reason that there was no good answer
+		reason = j.reply.Reason // why there was no success
 	}
 	q.metrics.count(j.r.Kind, reason)
 	end(q.log, &q.throttle, j, reason)
 }
 
-// refuse ends a job that no app took.
+// refuse ends a job that no app accepted.
 func (d *Dispatcher) refuse(j *job, reason Reason) {
 	d.metrics.countRefused(j.r.Provider, j.r.Kind, reason)
 	end(d.log, &d.throttle, j, reason)
@@ -29,13 +29,13 @@ func end(log *slog.Logger, t *throttle, j *job, reason Reason) {
 	j.done(o)
 }
 
-// logOutcome writes a failure as a warning, throttled by reason, and the rest
-// for those who look closely.
+// logOutcome logs failures as warnings, throttled by reason, and everything else at
+// debug level.
 func logOutcome(log *slog.Logger, t *throttle, r *Request, o *Outcome) {
 	level, message, dropped := slog.LevelDebug, "push sent", 0
 	switch o.Reason {
 	case Accepted:
-	case Dropped, BreakerOpen, ShutDown, ByPolicy: // by our own will; the breaker has warned already
+	case Dropped, BreakerOpen, ShutDown, ByPolicy: // our own decision; the breaker has already warned
 		message = "push not sent"
 	default:
 		level, message = slog.LevelWarn, "push failed"
@@ -53,7 +53,7 @@ func logOutcome(log *slog.Logger, t *throttle, r *Request, o *Outcome) {
 		slog.String("call_id", r.Values.CallID), slog.String("aor", r.Values.AOR),
 		slog.Any("token", r.Token),
 	}
-	if o.Reason == NoApp { // an app's own logger has these
+	if o.Reason == NoApp { // an app's own logger includes these
 		attrs = append(attrs, slog.String("provider", string(r.Provider)), slog.String("app", r.App),
 			slog.String("environment", string(r.Environment)))
 	}
@@ -63,11 +63,11 @@ func logOutcome(log *slog.Logger, t *throttle, r *Request, o *Outcome) {
 	log.LogAttrs(context.Background(), level, message, attrs...) //nolint:sloglint // one of the three above
 }
 
-// throttleEvery is the least time between two lines with the same reason.
+// throttleEvery is the minimum time between two log lines with the same reason.
 const throttleEvery = 10 * time.Second
 
-// throttle thins out log lines that differ in little. The zero throttle is
-// ready; it holds one entry a reason.
+// throttle limits similar log lines. The zero value is ready to use. It holds one
+// entry per reason.
 type throttle struct {
 	mu   sync.Mutex
 	last map[Reason]throttled
@@ -78,8 +78,8 @@ type throttled struct {
 	dropped int
 }
 
-// allow reports whether to write the line, and how many were not written since
-// the last.
+// allow reports whether to write the line, and how many were dropped since the last
+// one.
 func (t *throttle) allow(reason Reason, now time.Time) (ok bool, dropped int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -8,43 +8,42 @@ import (
 	"github.com/sipwake/sipwake/internal/pnparam"
 )
 
-// Policy says when an app's devices are pushed and what a binding lives through.
+// Policy says when an app's devices are pushed, and what ends a binding.
 type Policy struct {
-	// Unregister is what a REGISTER that ends the registration does to the
+	// Unregister is what a REGISTER that removes the registration does to the
 	// binding. Default UnregisterKeep.
 	Unregister Unregister `yaml:"unregister"`
-	// NotOver are transports, as in a Via: phones that register over one of them get
-	// no binding. ws is wss too. Default none.
+	// NotOver lists transports as in a Via header. Phones that register over one of
+	// them get no binding. ws includes wss. Default none.
 	NotOver []string `yaml:"not_over"`
-	// When says at which load pushes of a kind are sent. Kinds that are not
-	// named are sent WhenYes.
+	// When says at which load each kind is pushed. Kinds not listed use WhenYes.
 	When map[Kind]When `yaml:"when"`
-	// Chat says whether a MESSAGE is pushed while another device that is awake may
-	// take it. Default ChatNoAnswer.
+	// Chat says whether a MESSAGE is pushed while another device of the user is
+	// awake and may take it. Default ChatNoAnswer.
 	Chat ChatRule `yaml:"chat"`
-	// Cancel says when a device that was pushed for a call is told that the call
-	// is over. Default CancelUnanswered; with FCM, where the push itself shows the
-	// call, CancelPushed.
+	// Cancel says when a device that was pushed for a call is told that the call is
+	// over. The default is CancelUnanswered, or CancelPushed with FCM, where the
+	// push itself shows the call.
 	Cancel CancelRule `yaml:"cancel"`
-	// Late says what becomes of a device that was pushed for a call and comes back when
-	// it is over. Default LateCancel.
+	// Late says what happens to a device that was pushed for a call but comes back
+	// after the call ended. Default LateCancel.
 	Late LateRule `yaml:"late"`
-	// MissedCall also sends a notification that a person sees when a call was
-	// not answered.
+	// MissedCall also sends a user-visible notification when a call was not
+	// answered.
 	MissedCall bool `yaml:"missed_call"`
-	// Privacy is how much the pushes may tell, whatever the templates name. Default
+	// Privacy limits what pushes may reveal, whatever the templates use. Default
 	// PrivacyNone.
 	Privacy Privacy `yaml:"privacy"`
 }
 
-// Unregister is a way to treat the end of a registration.
+// Unregister says how to treat the end of a registration.
 type Unregister string
 
 // The ways.
 const (
-	UnregisterKeep   Unregister = "keep"   // the phone is gone from SIP, the binding stays
+	UnregisterKeep   Unregister = "keep"   // the phone is offline for SIP, but the binding stays
 	UnregisterRemove Unregister = "remove" // the binding goes too
-	UnregisterIgnore Unregister = "ignore" // as if it had not come
+	UnregisterIgnore Unregister = "ignore" // as if the REGISTER had not arrived
 )
 
 // When says at which load a kind is pushed.
@@ -69,7 +68,7 @@ const (
 	CancelAlways     CancelRule = "always"     // every device of the user
 )
 
-// LateRule says what a device hears of a call that has ended before it was back.
+// LateRule says what a device hears about a call that ended before it came back.
 type LateRule string
 
 // The rules.
@@ -83,11 +82,11 @@ type ChatRule string
 
 // The rules.
 const (
-	ChatNoAnswer ChatRule = "no_answer" // when no device that is awake takes it at once
+	ChatNoAnswer ChatRule = "no_answer" // when no awake device takes it at once
 	ChatAlways   ChatRule = "always"
 )
 
-// SetDefaults fills what is not set with the defaults for a provider.
+// SetDefaults sets all unset fields to the provider's defaults.
 func (p *Policy) SetDefaults(provider pnparam.Provider) {
 	setDefault(&p.Unregister, UnregisterKeep)
 	if provider == pnparam.FCM {
@@ -99,7 +98,7 @@ func (p *Policy) SetDefaults(provider pnparam.Provider) {
 	setDefault(&p.Privacy, PrivacyNone)
 }
 
-// Validate reports each setting that cannot work.
+// Validate reports each invalid setting.
 func (p *Policy) Validate(report func(field, problem string)) {
 	switch p.Unregister {
 	case UnregisterKeep, UnregisterRemove, UnregisterIgnore:
@@ -138,7 +137,7 @@ func (p *Policy) Validate(report func(field, problem string)) {
 	}
 }
 
-// Binds reports whether a phone that registers over a flow, transport:ip:port, gets a
+// Binds reports whether a phone that registers over a flow (transport:ip:port) gets a
 // binding.
 func (p Policy) Binds(flow string) bool {
 	transport, _, _ := strings.Cut(strings.ToLower(flow), ":")
@@ -154,9 +153,9 @@ func known(k Kind) bool {
 	return false
 }
 
-// Refusal is why a push of the kind is not sent at a load level (0 low to 4
-// extreme): Denied if it never is, ByPolicy if it is at a lower level; empty if it
-// is sent. Overload begins at level 3; calls go on until their queue is full.
+// Refusal returns why a push of the kind is not sent at a load level (0 low to 4
+// extreme): Denied if it never is, ByPolicy if it is at a lower level, or "" if it is
+// sent. Overload begins at level 3. Calls continue until their queue is full.
 func (p Policy) Refusal(k Kind, level int) Reason {
 	allowed := k == Call || level < 3
 	switch p.When[k] {

@@ -1,17 +1,17 @@
 package push
 
-// Privacy says how much a push may tell of what it is about. The services store
-// pushes, and what they store can be asked of them.
+// Privacy says how much a push may reveal. The push services store pushes, and can be
+// made to hand over what they store.
 type Privacy string
 
 // The levels.
 const (
 	PrivacyNone   Privacy = "none"   // what the template says
-	PrivacyNumber Privacy = "number" // of the caller only the number; no texts, names and headers
+	PrivacyNumber Privacy = "number" // only the caller's number; no texts, names or headers
 	PrivacyFull   Privacy = "full"   // nothing but the wake's UUID
 )
 
-// Hide returns what of v a template for the kind is filled with. What shows
+// Hide returns the part of v that may fill a template for the kind. A push that shows
 // something still has a text to show.
 func (p Privacy) Hide(k Kind, v Values) Values {
 	shown := Values{UUID: v.UUID}

@@ -1,7 +1,7 @@
-// Package push sends push notifications: the contract that a provider fulfils,
-// the dispatcher with its bounded queues, the one retry loop, payload templates
-// and the closed set of reasons why a push ended as it did. Each provider is a
-// folder below and only translates between this contract and its service.
+// Package push sends push notifications. It holds the Provider contract, the
+// dispatcher with its bounded queues, the only retry loop, the payload templates, and
+// the closed set of reasons for how a push ended. Each provider lives in a folder
+// below and only translates between this contract and its service.
 package push
 
 import (
@@ -13,7 +13,7 @@ import (
 	"github.com/sipwake/sipwake/internal/secret"
 )
 
-// Kind is what a push is about.
+// Kind is the purpose of a push.
 type Kind string
 
 // The kinds.
@@ -22,13 +22,13 @@ const (
 	Chat    Kind = "chat"    // a MESSAGE is held for the device
 	Cancel  Kind = "cancel"  // the call is over
 	Custom  Kind = "custom"  // an application's own push
-	Refresh Kind = "refresh" // the registration is about to expire, or a request within a dialog is held: the device is to register, and to show nothing
+	Refresh Kind = "refresh" // register silently: the registration expires soon, or an in-dialog request is held
 )
 
 // Kinds lists every Kind, in the order of the constants.
 func Kinds() []Kind { return []Kind{Call, Chat, Cancel, Custom, Refresh} }
 
-// ParseKind reads a Kind as a word or as its number, 0 to 4 in the order of Kinds.
+// ParseKind parses a Kind from its name or its number: 0 to 4, in the order of Kinds.
 func ParseKind(s string) (Kind, bool) {
 	for i, k := range Kinds() {
 		if s == string(k) || s == strconv.Itoa(i) {
@@ -48,17 +48,18 @@ type Request struct {
 	Token       secret.Token
 	Keys        *pnparam.WebPushKeys // as in pnparam.Address
 	Values      Values
-	// Deadline is when the push has lost its purpose: no try starts after it, and
-	// the service is told not to deliver it later.
+	// Deadline is when the push becomes useless. No try starts after it, and the
+	// service is told not to deliver later.
 	Deadline time.Time
-	// Urgent goes before what waits, and finds room in a queue that is full for others.
+	// Urgent puts the push ahead of others in the queue, and lets it use room that
+	// is closed to them.
 	Urgent bool
-	// TryUntil is when to stop trying although the Deadline has not come, for
-	// those who will try again themselves; zero means Deadline.
+	// TryUntil stops the tries before Deadline, for callers that retry themselves.
+	// Zero means Deadline.
 	TryUntil time.Time
 }
 
-// lastTry is when the last try may start.
+// lastTry returns the latest time at which a try may start.
 func (r *Request) lastTry() time.Time {
 	if !r.TryUntil.IsZero() && r.TryUntil.Before(r.Deadline) {
 		return r.TryUntil
@@ -66,12 +67,12 @@ func (r *Request) lastTry() time.Time {
 	return r.Deadline
 }
 
-// Values fill a payload template. They come from strangers (a caller's display
-// name) and are never trusted to be valid in any way.
+// Values fill a payload template. They come from untrusted parties (such as a
+// caller's display name) and may be malformed in any way.
 type Values struct {
-	AOR     string // the user who is woken
+	AOR     string // the user to wake
 	From    string // caller's URI
-	User    string // what to dial to call the caller back: the user of From, readable
+	User    string // what to dial to call back: the user part of From, in readable form
 	Display string // caller's display name, may be empty
 	CallID  string // Call-ID of the held request
 	UUID    string // the wake's RFC 9562 UUID, for CallKit
@@ -80,17 +81,17 @@ type Values struct {
 	Body    string // text of a MESSAGE or of push.send
 	Data    map[string]string
 
-	Called    string // what was dialled: the user of CalledURI, readable
+	Called    string // what was dialled: the user part of CalledURI, in readable form
 	CalledURI string
-	// Headers are those of the held request that the administrator has chosen, by their
-	// names in small letters.
+	// Headers are the headers of the held request that the administrator selected,
+	// keyed by lower-case name.
 	Headers map[string]string
-	Verstat string // what the network has said of the caller's number
-	Reason  string // of a cancel: why the call ended, as wake.end has it
+	Verstat string // what the network says about the caller's number
+	Reason  string // for a cancel: why the call ended, as in wake.end
 }
 
-// Outcome is how a push ended, after all tries: the answer to the last one, or why
-// there was none.
+// Outcome is how a push ended after all tries: the reply to the last try, or the
+// reason why there was none.
 type Outcome struct {
 	Reply
 	// Tries counts the requests made to the provider.
@@ -99,88 +100,90 @@ type Outcome struct {
 	SentAt time.Time
 }
 
-// Provider sends single pushes for one credential in one environment.
-// It never retries and never sleeps. Safe for concurrent use.
+// Provider sends single pushes with one credential in one environment. It never
+// retries and never sleeps. It is safe for concurrent use.
 type Provider interface {
-	// Push sends n once and returns the service's answer. It returns by the
-	// time ctx ends.
+	// Push sends n once and returns the service's answer. It returns no later than
+	// ctx ends.
 	Push(ctx context.Context, n *Notification) Reply
-	// Close drops idle connections. Pushes under way end normally.
+	// Close drops idle connections. Pushes in flight end normally.
 	Close()
 }
 
-// Prober is a Provider that can be tried without pushing anybody.
+// Prober is a Provider that can be tested without sending a push.
 type Prober interface {
-	// Probe connects to the service and, where that can be seen without a push,
-	// has the service look at the credential. It returns by the time ctx ends. The
-	// error has no secret.
+	// Probe connects to the service. Where possible without a push, it also has the
+	// service check the credential. It returns no later than ctx ends. The error
+	// contains no secret.
 	Probe(ctx context.Context) error
 }
 
-// Notification is one push as a Provider gets it.
+// Notification is one push as passed to a Provider.
 type Notification struct {
 	Kind    Kind
 	Service pnparam.Service
-	// App and Environment are those of the address.
+	// App and Environment come from the address.
 	App         string
 	Environment pnparam.Environment
 	Token       secret.Token
-	// Keys encrypt the payload of Web Push; nil means that there is none.
+	// Keys encrypt a Web Push payload. Nil means that there is no payload.
 	Keys *pnparam.WebPushKeys
-	// Payload is the filled-in template: for APNs the request's body, for FCM
-	// a Message object of the v1 API without its target, for a webhook the body.
+	// Payload is the filled-in template: the request body for APNs and webhooks, and
+	// for FCM a v1 Message object without its target.
 	Payload []byte
-	// Deadline is that of the Request.
+	// Deadline is the Deadline of the Request.
 	Deadline time.Time
-	// Delivery is how to send it, and until when the service may store it.
+	// Delivery says how to send the push, and how long the service may store it.
 	Delivery
-	// CollapseID groups pushes that replace each other; may be empty.
+	// CollapseID groups pushes that replace each other. It may be empty.
 	CollapseID string
 }
 
 // Reply is a service's answer to one try.
 type Reply struct {
 	Reason Reason
-	// About is whom it concerns beside this push; empty if the service did not
-	// answer, or was not asked.
+	// About says who else is affected beside this push. It is empty if the service
+	// did not answer or was not asked.
 	About About
-	// Detail is the service's own word for it, such as "BadDeviceToken"; never
-	// a token, at most 200 bytes.
+	// Detail is the service's own error code, such as "BadDeviceToken". It never
+	// contains a token and is at most 200 bytes.
 	Detail string
 	ID     string // identifier of the accepted push
-	// RetryAfter is the least time to wait before another try; zero if the
-	// service did not say.
+	// RetryAfter is the minimum wait before another try. It is zero if the service
+	// did not say.
 	RetryAfter time.Duration
-	// Starved: the request was not sent, for want of something here; see Starved. It
-	// counts as no try, and says nothing of the service and the token.
+	// Starved means that the request was not sent because a local resource was
+	// lacking; see Starved. It does not count as a try, and says nothing about the
+	// service or the token.
 	Starved bool
-	// DeadSince is when the service knew the token to be dead; zero if it did not
-	// say.
+	// DeadSince is since when the service has known that the token is dead. It is
+	// zero if the service did not say.
 	DeadSince time.Time
 }
 
-// Reason is why a push ended as it did. The set is closed: it is a metric label.
+// Reason is why a push ended as it did. The set is closed because it is a metric
+// label.
 type Reason string
 
-// The reasons. Retryable and Dead say what follows from each.
+// The reasons. Retryable and Dead tell what each one implies.
 const (
 	Accepted    Reason = "accepted"     // the service took it
-	TokenDead   Reason = "token_dead"   // the service knows that the token is gone for good
-	TokenBad    Reason = "token_bad"    // refused token; may be the wrong environment, topic or project
+	TokenDead   Reason = "token_dead"   // the service says that the token is gone for good
+	TokenBad    Reason = "token_bad"    // token refused; perhaps wrong environment, topic or project
 	Credential  Reason = "credential"   // our key or certificate was rejected
 	BadRequest  Reason = "bad_request"  // our payload or headers were rejected
 	Throttled   Reason = "throttled"    // too many pushes
 	Unavailable Reason = "unavailable"  // 5xx, connection lost, GOAWAY
-	Timeout     Reason = "timeout"      // no answer inside the deadline
-	Expired     Reason = "expired"      // its deadline passed before a try
-	Dropped     Reason = "dropped"      // no longer wanted (call ended) before a try
+	Timeout     Reason = "timeout"      // no answer before the deadline
+	Expired     Reason = "expired"      // the deadline passed before a try
+	Dropped     Reason = "dropped"      // no longer wanted before a try (the call ended)
 	QueueFull   Reason = "queue_full"   // the app's queue is full
 	BreakerOpen Reason = "breaker_open" // the app's breaker is open
 	NoApp       Reason = "no_app"       // no app is configured for this address
 	NoToken     Reason = "no_token"     // the device has no token that may be used for this kind
 	ShutDown    Reason = "shut_down"    // sipwake is stopping
-	ByPolicy    Reason = "policy"       // the app's policy does not want this kind at this load, or the device's system not so many
-	Denied      Reason = "denied"       // the user or the app's policy never wants this kind on this device
+	ByPolicy    Reason = "policy"       // the app's policy refuses the kind at this load, or the device's OS so many
+	Denied      Reason = "denied"       // the user or the app's policy never allows this kind on this device
 )
 
 // Reasons lists every Reason, in the order of the constants.
@@ -189,7 +192,7 @@ func Reasons() []Reason {
 		Timeout, Expired, Dropped, QueueFull, BreakerOpen, NoApp, NoToken, ShutDown, ByPolicy, Denied}
 }
 
-// Retryable reports whether another try can end better.
+// Retryable reports whether another try may succeed.
 func (r Reason) Retryable() bool {
 	return r == Throttled || r == Unavailable || r == Timeout
 }

@@ -17,8 +17,8 @@ const (
 
 var laneNames = [lanes]string{"calls", "rest"}
 
-// job is one Request on its way. Only the goroutine that has it in flight, or
-// the queue under its lock, touches it.
+// job is one Request in progress. Only the goroutine that has it in flight, or the
+// queue under its lock, touches it.
 type job struct {
 	ctx    context.Context
 	r      Request
@@ -26,43 +26,44 @@ type job struct {
 	n      Notification
 	reply  Reply // of the last try
 	tries  int
-	unsent int  // tries of what is no call that never left this machine
-	failed bool // the breaker has counted it as a failure of the service
+	unsent int  // tries that never left this machine; not counted for calls
+	failed bool // the breaker has counted it as a service failure
 	sentAt time.Time
 	lane   int
 
 	next    *job // in the lane's list
 	waiting bool // for another try
 	timer   *time.Timer
-	unwatch func() bool // ends the watch over ctx
+	unwatch func() bool // stops watching ctx
 }
 
-// lane is a bounded list of jobs, first in first out, the urgent ones before the others.
+// lane is a bounded FIFO list of jobs, with the urgent ones before the others.
 type lane struct {
 	head, tail *job
 	lastUrgent *job // nil if there is none in the list
 	queued     int  // in the list
 	waiting    int  // for another try, in no list
 	inFlight   int
-	most       int // of inFlight
+	most       int // limit of inFlight
 }
 
-// queue holds and sends the pushes of one app. It has a goroutine for each
-// request in flight and none when idle.
+// queue holds and sends the pushes of one app. It runs one goroutine per request in
+// flight, and none when idle.
 type queue struct {
 	App
 	templates atomic.Pointer[Templates]
 	policy    atomic.Pointer[Policy]
-	base      context.Context // ends when pushes under way must be given up
+	base      context.Context // ends when pushes in flight must be given up
 	log       *slog.Logger
 	throttle  throttle
 	metrics   *appMetrics
 	breaker   *breaker
-	rejected  *[lanes]atomic.Uint64 // shared with the queue's successors
-	// verdicts are the service's last; unjudged: it did not give any when it was asked.
+	rejected  *[lanes]atomic.Uint64 // shared with the queues that replace this one
+	// verdicts are the service's latest. unjudged is set when the service gave none
+	// when asked.
 	verdicts atomic.Pointer[[]Verdict]
 	unjudged atomic.Bool
-	// background is that of all apps.
+	// background is shared by all apps.
 	background *background
 
 	mu      sync.Mutex
@@ -88,13 +89,13 @@ func newQueue(base context.Context, a App, log *slog.Logger, m *appMetrics, reje
 		q.breaker = newBreaker(a.Limits, q.log)
 	}
 	q.lane[laneCalls].most = a.Limits.InFlight
-	// Calls find a free slot even while a slow service holds all the others.
+	// Calls find a free slot even while a slow service occupies all the others.
 	q.lane[laneRest].most = max(1, a.Limits.InFlight-max(1, a.Limits.InFlight/4))
 	return q
 }
 
-// admit takes the job, or says why not: QueueFull, or ShutDown when the queue
-// is retired. The lock order is queue, then nothing.
+// admit accepts the job, or returns why not: QueueFull, or ShutDown when the queue is
+// retired. No other lock is taken under the queue's lock.
 func (q *queue) admit(j *job) Reason {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -110,7 +111,7 @@ func (q *queue) admit(j *job) Reason {
 	return ""
 }
 
-// room is how many may wait in the job's lane: for urgent ones as many again.
+// room returns how many jobs may wait in the job's lane; twice as many if urgent.
 func (q *queue) room(j *job) int {
 	if j.r.Urgent {
 		return 2 * q.Limits.Queue
@@ -118,8 +119,8 @@ func (q *queue) room(j *job) int {
 	return q.Limits.Queue
 }
 
-// start gives the job a slot and a goroutine, or puts it into its lane. The
-// caller holds the lock.
+// start gives the job a slot and a goroutine, or queues it in its lane. The caller
+// holds the lock.
 func (q *queue) start(j *job) {
 	l := &q.lane[j.lane]
 	if q.free(j.lane) {
@@ -130,7 +131,7 @@ func (q *queue) start(j *job) {
 	l.push(j)
 }
 
-// push puts the job into the list.
+// push adds the job to the list.
 func (l *lane) push(j *job) {
 	before := l.tail
 	if j.r.Urgent {
@@ -147,7 +148,7 @@ func (l *lane) push(j *job) {
 	l.queued++
 }
 
-// pop takes the first job out of the list, which has one.
+// pop removes and returns the first job. The list must not be empty.
 func (l *lane) pop() *job {
 	j := l.head
 	l.head, j.next = j.next, nil
@@ -161,7 +162,7 @@ func (l *lane) pop() *job {
 	return j
 }
 
-// free reports whether the lane may have one more in flight. The caller holds the
+// free reports whether the lane may have one more job in flight. The caller holds the
 // lock.
 func (q *queue) free(i int) bool {
 	return q.inFlight() < q.Limits.InFlight && q.lane[i].inFlight < q.lane[i].most
@@ -169,17 +170,17 @@ func (q *queue) free(i int) bool {
 
 func (q *queue) inFlight() int { return q.lane[laneCalls].inFlight + q.lane[laneRest].inFlight }
 
-// work runs the job and then others until there is none for its slot. The
-// goroutine is counted in inFlight, and ends at once when it leaves it.
+// work runs the job, and then others until there is none for its slot. The goroutine
+// counts as inFlight, and ends as soon as it no longer does.
 func (q *queue) work(j *job) {
 	for j != nil {
-		i := j.lane // the job may be another's when run returns
+		i := j.lane // another goroutine may own the job when run returns
 		q.run(j)
 		j = q.next(i)
 	}
 }
 
-// next gives the slot of lane i back and takes one for the next job, if any.
+// next frees the slot of lane i and takes one for the next job, if any.
 func (q *queue) next(i int) *job {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -197,9 +198,9 @@ func (q *queue) next(i int) *job {
 	return nil
 }
 
-// wait parks the job, which has no slot then, until the pause is over, its
-// context ends or the service is to stop. It may be over bound by what was in
-// flight: a push that was admitted is not refused later.
+// wait parks the job, without a slot, until the pause is over, its context ends or
+// the service stops. Waiting jobs may exceed the limit by the number in flight: an
+// admitted push is not refused later.
 func (q *queue) wait(j *job, pause time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -219,7 +220,7 @@ func (q *queue) wait(j *job, pause time.Duration) {
 	j.unwatch = context.AfterFunc(j.ctx, wake)
 }
 
-// wake ends the job's wait, if it waits. The caller holds the lock.
+// wake ends the job's wait, if it is waiting. The caller holds the lock.
 func (q *queue) wake(j *job) {
 	if !j.waiting {
 		return
@@ -232,8 +233,8 @@ func (q *queue) wake(j *job) {
 	q.start(j)
 }
 
-// retire makes the queue refuse new jobs; drained is closed once those it has
-// are done.
+// retire makes the queue refuse new jobs. drained is closed once the present ones are
+// done.
 func (q *queue) retire() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -243,9 +244,9 @@ func (q *queue) retire() {
 	}
 }
 
-// signalDrained closes drained if the queue is retired and empty. The caller
-// holds the lock, and comes here once only: nothing is in flight, so nothing
-// can leave it again.
+// signalDrained closes drained if the queue is retired and empty. The caller holds
+// the lock. It gets to the end only once: with nothing in flight, nothing can finish
+// again.
 func (q *queue) signalDrained() {
 	if !q.retired || q.inFlight() > 0 || q.held() > 0 {
 		return
@@ -257,8 +258,8 @@ func (q *queue) signalDrained() {
 	}
 }
 
-// abort ends every wait. Called after the base context ended, so that all that
-// is queued ends as ShutDown.
+// abort ends every wait. It is called after the base context ended, so all queued
+// jobs end as ShutDown.
 func (q *queue) abort() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -267,7 +268,7 @@ func (q *queue) abort() {
 	}
 }
 
-// held is how many jobs wait for a try. The caller holds the lock.
+// held returns how many jobs wait for a try. The caller holds the lock.
 func (q *queue) held() int {
 	n := 0
 	for i := range q.lane {
@@ -276,8 +277,9 @@ func (q *queue) held() int {
 	return n
 }
 
-// load is the share of the fullest lane, or half of the share in flight: with
-// every slot taken and nothing waiting the app is busy, but refuses nothing.
+// load returns the fill ratio of the fullest lane, or half the ratio of slots in
+// flight if that is more: with all slots taken and nothing waiting, the app is busy
+// but refuses nothing.
 func (q *queue) load() float64 {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -289,7 +291,7 @@ func (q *queue) load() float64 {
 	return min(share, 1)
 }
 
-// info tells how the queue is doing.
+// info returns the state of the queue.
 func (q *queue) info() AppInfo {
 	state, _ := q.breaker.state()
 	q.mu.Lock()

@@ -16,11 +16,11 @@ const (
 	callTries   = 2
 )
 
-// pause says whether a push that has had its tries, the last of them ended by
-// reply, gets another one, and how long to wait for it. A call that could not be sent
-// for want of something here is tried while there is time; others are not to take from
-// calls what there is. now+wait is before the
-// deadline and not before the time that the service asked for.
+// pause decides whether a push gets another try after tries tries, the last of which
+// ended with reply, and how long to wait before it. A call that was starved of a
+// local resource is retried while there is time; other kinds must not take such
+// resources from calls. now+wait is before the deadline and no earlier than the
+// service asked for.
 func pause(kind Kind, limits Limits, reply Reply, tries int, now, deadline time.Time) (wait time.Duration, again bool) {
 	if reply.Starved && kind == Call {
 		return starvedPause, now.Add(starvedPause).Before(deadline)
@@ -32,8 +32,8 @@ func pause(kind Kind, limits Limits, reply Reply, tries int, now, deadline time.
 	if !reply.Reason.Retryable() || tries >= most {
 		return 0, false
 	}
-	// The held caller hears nothing meanwhile: a failed connection is replaced
-	// at once. Only a service that is overloaded gets its rest.
+	// The held caller hears nothing meanwhile, so a failed connection is replaced at
+	// once. Only an overloaded service gets a rest.
 	if kind != Call || reply.Reason == Throttled {
 		wait = backoff(tries)
 	}
@@ -41,14 +41,14 @@ func pause(kind Kind, limits Limits, reply Reply, tries int, now, deadline time.
 	return wait, now.Add(wait).Before(deadline)
 }
 
-// backoff doubles with each try up to the cap; the upper half of it is random,
-// so that what failed together does not come back together.
+// backoff doubles with each try, up to the cap. The upper half is random, so that
+// pushes that failed together do not come back together.
 func backoff(tries int) time.Duration {
 	d := min(backoffBase<<min(tries-1, 10), backoffCap)
 	return d/2 + rand.N(d/2)
 }
 
-// budget is the time that the next try gets.
+// budget returns the time allowed for the next try.
 func budget(kind Kind, limits Limits, tries int, left time.Duration) time.Duration {
 	if kind == Call && tries == 0 {
 		return min(limits.Timeout, limits.CallTimeout, left/2)
@@ -56,9 +56,9 @@ func budget(kind Kind, limits Limits, tries int, left time.Duration) time.Durati
 	return min(limits.Timeout, left)
 }
 
-// run tries the job until it ends or has to wait for another try; the queue has
-// it again then. It is called with a slot in flight, and keeps it only for tries
-// that follow each other at once.
+// run tries the job until it ends or has to wait for another try, in which case the
+// queue owns it again. It is called with a slot in flight, and keeps it only for
+// tries that follow at once.
 func (q *queue) run(j *job) {
 	for {
 		if reason := q.refusal(j); reason != "" {
@@ -84,8 +84,8 @@ func (q *queue) run(j *job) {
 	}
 }
 
-// refusal is why the next try must not be made, or empty. It prepares the
-// payload of the first.
+// refusal returns why the next try must not be made, or "". It prepares the payload
+// before the first try.
 func (q *queue) refusal(j *job) Reason {
 	switch {
 	case q.base.Err() != nil:
@@ -116,9 +116,9 @@ func (q *queue) refusal(j *job) Reason {
 	return ""
 }
 
-// collapseID lets a second try that follows an accepted but unanswered first
-// replace it on the phone, and a cancel replace its call. FCM has none: it
-// throttles collapsible messages to a few an hour for each device.
+// collapseID lets a second try replace an accepted but unanswered first one on the
+// phone, and a cancel replace its call. FCM gets none: it throttles collapsible
+// messages to a few per hour and device.
 func collapseID(r *Request) string {
 	const most = 64 // bytes, apns-collapse-id
 	if r.Provider != pnparam.APNs || r.Service == pnparam.VoIP || len(r.Values.UUID) > most {
@@ -127,8 +127,8 @@ func collapseID(r *Request) string {
 	return r.Values.UUID
 }
 
-// try sends the job once. It is not cut short when the request's context ends:
-// the push may be on the phone already, and whoever asked wants to know.
+// try sends the job once. The end of the request's context does not cut it short: the
+// push may already be on the phone, and the caller wants to know.
 func (q *queue) try(j *job, report func(error)) {
 	now := time.Now()
 	limit := budget(j.r.Kind, q.Limits, j.tries, j.r.lastTry().Sub(now))
@@ -148,7 +148,7 @@ func (q *queue) try(j *job, report func(error)) {
 		j.reply = Reply{Reason: BadRequest, Detail: "the provider gave no known reason"}
 	}
 	if strings.Contains(j.reply.Detail, j.r.Token.Reveal()) {
-		j.reply.Detail = "" // a service that quotes the token must not get it into a log
+		j.reply.Detail = "" // a service that echoes the token must not get it into a log
 	}
 	if q.base.Err() != nil || j.reply.Starved {
 		report(errNothing)
@@ -156,8 +156,8 @@ func (q *queue) try(j *job, report func(error)) {
 	}
 	v := verdict(&j.reply, limit, q.Limits)
 	if errors.Is(v, errFailing) {
-		// The service may fail at this token only, and then its many tries must not
-		// stop the others. A probe is to say what it found.
+		// The service may fail for this token only. Its retries must then not block
+		// other pushes. A probe must report what it found.
 		if j.failed && !q.breaker.probing() {
 			v = errNothing
 		}

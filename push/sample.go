@@ -8,7 +8,7 @@ import (
 
 func sampleToken() secret.Token { return secret.NewToken("0123456789abcdef") }
 
-// SampleValues are all that a push can have, for trying out templates.
+// SampleValues returns every value that a push can have, for testing templates.
 func SampleValues() Values {
 	return Values{
 		AOR: "bob@example.com", From: "sip:alice@example.com", User: "alice", Display: "Alice Example",
@@ -19,8 +19,8 @@ func SampleValues() Values {
 	}
 }
 
-// HostileValues are those of a caller who tries to break the payload or to write
-// into it, and has much to say.
+// HostileValues returns the values of a caller who tries to break or inject into the
+// payload, with long texts.
 func HostileValues() Values {
 	v := SampleValues()
 	v.Display = `","aps":{"alert":"owned"},"x":"` + "\x00\r\n\u2028\xff\xfe{TOKEN}\\"
@@ -31,8 +31,8 @@ func HostileValues() Values {
 	return v
 }
 
-// of leaves what a push of the kind has: a call has no text of its own, and only
-// push.send has a title.
+// of returns the values that a push of the kind has: a call has no text of its own,
+// and only push.send has a title.
 func (v Values) of(kind Kind) Values {
 	switch kind {
 	case Call, Cancel:

@@ -9,15 +9,16 @@ import (
 	"time"
 )
 
-// leastSkew is the difference between two clocks that is more than the Date
-// header's whole seconds and a slow answer make of none.
+// leastSkew is the smallest difference that counts. Whole seconds in the Date header
+// and a slow answer can cause a smaller one between equal clocks.
 const leastSkew = 5 * time.Second
 
-// skewEvery is the least time between two lines of one Clocks.
+// skewEvery is the minimum time between two log lines of one Clocks.
 const skewEvery = 10 * time.Minute
 
-// Clocks are those of the services of an app, which share a line in the log every ten
-// minutes: a stranger may run such a service. Safe for concurrent use.
+// Clocks are the clocks of an app's services. They share one log line every ten
+// minutes, because an untrusted party may run such a service. Safe for concurrent
+// use.
 type Clocks struct {
 	log *slog.Logger
 	app string
@@ -27,14 +28,14 @@ type Clocks struct {
 	dropped int
 }
 
-// NewClocks returns Clocks without any. The app is named in the log.
+// NewClocks returns an empty Clocks. The log names the app.
 func NewClocks(log *slog.Logger, app string) *Clocks { return &Clocks{log: log, app: app} }
 
-// Skew returns one that trusts our clock. The host is named in the log.
+// Skew returns a Skew that trusts our clock. The log names the host.
 func (c *Clocks) Skew(host string) *Skew { return &Skew{clocks: c, host: host} }
 
-// NewSkew makes one for an app whose one service has that address; its host is named in
-// the log.
+// NewSkew returns a Skew for an app with a single service at the address. The log
+// names its host.
 func NewSkew(log *slog.Logger, app, address string) *Skew {
 	host := ""
 	if u, err := url.Parse(address); err == nil {
@@ -56,25 +57,26 @@ func (c *Clocks) warn(host string, by time.Duration, now time.Time) {
 		"app", c.app, "host", host, "service_ahead_by", by.Round(time.Second), "dropped", dropped)
 }
 
-// Skew is how much the clock of a push service differs from ours, for credentials
-// that name a time. It is learned from answers that refuse a credential, and from no
-// others: one that is taken needs no correction, and a correction that has become
-// wrong shows in the next refusal. Safe for concurrent use.
+// Skew is the difference between a push service's clock and ours, for credentials
+// that contain a time. It is learned only from answers that refuse a credential: an
+// accepted one needs no correction, and a wrong correction shows in the next refusal.
+// Safe for concurrent use.
 type Skew struct {
 	clocks *Clocks
 	host   string
 	by     atomic.Int64 // a time.Duration
 }
 
-// By is how much the service's clock is ahead of ours.
+// By returns how far the service's clock is ahead of ours.
 func (s *Skew) By() time.Duration { return time.Duration(s.by.Load()) }
 
-// At is the service's time when ours is now.
+// At returns the service's time when ours is now.
 func (s *Skew) At(now time.Time) time.Time { return now.Add(s.By()) }
 
 // Learn takes the service's time from the Date header (RFC 9110 section 6.6.1) of an
-// answer that refused a credential; our time is now. It reports whether the service's
-// time is another than At gave, so that a new credential may be taken.
+// answer that refused a credential, received at our time now. It reports whether the
+// service's time differs from what At returned, so that a new credential may be
+// accepted.
 func (s *Skew) Learn(date string, now time.Time) bool {
 	at, err := http.ParseTime(date)
 	if err != nil || at.Sub(s.At(now)).Abs() < leastSkew {

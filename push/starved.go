@@ -7,12 +7,13 @@ import (
 	"time"
 )
 
-// starvedPause is between tries of a call for which this machine lacked something.
+// starvedPause is the pause between tries of a call for which this machine lacked a
+// resource.
 const starvedPause = 250 * time.Millisecond
 
-// Starved reports whether a request failed because this process or machine had no more
-// files, ports or memory for it. Nothing was sent then, and neither the service nor the
-// phone is to blame.
+// Starved reports whether a request failed because this process or machine ran out of
+// files, ports or memory. In that case nothing was sent, and neither the service nor
+// the phone is to blame.
 func Starved(err error) bool {
 	for _, lack := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM} {
 		if errors.Is(err, lack) {
@@ -22,7 +23,7 @@ func Starved(err error) bool {
 	return noPort(err)
 }
 
-// noPort reports whether all local ports were in use. Where IPv6 is switched off its
+// noPort reports whether all local ports were in use. If IPv6 is disabled, its
 // addresses fail with the same error.
 func noPort(err error) bool {
 	var dial *net.OpError

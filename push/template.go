@@ -11,42 +11,41 @@ import (
 	"strings"
 )
 
-// dataKey is the object key that stands for all of Values.Data: with a null
-// value, it is replaced by those pairs. A pair whose key the object has already
-// is left out.
+// dataKey is the object key that stands for all of Values.Data: with a null value, it
+// is replaced by those pairs. A pair whose key the object already has is omitted.
 const dataKey = "{DATA}"
 
 // headersKey is the same for all of Values.Headers.
 const headersKey = "{HEADERS}"
 
-// template is a payload that waits for its values. It was parsed as JSON before
-// anything is filled in, and only its string values are: whatever a caller's
-// name holds, the result is JSON with the keys and the structure of the
-// template. It never changes.
+// template is a parsed payload template. It was parsed as JSON before any value is
+// filled in, and only its string values are filled. So whatever a caller's name
+// contains, the result is JSON with the keys and structure of the template. It is
+// immutable.
 type template struct {
 	segments []segment
 	size     int    // of the fixed text
 	source   string // its file; empty for a default
-	own      Own    // what it says of its delivery
+	own      Own    // what it says about its delivery
 }
 
-// segment is a piece of fixed JSON, and what follows it.
+// segment is a piece of fixed JSON with what follows it.
 type segment struct {
 	fixed   string
 	keyword keyword
 	data    *dataSlot
 }
 
-// dataSlot is the place of the Data pairs, always the end of an object.
+// dataSlot is the place for the Data pairs, always at the end of an object.
 type dataSlot struct {
-	taken   []string // keys that the object has
+	taken   []string // keys that the object already has
 	headers bool     // the pairs are those of Headers
 }
 
-// parseTemplate compiles a JSON object. Keywords stand in its string values as
+// parseTemplate compiles a JSON object. Keywords appear in its string values as
 // "{FROM}"; any other brace is plain text. Errors name the place.
 func parseTemplate(text []byte) (*template, error) {
-	text = bytes.TrimRight(text, " \t\r\n") // so that an early end has the last line
+	text = bytes.TrimRight(text, " \t\r\n") // so that an unexpected end is reported on the last line
 	var whole json.RawMessage
 	if err := json.Unmarshal(text, &whole); err != nil {
 		offset := int64(len(text))
@@ -67,7 +66,7 @@ func parseTemplate(text []byte) (*template, error) {
 	return &p.t, nil
 }
 
-// lineAt is the number of the line with the byte before the offset.
+// lineAt returns the number of the line that contains the byte before offset.
 func lineAt(text []byte, offset int64) int {
 	return 1 + bytes.Count(text[:min(max(0, offset-1), int64(len(text)))], []byte("\n"))
 }
@@ -87,7 +86,7 @@ func (p *parser) token() json.Token {
 	return token
 }
 
-// end closes the fixed text with what follows it.
+// end finishes the fixed text with the segment s.
 func (p *parser) end(s segment) {
 	s.fixed = string(p.fixed)
 	p.t.size += len(s.fixed)
@@ -95,7 +94,7 @@ func (p *parser) end(s segment) {
 	p.fixed = p.fixed[:0]
 }
 
-// object compiles what follows a {.
+// object compiles what follows a "{".
 func (p *parser) object(path string) error {
 	p.fixed = append(p.fixed, '{')
 	var keys []string
@@ -136,7 +135,7 @@ func (p *parser) object(path string) error {
 	return nil
 }
 
-// array compiles what follows a [.
+// array compiles what follows a "[".
 func (p *parser) array(path string) error {
 	p.fixed = append(p.fixed, '[')
 	for i := 0; p.dec.More(); i++ {
@@ -190,8 +189,8 @@ func (p *parser) text(s, path string) error {
 	}
 }
 
-// cutKeyword splits s around its first {WORD} of capital letters, or
-// {HEADER:Name}. name is empty, and before all of s, if there is none.
+// cutKeyword splits s around its first {WORD} of capital letters, or {HEADER:Name}.
+// If there is none, name is empty and before is all of s.
 func cutKeyword(s string) (before, after, name string) {
 	for from := 0; ; {
 		i := strings.IndexByte(s[from:], '{')
@@ -214,18 +213,18 @@ func cutKeyword(s string) (before, after, name string) {
 	}
 }
 
-// errTooLong says that a payload does not fit, cut as much as may be.
+// errTooLong means that a payload does not fit, even when cut as far as possible.
 var errTooLong = errors.New("the payload is too long for the service, even without its texts")
 
-// fill appends the payload to dst. If it is longer than limit bytes, its long
-// texts are cut, all at the same length and between two characters, so that it
-// fits. On an error dst is returned as it was.
+// fill appends the payload to dst. If it is longer than limit bytes, its long texts
+// are all cut to the same length, between two characters, so that it fits. On error
+// it returns dst unchanged.
 func (t *template) fill(dst []byte, r *filling, limit int) ([]byte, error) {
 	if len(t.segments) == 0 {
 		return dst, nil
 	}
 	start := len(dst)
-	dst = t.append(slices.Grow(dst, t.size+256), r, limit) // no text fits that is longer
+	dst = t.append(slices.Grow(dst, t.size+256), r, limit) // a longer text cannot fit
 	if len(dst)-start <= limit {
 		return dst, nil
 	}
@@ -239,7 +238,7 @@ func (t *template) fill(dst []byte, r *filling, limit int) ([]byte, error) {
 	return t.append(dst[:start], r, cut), nil
 }
 
-// append appends the payload with every long text cut to most bytes.
+// append appends the payload with every long text cut to at most most bytes.
 func (t *template) append(dst []byte, r *filling, most int) []byte {
 	for i := range t.segments {
 		s := &t.segments[i]
@@ -262,7 +261,7 @@ func (t *template) append(dst []byte, r *filling, most int) []byte {
 	return dst
 }
 
-// append appends the pairs in the order of their keys.
+// append appends the pairs, sorted by key.
 func (d *dataSlot) append(dst []byte, data map[string]string) []byte {
 	if len(data) == 0 {
 		return dst
@@ -274,7 +273,7 @@ func (d *dataSlot) append(dst []byte, data map[string]string) []byte {
 	slices.Sort(keys)
 	written := d.taken
 	for _, k := range keys {
-		name := strings.ToValidUTF8(k, "\uFFFD") // two keys may become one by it
+		name := strings.ToValidUTF8(k, "\uFFFD") // this can make two keys equal
 		if slices.Contains(written, name) {
 			continue
 		}

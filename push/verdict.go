@@ -9,34 +9,34 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Verdict is what a push service says became of the pushes of one kind on one day,
-// after it had taken them. The shares are between 0 and 1.
+// Verdict is a push service's report on what became of one day's pushes of one kind
+// after it accepted them. The shares are between 0 and 1.
 type Verdict struct {
-	Day  string // 2006-01-02, by the service's own calendar
+	Day  string // 2006-01-02, in the service's own calendar
 	Kind Kind
 	// PriorityLowered is the share whose priority the service lowered, so that a
-	// phone that slept was not woken at once; Dozed that of those it held back while the
-	// phone dozed.
+	// sleeping phone was not woken at once. Dozed is the share that it held back
+	// while the phone was in Doze.
 	PriorityLowered, Dozed float64
 }
 
-// Judge is a Provider whose service tells afterwards how pushes fared.
+// Judge is a Provider whose service reports later how pushes fared.
 type Judge interface {
-	// Judges reports whether it is to be asked.
+	// Judges reports whether the service should be asked.
 	Judges() bool
-	// Verdicts asks. It may take until ctx ends.
+	// Verdicts asks the service. It may take until ctx ends.
 	Verdicts(ctx context.Context) ([]Verdict, error)
 }
 
 const (
 	verdictTimeout = 30 * time.Second
-	// verdictDays bounds how many days are kept.
+	// verdictDays limits how many days are kept.
 	verdictDays = 7
 )
 
-// AskVerdicts asks every service that tells how pushes fared, one after the other, for
-// the metrics. A failure is logged once, until there is an answer again: it costs
-// figures, and no push.
+// AskVerdicts asks each service that reports how pushes fared, one after another, for
+// the metrics. A failure is logged once until the next success: it costs metrics, but
+// no push.
 func (d *Dispatcher) AskVerdicts(ctx context.Context) {
 	for _, q := range d.table.Load().queues {
 		j, ok := q.Client.(Judge)
@@ -59,7 +59,7 @@ func (d *Dispatcher) AskVerdicts(ctx context.Context) {
 	}
 }
 
-// lastDays keeps the newest days.
+// lastDays keeps the most recent days.
 func lastDays(list []Verdict) []Verdict {
 	var days []string
 	for _, v := range list {
@@ -74,7 +74,7 @@ func lastDays(list []Verdict) []Verdict {
 	return slices.DeleteFunc(list, func(v Verdict) bool { return strings.Compare(v.Day, oldest) < 0 })
 }
 
-// verdictDescs are the series of verdicts.
+// verdictDescs describes the series of verdicts.
 type verdictDescs struct{ lowered, dozed *prometheus.Desc }
 
 func newVerdictDescs() verdictDescs {

@@ -2,9 +2,10 @@ package acrobits
 
 import "github.com/sipwake/sipwake/push"
 
-// Answers is what the mediator can answer beside HTTP 2xx with the code 200: an HTTP
-// status and the code of its JSON body. Without a code it is not the mediator that has
-// answered, but something on the way, which knows neither the token nor the app.
+// Answers lists what the mediator may answer, other than HTTP 2xx with the code 200:
+// an HTTP status and the code in its JSON body. An answer without a code comes not
+// from the mediator but from an intermediary, which knows neither the token nor the
+// app.
 func Answers() []push.Answer {
 	return []push.Answer{
 		{

@@ -12,30 +12,31 @@ import (
 	"github.com/sipwake/sipwake/push"
 )
 
-// Config is how apps report, and the mediator.
+// Config says how apps report, and how to reach the mediator.
 type Config struct {
-	// Listen is the address, host:port, at which apps report. Empty: nothing of this
-	// package is on.
+	// Listen is the address, host:port, at which apps report. If empty, this whole
+	// package is off.
 	Listen string `yaml:"listen"`
-	// CertFile and KeyFile switch TLS on. Without them Listen must be loopback, behind
-	// a web server that has them.
+	// CertFile and KeyFile enable TLS. Without them Listen must be a loopback
+	// address, behind a web server with TLS.
 	CertFile string `yaml:"cert_file"`
 	KeyFile  string `yaml:"key_file"`
-	// SecretFile holds what the keys of the users are made from, at least 16 bytes.
+	// SecretFile holds the secret from which the users' keys are derived, at least
+	// 16 bytes.
 	SecretFile string `yaml:"secret_file"`
-	// Domain is that of users who are given without one.
+	// Domain is the domain of users that are given without one.
 	Domain string `yaml:"domain"`
-	// AppIDs are the apps that may report; empty: any.
+	// AppIDs are the apps that may report. If empty, any may.
 	AppIDs []string `yaml:"app_ids"`
-	// RateLimit is how many reports a second one client may send, an IPv4 address or an
-	// IPv6 network of 64 bits. Default 5; 0: no limit.
+	// RateLimit is how many reports per second one client may send. A client is an
+	// IPv4 address or an IPv6 /64 network. Default 5; 0 means no limit.
 	RateLimit *int `yaml:"rate_limit"`
-	// Connections bounds the open connections; an eighth of them may be of one client.
-	// Default 1024.
+	// Connections limits the open connections, of which one client may have an
+	// eighth. Default 1024.
 	Connections int `yaml:"connections"`
-	// Endpoint is the mediator. Default Acrobits' own.
+	// Endpoint is the mediator's URL. Default Acrobits' own.
 	Endpoint string `yaml:"endpoint"`
-	// CAFile holds PEM certificates that are trusted beside those of the system.
+	// CAFile holds PEM certificates that are trusted in addition to the system's.
 	CAFile string `yaml:"ca_file"`
 
 	push.Limits `yaml:",inline"`
@@ -48,10 +49,10 @@ const (
 	minSecret = 16 // bytes
 )
 
-// On reports whether apps can report, and are pushed.
+// On reports whether apps can report and be pushed.
 func (c *Config) On() bool { return c.Listen != "" }
 
-// SetDefaults fills the fields that are zero.
+// SetDefaults sets the zero fields.
 func (c *Config) SetDefaults() {
 	if c.RateLimit == nil {
 		c.RateLimit = new(int)
@@ -70,8 +71,8 @@ func (c *Config) SetDefaults() {
 	c.Policy.SetDefaults(pnparam.Acrobits)
 }
 
-// Validate reports every problem that shows without reading files. Call SetDefaults
-// first.
+// Validate reports every problem that can be found without reading files. Call
+// SetDefaults first.
 func (c *Config) Validate(report func(field, problem string)) {
 	if !c.On() {
 		if c.SecretFile != "" || c.CertFile != "" || c.KeyFile != "" || c.Domain != "" || len(c.AppIDs) > 0 {
@@ -109,9 +110,9 @@ func (c *Config) Validate(report func(field, problem string)) {
 	c.Policy.Validate(func(field, problem string) { report("policy."+field, problem) })
 }
 
-// Apps reads the files and returns the app, which serves every application ID, or none
-// without Listen. An error begins with the yaml name of the field that is wrong. Call SetDefaults and
-// Validate first.
+// Apps reads the files and returns the app, which serves every application ID.
+// Without Listen it returns none. An error begins with the yaml name of the wrong
+// field. Call SetDefaults and Validate first.
 func (c *Config) Apps(_ *slog.Logger) ([]push.App, error) {
 	if !c.On() {
 		return nil, nil
@@ -153,7 +154,7 @@ func (c *Config) Apps(_ *slog.Logger) ([]push.App, error) {
 	}}, nil
 }
 
-// Reports reads the secret. See Apps for its error.
+// Reports reads the secret. Its error is like that of Apps.
 func (c *Config) Reports() (*Reports, error) {
 	key, err := secret.ReadText(c.SecretFile)
 	if err != nil {
@@ -165,7 +166,8 @@ func (c *Config) Reports() (*Reports, error) {
 	return &Reports{secret: key, domain: c.Domain, appIDs: c.AppIDs}, nil
 }
 
-// Certificate reads what the listener for reports shows, nil without TLS.
+// Certificate reads the certificate of the listener for reports. It returns nil
+// without TLS.
 func (c *Config) Certificate() (*tls.Certificate, error) {
 	if c.CertFile == "" {
 		return nil, nil

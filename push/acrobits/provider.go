@@ -1,13 +1,13 @@
-// Package acrobits pushes apps made with Acrobits' SDK, such as Groundwire, that
-// register by SIP themselves ("SIPIS-less"). Such an app puts no push data into its
-// REGISTER: it reports its tokens by HTTP to an address of its account's settings,
-// which is what Reports reads, and is pushed through Acrobits' mediator, which holds
-// the credentials of the app.
+// Package acrobits pushes to apps made with Acrobits' SDK, such as Groundwire, that
+// register by SIP themselves ("SIPIS-less"). Such an app puts no push parameters into
+// its REGISTER. It reports its tokens by HTTP to an address in its account's
+// settings, and Reports reads these reports. Pushes go through Acrobits' mediator,
+// which holds the app's credentials.
 //
-// Each try of a push is one POST of JSON with a verb, the token with the application
-// ID that belongs to it, and the selector of the account on the phone. For a call, Id
-// is its Call-ID, by which the app knows the INVITE; where that is not to be told it is
-// the UUID of the wake, and the proxy puts it into the INVITE as X-Push-ID.
+// Each try of a push is one POST of JSON with a verb, the token with its application
+// ID, and the selector of the account on the phone. For a call, Id is its Call-ID, by
+// which the app recognizes the INVITE. If the Call-ID must not be revealed, Id is the
+// UUID of the wake, which the proxy adds to the INVITE as X-Push-ID.
 package acrobits
 
 import (
@@ -22,7 +22,7 @@ import (
 	"github.com/sipwake/sipwake/push"
 )
 
-// The verbs of the mediator.
+// The mediator's verbs.
 const (
 	verbCall     = "NotifyIncomingCall"
 	verbMissed   = "NotifyIncomingCallMissed"
@@ -30,7 +30,7 @@ const (
 	verbText     = "NotifyGenericTextMessage"
 )
 
-// What the templates of this provider make, for the Provider to read.
+// The fields that this provider's templates produce, for the Provider to read.
 const (
 	call   = `{"Id":"{CALLID}","UUID":"{UUID}","UserName":"{FROM}","UserDisplayName":"{FROMDISPLAYNAME}"}`
 	cancel = `{"Id":"{CALLID}","UUID":"{UUID}","UserName":"{FROM}","UserDisplayName":"{FROMDISPLAYNAME}","reason":"{REASON}"}`
@@ -52,12 +52,12 @@ var (
 // Close implements push.Provider.
 func (p *Provider) Close() { p.poster.Close() }
 
-// Probe implements push.Prober: it opens a connection and asks nothing.
+// Probe implements push.Prober: it opens a connection without sending a request.
 func (p *Provider) Probe(ctx context.Context) error {
 	return push.ProbeConnection(ctx, p.poster.Transport, "endpoint", p.url)
 }
 
-// Push implements push.Provider. It makes one request; a redirect is not followed.
+// Push implements push.Provider. It makes one request and does not follow redirects.
 func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
 	defer p.poster.Use()()
 	report, ok := parse(n.Token)
@@ -68,7 +68,7 @@ func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
 	switch {
 	case n.Kind == push.Refresh:
 		return push.Reply{Reason: push.BadRequest, Detail: "there is no push for this kind"}
-	case err != nil: // it may quote the payload
+	case err != nil: // the error may quote the payload
 		return push.Reply{Reason: push.BadRequest, Detail: "the payload is not valid JSON"}
 	case token.Empty():
 		return push.Reply{Reason: push.NoToken, Detail: "the app has reported no token for this kind"}
@@ -80,7 +80,7 @@ func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
 	return p.reply(answer)
 }
 
-// message is the body of a push, and the token that it names.
+// message returns the body of a push and the token that it names.
 func message(n *push.Notification, r *Report) ([]byte, secret.Token, error) {
 	fields := make(map[string]any)
 	if err := json.Unmarshal(n.Payload, &fields); err != nil {
@@ -91,7 +91,7 @@ func message(n *push.Notification, r *Report) ([]byte, secret.Token, error) {
 	case push.Call:
 		verb = verbCall
 	case push.Cancel:
-		// Without a reason it is not known that the call was missed.
+		// Without a reason it is unknown whether the call was missed.
 		verb = verbAnswered
 		if reason := fields["reason"]; reason != "" && reason != "answered" && reason != "declined" {
 			verb = verbMissed
@@ -103,7 +103,7 @@ func message(n *push.Notification, r *Report) ([]byte, secret.Token, error) {
 	default:
 		app, token = r.OtherApp, r.OtherToken
 		if title := fields["title"]; fields["Message"] == "" && title != "" {
-			fields["Message"] = title // a text is wanted
+			fields["Message"] = title // a text is required
 		}
 	}
 	if fields["Id"] == "" {
@@ -122,14 +122,14 @@ func message(n *push.Notification, r *Report) ([]byte, secret.Token, error) {
 	return body, token, err
 }
 
-// reply translates the mediator's answer: HTTP 2xx with a code of its own, which is 200
-// if the push was taken. Its text may hold the token.
+// reply translates the mediator's answer: HTTP 2xx with its own code, which is 200 if
+// the push was accepted. Its text may contain the token.
 func (p *Provider) reply(a push.Posted) push.Reply {
 	var answer struct {
 		Code int `json:"code"`
 	}
 	var code string
-	if json.Unmarshal(a.Body, &answer) == nil && answer.Code != 0 { // else it is not the mediator's
+	if json.Unmarshal(a.Body, &answer) == nil && answer.Code != 0 { // otherwise it is not from the mediator
 		code = strconv.Itoa(answer.Code)
 	}
 	if a.Status/100 == 2 && answer.Code == http.StatusOK {

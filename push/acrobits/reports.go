@@ -16,29 +16,29 @@ import (
 	"github.com/sipwake/sipwake/internal/secret"
 )
 
-// MaxBody bounds the body of a report in bytes.
+// MaxBody limits the body of a report, in bytes.
 const MaxBody = 16 << 10
 
-// Reports reads what apps report, and judges who they are. It never changes.
+// Reports reads the apps' reports and authenticates their users. It is immutable.
 type Reports struct {
 	secret secret.Text
 	domain string
 	appIDs []string
 }
 
-// ErrForbidden is why a report is refused whose key is not that of its user.
+// ErrForbidden refuses a report whose key is not that of its user.
 var ErrForbidden = errors.New("the key is not that of the user")
 
-// Key is what the app of a user must show, to be put into the account's settings: his
-// name cannot be reported by who has another one's key. aor is user@domain, in the
-// spelling of wake.CleanAOR.
+// Key returns the key that a user's app must send, to be put into the account's
+// settings. So nobody can report for a user with another user's key. aor is
+// user@domain, in the spelling of wake.CleanAOR.
 func (r *Reports) Key(aor string) secret.Text {
 	mac := hmac.New(sha256.New, []byte(r.secret.Reveal()))
 	mac.Write([]byte("acrobits\x00" + aor))
 	return secret.NewText(hex.EncodeToString(mac.Sum(nil)[:16]))
 }
 
-// AOR adds the domain to a user without one.
+// AOR adds the domain to a user given without one.
 func (r *Reports) AOR(user string) string {
 	if r.domain != "" && !strings.ContainsAny(user, "@:") {
 		return user + "@" + r.domain
@@ -47,8 +47,8 @@ func (r *Reports) AOR(user string) string {
 }
 
 // Read reads a report: the parameters of the query, and of a form or a JSON object in
-// the body, named as the variables of the app. user is as it was sent. It does not look
-// at the key.
+// the body, named like the app's variables. It returns user as sent, and does not
+// check the key.
 func (r *Reports) Read(req *http.Request) (user, key string, report Report, err error) {
 	args, err := arguments(req)
 	if err != nil {
@@ -71,8 +71,8 @@ func (r *Reports) Read(req *http.Request) (user, key string, report Report, err 
 	return r.AOR(first("user", "username")), first("key"), report, nil
 }
 
-// Judge returns ErrForbidden if key is not that of the user, and what is wrong with the
-// apps that the report names.
+// Judge returns ErrForbidden if key is not that of the user, or an error that says
+// what is wrong with the apps that the report names.
 func (r *Reports) Judge(aor, key string, report *Report) error {
 	if key == "" || !r.Key(aor).Equal(key) {
 		return ErrForbidden
@@ -85,8 +85,7 @@ func (r *Reports) Judge(aor, key string, report *Report) error {
 	return nil
 }
 
-// arguments returns the parameters by their names in small letters. No error quotes
-// them.
+// arguments returns the parameters by lower-case name. No error quotes them.
 func arguments(req *http.Request) (map[string]string, error) {
 	args := make(map[string]string)
 	for name, values := range req.URL.Query() {

@@ -9,18 +9,19 @@ import (
 	"github.com/sipwake/sipwake/push"
 )
 
-// Report is what an app says of itself: the tokens under which the mediator knows it,
-// each with the name of the app that it belongs to, and its account. An iPhone has one
-// token for calls and one for all else; an Android phone may have one.
+// Report is what an app reports: its account, and the tokens by which the mediator
+// knows it, each with the name of its app. An iPhone has one token for calls and one
+// for everything else. An Android phone may have just one.
 type Report struct {
 	CallApp, OtherApp     string
 	CallToken, OtherToken secret.Token
 	Selector              string
-	// Device is the app's own name for its installation; empty if it said none.
+	// Device is the app's own name for its installation. It is empty if the app gave
+	// none.
 	Device string
 }
 
-// Keys of the parts of a token.
+// The keys for the parts of a token.
 const (
 	keyCallApp    = "ac"
 	keyOtherApp   = "ao"
@@ -34,7 +35,8 @@ const (
 	maxSelector = 128
 )
 
-// Address is where the app can be pushed, or what is wrong with the report.
+// Address returns the address for pushing to the app, or what is wrong with the
+// report.
 func (r *Report) Address() (pnparam.Address, error) {
 	v := url.Values{}
 	for key, text := range map[string]string{
@@ -63,7 +65,7 @@ func (r *Report) Address() (pnparam.Address, error) {
 	return a, a.Check()
 }
 
-// parse reads what Address has written.
+// parse parses what Address has written.
 func parse(token secret.Token) (Report, bool) {
 	v, err := url.ParseQuery(token.Reveal())
 	if err != nil || v.Get(keySelector) == "" {

@@ -2,7 +2,7 @@ package apns
 
 import "github.com/sipwake/sipwake/push"
 
-// Reasons of Apple's that this package acts upon.
+// Apple's reasons that this package acts on.
 const (
 	expiredProviderToken        = "ExpiredProviderToken"
 	invalidProviderToken        = "InvalidProviderToken"
@@ -14,9 +14,9 @@ const (
 	badEnvironmentKey           = "BadEnvironmentKeyInToken"
 )
 
-// Answers is what APNs can answer, by Apple's page "Handling notification
-// responses from APNs". A reason that the page does not have is taken to be about
-// nothing but its own push.
+// Answers lists what APNs may answer, by Apple's page "Handling notification
+// responses from APNs". A reason that is not on the page is taken to concern only its
+// own push.
 func Answers() []push.Answer {
 	return []push.Answer{
 		{
@@ -32,9 +32,9 @@ func Answers() []push.Answer {
 			About: push.AboutToken, Reason: push.Throttled,
 		},
 		{
-			// BadEnvironmentKey…: Apple's page has the first name, its servers send
-			// the second. The key is for the other environment: no other connection
-			// helps.
+			// BadEnvironmentKey…: Apple's page has the first name, its servers
+			// send the second. The key is for the other environment, so another
+			// connection does not help.
 			Said: []string{
 				"403 " + invalidProviderToken, "403 " + expiredProviderToken, "403 " + missingProviderToken,
 				"403 " + badEnvironmentKeyID, "403 " + badEnvironmentKey,
@@ -46,7 +46,7 @@ func Answers() []push.Answer {
 			Said:  []string{"429 " + tooManyProviderTokenUpdates},
 			About: push.AboutCredential, Reason: push.Throttled,
 		},
-		{ // it was begun with another key, or is closed
+		{ // the connection was begun with another key, or is closed
 			Said:  []string{"403 " + unrelatedKeyID, "400 " + idleTimeout},
 			About: push.AboutConnection, Reason: push.Unavailable,
 		},
@@ -63,8 +63,8 @@ func Answers() []push.Answer {
 			About: push.AboutPush, Reason: push.Credential,
 		},
 		{
-			// The topics are about one of them, such as that of voip, and not about
-			// the others of the app.
+			// The topic errors concern one topic, such as the VoIP topic, and not the
+			// app's other topics.
 			Said: []string{
 				"400 BadTopic", "400 MissingTopic", "400 TopicDisallowed", "400 BadCollapseId", "400 BadExpirationDate",
 				"400 BadMessageId", "400 BadPriority", "400 DuplicateHeaders", "400 InvalidPushType",

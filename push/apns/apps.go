@@ -14,11 +14,10 @@ import (
 	"github.com/sipwake/sipwake/push"
 )
 
-// Apps reads the key files and returns the app once for each environment that
-// its credential is good for: both with a key, those that Apple wrote into it
-// with a certificate. It does not connect. An error begins with the yaml name of
-// the field that is wrong; several are joined. Call SetDefaults and Validate
-// first.
+// Apps reads the key files and returns the app once for each environment in which its
+// credential is valid: both for a key, or those that Apple wrote into the
+// certificate. It does not connect. Each error begins with the yaml name of the wrong
+// field; several are joined. Call SetDefaults and Validate first.
 func (c *Config) Apps(log *slog.Logger) ([]push.App, error) {
 	cred, err := c.credential(log)
 	templates, templatesErr := c.Load(pnparam.APNs, push.TemplateRules{
@@ -110,8 +109,8 @@ func (c *Config) useKey(cred *credential, log *slog.Logger) ([]byte, error) {
 	return contents, nil
 }
 
-// certificate reads the push certificate with its key, and returns the bytes of
-// its file too.
+// certificate reads the push certificate with its key, and also returns the contents
+// of its file.
 func (c *Config) certificate() ([]byte, tls.Certificate, error) {
 	contents, err := push.ReadField("certificate_file", c.CertificateFile)
 	if err != nil {
@@ -136,20 +135,20 @@ func (c *Config) useCertificate(cred *credential, log *slog.Logger) ([]byte, err
 		return nil, err
 	}
 	cred.tls.Certificates = []tls.Certificate{cert}
-	// With TLS 1.3 a client's handshake is done before its certificate has been
-	// looked at, and a refusal often reads like any lost connection.
+	// With TLS 1.3 the client's handshake completes before the server checks the
+	// client's certificate, and a refusal often looks like any lost connection.
 	cred.tls.MaxVersion = tls.VersionTLS12
 	cred.environments = certificateEnvironments(cert.Leaf)
 	cred.expires = cert.Leaf.NotAfter
 	cred.topics = certificateTopics(cert.Leaf)
-	// Other apps must not go down with this one: its pushes will fail, and say so.
+	// Other apps must not fail with this one: its own pushes will fail, and say why.
 	if time.Now().After(cred.expires) {
 		log.Error("certificate has expired", "app", c.BundleID, "file", c.CertificateFile, "expired", cred.expires)
 	}
 	return contents, nil
 }
 
-// doubts are what Apple is known to refuse.
+// doubts returns what Apple is known to refuse.
 func (c *Config) doubts(cred *credential) []string {
 	var list []string
 	if cred.signer != nil {

@@ -14,42 +14,42 @@ import (
 )
 
 // Config is one iOS app. It has exactly one credential: a .p8 key or a push
-// certificate. Apple makes both of them for one environment or for two.
+// certificate. Apple issues either for one environment or for both.
 type Config struct {
-	// BundleID is the app's name at Apple, without any ".voip".
+	// BundleID is the app's bundle ID, without any ".voip".
 	BundleID string `yaml:"bundle_id"`
-	// Topic replaces BundleID as apns-topic; ".voip" is added for voip pushes.
+	// Topic replaces BundleID as apns-topic. ".voip" is appended for VoIP pushes.
 	Topic string `yaml:"topic"`
 
 	TeamID  string `yaml:"team_id"`
 	KeyID   string `yaml:"key_id"`
 	KeyFile string `yaml:"key_file"`
 
-	// CertificateFile is PKCS#12 or PEM with certificate and key.
+	// CertificateFile is a PKCS#12 or PEM file with certificate and key.
 	CertificateFile         string      `yaml:"certificate_file"`
 	CertificatePassword     secret.Text `yaml:"certificate_password"`
 	CertificatePasswordFile string      `yaml:"certificate_password_file"`
 
-	// Environment is that of bindings that name none; default production.
+	// Environment applies to bindings that name none. Default production.
 	Environment pnparam.Environment `yaml:"environment"`
-	// Environments are what the key is good for; default both, or what SetDefaults
-	// finds. Those of a certificate are written into it.
+	// Environments are those for which the key is valid. The default is both, or
+	// what SetDefaults finds. For a certificate, the certificate itself says so.
 	Environments []pnparam.Environment `yaml:"environments"`
 
 	// Endpoint and SandboxEndpoint replace Apple's hosts.
 	Endpoint        string `yaml:"endpoint"`
 	SandboxEndpoint string `yaml:"sandbox_endpoint"`
-	// CAFile holds PEM certificates that are trusted beside those of the
-	// system: for such an endpoint, or for a proxy that opens TLS.
+	// CAFile holds PEM certificates that are trusted in addition to the system's:
+	// for such an endpoint, or for a proxy that intercepts TLS.
 	CAFile string `yaml:"ca_file"`
-	// Connections is how many are held to each environment's host; default 2,
-	// which is also the least: a failed push is tried again on another one.
+	// Connections is how many are kept open to each environment's host. Default 2,
+	// which is also the minimum: a failed push is retried over another connection.
 	Connections int `yaml:"connections"`
-	// HTTP2 is the client that the connections are made with; default own.
+	// HTTP2 selects the HTTP/2 client. Default own.
 	HTTP2 HTTP2 `yaml:"http2"`
 
-	// BackgroundPerHour is how many background pushes a device gets in an hour;
-	// default 3, which is what Apple says that iOS delivers.
+	// BackgroundPerHour limits the background pushes to a device per hour. Default
+	// 3, which is what iOS delivers according to Apple.
 	BackgroundPerHour int `yaml:"background_per_hour"`
 
 	push.Limits  `yaml:",inline"`
@@ -57,22 +57,22 @@ type Config struct {
 	// Policy says when the app's devices are pushed.
 	Policy push.Policy `yaml:"policy"`
 
-	// found: the file was found by its name, so that it alone says what it is
-	// good for.
+	// found is set if the file was found by its name, so only the file says what it
+	// is valid for.
 	found bool
 }
 
 // HTTP2 names an HTTP/2 client.
 type HTTP2 string
 
-// The clients: the one in package h2, and that of net/http.
+// The clients: package h2, and net/http.
 const (
 	HTTP2Own      HTTP2 = "own"
 	HTTP2Standard HTTP2 = "standard"
 )
 
-// SetDefaults fills the fields of all apps that are zero. Of several keys of one
-// app that do not say what they are for, each is for its Environment alone.
+// SetDefaults sets the zero fields of all apps. If an app has several keys that do
+// not list their environments, each is for its Environment only.
 func SetDefaults(list []Config) {
 	keys := make(map[string]int) // by bundle ID
 	for i := range list {
@@ -90,7 +90,7 @@ func SetDefaults(list []Config) {
 	}
 }
 
-// SetDefaults fills the fields that are zero of the only entry of its app.
+// SetDefaults sets the zero fields of an app that has a single entry.
 func (c *Config) SetDefaults() {
 	if c.Topic == "" {
 		c.Topic = c.BundleID
@@ -123,7 +123,7 @@ func (c *Config) SetDefaults() {
 	c.Policy.SetDefaults(pnparam.APNs)
 }
 
-// Validate reports every problem that shows without reading files. Call
+// Validate reports every problem that can be found without reading files. Call
 // SetDefaults first.
 func (c *Config) Validate(report func(field, problem string)) {
 	checkBundle(report, "bundle_id", c.BundleID)
@@ -206,7 +206,7 @@ func checkBundle(report func(field, problem string), field, s string) {
 	}
 }
 
-// appleIDLength is that of team IDs and key IDs.
+// appleIDLength is the length of team IDs and key IDs.
 const appleIDLength = 10
 
 const (

@@ -12,18 +12,19 @@ import (
 	"github.com/sipwake/sipwake/push/h2"
 )
 
-// outline is a push as Apple is to get it. Of Notification it has no Payload and no
-// Expiration: apns2 would escape the JSON of the one, and leave out the other.
+// outline is a push in the form that Apple gets. It leaves the Payload and the
+// Expiration of Notification empty: apns2 would escape the JSON of the payload and
+// omit the expiration.
 type outline struct {
 	apns2.Notification
 	payload    []byte
 	expiration string
 }
 
-// neverStore is the expiration of a push that is delivered now or not at all.
+// neverStore is the expiration of a push that is delivered now or never.
 const neverStore = "0"
 
-// exchange is one request to Apple and the answer. It is used again.
+// exchange is one request to Apple and its answer. Exchanges are reused.
 type exchange struct {
 	req    h2.Request
 	resp   h2.Response
@@ -33,7 +34,7 @@ type exchange struct {
 
 var exchanges = sync.Pool{New: func() any { return new(exchange) }}
 
-// free makes the exchange ready for another push. Nothing may refer to it.
+// free prepares the exchange for another push. Nothing may refer to it any more.
 func (x *exchange) free() {
 	x.reset()
 	clear(x.req.Header)
@@ -42,15 +43,15 @@ func (x *exchange) free() {
 	exchanges.Put(x)
 }
 
-// reset forgets the answer.
+// reset clears the answer.
 func (x *exchange) reset() {
 	clear(x.resp.Header)
 	x.resp = h2.Response{Header: x.resp.Header[:0], Body: x.resp.Body[:0]}
 	x.answer = answer{}
 }
 
-// prepare forms the request. Apple keeps a small dynamic table: what differs from
-// push to push stays out of it.
+// prepare builds the request. Apple's HPACK dynamic table is small, so values that
+// differ from push to push stay out of it.
 func (x *exchange) prepare(host string, out *outline) {
 	h := x.req.Header[:0]
 	h = append(h,
@@ -71,7 +72,7 @@ func (x *exchange) prepare(host string, out *outline) {
 	x.req.Header, x.req.Body = h, out.payload
 }
 
-// header returns a field of the answer, by its name in lower case.
+// header returns a field of the answer by its lower-case name.
 func (x *exchange) header(name string) string {
 	for _, f := range x.resp.Header {
 		if f.Name == name {
@@ -81,7 +82,7 @@ func (x *exchange) header(name string) string {
 	return ""
 }
 
-// unusable reports whether the answer speaks of the connection that it came over.
+// unusable reports whether the answer is about the connection that it came over.
 func (x *exchange) unusable() bool {
 	return x.answer.Reason == unrelatedKeyID || x.answer.Reason == idleTimeout
 }
@@ -92,7 +93,7 @@ type answer struct {
 	Timestamp int64  `json:"timestamp"` // milliseconds
 }
 
-// parse reads the body. One that broke off does not undo the status.
+// parse reads the body. A truncated body does not change the status.
 func (x *exchange) parse() {
 	if x.resp.Status != http.StatusOK && json.Unmarshal(x.resp.Body, &x.answer) != nil {
 		x.answer = answer{}

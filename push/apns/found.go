@@ -21,11 +21,11 @@ import (
 //	                               a key for one of them
 //	pushkitmessage.txt             the payload of all of them, as MPUSH has it
 //
-// PACKAGE is the bundle ID without ".voip". Each credential makes one Config with
-// the defaults, on which SetDefaults has been called, and which is valid; the
-// environments of a certificate are its own. Other files are passed over. The
-// error joins one for each file that cannot be used. No contents are read before
-// Config.Apps, but those of a certificate that has no package in its name.
+// PACKAGE is the bundle ID without ".voip". Each credential gives one valid Config
+// with the defaults, on which SetDefaults has been called. A certificate says itself
+// for which environments it is valid. Other files are ignored. The error joins one
+// error per unusable file. Before Config.Apps, no contents are read except those of a
+// certificate without a package in its name.
 func FromDir(dir string) ([]Config, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -64,17 +64,17 @@ func FromDir(dir string) ([]Config, error) {
 	return list, nil
 }
 
-// claim is what one file alone may serve.
+// claim is what only one file may serve.
 type claim struct {
 	bundle string
 	env    pnparam.Environment
 }
 
-// take notes that the file called name serves the app. It is an error if another one
-// does, in the same environment.
+// take records that the file called name serves the app. It is an error if another
+// file does so in the same environment.
 func take(first map[claim]string, c *Config, name string) error {
 	environments := c.Environments
-	if environments == nil { // a certificate may be for both; to know, it has to be read
+	if environments == nil { // a certificate may be for both, which shows only when it is read
 		environments = []pnparam.Environment{pnparam.Production, pnparam.Sandbox}
 	}
 	for _, env := range environments {
@@ -93,8 +93,8 @@ func take(first map[claim]string, c *Config, name string) error {
 	return nil
 }
 
-// fromName makes a Config of the file's name. Without a Config and an error it is
-// no file of ours.
+// fromName derives a Config from the file's name. It returns neither a Config nor an
+// error if the file is not ours.
 func fromName(path string) (*Config, error) {
 	name := filepath.Base(path)
 	ext := filepath.Ext(name)
@@ -125,8 +125,8 @@ func fromName(path string) (*Config, error) {
 		Environments: environments, found: true}, nil
 }
 
-// fromCertificate makes a Config of a certificate and the password beside it.
-// Where the name has no bundle ID, the certificate's own topic is it.
+// fromCertificate makes a Config from a certificate and the password file beside it.
+// If the name has no bundle ID, the certificate's own topic is used.
 func fromCertificate(path, bundle string) (*Config, error) {
 	c := &Config{BundleID: bundle, CertificateFile: path, found: true}
 	for _, ext := range []string{".password", ".pwd"} {

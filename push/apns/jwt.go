@@ -17,21 +17,21 @@ import (
 	"github.com/sipwake/sipwake/push/h2"
 )
 
-// Apple refuses a provider token that is older than 60 minutes and throttles a
-// team whose token changes more often than every 20 minutes.
+// Apple refuses a provider token older than 60 minutes, and throttles a team whose
+// token changes more often than every 20 minutes.
 const (
 	slotLength  = 30 * time.Minute
 	minTokenAge = 20 * time.Minute
 	maxTokenAge = 55 * time.Minute
-	// clockMargin keeps the issue time in the past for a clock that is ahead.
+	// clockMargin keeps the issue time in the past even if our clock is fast.
 	clockMargin = time.Minute
 )
 
-// signer issues the provider tokens of one team and key. Issue times sit on a
-// half-hour grid and signatures are deterministic (RFC 6979), so every signer
-// of the same key, in this process, in another one, or after a reload, presents
-// the same token, and Apple sees one change every 30 minutes however many
-// instances there are. Safe for concurrent use.
+// signer issues the provider tokens of one team and key. Issue times are multiples of
+// half an hour and signatures are deterministic (RFC 6979). So every signer of the
+// same key presents the same token, also in another process or after a reload, and
+// Apple sees one change every 30 minutes regardless of the number of instances. Safe
+// for concurrent use.
 type signer struct {
 	key         *ecdsa.PrivateKey
 	team, keyID string
@@ -41,21 +41,21 @@ type signer struct {
 	mu   sync.Mutex
 	cur  providerToken
 	prev providerToken
-	hold time.Time // cur stays until then
-	last time.Time // when resign last signed, by our clock; all others are by Apple's
+	hold time.Time // cur is kept until then
+	last time.Time // when resign last signed, by our clock; all other times are by Apple's
 }
 
 type providerToken struct {
 	text   string
 	issued time.Time
-	header *h2.Literal // that carries it
+	header *h2.Literal // the header field with it
 }
 
 func newSigner(key *ecdsa.PrivateKey, team, keyID string, skew *push.Skew) *signer {
 	return &signer{key: key, team: team, keyID: keyID, now: time.Now, skew: skew}
 }
 
-// slot is the issue time of the half hour.
+// slot returns the issue time for the current half hour.
 func slot(now time.Time) time.Time { return now.Add(-clockMargin).Truncate(slotLength) }
 
 // bearer returns the token to use now.
@@ -79,8 +79,8 @@ func (s *signer) bearer() (providerToken, error) {
 	return t, nil
 }
 
-// correct takes Apple's time from the Date of an answer that refused the token old, and tells
-// whether there is another one to try.
+// correct takes Apple's time from the Date of an answer that refused the token old,
+// and reports whether there is another token to try.
 func (s *signer) correct(old, date string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -99,9 +99,9 @@ func (s *signer) correct(old, date string) bool {
 	return true
 }
 
-// resign replaces a token that Apple called expired and reports whether there is
-// another one to try. Of many callers with the same old token one signs, and
-// only if the last such signing is 20 minutes ago.
+// resign replaces a token that Apple called expired, and reports whether there is
+// another one to try. Of several callers with the same old token one signs, and only
+// if the last such signing was at least 20 minutes ago.
 func (s *signer) resign(old string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -112,7 +112,7 @@ func (s *signer) resign(old string) bool {
 	if !s.last.IsZero() && now.Sub(s.last) < minTokenAge {
 		return false
 	}
-	// Whole minutes: signers that do this at the same time still agree.
+	// Whole minutes: signers that do this at the same time still agree on the token.
 	t, err := s.sign(s.skew.At(now).Truncate(time.Minute))
 	if err != nil || t.text == old {
 		return false
@@ -121,8 +121,8 @@ func (s *signer) resign(old string) bool {
 	return true
 }
 
-// keepPrevious goes back to the token before refused, which Apple found to have
-// come too soon, as long as that one is young enough.
+// keepPrevious returns to the token before refused, which Apple found to be too early
+// a change, as long as that token is young enough.
 func (s *signer) keepPrevious(refused string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -138,7 +138,7 @@ func (s *signer) keepPrevious(refused string) {
 	}
 }
 
-// sign makes an ES256 JSON Web Token, RFC 7515 and RFC 7518 section 3.4.
+// sign makes an ES256 JSON Web Token (RFC 7515, RFC 7518 section 3.4).
 func (s *signer) sign(issued time.Time) (providerToken, error) {
 	if s.key == nil {
 		return providerToken{}, errors.New("cannot sign provider token: there is no key")

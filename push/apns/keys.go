@@ -120,8 +120,8 @@ func parsePEM(rest []byte, password string) (key any, certs []*x509.Certificate,
 
 func parsePEMKey(block *pem.Block, password string) (any, error) {
 	der := block.Bytes
-	// RFC 1423 encryption is weak and so deprecated, but it is what openssl
-	// wrote for Apple's certificates for years.
+	// RFC 1423 encryption is weak and therefore deprecated, but for years openssl
+	// used it for Apple's certificates.
 	if x509.IsEncryptedPEMBlock(block) { //nolint:staticcheck // see above
 		var err error
 		if der, err = x509.DecryptPEMBlock(block, []byte(password)); err != nil { //nolint:staticcheck // see above
@@ -140,9 +140,9 @@ func parsePEMKey(block *pem.Block, password string) (any, error) {
 	return nil, fmt.Errorf("holds a damaged private key (PEM block is %s)", block.Type)
 }
 
-// certificateTopics are the topics that Apple wrote into a push certificate: the
-// user ID of its subject, and those of an extension. Nil if there are none, as in a
-// certificate of a lab's own CA.
+// certificateTopics returns the topics that Apple wrote into a push certificate: the
+// user ID of its subject, and those of an extension. It returns nil if there are
+// none, as in a certificate from a lab's own CA.
 func certificateTopics(leaf *x509.Certificate) []string {
 	var (
 		userID    = asn1.ObjectIdentifier{0, 9, 2342, 19200300, 100, 1, 1}
@@ -162,8 +162,8 @@ func certificateTopics(leaf *x509.Certificate) []string {
 	return topics
 }
 
-// utf8Strings returns those in the sequence: topics, each followed by what it is
-// for, in a sequence of its own.
+// utf8Strings returns the UTF-8 strings of the sequence. They are topics; each is
+// followed by a sequence that says what it is for.
 func utf8Strings(der []byte) []string {
 	var sequence []asn1.RawValue
 	if rest, err := asn1.Unmarshal(der, &sequence); err != nil || len(rest) > 0 {
@@ -178,9 +178,9 @@ func utf8Strings(der []byte) []string {
 	return list
 }
 
-// certificateEnvironments tells from Apple's extensions for which environments
-// a push certificate is good. A certificate without them, from a lab's own CA,
-// is good for both.
+// certificateEnvironments derives from Apple's extensions for which environments a
+// push certificate is valid. A certificate without them, from a lab's own CA, is
+// valid for both.
 func certificateEnvironments(leaf *x509.Certificate) []pnparam.Environment {
 	var (
 		sandbox    = asn1.ObjectIdentifier{1, 2, 840, 113635, 100, 6, 3, 1}

@@ -18,29 +18,29 @@ const (
 	openTimeout = 5 * time.Second // TCP, TLS and a proxy's CONNECT together
 	pingAfter   = 15 * time.Second
 	pingTimeout = 5 * time.Second
-	// avoidTime is how long a lane is passed over after a failure.
+	// avoidTime is how long a lane is avoided after a failure.
 	avoidTime = 5 * time.Second
-	// maxSilences is after how many failures in a row, with no answer between
-	// them, a connection is given up though it is still open.
+	// maxSilences is the number of consecutive failures without an answer after
+	// which a connection is abandoned although it is still open.
 	maxSilences = 2
-	// firstAnswer bounds how long the first push on a new connection is waited
-	// for: Apple allows a single stream until that one is authenticated.
+	// firstAnswer limits the wait for the first push on a new connection: Apple
+	// allows a single stream until that push is authenticated.
 	firstAnswer = time.Second
-	maxStreams  = 1000 // of a connection of h2, beside the server's own limit
+	maxStreams  = 1000 // per h2 connection, in addition to the server's own limit
 )
 
-// lanes are the few long-lived connections to one APNs host. Pushes spread over
-// them by load; a lane that failed is passed over for a while, so that the next
-// try of a push goes another way.
+// lanes are the few long-lived connections to one APNs host. Pushes are spread over
+// them by load. A lane that failed is avoided for a while, so that the next try of a
+// push takes another one.
 type lanes struct {
 	all []*lane
 }
 
-// lane holds at most one usable connection, opened when it is first needed.
+// lane holds at most one usable connection, which is opened on first use.
 type lane struct {
 	open     func(context.Context) (clientConn, error)
 	inFlight atomic.Int32
-	avoid    atomic.Int64 // UnixNano until when the lane is passed over
+	avoid    atomic.Int64 // UnixNano until when the lane is avoided
 
 	mu      sync.Mutex
 	cur     *conn
@@ -52,9 +52,9 @@ type opening struct {
 	err  error // valid after done, nil if the caller should look again
 }
 
-// clientConn is what carries requests: h2's connection, or that of net/http. An
-// error that is h2.ErrUnprocessed lets the request go over another connection, or
-// over this one again if Err has none.
+// clientConn carries requests: it is a connection of h2 or of net/http. After an
+// error that is h2.ErrUnprocessed, the request may be sent over another connection,
+// or over this one again if Err returns nil.
 type clientConn interface {
 	Do(context.Context, *h2.Request, *h2.Response) error
 	Err() error
@@ -73,18 +73,18 @@ type conn struct {
 	prove  func()
 	silent atomic.Int32 // failures since the last answer
 
-	refs    int // pushes under way; guarded by lane.mu
+	refs    int // pushes in flight; guarded by lane.mu
 	retired bool
 }
 
-// newLanes makes n lanes to the host of an https URL. It does not connect.
+// newLanes creates n lanes to the host of an https URL. It does not connect.
 func newLanes(endpoint *url.URL, config *tls.Config, n int, client HTTP2) *lanes {
 	var http2 http.Protocols
 	http2.SetHTTP2(true)
 	t := &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
 		DialContext:         (&net.Dialer{Timeout: openTimeout, KeepAlive: pingAfter}).DialContext,
-		TLSClientConfig:     config.Clone(), // net/http writes into it; both environments have the same
+		TLSClientConfig:     config.Clone(), // net/http modifies it, and both environments share it
 		TLSHandshakeTimeout: openTimeout,
 		DisableCompression:  true,
 		Protocols:           &http2,
@@ -126,8 +126,8 @@ func newLanes(endpoint *url.URL, config *tls.Config, n int, client HTTP2) *lanes
 	return ls
 }
 
-// pick returns the least busy lane of those not to be avoided; if all are, the
-// one whose failure is the longest ago.
+// pick returns the least busy lane that need not be avoided. If all should be
+// avoided, it returns the one that failed the longest ago.
 func (ls *lanes) pick() *lane {
 	now := time.Now().UnixNano()
 	var best, oldest *lane
@@ -148,7 +148,7 @@ func (ls *lanes) pick() *lane {
 	return best
 }
 
-// close drops every connection once its pushes have ended.
+// close closes each connection once its pushes have ended.
 func (ls *lanes) close() {
 	for _, l := range ls.all {
 		l.mu.Lock()
@@ -160,9 +160,9 @@ func (ls *lanes) close() {
 	}
 }
 
-// roundTrip sends one request, by another connection if the first one certainly did
-// not process it, and reads the answer. A connection that the answer calls unusable
-// gets no other push.
+// roundTrip sends one request and reads the answer. If the first connection certainly
+// did not process the request, it uses another one. A connection that the answer
+// calls unusable gets no more pushes.
 func (l *lane) roundTrip(ctx context.Context, x *exchange) error {
 	l.inFlight.Add(1)
 	defer l.inFlight.Add(-1)
@@ -195,13 +195,13 @@ func (l *lane) roundTrip(ctx context.Context, x *exchange) error {
 	}
 }
 
-// acquire returns the lane's connection and opens it if need be. Of many
-// callers one opens; the others wait for it, and then for its first answer.
+// acquire returns the lane's connection, and opens it if necessary. Of several
+// callers one opens it. The others wait for that, and then for its first answer.
 func (l *lane) acquire(ctx context.Context) (*conn, error) {
 	for {
 		l.mu.Lock()
 		if l.cur != nil && l.cur.cc.Err() != nil {
-			l.cur.retired = true // whoever holds it last closes it; it is closed already
+			l.cur.retired = true // its last user closes it; it is closed already
 			l.cur = nil
 		}
 		c, o := l.cur, l.opening
@@ -241,7 +241,7 @@ func (l *lane) connect(ctx context.Context, o *opening) (*conn, error) {
 	defer close(o.done)
 	l.opening = nil
 	if err != nil {
-		// The others have deadlines of their own: only a true failure is theirs too.
+		// The others have their own deadlines: they share only a real failure.
 		if ctx.Err() == nil {
 			o.err = err
 		}
@@ -254,7 +254,7 @@ func (l *lane) connect(ctx context.Context, o *opening) (*conn, error) {
 	return c, nil
 }
 
-// retire takes c out of use; it is closed when its last push has ended.
+// retire takes c out of use. It is closed when its last push has ended.
 func (l *lane) retire(c *conn) {
 	l.mu.Lock()
 	c.retired = true
@@ -264,7 +264,7 @@ func (l *lane) retire(c *conn) {
 	idle := c.refs == 0
 	l.mu.Unlock()
 	if idle {
-		_ = c.cc.Close() // nothing was under way
+		_ = c.cc.Close() // nothing was in flight
 	}
 }
 
@@ -274,13 +274,13 @@ func (l *lane) release(c *conn) {
 	last := c.retired && c.refs == 0
 	l.mu.Unlock()
 	if last {
-		_ = c.cc.Close() // nothing is under way any more
+		_ = c.cc.Close() // nothing is in flight any more
 	}
 }
 
 func (l *lane) passOver() { l.avoid.Store(time.Now().Add(avoidTime).UnixNano()) }
 
-// failed notes a push without an answer. A caller who gave up says nothing about
+// failed records a push without an answer. A caller that gave up says nothing about
 // the connection.
 func (l *lane) failed(ctx context.Context, c *conn) {
 	if errors.Is(ctx.Err(), context.Canceled) {

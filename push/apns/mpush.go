@@ -11,9 +11,10 @@ import (
 
 const messageName = "pushkitmessage.txt"
 
-// fromMessage makes the template for a kind of the one payload that MPUSH sends for
-// all, by PushKit. A call gets it as it is. What else there is goes to the other
-// token: it has the payload's data, but shows an alert, or nothing, by its kind.
+// fromMessage makes the template for one kind from the single payload that MPUSH
+// sends for all, by PushKit. A call uses it unchanged. Other kinds go to the other
+// token: they use the payload's data, but show an alert or nothing, depending on the
+// kind.
 func fromMessage(kind push.Kind, message, text []byte) ([]byte, error) {
 	if kind == push.Call {
 		return message, nil
@@ -31,7 +32,7 @@ func fromMessage(kind push.Kind, message, text []byte) ([]byte, error) {
 	}
 	var headers map[string]json.RawMessage
 	if json.Unmarshal(own["headers"], &headers) == nil {
-		// Those of a call.
+		// These headers are for a call.
 		maps.DeleteFunc(headers, func(name string, _ json.RawMessage) bool {
 			name = strings.ToLower(name)
 			return name == "apns-push-type" || name == "apns-expiration" || name == "apns-priority" && silent

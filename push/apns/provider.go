@@ -1,11 +1,11 @@
 // Package apns pushes through the Apple Push Notification service over HTTP/2,
 // with a .p8 key (token authentication) or a push certificate.
 //
-// It takes hosts, types and reasons from sideshow/apns2. The requests and the
-// connections below them are our own: they cost a third, and know what that library
-// leaves out: "apns-expiration: 0", the answer's status, headers and body whatever
-// they are, provider tokens that are signed again when Apple calls them expired, and
-// a second connection when the first one fails.
+// It takes hosts, types and reasons from sideshow/apns2. The requests and connections
+// are our own: they cost a third, and handle what that library leaves out:
+// "apns-expiration: 0", the status, headers and body of any answer, provider tokens
+// that are signed again when Apple calls them expired, and a second connection when
+// the first one fails.
 package apns
 
 import (
@@ -27,18 +27,18 @@ import (
 const (
 	minDeviceToken = 8
 	maxDeviceToken = 256
-	maxCollapseID  = 64 // bytes, by Apple
+	maxCollapseID  = 64 // bytes, Apple's limit
 	maxAnswer      = 4096
 )
 
-// Provider pushes to one APNs environment with one credential for one topic. It
-// never changes after it is made.
+// Provider pushes to one APNs environment with one credential for one topic. It is
+// immutable.
 type Provider struct {
 	host    string
 	lanes   *lanes
 	signer  *signer // nil with a certificate
 	topic   string
-	voip    string // topic of voip pushes
+	voip    string // topic of VoIP pushes
 	env     pnparam.Environment
 	answers push.Answers
 
@@ -50,7 +50,7 @@ var (
 	_ push.Prober   = (*Provider)(nil)
 )
 
-// newProvider does not connect. A nil s means that config holds a certificate.
+// newProvider does not connect. A nil s means that config contains a certificate.
 func newProvider(endpoint *url.URL, config *tls.Config, connections int, client HTTP2, s *signer, topic string, env pnparam.Environment) *Provider {
 	return &Provider{host: endpoint.Host, lanes: newLanes(endpoint, config, connections, client), signer: s,
 		topic: topic, voip: topic + ".voip", env: env, answers: push.NewAnswers(Answers())}
@@ -63,8 +63,8 @@ func (p *Provider) Close() {
 	}
 }
 
-// Probe implements push.Prober: it opens a connection, in which Apple sees a
-// certificate, but no key.
+// Probe implements push.Prober. It opens a connection, on which Apple checks a
+// certificate, but not a key.
 func (p *Provider) Probe(ctx context.Context) error {
 	l := p.lanes.pick()
 	c, err := l.acquire(ctx)
@@ -75,10 +75,11 @@ func (p *Provider) Probe(ctx context.Context) error {
 	return nil
 }
 
-// Push implements push.Provider. It makes one request, and a second one only if
-// Apple refuses the provider token for its age, that it wants another connection
-// or that it did not process the first. A voip token is refused for any kind but a call: iOS kills an app that
-// gets a voip push and has no call to report, and then stops waking it.
+// Push implements push.Provider. It makes one request. It makes a second one only if
+// Apple refuses the provider token for its age, asks for another connection, or did
+// not process the first. A VoIP token is refused for any kind but a call: iOS kills
+// an app that receives a VoIP push and has no call to report, and then stops waking
+// it.
 func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
 	p.users.Enter()
 	defer func() {
@@ -111,11 +112,11 @@ func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
 	}
 }
 
-// heed does what the answer asks for and reports whether the same push, which
-// Apple did not process, may go now.
+// heed acts on the answer and reports whether the same push, which Apple did not
+// process, may be sent again now.
 func (p *Provider) heed(x *exchange) (again bool) {
 	switch {
-	case x.unusable(): // and so the connection has been left
+	case x.unusable(): // so the connection is no longer used
 		return true
 	case p.signer == nil:
 		return false
@@ -123,7 +124,7 @@ func (p *Provider) heed(x *exchange) (again bool) {
 	switch x.answer.Reason {
 	case expiredProviderToken, missingProviderToken:
 		return p.signer.correct(x.bearer.text, x.header("date")) || p.signer.resign(x.bearer.text)
-	case invalidProviderToken: // a wrong key, or a clock that is ahead
+	case invalidProviderToken: // a wrong key, or a fast clock
 		return p.signer.correct(x.bearer.text, x.header("date"))
 	case tooManyProviderTokenUpdates:
 		p.signer.keepPrevious(x.bearer.text)
@@ -131,7 +132,7 @@ func (p *Provider) heed(x *exchange) (again bool) {
 	return false
 }
 
-// outline is the push as Apple is to get it.
+// outline returns the push in the form that Apple gets.
 func (p *Provider) outline(n *push.Notification) (outline, *push.Reply) {
 	out := outline{
 		Notification: apns2.Notification{
@@ -167,8 +168,8 @@ func (p *Provider) outline(n *push.Notification) (outline, *push.Reply) {
 	return out, nil
 }
 
-// expiration is until when Apple may store the push. Without the header it would
-// be stored for up to 30 days.
+// expiration returns until when Apple may store the push. Without the header Apple
+// would store it for up to 30 days.
 func expiration(n *push.Notification) string {
 	if n.Expires.IsZero() {
 		return neverStore
@@ -176,8 +177,9 @@ func expiration(n *push.Notification) string {
 	return strconv.FormatInt(n.Expires.Unix(), 10)
 }
 
-// deviceToken reports whether s can be an APNs token. Apple sends hexadecimal of
-// varying length; anything that needs no escaping in a URL is left to Apple.
+// deviceToken reports whether s can be an APNs token. Apple issues hexadecimal tokens
+// of varying length. Anything that needs no escaping in a URL is left for Apple to
+// check.
 func deviceToken(s string) bool {
 	if len(s) < minDeviceToken || len(s) > maxDeviceToken {
 		return false
@@ -191,7 +193,7 @@ func deviceToken(s string) bool {
 	return true
 }
 
-// collapseID makes any string fit for the header: what does not fit is hashed.
+// collapseID makes any string fit the header: a string that does not fit is hashed.
 func collapseID(s string) string {
 	fits := len(s) <= maxCollapseID
 	for i := 0; i < len(s) && fits; i++ {

@@ -10,10 +10,10 @@ import (
 	"github.com/sipwake/sipwake/push"
 )
 
-const maxDetail = 200 // bytes, by push.Reply
+const maxDetail = 200 // bytes, the limit in push.Reply
 
-// reply translates Apple's answer. A status without a reason that we can read
-// comes from something on the way and is no evidence about a token.
+// reply translates Apple's answer. A status without a readable reason comes from an
+// intermediary, and is no evidence about a token.
 func (p *Provider) reply(x *exchange) push.Reply {
 	if x.resp.Status == http.StatusOK {
 		return push.Reply{Reason: push.Accepted, ID: x.header("apns-id")}
@@ -49,14 +49,14 @@ func (p *Provider) noAnswer(ctx context.Context, err error, token string) push.R
 	return r
 }
 
-// certificateRefused reports whether the TLS handshake ended as Apple ends it for
-// a certificate that is revoked, expired or not for push (RFC 8446 section 6.2).
+// certificateRefused reports whether the TLS handshake failed the way Apple's does
+// for a certificate that is revoked, expired or not for push (RFC 8446 section 6.2).
 func certificateRefused(text string) bool {
 	_, alert, ok := strings.Cut(text, "remote error: tls: ")
 	return ok && (strings.Contains(alert, "certificate") || alert == "access denied" || alert == "handshake failure")
 }
 
-// clean makes the text of a foreign error safe to show.
+// clean makes a foreign error text safe to show.
 func clean(text, token string) string {
 	text = strings.ReplaceAll(text, token, "<token>")
 	text = strings.Map(func(c rune) rune {
@@ -68,7 +68,7 @@ func clean(text, token string) string {
 	return text[:min(len(text), maxDetail)]
 }
 
-// word is a reason of Apple's, or nothing if s is not a single word.
+// word returns s as one of Apple's reasons, or "" if s is not a single word.
 func word(s string) string {
 	for _, c := range s {
 		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') {

@@ -14,15 +14,15 @@ import (
 	"github.com/sipwake/sipwake/push/h2"
 )
 
-// standard is a connection of net/http.
+// standard is a connection that uses net/http.
 type standard struct {
 	*http.ClientConn
-	gone atomic.Bool // it takes no more requests, which it may not say itself
+	gone atomic.Bool // it accepts no more requests, which net/http may not report itself
 }
 
 var errGone = errors.New("the connection was ended")
 
-// Err tells why the connection takes no more requests, nil if it does.
+// Err returns why the connection accepts no more requests, or nil if it does.
 func (s *standard) Err() error {
 	if s.gone.Load() {
 		return errGone
@@ -66,14 +66,14 @@ func (s *standard) Do(ctx context.Context, req *h2.Request, resp *h2.Response) e
 			resp.Header = append(resp.Header, h2.Field{Name: strings.ToLower(name), Value: v})
 		}
 	}
-	body, _ := io.ReadAll(io.LimitReader(answer.Body, maxAnswer)) // what broke off does not undo the status
+	body, _ := io.ReadAll(io.LimitReader(answer.Body, maxAnswer)) // a truncated body does not change the status
 	resp.Body = append(resp.Body, body...)
 	return nil
 }
 
-// unprocessed reports whether a failed request was certainly not acted upon, and
-// whether its connection can be used for others (RFC 9113 sections 6.8 and 8.7).
-// net/http does not export the errors that it names by text.
+// unprocessed reports whether a failed request was certainly not processed, and
+// whether its connection is usable for others (RFC 9113 sections 6.8 and 8.7).
+// net/http does not export these errors, so they are recognized by text.
 func unprocessed(err error) (again, usable bool) {
 	switch err.Error() {
 	case "http2: client conn not usable", "http2: Transport received Server's graceful shutdown GOAWAY", neverUsed:
@@ -90,7 +90,7 @@ func unprocessed(err error) (again, usable bool) {
 // neverUsed is the error of a connection that ended before its first request.
 const neverUsed = "http2: client conn could not be established"
 
-// streamError has the shape that the stream errors of net/http convert to.
+// streamError has the shape to which net/http's stream errors convert.
 type streamError struct {
 	StreamID uint32
 	Code     uint32

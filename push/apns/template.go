@@ -13,8 +13,8 @@ import (
 	"github.com/sipwake/sipwake/push"
 )
 
-// takeHeaders takes the object "headers" out of a template, as other gateways have
-// it, for to the app it means nothing: what it says of the delivery is done.
+// takeHeaders removes the object "headers" from a template, as other gateways have
+// it. It means nothing to the app, but its delivery settings are applied.
 func takeHeaders(kind push.Kind, service pnparam.Service, text []byte) ([]byte, push.Own, error) {
 	var own push.Own
 	var payload map[string]json.RawMessage
@@ -43,8 +43,8 @@ func takeHeaders(kind push.Kind, service pnparam.Service, text []byte) ([]byte, 
 	return text, own, err
 }
 
-// setHeader reads one header and returns what is wrong with it. A keyword leaves it
-// to the options of the app, which it stands for.
+// setHeader reads one header and returns what is wrong with it. A keyword stands for
+// an option of the app, which then decides.
 func setHeader(own *push.Own, kind push.Kind, service pnparam.Service, name, value string) (problem string) {
 	switch name {
 	case "apns-priority":

@@ -2,14 +2,14 @@ package fcm
 
 import "github.com/sipwake/sipwake/push"
 
-// badToken is INVALID_ARGUMENT where it is about the registration token: it has
-// no name of its own.
+// badToken is INVALID_ARGUMENT when it is about the registration token. FCM has no
+// separate code for it.
 const badToken = "INVALID_ARGUMENT message.token"
 
-// Answers is what FCM can answer, by its errorCode or, where there is none, by
-// the error's status. The errorCodes are those of the v1 API's ErrorCode page,
-// and the names that they had before. One that comes with 401 or 403 is never
-// about our own account, which is refused before FCM looks at the message.
+// Answers lists what FCM may answer, by its errorCode or, if there is none, by the
+// error's status. The errorCodes are those of the v1 API's ErrorCode page, and their
+// earlier names. An errorCode with 401 or 403 is never about our own account, which
+// is refused before FCM looks at the message.
 func Answers() []push.Answer {
 	return []push.Answer{
 		{
@@ -36,7 +36,7 @@ func Answers() []push.Answer {
 			Said:  []string{"429 QUOTA_EXCEEDED", "429"},
 			About: push.AboutService, Reason: push.Throttled,
 		},
-		{ // 200 without a message's name: nobody took it
+		{ // 200 without a message name: nobody accepted it
 			Said:  []string{"500 INTERNAL", "503 UNAVAILABLE", "5xx", "408", "200"},
 			About: push.AboutService, Reason: push.Unavailable,
 		},

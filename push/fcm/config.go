@@ -21,26 +21,27 @@ import (
 
 // Config is one Firebase project.
 type Config struct {
-	// ProjectID is the default of the credentials file if empty.
+	// ProjectID defaults to that of the credentials file.
 	ProjectID string `yaml:"project_id"`
-	// Packages are further names by which clients call the app in pn-param, such
+	// Packages are further names that clients may use for the app in pn-param, such
 	// as Android package names.
 	Packages []string `yaml:"packages"`
-	// AnyPackage: the app also serves the packages that no other app has. One app
-	// may have it.
+	// AnyPackage makes the app also serve the packages that no other app has. Only
+	// one app may set it.
 	AnyPackage bool `yaml:"any_package"`
 	// CredentialsFile is Google's JSON file: the key of a service account, workload
 	// identity federation (external_account), or impersonation.
 	CredentialsFile string `yaml:"credentials_file"`
-	// MetadataServer: the account is that of the Google Cloud machine that this is.
+	// MetadataServer uses the service account of the Google Cloud machine that
+	// sipwake runs on.
 	MetadataServer bool `yaml:"metadata_server"`
 	// Endpoint replaces Google's host.
 	Endpoint string `yaml:"endpoint"`
-	// CAFile holds PEM certificates that are trusted beside those of the system.
+	// CAFile holds PEM certificates that are trusted in addition to the system's.
 	CAFile string `yaml:"ca_file"`
 
-	// DeliveryData are Firebase's IDs of the Android apps of which Google is asked how
-	// pushes fared. None: it is not asked.
+	// DeliveryData lists the Firebase IDs of the Android apps for which Google is
+	// asked how pushes fared. If empty, Google is not asked.
 	DeliveryData []string `yaml:"delivery_data"`
 
 	// Notification says which kinds show a notification without the app's help,
@@ -55,7 +56,8 @@ type Config struct {
 
 const googleEndpoint = "https://fcm.googleapis.com"
 
-// dataAddress is that of the FCM Data API, or of what stands for all of Google.
+// dataAddress returns the address of the FCM Data API, or of the stand-in for all of
+// Google.
 func dataAddress(endpoint string) string {
 	if endpoint == googleEndpoint {
 		return dataHost
@@ -63,7 +65,7 @@ func dataAddress(endpoint string) string {
 	return strings.TrimSuffix(endpoint, "/")
 }
 
-// SetDefaults fills the fields that are zero.
+// SetDefaults sets the zero fields.
 func (c *Config) SetDefaults() {
 	if c.Endpoint == "" {
 		c.Endpoint = googleEndpoint
@@ -75,7 +77,7 @@ func (c *Config) SetDefaults() {
 	c.Policy.SetDefaults(pnparam.FCM)
 }
 
-// Validate reports every problem that shows without reading files. Call
+// Validate reports every problem that can be found without reading files. Call
 // SetDefaults first.
 func (c *Config) Validate(report func(field, problem string)) {
 	switch {
@@ -124,9 +126,9 @@ func endpoint(s string) bool {
 		strings.Trim(u.Path, "/") == "" && u.RawQuery == "" && u.Fragment == ""
 }
 
-// Apps reads the credentials and returns the project's app. It does not connect.
-// An error begins with the yaml name of the field that is wrong; several are
-// joined. Call SetDefaults and Validate first.
+// Apps reads the credentials and returns the project's app. It does not connect. Each
+// error begins with the yaml name of the wrong field; several are joined. Call
+// SetDefaults and Validate first.
 func (c *Config) Apps(log *slog.Logger) ([]push.App, error) {
 	account, err := c.account()
 	templates, templatesErr := c.Load(pnparam.FCM, c.templateRules())
@@ -176,7 +178,7 @@ func (c *Config) Apps(log *slog.Logger) ([]push.App, error) {
 	}}, nil
 }
 
-// source makes access tokens of the scope for the account.
+// source returns the source of the account's access tokens for the scope.
 func (c *Config) source(a *account, tlsConfig *tls.Config, scope string, log *slog.Logger) (*source, error) {
 	s := newSource(newTransport(tlsConfig), push.NewSkew(log, a.ProjectID, a.TokenURI), time.Now)
 	s.transport.Proxy = notForMachine
@@ -195,7 +197,7 @@ func (c *Config) source(a *account, tlsConfig *tls.Config, scope string, log *sl
 	return s, nil
 }
 
-// account is what we look at in the credentials file.
+// account is the part of the credentials file that we check.
 type account struct {
 	Type       string `json:"type"`
 	ProjectID  string `json:"project_id"`

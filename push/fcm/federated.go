@@ -21,10 +21,10 @@ import (
 	"github.com/sipwake/sipwake/push/oauth"
 )
 
-// federation is what we look at in a credentials file that holds no key of Google's:
+// federation is the part that we check of a credentials file without a Google key:
 // external_account (workload identity federation) and impersonated_service_account.
-// Google's library follows every address and would run every command that such a file
-// names: those that no such file needs are refused.
+// Google's library follows every address and would run every command in such a file.
+// Those that no such file needs are refused.
 type federation struct {
 	Type             string      `json:"type"`
 	Audience         string      `json:"audience"`
@@ -35,11 +35,11 @@ type federation struct {
 	Source           *subject    `json:"credential_source"`
 	From             *federation `json:"source_credentials"`
 
-	TokenURI   string `json:"token_uri"` // of a service account
+	TokenURI   string `json:"token_uri"` // for a service account
 	PrivateKey string `json:"private_key"`
 }
 
-// subject is where the token of the other identity provider comes from.
+// subject is the source of the other identity provider's token.
 type subject struct {
 	File        string          `json:"file"`
 	URL         string          `json:"url"`
@@ -50,7 +50,7 @@ type subject struct {
 	VerifyURL   string          `json:"regional_cred_verification_url"`
 }
 
-// check returns what is wrong with the file, for an app that pushes to the endpoint:
+// check returns what is wrong with the file for an app that pushes to the endpoint:
 // Google itself, or a stand-in for all of it.
 func (f *federation) check(endpoint string) (problem string) {
 	ours := func(field, address string) string {
@@ -142,10 +142,11 @@ func (s *subject) checkAWS() string {
 	return ""
 }
 
-// metadataHosts are the names of a cloud's metadata server, beside its addresses.
+// metadataHosts are the names of cloud metadata servers, in addition to their
+// addresses.
 var metadataHosts = []string{"metadata.google.internal", "localhost"}
 
-// onThisMachine reports whether a host can only be this machine, or its cloud's
+// onThisMachine reports whether a host can only be this machine or its cloud's
 // metadata server.
 func onThisMachine(host string) bool {
 	addr, err := netip.ParseAddr(host)
@@ -155,11 +156,11 @@ func onThisMachine(host string) bool {
 	return addr.IsLoopback() || addr.IsLinkLocalUnicast() || addr == netip.MustParseAddr("fd00:ec2::254")
 }
 
-// tokens makes access tokens; the requests are made by the client in ctx, and end
-// with it.
+// tokens gets access tokens. The client in ctx makes the requests, which end with
+// ctx.
 type tokens func(ctx context.Context) (*oauth2.Token, error)
 
-// federatedTokens makes them from a file that check has passed.
+// federatedTokens gets tokens by a file that passed check.
 func federatedTokens(contents []byte, kind, scope string) tokens {
 	return func(ctx context.Context) (*oauth2.Token, error) {
 		c, err := google.CredentialsFromJSONWithType(ctx, contents, google.CredentialsType(kind), scope)
@@ -178,7 +179,7 @@ func federatedTokens(contents []byte, kind, scope string) tokens {
 }
 
 // unreadable returns why the subject's file cannot be opened, which Google's library
-// does not say; nil if it can, or if there is none.
+// does not say. It returns nil if it can be opened or if there is none.
 func unreadable(contents []byte) error {
 	var f federation
 	if err := json.Unmarshal(contents, &f); err != nil {
@@ -197,8 +198,8 @@ func unreadable(contents []byte) error {
 	return file.Close()
 }
 
-// metadataTokens makes them from the metadata server of the Google Cloud machine that
-// this is, for the service account that the machine has.
+// metadataTokens gets tokens from the metadata server of the Google Cloud machine
+// that sipwake runs on, for the machine's service account.
 func metadataTokens(scope string) tokens {
 	return func(ctx context.Context) (*oauth2.Token, error) { return metadataToken(ctx, scope) }
 }
@@ -216,7 +217,7 @@ func metadataToken(ctx context.Context, scope string) (*oauth2.Token, error) {
 	return t, nil
 }
 
-// notForMachine is http.ProxyFromEnvironment, but no proxy stands before this machine's
+// notForMachine is http.ProxyFromEnvironment, but uses no proxy for this machine's
 // own metadata server.
 func notForMachine(req *http.Request) (*url.URL, error) {
 	if onThisMachine(req.URL.Hostname()) {
@@ -225,8 +226,8 @@ func notForMachine(req *http.Request) (*url.URL, error) {
 	return http.ProxyFromEnvironment(req)
 }
 
-// noToken explains why there is none, without a word of what was answered but the
-// error's own name.
+// noToken explains why there is no token. Of the answer it reveals only the error's
+// name.
 func (t *boundTransport) noToken(err error) *oauth.Error {
 	var unreachable net.Error
 	switch {
@@ -244,7 +245,7 @@ func (t *boundTransport) noToken(err error) *oauth.Error {
 	return &oauth.Error{Status: t.status, Word: fmt.Sprintf("%s does not answer as OAuth 2.0 wants it", t.host)}
 }
 
-// errorName is the name of an error of RFC 6749 section 5.2 or of Google's APIs.
+// errorName returns the name of an error of RFC 6749 section 5.2 or of Google's APIs.
 func errorName(body []byte) string {
 	var plain struct {
 		Error string `json:"error"`

@@ -14,10 +14,10 @@ import (
 //	fcmkey.json              for every package that no other app has
 //	fcmmessage.txt           the payload of all of them, as MPUSH has it
 //
-// Each makes one Config with the defaults, on which SetDefaults has been called,
-// and which is valid. Its app serves PACKAGE and the project's own name. Other
-// files are passed over. The error joins one for each file that cannot be used.
-// Contents are not read before Config.Apps.
+// Each file gives one valid Config with the defaults, on which SetDefaults has been
+// called. Its app serves PACKAGE and the project's own name. Other files are ignored.
+// The error joins one error per unusable file. Contents are not read before
+// Config.Apps.
 func FromDir(dir string) ([]Config, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

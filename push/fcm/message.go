@@ -16,24 +16,24 @@ import (
 	"github.com/sipwake/sipwake/push"
 )
 
-// Notification says which kinds of push Android and iOS show by themselves,
-// without waking the app.
+// Notification says which kinds of push Android and iOS show themselves, without
+// waking the app.
 type Notification string
 
-// The ways.
+// The modes.
 const (
-	// NotificationAuto: calls, cancels and refreshes are data for the app only,
-	// without which a phone could not ring; chat and custom pushes are as their
-	// templates have it.
+	// NotificationAuto sends calls, cancels and refreshes as data messages for the
+	// app, without which a phone could not ring. Chat and custom pushes follow their
+	// templates.
 	NotificationAuto Notification = "auto"
-	// NotificationKeep: every kind is as its template has it.
+	// NotificationKeep leaves every kind as its template has it.
 	NotificationKeep Notification = "keep"
-	// NotificationCalls is NotificationAuto, but calls have a notification too.
+	// NotificationCalls is NotificationAuto with a notification for calls, too.
 	NotificationCalls Notification = "calls"
-	// NotificationAlways: every kind has one.
+	// NotificationAlways gives every kind a notification.
 	NotificationAlways Notification = "always"
-	// NotificationNever: no kind has one on Android, whatever its template says:
-	// the app shows what is to be shown.
+	// NotificationNever removes the notification on Android from every kind,
+	// whatever its template says: the app displays everything itself.
 	NotificationNever Notification = "never"
 )
 
@@ -45,8 +45,8 @@ func (m Notification) valid() bool {
 	return false
 }
 
-// templateRules bring the project's templates into line with Notification, and
-// find what FCM would not take.
+// templateRules adapts the project's templates to Notification, and finds what FCM
+// would reject.
 func (c *Config) templateRules() push.TemplateRules {
 	return push.TemplateRules{
 		Edit: func(kind push.Kind, _ pnparam.Service, text []byte) ([]byte, push.Own, error) {
@@ -59,7 +59,7 @@ func (c *Config) templateRules() push.TemplateRules {
 	}
 }
 
-// notice is what is shown for a kind whose template says nothing.
+// notice returns the text for a kind whose template has none.
 func notice(kind push.Kind) string {
 	switch kind {
 	case push.Call:
@@ -74,7 +74,7 @@ func notice(kind push.Kind) string {
 	return `{"title":"{TITLE}","body":"{BODY}"}`
 }
 
-// edit gives or takes the notification of a template's text.
+// edit adds the notification to a template's text, or removes it.
 func (m Notification) edit(kind push.Kind, text []byte) ([]byte, error) {
 	shown := kind == push.Chat || kind == push.Custom
 	switch {
@@ -90,7 +90,7 @@ func (m Notification) edit(kind push.Kind, text []byte) ([]byte, error) {
 	return take(text)
 }
 
-// give adds a notification where there is none.
+// give adds a notification if there is none.
 func give(kind push.Kind, text []byte) ([]byte, error) {
 	m, android, err := parts(text)
 	if err != nil {
@@ -106,8 +106,8 @@ func give(kind push.Kind, text []byte) ([]byte, error) {
 	return join(m, android)
 }
 
-// take removes the notification, also that for Android alone. What is for
-// iPhones alone stays: without an alert they would not ring at all.
+// take removes the notification, including the one for Android only. The part for
+// iPhones only stays: without an alert they would not ring at all.
 func take(text []byte) ([]byte, error) {
 	m, android, err := parts(text)
 	if err != nil {
@@ -121,7 +121,7 @@ func take(text []byte) ([]byte, error) {
 	return join(m, android)
 }
 
-// parts takes a message apart.
+// parts splits a message into its fields.
 func parts(text []byte) (message, android map[string]json.RawMessage, err error) {
 	if err := json.Unmarshal(text, &message); err != nil {
 		return nil, nil, errors.New(jsonProblem(err))
@@ -149,19 +149,19 @@ func join(message, android map[string]json.RawMessage) ([]byte, error) {
 	return json.Marshal(message)
 }
 
-// outgoing is a message for the SDK, and what is written into the text that it makes
-// of it.
+// outgoing is a message for the SDK, with what is added to the text that the SDK
+// makes of it.
 type outgoing struct {
 	*messaging.Message
-	payload []byte                     // the template's, for what is unsaid
-	v2      map[string]json.RawMessage // what android_v2 gets; nil without one
+	payload []byte                     // the template's payload, for the unsaid fields
+	v2      map[string]json.RawMessage // the message's android_v2; nil if there is none
 	fid     bool                       // the token is a Firebase installation ID
 }
 
-// message is the payload with what only the provider knows, token and time to
-// live, and what the template does not say: priority, without which Android
-// keeps the push back while the phone dozes, and the headers for an iPhone.
-// A labelled message is one that Google is asked about later, by kind.
+// message builds the message from the payload. It adds what only the provider knows
+// (token and time to live) and what the template lacks: the priority, without which
+// Android delays the push while the phone is in Doze, and the headers for an iPhone.
+// A labelled message is one that Google is later asked about, by kind.
 func message(n *push.Notification, now time.Time, labelled bool) (*outgoing, error) {
 	m := new(messaging.Message)
 	if err := json.Unmarshal(n.Payload, m); err != nil {
@@ -179,7 +179,7 @@ func message(n *push.Notification, now time.Time, labelled bool) (*outgoing, err
 	if out.v2 == nil {
 		setAndroid(m, n, now)
 	}
-	if m.APNS != nil || m.Notification != nil { // else there is nothing for an iPhone
+	if m.APNS != nil || m.Notification != nil { // otherwise there is nothing for an iPhone
 		addHeaders(m, n, now)
 	}
 	return out, nil
@@ -202,14 +202,15 @@ func setAndroid(m *messaging.Message, n *push.Notification, now time.Time) {
 	}
 }
 
-// wasted reports whether Android would hold high priority against the app: a cancel or
-// refresh that shows nothing. After some of them the app's calls come late.
+// wasted reports whether Android would count high priority against the app: for a
+// cancel or refresh that shows nothing. After several of these the app's calls arrive
+// late.
 func wasted(kind push.Kind, m *messaging.Message) bool {
 	shown := m.Notification != nil || m.Android != nil && m.Android.Notification != nil
 	return (kind == push.Cancel || kind == push.Refresh) && !shown
 }
 
-// doubts are the kinds whose templates want what wasted refuses.
+// doubts returns the kinds whose templates want what wasted refuses.
 func doubts(templates *push.Templates) []string {
 	rendered, _ := templates.Render("", push.PrivacyNone, push.SampleValues()) // they have been filled before
 	var list []string
@@ -223,8 +224,8 @@ func doubts(templates *push.Templates) []string {
 	return list
 }
 
-// androidV2 is the template's android_v2 with time to live and collapse key. Its
-// urgency is in what it is: remote_notification or background_sync.
+// androidV2 returns the template's android_v2 with time to live and collapse key. Its
+// urgency follows from its type: remote_notification or background_sync.
 func androidV2(n *push.Notification, now time.Time) (map[string]json.RawMessage, error) {
 	at := path{"android_v2"}
 	if !at.in(n.Payload) {
@@ -249,7 +250,7 @@ func androidV2(n *push.Notification, now time.Time) (map[string]json.RawMessage,
 	return v2, nil
 }
 
-// complete writes into a request's body what the SDK cannot say.
+// complete adds to a request's body what the SDK cannot express.
 func (o *outgoing) complete(body []byte) ([]byte, error) {
 	extra := o.v2 != nil || o.fid
 	for _, p := range unsaid {
@@ -289,10 +290,10 @@ func (o *outgoing) complete(body []byte) ([]byte, error) {
 }
 
 // installationID reports whether the token is a Firebase installation ID. A
-// registration token is longer: it begins with one, and a colon.
+// registration token is longer: it begins with an installation ID and a colon.
 func installationID(token string) bool { return pnparam.InstallationID(token) == token }
 
-// addHeaders says to Apple what sipwake itself would say.
+// addHeaders sets the headers for Apple that sipwake itself would send.
 func addHeaders(m *messaging.Message, n *push.Notification, now time.Time) {
 	if m.APNS == nil {
 		m.APNS = new(messaging.APNSConfig)
@@ -306,7 +307,7 @@ func addHeaders(m *messaging.Message, n *push.Notification, now time.Time) {
 		"apns-priority":   strconv.Itoa(n.ApplePriority()),
 		"apns-expiration": strconv.FormatInt(expiration, 10),
 	}
-	for name, value := range m.APNS.Headers { // the template's own
+	for name, value := range m.APNS.Headers { // those of the template
 		if strings.EqualFold(name, "apns-expiration") {
 			value = expires(value, now)
 		}
@@ -315,8 +316,8 @@ func addHeaders(m *messaging.Message, n *push.Notification, now time.Time) {
 	m.APNS.Headers = headers
 }
 
-// expires makes a time of the seconds that a template may have for it, as {TTLNUM} is:
-// to Apple they would be a day in 1970.
+// expires converts the seconds that a template may have as a time, as with {TTLNUM}.
+// Apple would take them for a day in 1970.
 func expires(value string, now time.Time) string {
 	const most = 28 * 24 * 60 * 60
 	if seconds, err := strconv.Atoi(value); err == nil && 0 < seconds && seconds <= most {
@@ -325,7 +326,7 @@ func expires(value string, now time.Time) string {
 	return value
 }
 
-// jsonProblem names the place without quoting what is there.
+// jsonProblem names the place of the error without quoting its contents.
 func jsonProblem(err error) string {
 	var wrongType *json.UnmarshalTypeError
 	if errors.As(err, &wrongType) {

@@ -8,8 +8,8 @@ import (
 
 const messageName = "fcmmessage.txt"
 
-// fromMessage makes the template for every kind of the one request that MPUSH sends:
-// its message, without the target, which sipwake fills in.
+// fromMessage makes the template for every kind from the single request that MPUSH
+// sends: its message without the target, which sipwake fills in.
 func fromMessage(_ push.Kind, message, _ []byte) ([]byte, error) {
 	var request map[string]json.RawMessage
 	if err := json.Unmarshal(message, &request); err != nil {

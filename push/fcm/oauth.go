@@ -22,16 +22,17 @@ import (
 const (
 	scope     = "https://www.googleapis.com/auth/firebase.messaging"
 	grantType = "urn:ietf:params:oauth:grant-type:jwt-bearer"
-	// clockMargin keeps the issue time in the past for a clock that is ahead a little.
+	// clockMargin keeps the issue time in the past even if our clock is slightly
+	// fast.
 	clockMargin = 10 * time.Second
-	// assertionLife is the longest that Google takes.
+	// assertionLife is the longest lifetime that Google accepts.
 	assertionLife = time.Hour
 )
 
 // source keeps the access tokens of an account.
 type source struct {
 	*oauth.Source
-	config    *jwt.Config // of a key; nil where other has the tokens
+	config    *jwt.Config // for a key; nil if other provides the tokens
 	other     tokens
 	transport *http.Transport
 	now       func() time.Time
@@ -46,7 +47,8 @@ func newSource(t *http.Transport, skew *push.Skew, now func() time.Time) *source
 
 func (s *source) close() { s.transport.CloseIdleConnections() }
 
-// get asks the token endpoint, and once more if it may have refused us for our clock.
+// get asks the token endpoint, and asks again if it may have refused us because of
+// our clock.
 func (s *source) get(ctx context.Context) (oauth.Token, error) {
 	a, header, err := s.ask(ctx)
 	var ae *oauth.Error
@@ -56,7 +58,7 @@ func (s *source) get(ctx context.Context) (oauth.Token, error) {
 	return a, err
 }
 
-// ask makes one request, RFC 7523 section 2.1. The header is that of a refusal.
+// ask makes one request (RFC 7523 section 2.1). The header is returned for a refusal.
 func (s *source) ask(ctx context.Context) (oauth.Token, http.Header, error) {
 	fetched := s.now()
 	if s.other != nil {
@@ -85,7 +87,7 @@ func (s *source) askOther(ctx context.Context, fetched time.Time) (oauth.Token, 
 	return oauth.NewToken(tok, fetched), nil, nil
 }
 
-// assertion is the JSON Web Token that asks for an access token now.
+// assertion returns the JSON Web Token that requests an access token now.
 func assertion(c *jwt.Config, now time.Time) (string, error) {
 	key, err := gojwt.ParseRSAPrivateKeyFromPEM(c.PrivateKey)
 	if err != nil {
@@ -100,13 +102,13 @@ func assertion(c *jwt.Config, now time.Time) (string, error) {
 	return t.SignedString(key)
 }
 
-// boundTransport gives requests without a context one, and keeps what was answered.
+// boundTransport adds a context to requests without one, and keeps the answer.
 type boundTransport struct {
 	ctx    context.Context
 	next   http.RoundTripper
 	status int
 	err    error
-	// Of a refusal, for noToken.
+	// Set for a refusal, for noToken.
 	host string
 	body []byte
 }
@@ -120,8 +122,8 @@ func (t *boundTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	t.err, t.status, t.host = nil, resp.StatusCode, req.URL.Hostname()
 	if t.status >= http.StatusBadRequest {
-		t.body, _ = io.ReadAll(io.LimitReader(resp.Body, maxAnswer)) // what broke off says enough
-		_ = resp.Body.Close()                                        // only ever read from
+		t.body, _ = io.ReadAll(io.LimitReader(resp.Body, maxAnswer)) // a truncated body says enough
+		_ = resp.Body.Close()                                        // only read from
 		resp.Body = io.NopCloser(bytes.NewReader(t.body))
 	}
 	return resp, nil

@@ -15,16 +15,16 @@ const (
 	openTimeout = 5 * time.Second
 	pingAfter   = 15 * time.Second
 	pingTimeout = 5 * time.Second
-	// maxConns bounds the connections that a burst opens; each carries about a
+	// maxConns limits the connections that a burst opens. Each carries about a
 	// hundred pushes at a time.
 	maxConns = 8
-	// maxSilences is after how many failures in a row, with no answer between
-	// them, a transport's connections are given up though they are still open.
+	// maxSilences is the number of consecutive failures without an answer after
+	// which a transport's connections are abandoned although they are still open.
 	maxSilences = 2
 )
 
-// pool is two transports to the same host. One is used; a failure changes to the
-// other, so that the next try of a push goes over another connection.
+// pool is two transports to the same host, of which one is in use. A failure switches
+// to the other, so that the next try of a push uses another connection.
 type pool struct {
 	fresh func() *http.Transport
 	cur   atomic.Int32
@@ -33,7 +33,7 @@ type pool struct {
 	side [2]*side // nil until first used
 }
 
-// side is a transport and the requests that it has under way.
+// side is a transport with its requests in flight.
 type side struct {
 	t      *http.Transport
 	silent atomic.Int32 // failures since the last answer
@@ -42,7 +42,7 @@ type side struct {
 	retired bool
 }
 
-// newTransport makes an HTTP/2 transport that notices dead connections.
+// newTransport returns an HTTP/2 transport that detects dead connections.
 func newTransport(config *tls.Config) *http.Transport {
 	return &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
@@ -64,7 +64,7 @@ func newPool(config *tls.Config) *pool {
 	return &pool{fresh: func() *http.Transport { return newTransport(config) }}
 }
 
-// roundTrip sends the request once and hands the answer to read.
+// roundTrip sends the request once and passes the answer to read.
 func (p *pool) roundTrip(req *http.Request, read func(*http.Response) error) error {
 	i := p.cur.Load()
 	s := p.acquire(i)
@@ -74,7 +74,7 @@ func (p *pool) roundTrip(req *http.Request, read func(*http.Response) error) err
 	if err == nil {
 		status = resp.StatusCode
 		err = read(resp)
-		_ = resp.Body.Close() // only ever read from
+		_ = resp.Body.Close() // only read from
 	}
 	switch {
 	case err == nil:
@@ -113,8 +113,8 @@ func (p *pool) release(s *side) {
 	}
 }
 
-// retire takes s out of use; its connections are closed when its last request
-// has ended.
+// retire takes s out of use. Its connections are closed when its last request has
+// ended.
 func (p *pool) retire(i int32, s *side) {
 	p.mu.Lock()
 	s.retired = true
@@ -128,7 +128,7 @@ func (p *pool) retire(i int32, s *side) {
 	}
 }
 
-// close gives up all connections as soon as nothing is under way on them.
+// close closes all connections as soon as nothing is in flight on them.
 func (p *pool) close() {
 	for i := range p.side {
 		p.mu.Lock()

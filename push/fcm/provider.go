@@ -1,11 +1,11 @@
 // Package fcm pushes through Firebase Cloud Messaging, HTTP v1 API, with a
 // service account.
 //
-// It uses Google's SDK to form requests, and a transport of its own between the
-// SDK and the network: the SDK repeats a request up to five times over seven
-// seconds, which can push twice and knows nothing of a call's deadline, and
-// takes the access token from a place that cannot be told to give up. What the API
-// has and the SDK has not is written into what the SDK has formed (unsaid).
+// It uses Google's SDK to form requests, with our own transport between the SDK and
+// the network. The SDK repeats a request up to five times over seven seconds: that
+// can push twice and ignores the call's deadline. It also gets the access token from
+// a source that cannot be cancelled. API fields that the SDK does not know are added
+// to its requests (see unsaid).
 package fcm
 
 import (
@@ -27,16 +27,16 @@ import (
 )
 
 const (
-	maxToken  = 4096 // bytes; Google promises no bound, real ones have about 160
+	maxToken  = 4096 // bytes; Google promises no limit, real ones have about 160
 	maxAnswer = 64 << 10
 )
 
-// Provider pushes to one Firebase project. It never changes after it is made.
+// Provider pushes to one Firebase project. It is immutable.
 type Provider struct {
 	client  *messaging.Client
 	pool    *pool
 	source  *source
-	data    *data // nil: Google is not asked how pushes fared
+	data    *data // nil if Google is not asked how pushes fared
 	answers push.Answers
 
 	users push.Users // of all connections
@@ -53,7 +53,7 @@ func newProvider(project, endpoint string, p *pool, s *source) (*Provider, error
 		Transport:     transport{p},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	ctx := context.Background() // not kept: the client is given
+	ctx := context.Background() // not kept, since the client is given
 	app, err := firebase.NewApp(ctx, &firebase.Config{ProjectID: project},
 		option.WithHTTPClient(hc), option.WithEndpoint(strings.TrimSuffix(endpoint, "/")+"/v1"))
 	if err != nil {
@@ -81,7 +81,7 @@ func (p *Provider) closeIdle() {
 	}
 }
 
-// Probe implements push.Prober: it has Google give an access token.
+// Probe implements push.Prober: it gets an access token from Google.
 func (p *Provider) Probe(ctx context.Context) error {
 	if _, err := p.source.Bearer(ctx); err != nil {
 		return errors.New(oauth.Reply(ctx, err).Detail)
@@ -89,9 +89,10 @@ func (p *Provider) Probe(ctx context.Context) error {
 	return nil
 }
 
-// Push implements push.Provider. It makes one request to FCM and, when the access
-// token is about to end, one for another. What looks like an installation ID and is
-// not known as one gets a second request, as a registration token.
+// Push implements push.Provider. It makes one request to FCM, and one for a new
+// access token when the present one is about to expire. A token that looks like an
+// installation ID but is not known as one gets a second request, as a registration
+// token.
 func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
 	p.users.Enter()
 	defer func() {
@@ -137,8 +138,8 @@ func (p *Provider) send(ctx context.Context, m *outgoing, access oauth.Token) pu
 	}
 	r := x.reply(p.answers)
 	if x.status == http.StatusUnauthorized && r.About == push.AboutCredential && p.source.Refused(access) {
-		// Nothing is wrong with our key: the access token was ended early. The
-		// next try has another one.
+		// Our key is fine: the access token was revoked early. The next try uses a
+		// new one.
 		r.Reason, r.About = push.Unavailable, push.AboutConnection
 	}
 	return r
@@ -156,24 +157,25 @@ func registrationToken(s string) bool {
 	return true
 }
 
-// exchange carries the access token to the request, and the true answer back. It
+// exchange carries the access token to the request, and the real answer back. It
 // travels in the request's context.
 type exchange struct {
 	bearer string
-	// complete returns the request's body with what the SDK cannot say.
+	// complete returns the request's body with the fields that the SDK cannot
+	// express.
 	complete func(body []byte) ([]byte, error)
 
 	sent   bool
 	status int // 0 without an answer
 	header http.Header
 	body   []byte
-	err    error // of the network
+	err    error // from the network
 }
 
-// fill gives the request the body that is sent.
+// fill sets the body that is sent.
 func (x *exchange) fill(req *http.Request) error {
 	body, err := io.ReadAll(req.Body)
-	_ = req.Body.Close() // only ever read from
+	_ = req.Body.Close() // only read from
 	if err == nil {
 		body, err = x.complete(body)
 	}
@@ -187,12 +189,11 @@ func (x *exchange) fill(req *http.Request) error {
 
 type exchangeKey struct{}
 
-// transport stands between the SDK and the network.
+// transport sits between the SDK and the network.
 type transport struct{ pool *pool }
 
-// RoundTrip implements http.RoundTripper. Whatever happens, the SDK sees an
-// answer that it has no reason to repeat the request for; the true one is in
-// the exchange.
+// RoundTrip implements http.RoundTripper. In every case the SDK sees an answer that
+// gives it no reason to repeat the request. The real answer is in the exchange.
 func (t transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	x, ok := req.Context().Value(exchangeKey{}).(*exchange)
 	if !ok || x.sent {
@@ -206,12 +207,12 @@ func (t transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		x.err = err
 		return nil, err
 	}
-	// A POST leaves net/http a second time only if the server declared the first
+	// net/http sends a POST a second time only if the server declared the first one
 	// not processed (RFC 9113 section 8.7).
 	x.err = t.pool.roundTrip(&out, func(resp *http.Response) error {
 		body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 		if err != nil && resp.StatusCode == http.StatusOK {
-			return err // accepted or not: it cannot be told
+			return err // whether it was accepted is unknown
 		}
 		x.status, x.header, x.body = resp.StatusCode, resp.Header, body
 		return nil

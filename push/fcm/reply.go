@@ -10,12 +10,12 @@ import (
 	"github.com/sipwake/sipwake/push"
 )
 
-// throttlePause is what Google asks for where it names no time.
+// throttlePause is the pause that Google asks for when it gives no time.
 const throttlePause = time.Minute
 
-// failure is the error body of Google's APIs (google.rpc.Status), with the kinds
-// of details that FCM sends: google.firebase.fcm.v1.FcmError, ApnsError where an
-// iPhone's push was refused by Apple, and google.rpc.BadRequest.
+// failure is the error body of Google's APIs (google.rpc.Status), with the kinds of
+// details that FCM sends: google.firebase.fcm.v1.FcmError, ApnsError if Apple refused
+// an iPhone's push, and google.rpc.BadRequest.
 type failure struct {
 	Error struct {
 		Status  string `json:"status"`
@@ -35,7 +35,7 @@ type violation struct {
 
 func (x *exchange) reply(answers push.Answers) push.Reply {
 	var f failure
-	// What is not JSON comes from something on the way: the status is all.
+	// A body that is not JSON comes from an intermediary: only the status counts.
 	_ = json.Unmarshal(x.body, &f)
 	d := f.details()
 	found := answers.Find(x.status, f.key(d))
@@ -64,7 +64,7 @@ func (x *exchange) reply(answers push.Answers) push.Reply {
 	return r
 }
 
-// details are what FCM says beside google.rpc.Status.
+// details is what FCM adds to google.rpc.Status.
 type details struct {
 	code   string // FCM's own error code
 	apns   string // Apple's reason
@@ -86,22 +86,22 @@ func (f *failure) details() (d details) {
 	return d
 }
 
-// key is the word by which Answers has the failure.
+// key returns the word for looking up the failure in Answers.
 func (f *failure) key(d details) string {
 	switch {
 	case f.namesToken(d):
 		return badToken
 	case d.code != "":
 		return d.code
-	case d.apns != "": // Apple has refused Firebase, not Firebase us
+	case d.apns != "": // Apple has refused Firebase; Firebase has not refused us
 		return d.apns
 	}
 	return f.Error.Status
 }
 
-// namesToken reports whether an INVALID_ARGUMENT is about the token: by field, or,
-// where no field is named, by FCM's own error together with its text. A payload
-// that is too big has that error too, and must not cost a device its binding.
+// namesToken reports whether an INVALID_ARGUMENT is about the token: by its field,
+// or, if no field is named, by FCM's own error and its text. A payload that is too
+// big gives that error too, and must not cost a device its binding.
 func (f *failure) namesToken(d details) bool {
 	if d.code != "" && d.code != "INVALID_ARGUMENT" {
 		return false

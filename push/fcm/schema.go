@@ -17,12 +17,12 @@ import (
 	"google.golang.org/api/googleapi"
 )
 
-// targets are the fields of a Message that no template sets.
+// targets are the fields of a Message that no template may set.
 var targets = []string{"token", "fid", "topic", "condition", "name"}
 
-// checkMessage finds what is wrong with a filled template: by Google's own
-// description of the API, and by what the SDK makes of it. What would be left out
-// without a word is wrong.
+// checkMessage finds what is wrong with a filled template, using Google's own
+// description of the API and the SDK's output. Anything that would be dropped
+// silently is an error.
 func checkMessage(payload []byte) error {
 	const prefix = "it is not a Message of the FCM v1 API: "
 	var message map[string]any
@@ -47,7 +47,7 @@ func checkMessage(payload []byte) error {
 		if wrongType := (*json.UnmarshalTypeError)(nil); errors.As(err, &wrongType) {
 			return errors.New(prefix + jsonProblem(err))
 		}
-		return errors.New(prefix + strings.TrimPrefix(err.Error(), "json: ")) // it quotes the sample at most
+		return errors.New(prefix + strings.TrimPrefix(err.Error(), "json: ")) // it quotes at most the sample
 	}
 	said, err := json.Marshal(m)
 	if err != nil {
@@ -68,9 +68,9 @@ func checkMessage(payload []byte) error {
 	return nil
 }
 
-// mismatch says where v has a field that t has not, or a value of another type. The
-// fields of a template are written as Google's documents have them, with
-// underscores; the JSON names of t are the same in camel case.
+// mismatch returns where v has a field that t lacks, or a value of another type.
+// Templates use the field names of Google's documents, with underscores. The JSON
+// names of t are the same in camel case.
 func mismatch(v any, t reflect.Type, path string) string {
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
@@ -139,7 +139,7 @@ func fieldMismatch(object map[string]any, t reflect.Type, path string) string {
 	return ""
 }
 
-// underscored makes fooBar foo_bar.
+// underscored converts fooBar to foo_bar.
 func underscored(s string) string {
 	var b strings.Builder
 	for _, c := range s {
@@ -151,8 +151,8 @@ func underscored(s string) string {
 	return b.String()
 }
 
-// lost returns the path of something that is in v and not in left. A zero value says
-// the same as none (proto3).
+// lost returns the path of something that is in v but not in left. A zero value means
+// the same as an absent one (proto3).
 func lost(v, left any) string {
 	below := func(name string, v, left any, ok bool) string {
 		path := ""

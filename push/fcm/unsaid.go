@@ -6,8 +6,8 @@ import (
 	"fmt"
 )
 
-// unsaid are the fields of a Message that the SDK does not know. They are written
-// into what it has formed. A test tells when it has learned one.
+// unsaid lists the fields of a Message that the SDK does not know. They are added to
+// the SDK's output. A test fails when the SDK has learned one.
 var unsaid = []path{
 	{"android_v2"},
 	{"android", "bandwidth_constrained_ok"},
@@ -16,16 +16,16 @@ var unsaid = []path{
 	{"webpush", "fcm_options", "analytics_label"},
 }
 
-// path leads to a field in an object of JSON.
+// path leads to a field of a JSON object.
 type path []string
 
-// in reports whether the text may have the field. It is quick, and wrong only where
-// a text in it has the same word.
+// in reports whether the text may have the field. It is fast, and wrong only if a
+// text value contains the same word.
 func (p path) in(text []byte) bool {
 	return bytes.Contains(text, []byte(`"`+p[len(p)-1]+`"`))
 }
 
-// copy returns into with what from has at the path.
+// copy returns into with the value that from has at the path.
 func (p path) copy(from, into []byte) ([]byte, error) {
 	if !p.in(from) {
 		return into, nil
@@ -37,7 +37,7 @@ func (p path) copy(from, into []byte) ([]byte, error) {
 	return p.set(into, value)
 }
 
-// find returns what is at the path, or nil.
+// find returns the value at the path, or nil.
 func (p path) find(text json.RawMessage) (json.RawMessage, error) {
 	for _, name := range p {
 		var object map[string]json.RawMessage
@@ -51,7 +51,7 @@ func (p path) find(text json.RawMessage) (json.RawMessage, error) {
 	return text, nil
 }
 
-// set writes the value to the path, and makes the objects on the way.
+// set writes the value at the path, and creates the objects on the way.
 func (p path) set(text, value json.RawMessage) (json.RawMessage, error) {
 	object := make(map[string]json.RawMessage)
 	if len(text) > 0 {

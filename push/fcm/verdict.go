@@ -18,17 +18,18 @@ import (
 )
 
 const (
-	// dataScope is that of the FCM Data API, which knows no narrower one.
+	// dataScope is the scope of the FCM Data API, which has no narrower one.
 	dataScope = "https://www.googleapis.com/auth/cloud-platform"
 	dataHost  = "https://fcmdata.googleapis.com"
-	// labelPrefix begins the analytics labels by which Google tells kinds of push apart.
+	// labelPrefix begins the analytics labels that let Google distinguish kinds of
+	// push.
 	labelPrefix = "sipwake_"
 	maxPages    = 10
 	maxData     = 4 << 20
 )
 
-// data asks the FCM Data API how pushes fared: percentages by day and analytics label,
-// of the phones whose users let Google have them.
+// data asks the FCM Data API how pushes fared: percentages by day and analytics
+// label, for the phones whose users share such data with Google.
 type data struct {
 	source  *source
 	address string // of the API
@@ -59,10 +60,10 @@ func (p *Provider) Verdicts(ctx context.Context) ([]push.Verdict, error) {
 	return list, nil
 }
 
-// sum is percentages of several apps, each times its pushes.
+// sum adds up percentages of several apps, each weighted by its pushes.
 type sum struct{ pushes, lowered, dozed float64 }
 
-// ask adds up what there is of an app.
+// ask adds up the data of one app.
 func (d *data) ask(ctx context.Context, app string, sums map[push.Verdict]*sum) error {
 	page := ""
 	for range maxPages {
@@ -128,7 +129,7 @@ func (d *data) page(ctx context.Context, app, page string) (*fcmdata.GoogleFireb
 	return answer, nil
 }
 
-// appID reports whether s is Firebase's ID of an Android app, such as
+// appID reports whether s is a Firebase ID of an Android app, such as
 // 1:1234567890:android:321abc456def7890.
 func appID(s string) bool {
 	parts := strings.Split(s, ":")

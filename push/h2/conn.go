@@ -1,7 +1,7 @@
-// Package h2 is an HTTP/2 client connection (RFC 9113) for many small
-// requests at once, as push services get them. It reads and writes frames with
-// golang.org/x/net/http2.Framer. What is ready to be sent goes out in one write,
-// whoever it comes from; an answer is complete before its request returns.
+// Package h2 is an HTTP/2 client connection (RFC 9113) for many small concurrent
+// requests, as sent to push services. It reads and writes frames with
+// golang.org/x/net/http2.Framer. All data that is ready goes out in one write, for
+// all requests. An answer is complete before its request returns.
 package h2
 
 import (
@@ -23,37 +23,37 @@ const (
 	readBuffer   = 32 << 10
 	chunk        = 64 << 10 // written with one deadline
 	maxOut       = 1 << 20  // bytes not yet taken by the writer
-	typical      = 8 << 10  // is a large push
+	typical      = 8 << 10  // a large push
 	spareOut     = 64 << 10 // for answers to SETTINGS, PING and DATA beyond maxOut
 	maxFrameRead = 16 << 10
 	maxHeaderOut = 32 << 10 // of an answer, decoded
-	maxBlock     = 64 << 10 // of an answer's header, as it comes
-	maxInterim   = 8        // 1xx answers before the true one
+	maxBlock     = 64 << 10 // of an answer's header, as received
+	maxInterim   = 8        // 1xx answers before the final one
 	streamWindow = 65535    // RFC 9113's initial value, which is not changed
 	maxWindow    = 1<<31 - 1
 	lastID       = 1<<31 - 1
 	byeTimeout   = time.Second
 )
 
-// Field is a header field. Those that are Sensitive never get into the dynamic
-// table, here or at any server between.
+// Field is a header field. Sensitive fields never enter the dynamic table, here or at
+// any intermediary.
 type Field = hpack.HeaderField
 
-// Request is a request with its body. Pseudo header fields come first; names are
-// in lower case.
+// Request is a request with its body. Pseudo-header fields come first. Names are
+// lower-case.
 type Request struct {
 	Header  []Field
 	Literal *Literal // one more field, may be nil
 	Body    []byte
 }
 
-// Literal is a Sensitive field that is encoded once for many requests.
+// Literal is a Sensitive field that is encoded once and used in many requests.
 type Literal struct {
 	Field
 	coded []byte
 }
 
-// NewLiteral encodes the field; the name is in lower case.
+// NewLiteral encodes the field. The name must be lower-case.
 func NewLiteral(name, value string) *Literal {
 	var b bytes.Buffer
 	l := &Literal{Field: Field{Name: name, Value: value, Sensitive: true}}
@@ -62,15 +62,15 @@ func NewLiteral(name, value string) *Literal {
 	return l
 }
 
-// Response is an answer. Header and Body are appended to. A Body that broke off is as
-// long as it came: the Status stands all the same.
+// Response is an answer. Header and Body are appended to. A truncated Body has the
+// bytes that arrived; the Status is valid all the same.
 type Response struct {
 	Status int
 	Header []Field
 	Body   []byte
 }
 
-// ErrUnprocessed is that the server has certainly not acted upon the request.
+// ErrUnprocessed means that the server certainly did not process the request.
 var ErrUnprocessed = errors.New("the request was not processed")
 
 var (
@@ -81,10 +81,10 @@ var (
 	errTooLarge  = errors.New("http2: the request's header is longer than the server allows")
 )
 
-// Config of a Conn. Every field must be set.
+// Config configures a Conn. Every field must be set.
 type Config struct {
-	MaxStreams   int // beside the server's own limit
-	MaxBody      int // bytes kept of an answer's body; the rest is not waited for
+	MaxStreams   int // in addition to the server's own limit
+	MaxBody      int // bytes kept of an answer's body; the connection does not wait for the rest
 	PingAfter    time.Duration
 	PingTimeout  time.Duration
 	WriteTimeout time.Duration
@@ -96,7 +96,7 @@ type Conn struct {
 	nc    net.Conn
 	fr    *http2.Framer // read by readLoop, written into out under mu
 	wake  chan struct{} // out holds something
-	ready chan struct{} // the server's SETTINGS have come
+	ready chan struct{} // the server's SETTINGS have arrived
 	dead  chan struct{}
 	heard atomic.Bool
 
@@ -108,10 +108,10 @@ type Conn struct {
 	encoded   bytes.Buffer
 	streams   map[uint32]*stream
 	nextID    uint32
-	taken     uint32    // streams from here on have nothing on the wire
+	taken     uint32    // streams from here on have sent nothing yet
 	waiting   []*stream // for their turn, in order
-	reserved  int       // turns given and not yet taken
-	blocked   []*stream // with a body held up by flow control, in order
+	reserved  int       // turns given but not yet taken
+	blocked   []*stream // with a body blocked by flow control, in order
 	peerMost  uint32    // SETTINGS_MAX_CONCURRENT_STREAMS
 	peerList  uint64    // SETTINGS_MAX_HEADER_LIST_SIZE
 	maxFrame  int
@@ -122,7 +122,7 @@ type Conn struct {
 	isDead    bool
 	readyOnce bool
 
-	// The header that is being received; readLoop only, under mu.
+	// The header being received; used only by readLoop, under mu.
 	dec   *hpack.Decoder
 	block block
 }
@@ -138,9 +138,9 @@ type stream struct {
 	window   int64
 	received int
 	interim  int
-	header   bool // has come
+	header   bool // the header has arrived
 	err      error
-	done     chan struct{} // one value: the end, or the turn of one that waits
+	done     chan struct{} // one value: the end, or the turn of a waiting stream
 }
 
 type block struct {
@@ -159,8 +159,8 @@ func (s *stream) free() {
 	pool.Put(s)
 }
 
-// New speaks HTTP/2 on nc, on which it has been agreed. It returns when the
-// server has said what it allows.
+// New speaks HTTP/2 on nc, for which it must have been negotiated. It returns when
+// the server has sent its limits.
 func New(ctx context.Context, nc net.Conn, config Config) (*Conn, error) {
 	c := &Conn{
 		Config: config, nc: nc, wake: make(chan struct{}, 1), ready: make(chan struct{}), dead: make(chan struct{}),
@@ -192,21 +192,21 @@ func New(ctx context.Context, nc net.Conn, config Config) (*Conn, error) {
 	}
 }
 
-// Err tells why the connection takes no more requests, nil if it does.
+// Err returns why the connection accepts no more requests, or nil if it does.
 func (c *Conn) Err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.err
 }
 
-// Close ends the connection and what is under way on it.
+// Close ends the connection and all requests in flight on it.
 func (c *Conn) Close() error {
 	c.fail(errClosed)
 	return nil
 }
 
-// Do sends a request and waits for the answer, which is valid only without an
-// error. Nothing refers to either when it returns.
+// Do sends a request and waits for the answer, which is valid only without an error.
+// Do keeps no reference to either when it returns.
 func (c *Conn) Do(ctx context.Context, req *Request, resp *Response) error {
 	s := pool.Get().(*stream)
 	s.resp, s.body = resp, req.Body
@@ -237,7 +237,7 @@ func (c *Conn) Do(ctx context.Context, req *Request, resp *Response) error {
 	return err
 }
 
-// turn waits until there may be one more stream.
+// turn waits until one more stream is allowed.
 func (c *Conn) turn(ctx context.Context, s *stream) error {
 	if c.err != nil {
 		return unprocessed(c.err)
@@ -257,7 +257,7 @@ func (c *Conn) turn(ctx context.Context, s *stream) error {
 	}
 }
 
-// await waits until s, which is among those that wait, is given its turn.
+// await waits until the waiting stream s is given its turn.
 func (c *Conn) await(ctx context.Context, s *stream) (err error) {
 	c.mu.Unlock()
 	select {
@@ -271,7 +271,7 @@ func (c *Conn) await(ctx context.Context, s *stream) (err error) {
 			c.waiting = slices.Delete(c.waiting, i, i+1)
 			return err
 		}
-		<-s.done // it has come in the meantime
+		<-s.done // the turn has come in the meantime
 	}
 	c.reserved--
 	if err == nil && c.err != nil {
@@ -289,7 +289,7 @@ func (c *Conn) room() bool {
 	return uint32(len(c.streams)+c.reserved) < most && len(c.out.b)+c.reserved*typical < maxOut
 }
 
-// next gives turns to those that wait, all of them if there is no more to wait for.
+// next gives turns to waiting streams: to all of them if nothing remains to wait for.
 func (c *Conn) next() {
 	n := 0
 	for n < len(c.waiting) && (c.err != nil || c.room()) {
@@ -329,7 +329,7 @@ func (c *Conn) start(s *stream, req *Request) error {
 	if req.Literal != nil {
 		c.encoded.Write(req.Literal.coded)
 	}
-	// Writes into memory, of valid frames, do not fail either.
+	// Writing valid frames into memory does not fail either.
 	b := c.encoded.Bytes()
 	n := min(len(b), c.maxFrame)
 	_ = c.fr.WriteHeaders(http2.HeadersFrameParam{
@@ -345,7 +345,8 @@ func (c *Conn) start(s *stream, req *Request) error {
 	return nil
 }
 
-// send sends of the body what flow control allows and reports whether that is all.
+// send sends as much of the body as flow control allows, and reports whether that is
+// all.
 func (c *Conn) send(s *stream) bool {
 	for len(s.body) > 0 {
 		n := int(min(int64(min(len(s.body), c.maxFrame)), c.window, s.window))
@@ -360,8 +361,8 @@ func (c *Conn) send(s *stream) bool {
 	return true
 }
 
-// unblock sends what has become possible, and no more than the writer should have
-// waiting: it comes here again.
+// unblock sends what has become possible, but no more than should wait for the
+// writer: it is called again.
 func (c *Conn) unblock() {
 	if len(c.blocked) == 0 {
 		return
@@ -384,7 +385,7 @@ func (c *Conn) end(s *stream, err error) {
 	c.rest()
 }
 
-// rest ends a connection that takes no more requests after its last one.
+// rest closes a connection that accepts no more requests, after its last one.
 func (c *Conn) rest() {
 	if c.err != nil && !c.isDead && len(c.streams) == 0 && c.reserved == 0 {
 		c.failLocked(c.err, http2.ErrCodeNo)

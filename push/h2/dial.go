@@ -9,8 +9,8 @@ import (
 	"sync"
 )
 
-// Dialer opens connections as net/http does, through a proxy if the environment
-// names one, and takes them over when HTTP/2 has been agreed.
+// Dialer opens connections as net/http does, through a proxy if the environment names
+// one. It takes them over when HTTP/2 has been negotiated.
 type Dialer struct {
 	Config
 	Transport *http.Transport // dial, TLS and proxy settings; no requests
@@ -30,8 +30,8 @@ func (d *Dialer) Dial(ctx context.Context, host string) (*Conn, error) {
 	}
 	t.TLSClientConfig.NextProtos = []string{"h2"}
 	t.ForceAttemptHTTP2, t.Protocols = false, nil
-	t.DisableKeepAlives = true // what is not taken over is closed
-	// net/http may finish a connection after the one who asked for it has gone.
+	t.DisableKeepAlives = true // closes what is not taken over
+	// net/http may finish a connection after its caller has given up.
 	var mu sync.Mutex
 	var nc *tls.Conn
 	left := false
@@ -60,7 +60,7 @@ func (d *Dialer) Dial(ctx context.Context, host string) (*Conn, error) {
 		return nil, err
 	}
 	if !errors.Is(err, errTaken) {
-		_ = nc.Close() // the one who asked has gone in this moment
+		_ = nc.Close() // the caller has just given up
 		return nil, err
 	}
 	return New(ctx, nc, d.Config)

@@ -117,7 +117,7 @@ func (c *Conn) settings(f *http2.SettingsFrame) error {
 	if f.IsAck() {
 		return nil
 	}
-	initial := c.initial // applied once, however often a frame says it
+	initial := c.initial // applied once, even if a frame repeats it
 	err := f.ForeachSetting(func(s http2.Setting) error {
 		if err := s.Valid(); err != nil {
 			return err
@@ -176,7 +176,7 @@ func (c *Conn) widen(s *stream, f *http2.WindowUpdateFrame) error {
 	return nil
 }
 
-// decode takes a part of a header. It must do so for streams that are over, too.
+// decode decodes a part of a header. This is also required for streams that are over.
 func (c *Conn) decode(fragment []byte, last bool) error {
 	b := &c.block
 	const frameHeader = 9
@@ -215,7 +215,7 @@ func (c *Conn) decode(fragment []byte, last bool) error {
 	return nil
 }
 
-// field is called by the decoder.
+// field is called by the decoder for each field.
 func (c *Conn) field(f Field) {
 	b := &c.block
 	if b.stream == nil || b.bad {
@@ -236,7 +236,7 @@ func (c *Conn) field(f Field) {
 		b.bad = true
 		return
 	}
-	if !b.stream.header { // trailers are of no use
+	if !b.stream.header { // trailers are not used
 		b.stream.resp.Header = append(b.stream.resp.Header, f)
 	}
 }
@@ -267,7 +267,7 @@ func (c *Conn) data(s *stream, f *http2.DataFrame) error {
 		c.unacked = 0
 	}
 	if s == nil {
-		return nil // it is over
+		return nil // the stream is over
 	}
 	if !s.header {
 		return http2.StreamError{StreamID: s.id, Code: http2.ErrCodeProtocol}
@@ -289,7 +289,7 @@ func (c *Conn) data(s *stream, f *http2.DataFrame) error {
 
 // answered completes a stream that the server has ended.
 func (c *Conn) answered(s *stream) {
-	if len(s.body) > 0 { // it did not wait for all of the request
+	if len(s.body) > 0 { // it did not wait for the whole request
 		c.abort(s, http2.ErrCodeNo, nil)
 		return
 	}

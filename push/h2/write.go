@@ -29,10 +29,10 @@ func (c *Conn) writeLoop() {
 	}
 }
 
-// flush writes what there is, and what has come meanwhile.
+// flush writes what is ready, and what becomes ready meanwhile.
 func (c *Conn) flush() {
 	for more := true; more; {
-		runtime.Gosched() // those that are about to send come into the same write
+		runtime.Gosched() // so that goroutines about to send join the same write
 		c.write(c.WriteTimeout)
 		c.mu.Lock()
 		more = len(c.out.b) > 0 && !c.isDead
@@ -51,7 +51,7 @@ func (c *Conn) write(timeout time.Duration) {
 	}
 	c.mu.Unlock()
 	for rest := b; len(rest) > 0; {
-		_ = c.nc.SetWriteDeadline(time.Now().Add(timeout)) // if it is closed, so says the write
+		_ = c.nc.SetWriteDeadline(time.Now().Add(timeout)) // if it is closed, the write reports it
 		n, err := c.nc.Write(rest[:min(len(rest), chunk)])
 		if err != nil {
 			c.fail(fmt.Errorf("http2: cannot write: %w", err))
@@ -64,7 +64,7 @@ func (c *Conn) write(timeout time.Duration) {
 	}
 }
 
-// fail ends the connection: with GOAWAY if the writer is still able to.
+// fail ends the connection, with GOAWAY if the writer can still send it.
 func (c *Conn) fail(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -79,7 +79,7 @@ func (c *Conn) failLocked(err error, code http2.ErrCode) {
 	if c.err == nil {
 		c.err = err
 	}
-	_ = c.nc.SetWriteDeadline(time.Now().Add(byeTimeout)) // of a write under way
+	_ = c.nc.SetWriteDeadline(time.Now().Add(byeTimeout)) // for a write in progress
 	for _, s := range c.streams {
 		delete(c.streams, s.id)
 		s.body = nil
@@ -91,14 +91,14 @@ func (c *Conn) failLocked(err error, code http2.ErrCode) {
 	}
 	c.blocked, c.block.stream = nil, nil
 	c.next()
-	c.out.b = c.out.b[:0] // all of it was for the streams of above
+	c.out.b = c.out.b[:0] // all of it was for the streams above
 	_ = c.fr.WriteGoAway(0, code, nil)
 	close(c.dead)
 }
 
 func unprocessed(err error) error { return fmt.Errorf("%w: %w", ErrUnprocessed, err) }
 
-// watch sends PINGs on a connection that is silent.
+// watch sends PINGs on an idle connection.
 func (c *Conn) watch() {
 	timer := time.NewTimer(c.PingAfter)
 	defer timer.Stop()

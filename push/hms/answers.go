@@ -2,20 +2,22 @@ package hms
 
 import "github.com/sipwake/sipwake/push"
 
-// accepted is the code of a push that was taken.
+// accepted is the code for an accepted push.
 const accepted = "80000000"
 
-// Codes of an access token that is not taken.
+// The codes for a refused access token.
 const (
 	refusedToken = "80200001"
 	expiredToken = "80200003"
 )
 
-// Answers is what Push Kit can answer beside accepting: the code of its JSON body, or
-// else the HTTP status. They are those of
+// Answers lists what Push Kit may answer, other than accepting: the code of its JSON
+// body, or otherwise the HTTP status. The codes are documented at
 // https://developer.huawei.com/consumer/en/doc/HMSCore-References/https-send-api-0000001050986197
-// where a token that Huawei does not know and one of another app are the same. That the
-// app may not push it says of a token of another app, too: so it stops no other push.
+//
+// An unknown token and a token of another app have the same code. For a token of
+// another app, Huawei may also answer that the app may not push, so that answer stops
+// no other push.
 func Answers() []push.Answer {
 	return []push.Answer{
 		{
@@ -30,7 +32,7 @@ func Answers() []push.Answer {
 			Said:  []string{refusedToken, "80600003"},
 			About: push.AboutCredential, Reason: push.Credential,
 		},
-		{ // another access token helps
+		{ // another access token may work
 			Said:  []string{expiredToken},
 			About: push.AboutConnection, Reason: push.Unavailable,
 		},

@@ -14,20 +14,22 @@ import (
 
 // Config is one app at Huawei.
 type Config struct {
-	// ClientID is the OAuth 2.0 client ID of the app, also a name that phones call it by.
+	// ClientID is the app's OAuth 2.0 client ID, and also a name by which phones
+	// call it.
 	ClientID string `yaml:"client_id"`
-	// ClientSecretFile holds the client's secret.
+	// ClientSecretFile holds the client secret.
 	ClientSecretFile string `yaml:"client_secret_file"`
-	// ProjectID is for a project with several senders; the client is that of the project.
+	// ProjectID is for a project with several senders; the client is then the
+	// project's.
 	ProjectID string `yaml:"project_id"`
 	// Packages are further names by which phones call the app.
 	Packages []string `yaml:"packages"`
-	// AnyPackage also takes packages that no other app has.
+	// AnyPackage makes the app also serve packages that no other app has.
 	AnyPackage bool `yaml:"any_package"`
-	// Endpoint is Push Kit's address, and TokenURL that of Huawei's access tokens.
+	// Endpoint is Push Kit's URL. TokenURL is where Huawei issues access tokens.
 	Endpoint string `yaml:"endpoint"`
 	TokenURL string `yaml:"token_url"`
-	// CAFile holds PEM certificates that are trusted beside those of the system.
+	// CAFile holds PEM certificates that are trusted in addition to the system's.
 	CAFile string `yaml:"ca_file"`
 
 	push.Limits  `yaml:",inline"`
@@ -36,7 +38,7 @@ type Config struct {
 	Policy push.Policy `yaml:"policy"`
 }
 
-// SetDefaults fills the fields that are zero.
+// SetDefaults sets the zero fields.
 func (c *Config) SetDefaults() {
 	if c.Endpoint == "" {
 		c.Endpoint = "https://push-api.cloud.huawei.com"
@@ -51,8 +53,8 @@ func (c *Config) SetDefaults() {
 	c.Policy.SetDefaults(pnparam.HMS)
 }
 
-// Validate reports every problem that shows without reading files. Call SetDefaults
-// first.
+// Validate reports every problem that can be found without reading files. Call
+// SetDefaults first.
 func (c *Config) Validate(report func(field, problem string)) {
 	if !id(c.ClientID) {
 		report("client_id", "must be the OAuth 2.0 client ID of the app, such as 101234567")
@@ -75,14 +77,14 @@ func (c *Config) Validate(report func(field, problem string)) {
 	c.Policy.Validate(func(field, problem string) { report("policy."+field, problem) })
 }
 
-// id reports whether s can be a part of a path.
+// id reports whether s can be part of a path.
 func id(s string) bool {
 	const allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
 	return s != "" && strings.Trim(s, allowed) == ""
 }
 
 // Apps reads the files and returns the app. It does not connect. An error begins with
-// the yaml name of the field that is wrong. Call SetDefaults and Validate first.
+// the yaml name of the wrong field. Call SetDefaults and Validate first.
 func (c *Config) Apps(_ *slog.Logger) ([]push.App, error) {
 	key, err := secret.ReadText(c.ClientSecretFile)
 	if err != nil {

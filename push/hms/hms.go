@@ -1,9 +1,9 @@
-// Package hms pushes through Huawei's Push Kit, the API of HMS Core: to Android phones
-// with HMS Core, and to HarmonyOS up to 4. Phones with HarmonyOS 5 and later have another
-// API, which takes other credentials.
+// Package hms pushes through the API of Huawei's Push Kit in HMS Core: to Android
+// phones with HMS Core, and to HarmonyOS up to 4. HarmonyOS 5 and later have another
+// API with other credentials.
 //
-// Each try of a push is one POST with an OAuth 2.0 access token, which the client
-// credentials of the app are good for.
+// Each try of a push is one POST with an OAuth 2.0 access token, obtained with the
+// app's client credentials.
 package hms
 
 import (
@@ -48,7 +48,7 @@ func newProvider(url string, grant clientcredentials.Config, poster *push.Poster
 // Close implements push.Provider.
 func (p *Provider) Close() { p.poster.Close() }
 
-// Probe implements push.Prober: it has Huawei give an access token.
+// Probe implements push.Prober: it gets an access token from Huawei.
 func (p *Provider) Probe(ctx context.Context) error {
 	if _, err := p.source.Bearer(ctx); err != nil {
 		return errors.New(oauth.Reply(ctx, err).Detail)
@@ -56,8 +56,8 @@ func (p *Provider) Probe(ctx context.Context) error {
 	return nil
 }
 
-// Push implements push.Provider. It makes one request to Push Kit and, when the access
-// token is about to end, one for another.
+// Push implements push.Provider. It makes one request to Push Kit, and one for a new
+// access token when the present one is about to expire.
 func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
 	defer p.poster.Use()()
 	switch {
@@ -81,13 +81,13 @@ func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
 	return p.reply(answer, access)
 }
 
-// reply translates an answer to a push with that access token.
+// reply translates an answer to a push that used this access token.
 func (p *Provider) reply(posted push.Posted, access oauth.Token) push.Reply {
 	var answer struct {
 		Code string `json:"code"`
 		ID   string `json:"requestId"`
 	}
-	// What is not JSON comes from something on the way: the status is all.
+	// A body that is not JSON comes from an intermediary: only the status counts.
 	_ = json.Unmarshal(posted.Body, &answer)
 	if _, err := strconv.ParseUint(answer.Code, 10, 32); err != nil {
 		answer.Code = ""
@@ -98,7 +98,7 @@ func (p *Provider) reply(posted push.Posted, access oauth.Token) push.Reply {
 	found := p.answers.Find(posted.Status, answer.Code)
 	r := push.Reply{Reason: found.Reason, About: found.About, Detail: strings.TrimSpace("HTTP " + strconv.Itoa(posted.Status) + " " + answer.Code)}
 	if (answer.Code == refusedToken || answer.Code == expiredToken) && p.source.Refused(access) {
-		// Nothing is wrong with our secret: the access token was ended early.
+		// Our secret is fine: the access token was revoked early.
 		r.Reason, r.About = push.Unavailable, push.AboutConnection
 	}
 	if r.Reason == push.Throttled || r.Reason == push.Unavailable {

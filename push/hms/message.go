@@ -10,21 +10,21 @@ import (
 )
 
 const (
-	// maxMessage is how long a message may be without the token, in bytes.
+	// maxMessage is the maximum length of a message without the token, in bytes.
 	maxMessage = 4096
-	// maxPayload leaves room for what message adds to a template: quotes that are
-	// escaped once more, and how it is sent.
+	// maxPayload leaves room for what message adds to a template: the second
+	// escaping of quotes, and the delivery options.
 	maxPayload = 3500
 	maxTTL     = 15 * 24 * time.Hour
 )
 
-// dataKeys are those that apps find in the data of other push services.
+// dataKeys are the keys that apps find in the data of other push services.
 const dataKeys = `"ntype":"{TYPE}","nfromusername":"{FROMUSERNAME}","nfrom":"{FROM}","nmsg":"{MSG}","ncallid":"{CALLID}","ntousr":"{TOUSER}",` +
 	`"nfromuri":"{FROMURI}","handle":"{FROMUSERNAME}","callUUID":"{UUID}","display":"{FROMDISPLAYNAME}","media":"{MEDIA}","{DATA}":null`
 
-// defaults are the default templates: a Message of Push Kit without its target, whose
-// data may be an object. Data without a notification goes to the app; the categories are
-// for apps that Huawei has given the right to them.
+// defaults returns the default templates: a Message of Push Kit without its target,
+// whose data may be an object. Data without a notification goes to the app. The
+// categories are for apps that Huawei has granted the right to use them.
 func defaults() map[push.Kind]string {
 	const shown = `{"data":{` + dataKeys + `},"notification":{"title":"{TITLE}","body":"{BODY}"},"android":{"notification":{"click_action":{"type":3}}`
 	return map[push.Kind]string{
@@ -51,7 +51,7 @@ func check(payload []byte) error {
 	return nil
 }
 
-// message is the body of a request. Its errors quote nothing.
+// message returns the body of a request. Its errors quote nothing.
 func message(n *push.Notification, now time.Time) ([]byte, error) {
 	var m map[string]json.RawMessage
 	android := make(map[string]json.RawMessage)
@@ -59,7 +59,7 @@ func message(n *push.Notification, now time.Time) ([]byte, error) {
 		return nil, errors.New("the payload is not a message")
 	}
 	if data := m["data"]; len(data) > 0 && data[0] == '{' {
-		m["data"] = quoted(string(data)) // Push Kit takes text only
+		m["data"] = quoted(string(data)) // Push Kit accepts only text
 	}
 	seconds := int64((min(n.TTL(now), maxTTL) + time.Second - 1) / time.Second)
 	urgency := "HIGH"

@@ -1,5 +1,5 @@
-// Package oauth keeps OAuth 2.0 access tokens (RFC 6749) for the push services that want
-// one with each push.
+// Package oauth caches OAuth 2.0 access tokens (RFC 6749) for push services that
+// require one with each push.
 package oauth
 
 import (
@@ -18,17 +18,18 @@ import (
 )
 
 const (
-	// renewEarly is how long before its end an access token is replaced; pushes
-	// go on with the old one meanwhile.
+	// renewEarly is how long before its expiry an access token is replaced.
+	// Meanwhile pushes use the old one.
 	renewEarly = 5 * time.Minute
-	// renewTimeout bounds what the push that renews early may lose by it.
+	// renewTimeout limits the delay of the push that does an early renewal.
 	renewTimeout = time.Second
-	renewPause   = 30 * time.Second // after an early renewal that failed
-	// lastUse is how long before its end an access token is used for the last time.
+	renewPause   = 30 * time.Second // after a failed early renewal
+	// lastUse is how long before its expiry an access token is last used.
 	lastUse = 10 * time.Second
-	// youngToken is one that must not have been ended early by the service.
+	// youngToken is the age below which the service cannot have revoked a token
+	// early.
 	youngToken = time.Minute
-	// defaultLife is that of a token whose answer does not say it.
+	// defaultLife is the lifetime of a token if the answer gives none.
 	defaultLife = time.Hour
 )
 
@@ -39,7 +40,8 @@ type Token struct {
 	Ends    time.Time
 }
 
-// renewAt leaves a token of any lifetime most of it.
+// renewAt returns when to renew. It lets a token of any lifetime be used for most of
+// it.
 func (a Token) renewAt() time.Time {
 	return a.Ends.Add(-min(renewEarly, a.Ends.Sub(a.Fetched)/4))
 }
@@ -48,17 +50,17 @@ func (a Token) usable(now time.Time) bool {
 	return a.Text != "" && now.Before(a.Ends.Add(-min(lastUse, a.Ends.Sub(a.Fetched)/8)))
 }
 
-// Source keeps one access token of an account. Of many pushes that need
-// another one, one fetches it, inside its own deadline, and the others wait
-// inside theirs: no goroutine of its own, and none waits for a stranger's time.
-// Safe for concurrent use.
+// Source keeps one access token of an account. Of several pushes that need a new
+// token, one fetches it within its own deadline, and the others wait within theirs.
+// So it needs no goroutine, and no push waits longer than its own deadline. Safe for
+// concurrent use.
 type Source struct {
 	ask func(ctx context.Context) (Token, error)
 	now func() time.Time
 
 	mu    sync.Mutex
 	cur   Token
-	fetch *fetch    // under way
+	fetch *fetch    // in flight
 	pause time.Time // no early renewal until then
 }
 
@@ -67,14 +69,13 @@ type fetch struct {
 	err  error // valid after done, nil if the caller should look again
 }
 
-// NewSource returns one that has no token yet and asks for them so. The errors of ask are
-// *Error or those of ctx.
+// NewSource returns a Source without a token, which gets tokens with ask. The errors
+// of ask must be *Error or those of ctx.
 func NewSource(now func() time.Time, ask func(ctx context.Context) (Token, error)) *Source {
 	return &Source{now: now, ask: ask}
 }
 
-// Bearer returns a token that can be used now. Its errors are *Error or
-// those of ctx.
+// Bearer returns a token that is usable now. Its errors are *Error or those of ctx.
 func (s *Source) Bearer(ctx context.Context) (Token, error) {
 	for {
 		s.mu.Lock()
@@ -103,8 +104,8 @@ func (s *Source) Bearer(ctx context.Context) (Token, error) {
 	}
 }
 
-// renew fetches for all that wait on f. While old is usable it is the answer to
-// a failure.
+// renew fetches a token for all that wait on f. If it fails, it returns old as long
+// as that is usable.
 func (s *Source) renew(ctx context.Context, f *fetch, old Token, usable bool) (Token, error) {
 	limited := ctx
 	if usable {
@@ -124,14 +125,14 @@ func (s *Source) renew(ctx context.Context, f *fetch, old Token, usable bool) (T
 	case usable:
 		s.pause = s.now().Add(renewPause)
 		return old, nil
-	case ctx.Err() == nil: // else it is only this caller's failure
+	case ctx.Err() == nil: // otherwise only this caller has failed
 		f.err = err
 	}
 	return Token{}, err
 }
 
-// Refused notes that the service did not take the token, and reports whether another one
-// may help: not if this one is nearly new.
+// Refused records that the service refused the token. It reports whether another
+// token may help, which is not so if this one is nearly new.
 func (s *Source) Refused(a Token) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -144,10 +145,11 @@ func (s *Source) Refused(a Token) bool {
 	return true
 }
 
-// Error is an answer of the token endpoint, or status 0 for none. It quotes no secret.
+// Error is an answer of the token endpoint. Status 0 means no answer. It quotes no
+// secret.
 type Error struct {
 	Status  int
-	Word    string // that of RFC 6749 section 5.2, or ours
+	Word    string // an error code of RFC 6749 section 5.2, or ours
 	Starved bool   // as in push.Reply
 }
 
@@ -159,13 +161,13 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("no access token: HTTP %d %s", e.Status, e.Word)
 }
 
-// Refused reports whether the endpoint has something against us or our key.
+// Refused reports whether the endpoint rejects us or our key.
 func (e *Error) Refused() bool {
 	return e.Status >= http.StatusBadRequest && e.Status < http.StatusInternalServerError &&
 		e.Status != http.StatusRequestTimeout && e.Status != http.StatusTooManyRequests
 }
 
-// Reply explains a push for which there was no access token. The error is that of
+// Reply explains a push for which there was no access token. err is an error of
 // Bearer.
 func Reply(ctx context.Context, err error) push.Reply {
 	var oe *Error
@@ -187,9 +189,9 @@ func Reply(ctx context.Context, err error) push.Reply {
 	return r
 }
 
-// Grant makes one request for a token, of a grant that the client asks for by itself
-// (RFC 6749 section 4.4, RFC 7523 section 2.1). now is when it was made up. The header
-// is that of a refusal. Its errors are those of Source.
+// Grant makes one request for a token, with a grant that needs no user (RFC 6749
+// section 4.4, RFC 7523 section 2.1). now is when the grant was made. The header is
+// returned for a refusal. Its errors are those of Source.
 func Grant(ctx context.Context, rt http.RoundTripper, grant clientcredentials.Config, now time.Time) (Token, http.Header, error) {
 	tok, err := grant.Token(context.WithValue(ctx, oauth2.HTTPClient, Client(rt)))
 	if ctx.Err() != nil && err != nil {
@@ -211,7 +213,7 @@ func Grant(ctx context.Context, rt http.RoundTripper, grant clientcredentials.Co
 	return NewToken(tok, now), nil, nil
 }
 
-// Client is an HTTP client that follows no redirect.
+// Client returns an HTTP client that does not follow redirects.
 func Client(rt http.RoundTripper) *http.Client {
 	return &http.Client{
 		Transport:     rt,
@@ -219,7 +221,7 @@ func Client(rt http.RoundTripper) *http.Client {
 	}
 }
 
-// NewToken returns a token that was asked for at a time by the Source's clock.
+// NewToken returns a token that was requested at a time on the Source's clock.
 func NewToken(tok *oauth2.Token, fetched time.Time) Token {
 	ends := fetched.Add(defaultLife)
 	switch {

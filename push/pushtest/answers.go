@@ -1,4 +1,4 @@
-// Package pushtest has the tests that every provider of package push passes.
+// Package pushtest contains the tests that every provider of package push must pass.
 package pushtest
 
 import (
@@ -26,17 +26,18 @@ type Service struct {
 	App push.App
 	// Request is a push to the app, with a token; kind and deadline are set here.
 	Request push.Request
-	// Answer makes the service answer the next push of Request so. The word is
-	// one of the table's, or the token itself where the table says nothing.
+	// Answer sets the service's answer to the next push of Request. The word is one
+	// from the table, or the token itself if the table gives no word.
 	Answer func(status int, word string)
-	// Hidden are secrets that must be in nothing that comes out, beside the token.
+	// Hidden are further secrets, beside the token, that must not appear in any
+	// output.
 	Hidden []string
 }
 
-// Answers has a service give every answer of a provider's table, over the
-// network, and fails if another reason follows from it than the table says, or if
-// the token or anything else hidden is in the outcome, the log or the metrics.
-// start is called for each answer, and once more.
+// Answers makes a service give every answer of a provider's table, over the network.
+// It fails if the resulting reason differs from the table, or if the token or another
+// hidden text appears in the outcome, the log or the metrics. It calls start for each
+// answer, and once more.
 func Answers(t *testing.T, table []push.Answer, start func(t *testing.T) Service) {
 	t.Helper()
 	if s := start(t); s.App.Chain == nil && s.App.Provider != pnparam.WebPush { // which has no service of its own
@@ -62,14 +63,14 @@ func Answers(t *testing.T, table []push.Answer, start func(t *testing.T) Service
 	}
 }
 
-// parse turns an answer of the table into one that can be given.
+// parse turns an answer of the table into one that a service can give.
 func parse(said, token string) (status int, word string) {
 	code, word, _ := strings.Cut(said, " ")
 	if word == "*" {
 		word = token
 	}
 	switch status, err := strconv.Atoi(code); {
-	case err == nil && len(code) == 3: // else it is a number of the service's own
+	case err == nil && len(code) == 3: // otherwise it is the service's own number
 		return status, word
 	case code == "*":
 		return http.StatusTeapot, token
@@ -79,7 +80,7 @@ func parse(said, token string) (status int, word string) {
 	return http.StatusBadRequest, said
 }
 
-// send pushes once through a dispatcher and returns all that comes out.
+// send pushes once through a dispatcher and returns all output.
 func send(t *testing.T, s Service) (o push.Outcome, text string) {
 	t.Helper()
 	log := &buffer{}
@@ -101,7 +102,7 @@ func send(t *testing.T, s Service) (o push.Outcome, text string) {
 	return o, fmt.Sprintf("%+v %#v\n%s%s", o, o, log, w.Body)
 }
 
-// buffer is a log that several goroutines write.
+// buffer is a log that several goroutines write to.
 type buffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer

@@ -12,9 +12,9 @@ import (
 	"github.com/sipwake/sipwake/push"
 )
 
-// Starved pushes a call through a service to which no connection is open, while this
-// process may open no more files. The push must not fail for it, and go out as soon as
-// there are files again. Not beside other tests.
+// Starved pushes a call through a service without an open connection, while this
+// process may open no more files. The push must not fail, and must go out as soon as
+// files are available again. It must not run in parallel with other tests.
 func Starved(t *testing.T, s Service) {
 	t.Helper()
 	reg := prometheus.NewRegistry()
@@ -36,7 +36,7 @@ func Starved(t *testing.T, s Service) {
 	done := make(chan push.Outcome, 1)
 	s.Request.Kind, s.Request.Deadline = push.Call, time.Now().Add(time.Minute)
 	d.Push(context.Background(), s.Request, func(o push.Outcome) { done <- o })
-	for sum(t, reg, "sipwake_push_retries_total") < 3 { // of a call that is answered there is one at most
+	for sum(t, reg, "sipwake_push_retries_total") < 3 { // a call that is answered has at most one
 		select {
 		case o := <-done:
 			t.Fatalf("no files: %+v", o)
@@ -52,7 +52,7 @@ func Starved(t *testing.T, s Service) {
 	}
 }
 
-// sum is that of a counter's series.
+// sum returns the sum of a counter's series.
 func sum(t *testing.T, reg *prometheus.Registry, name string) (total float64) {
 	t.Helper()
 	families, err := reg.Gather()

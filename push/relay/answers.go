@@ -2,8 +2,8 @@ package relay
 
 import "github.com/sipwake/sipwake/push"
 
-// Answers is what a relay can answer, beside accepting: the reason that its push ended
-// with, or an HTTP status, which an error of JSON-RPC stands for too.
+// Answers lists what a relay may answer, other than accepting: the reason that its
+// push ended with, or an HTTP status, to which JSON-RPC errors are mapped too.
 func Answers() []push.Answer {
 	return []push.Answer{
 		{

@@ -9,36 +9,37 @@ import (
 	"github.com/sipwake/sipwake/push"
 )
 
-// Config is a sipwake of an app's maker.
+// Config is the sipwake of an app's maker.
 type Config struct {
-	// Provider is the pn-provider of the phones, such as "apns".
+	// Provider is the phones' pn-provider, such as "apns".
 	Provider string `yaml:"provider"`
-	// Packages are the names by which phones call the app. None: phones that name none,
-	// as with Web Push.
+	// Packages are the names by which phones call the app. If empty, the app serves
+	// phones that name none, as with Web Push.
 	Packages []string `yaml:"packages"`
-	// AnyPackage also takes packages of the provider that no other app has.
+	// AnyPackage makes the app also serve packages of the provider that no other app
+	// has.
 	AnyPackage bool `yaml:"any_package"`
-	// URL is the maker's RPC address; https, or http to this machine.
+	// URL is the maker's RPC address: https, or http on this machine.
 	URL string `yaml:"url"`
-	// TokenFile holds the token that the maker has given.
+	// TokenFile holds the token issued by the maker.
 	TokenFile string `yaml:"token_file"`
-	// CAFile holds PEM certificates that are trusted beside those of the system.
+	// CAFile holds PEM certificates that are trusted in addition to the system's.
 	CAFile string `yaml:"ca_file"`
 
-	// Limits are for each of Packages together.
+	// Limits apply to all Packages together.
 	push.Limits `yaml:",inline"`
 	// Policy says when the app's devices are pushed.
 	Policy push.Policy `yaml:"policy"`
 }
 
-// SetDefaults fills the fields that are zero.
+// SetDefaults sets the zero fields.
 func (c *Config) SetDefaults() {
 	c.Limits.SetDefaults()
 	c.Policy.SetDefaults(pnparam.Provider(c.Provider))
 }
 
-// Validate reports every problem that shows without reading files. Call SetDefaults
-// first.
+// Validate reports every problem that can be found without reading files. Call
+// SetDefaults first.
 func (c *Config) Validate(report func(field, problem string)) {
 	if problem := push.CheckProvider(c.Provider); problem != "" {
 		report("provider", problem)
@@ -58,7 +59,7 @@ func (c *Config) Validate(report func(field, problem string)) {
 }
 
 // Apps reads the files and returns the app. It does not connect. An error begins with
-// the yaml name of the field that is wrong. Call SetDefaults and Validate first.
+// the yaml name of the wrong field. Call SetDefaults and Validate first.
 func (c *Config) Apps(_ *slog.Logger) ([]push.App, error) {
 	token, err := secret.ReadText(c.TokenFile)
 	if err != nil {

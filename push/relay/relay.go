@@ -1,11 +1,12 @@
-// Package relay pushes through another sipwake: that of the app's maker, which has the
-// credentials of the app. This one needs a token only. Each push is the RPC method
-// push.relay, with the address and the values of the push; the payload is made there,
-// by the maker's templates. What the push service says comes back.
+// Package relay pushes through another sipwake: that of the app's maker, which holds
+// the app's credentials. This sipwake needs only a token. Each push is a call of the
+// RPC method push.relay, with the address and the values of the push. The other side
+// builds the payload from the maker's templates, and returns the push service's
+// answer.
 //
 // A push has an ID that is the same in all of its tries, and the other side sends the
-// push of an ID once: a try whose answer was lost, or did not come in time, is answered
-// with what became of the first. policy.privacy keeps back what the maker need not know.
+// push of an ID once. A retry whose first answer was lost or late gets the result of
+// the first try. policy.privacy withholds what the maker need not know.
 package relay
 
 import (
@@ -24,22 +25,23 @@ import (
 	"github.com/sipwake/sipwake/push"
 )
 
-// values is the template: all that a push has, as push.relay takes it.
+// values is the template: everything that a push has, in the form that push.relay
+// takes.
 const values = `{"aor":"{TO}","from":"{FROMURI}","user":"{FROM}","display":"{FROMDISPLAYNAME}","call_id":"{CALLID}","uuid":"{UUID}",` +
 	`"media":"{MEDIA}","title":"{TITLE}","body":"{BODY}","called":"{CALLED}","called_uri":"{CALLEDURI}","verstat":"{VERSTAT}",` +
 	`"reason":"{REASON}","headers":{"{HEADERS}":null},"data":{"{DATA}":null}}`
 
-// pendingPause is the least time between two requests for one push that is under way.
+// pendingPause is the minimum time between two requests for one push in flight.
 const pendingPause = 250 * time.Millisecond
 
-// JSON-RPC error codes of sipwake that a relay can answer with.
+// The JSON-RPC error codes of sipwake that a relay may return.
 const (
 	codeNotAuthorised = -32001
 	codeOverloaded    = -32002
 	codeNoStore       = -32003
 )
 
-// Provider pushes for one provider of addresses. Safe for concurrent use.
+// Provider pushes for one push provider (pn-provider). Safe for concurrent use.
 type Provider struct {
 	provider pnparam.Provider
 	url      string
@@ -53,7 +55,7 @@ var (
 	_ push.Prober   = (*Provider)(nil)
 )
 
-// params are those of push.relay.
+// params are the parameters of push.relay.
 type params struct {
 	ID          string              `json:"id"`
 	Kind        push.Kind           `json:"kind"`
@@ -87,14 +89,14 @@ type answer struct {
 // Close implements push.Provider.
 func (p *Provider) Close() { p.poster.Close() }
 
-// Probe implements push.Prober: it asks for a push that cannot be sent, so that the
-// other side looks at the token and at nothing else.
+// Probe implements push.Prober. It requests a push that cannot be sent, so that the
+// other side checks only the token.
 func (p *Provider) Probe(ctx context.Context) error {
 	posted, a, err := p.call(ctx, struct{}{})
 	switch {
 	case err != nil:
 		return fmt.Errorf("cannot connect: %s", push.NoAnswer(ctx, err, "url").Detail)
-	case posted.Status == http.StatusOK && a.Error != nil && a.Error.Code == -32602: // its word for what is missing
+	case posted.Status == http.StatusOK && a.Error != nil && a.Error.Code == -32602: // invalid params
 		return nil
 	case posted.Status == http.StatusUnauthorized:
 		return errors.New("the relay refuses the token")
@@ -102,8 +104,8 @@ func (p *Provider) Probe(ctx context.Context) error {
 	return fmt.Errorf("the relay answers HTTP %d, not as a sipwake that relays", posted.Status)
 }
 
-// Push implements push.Provider. It asks again while the other side says that the push
-// is under way, until ctx ends.
+// Push implements push.Provider. It repeats the request until ctx ends while the
+// other side says that the push is in flight.
 func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
 	defer p.poster.Use()()
 	q := params{ID: n.Identity(), Kind: n.Kind, Provider: p.provider, App: n.App, Environment: n.Environment, Service: n.Service,
@@ -112,7 +114,7 @@ func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
 		q.P256dh, q.Auth = n.Keys.P256dh.Reveal(), n.Keys.Auth.Reveal()
 	}
 	for {
-		next := time.After(pendingPause) // the other side has mostly waited longer before it says so
+		next := time.After(pendingPause) // the other side has usually waited longer before it says so
 		posted, a, err := p.call(ctx, q)
 		if err != nil {
 			return push.NoAnswer(ctx, err, "url")
@@ -136,11 +138,11 @@ func (p *Provider) call(ctx context.Context, q any) (push.Posted, answer, error)
 	if err != nil {
 		return push.Posted{}, a, errors.New("the payload is not valid JSON")
 	}
-	// The key is not sent, but has the request repeated that went over a connection that
-	// had just been closed: the ID says that it is the same push.
+	// The nil key is not sent, but makes net/http repeat a request whose connection
+	// had just been closed. The ID says that it is the same push.
 	posted, err := p.poster.Post(ctx, p.url, http.Header{"Authorization": {"Bearer " + p.token.Reveal()}, "Idempotency-Key": nil}, body)
 	if err == nil {
-		_ = json.Unmarshal(posted.Body, &a) // what is not JSON has only its status to tell
+		_ = json.Unmarshal(posted.Body, &a) // if it is not JSON, only the status counts
 	}
 	return posted, a, err
 }
@@ -156,7 +158,7 @@ func (p *Provider) reply(posted push.Posted, a answer) push.Reply {
 	case status != http.StatusOK:
 		found := p.answers.Find(status, "")
 		r.Reason, r.About = found.Reason, found.About
-	case a.Result.Reason == "": // not a sipwake's answer
+	case a.Result.Reason == "": // not an answer of sipwake
 		r.Reason, r.About = push.Unavailable, push.AboutService
 	case a.Result.Reason == push.Accepted:
 		return push.Reply{Reason: push.Accepted, ID: bounded(a.Result.ID)}
@@ -177,7 +179,7 @@ func (p *Provider) reply(posted push.Posted, a answer) push.Reply {
 	return r
 }
 
-// statusOf is the HTTP status that an error code stands for.
+// statusOf returns the HTTP status that corresponds to an error code.
 func statusOf(code int) int {
 	switch code {
 	case codeNotAuthorised:
@@ -190,7 +192,7 @@ func statusOf(code int) int {
 	return http.StatusBadRequest
 }
 
-// bounded keeps a word of the other side's fit for a log.
+// bounded makes a word from the other side fit for a log.
 func bounded(s string) string {
 	s = strings.Map(func(c rune) rune {
 		if c < ' ' || c > '~' {

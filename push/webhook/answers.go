@@ -6,8 +6,8 @@ import (
 	"github.com/sipwake/sipwake/push"
 )
 
-// Answers is what a service of the operator's own can answer, beside accepting: a
-// status, or a reason in its JSON body, which is more exact.
+// Answers lists what the operator's service may answer, other than accepting: a
+// status, or a reason in its JSON body, which is more specific.
 func Answers() []push.Answer {
 	return []push.Answer{
 		{
@@ -37,7 +37,7 @@ func Answers() []push.Answer {
 	}
 }
 
-// outcome goes by the service's own word, if it is one that a service can say.
+// outcome uses the service's own word, if it is one that a service may say.
 func outcome(answers push.Answers, status int, word push.Reason) push.Answer {
 	switch word {
 	case push.TokenDead, push.TokenBad, push.Credential, push.BadRequest, push.Throttled, push.Unavailable:

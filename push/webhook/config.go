@@ -11,38 +11,38 @@ import (
 
 const minSecret = 16 // bytes
 
-// payload is the default template: what the body around it does not say.
+// payload is the default template: what the enclosing body does not say.
 const payload = `{"to":"{TO}","from":"{FROMURI}","user":"{FROMUSERNAME}","display":"{FROMDISPLAYNAME}",` +
 	`"call_id":"{CALLID}","uuid":"{UUID}","media":"{MEDIA}","title":"{TITLE}","body":"{BODY}","data":{"{DATA}":null}}`
 
-// Config is one service of the operator's own.
+// Config is one service of the operator.
 type Config struct {
 	// Provider is the pn-provider that the service pushes for, such as "hms".
 	Provider string `yaml:"provider"`
-	// Packages are the names by which clients call the app in pn-param. None
-	// means clients that send no pn-param.
+	// Packages are the names by which clients call the app in pn-param. If empty,
+	// the app serves clients that send no pn-param.
 	Packages []string `yaml:"packages"`
-	// URL is where pushes are posted; https, or http to this machine.
+	// URL is where pushes are posted: https, or http on this machine.
 	URL string `yaml:"url"`
-	// SecretFile holds the key that pushes are signed with, at least 16 bytes
-	// without the line end.
+	// SecretFile holds the key for signing pushes, at least 16 bytes without the
+	// line end.
 	SecretFile string `yaml:"secret_file"`
-	// CAFile holds PEM certificates that are trusted beside those of the system.
+	// CAFile holds PEM certificates that are trusted in addition to the system's.
 	CAFile string `yaml:"ca_file"`
 
-	// Limits are for each of Packages.
+	// Limits apply to each of Packages.
 	push.Limits `yaml:",inline"`
 	// Policy says when the app's devices are pushed.
 	Policy push.Policy `yaml:"policy"`
 }
 
-// SetDefaults fills the fields that are zero.
+// SetDefaults sets the zero fields.
 func (c *Config) SetDefaults() {
 	c.Limits.SetDefaults()
 	c.Policy.SetDefaults(pnparam.Provider(c.Provider))
 }
 
-// Validate reports every problem that shows without reading files. Call
+// Validate reports every problem that can be found without reading files. Call
 // SetDefaults first.
 func (c *Config) Validate(report func(field, problem string)) {
 	switch p, _ := pnparam.ProviderOf(c.Provider); p {
@@ -64,9 +64,9 @@ func (c *Config) Validate(report func(field, problem string)) {
 	c.Policy.Validate(func(field, problem string) { report("policy."+field, problem) })
 }
 
-// Apps reads the files and returns an app for each package. They do not connect,
-// and share their connections. An error begins with the yaml name of the field
-// that is wrong. Call SetDefaults and Validate first.
+// Apps reads the files and returns an app for each package. The apps do not connect,
+// and share their connections. An error begins with the yaml name of the wrong field.
+// Call SetDefaults and Validate first.
 func (c *Config) Apps(log *slog.Logger) ([]push.App, error) {
 	key, err := secret.ReadText(c.SecretFile)
 	if err != nil {

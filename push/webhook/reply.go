@@ -18,7 +18,7 @@ func (p *Provider) reply(status int, header http.Header, body []byte, token stri
 		ID     string      `json:"id"`
 		Reason push.Reason `json:"reason"`
 	}
-	// What is not JSON has only its status to tell.
+	// If it is not JSON, only the status counts.
 	_ = json.Unmarshal(body, &answer)
 	found := outcome(p.answers, status, answer.Reason)
 	r := push.Reply{Reason: found.Reason, About: found.About}

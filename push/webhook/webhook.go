@@ -1,5 +1,5 @@
-// Package webhook hands pushes to a service of the operator's own, so that any
-// push service can be attached without a change to sipwake.
+// Package webhook passes pushes to a service of the operator, so that any push
+// service can be attached without changing sipwake.
 //
 // Each try of a push is one POST with the headers
 //
@@ -19,20 +19,20 @@
 //	  "payload": {…}        the template's, filled in
 //	}
 //
-// v1 is the HMAC-SHA256, keyed with the contents of secret_file, of the t of the
-// header, a dot and the body as it came. The receiver should compare in constant
-// time and refuse a t that is minutes away from its own clock. An answer about the
-// credential whose Date header shows another time than ours is followed by one more
-// request at once, signed for that time.
+// v1 is the HMAC-SHA256, keyed with the contents of secret_file, of the header's t, a
+// dot and the body as received. The receiver should compare in constant time, and
+// refuse a t that is minutes off its own clock. If an answer about the credential has
+// a Date header that differs from our time, one more request follows at once, signed
+// for that time.
 //
-// 2xx accepts a push; Answers has the rest. A redirect is not followed.
+// 2xx accepts a push. Answers has the others. Redirects are not followed.
 //
-// Retry-After, in seconds or as a date, says when to try again after 429 and
-// whatever is unavailable. A JSON body can be more exact than the status:
+// Retry-After, in seconds or as a date, says when to try again after 429 and whenever
+// the service is unavailable. A JSON body can be more specific than the status:
 // {"reason": "…"} with one of token_dead, token_bad, credential, bad_request,
-// throttled, unavailable, or, with 2xx, accepted. Another word is as none. With
-// an accepted push, {"id": "…"} is the push service's own name for it, up to 128
-// visible ASCII characters.
+// throttled, unavailable, or, with 2xx, accepted. Any other word is ignored. For an
+// accepted push, {"id": "…"} is the push service's own name for it, up to 128 visible
+// ASCII characters.
 package webhook
 
 import (
@@ -57,7 +57,7 @@ type Provider struct {
 	provider pnparam.Provider
 	app      string
 	url      string
-	sign     func(now time.Time, text []byte) string // holds the key, which fmt cannot print so
+	sign     func(now time.Time, text []byte) string // holds the key, so that fmt cannot print it
 	poster   *push.Poster
 	skew     *push.Skew
 	answers  push.Answers
@@ -82,14 +82,14 @@ type body struct {
 // Close implements push.Provider.
 func (p *Provider) Close() { p.poster.Close() }
 
-// Probe implements push.Prober: it opens a connection and asks nothing.
+// Probe implements push.Prober: it opens a connection without sending a request.
 func (p *Provider) Probe(ctx context.Context) error {
 	return push.ProbeConnection(ctx, p.poster.Transport, "url", p.url)
 }
 
-// Push implements push.Provider. It makes one request; it is sent again only if
-// an idle connection turns out to have been closed by the service, or if the service
-// refuses the signature and its clock differs from ours.
+// Push implements push.Provider. It makes one request. It sends it again only if the
+// service had already closed an idle connection, or if the service refuses the
+// signature and its clock differs from ours.
 func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
 	defer p.poster.Use()()
 	if n.Token.Empty() {
@@ -115,7 +115,7 @@ func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
 	return r
 }
 
-// post makes one request. The header is that of the answer, if there is one.
+// post makes one request. The returned header is that of the answer, if any.
 func (p *Provider) post(ctx context.Context, id string, text []byte, token string) (push.Reply, http.Header) {
 	answer, err := p.poster.Post(ctx, p.url, http.Header{
 		"Idempotency-Key": {id}, signatureHeader: {p.sign(p.skew.At(time.Now()), text)},
@@ -126,7 +126,7 @@ func (p *Provider) post(ctx context.Context, id string, text []byte, token strin
 	return p.reply(answer.Status, answer.Header, answer.Body, token), answer.Header
 }
 
-// signer makes the values of the signature's header.
+// signer returns a function that makes the value of the signature header.
 func signer(key secret.Text) func(now time.Time, text []byte) string {
 	return func(now time.Time, text []byte) string {
 		t := strconv.FormatInt(now.Unix(), 10)

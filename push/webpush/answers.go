@@ -2,19 +2,19 @@ package webpush
 
 import "github.com/sipwake/sipwake/push"
 
-// Words of Apple's that are more exact than what is known of a signature.
+// Apple's reasons that are more specific than what is known about a signature.
 const (
 	badJWT      = "BadJwtToken"
 	keyMismatch = "VapidPkHashMismatch"
 )
 
-// takenBefore stands for a 403 to a signature with which the service has taken a
-// push: the subscription is for another key (RFC 8292 section 4.2).
+// takenBefore stands for a 403 to a signature with which the service has already
+// accepted a push: the subscription belongs to another key (RFC 8292 section 4.2).
 const takenBefore = "to a signature that was taken before"
 
-// Answers is what Web Push services can answer, by RFC 8030 and RFC 8292; 406 is
-// Microsoft's, and the words are Apple's, by "Sending web push notifications in
-// web apps and browsers".
+// Answers lists what Web Push services may answer, by RFC 8030 and RFC 8292. 406 is
+// Microsoft's. The words are Apple's, from "Sending web push notifications in web
+// apps and browsers".
 func Answers() []push.Answer {
 	return []push.Answer{
 		{

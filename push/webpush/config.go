@@ -14,45 +14,46 @@ import (
 	"github.com/sipwake/sipwake/push"
 )
 
-// Config is one Web Push app, with a VAPID key of its own.
+// Config is one Web Push app with its own VAPID key.
 type Config struct {
-	// Packages are what phones call the app, in pn-param or as the package of X-MPUSH:
-	// RFC 8599 has no name for such subscriptions, and a client may give one all the
-	// same. None: it serves those that name no app, or one that no other has.
+	// Packages are the names by which phones call the app, in pn-param or as the
+	// package of X-MPUSH. RFC 8599 defines no name for such subscriptions, but a
+	// client may give one. If empty, the app serves phones that name no app, or one
+	// that no other app has.
 	Packages []string `yaml:"packages"`
-	// VAPIDKeyFile holds the P-256 private key in PEM, such as
-	// "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256" makes it.
-	// Subscriptions are bound to it: a new key ends them all.
+	// VAPIDKeyFile holds the P-256 private key in PEM, as made by "openssl genpkey
+	// -algorithm EC -pkeyopt ec_paramgen_curve:P-256". Subscriptions are bound to
+	// the key: a new key invalidates all of them.
 	VAPIDKeyFile string `yaml:"vapid_key_file"`
-	// Subject is where push services can reach the operator: a mailto: or https:
-	// URL. Apple insists on one that is valid.
+	// Subject is a mailto: or https: URL at which push services can reach the
+	// operator. Apple requires a valid one.
 	Subject string `yaml:"subject"`
 	// Hosts are the push services that may be called: "name", or "*.domain" for
-	// every host below, or either with a port other than 443. Default: those of
-	// Google, Mozilla, Apple and Microsoft.
+	// every host below, either with an optional port other than 443. Default: those
+	// of Google, Mozilla, Apple and Microsoft.
 	Hosts []string `yaml:"hosts"`
-	// PublicHosts lets subscriptions lead to hosts that are not in Hosts.
+	// PublicHosts allows subscriptions at hosts that are not in Hosts.
 	PublicHosts PublicHosts `yaml:"public_hosts"`
-	// CAFile holds PEM certificates that are trusted beside those of the system.
+	// CAFile holds PEM certificates that are trusted in addition to the system's.
 	CAFile string `yaml:"ca_file"`
-	// AllowPrivate also lets Hosts lead to addresses that are not public, and be
-	// IP addresses. For labs only: clients can then make sipwake call any URL at
-	// these hosts. Hosts must be set.
+	// AllowPrivate also lets Hosts resolve to addresses that are not public, and be
+	// IP addresses. It is for labs only: clients can then make sipwake call any URL
+	// at these hosts. Hosts must be set.
 	AllowPrivate bool `yaml:"allow_private"`
-	// OriginInFlight bounds the requests under way at one push service; further
-	// pushes to it wait, each of them counted in InFlight. Default a quarter of
-	// InFlight.
+	// OriginInFlight limits the requests in flight at one push service. Further
+	// pushes to it wait, and each of them counts towards InFlight. Default a quarter
+	// of InFlight.
 	OriginInFlight int `yaml:"origin_in_flight"`
 
-	// Limits are for all push services together; InFlight is 1024 by default, so
-	// that one that is slow leaves room for the others.
+	// Limits apply to all push services together. InFlight is 1024 by default, so
+	// that a slow service leaves room for the others.
 	push.Limits  `yaml:",inline"`
 	push.Options `yaml:",inline"`
 	// Policy says when the app's devices are pushed.
 	Policy push.Policy `yaml:"policy"`
 }
 
-// SetDefaults fills the fields that are zero.
+// SetDefaults sets the zero fields.
 func (c *Config) SetDefaults() {
 	if len(c.Hosts) == 0 && !c.AllowPrivate {
 		c.Hosts = []string{
@@ -73,7 +74,7 @@ func (c *Config) SetDefaults() {
 	}
 }
 
-// Validate reports every problem that shows without reading files. Call
+// Validate reports every problem that can be found without reading files. Call
 // SetDefaults first.
 func (c *Config) Validate(report func(field, problem string)) {
 	if c.VAPIDKeyFile == "" {
@@ -126,9 +127,8 @@ func subject(s string) bool {
 	return false
 }
 
-// Apps reads the key and returns the app. It does not connect. An error begins
-// with the yaml name of the field that is wrong. Call SetDefaults and Validate
-// first.
+// Apps reads the key and returns the app. It does not connect. An error begins with
+// the yaml name of the wrong field. Call SetDefaults and Validate first.
 func (c *Config) Apps(log *slog.Logger) ([]push.App, error) {
 	client, fingerprint, err := c.client(nil, log)
 	if err != nil {
@@ -153,8 +153,8 @@ func (c *Config) Apps(log *slog.Logger) ([]push.App, error) {
 	}}, nil
 }
 
-// doubts are what push services are known to refuse: Apple answers BadJwtToken to a
-// subject at a host that only this network knows.
+// doubts returns what push services are known to refuse: Apple answers BadJwtToken if
+// the subject's host is known only in the local network.
 func (c *Config) doubts() []string {
 	u, err := url.Parse(c.Subject)
 	if err != nil {
@@ -166,7 +166,7 @@ func (c *Config) doubts() []string {
 		host, _, _ = strings.Cut(host, "?")
 	}
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
-	// Of the last label: RFC 2606, RFC 6762, RFC 9476 and what is used like them.
+	// The last label: RFC 2606, RFC 6762, RFC 9476, and others in similar use.
 	last := host[strings.LastIndexByte(host, '.')+1:]
 	private := []string{"localhost", "local", "localdomain", "invalid", "test", "example", "alt", "internal", "lan", "home", "corp"}
 	if last != host && !slices.Contains(private, last) && net.ParseIP(host) == nil {
@@ -175,7 +175,7 @@ func (c *Config) doubts() []string {
 	return []string{fmt.Sprintf("subject has the host %q, which nobody else can reach: Apple refuses all pushes with it", host)}
 }
 
-// client makes the Provider; nil means the system's resolver.
+// client creates the Provider. A nil resolver means the system's.
 func (c *Config) client(resolver *net.Resolver, log *slog.Logger) (p *Provider, fingerprint string, err error) {
 	key, contents, err := c.key()
 	if err != nil {
@@ -209,9 +209,9 @@ func (c *Config) client(resolver *net.Resolver, log *slog.Logger) (p *Provider, 
 	return p, push.Fingerprint(what, string(contents), string(ca)), nil
 }
 
-// PublicKey reads the key file and returns the public key: what a web app
-// subscribes with (applicationServerKey), and what a proxy announces as
-// +sip.vapid (RFC 8599). An error begins with the yaml name of the field.
+// PublicKey reads the key file and returns the public key. Web apps subscribe with it
+// (applicationServerKey), and proxies announce it as +sip.vapid (RFC 8599). An error
+// begins with the yaml name of the field.
 func (c *Config) PublicKey() (string, error) {
 	key, _, err := c.key()
 	if err != nil {

@@ -15,8 +15,8 @@ import (
 	"github.com/sipwake/sipwake/internal/pnparam"
 )
 
-// The sizes of RFC 8188 and RFC 8291, in bytes. A push service must take a body
-// of 4096 (RFC 8030 section 7.2), and need not take more.
+// The sizes of RFC 8188 and RFC 8291, in bytes. A push service must accept a body of
+// 4096 bytes (RFC 8030 section 7.2), but need not accept more.
 const (
 	saltSize   = 16
 	pointSize  = 65
@@ -24,7 +24,7 @@ const (
 	recordSize = 4096
 	headerSize = saltSize + 4 + 1 + pointSize
 	tagSize    = 16
-	// MaxPayload is the longest payload that can be encrypted, in bytes.
+	// MaxPayload is the size limit of a payload before encryption, in bytes.
 	MaxPayload = 4096 - headerSize - tagSize - 1
 )
 
@@ -33,8 +33,8 @@ var (
 	errTooLong = errors.New("the payload is too long to be encrypted")
 )
 
-// encrypt makes the body of a push by RFC 8291: one record of aes128gcm that
-// only the browser with the subscription can read.
+// encrypt builds the body of a push by RFC 8291: one aes128gcm record that only the
+// subscribed browser can read.
 func encrypt(payload []byte, keys *pnparam.WebPushKeys) ([]byte, error) {
 	ephemeral, err := ecdh.P256().GenerateKey(rand.Reader)
 	if err != nil {
@@ -45,7 +45,7 @@ func encrypt(payload []byte, keys *pnparam.WebPushKeys) ([]byte, error) {
 	return seal(payload, keys, ephemeral, salt)
 }
 
-// seal is encrypt with the random parts given.
+// seal is encrypt with given random values.
 func seal(payload []byte, keys *pnparam.WebPushKeys, ephemeral *ecdh.PrivateKey, salt [saltSize]byte) ([]byte, error) {
 	if len(payload) > MaxPayload {
 		return nil, errTooLong

@@ -14,21 +14,21 @@ import (
 	"github.com/sipwake/sipwake/push"
 )
 
-// maxEndpoint is the longest push URI that is looked at, in bytes; real ones
-// have 150 to 600.
+// maxEndpoint is the maximum length of a push URI in bytes; real ones have 150 to
+// 600.
 const maxEndpoint = 4096
 
 const httpsPort = "443"
 
-// hostRule allows the hosts of one entry of Config.Hosts.
+// hostRule allows the hosts of one entry in Config.Hosts.
 type hostRule struct {
-	name    string // the host, or with below what its name ends in, from a dot on
+	name    string // the host, or with below the suffix of its name, starting with a dot
 	port    string
 	below   bool
 	literal bool // name is an IP address
 }
 
-// parseHostRule reads "name", "*.name" or an IP address, with or without a port.
+// parseHostRule parses "name", "*.name" or an IP address, with or without a port.
 func parseHostRule(s string) (r hostRule, problem string) {
 	host, port := s, httpsPort
 	if h, p, err := net.SplitHostPort(s); err == nil {
@@ -50,8 +50,8 @@ func parseHostRule(s string) (r hostRule, problem string) {
 	return hostRule{name: name, port: port, below: below}, ""
 }
 
-// hostName reports whether s is a domain name in small letters that nobody takes
-// for an IP address: "127.1", "2130706433" and "0x7f.1" are addresses to many.
+// hostName reports whether s is a lower-case domain name that cannot be taken for an
+// IP address: many programs read "127.1", "2130706433" and "0x7f.1" as addresses.
 func hostName(s string) bool {
 	if len(s) > 253 {
 		return false
@@ -66,16 +66,16 @@ func hostName(s string) bool {
 	return last[0] < '0' || last[0] > '9'
 }
 
-// endpoint is a push URI that may be called, as far as its name tells. Where
-// the name leads to is checked when the connection is made.
+// endpoint is a push URI that may be called, judging by its name. The address behind
+// the name is checked when the connection is made.
 type endpoint struct {
 	url    string
-	origin string // RFC 6454 section 6.1, as VAPID wants it
-	guest  string // the domain of a host that no rule allows by name; else empty
+	origin string // RFC 6454 section 6.1, as VAPID requires
+	guest  string // the domain of a host that no rule allows by name; otherwise empty
 }
 
-// allow reads the push URI of a subscription and reports whether the rules allow
-// it, or else guests, which may be nil.
+// allow parses the push URI of a subscription, and reports whether the rules or the
+// guests allow it. g may be nil.
 func allow(rules []hostRule, g *guests, uri string) (endpoint, bool) {
 	if uri == "" || len(uri) > maxEndpoint || !push.Visible(uri) {
 		return endpoint{}, false
@@ -115,12 +115,12 @@ func (r hostRule) allows(host, port string) bool {
 	return host == r.name
 }
 
-// errNotPublic is why a connection was not tried.
+// errNotPublic explains why no connection was tried.
 var errNotPublic = errors.New("the address is not a public one")
 
-// onlyPublic is a net.Dialer's ControlContext. It sees every address that is
-// about to be connected to, after the name was resolved, so that no name, and no
-// answer of a name server that changes from one query to the next, leads inside.
+// onlyPublic is a net.Dialer's ControlContext. It sees every address after name
+// resolution, just before connecting. So no name, and no name server that changes its
+// answers between queries, can lead to an internal address.
 func onlyPublic(_ context.Context, _, address string, _ syscall.RawConn) error {
 	a, err := netip.ParseAddrPort(address)
 	if err != nil || !public(a.Addr()) {
@@ -129,8 +129,8 @@ func onlyPublic(_ context.Context, _, address string, _ syscall.RawConn) error {
 	return nil
 }
 
-// public reports whether the address is that of a host in the Internet, going by
-// the IANA registries of special-purpose addresses (RFC 6890).
+// public reports whether the address belongs to a host on the Internet, by the IANA
+// registries of special-purpose addresses (RFC 6890).
 func public(a netip.Addr) bool {
 	if a.Zone() != "" {
 		return false
@@ -142,9 +142,9 @@ func public(a netip.Addr) bool {
 	return netip.MustParsePrefix("2000::/3").Contains(a) && !within(a, notPublic6())
 }
 
-// innermost is the IPv4 address that an IPv6 address stands for, if it does: one that
-// is mapped, or one behind NAT64 (RFC 6052), where every IPv4 host is reached by this
-// prefix.
+// innermost returns the IPv4 address that an IPv6 address embeds, if any: an
+// IPv4-mapped address, or one of NAT64 (RFC 6052), whose prefix reaches every IPv4
+// host.
 func innermost(a netip.Addr) netip.Addr {
 	a = a.Unmap()
 	if nat64 := netip.MustParsePrefix("64:ff9b::/96"); nat64.Contains(a) {
@@ -178,7 +178,7 @@ func notPublic4() []string {
 	}
 }
 
-// notPublic6 is what is not public within 2000::/3.
+// notPublic6 lists what is not public within 2000::/3.
 func notPublic6() []string {
 	return []string{
 		"2001::/23",     // protocol assignments, Teredo among them

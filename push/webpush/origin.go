@@ -15,36 +15,34 @@ import (
 )
 
 const (
-	// maxOrigins bounds the push services that are remembered. There are a few
-	// in the world; one of them has some dozen hosts.
+	// maxOrigins limits the number of push services to remember. There are only a
+	// few in the world; one of them has some dozen hosts.
 	maxOrigins = 256
-	// maxSilences is after how many requests in a row that got no answer in time a
-	// push service counts as silent.
+	// maxSilences is the number of consecutive requests without an answer in time
+	// after which a push service counts as silent.
 	maxSilences = 3
 	// patience is how long a push waits for a slot at a silent push service.
 	patience = 500 * time.Millisecond
 )
 
-// origins are the push services in use, each with a share of the requests under
-// way and connections of its own, so that what one does is not felt by the
-// others. Safe for concurrent use.
+// origins are the push services in use. Each has its own connections and a share of
+// the requests in flight, so that none affects the others. Safe for concurrent use.
 type origins struct {
-	share  int // of requests under way, for each origin
+	share  int // of requests in flight, for each origin
 	fresh  func() *http.Transport
 	clocks *push.Clocks
 
 	mu     sync.Mutex
 	byName map[string]*list.Element
-	recent list.List // of *origin, the latest used first
+	recent list.List // of *origin, the most recently used first
 	closed bool
 }
 
 // origin is one push service.
 type origin struct {
 	name  string
-	slots chan struct{} // one element for each request under way
-	// silences counts the requests that got no answer in time since the last
-	// answer.
+	slots chan struct{} // one element per request in flight
+	// silences counts the requests without an answer in time since the last answer.
 	silences atomic.Int32
 
 	auth struct {
@@ -58,7 +56,7 @@ type origin struct {
 	line   *line // nil until used
 }
 
-// line is a transport and the requests that it has under way.
+// line is a transport with its requests in flight.
 type line struct {
 	transport *http.Transport
 
@@ -71,8 +69,8 @@ func newOrigins(share int, fresh func() *http.Transport, log *slog.Logger) *orig
 	return &origins{share: share, fresh: fresh, clocks: push.NewClocks(log, string(pnparam.WebPush)), byName: make(map[string]*list.Element)}
 }
 
-// enter returns the origin of that name, which stays until leave; nil if there
-// are too many.
+// enter returns the origin of that name and keeps it until leave. It returns nil if
+// there are too many.
 func (s *origins) enter(name string) *origin {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -101,8 +99,8 @@ func (s *origins) leave(o *origin) {
 	}
 }
 
-// forgetOldest lets go of the origin that was not used for the longest time, and
-// reports whether there was one to let go. The caller holds the lock.
+// forgetOldest removes the least recently used origin, and reports whether there was
+// one that could be removed. The caller holds the lock.
 func (s *origins) forgetOldest() bool {
 	for e := s.recent.Back(); e != nil; e = e.Prev() {
 		if e.Value.(*origin).pushes == 0 {
@@ -113,7 +111,7 @@ func (s *origins) forgetOldest() bool {
 	return false
 }
 
-// forget lets go of an origin without pushes. The caller holds the lock.
+// forget removes an origin without pushes. The caller holds the lock.
 func (s *origins) forget(e *list.Element) {
 	o := s.recent.Remove(e).(*origin)
 	delete(s.byName, o.name)
@@ -122,7 +120,7 @@ func (s *origins) forget(e *list.Element) {
 	}
 }
 
-// close lets go of every origin as soon as it has no pushes.
+// close removes every origin as soon as it has no pushes.
 func (s *origins) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -136,9 +134,9 @@ func (s *origins) close() {
 	}
 }
 
-// roundTrip sends the request once, over the origin's connections, and hands the
-// answer to read. After a request without an answer others get new connections;
-// those of before are closed when their last request has ended.
+// roundTrip sends the request once, over the origin's connections, and passes the
+// answer to read. After a request without an answer, other requests get new
+// connections. The old ones are closed when their last request has ended.
 func (s *origins) roundTrip(o *origin, req *http.Request, read func(*http.Response)) error {
 	s.mu.Lock()
 	if o.line == nil {
@@ -151,12 +149,12 @@ func (s *origins) roundTrip(o *origin, req *http.Request, read func(*http.Respon
 	resp, err := l.transport.RoundTrip(req)
 	if err == nil {
 		read(resp)
-		_ = resp.Body.Close() // only ever read from
+		_ = resp.Body.Close() // only read from
 	}
 
 	s.mu.Lock()
 	l.requests--
-	if err != nil && !errors.Is(req.Context().Err(), context.Canceled) { // else it says nothing about the connection
+	if err != nil && !errors.Is(req.Context().Err(), context.Canceled) { // the connection may be bad
 		l.retired = true
 		if o.line == l {
 			o.line = nil
@@ -170,9 +168,9 @@ func (s *origins) roundTrip(o *origin, req *http.Request, read func(*http.Respon
 	return err
 }
 
-// take gets a slot, and reports whether it got one before ctx ended. It waits: a
-// burst is no reason to fail any. But few wait at a service that is silent, for
-// a push that waits is one that another service cannot have under way.
+// take gets a slot, and reports whether it got one before ctx ended. It waits,
+// because a burst is no reason to fail a push. But few may wait for a silent service,
+// since a waiting push takes a place that another service could use.
 func (o *origin) take(ctx context.Context) bool {
 	select {
 	case o.slots <- struct{}{}:
@@ -192,8 +190,8 @@ func (o *origin) take(ctx context.Context) bool {
 	}
 }
 
-// give returns the slot of a request that ended by an answer, or with ctx, or
-// with its connection.
+// give returns the slot of a request that ended with an answer, with ctx, or with its
+// connection.
 func (o *origin) give(ctx context.Context, answered bool) {
 	switch {
 	case answered:
@@ -204,7 +202,7 @@ func (o *origin) give(ctx context.Context, answered bool) {
 	<-o.slots
 }
 
-// authorize returns the header's value for a push now.
+// authorize returns the Authorization value for a push now.
 func (o *origin) authorize(v *vapid, now time.Time) (string, error) {
 	o.auth.Lock()
 	defer o.auth.Unlock()
@@ -219,8 +217,8 @@ func (o *origin) authorize(v *vapid, now time.Time) (string, error) {
 	return o.auth.cur.text, nil
 }
 
-// correct takes the service's time from an answer that refused the header, and tells
-// whether there is another one to try.
+// correct takes the service's time from an answer that refused the header, and
+// reports whether there is another header to try.
 func (o *origin) correct(text string, answer http.Header, now time.Time) bool {
 	o.auth.Lock()
 	defer o.auth.Unlock()
@@ -233,7 +231,7 @@ func (o *origin) correct(text string, answer http.Header, now time.Time) bool {
 	return true
 }
 
-// accepted notes that the service took a push with the header.
+// accepted records that the service accepted a push with the header.
 func (o *origin) accepted(text string) {
 	o.auth.Lock()
 	defer o.auth.Unlock()
@@ -242,7 +240,7 @@ func (o *origin) accepted(text string) {
 	}
 }
 
-// trusts reports whether the service has taken a push with the header.
+// trusts reports whether the service has accepted a push with the header.
 func (o *origin) trusts(text string) bool {
 	o.auth.Lock()
 	defer o.auth.Unlock()

@@ -1,22 +1,21 @@
 // Package webpush pushes through Web Push services: RFC 8030, with VAPID (RFC
 // 8292) to identify the sender.
 //
-// A push to a plain RFC 8599 subscription has no payload: it only wakes the
-// client, which then registers. When the client gave the keys of its
-// subscription, the payload is encrypted for it by RFC 8291, and the push
-// service cannot read it.
+// A push to a plain RFC 8599 subscription has no payload: it only wakes the client,
+// which then registers. If the client gave the keys of its subscription, the payload
+// is encrypted for it by RFC 8291, and the push service cannot read it.
 //
-// The token of a device is a URL that a stranger wrote, and sipwake is to call
-// it. So only https is called, only hosts that the configuration allows, and
-// only public addresses, which is checked for the very address of each
-// connection; no redirect is followed and no proxy used, little of an answer is
-// read, and one push service gets only a share of the requests under way.
+// The token of a device is a URL from an untrusted party, and sipwake has to call it.
+// So sipwake calls only https, only hosts that the configuration allows, and only
+// public addresses, which it checks for the actual address of each connection. It
+// follows no redirects, uses no proxy, reads little of an answer, and gives one push
+// service only a share of the requests in flight.
 //
-// The URL is the token, so nothing that leaves the package quotes any of it; nor
-// has an accepted push an ID, for what the service calls it is a URL too, with
-// which the push can be taken back.
+// The URL is the token, so nothing that leaves the package quotes any part of it. An
+// accepted push has no ID either, because the service's ID is also a URL, with which
+// the push can be withdrawn.
 //
-// 200, 201, 202 and 204 accept a push; Answers has the rest.
+// 200, 201, 202 and 204 accept a push. Answers has the others.
 package webpush
 
 import (
@@ -44,10 +43,10 @@ const (
 	pingAfter   = 15 * time.Second
 	pingTimeout = 5 * time.Second
 	idleTimeout = 10 * time.Minute
-	// maxConns bounds the connections to one push service; each carries about a
+	// maxConns limits the connections to one push service. Each carries about a
 	// hundred pushes at a time.
 	maxConns = 8
-	// maxGuestConns is the same for a push service that nobody has listed.
+	// maxGuestConns is the same for an unlisted push service.
 	maxGuestConns = 2
 	maxAnswer     = 4096
 	maxHeader     = 32 << 10
@@ -59,22 +58,22 @@ type Provider struct {
 	rules   []hostRule
 	vapid   *vapid
 	origins *origins
-	guests  *guests  // nil unless hosts may be called that no rule allows
+	guests  *guests  // nil unless unlisted hosts may be called
 	strange *origins // those of guests
 	answers push.Answers
 }
 
 var _ push.Provider = (*Provider)(nil)
 
-// control is a net.Dialer's ControlContext: it looks at each address that is connected
-// to. nil: any address will do.
+// control is a net.Dialer's ControlContext: it checks each address before it is
+// connected to. Nil allows any address.
 type control func(ctx context.Context, network, address string, c syscall.RawConn) error
 
-// newTransport makes the connections to one push service, conns at most.
+// newTransport makes connections to one push service, at most conns.
 func newTransport(config *tls.Config, check control, resolver *net.Resolver, conns int) *http.Transport {
 	dialer := &net.Dialer{Timeout: openTimeout, KeepAlive: pingAfter, Resolver: resolver, ControlContext: check}
 	return &http.Transport{
-		Proxy:                  nil, // it would be the one to resolve names, and be asked for anything
+		Proxy:                  nil, // a proxy would resolve the names itself, and could be asked for anything
 		DialContext:            dialer.DialContext,
 		TLSClientConfig:        config.Clone(),
 		TLSHandshakeTimeout:    openTimeout,
@@ -98,17 +97,17 @@ func (p *Provider) Close() {
 	p.strange.close()
 }
 
-// Push implements push.Provider. It makes one request, and a second one only if the
-// service refuses the signature and by its clock another one is due.
+// Push implements push.Provider. It makes one request. It makes a second one only if
+// the service refuses the signature and by the service's clock another one is due.
 func (p *Provider) Push(ctx context.Context, n *push.Notification) push.Reply {
 	return p.PushEncrypted(ctx, n, n.Keys)
 }
 
-// PushEncrypted is Push for a subscription whose keys are known: the payload, if
-// there is one, is encrypted with them. Without keys there is no payload.
+// PushEncrypted is Push for a subscription with known keys: any payload is encrypted
+// with them. Without keys there is no payload.
 //
-// While its push service has its share of requests under way, the push waits: as
-// long as ctx lets it, or half a second if the service answers none of them.
+// While the push service has its full share of requests in flight, the push waits: as
+// long as ctx allows, or half a second if the service answers none of them.
 func (p *Provider) PushEncrypted(ctx context.Context, n *push.Notification, keys *pnparam.WebPushKeys) push.Reply {
 	token := n.Token.Reveal()
 	if token == "" {
@@ -160,7 +159,7 @@ func (p *Provider) PushEncrypted(ctx context.Context, n *push.Notification, keys
 	}
 }
 
-// exchange sends the request with our signature and reads the answer into x.
+// exchange sends the request with our signature and stores the answer in x.
 func (p *Provider) exchange(ctx context.Context, o *origin, req *http.Request, x *exchange, text string) push.Reply {
 	req.Header.Set("Authorization", text)
 	x.status = 0
@@ -175,7 +174,7 @@ func (p *Provider) exchange(ctx context.Context, o *origin, req *http.Request, x
 	return r
 }
 
-// request is the push by RFC 8030 section 5, without our signature.
+// request builds the push by RFC 8030 section 5, without our signature.
 func request(ctx context.Context, e endpoint, n *push.Notification, keys *pnparam.WebPushKeys) (*http.Request, error) {
 	var body []byte
 	if keys != nil && len(n.Payload) > 0 {
@@ -202,8 +201,8 @@ func request(ctx context.Context, e endpoint, n *push.Notification, keys *pnpara
 	return req, nil
 }
 
-// urgency is by RFC 8030 section 5.3: "high" reaches a device with a low
-// battery, "normal" one that is neither charged nor in a WLAN.
+// urgency follows RFC 8030 section 5.3: "high" reaches a device with a low battery,
+// "normal" one that is on neither power nor Wi-Fi.
 func urgency(k push.Kind) string {
 	if k == push.Call || k == push.Cancel {
 		return "high"
@@ -211,8 +210,8 @@ func urgency(k push.Kind) string {
 	return "normal"
 }
 
-// topic makes any string fit for the header: what does not fit is hashed. Apple
-// refuses a length that no base64 has.
+// topic makes any string fit the header: a string that does not fit is hashed. Apple
+// refuses lengths that are impossible in base64.
 func topic(s string) string {
 	const allowed = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 	if len(s) <= maxTopic && len(s)%4 != 1 && strings.Trim(s, allowed) == "" {
@@ -231,11 +230,11 @@ type exchange struct {
 	status int // 0 without an answer
 	header http.Header
 	body   []byte
-	err    error // of the network
+	err    error // from the network
 }
 
 func (x *exchange) read(resp *http.Response) {
 	x.status, x.header = resp.StatusCode, resp.Header
-	// A body that breaks off does not undo the status.
+	// A truncated body does not change the status.
 	x.body, _ = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 }

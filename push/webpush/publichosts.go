@@ -16,19 +16,18 @@ import (
 	"golang.org/x/net/publicsuffix"
 )
 
-// PublicHosts lets subscriptions lead to push services that nobody has listed: those
-// that users run themselves, such as the ntfy servers of UnifiedPush. Off without
-// Ports.
+// PublicHosts allows subscriptions at unlisted push services: those that users run
+// themselves, such as the ntfy servers of UnifiedPush. It is off without Ports.
 type PublicHosts struct {
-	// Ports are those that may be called; 443 for all push services but odd ones.
+	// Ports are the ports that may be called: 443 for all but unusual push services.
 	Ports []int `yaml:"ports"`
-	// InFlight bounds the requests under way at one domain; default 8. All such hosts
-	// together have a quarter of the app's.
+	// InFlight limits the requests in flight at one domain. Default 8. All such
+	// hosts together get a quarter of the app's.
 	InFlight int `yaml:"in_flight"`
-	// Rate is how many pushes one domain may get in a minute; default 120.
+	// Rate limits the pushes to one domain per minute. Default 120.
 	Rate int `yaml:"rate"`
-	// Never are networks that are not called although their addresses are public, such
-	// as the operator's own.
+	// Never lists networks that are not called even though their addresses are
+	// public, such as the operator's own.
 	Never []string `yaml:"never"`
 }
 
@@ -60,9 +59,9 @@ func (p *PublicHosts) validate(report func(field, problem string)) {
 	}
 }
 
-// domainOf returns the domain that a host belongs to: what somebody has registered,
-// for below it there can be any number of names. It is empty for a host that cannot be
-// one in the Internet: a name without a dot, an address, a private top-level domain.
+// domainOf returns the domain that a host belongs to: the registered domain, since
+// there can be any number of names below it. It is empty for a host that cannot be on
+// the Internet: a name without a dot, an address, or a private top-level domain.
 func domainOf(host string) string {
 	if !hostName(host) {
 		return ""
@@ -71,7 +70,7 @@ func domainOf(host string) string {
 	if err != nil {
 		return ""
 	}
-	// A top-level domain that the list does not know is none.
+	// A top-level domain that is not in the list does not exist.
 	suffix, icann := publicsuffix.PublicSuffix(host)
 	if !icann && !strings.Contains(suffix, ".") {
 		return ""
@@ -79,26 +78,26 @@ func domainOf(host string) string {
 	return domain
 }
 
-// guests are the push services that nobody has listed. They share a part of the app's
-// requests under way, and each domain has a share of it. Safe for concurrent use.
+// guests are the unlisted push services. They share a part of the app's requests in
+// flight, of which each domain has a share. Safe for concurrent use.
 type guests struct {
 	ports       []string
 	most, share int
-	every       time.Duration // one more push to a domain
+	every       time.Duration // interval at which a domain gains one more push
 	burst       int
 	never       []netip.Prefix
 
 	mu       sync.Mutex
 	inFlight map[string]int       // by domain
-	full     map[string]time.Time // when a domain has its whole burst again
+	full     map[string]time.Time // when a domain has its full burst again
 	total    int
 }
 
-// maxDomains bounds the domains whose rate is remembered: while there are so many, no
-// other one is pushed.
+// maxDomains limits the domains whose rate is remembered. When it is reached, pushes
+// to other domains are refused.
 const maxDomains = 4096
 
-// newGuests returns nil if there are none. p is valid.
+// newGuests returns nil if PublicHosts is off. p must be valid.
 func newGuests(p PublicHosts, inFlight int) *guests {
 	if len(p.Ports) == 0 {
 		return nil
@@ -116,7 +115,7 @@ func newGuests(p PublicHosts, inFlight int) *guests {
 	return g
 }
 
-// takes reports whether a host may be called that nobody has listed, and its domain.
+// takes reports whether an unlisted host may be called, and returns its domain.
 func (g *guests) takes(host, port string) (domain string, ok bool) {
 	if g == nil || !slices.Contains(g.ports, port) {
 		return "", false
@@ -125,7 +124,7 @@ func (g *guests) takes(host, port string) (domain string, ok bool) {
 	return domain, domain != ""
 }
 
-// enter counts a request to the domain, until leave, if there may be one more.
+// enter counts a request to the domain until leave, if one more is allowed.
 func (g *guests) enter(domain string, now time.Time) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -137,7 +136,7 @@ func (g *guests) enter(domain string, now time.Time) bool {
 	return true
 }
 
-// inRate takes a push from the domain's rate, if there is one. The caller holds the
+// inRate takes one push from the domain's rate, if available. The caller holds the
 // lock.
 func (g *guests) inRate(domain string, now time.Time) bool {
 	full, known := g.full[domain]
@@ -167,7 +166,7 @@ func (g *guests) leave(domain string) {
 }
 
 // control is a net.Dialer's ControlContext: see onlyPublic. It also refuses the
-// networks of Never and this machine's own addresses, of which some are public.
+// networks in Never and this machine's own addresses, some of which are public.
 func (g *guests) control(ctx context.Context, network, address string, c syscall.RawConn) error {
 	if err := onlyPublic(ctx, network, address, c); err != nil {
 		return err

@@ -12,8 +12,8 @@ import (
 	"github.com/sipwake/sipwake/push"
 )
 
-// reply translates the service's answer. trusted: it has taken a push with the
-// same signature before.
+// reply translates the service's answer. trusted means that the service has accepted
+// a push with the same signature before.
 func (x *exchange) reply(answers push.Answers, trusted bool) push.Reply {
 	switch x.status {
 	case http.StatusOK, http.StatusCreated, http.StatusAccepted, http.StatusNoContent:
@@ -35,9 +35,9 @@ func (x *exchange) reply(answers push.Answers, trusted bool) push.Reply {
 	return r
 }
 
-// word is the service's own word for a refusal: "reason" of Apple's, "error" of
-// Mozilla's and Google's JSON. Anything else than a word is dropped, and so is a
-// piece of the push URI.
+// word returns the service's own word for a refusal: "reason" in Apple's JSON,
+// "error" in Mozilla's and Google's. It drops anything that is not a word, and any
+// part of the push URI.
 func (x *exchange) word() string {
 	var body struct {
 		Reason string `json:"reason"`
@@ -57,9 +57,9 @@ func (x *exchange) word() string {
 	return s
 }
 
-// blameToken is the reply for a push service that only the token has named: what it
-// says of our credential, or where its name leads, is about that token, for any
-// stranger can run one.
+// blameToken returns the reply for a push service that only the token names. What
+// that service says about our credential, or where its name leads, concerns that
+// token only, because anyone can run such a service.
 func blameToken(e endpoint, r push.Reply, err error) push.Reply {
 	if e.guest != "" && (r.About == push.AboutCredential || errors.Is(err, errNotPublic)) {
 		r.Reason, r.About = push.TokenBad, push.AboutToken
@@ -75,12 +75,12 @@ func busy(ctx context.Context) push.Reply {
 	return push.Reply{Reason: push.Throttled, Detail: "too many requests to the push service are under way"}
 }
 
-// noAnswer explains a try that got no status. The error itself may name the
-// host, which is part of the token.
+// noAnswer explains a try that got no status. The error itself may name the host,
+// which is part of the token.
 func noAnswer(ctx context.Context, err error) push.Reply {
 	r := push.NoAnswer(ctx, err, "")
 	if r.Reason == push.Unavailable && errors.Is(err, errNotPublic) {
-		// The host is one that is allowed: not the token is wrong, but our DNS.
+		// The host is allowed: so our DNS is wrong, not the token.
 		r.Detail = "the push service's name leads to an address that is not a public one"
 	}
 	return r

@@ -9,12 +9,12 @@ import (
 	"github.com/sipwake/sipwake/push"
 )
 
-// declarativeType is the Content-Type by which Safari knows a declarative push
-// message, which it shows without a service worker.
+// declarativeType is the Content-Type that marks a declarative push message for
+// Safari, which shows it without a service worker.
 const declarativeType = "application/notification+json"
 
-// declare finds the templates that are declarative push messages, by the member that
-// the Push API has for it, and what a browser would not show.
+// declare recognizes templates that are declarative push messages by the member that
+// the Push API defines for it, and finds what a browser would not show.
 func declare(_ push.Kind, _ pnparam.Service, text []byte) ([]byte, push.Own, error) {
 	var own push.Own
 	var message struct {

@@ -14,18 +14,18 @@ import (
 	"github.com/golang-jwt/jwt/v4"
 )
 
-// RFC 8292 section 2 wants an end of at most 24 hours from now. The margins on
-// both sides are for clocks that are wrong.
+// RFC 8292 section 2 allows an expiry of at most 24 hours from now. The margins on
+// both sides allow for wrong clocks.
 const (
 	signedFor  = 12 * time.Hour
 	signedHold = 6 * time.Hour // until the next one
 )
 
-// vapid identifies this application server to push services, RFC 8292. It never
-// changes.
+// vapid identifies this application server to push services (RFC 8292). It is
+// immutable.
 type vapid struct {
 	key     *ecdsa.PrivateKey
-	public  string // base64url, as clients have it
+	public  string // base64url, as clients use it
 	subject string
 }
 
@@ -37,7 +37,7 @@ func newVAPID(key *ecdsa.PrivateKey, subject string) (*vapid, error) {
 	return &vapid{key, public, subject}, nil
 }
 
-// publicKey is the applicationServerKey of the Push API: the uncompressed point.
+// publicKey returns the applicationServerKey of the Push API: the uncompressed point.
 func publicKey(key *ecdsa.PrivateKey) (string, error) {
 	b, err := key.PublicKey.Bytes()
 	if err != nil {
@@ -46,12 +46,12 @@ func publicKey(key *ecdsa.PrivateKey) (string, error) {
 	return base64.RawURLEncoding.EncodeToString(b), nil
 }
 
-// authorization is a value of the Authorization header for one origin.
+// authorization is an Authorization header value for one origin.
 type authorization struct {
 	text    string
 	renewAt time.Time
-	// accepted: the push service took a push with it, so that nothing is wrong
-	// with our key and our clock.
+	// accepted means that the push service accepted a push with it, so our key and
+	// our clock are fine.
 	accepted bool
 }
 
@@ -67,8 +67,8 @@ func (v *vapid) sign(origin string, now time.Time) (authorization, error) {
 	return authorization{text: "vapid t=" + text + ", k=" + v.public, renewAt: now.Add(signedHold)}, nil
 }
 
-// parseKey reads a private key as openssl writes it, in PKCS#8 or SEC 1. Its
-// errors do not quote the file.
+// parseKey parses a private key as written by openssl, in PKCS#8 or SEC 1. Its errors
+// do not quote the file.
 func parseKey(rest []byte) (*ecdsa.PrivateKey, error) {
 	for {
 		var block *pem.Block
@@ -100,7 +100,7 @@ func parseKey(rest []byte) (*ecdsa.PrivateKey, error) {
 	}
 }
 
-// NewKey makes a key for an app, in PEM.
+// NewKey creates a key for an app, in PEM.
 func NewKey() ([]byte, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
