@@ -244,7 +244,7 @@ func (st *State) remember(r *wake.Registration, now, until time.Time) error {
 	return nil
 }
 
-// Forget removes every trace of the REGISTER's device.
+// Forget drops the device of the REGISTER as if it had never existed.
 func (st *State) Forget(r *wake.Registration) {
 	st.forget(store.DeviceKey(r))
 	st.Devices = slices.DeleteFunc(st.Devices, func(d *Device) bool { return d.Name == r.Device })
