@@ -94,7 +94,8 @@ func (s *Store) Message(ctx context.Context, id string) (outbox.Message, bool, e
 }
 
 // Messages implements outbox.Store. The cursor is the name of the sorted set and the
-// position in it. A message that moves between the sets meanwhile may be returned twice.
+// position in it. A message that moves between the sets meanwhile may be returned
+// twice, but is not missed.
 func (s *Store) Messages(ctx context.Context, cursor string, limit int) (list []outbox.Message, next string, err error) {
 	set, place := "due", uint64(0)
 	if name, at, ok := strings.Cut(cursor, " "); ok && (name == "due" || name == "done") {
