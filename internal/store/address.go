@@ -11,9 +11,9 @@ import (
 	"github.com/sipwake/sipwake/internal/secret"
 )
 
-// Tags behind the tokens of an address. A new field has a tag here, a line in
-// AppendAddress and a case in readAddress. Equal addresses must be equal bytes:
-// write the elements of a set in one order, and nothing for what is not set.
+// Tags after the tokens of an address. A new field needs a tag here, a line in
+// AppendAddress and a case in readAddress. Equal addresses must be equal bytes: write
+// the elements of a set in a fixed order, and write nothing for fields that are not set.
 const (
 	tagProvider    = 1
 	tagApp         = 2
@@ -24,14 +24,14 @@ const (
 	tagAuth        = 7
 )
 
-// Forms of a token: APNs tokens are hexadecimal and take half the room.
+// Forms of a token. APNs tokens are hexadecimal and are stored in half the space.
 const (
 	formRaw = 'r'
 	formHex = 'h'
 )
 
-// AppendTokenKey appends the token as it stands in a value: its form and its
-// bytes. Equal tokens are equal bytes, so that a script can compare them.
+// AppendTokenKey appends the token as it is stored in a value: its form, then its
+// bytes. Equal tokens give equal bytes, so that a script can compare them.
 func AppendTokenKey(dst []byte, t secret.Token) []byte {
 	s := t.Reveal()
 	if !lowerHex(s) {
@@ -114,7 +114,7 @@ func deniedText(d pnparam.Denied) string {
 	return s
 }
 
-// cutToken reads the first of the tokens in b.
+// cutToken reads the first token in b.
 func cutToken(b []byte) (key, service, rest []byte, ok bool) {
 	key, b, ok = cut16(b)
 	if !ok || len(b) < 1 || len(b) < 1+int(b[0]) {
@@ -189,7 +189,7 @@ func (h Head) Tokens(f func(key []byte) bool) {
 	}
 }
 
-// HasToken reports whether one of the tokens has the key.
+// HasToken reports whether any of the tokens has the given key.
 func (h Head) HasToken(key []byte) bool {
 	found := false
 	h.Tokens(func(k []byte) bool {

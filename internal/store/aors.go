@@ -5,13 +5,13 @@ import (
 	"slices"
 )
 
-// MaxAORs is how many AORs one token is found under: one phone has several accounts.
-// One more replaces the one that registered the longest time ago.
+// MaxAORs is how many AORs the index keeps per token: one phone may have several
+// accounts. One more replaces the AOR that registered the longest time ago.
 const MaxAORs = 8
 
-// AppendAORs appends what an index of tokens has for a token: the AORs that have it,
-// the one that registered last at the end. One is written as it is, as every version
-// did; several behind a zero byte, each as 2+n.
+// AppendAORs appends the value of a token in a token index: the AORs that have the
+// token, the one that registered last at the end. A single AOR is written literally, as
+// in every version; several follow a zero byte, each as 2+n.
 func AppendAORs(dst []byte, aors []string) []byte {
 	if len(aors) == 1 {
 		return append(dst, aors[0]...)
@@ -25,8 +25,8 @@ func AppendAORs(dst []byte, aors []string) []byte {
 	return dst
 }
 
-// ReadAORs undoes AppendAORs. What cannot be read is nothing: whoever uses the index
-// compares the token with the binding's.
+// ReadAORs undoes AppendAORs. It ignores what it cannot read: users of the index compare
+// the token with the binding's anyway.
 func ReadAORs(v []byte) []string {
 	switch {
 	case len(v) == 0:
@@ -46,9 +46,9 @@ func ReadAORs(v []byte) []string {
 	return list
 }
 
-// WithAOR returns the list with the AOR as the last of at most MaxAORs. A late one is
-// added as the first instead, if there is room, and one that is known stays where it
-// is.
+// WithAOR returns the list with the AOR moved or added to its end, cut to MaxAORs. A
+// late AOR that is already in the list keeps its position; a new late one is added at the
+// front, if there is room.
 func WithAOR(list []string, aor string, late bool) []string {
 	if late {
 		if slices.Contains(list, aor) || len(list) >= MaxAORs {
@@ -60,7 +60,7 @@ func WithAOR(list []string, aor string, late bool) []string {
 	return list[max(len(list)-MaxAORs, 0):]
 }
 
-// WithoutAOR returns a list of the others.
+// WithoutAOR returns a new list without the AOR.
 func WithoutAOR(list []string, aor string) []string {
 	others := make([]string, 0, len(list)+1)
 	for _, a := range list {

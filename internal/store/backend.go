@@ -8,7 +8,7 @@ import (
 	"github.com/sipwake/sipwake/internal/wake"
 )
 
-// Backend is all that a store offers. storetest holds each of them to it.
+// Backend is everything that a store offers. storetest checks every store against it.
 type Backend interface {
 	wake.Store
 	wake.Sweeper
@@ -17,6 +17,6 @@ type Backend interface {
 	upper.Store
 	// Ping reports whether the store can be used right now.
 	Ping(ctx context.Context) error
-	// Close ends what the store has open. Nobody uses the store any more.
+	// Close releases the store's resources. The store must not be used afterwards.
 	Close() error
 }

@@ -7,10 +7,10 @@ import (
 	"github.com/sipwake/sipwake/internal/pnparam"
 )
 
-// The Contact of a binding repeats its address: the token as pn-prid, the app
-// and the team in pn-param, and the names of these parameters are always the
-// same. So it is written in pieces of one byte each: 1 and up are the address's
-// tokens, refWords and up the words below, 0 is a text with its length.
+// The Contact of a binding repeats its address: the token as pn-prid, the app and the
+// team in pn-param. The names of these parameters are always the same. So these parts
+// are written as references of one byte each: 1 and up refer to the address's tokens,
+// refWords and up to the words below. 0 starts a literal text with its length.
 const (
 	refText  = 0
 	refApp   = 255
@@ -19,8 +19,8 @@ const (
 	maxRefs  = refWords - 1
 )
 
-// words must keep their order, for they are in values that were written before;
-// new ones go to the end. A word comes before the words it starts with.
+// words must keep their order, because existing values refer to them by number. New
+// words go at the end. A word comes before any other word that is its prefix.
 func words() [8]string {
 	return [...]string{
 		";transport=tls;pn-provider=apns;pn-param=", ";pn-provider=apns;pn-param=", ";pn-provider=fcm;pn-param=",
@@ -54,9 +54,9 @@ func appendText(dst []byte, s string) []byte {
 	return append(dst, s...)
 }
 
-// findRef finds the first place in s of something that has a piece. A parameter
-// starts with a semicolon, and a token or an app comes behind one or an equals
-// sign, a dot or a colon, or first: only there it looks.
+// findRef finds the first part of s that can be written as a reference. It looks only
+// where one can start: a parameter starts with a semicolon; a token or an app is at the
+// start of s or follows a semicolon, an equals sign, a dot or a colon.
 func findRef(s string, a *pnparam.Address) (at int, ref byte, n int) {
 	if ref, n = addressRef(s, a); n > 0 {
 		return 0, ref, n
@@ -82,7 +82,7 @@ func findRef(s string, a *pnparam.Address) (at int, ref byte, n int) {
 	return -1, 0, 0
 }
 
-// addressRef returns what of the address s starts with.
+// addressRef returns the reference for the part of the address that s starts with.
 func addressRef(s string, a *pnparam.Address) (ref byte, n int) {
 	const worth = 4
 	for i := range min(len(a.Tokens), maxRefs) {

@@ -16,9 +16,9 @@ import (
 const (
 	// MessageKeep is how long a message is kept past its deadline.
 	MessageKeep = 24 * time.Hour
-	// MaxDue is the most that one Due returns, whatever its limit.
+	// MaxDue is the most messages that one call of Due returns, whatever its limit.
 	MaxDue = 1000
-	// MaxMessageID is the longest ID of a message in bytes.
+	// MaxMessageID is the maximum length of a message ID in bytes.
 	MaxMessageID = 255
 )
 
@@ -32,20 +32,20 @@ const (
 	messageHead       = 26
 )
 
-// Tags behind the head of a message. Each entry of the data and each target has
-// a tag of its own.
+// Tags after the head of a message. Each entry of the data and each target is one
+// tagged field.
 const (
 	tagMessageAOR    = 1
 	tagMessageKind   = 2
 	tagMessageTitle  = 3
 	tagMessageBody   = 4
 	tagMessageData   = 5 // uvarint length of the key, key, value
-	tagMessageTarget = 6 // tags of its own
+	tagMessageTarget = 6 // nested tags
 	tagMessageFrom   = 7
 	tagMessageName   = 8
 	tagMessageJob    = 9
 	tagMessageMany   = 10 // JSON
-	tagMessageUser   = 11 // one tag a user
+	tagMessageUser   = 11 // one for each user
 	tagMessageOwner  = 12
 )
 
@@ -61,18 +61,18 @@ const (
 
 var errMessage = errors.New("it needs a deadline and an ID of 1 to 255 bytes")
 
-// MessageHead is what an index of messages needs.
+// MessageHead holds the fields that an index of messages needs.
 type MessageHead struct {
 	Deadline time.Time
 	NextTry  time.Time
 	Done     bool
 }
 
-// End is when the message is forgotten.
+// End returns when the message is forgotten.
 func (h MessageHead) End() time.Time { return h.Deadline.Add(MessageKeep) }
 
-// ReadMessageHead reads the head of a message's value. The error is that of a
-// value that is damaged or was written by a newer sipwake.
+// ReadMessageHead reads the head of a message's value. It fails if the value is damaged
+// or was written by a newer sipwake.
 func ReadMessageHead(v []byte) (MessageHead, error) {
 	if len(v) < messageHead {
 		return MessageHead{}, fmt.Errorf("cannot read message: %w", errShort)
@@ -87,7 +87,7 @@ func ReadMessageHead(v []byte) (MessageHead, error) {
 	}, nil
 }
 
-// MessageOwner returns the owner that a message's value, which has a head, names.
+// MessageOwner returns the owner named in a message's value, which must have a head.
 func MessageOwner(v []byte) (owner string) {
 	_ = eachTag(v[messageHead:], func(tag byte, s []byte) error {
 		if tag != tagMessageOwner {
@@ -99,14 +99,14 @@ func MessageOwner(v []byte) (owner string) {
 	return owner
 }
 
-// errFound ends a search.
+// errFound stops a search.
 var errFound = errors.New("found")
 
-// SetNextTry changes the value, which must have a head.
+// SetNextTry sets the next try in the value, which must have a head.
 func SetNextTry(v []byte, t time.Time) { appendTime(v[:atMessageNext], t) }
 
-// AppendMessage appends the value of m, all but its ID. The error is that of a
-// message without deadline or ID, or of a field that is too long.
+// AppendMessage appends the value of m: everything except its ID. It fails if m has no
+// deadline or no ID, or if a field is too long.
 func AppendMessage(dst []byte, m *outbox.Message) ([]byte, error) {
 	if m.ID == "" || len(m.ID) > MaxMessageID || m.Deadline.UnixMicro() <= 0 {
 		return nil, errMessage

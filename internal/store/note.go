@@ -9,20 +9,20 @@ import (
 	"github.com/sipwake/sipwake/internal/wake"
 )
 
-// Limits of the notes that removals leave.
+// Limits for the notes that removals leave.
 const (
 	// NoteKeep is how long a note is kept.
 	NoteKeep = 30 * 24 * time.Hour
-	// MaxNotes is how many are kept of one AOR, the youngest.
+	// MaxNotes is how many notes are kept per AOR; the newest are kept.
 	MaxNotes = 8
-	// maxNoteText is how much of a device and of an app is kept, in bytes.
+	// maxNoteText is how many bytes are kept of a device or an app.
 	maxNoteText = 1000
 )
 
-// The notes of an AOR: 1 version, then each note as 2+n, the oldest first. A note is
-// 8 at  2+n device  1+n provider  2+n app  1+n reason. No token is in it.
+// The notes of an AOR: 1 version, then each note as 2+n, oldest first. A note is
+// 8 at  2+n device  1+n provider  2+n app  1+n reason. It contains no token.
 
-// NewNote returns the note of a binding that goes. The value is that of the binding.
+// NewNote returns the note for a binding that is removed. value is the binding's value.
 func NewNote(device string, value []byte, reason string, now time.Time) wake.RemovalNote {
 	n := wake.RemovalNote{Device: device, Reason: reason, At: now.UTC().Truncate(time.Microsecond)}
 	if h, err := ReadHead(value); err == nil {
@@ -33,8 +33,8 @@ func NewNote(device string, value []byte, reason string, now time.Time) wake.Rem
 	return n
 }
 
-// AddNote returns the notes with another one, without what is too old or too much. A
-// note that is there already is not added. v is not changed.
+// AddNote returns the notes with n added. Notes that are too old or too many are dropped,
+// and a note that is already there is not added again. v is not changed.
 func AddNote(v []byte, n *wake.RemovalNote) []byte {
 	list := ReadNotes(v, n.At)
 	if !slices.Contains(list, *n) {
@@ -54,8 +54,8 @@ func AddNote(v []byte, n *wake.RemovalNote) []byte {
 	return out
 }
 
-// ReadNotes reads the notes that are not too old. What cannot be read is left out: it
-// is damaged or was written by a newer sipwake, and nothing depends on it.
+// ReadNotes reads the notes that are not too old. It skips notes that are damaged or were
+// written by a newer sipwake; nothing depends on them.
 func ReadNotes(v []byte, now time.Time) []wake.RemovalNote {
 	if len(v) == 0 || v[0] != Version {
 		return nil

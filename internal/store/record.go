@@ -1,19 +1,19 @@
-// Package store holds what the stores share: how a binding, a registration, a
-// wake and a message are written down. The stores themselves are the folders below.
+// Package store holds what the stores share: the encoding of bindings, registrations,
+// wakes and messages. The stores themselves are in the subdirectories.
 //
-// Every value starts with a version. Fields are added by giving them a tag of
-// their own, which older code skips and newer code may miss; only a change of
-// the head needs a new version, and then the old one must still be read.
+// Every value starts with a version. A new field gets a new tag: older code skips it, and
+// newer code must accept values without it. Only a change of the head needs a new version,
+// and then the old one must still be readable.
 //
-// Head of a binding, big-endian, at fixed places so that a script inside Redis
-// can read it with struct.unpack and nothing else:
+// The head of a binding is big-endian with fixed offsets, so that a script inside Redis
+// can read it with struct.unpack alone:
 //
 //	1 version  8 seen  8 registered  8 created  8 expires  4 CSeq
 //	2+n Call-ID  2+n address
 //
-// Times are microseconds since 1970, 0 is the zero time. The address starts with
-// the number of its tokens (1), then each token (2+n, see TokenKey) with its
-// service (1+n). What follows head and address is tagged: 1 tag, a uvarint
+// Times are microseconds since 1970; 0 is the zero time. The address starts with
+// the number of its tokens (1), then each token (2+n, see AppendTokenKey) with its
+// service (1+n). Tagged fields follow the head and the address: 1 tag, a uvarint
 // length, the bytes.
 package store
 
@@ -30,7 +30,7 @@ import (
 // Version is the version of the values written now.
 const Version = 1
 
-// Places of the head's fields.
+// Offsets of the head's fields.
 const (
 	atSeen       = 1
 	atRegistered = 9
@@ -40,10 +40,10 @@ const (
 	atCallID     = 37
 )
 
-// Tags behind the head of a binding.
+// Tags after the head of a binding.
 const (
-	tagContact    = 1 // the Contact as it is
-	tagContactRef = 2 // the Contact in pieces, some of them held by the address
+	tagContact    = 1 // the literal Contact
+	tagContactRef = 2 // the Contact with references into the address
 	tagNode       = 3
 	tagSource     = 4
 	tagUserAgent  = 5
@@ -55,10 +55,10 @@ var (
 	errTooLong = errors.New("field is longer than 65535 bytes")
 )
 
-// Head is what decides over a REGISTER, read without copying: its slices point
-// into the value.
+// Head holds the fields that decide what a REGISTER does. It is read without copying:
+// its slices point into the value.
 type Head struct {
-	Seen       time.Time // when a store took it, by the store's clock
+	Seen       time.Time // when a store accepted it, by the store's clock
 	Registered time.Time
 	Expires    time.Time // zero: the registration was ended
 	CSeq       uint32
@@ -68,8 +68,8 @@ type Head struct {
 	rest       []byte
 }
 
-// ReadHead reads the head of a binding's value. The error is that of a value
-// that is damaged or was written by a newer sipwake.
+// ReadHead reads the head of a binding's value. It fails if the value is damaged or was
+// written by a newer sipwake.
 func ReadHead(v []byte) (Head, error) {
 	if len(v) < atCallID {
 		return Head{}, fmt.Errorf("cannot read binding: %w", errShort)
@@ -94,15 +94,15 @@ func ReadHead(v []byte) (Head, error) {
 	return h, nil
 }
 
-// After reports whether the registration of h is a later one than that of call and
-// cseq: the same Call-ID, a higher CSeq (RFC 3261 section 10.3).
+// After reports whether the registration of h is later than that of call and cseq: it
+// has the same Call-ID and a higher CSeq (RFC 3261 section 10.3).
 func (h Head) After(call string, cseq uint32) bool {
 	return h.CSeq > cseq && string(h.CallID) == call
 }
 
-// AppendBinding appends the value of b, all but its AOR and Device, which are
-// the key, and returns its head too. seen is when the store took it. Times are kept to
-// the microsecond. The error is that of a field longer than 65535 bytes.
+// AppendBinding appends the value of b and also returns its head. AOR and Device are left
+// out: they are the key. seen is when the store accepted it. Times are kept to the
+// microsecond. AppendBinding fails if a field is longer than 65535 bytes.
 func AppendBinding(dst []byte, b *wake.Binding, seen time.Time) ([]byte, Head, error) {
 	from := len(dst)
 	dst = append(dst, Version)
@@ -178,12 +178,12 @@ func DecodeBinding(aor, device string, v []byte) (wake.Binding, error) {
 	return b, nil
 }
 
-// KeepCreated makes the value v as old as the value old: a refresh does not make
-// a binding younger. Both must have a head.
+// KeepCreated copies the creation time from the value old to the value v, because a
+// refresh does not change when a binding was created. Both must have a head.
 func KeepCreated(v, old []byte) { copy(v[atCreated:atExpires], old[atCreated:atExpires]) }
 
-// AppendOrder appends the value old with the order (Call-ID, CSeq) and the
-// ExpiresAt of v, which is all that an un-REGISTER changes. Both must have a head.
+// AppendOrder appends the value old with the order (Call-ID, CSeq) and the ExpiresAt
+// of v: an un-REGISTER changes nothing else. Both must have a head.
 func AppendOrder(dst, old, v []byte) []byte {
 	end := func(b []byte) int { return atCallID + 2 + int(binary.BigEndian.Uint16(b[atCallID:])) }
 	dst = append(dst, old[:atExpires]...)
@@ -191,8 +191,7 @@ func AppendOrder(dst, old, v []byte) []byte {
 	return append(dst, old[end(old):]...)
 }
 
-// EndRegistration makes the value v one whose registration was ended. It must have a
-// head.
+// EndRegistration marks the registration in the value v as ended. v must have a head.
 func EndRegistration(v []byte) { clear(v[atExpires:atCSeq]) }
 
 func appendTime(dst []byte, t time.Time) []byte {
@@ -225,7 +224,7 @@ func cut16(b []byte) (s, rest []byte, ok bool) {
 	return b[2 : 2+n], b[2+n:], true
 }
 
-// appendTag leaves empty fields out.
+// appendTag appends a tagged field, nothing if it is empty.
 func appendTag[T string | []byte](dst []byte, tag byte, s T) []byte {
 	if len(s) == 0 {
 		return dst

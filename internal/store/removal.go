@@ -14,7 +14,7 @@ var (
 	errRemovalToken = errors.New("TokenOnly needs a Token")
 )
 
-// CheckRemoval returns what a removal lacks.
+// CheckRemoval returns an error if a required field of the removal is missing.
 func CheckRemoval(r *wake.Removal) error {
 	switch {
 	case r.AOR == "":
@@ -25,16 +25,16 @@ func CheckRemoval(r *wake.Removal) error {
 	return nil
 }
 
-// Removes reports whether the removal matches the device's binding. token is the
-// key of the removal's token, nil if it has none.
+// Removes reports whether the removal matches the device's binding. token is the key of
+// the removal's token, or nil if it has none.
 func Removes(r *wake.Removal, token []byte, device string, h Head, now time.Time) bool {
 	return (r.Device == "" || r.Device == device) && (token == nil || h.HasToken(token)) &&
 		(r.NotAfter.IsZero() || !h.Registered.After(r.NotAfter)) &&
 		(!r.Unregistered || h.Expires.Before(now)) // the zero time is before it too
 }
 
-// WithoutToken returns the binding's value without the token that has the key, and
-// how many tokens are left. All else stays, also what a newer sipwake has added.
+// WithoutToken returns the binding's value without the token that has the key, and how
+// many tokens are left. Everything else stays, including fields of a newer sipwake.
 func WithoutToken(v, key []byte) (rest []byte, left int, err error) {
 	h, err := ReadHead(v)
 	if err != nil {
@@ -66,7 +66,8 @@ func WithoutToken(v, key []byte) (rest []byte, left int, err error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	// The Contact names the token yet: its pieces refer to the address as it is now.
+	// The Contact still contains the token. Encode it again: its references must match the
+	// new address.
 	err = eachTag(h.rest, func(tag byte, s []byte) error {
 		switch tag {
 		case tagContact:

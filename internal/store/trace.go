@@ -10,8 +10,8 @@ import (
 	"github.com/sipwake/sipwake/internal/trace"
 )
 
-// A part of a timeline: 1 version, 8 started, then tags. Its ID and its instance are
-// the key. Each event has a tag of its own: 8 at, then tags.
+// The value of a part of a timeline: 1 version, 8 started, then tags. Its ID and instance
+// are the key. Each event is one tagged field: 8 at, then tags.
 const traceHead = 9
 
 const (
@@ -38,16 +38,16 @@ const (
 	tagEventCode     = 10 // uvarint
 )
 
-// usualTrace and usualEvent have room for most of either, in bytes.
+// usualTrace and usualEvent are sizes in bytes that are enough for most traces and events.
 const (
 	usualTrace = 512
 	usualEvent = 128
 )
 
-// AppendTrace appends the value of the part t, all but its ID and Instance. It is at
-// most so many bytes long if that is enough for what is not an event: events are
-// left out from the middle, for how a call began and how it ended tells most. Times
-// are kept to the microsecond.
+// AppendTrace appends the value of the part t: everything except its ID and Instance.
+// To keep the value within most bytes, it leaves out events from the middle: the
+// beginning and the end of a call tell the most. Other fields are never left out, even if
+// they exceed most. Times are kept to the microsecond.
 func AppendTrace(dst []byte, t *trace.Timeline, most int) []byte {
 	start := len(dst)
 	dst = slices.Grow(dst, usualTrace)
@@ -66,10 +66,10 @@ func AppendTrace(dst []byte, t *trace.Timeline, most int) []byte {
 		events = appendTag(events, tagTraceEvent, one)
 		ends = append(ends, len(events))
 	}
-	from, to := len(ends), len(ends) // those between are left out
+	from, to := len(ends), len(ends) // events between them are left out
 	room := most - (len(dst) - start) - 2 - binary.MaxVarintLen64
 	for left := len(events); left > room && to-from < len(ends); {
-		// The middle of what is left.
+		// Widen the gap in the middle of the list.
 		switch {
 		case from == to:
 			from, to = len(ends)/2, len(ends)/2+1
@@ -85,7 +85,7 @@ func AppendTrace(dst []byte, t *trace.Timeline, most int) []byte {
 	return append(dst, events[end(ends, to):]...)
 }
 
-// end is where the first n events end.
+// end returns the offset at which the first n events end.
 func end(ends []int, n int) int {
 	if n == 0 {
 		return 0
@@ -109,7 +109,7 @@ func appendEvent(dst []byte, e *trace.Event) []byte {
 	return appendNumber(dst, tagEventCode, e.Code)
 }
 
-// appendNumber leaves 0 out.
+// appendNumber appends a tagged number, nothing if it is 0.
 func appendNumber(dst []byte, tag byte, n int) []byte {
 	if n <= 0 {
 		return dst
@@ -196,7 +196,7 @@ func readEvent(b []byte) (e trace.Event, err error) {
 
 var errTraceName = errors.New("a part of a trace needs an ID, an instance, neither with a NUL, and a time")
 
-// CheckTrace returns the error of a part that has no place in a store.
+// CheckTrace returns an error if the part cannot be stored.
 func CheckTrace(t *trace.Timeline) error {
 	if !plainName(t.ID) || !plainName(t.Instance) || t.StartedAt.UnixMicro() <= 0 {
 		return errTraceName
@@ -208,5 +208,5 @@ func plainName(s string) bool {
 	return s != "" && len(s) <= MaxMessageID && !slices.Contains([]byte(s), 0)
 }
 
-// TraceStart is when the call started, as it is in keys.
+// TraceStart returns the start time of a call as it is written in keys.
 func TraceStart(t time.Time) uint64 { return uint64(max(t.UnixMicro(), 0)) }

@@ -9,18 +9,18 @@ import (
 	"github.com/sipwake/sipwake/internal/upper"
 )
 
-// A registration at a PBX, big-endian:
+// The value of a registration at a PBX, big-endian:
 //
 //	1 version  8 stamp  8 due  JSON of the rest
 //
-// so that a script in Redis can compare the stamp.
+// The fixed offsets let a script in Redis compare the stamp.
 const (
 	atStamp   = 1
 	atDue     = 9
 	upperHead = 17
 )
 
-// AppendUpper appends the value of u, whose stamp is to be stamp.
+// AppendUpper appends the value of u with the given stamp.
 func AppendUpper(dst []byte, u *upper.Registration, stamp uint64) ([]byte, error) {
 	text, err := json.Marshal(u)
 	if err != nil {
@@ -46,7 +46,7 @@ func DecodeUpper(v []byte) (u upper.Registration, err error) {
 	return u, nil
 }
 
-// UpperStamp is the stamp of a value, 0 for none.
+// UpperStamp returns the stamp of a value, 0 if there is none.
 func UpperStamp(v []byte) uint64 {
 	if len(v) < upperHead {
 		return 0
@@ -54,7 +54,7 @@ func UpperStamp(v []byte) uint64 {
 	return binary.BigEndian.Uint64(v[atStamp:])
 }
 
-// UpperDue is when a value is due.
+// UpperDue returns when a value is due.
 func UpperDue(v []byte) time.Time {
 	if len(v) < upperHead {
 		return time.Time{}

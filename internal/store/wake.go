@@ -13,43 +13,43 @@ import (
 	"github.com/sipwake/sipwake/push"
 )
 
-// Limits that both stores keep.
+// Limits that both stores enforce.
 const (
-	// MaxDevices is how many bindings an AOR may have. One more replaces that
-	// which has not registered for the longest time.
+	// MaxDevices is how many bindings an AOR may have. One more replaces the
+	// binding that registered the longest time ago.
 	MaxDevices = 32
-	// MaxWakes is how many wakes are kept of one AOR: a caller who floods one user
-	// must not make his phone's REGISTER slow. Those past their deadline make room.
+	// MaxWakes is how many wakes are kept per AOR, so that flooding a user with calls
+	// does not slow down the phone's REGISTER. Wakes past their deadline make room.
 	MaxWakes = 64
-	// MaxTombs is how many tombstones are kept for one AOR, the youngest: strangers
-	// can end calls that never were.
+	// MaxTombs is how many tombstones are kept per AOR; the newest are kept. The limit
+	// is needed because strangers can end calls that never existed.
 	MaxTombs = 64
-	// MaxRecent is how many registrations of the last seconds that left no binding
-	// are remembered of one AOR, the youngest.
+	// MaxRecent is how many recent registrations that left no binding are
+	// remembered per AOR; the newest are kept.
 	MaxRecent = 64
 	// Tombstone is how long an End without a Start is remembered.
 	Tombstone = time.Minute
 	// WakeMargin is how long a wake is kept past its time, by the store's own
-	// clock: the clocks of the instances may differ by this much.
+	// clock. The clocks of the instances may differ by this much.
 	WakeMargin = 30 * time.Second
-	// MaxHold is the longest time to the deadline that counts.
+	// MaxHold caps the time to the deadline.
 	MaxHold = time.Hour
-	// MaxKeep is the longest time that a wake is kept.
+	// MaxKeep is the longest time a wake is kept.
 	MaxKeep = MaxHold + wake.MaxRing + WakeMargin
 )
 
-// Keep returns how long the store keeps a wake that does not end: until its
-// deadline, for as long as it may ring then, and the margin.
+// Keep returns how long the store keeps a wake that does not end: the time to its
+// deadline, plus the longest ringing time, plus the margin.
 func Keep(w *wake.Wake) time.Duration {
 	return min(max(w.Deadline.Sub(w.StartedAt), 0), MaxHold) + wake.MaxRing + WakeMargin
 }
 
-// Past reports whether o is past its deadline when w starts: then it is kept for its
-// end alone.
+// Past reports whether o is past its deadline when w starts. Such a wake is kept only
+// so that it can be ended.
 func Past(o, w *wake.Wake) bool { return w.StartedAt.After(o.Deadline) }
 
-// Tags behind the head of a wake: 1 version  8 started  8 deadline  2+n Call-ID
-// 2+n ID. tagWakeInstance comes first, where a script finds it.
+// Tags after the head of a wake. The head is: 1 version  8 started  8 deadline
+// 2+n Call-ID  2+n ID. tagWakeInstance comes first, where a script can find it.
 const (
 	tagWakeNode = 1
 	tagWakeCall = 2
@@ -76,7 +76,7 @@ const (
 	atWakeCallID = 17
 )
 
-// AppendWake appends the value of w, all but its AOR.
+// AppendWake appends the value of w: everything except its AOR.
 func AppendWake(dst []byte, w *wake.Wake) ([]byte, error) {
 	if len(w.CallID) > math.MaxUint16 || len(w.ID) > math.MaxUint16 {
 		return nil, fmt.Errorf("cannot write wake: %w", errTooLong)
@@ -113,24 +113,24 @@ func AppendWake(dst []byte, w *wake.Wake) ([]byte, error) {
 	return dst, nil
 }
 
-// AppendInstance appends what follows the head in the value of a wake for one device;
-// nothing for a wake for all.
+// AppendInstance appends the instance to the value of a wake for one device, right after
+// the head. It appends nothing for a wake for all devices.
 func AppendInstance(dst []byte, instance string) []byte {
 	return appendTag(dst, tagWakeInstance, instance)
 }
 
-// AppendOwner appends what says the owner in the value of a wake; nothing without one.
+// AppendOwner appends the owner to the value of a wake, nothing if there is no owner.
 func AppendOwner(dst []byte, owner string) []byte { return appendTag(dst, tagWakeOwner, owner) }
 
-// Again reports whether w is the wake o itself, which its owner starts once more, as
-// it does not know whether o was stored. Another owner gives the same request the same
-// ID.
+// Again reports whether w is the wake o itself: its owner starts it again because it does
+// not know whether o was stored. The owners must match too, because another owner gives
+// the same request the same ID.
 func Again(o, w *wake.Wake) bool { return o.ID == w.ID && o.Owner == w.Owner }
 
-// AppendForked makes a wake's value one that was Forked.
+// AppendForked marks a wake's value as Forked.
 func AppendForked(dst []byte) []byte { return appendTag(dst, tagWakeForked, "1") }
 
-// AppendPushed appends a device to the Pushed of a wake's value.
+// AppendPushed adds a device to the Pushed list in a wake's value.
 func AppendPushed(dst []byte, device string) []byte { return appendTag(dst, tagWakePushed, device) }
 
 // DecodeWake reads a wake's value. Unknown tags are skipped.
@@ -197,9 +197,9 @@ func DecodeWake(aor string, v []byte) (wake.Wake, error) {
 
 const goneFlag = 0x80
 
-// AppendRegistration appends the value of a remembered REGISTER: one byte for
-// its action and whether it was Gone, the device (2+n), then its binding, whose head it
-// returns too.
+// AppendRegistration appends the value of a remembered REGISTER: one byte for its action
+// and whether it was Gone, the device (2+n), then its binding. It also returns the head
+// of the binding.
 func AppendRegistration(dst []byte, r *wake.Registration, seen time.Time) ([]byte, Head, error) {
 	if len(r.Device) > math.MaxUint16 {
 		return nil, Head{}, fmt.Errorf("cannot write registration: device: %w", errTooLong)
@@ -212,10 +212,10 @@ func AppendRegistration(dst []byte, r *wake.Registration, seen time.Time) ([]byt
 	return AppendBinding(dst, &r.Binding, seen)
 }
 
-// MarkGone makes the value of a remembered REGISTER one that was Gone.
+// MarkGone marks the value of a remembered REGISTER as Gone.
 func MarkGone(v []byte) { v[0] |= goneFlag }
 
-// CutRegistration splits the value of a remembered REGISTER: gone, and the value
+// CutRegistration splits the value of a remembered REGISTER into gone and the value
 // of its binding.
 func CutRegistration(v []byte) (gone bool, binding []byte, err error) {
 	if len(v) < 3 || len(v) < 3+int(binary.BigEndian.Uint16(v[1:])) {
@@ -238,8 +238,8 @@ func DecodeRegistration(aor string, v []byte) (wake.Registration, error) {
 	return wake.Registration{Binding: b, Action: wake.Action(v[0] &^ goneFlag), Gone: gone}, nil
 }
 
-// DeviceKey returns what a registration is remembered by: its device, or its
-// Contact when the client names no device.
+// DeviceKey returns the key under which a registration is remembered: its device, or
+// its Contact if the client names no device.
 func DeviceKey(r *wake.Registration) string {
 	if r.Device != "" {
 		return "d" + r.Device

@@ -12,15 +12,15 @@ import (
 
 // Applied is what a REGISTER did.
 type Applied struct {
-	Status  wake.Status // Refreshed only if all but refreshes is on the disk
-	Head    store.Head  // of what was bound; good until the next Apply with the same room
+	Status  wake.Status // Refreshed only if every change except refreshes is on disk
+	Head    store.Head  // of the new binding; valid until the next Apply with the same room
 	Went    []Went
 	Wakes   []wake.Wake
-	Changed bool // some device was
+	Changed bool // some device has changed
 }
 
-// Apply does what Store.Register promises, but for PreviousAORs. What left no binding is
-// remembered for the recent time. room is for a value that is being written.
+// Apply does what Store.Register promises, except for PreviousAORs. A REGISTER that left
+// no binding is remembered for the duration recent. room is a buffer for the new value.
 func (st *State) Apply(r *wake.Registration, room *[]byte, now time.Time, recent time.Duration) (a Applied, err error) {
 	d := st.Device(r.Device)
 	if stale, err := st.stale(r, d); stale || err != nil {
@@ -51,9 +51,9 @@ func (st *State) Apply(r *wake.Registration, room *[]byte, now time.Time, recent
 	return a, err
 }
 
-// stale reports whether a later REGISTER of the device was seen: the same Call-ID and a
-// higher CSeq. One that is Late must not come before anything that the device, or
-// another one with its token, has done since.
+// stale reports whether a later REGISTER of the device was seen: one with the same
+// Call-ID and a higher CSeq. A Late REGISTER is also stale if the device, or another
+// device with one of its tokens, has registered since.
 func (st *State) stale(r *wake.Registration, d *Device) (bool, error) {
 	later := func(value []byte) (bool, error) {
 		h, err := store.ReadHead(value)
@@ -97,7 +97,7 @@ func (st *State) stale(r *wake.Registration, d *Device) (bool, error) {
 	return false, nil
 }
 
-// hasOne reports whether the binding has a token of the REGISTER.
+// hasOne reports whether the binding has one of the REGISTER's tokens.
 func hasOne(h store.Head, r *wake.Registration) bool {
 	for _, t := range r.Address.Tokens {
 		if h.HasToken(store.AppendTokenKey(nil, t.Value)) {
@@ -122,7 +122,7 @@ func (st *State) bind(d *Device, r *wake.Registration, room *[]byte, now time.Ti
 		}
 		store.KeepCreated(value, d.Value)
 		if same = sameAddress(old, head); !same {
-			old, _ = store.ReadHead(bytes.Clone(d.Value)) // which is written over
+			old, _ = store.ReadHead(bytes.Clone(d.Value)) // a copy, because it is overwritten below
 			a.Went = append(a.Went, Went{d, old, ""})
 		}
 	}
@@ -171,7 +171,7 @@ func (st *State) replace(d *Device, head store.Head) (went []Went, err error) {
 	return went, nil
 }
 
-// makeRoom drops the oldest binding if there is no room for another one.
+// makeRoom drops the oldest binding if the AOR has no room for another.
 func (st *State) makeRoom() []Went {
 	if st.Bound() < store.MaxDevices {
 		return nil
@@ -192,7 +192,8 @@ func (st *State) makeRoom() []Went {
 	return []Went{oldest.drop(head, wake.RemovedTooMany)}
 }
 
-// unregister is a Bind that ends the registration: the order and the expiry change.
+// unregister applies a Bind that ends the registration. Only the order and the expiry
+// change.
 func (d *Device) unregister(r *wake.Registration, a *Applied) error {
 	value, _, err := store.AppendBinding(nil, &r.Binding, time.Time{})
 	if err != nil {
@@ -206,7 +207,7 @@ func (d *Device) unregister(r *wake.Registration, a *Applied) error {
 
 func (d *Device) unbind(a *Applied) error {
 	a.Status = wake.StatusRemoved
-	if d.Gone { // and not on the disk yet, or it were not here
+	if d.Gone { // and the removal is not on disk yet, or it would not be here
 		return nil
 	}
 	h, err := store.ReadHead(d.Value)
@@ -216,7 +217,7 @@ func (d *Device) unbind(a *Applied) error {
 	return err
 }
 
-// endAll ends every registration: nobody is awake.
+// endAll ends every registration: no device is awake.
 func (st *State) endAll() (changed bool) {
 	for i := range st.memory {
 		store.MarkGone(st.memory[i].value)
@@ -231,7 +232,7 @@ func (st *State) endAll() (changed bool) {
 	return changed
 }
 
-// remember keeps the registration in mind until the given time.
+// remember remembers the registration until the given time.
 func (st *State) remember(r *wake.Registration, now, until time.Time) error {
 	key := store.DeviceKey(r)
 	value, _, err := store.AppendRegistration(nil, r, now)
@@ -243,7 +244,7 @@ func (st *State) remember(r *wake.Registration, now, until time.Time) error {
 	return nil
 }
 
-// Forget forgets the device of the REGISTER, as if it had never been.
+// Forget drops the device of the REGISTER as if it had never existed.
 func (st *State) Forget(r *wake.Registration) {
 	st.forget(store.DeviceKey(r))
 	st.Devices = slices.DeleteFunc(st.Devices, func(d *Device) bool { return d.Name == r.Device })

@@ -1,7 +1,7 @@
-// Package aor is what the stores in Go do with an AOR: the rules of wake.Store for one
-// AOR in memory. Nothing in it waits, reads or writes; whoever keeps the states locks
-// them and stores what has changed. The scripts in package redis do the same, and
-// storetest holds both to it.
+// Package aor applies the rules of wake.Store to one AOR in memory, for the stores that
+// are written in Go. Nothing in it blocks or does I/O. The owner of a State locks it and
+// stores what has changed. The scripts in package redis implement the same rules, and
+// storetest checks both.
 package aor
 
 import (
@@ -13,7 +13,7 @@ import (
 	"github.com/sipwake/sipwake/internal/wake"
 )
 
-// State is an AOR. Not safe for concurrent use.
+// State is the state of one AOR. It is not safe for concurrent use.
 type State struct {
 	AOR     string
 	Devices []*Device
@@ -22,27 +22,27 @@ type State struct {
 	tombs   []tomb
 }
 
-// Device is a binding. One that was removed stays in the state until its keeper takes
-// it out: it may be on a disk yet.
+// Device is a binding. A removed one stays in the state until the owner of the state
+// takes it out, because it may still be on disk.
 type Device struct {
 	Name  string
 	Value []byte // package store; a refresh replaces it in place
-	// Seen is when its last REGISTER came, zero if that was before this process began:
-	// then nobody waited.
+	// Seen is when its last REGISTER came. It is zero if that was before this process
+	// started: then nobody was waiting.
 	Seen time.Time
 	Gone bool // removed
-	// Gen counts the changes. Saved is the one that the keeper has on its disk, Firm the
-	// last that was no mere refresh.
+	// Gen counts the changes. Saved is the last change that is on disk. Firm is the last
+	// change that was more than a refresh.
 	Gen, Saved, Firm uint64
 }
 
-// Dirty reports whether the disk does not have the last change.
+// Dirty reports whether the last change is not on disk yet.
 func (d *Device) Dirty() bool { return d.Saved < d.Gen }
 
-// durable reports whether the disk has all but refreshes.
+// durable reports whether every change except refreshes is on disk.
 func (d *Device) durable() bool { return d.Saved >= d.Firm }
 
-// Change notes a change.
+// Change records a change.
 func (d *Device) Change(refresh bool) {
 	d.Gen++
 	if !refresh {
@@ -50,18 +50,17 @@ func (d *Device) Change(refresh bool) {
 	}
 }
 
-// remembered is a REGISTER that left no binding, or that ended one: its value
-// tells which.
+// remembered is a REGISTER that left no binding or ended one; its value says which.
 type remembered struct {
 	key   string // store.DeviceKey
 	value []byte // store.AppendRegistration
 	until time.Time
 }
 
-// Wake is one that has not ended.
+// Wake is a wake that has not ended.
 type Wake struct {
 	wake.Wake
-	Held  bool // only its keeper knows it
+	Held  bool // only the owner of the state knows it
 	until time.Time
 }
 
@@ -70,7 +69,7 @@ type tomb struct {
 	until      time.Time
 }
 
-// Expire forgets what has run out.
+// Expire drops everything that has expired, except devices.
 func (st *State) Expire(now time.Time) {
 	if len(st.memory)+len(st.Wakes)+len(st.tombs) == 0 {
 		return
@@ -80,10 +79,10 @@ func (st *State) Expire(now time.Time) {
 	st.tombs = slices.DeleteFunc(st.tombs, func(t tomb) bool { return t.until.Before(now) })
 }
 
-// Idle reports whether there is nothing but devices.
+// Idle reports whether the state holds nothing but devices.
 func (st *State) Idle() bool { return len(st.memory)+len(st.Wakes)+len(st.tombs) == 0 }
 
-// Device returns the device, also one that is gone; nil if there is none.
+// Device returns the device, even if it is gone, or nil if there is none.
 func (st *State) Device(name string) *Device {
 	for _, d := range st.Devices {
 		if d.Name == name {
@@ -93,7 +92,7 @@ func (st *State) Device(name string) *Device {
 	return nil
 }
 
-// Bound counts the bindings.
+// Bound returns the number of bindings.
 func (st *State) Bound() int {
 	n := 0
 	for _, d := range st.Devices {
@@ -104,7 +103,7 @@ func (st *State) Bound() int {
 	return n
 }
 
-// Went is what a change took: a device, or with no Reason what it was before.
+// Went is what a change removed: a device or, if Reason is empty, its previous binding.
 type Went struct {
 	*Device
 	Head   store.Head
@@ -117,7 +116,7 @@ func (d *Device) drop(h store.Head, reason string) Went {
 	return Went{d, h, reason}
 }
 
-// DropOld removes the bindings that have not registered since.
+// DropOld removes the bindings that have not registered after since.
 func (st *State) DropOld(since time.Time) (went []Went) {
 	for _, d := range st.Devices {
 		if d.Gone {
@@ -130,17 +129,17 @@ func (st *State) DropOld(since time.Time) (went []Went) {
 	return went
 }
 
-// Removed is what a removal did.
+// Removed is the result of a removal.
 type Removed struct {
 	Went   []Went
-	Tokens int // that went out of bindings that stay
-	// Pending: it matched something, be it that this is gone already. Known: a binding
-	// that it does not match has the token.
+	Tokens int // removed from bindings that stay
+	// Pending: the removal matched something, even if that is already gone.
+	// Known: a binding that the removal does not match has the token.
 	Pending, Known bool
 }
 
-// Remove does what Store.Remove promises. token is the key of the removal's token, nil
-// for none.
+// Remove does what Store.Remove promises. token is the key of the removal's token, or
+// nil if it has none.
 func (st *State) Remove(r *wake.Removal, token []byte, now time.Time) (res Removed, err error) {
 	for _, d := range st.Devices {
 		h, err := store.ReadHead(d.Value)
@@ -172,7 +171,7 @@ func (st *State) Remove(r *wake.Removal, token []byte, now time.Time) (res Remov
 	return res, nil
 }
 
-// youngest makes the list, oldest first, no longer than most.
+// youngest cuts the list, which is oldest first, to its newest most elements.
 func youngest[T any](list []T, most int) []T { return slices.Delete(list, 0, max(len(list)-most, 0)) }
 
 // shares reports whether two heads have a token in common.

@@ -9,8 +9,8 @@ import (
 	"github.com/sipwake/sipwake/internal/wake"
 )
 
-// Start stores the wake, unless the answer says that it is not to be: Ended, Duplicate
-// or Full. It notes in the wake whether it is Forked.
+// Start stores the wake, unless the result is Ended, Duplicate or Full. It sets Forked in
+// the wake.
 func (st *State) Start(w *wake.Wake, now time.Time) (res wake.Started) {
 	st.Expire(now)
 	if slices.ContainsFunc(st.tombs, func(t tomb) bool { return t.node == w.Node && t.call == w.Call }) {
@@ -41,8 +41,8 @@ func (st *State) Start(w *wake.Wake, now time.Time) (res wake.Started) {
 	return wake.Started{Forked: forked}
 }
 
-// Keep stores the wake, in the place of the one of the same request if there is one. One
-// past its deadline makes room for it; without room it is not kept, and nil is returned.
+// Keep stores the wake. It replaces a wake of the same request. If there is no room, it
+// replaces a wake that is past its deadline; if there is none, it returns nil.
 func (st *State) Keep(w *wake.Wake, now time.Time) *Wake {
 	o := Wake{Wake: *w, until: now.Add(store.Keep(w))}
 	place := slices.IndexFunc(st.Wakes, func(o Wake) bool { return o.Node == w.Node && o.Call == w.Call })
@@ -67,7 +67,8 @@ func (st *State) Keep(w *wake.Wake, now time.Time) *Wake {
 	return &st.Wakes[len(st.Wakes)-1]
 }
 
-// End takes the wake out and returns it. Without it a tombstone is left, if it is to be.
+// End removes the wake and returns it. If there is no such wake and leave is set, it
+// leaves a tombstone.
 func (st *State) End(node, call string, now time.Time, leave bool) (wake.Wake, bool) {
 	st.Expire(now)
 	for i, w := range st.Wakes {
@@ -95,7 +96,7 @@ func (st *State) open(t time.Time) []wake.Wake {
 	return list
 }
 
-// openBack returns the wakes that were open at t and are open now.
+// openBack returns the wakes that were open at t and are still open now.
 func (st *State) openBack(t, now time.Time) []wake.Wake {
 	return slices.DeleteFunc(st.open(t), func(w wake.Wake) bool { return w.StartedAt.After(t) || !w.Deadline.After(now) })
 }

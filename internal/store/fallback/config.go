@@ -4,17 +4,17 @@ import (
 	"time"
 )
 
-// Config says what is kept on this machine for the time when the store is away.
+// Config says what is kept on this machine in case the store is away.
 type Config struct {
-	// Disabled leaves the store alone: while it is away, nothing is kept.
+	// Disabled turns the fallback off: while the store is away, nothing is kept.
 	Disabled bool `yaml:"disabled"`
-	// Spool is the directory of the REGISTERs that wait for the store. It is made
+	// Spool is the directory for REGISTERs that wait for the store. It is created
 	// if it is missing. Several sipwakes can share it.
 	Spool string `yaml:"spool"`
-	// SpoolSize is how many REGISTERs are kept, the last one of each device; more
-	// displace the oldest.
+	// SpoolSize is how many REGISTERs are kept: the last one of each device. When it is
+	// full, new ones displace the oldest.
 	SpoolSize int `yaml:"spool_size"`
-	// Cache is of how many AORs the bindings are remembered.
+	// Cache is the number of AORs whose bindings are remembered.
 	Cache int `yaml:"cache"`
 	// Recent and Retention are the store's own. The service sets them.
 	Recent    time.Duration `yaml:"-"`

@@ -16,13 +16,13 @@ type entry struct {
 	aor.State
 }
 
-// keepOnly forgets the devices that are gone and, with a name, all others too.
+// keepOnly drops the devices that are gone. With a name, it also drops all other devices.
 func (e *entry) keepOnly(name string) {
 	e.Devices = slices.DeleteFunc(e.Devices, func(d *aor.Device) bool { return d.Gone || name != "" && d.Name != name })
 }
 
-// learn makes the devices those of the list, except for what came here after the
-// store was asked for it.
+// learn replaces the devices by those of the list, but keeps what came here after the
+// store was asked for the list.
 func (e *entry) learn(list []wake.Binding, asked time.Time) {
 	e.Devices = slices.DeleteFunc(e.Devices, func(d *aor.Device) bool {
 		return !d.Seen.After(asked) && !slices.ContainsFunc(list, func(b wake.Binding) bool { return b.Device == d.Name })
@@ -47,8 +47,8 @@ func (e *entry) learn(list []wake.Binding, asked time.Time) {
 	}
 }
 
-// holds reports whether there is a wake that is not past its deadline, or that the
-// store has yet to be told of.
+// holds reports whether there is a wake that is not past its deadline or that the store
+// does not know yet.
 func (e *entry) holds(now time.Time) bool {
 	return slices.ContainsFunc(e.Wakes, func(w aor.Wake) bool {
 		return !now.After(w.Deadline) || w.Held && !now.After(w.StartedAt.Add(store.Keep(&w.Wake)))

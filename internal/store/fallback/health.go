@@ -6,12 +6,12 @@ import (
 )
 
 const (
-	// downAfter failures in a row over downFor mean that the store is away: a
-	// single late answer or one lost server of a cluster does not.
+	// The store counts as away after downAfter failures in a row over downFor. A
+	// single late answer or the loss of one server of a cluster is not enough.
 	downAfter = 3
 	downFor   = 500 * time.Millisecond
-	// tryEvery is how often a request is sent to a store that is away. Others are
-	// answered at once.
+	// tryEvery is how often a request is sent to a store that is away. Other
+	// requests fail at once.
 	tryEvery = 500 * time.Millisecond
 )
 
@@ -19,11 +19,11 @@ const (
 type health struct {
 	failures atomic.Int64 // in a row
 	since    atomic.Int64 // of the first of them, in Unix nanoseconds
-	next     atomic.Int64 // the next request that is sent nevertheless
+	next     atomic.Int64 // when the next request is sent although the store is away
 	down     atomic.Bool
 }
 
-// allow reports whether a request is to be sent to the store.
+// allow reports whether to send a request to the store.
 func (h *health) allow() bool {
 	if !h.down.Load() {
 		return true
@@ -32,7 +32,7 @@ func (h *health) allow() bool {
 	return now >= next && h.next.CompareAndSwap(next, now+int64(tryEvery))
 }
 
-// ok notes an answer. It reports true when the store was away until now.
+// ok records an answer. It returns true if the store was away until now.
 func (h *health) ok() bool {
 	if h.failures.Load() == 0 {
 		return false
@@ -41,8 +41,8 @@ func (h *health) ok() bool {
 	return h.down.CompareAndSwap(true, false)
 }
 
-// failed notes that the store did not answer. It reports true when that makes it
-// count as away.
+// failed records that the store did not answer. It returns true if the store counts as
+// away from now on.
 func (h *health) failed() bool {
 	now := time.Now().UnixNano()
 	n := h.failures.Add(1)

@@ -10,19 +10,19 @@ import (
 	"github.com/sipwake/sipwake/internal/wake"
 )
 
-// evictLook is how many AORs with calls are passed over at a time.
+// evictLook is how many AORs with calls one eviction skips.
 const evictLook = 64
 
-// memory remembers bounded many AORs: those that were used last, and those that are
-// called, for maybe nobody else knows of it.
+// memory remembers a bounded number of AORs: the most recently used, and those with
+// calls, which possibly no other instance knows of.
 type memory struct {
 	size              int
 	recent, retention time.Duration
 
 	mu   sync.Mutex
-	room []byte // a value being written
+	room []byte // buffer for a value
 	aors map[string]*entry
-	ring entry               // next: used last, prev: used first
+	ring entry               // next: most recently used, prev: least recently used
 	held map[string]struct{} // AORs with a wake that the store does not know
 }
 
@@ -39,7 +39,7 @@ func (m *memory) len() int {
 	return len(m.aors)
 }
 
-// get returns the AOR's entry, used last from now on; nil if there is none.
+// get returns the AOR's entry and marks it as most recently used; nil if there is none.
 func (m *memory) get(aor string) *entry {
 	e := m.aors[aor]
 	if e != nil && m.ring.next != e {
@@ -49,20 +49,20 @@ func (m *memory) get(aor string) *entry {
 	return e
 }
 
-// make returns the AOR's entry, a new one if there is none.
+// make returns the AOR's entry. It creates one if there is none.
 func (m *memory) make(name string) *entry {
 	if e := m.get(name); e != nil {
 		return e
 	}
-	e := &entry{State: aor.State{AOR: strings.Clone(name)}} // the caller's may be part of a long text
+	e := &entry{State: aor.State{AOR: strings.Clone(name)}} // the caller's may be part of a long string
 	m.aors[e.AOR] = e
 	m.link(e)
 	m.evict(e)
 	return e
 }
 
-// evict makes room for the newest entry. Those that hold wakes count as used now.
-// When all do, there are up to twice as many as there should be.
+// evict makes room for the newest entry. Entries that hold wakes count as used now. If
+// all hold wakes, the memory can grow to twice its limit.
 func (m *memory) evict(newest *entry) {
 	now := time.Now()
 	for range evictLook {
@@ -98,15 +98,15 @@ func (m *memory) drop(e *entry) {
 	delete(m.held, e.AOR)
 }
 
-// tidy forgets an AOR of which nothing is known.
+// tidy drops the entry of an AOR if nothing is known about it.
 func (m *memory) tidy(e *entry) {
 	if e.keepOnly(""); len(e.Devices) == 0 && e.Idle() {
 		m.drop(e)
 	}
 }
 
-// registered notes what the store has taken, and adds the wakes that it does not
-// know.
+// registered records a registration that the store accepted, and adds to the result the
+// wakes that the store does not know.
 func (m *memory) registered(r *wake.Registration, res *wake.Registered) {
 	if r.Late || res.Status == wake.StatusStale {
 		return
@@ -122,7 +122,7 @@ func (m *memory) registered(r *wake.Registration, res *wake.Registered) {
 	}
 	now := time.Now()
 	e.Expire(now)
-	// What it cannot take it does not remember.
+	// A registration that cannot be applied is not remembered.
 	if a, _ := e.Apply(r, &m.room, now, m.recent); a.Status == wake.StatusStale { // the store knows better
 		e.Forget(r)
 		_, _ = e.Apply(r, &m.room, now, m.recent)
@@ -149,8 +149,8 @@ func hasWake(list []wake.Wake, id string) bool {
 	return false
 }
 
-// registerAway notes what the store could not take, and returns the open wakes. A
-// stale registration changes nothing.
+// registerAway records a registration that the store could not accept, and returns the
+// open wakes. A stale registration changes nothing.
 func (m *memory) registerAway(r *wake.Registration) (wakes []wake.Wake, stale bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -162,7 +162,7 @@ func (m *memory) registerAway(r *wake.Registration) (wakes []wake.Wake, stale bo
 	return a.Wakes, err != nil || a.Status == wake.StatusStale
 }
 
-// started notes a wake that the store has taken, and the bindings it knows.
+// started records a wake that the store accepted, and the bindings that the store knows.
 func (m *memory) started(w *wake.Wake, res *wake.Started) {
 	if res.Ended || res.Full || res.Duplicate {
 		return
@@ -181,8 +181,8 @@ func (m *memory) started(w *wake.Wake, res *wake.Started) {
 	e.Keep(&noted, now)
 }
 
-// startAway starts a wake without the store. It reports false if nothing is known
-// of the AOR.
+// startAway starts a wake without the store. It returns false if nothing is known
+// about the AOR.
 func (m *memory) startAway(w *wake.Wake) (wake.Started, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -211,8 +211,8 @@ func (m *memory) startAway(w *wake.Wake) (wake.Started, bool) {
 	return res, true
 }
 
-// end forgets the wake. If it is not known and the store is away, a Start that
-// comes later finds a tombstone.
+// end removes the wake. If it is not known and the store is away, end leaves a tombstone
+// for a Start that comes later.
 func (m *memory) end(aor, node, call string, away bool) (wake.Wake, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -235,13 +235,13 @@ func (m *memory) remove(r *wake.Removal) {
 		if !r.Token.Empty() {
 			token = store.AppendTokenKey(nil, r.Token)
 		}
-		_, _ = e.Remove(r, token, time.Now()) // what it cannot read it has not got
+		_, _ = e.Remove(r, token, time.Now()) // a binding that cannot be read does not count
 		m.tidy(e)
 	}
 }
 
-// learn replaces what is known of the AOR's bindings by what the store had when
-// it was asked.
+// learn replaces the known bindings of the AOR by those that the store had when it was
+// asked.
 func (m *memory) learn(aor string, list []wake.Binding, asked time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -276,7 +276,7 @@ func (m *memory) heldWakes() []wake.Wake {
 	return list
 }
 
-// stored notes that the store knows the wake.
+// stored records that the store knows the wake.
 func (m *memory) stored(w *wake.Wake) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -2,12 +2,12 @@ package fallback
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// Why a REGISTER of the spool was dropped: a metric label.
+// Values of the metric label that says why a REGISTER was dropped from the spool.
 const (
 	droppedFull    = "full"    // displaced by newer ones
 	droppedBusy    = "busy"    // the disk is too slow
-	droppedDisk    = "disk"    // it cannot be written or read
-	droppedRefused = "refused" // the store does not take it
+	droppedDisk    = "disk"    // the file cannot be written or read
+	droppedRefused = "refused" // the store rejects it
 )
 
 type metrics struct {

@@ -12,18 +12,18 @@ import (
 const (
 	runEvery    = 200 * time.Millisecond // between looks at a store that is away
 	runMaxPause = 10 * time.Second       // between tries to empty the spool
-	patience    = 2 * time.Second        // with one request
+	patience    = 2 * time.Second        // for one request
 	replayBatch = 256
 	// clockSkew is how far the clocks of instances may differ. A device that
-	// registered so long before a wake may be signalled for it twice.
+	// registered less than this before a wake may be signalled for it twice.
 	clockSkew = time.Second
 )
 
-// Replayed is told of a REGISTER that the store has taken late, and of what the
-// store returned.
+// Replayed is called with a REGISTER that the store accepted late, and with the store's
+// result.
 type Replayed func(ctx context.Context, r wake.Registration, res wake.Registered)
 
-// Run brings to the store what was kept while it was away, until ctx ends.
+// Run replays to the store what was kept while it was away. It returns when ctx ends.
 func (s *Store) Run(ctx context.Context, replayed Replayed) {
 	pause := runEvery
 	timer := time.NewTimer(0)
@@ -41,7 +41,7 @@ func (s *Store) Run(ctx context.Context, replayed Replayed) {
 			pause = runEvery
 		case s.replay(ctx, replayed):
 			pause = runEvery
-		default: // it answers, but not to all: a cluster without one of its servers
+		default: // it answers only some requests: a cluster without one of its servers
 			pause = min(2*pause, runMaxPause)
 		}
 		timer.Reset(pause)
@@ -59,13 +59,13 @@ func (s *Store) back(ctx context.Context) bool {
 	return true
 }
 
-// replay reports whether everything was brought to the store.
+// replay replays the wakes and the spool. It reports whether everything reached the store.
 func (s *Store) replay(ctx context.Context, replayed Replayed) bool {
 	all := true
 	for _, w := range s.memory.heldWakes() {
 		all = s.restart(ctx, w, replayed) && all
 	}
-	failed := make(map[string]bool) // AORs, whose order must be kept
+	failed := make(map[string]bool) // AORs; their order must be kept
 	count := 0
 	for from := uint64(0); ; {
 		list, err := s.spool.read(from, replayBatch)
@@ -93,8 +93,8 @@ func (s *Store) replay(ctx context.Context, replayed Replayed) bool {
 	return all
 }
 
-// restart tells the store of a wake that was started without it, and the rules of
-// devices that have registered since, through whatever instance.
+// restart passes to the store a wake that was started without it, and to the rules the
+// devices that have registered since, through any instance.
 func (s *Store) restart(ctx context.Context, w wake.Wake, replayed Replayed) bool {
 	call, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -120,8 +120,8 @@ func (s *Store) restart(ctx context.Context, w wake.Wake, replayed Replayed) boo
 	return true
 }
 
-// replayList brings a list to the store, AORs side by side, and returns what is
-// done with.
+// replayList replays a list to the store, different AORs in parallel. It returns the
+// entries that are done.
 func (s *Store) replayList(ctx context.Context, list []spooled, failed map[string]bool, replayed Replayed) (done []spooled) {
 	byAOR := make(map[string][]spooled, len(list))
 	for _, r := range list {
@@ -163,7 +163,7 @@ func (s *Store) replayList(ctx context.Context, list []spooled, failed map[strin
 	return done
 }
 
-// replayOne reports false if it is to be tried again.
+// replayOne replays one registration. It returns false if it must be tried again.
 func (s *Store) replayOne(ctx context.Context, r wake.Registration, replayed Replayed) bool {
 	call, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()

@@ -23,17 +23,17 @@ import (
 const (
 	// maxShare is how many sipwakes can share a directory: each has a file.
 	maxShare = 16
-	// maxWaiting is how many registrations may wait for the disk.
+	// maxWaiting is how many registrations may wait to be written to disk.
 	maxWaiting = 8192
-	// maxBegun is how often a damaged file begins anew while the service runs.
+	// maxBegun is how often a damaged file is started over while the service runs.
 	maxBegun = 5
 )
 
 var errShared = fmt.Errorf("%d processes use it already", maxShare)
 
-// spool keeps registrations on the disk, in the order in which they came: of each
-// device the last one, and an un-REGISTER besides the REGISTER before it, which
-// may be news to the store.
+// spool keeps registrations on disk, in the order in which they came: the last one of
+// each device, and also an un-REGISTER together with the REGISTER before it, which the
+// store may not know.
 //
 // The file has one bucket: 8 bytes number -> version (1), AOR (2+n), registration
 // (package store).
@@ -43,25 +43,25 @@ type spool struct {
 	metrics *metrics
 	done    sync.WaitGroup
 
-	file   sync.Mutex // over what follows, also while it is read and written
+	file   sync.Mutex // protects the following fields, also during reads and writes
 	db     *bbolt.DB
-	begun  int // how often it began anew
+	begun  int // how often it was started over
 	index  map[spoolKey]uint64
 	length atomic.Int64 // of the index
 
-	mu      sync.Mutex  // never held over a write
+	mu      sync.Mutex  // never held during a write
 	next    *spoolBatch // being filled
 	ready   chan struct{}
 	closing bool
 }
 
-// spoolKey is a hash of AOR and device, and whether the registration is an
-// un-REGISTER that keeps the binding.
+// spoolKey is a hash of AOR, device, and whether the registration is an un-REGISTER
+// that keeps the binding.
 type spoolKey [17]byte
 
 type spoolBatch struct {
 	list []wake.Registration
-	done chan struct{} // closed when it is on the disk
+	done chan struct{} // closed when it is on disk
 }
 
 func newBatch() *spoolBatch { return &spoolBatch{done: make(chan struct{})} }
@@ -85,8 +85,8 @@ func openSpool(dir string, size int, log *slog.Logger, m *metrics) (*spool, erro
 	return s, nil
 }
 
-// openFile opens the first file of the directory that no other process has open. A
-// damaged one is made anew of what can be read.
+// openFile opens the first file of the directory that no other process has open. It
+// rebuilds a damaged file from what can be read.
 func openFile(dir string, log *slog.Logger) (*bbolt.DB, error) {
 	for n := range maxShare {
 		path := filepath.Join(dir, fmt.Sprintf("spool-%d.db", n))
@@ -116,7 +116,7 @@ func prepareSpool(db *bbolt.DB) error {
 	})
 }
 
-// SpoolLayout is that of a file of the spool.
+// SpoolLayout returns the layout of a spool file.
 func SpoolLayout() pagefile.Layout {
 	name := string(bucketSpool())
 	return pagefile.Layout{Prepare: prepareSpool,
@@ -138,8 +138,8 @@ func SpoolLayout() pagefile.Layout {
 		}}
 }
 
-// do runs f in a transaction. A damaged page can make bbolt panic: that is an error
-// here, and the file begins anew. It needs the file's lock.
+// do runs f in a transaction. If a damaged page makes bbolt panic, do returns an error
+// and the file is started over. The caller must hold the file's lock.
 func (s *spool) do(run func(*bbolt.DB, func(*bbolt.Tx) error) error, f func(b *bbolt.Bucket) error) error {
 	err := s.attempt(run, f)
 	if !errors.Is(err, pagefile.ErrDamaged) {
@@ -172,7 +172,7 @@ func (s *spool) attempt(run func(*bbolt.DB, func(*bbolt.Tx) error) error, f func
 	})
 }
 
-// load makes the index from the file. It needs the file's lock.
+// load builds the index from the file. The caller must hold the file's lock.
 func (s *spool) load() error {
 	index := make(map[spoolKey]uint64)
 	err := s.do((*bbolt.DB).View, func(b *bbolt.Bucket) error {
@@ -190,7 +190,7 @@ func (s *spool) load() error {
 
 func (s *spool) len() int { return int(s.length.Load()) }
 
-// close writes what waits and closes the file.
+// close writes the waiting registrations and closes the file.
 func (s *spool) close() error {
 	s.mu.Lock()
 	was := s.closing
@@ -204,7 +204,7 @@ func (s *spool) close() error {
 	s.file.Lock()
 	defer s.file.Unlock()
 	if s.begun > maxBegun {
-		return nil // bbolt may never let go of it
+		return nil // bbolt may never release it
 	}
 	if err := s.db.Close(); err != nil {
 		return fmt.Errorf("cannot close spool: %w", err)
@@ -219,8 +219,7 @@ func (s *spool) signal() {
 	}
 }
 
-// add takes the registration and waits until it is on the disk, but no longer
-// than ctx.
+// add adds the registration and waits until it is on disk or ctx ends.
 func (s *spool) add(ctx context.Context, r *wake.Registration) {
 	s.mu.Lock()
 	b := s.next
@@ -238,7 +237,7 @@ func (s *spool) add(ctx context.Context, r *wake.Registration) {
 	}
 }
 
-// write writes batch after batch: all that waits shares one.
+// write writes one batch after the other: all waiting registrations share one.
 func (s *spool) write() {
 	for {
 		<-s.ready
@@ -296,7 +295,7 @@ func (s *spool) putOne(b *bbolt.Bucket, r *wake.Registration) error {
 	value := binary.BigEndian.AppendUint16([]byte{store.Version}, uint16(len(r.AOR)))
 	value, _, err := store.AppendRegistration(append(value, r.AOR...), r, time.Time{})
 	if err != nil {
-		return nil // no store would take it
+		return nil // no store would accept it
 	}
 	key := keyOf(r)
 	for _, old := range []spoolKey{key.of(false), key.of(true)} {
@@ -325,14 +324,14 @@ func (s *spool) putOne(b *bbolt.Bucket, r *wake.Registration) error {
 	return b.Put(binary.BigEndian.AppendUint64(nil, seq), value)
 }
 
-// spooled is a registration with its place in the spool.
+// spooled is a registration with its number in the spool.
 type spooled struct {
 	seq uint64
 	wake.Registration
 	unreadable bool
 }
 
-// read returns up to n registrations with the number from and later ones.
+// read returns up to n registrations, starting with the number from.
 func (s *spool) read(from uint64, n int) ([]spooled, error) {
 	s.file.Lock()
 	defer s.file.Unlock()
@@ -354,7 +353,7 @@ func (s *spool) read(from uint64, n int) ([]spooled, error) {
 	return list, nil
 }
 
-// remove removes registrations that the store has taken.
+// remove removes registrations that the store has accepted.
 func (s *spool) remove(list []spooled) error {
 	if len(list) == 0 {
 		return nil
@@ -387,8 +386,8 @@ func keyOf(r *wake.Registration) (k spoolKey) {
 	return k.of(r.Gone && r.Action == wake.ActionBind)
 }
 
-// of returns the key of the same device's un-REGISTER that keeps the binding, or
-// of any other registration.
+// of returns the key for the same device: that of an un-REGISTER that keeps the binding,
+// or that of any other registration.
 func (k spoolKey) of(keeps bool) spoolKey {
 	if k[16] = 0; keeps {
 		k[16] = 1

@@ -1,12 +1,14 @@
-// Package fallback keeps phones reachable while the store is away. It wraps a
-// store that other machines share, and is nothing but a witness while that one
-// answers: it remembers the bindings that pass by.
+// Package fallback keeps phones reachable while the store is unreachable ("away"). It
+// wraps a store that other machines share. While that store answers, it only observes
+// and remembers the bindings that it sees.
 //
-// While the store is away, a REGISTER is kept on the disk (the spool) and brought
-// to the store later, where a later REGISTER wins over it; a wake is started from
-// memory, for the devices that this instance has seen; and a phone that registers
-// here is told to the nodes that hold requests for it. Nothing of it is
-// acknowledged as stored: Register still returns the store's error.
+// While the store is away:
+//   - A REGISTER is kept on disk (the spool) and replayed to the store later. There a
+//     later REGISTER takes precedence over it.
+//   - A wake is started from memory, for the devices that this instance has seen.
+//   - When a phone registers here, the nodes that hold requests for it are notified.
+//
+// None of this is acknowledged as stored: Register still returns the store's error.
 package fallback
 
 import (
@@ -21,9 +23,9 @@ import (
 	"github.com/sipwake/sipwake/internal/wake"
 )
 
-// Store is a wake.Store. Safe for concurrent use.
+// Store is a wake.Store. It is safe for concurrent use.
 type Store struct {
-	wake.Store // that may be away
+	wake.Store // the wrapped store, which may be away
 
 	ping    func(context.Context) error
 	health  health
@@ -40,9 +42,9 @@ var (
 
 var errAway = fmt.Errorf("%w: it has not answered lately", wake.ErrUnavailable)
 
-// New wraps the store. It opens the spool, and does no network I/O. ping tells
-// whether the store can be used. Nothing is brought to the store before Run runs.
-// Close must be called.
+// New wraps the store. It opens the spool and does no network I/O. ping reports whether
+// the store can be used. Nothing is replayed to the store until Run is called. The
+// caller must call Close.
 func New(c Config, inner wake.Store, ping func(context.Context) error, log *slog.Logger, reg prometheus.Registerer) (*Store, error) {
 	c.SetDefaults()
 	m := newMetrics()
@@ -55,12 +57,12 @@ func New(c Config, inner wake.Store, ping func(context.Context) error, log *slog
 	return s, nil
 }
 
-// Close writes what is not on the disk yet and closes the spool. The store itself
+// Close writes pending registrations to disk and closes the spool. The wrapped store
 // stays open.
 func (s *Store) Close() error { return s.spool.close() }
 
-// away reports whether the error says that the store is away, and not that the
-// caller has gone.
+// away reports whether the error means that the store is away, rather than that the
+// caller gave up.
 func (s *Store) away(ctx context.Context, err error) bool {
 	if !errors.Is(err, wake.ErrUnavailable) || errors.Is(ctx.Err(), context.Canceled) {
 		return false
@@ -77,8 +79,8 @@ func (s *Store) answered() {
 	}
 }
 
-// Register implements wake.Store. While the store is away the registration is
-// kept, and its error is returned with the wakes that are known here.
+// Register implements wake.Store. While the store is away it keeps the registration, and
+// returns the store's error together with the wakes that are known here.
 func (s *Store) Register(ctx context.Context, r wake.Registration) (wake.Registered, error) {
 	if r.RegisteredAt.IsZero() {
 		r.RegisteredAt = time.Now()
@@ -102,14 +104,14 @@ func (s *Store) registerAway(ctx context.Context, r *wake.Registration, err erro
 		return wake.Registered{}, err
 	}
 	wakes, stale := s.memory.registerAway(r)
-	if !stale && r.Action != wake.ActionSeen { // a sign of life is worth nothing later
+	if !stale && r.Action != wake.ActionSeen { // that a device was seen is of no use later
 		s.spool.add(ctx, r)
 	}
 	return wake.Registered{Wakes: wakes}, err
 }
 
-// Start implements wake.Store. While the store is away it starts the wake from
-// memory, if it knows devices of the AOR.
+// Start implements wake.Store. While the store is away it starts the wake from memory if
+// it knows any device of the AOR.
 func (s *Store) Start(ctx context.Context, w wake.Wake) (wake.Started, error) {
 	if w.StartedAt.IsZero() {
 		w.StartedAt = time.Now()
@@ -134,8 +136,8 @@ func (s *Store) Start(ctx context.Context, w wake.Wake) (wake.Started, error) {
 	return wake.Started{}, fmt.Errorf("cannot start wake for %q: %w", w.AOR, err)
 }
 
-// End implements wake.Store. It succeeds for a wake that this instance has
-// started, also while the store is away.
+// End implements wake.Store. For a wake that this instance started it succeeds even
+// while the store is away.
 func (s *Store) End(ctx context.Context, aor, node, call string) (wake.Ended, error) {
 	err := errAway
 	if s.health.allow() {
@@ -184,7 +186,7 @@ func (s *Store) Bindings(ctx context.Context, q wake.Query) ([]wake.Binding, err
 	return list, err
 }
 
-// Removals implements wake.History, if the store does. It fails while the store is
+// Removals implements wake.History if the wrapped store does. It fails while the store is
 // away.
 func (s *Store) Removals(ctx context.Context, aor string) ([]wake.RemovalNote, error) {
 	h, ok := s.Store.(wake.History)

@@ -14,12 +14,13 @@ import (
 	"github.com/sipwake/sipwake/internal/wake"
 )
 
-// BackupPath is where Backup writes, beside the store's file.
+// BackupPath returns the path of the backup, next to the store's file.
 func BackupPath(storePath string) string { return storePath + ".backup" }
 
-// Backup writes one state of the file into another one beside it, in the place of the
-// last backup, and looks at every page of it. Reads and writes go on. It returns the
-// new file, which is whole and on the disk, and its size in bytes. One runs at a time.
+// Backup copies one state of the file to a new file next to it, which replaces the last
+// backup, and checks every page of the copy. Reads and writes continue meanwhile. It
+// returns the path of the new file, which is complete and on disk, and its size in bytes.
+// Only one backup runs at a time.
 func (s *Store) Backup(ctx context.Context) (file string, size int64, err error) {
 	if !s.backup.TryLock() {
 		return "", 0, fmt.Errorf("cannot back up: %w: another backup is being written", wake.ErrUnavailable)
@@ -47,7 +48,7 @@ func (s *Store) Backup(ctx context.Context) (file string, size int64, err error)
 	return file, size, nil
 }
 
-// copyTo writes a state of the file, as bbolt hands it out.
+// copyTo writes a state of the file as bbolt provides it.
 func (s *Store) copyTo(ctx context.Context, to string) (err error) {
 	f, err := os.OpenFile(to, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -59,7 +60,7 @@ func (s *Store) copyTo(ctx context.Context, to string) (err error) {
 	if err != nil {
 		return err
 	}
-	if newest := d.newest.Load(); m.Tx < newest.Tx { // one more may just have been written
+	if newest := d.newest.Load(); m.Tx < newest.Tx { // another state may just have been written
 		return pagefile.ErrDamaged
 	}
 	defer pagefile.Recover(&err)()
@@ -70,7 +71,7 @@ func (s *Store) copyTo(ctx context.Context, to string) (err error) {
 	return errors.Join(err, f.Sync())
 }
 
-// untilDone is a file that is written until ctx ends.
+// untilDone is a file whose writes fail once ctx ends.
 type untilDone struct {
 	ctx context.Context
 	f   *os.File

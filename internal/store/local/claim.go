@@ -16,7 +16,7 @@ func bucketClaimEnds() []byte { return []byte("claimends") }
 
 var errClaim = errors.New("a key that is not too long and a time are needed")
 
-// Claim implements wake.Sweeper. It is on the disk before it is granted.
+// Claim implements wake.Sweeper. A claim is on disk before it is granted.
 func (s *Store) Claim(ctx context.Context, key string, ttl time.Duration) (bool, error) {
 	granted, err := false, errClaim
 	if key != "" && len(key) <= bbolt.MaxKeySize-8 && ttl > 0 {
@@ -25,7 +25,7 @@ func (s *Store) Claim(ctx context.Context, key string, ttl time.Duration) (bool,
 			taken = claimed(r.table(bucketClaims()), key, time.Now())
 			return nil
 		})
-		if err == nil && !taken { // so it looks now; the write decides
+		if err == nil && !taken { // as of this read; the write decides
 			err = s.writer.do(ctx, func(tx *writeTx) error {
 				now := time.Now()
 				if claimed(tx.table(bucketClaims()), key, now) {
@@ -42,7 +42,7 @@ func (s *Store) Claim(ctx context.Context, key string, ttl time.Duration) (bool,
 	return granted, nil
 }
 
-// Release implements wake.Sweeper. It is on the disk when it returns.
+// Release implements wake.Sweeper. The release is on disk when it returns.
 func (s *Store) Release(ctx context.Context, key string) error {
 	err := s.writer.do(ctx, func(tx *writeTx) error {
 		claims := tx.table(bucketClaims())
@@ -66,7 +66,7 @@ func claimed(claims keyed, key string, now time.Time) bool {
 	return len(v) == 8 && int64(binary.BigEndian.Uint64(v)) > now.UnixMicro()
 }
 
-// claim writes a claim, and removes some that have ended.
+// claim writes a claim and removes some claims that have ended.
 func claim(tx *writeTx, key string, now, until time.Time) error {
 	claims, ends := tx.table(bucketClaims()), tx.table(bucketClaimEnds())
 	for _, k := range first(ends, now, cleanMost) {

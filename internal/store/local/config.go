@@ -4,12 +4,12 @@ import (
 	"time"
 )
 
-// Config is where the file is and how long things are kept in it.
+// Config says where the file is and how long data is kept in it.
 type Config struct {
 	Path string `yaml:"path"`
-	// Retention is how long a binding outlives its last REGISTER.
+	// Retention is how long a binding is kept after its last REGISTER.
 	Retention time.Duration `yaml:"retention"`
-	// Outbox is how many messages of applications are kept, done ones included.
+	// Outbox is how many messages of applications are kept, including those that are done.
 	Outbox int `yaml:"outbox"`
 	// Recent is how long a REGISTER is remembered for a wake that comes after it.
 	// The service sets it.

@@ -13,22 +13,22 @@ import (
 	"github.com/sipwake/sipwake/internal/wake"
 )
 
-// data is the open file. bbolt writes it, one goroutine at a time, and pagefile reads
-// it: bbolt ends the process over some bytes, whatever is recovered.
+// data is the open file. bbolt writes it, one goroutine at a time. pagefile reads it,
+// because some damaged bytes make bbolt end the process in a way that recover cannot stop.
 //
-// The file has two states that can be read, for a write changes no page of the last
-// two: the newest one, and the one before while a reader is left there. A write waits
-// for those.
+// Two states of the file are readable, because a write changes no page of the last two:
+// the newest, and the one before it as long as it has readers. A write waits for those
+// readers.
 type data struct {
 	db      *bbolt.DB
 	raw     *os.File
 	newest  atomic.Pointer[pagefile.Meta]
 	pages   *pagefile.Cache
-	reading [2]sync.RWMutex // by the last bit of the state's number
-	stuck   atomic.Bool     // bbolt holds locks that nobody will release
+	reading [2]sync.RWMutex // indexed by the last bit of the state's number
+	stuck   atomic.Bool     // bbolt holds locks that will never be released
 }
 
-// openData opens what bbolt has opened once more, to read it.
+// openData opens bbolt's file a second time, for reading.
 func openData(db *bbolt.DB) (*data, error) {
 	raw, err := os.Open(db.Path())
 	if err != nil {
@@ -42,7 +42,7 @@ func openData(db *bbolt.DB) (*data, error) {
 	return d, nil
 }
 
-// refresh notes the newest state. Its number must be the last one's, or the next.
+// refresh records the newest state. Its number must be that of the last state or one higher.
 func (d *data) refresh() error {
 	m, _, err := pagefile.ReadMetas(d.raw)
 	if err == nil {
@@ -51,8 +51,8 @@ func (d *data) refresh() error {
 	return err
 }
 
-// current returns an error if the file does not begin with the newest state any more:
-// bbolt would go back to the one before, and give pages away that are in use.
+// current returns an error if the file no longer begins with the newest state. bbolt
+// would go back to the state before it and reuse pages that are in use.
 func (d *data) current() error {
 	m, _, err := pagefile.ReadMetas(d.raw)
 	if err == nil && m != *d.newest.Load() {
@@ -78,8 +78,8 @@ func (d *data) view(f func(v *pagefile.View) error) error {
 	}
 }
 
-// update does f in a write. What bbolt would stumble over is found before, by the
-// tables that f goes through; a panic is an error nevertheless.
+// update runs f in a write transaction. The tables that f uses check the pages for damage
+// before bbolt reads them. A panic is still turned into an error.
 func (d *data) update(f func(tx *writeTx) error) (err error) {
 	m := *d.newest.Load()
 	next := &d.reading[(m.Tx+1)&1]
@@ -110,7 +110,7 @@ func (d *data) update(f func(tx *writeTx) error) (err error) {
 	return err
 }
 
-// close closes the file once nobody reads it.
+// close closes the file once it has no readers.
 func (d *data) close() error {
 	for i := range d.reading {
 		d.reading[i].Lock()
@@ -118,12 +118,12 @@ func (d *data) close() error {
 	}
 	_ = d.raw.Close()
 	if d.stuck.Load() {
-		return nil // it cannot be closed any more
+		return nil // it can no longer be closed
 	}
 	return d.db.Close()
 }
 
-// writeTx is a write. After an error it does nothing any more.
+// writeTx is a write transaction. After an error it does nothing more.
 type writeTx struct {
 	tx    *bbolt.Tx
 	guard *pagefile.Guard
@@ -149,14 +149,14 @@ func (w *writeTx) fine(err error) bool {
 	return w.err == nil
 }
 
-// table is a bucket whose pages are looked at before bbolt does.
+// table is a bucket whose pages are checked before bbolt reads them.
 type table struct {
 	w    *writeTx
 	b    *bbolt.Bucket
 	name string
 }
 
-// safe reports whether bbolt may go to the key: see pagefile.Guard.
+// safe reports whether bbolt can safely go to the key: see pagefile.Guard.
 func (t *table) safe(key []byte, beside bool) bool {
 	return t.w.err == nil && t.w.fine(t.w.guard.Key(t.name, key, beside))
 }
@@ -185,7 +185,7 @@ func (t *table) Delete(key []byte) error {
 	return t.b.Delete(key)
 }
 
-// Sequence returns the bucket's number.
+// Sequence returns the bucket's sequence number.
 func (t *table) Sequence() uint64 {
 	if t.w.err != nil {
 		return 0
@@ -193,7 +193,7 @@ func (t *table) Sequence() uint64 {
 	return t.b.Sequence()
 }
 
-// SetSequence sets it.
+// SetSequence sets the bucket's sequence number.
 func (t *table) SetSequence(n uint64) error {
 	if t.w.err != nil {
 		return t.w.err
@@ -201,7 +201,7 @@ func (t *table) SetSequence(n uint64) error {
 	return t.b.SetSequence(n)
 }
 
-// each calls f with the keys in order until it returns false.
+// each calls f with each key in order until f returns false.
 func (t *table) each(f func(k []byte) bool) {
 	if !t.safe(nil, true) {
 		return
@@ -214,26 +214,26 @@ func (t *table) each(f func(k []byte) bool) {
 // readTable is a bucket that is only read.
 type readTable struct{ *pagefile.Bucket }
 
-// each is table.each.
+// each works like table.each.
 func (t readTable) each(f func(k []byte) bool) {
 	c := t.Cursor()
 	for k, _ := c.First(); k != nil && f(k); k, _ = c.Next() {
 	}
 }
 
-// keyed is what reads and writes look things up in.
+// keyed is the interface for lookups, in reads and in writes.
 type keyed interface {
 	Get(key []byte) []byte
 	each(f func(k []byte) bool)
 }
 
-// reader is the read of a state.
+// reader reads one state of the file.
 type reader struct{ v *pagefile.View }
 
 func (r reader) table(name []byte) readTable { return readTable{r.v.Bucket(string(name))} }
 
-// read calls f with the newest state of the file. Damage is an error, and has the file
-// made anew.
+// read calls f with the newest state of the file. Damage is an error and makes the writer
+// rebuild the file.
 func (s *Store) read(f func(r reader) error) error {
 	for {
 		d := s.data.Load()
@@ -242,7 +242,7 @@ func (s *Store) read(f func(r reader) error) error {
 			return err
 		}
 		if s.data.Load() != d {
-			continue // it was made anew meanwhile
+			continue // the file was rebuilt meanwhile
 		}
 		s.metrics.errors.Inc()
 		poke(s.writer.repair)

@@ -13,14 +13,14 @@ import (
 	"github.com/sipwake/sipwake/internal/wake"
 )
 
-// expiringKept is how long bindings are kept by time though nobody asks for them.
+// expiringKept is how long bindings stay indexed by time after the last use.
 const expiringKept = time.Hour
 
-// expiring has every binding by the time at which it is to be handed out. It is in
-// memory, about 140 bytes a binding, and only there while it is asked for: a store
-// without refresh pushes pays nothing for it.
+// expiring indexes every binding by the time at which Expiring must return it. It is in
+// memory, about 140 bytes per binding, and exists only while it is used: a store without
+// refresh pushes has no cost.
 type expiring struct {
-	asked atomic.Int64 // when it was asked for, nanoseconds
+	asked atomic.Int64 // time of the last use, nanoseconds
 
 	mu   sync.Mutex
 	keys map[string]*expiry // by key of the binding in the file
@@ -33,8 +33,8 @@ type expiry struct {
 	place int   // in the heap
 }
 
-// set puts the binding at the time, 0 for never. With only it does so if it is at that
-// time now, -1 for none.
+// set sets the time of the binding, 0 to remove it. Unless only is -1, it does so only
+// if the binding's present time is only.
 func (x *expiring) set(key []byte, at int64, only *int64) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -69,7 +69,7 @@ func (x *expiring) first(by int64) (key string, at int64, ok bool) {
 	return x.heap[0].key, x.heap[0].at, true
 }
 
-// expires notes when the registration of a binding ends.
+// expires records when the registration of a binding ends.
 func (s *Store) expires(aor, device string, end time.Time) {
 	x := s.expiring.Load()
 	if x == nil {
@@ -86,7 +86,7 @@ func expiryTime(t time.Time) int64 {
 	return max(t.UnixMicro(), 1)
 }
 
-// Expiring implements wake.Sweeper. The first call goes through all bindings.
+// Expiring implements wake.Sweeper. The first call scans all bindings.
 func (s *Store) Expiring(ctx context.Context, by time.Time, f func(wake.Binding) (time.Time, error)) error {
 	x, err := s.startExpiring(ctx)
 	if err != nil {
@@ -119,7 +119,7 @@ func (s *Store) Expiring(ctx context.Context, by time.Time, f func(wake.Binding)
 	}
 }
 
-// bindingAt returns the binding that has the key, if there is one that can be read.
+// bindingAt returns the binding with the key, if there is a readable one.
 func (s *Store) bindingAt(ctx context.Context, key []byte) (b wake.Binding, ok bool, err error) {
 	aor, device, ok := cutKey(key)
 	if !ok {
@@ -133,8 +133,8 @@ func (s *Store) bindingAt(ctx context.Context, key []byte) (b wake.Binding, ok b
 	return b, err == nil && b.RegisteredAt.After(time.Now().Add(-s.config.Retention)), nil
 }
 
-// startExpiring returns what has the bindings by time. What is not there yet is made:
-// from then on every REGISTER keeps it up, and what came before is in memory or in the
+// startExpiring returns the index of bindings by time. It builds the index if there is
+// none: every later REGISTER updates it, and earlier ones are found in memory or in the
 // file.
 func (s *Store) startExpiring(ctx context.Context) (*expiring, error) {
 	s.expiringStart.Lock()
@@ -175,7 +175,7 @@ func (s *Store) startExpiring(ctx context.Context) (*expiring, error) {
 	return x, nil
 }
 
-// endExpiring forgets what has the bindings by time when nobody asks any more.
+// endExpiring drops the index of bindings by time once it is no longer used.
 func (s *Store) endExpiring(now time.Time) {
 	if x := s.expiring.Load(); x != nil && now.UnixNano()-x.asked.Load() > int64(expiringKept) {
 		s.expiring.CompareAndSwap(x, nil)

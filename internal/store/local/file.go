@@ -14,7 +14,7 @@ import (
 	"github.com/sipwake/sipwake/internal/wake"
 )
 
-// The file. Times in keys are microseconds since 1970 in 8 bytes, big-endian.
+// The buckets of the file. Times in keys are microseconds since 1970 in 8 bytes, big-endian.
 //
 //	bindings   2+n AOR, device  -> value of the binding (package store)
 //	tokens     16 bytes of the SHA-256 of the token's key -> the AORs that have it
@@ -46,10 +46,10 @@ func buckets() [][]byte {
 
 var errFormat = errors.New("it was written by a newer sipwake")
 
-// openPatience is how long another process that has the file open may take to end.
+// openPatience is how long to wait for another process to release the file.
 const openPatience = 300 * time.Millisecond
 
-// open opens or makes the file, after it has made a damaged one anew.
+// open opens or creates the file. It first rebuilds a damaged one.
 func open(path string) (d *data, f *pagefile.Found, err error) {
 	if f, err = pagefile.Mend(path, openPatience, Layout()); err == nil {
 		d, err = openNew(path)
@@ -60,9 +60,9 @@ func open(path string) (d *data, f *pagefile.Found, err error) {
 	return d, f, nil
 }
 
-// openNew opens or makes a file that is not damaged.
+// openNew opens or creates a file that is not damaged.
 func openNew(path string) (*data, error) {
-	// Room to grow: a new mapping waits for every reader.
+	// Leave room to grow: mapping the file again waits for every reader.
 	db, err := pagefile.Open(path, openPatience, 1<<28, prepare)
 	if err != nil {
 		return nil, err
@@ -74,8 +74,8 @@ func openNew(path string) (*data, error) {
 	return d, err
 }
 
-// prepare makes the buckets that are missing, in a new file or one of an older
-// sipwake, and else writes nothing.
+// prepare creates missing buckets, in a new file or one of an older sipwake. If none is
+// missing it writes nothing.
 func prepare(db *bbolt.DB) error {
 	var found []byte
 	complete := true
@@ -104,8 +104,8 @@ func prepare(db *bbolt.DB) error {
 	})
 }
 
-// appendKey appends the key of a binding. The length in front keeps the AORs
-// apart, whatever bytes they hold.
+// appendKey appends the key of a binding. The length prefix keeps the AORs apart,
+// whatever bytes they contain.
 func appendKey(dst []byte, aor, device string) []byte {
 	dst = binary.BigEndian.AppendUint16(dst, uint16(len(aor)))
 	return append(append(dst, aor...), device...)
@@ -119,7 +119,7 @@ func cutKey(k []byte) (aor, device []byte, ok bool) {
 	return k[2:n], k[n:], true
 }
 
-// checkKey keeps out what the file cannot take: one such key would fail the
+// checkKey rejects keys that are too long for the file: one such key would fail a
 // write that many RPCs wait for.
 func checkKey(r *wake.Registration) error {
 	if n := 2 + len(r.AOR) + len(r.Device); n > bbolt.MaxKeySize {
@@ -128,10 +128,10 @@ func checkKey(r *wake.Registration) error {
 	return nil
 }
 
-// load reads an AOR from the file. What is no binding any more is left out: the next
-// REGISTER of the phone writes it anew.
+// load reads an AOR from the file. It skips damaged bindings: the phone's next REGISTER
+// writes them again.
 func (s *Store) load(user string) (*state, error) {
-	st := &state{State: aor.State{AOR: string([]byte(user))}} // the caller's may be part of something big
+	st := &state{State: aor.State{AOR: string([]byte(user))}} // the caller's may be part of a large string
 	var room [256]byte
 	prefix := appendKey(room[:0], user, "")
 	unreadable := 0

@@ -18,18 +18,18 @@ func hashToken(key []byte) tokenHash {
 	return tokenHash(sum[:16])
 }
 
-// index tells which AORs a token is bound to. What is not written yet is in memory,
-// and so is which tokens have several: a refresh must not read the file.
+// index maps each token to the AORs it is bound to. In memory are entries that are not
+// written yet, and the set of tokens with several AORs: a refresh must not read the file.
 type index struct {
 	read    func(func(r reader) error) error
-	sharing atomic.Int64 // of the shared
+	sharing atomic.Int64 // the length of shared
 	mu      sync.Mutex
 	pending map[tokenHash]owner
-	shared  map[tokenHash]struct{} // by several AORs
+	shared  map[tokenHash]struct{} // tokens of several AORs
 }
 
 type owner struct {
-	aors []string // empty: nobody has it; never changed in place
+	aors []string // empty: no AOR has it; never changed in place
 	gen  uint64
 }
 
@@ -48,7 +48,7 @@ func (x *index) init(read func(func(r reader) error) error) error {
 	return err
 }
 
-// owners returns the AORs.
+// owners returns the AORs that have the token.
 func (x *index) owners(h tokenHash) ([]string, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -67,8 +67,8 @@ func (x *index) ownersLocked(h tokenHash) ([]string, error) {
 	return aors, err
 }
 
-// take gives the owned tokens to the AOR and releases those that went. It returns
-// what is to be written, and the other AORs that have one of the owned.
+// take adds the AOR to the owned tokens and removes it from the went tokens. It returns
+// the tokens to write, and the other AORs that have one of the owned tokens.
 func (x *index) take(aor string, owned, went []tokenHash, late bool) (changed []tokenHash, others []string, err error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -84,8 +84,8 @@ func (x *index) take(aor string, owned, went []tokenHash, late bool) (changed []
 	return append(owned, x.releaseLocked(aor, went)...), others, nil
 }
 
-// refreshed makes the AOR the last of those that have the tokens, where it is not the
-// only one. It returns what is to be written, and the others.
+// refreshed moves the AOR to the end of the list of each token that several AORs have. It
+// returns the tokens to write, and the other AORs.
 func (x *index) refreshed(aor string, head store.Head) (changed []tokenHash, others []string, err error) {
 	if x.sharing.Load() == 0 {
 		return nil, nil, nil
@@ -111,7 +111,7 @@ func (x *index) refreshed(aor string, head store.Head) (changed []tokenHash, oth
 	return changed, others, err
 }
 
-// addOthers adds those of the list that are not the AOR and not there yet.
+// addOthers adds the elements of list to others, except the AOR and duplicates.
 func addOthers(others, list []string, aor string) []string {
 	for _, a := range list {
 		if a != aor && !slices.Contains(others, a) {
@@ -121,8 +121,8 @@ func addOthers(others, list []string, aor string) []string {
 	return others
 }
 
-// restore gives the AOR the tokens that it has, where the file does not say so any
-// more. It returns what is to be written.
+// restore adds the AOR to those of its tokens whose index entries the file has lost. It
+// returns the tokens to write.
 func (x *index) restore(aor string, owned []tokenHash) (changed []tokenHash) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -135,9 +135,9 @@ func (x *index) restore(aor string, owned []tokenHash) (changed []tokenHash) {
 	return changed
 }
 
-// release takes the tokens from the AOR, as far as it has them. It returns what
-// is to be written. A token that cannot be looked up stays: whoever uses the
-// index compares the token with the binding's.
+// release removes the AOR from those of the tokens that it has. It returns the tokens
+// to write. A token that cannot be looked up stays: users of the index compare the
+// token with the binding's anyway.
 func (x *index) release(aor string, went []tokenHash) []tokenHash {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -164,7 +164,7 @@ func (x *index) set(h tokenHash, aors []string) {
 	x.sharing.Store(int64(len(x.shared)))
 }
 
-// take a copy of what is pending of the hashes, ordered.
+// collect returns the pending entries of the hashes, sorted.
 func (x *index) collect(hashes []tokenHash) []tokenOp {
 	slices.SortFunc(hashes, func(a, b tokenHash) int { return bytes.Compare(a[:], b[:]) })
 	hashes = slices.Compact(hashes)
@@ -179,7 +179,7 @@ func (x *index) collect(hashes []tokenHash) []tokenOp {
 	return list
 }
 
-// saved forgets what is in the file now.
+// saved drops the pending entries that are in the file now.
 func (x *index) saved(ops []tokenOp) {
 	x.mu.Lock()
 	defer x.mu.Unlock()

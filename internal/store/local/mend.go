@@ -10,7 +10,7 @@ import (
 	"github.com/sipwake/sipwake/internal/store/pagefile"
 )
 
-// mend makes the file anew while the service runs. The writer calls it.
+// mend rebuilds the file while the service runs. The writer calls it.
 func (s *Store) mend() error {
 	if time.Since(s.mendFailed) < mendPause {
 		return errMend
@@ -23,7 +23,7 @@ func (s *Store) mend() error {
 	return err
 }
 
-// mendPause is how long the writer leaves a file alone that could not be made anew.
+// mendPause is how long the writer waits before it retries a failed rebuild.
 const mendPause = 10 * time.Second
 
 var errMend = errors.New("it could not be made anew")
@@ -37,7 +37,7 @@ func (s *Store) mendNow() error {
 	} else if err := errors.Join(verify(v, &report), complete(&report), v.Err(), old.current()); err != nil {
 		why = err.Error()
 	} else if !old.stuck.Load() {
-		return nil // it has been read wrong once: the disk, or it was mended meanwhile
+		return nil // a single bad read by the disk, or it was mended meanwhile
 	}
 	f, err := pagefile.Replace(v, s.config.Path, why, Layout())
 	if err != nil {
@@ -54,7 +54,7 @@ func (s *Store) mendNow() error {
 	return nil
 }
 
-// complete returns an error if a bucket is missing, as it may only before prepare.
+// complete returns an error if a bucket is missing. That is allowed only before prepare.
 func complete(report *pagefile.Report) error {
 	for _, name := range buckets() {
 		if _, ok := report.Buckets[string(name)]; !ok {
@@ -64,7 +64,7 @@ func complete(report *pagefile.Report) error {
 	return nil
 }
 
-// rewrite has all that is in memory written again: the file may have lost it.
+// rewrite makes the writer write everything in memory again: the file may have lost it.
 func (s *Store) rewrite() {
 	for i := range s.shards {
 		sh := &s.shards[i]
@@ -85,7 +85,7 @@ func (s *Store) rewrite() {
 	}
 }
 
-// tell says once, and from then on in /readyz and a metric, that the file was damaged.
+// tell logs once that the file was damaged. From then on /readyz and a metric show it.
 func (s *Store) tell(f pagefile.Found) {
 	s.metrics.repairs.Inc()
 	s.log.Error("the store's file was damaged and made anew: phones that are missing are known again with their next REGISTER; look at the disk, and delete the damaged file when nobody needs it",
@@ -96,8 +96,8 @@ func (s *Store) tell(f pagefile.Found) {
 	s.damage.Store(&text)
 }
 
-// Notice returns what an operator should know though the store works, or nothing: that
-// its file was damaged since the start.
+// Notice returns a notice for the operator, or "" if there is none. It says that the
+// file was damaged since the start, although the store works.
 func (s *Store) Notice() string {
 	if p := s.damage.Load(); p != nil {
 		return *p
@@ -105,8 +105,7 @@ func (s *Store) Notice() string {
 	return ""
 }
 
-// update is data.update. A file that is damaged is made anew, and the write tried once
-// more.
+// update is data.update, but it rebuilds a damaged file and then retries the write once.
 func (s *Store) update(f func(tx *writeTx) error) error {
 	err := s.data.Load().update(f)
 	if errors.Is(err, pagefile.ErrDamaged) {

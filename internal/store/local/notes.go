@@ -14,7 +14,7 @@ import (
 
 func bucketNotes() []byte { return []byte("notes") }
 
-// note adds one to those that the writer has to write.
+// note adds a note to those that the writer must write.
 func (st *state) note(n wake.RemovalNote) {
 	if len(st.notes) >= store.MaxNotes {
 		st.notes = slices.Delete(st.notes, 0, 1)
@@ -23,13 +23,13 @@ func (st *state) note(n wake.RemovalNote) {
 	st.notes = append(st.notes, n)
 }
 
-// noteOp is what the writer adds to the notes of an AOR.
+// noteOp holds the notes that the writer adds to those of an AOR.
 type noteOp struct {
 	st    *state
 	notes []wake.RemovalNote
 }
 
-// takeNotes hands the notes to the writer, unless it has some in hand.
+// takeNotes hands the notes to the writer, unless the writer still has some of the AOR.
 func (st *state) takeNotes(ops []noteOp) []noteOp {
 	if len(st.notes) == 0 || st.inHand > 0 {
 		return ops
@@ -47,8 +47,8 @@ func (o *noteOp) put(tx *writeTx) error {
 	return bucket.Put(key, v)
 }
 
-// notesDone forgets the notes that are in the file now; those of a write that failed
-// are for the next one.
+// notesDone drops the notes that are in the file now. After a failed write they stay
+// for the next one.
 func (s *Store) notesDone(ops []noteOp, failed bool) {
 	for _, o := range ops {
 		sh := s.shardOf(o.st.AOR)
@@ -82,8 +82,8 @@ func (s *Store) Removals(ctx context.Context, aor string) ([]wake.RemovalNote, e
 	return store.ReadNotes(v, time.Now()), nil
 }
 
-// sweepNotes removes the notes of some AORs if all are too old, and returns where to
-// go on, nil at the end.
+// sweepNotes checks some AORs and removes the notes of those whose notes are all too
+// old. It returns where to continue, nil at the end.
 func (s *Store) sweepNotes(from []byte) (next []byte) {
 	var old [][]byte
 	now := time.Now()

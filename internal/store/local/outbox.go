@@ -18,8 +18,8 @@ func bucketDue() []byte      { return []byte("due") }
 func bucketDone() []byte     { return []byte("done") }
 func bucketWaiting() []byte  { return []byte("waiting") }
 
-// cleanMost is how much that has ended one write removes in passing. More ends
-// that way than any write adds.
+// cleanMost is how many ended messages each write also removes. It is more than any
+// write adds.
 const cleanMost = 16
 
 // Put implements outbox.Store.
@@ -47,7 +47,7 @@ func (s *Store) Put(ctx context.Context, m outbox.Message) error {
 		})
 	}
 	if err == nil && full {
-		if s.messages() > uint64(s.config.Outbox) { // a smaller outbox than before, or a wrong number
+		if s.messages() > uint64(s.config.Outbox) { // the configured outbox was larger before, or the count is wrong
 			poke(s.writer.repair)
 		}
 		s.metrics.rejected.Inc()
@@ -98,7 +98,7 @@ func (s *Store) Message(ctx context.Context, id string) (outbox.Message, bool, e
 	return m, value != nil, nil
 }
 
-// Messages implements outbox.Store. The cursor is the ID to go on with.
+// Messages implements outbox.Store. The cursor is the ID at which to continue.
 func (s *Store) Messages(ctx context.Context, cursor string, limit int) (list []outbox.Message, next string, err error) {
 	unreadable := 0
 	err = s.view(ctx, func(r reader) error {
@@ -132,7 +132,7 @@ func (s *Store) Messages(ctx context.Context, cursor string, limit int) (list []
 	return list, next, nil
 }
 
-// Due implements outbox.Store. When there is nothing to do it writes nothing.
+// Due implements outbox.Store. If there is nothing to do, it writes nothing.
 func (s *Store) Due(ctx context.Context, now time.Time, lease time.Duration, limit int) ([]outbox.Message, error) {
 	if limit = min(limit, store.MaxDue); limit <= 0 {
 		return nil, nil
@@ -164,7 +164,7 @@ func (s *Store) Due(ctx context.Context, now time.Time, lease time.Duration, lim
 	return list, nil
 }
 
-// messages counts them.
+// messages returns the number of messages.
 func (s *Store) messages() (n uint64) {
 	_ = s.view(context.Background(), func(r reader) error {
 		n = r.table(bucketMessages()).Sequence()
@@ -173,7 +173,7 @@ func (s *Store) messages() (n uint64) {
 	return n
 }
 
-// view reads the file.
+// view calls f with the file for reading.
 func (s *Store) view(ctx context.Context, f func(r reader) error) error {
 	err := context.Cause(ctx)
 	if err == nil {
@@ -189,15 +189,15 @@ func (s *Store) view(ctx context.Context, f func(r reader) error) error {
 	return nil
 }
 
-// messageTables are the four buckets within a write. A message has an entry in
-// one of the two indexes; those of due are counted by owner.
+// messageTables holds the four buckets within a write. A message has an entry in one
+// of the two indexes. The entries in due are counted per owner.
 type messageTables struct{ messages, due, done, waiting *table }
 
 func openOutbox(tx *writeTx) messageTables {
 	return messageTables{tx.table(bucketMessages()), tx.table(bucketDue()), tx.table(bucketDone()), tx.table(bucketWaiting())}
 }
 
-// findMessage returns the value, nil when the message is gone.
+// findMessage returns the message's value, nil if the message is gone.
 func findMessage(messages keyed, id string, now time.Time) []byte {
 	v := messages.Get([]byte(id))
 	if h, err := store.ReadMessageHead(v); err != nil || !now.Before(h.End()) {
@@ -206,7 +206,7 @@ func findMessage(messages keyed, id string, now time.Time) []byte {
 	return v
 }
 
-// entry returns where the index has the message with this head.
+// entry returns the index entry of the message with this head.
 func (o *messageTables) entry(h store.MessageHead, id string) (*table, []byte) {
 	index, key := messageEntry(h, id)
 	if string(index) == string(bucketDone()) {
@@ -223,7 +223,7 @@ func messageEntry(h store.MessageHead, id string) (index, key []byte) {
 	return bucketDue(), timeKey(h.NextTry, id)
 }
 
-// store puts the value in the place of the one that there was.
+// store replaces the old value by the new one.
 func (o *messageTables) store(id string, value []byte) error {
 	if err := o.remove(id); err != nil {
 		return err
@@ -245,7 +245,7 @@ func (o *messageTables) store(id string, value []byte) error {
 	return o.messages.SetSequence(o.messages.Sequence() + 1)
 }
 
-// remove removes the message, if there is one, from the index too.
+// remove removes the message, if there is one, and its index entry.
 func (o *messageTables) remove(id string) error {
 	v := o.messages.Get([]byte(id))
 	if v == nil {
@@ -266,17 +266,17 @@ func (o *messageTables) remove(id string) error {
 	return o.messages.SetSequence(o.messages.Sequence() - 1)
 }
 
-// waitingKey is where the messages of an owner are counted that are not done.
+// waitingKey returns the key under which the unfinished messages of an owner are counted.
 func waitingKey(owner string) []byte { return append([]byte{'='}, owner...) }
 
-// count counts a message of its owner, if it is not done.
+// count updates the count of the message's owner if the message is not done.
 func (o *messageTables) count(h store.MessageHead, value []byte, by int64) error {
 	if h.Done {
 		return nil
 	}
 	key := waitingKey(store.MessageOwner(value))
 	n := readCount(o.waiting.Get(key)) + by
-	if n <= 0 { // less: a file of before had no count
+	if n <= 0 { // negative: an older file had no counts
 		return o.waiting.Delete(key)
 	}
 	return o.waiting.Put(key, binary.BigEndian.AppendUint64(nil, uint64(n)))
@@ -289,7 +289,7 @@ func readCount(v []byte) int64 {
 	return int64(binary.BigEndian.Uint64(v))
 }
 
-// hasShare reports whether as many messages of the owner wait as there is room left.
+// hasShare reports whether the owner has at least as many waiting messages as there is room left.
 func (o *messageTables) hasShare(owner string, limit int) bool {
 	left := int64(limit)
 	o.waiting.each(func(k []byte) bool {
@@ -299,7 +299,7 @@ func (o *messageTables) hasShare(owner string, limit int) bool {
 	return readCount(o.waiting.Get(waitingKey(owner))) >= left
 }
 
-// clean removes some of the done messages that have ended.
+// clean removes some messages that are done and have ended.
 func (o *messageTables) clean(now time.Time, most int) error {
 	for _, k := range first(o.done, now, most) {
 		if err := o.drop(o.done, k); err != nil {
@@ -309,7 +309,7 @@ func (o *messageTables) clean(now time.Time, most int) error {
 	return nil
 }
 
-// drop removes an entry of an index, and the message that it belongs to.
+// drop removes an index entry and its message.
 func (o *messageTables) drop(index *table, k []byte) error {
 	fits := o.fits(index, k)
 	if err := index.Delete(k); err != nil || !fits {
@@ -318,8 +318,8 @@ func (o *messageTables) drop(index *table, k []byte) error {
 	return o.remove(string(k[8:]))
 }
 
-// fits reports whether the entry is that of its message. A message that cannot be
-// read has no other entry.
+// fits reports whether the entry matches its message. An unreadable message has no
+// other entry.
 func (o *messageTables) fits(index *table, k []byte) bool {
 	v := o.messages.Get(k[8:])
 	h, err := store.ReadMessageHead(v)
@@ -330,8 +330,7 @@ func (o *messageTables) fits(index *table, k []byte) bool {
 	return at == index && bytes.Equal(key, k)
 }
 
-// full reports whether there is no room for another message, after it has made
-// some if it can.
+// full tries to make room and then reports whether there is none for another message.
 func (o *messageTables) full(limit int) (bool, error) {
 	for o.messages.Sequence() >= uint64(limit) {
 		var oldest []byte
@@ -346,8 +345,8 @@ func (o *messageTables) full(limit int) (bool, error) {
 	return false, nil
 }
 
-// lease returns what is due at now, due again at next, which is later. What has
-// ended or cannot be read is removed; the latter is counted.
+// lease returns the messages due at now and makes them due again at next, which is
+// later. It removes messages that have ended or cannot be read, and counts the latter.
 func (o *messageTables) lease(now, next time.Time, limit int) (list []outbox.Message, unreadable int, err error) {
 	for len(list) < limit {
 		keys := first(o.due, now, limit-len(list))
@@ -371,8 +370,8 @@ func (o *messageTables) lease(now, next time.Time, limit int) (list []outbox.Mes
 
 var errUnreadable = errors.New("message cannot be read")
 
-// leaseOne returns nil when there is no such message (any more). One that cannot
-// be read is removed too.
+// leaseOne returns nil if the message does not exist or no longer does. It also removes
+// a message that cannot be read.
 func (o *messageTables) leaseOne(k []byte, next time.Time) (*outbox.Message, error) {
 	id := string(k[8:])
 	value := bytes.Clone(findMessage(o.messages, id, time.Now()))
@@ -391,13 +390,13 @@ func (o *messageTables) leaseOne(k []byte, next time.Time) (*outbox.Message, err
 	return &m, o.store(id, value)
 }
 
-// timeKey is a key that sorts by time.
+// timeKey returns a key that sorts by time.
 func timeKey(t time.Time, name string) []byte {
 	us := uint64(max(t.UnixMicro(), 0))
 	return append(binary.BigEndian.AppendUint64(make([]byte, 0, 8+len(name)), us), name...)
 }
 
-// first returns copies of the keys at or before the time, the oldest first.
+// first returns copies of the keys at or before the time, oldest first.
 func first(b keyed, until time.Time, most int) (keys [][]byte) {
 	last := uint64(max(until.UnixMicro(), 0))
 	b.each(func(k []byte) bool {

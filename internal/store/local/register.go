@@ -33,9 +33,9 @@ func (s *Store) Register(ctx context.Context, r wake.Registration) (wake.Registe
 	return res, nil
 }
 
-// apply does all of a Register but wait for the disk. The wakes are read under
-// the same lock that stored the registration: a Start that comes later finds
-// the one, a Start that came earlier is among the other.
+// apply does everything for a Register except waiting for the disk. It reads the wakes
+// under the same lock under which it stores the registration: a later Start finds the
+// registration, and an earlier Start is among the wakes.
 func (s *Store) apply(ctx context.Context, r *wake.Registration) (res wake.Registered, wait *batch, err error) {
 	if err := s.writer.admit(ctx); err != nil {
 		return res, nil, err
@@ -80,7 +80,7 @@ func (s *Store) apply(ctx context.Context, r *wake.Registration) (res wake.Regis
 	return res, wait, err
 }
 
-// expireDevices removes what is past the retention.
+// expireDevices removes the devices that are past the retention.
 func (s *Store) expireDevices(st *state, now time.Time) int {
 	went := st.DropOld(now.Add(-s.config.Retention))
 	if len(went) > 0 {
@@ -90,8 +90,8 @@ func (s *Store) expireDevices(st *state, now time.Time) int {
 	return len(went)
 }
 
-// bindings returns those that have not gone past the retention, with a token those that
-// have it.
+// bindings returns the bindings within the retention; with a token, only those that have
+// it.
 func (s *Store) bindings(st *state, now time.Time, token []byte) ([]wake.Binding, error) {
 	oldest := now.Add(-s.config.Retention)
 	return st.Bindings(func(h store.Head) bool {

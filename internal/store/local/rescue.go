@@ -15,19 +15,20 @@ import (
 	"github.com/sipwake/sipwake/internal/store/pagefile"
 )
 
-// Layout is that of the store's file. Of a damaged one bindings, messages, notes,
-// registrations at PBXs, claims and the index from tokens are read; the rest follows from them.
+// Layout returns the layout of the store's file. From a damaged file it salvages bindings,
+// messages, notes, registrations at PBXs, claims and the token index. The other buckets
+// are rebuilt from these.
 func Layout() pagefile.Layout {
 	return pagefile.Layout{Prepare: prepare, Place: place, Newer: newer, Finish: rebuild, Verify: verify}
 }
 
-// known reports whether a bucket has the name.
+// known reports whether there is a bucket with the name.
 func known(bucket string) bool {
 	return slices.ContainsFunc(buckets(), func(name []byte) bool { return string(name) == bucket })
 }
 
-// place keeps what is whole. What is in a bucket that has lost its name is told by
-// what it looks like.
+// place keeps undamaged elements. It recognizes the elements of a bucket that has lost
+// its name by their form.
 func place(bucket string, k, v []byte) string {
 	if known(bucket) {
 		if whole(bucket, k, v) {
@@ -69,14 +70,14 @@ func whole(bucket string, k, v []byte) bool {
 	return false
 }
 
-// newer reports whether one of two values of a binding is the later one.
+// newer reports whether the first of two values of a binding is the later one.
 func newer(is, was []byte) bool {
 	a, errA := store.ReadHead(is)
 	b, errB := store.ReadHead(was)
 	return errA == nil && (errB != nil || a.Registered.After(b.Registered))
 }
 
-// rebuild makes the indexes from what they are of.
+// rebuild builds the indexes from the indexed data.
 func rebuild(db *bbolt.DB) error {
 	each := func(bucket []byte, f func(tx *bbolt.Tx, k, v []byte) error) error {
 		return pagefile.Each(db, string(bucket), f)
@@ -121,7 +122,7 @@ func rebuild(db *bbolt.DB) error {
 		}))
 }
 
-// countWaiting is messageTables.count for a message that is found.
+// countWaiting is messageTables.count for a salvaged message.
 func countWaiting(tx *bbolt.Tx, h store.MessageHead, v []byte) error {
 	if h.Done {
 		return nil
@@ -130,15 +131,15 @@ func countWaiting(tx *bbolt.Tx, h store.MessageHead, v []byte) error {
 	return waiting.Put(key, binary.BigEndian.AppendUint64(nil, uint64(readCount(waiting.Get(key))+1)))
 }
 
-// verify refuses the file of a newer sipwake: what it says, unless it has bindings as
-// this one writes them. And it counts the messages.
+// verify rejects the file of a newer sipwake: one with another format, unless its bindings
+// are in the format of this version. It also checks the number of messages.
 func verify(v *pagefile.View, report *pagefile.Report) error {
 	if m, ok := report.Buckets[string(bucketMessages())]; ok && uint64(m.Keys) != m.Sequence {
 		return fmt.Errorf("%w: the number of messages is wrong", pagefile.ErrDamaged)
 	}
 	strange := slices.ContainsFunc(slices.Collect(maps.Keys(report.Buckets)), func(name string) bool { return !known(name) })
 	for i, name := range buckets() {
-		// One of an older sipwake has fewer, one of a newer more.
+		// A file of an older sipwake has fewer buckets, one of a newer more.
 		if _, ok := report.Buckets[string(name)]; !ok && (i < 3 || strange) {
 			return fmt.Errorf("%w: it has no %s", pagefile.ErrDamaged, name)
 		}
@@ -155,7 +156,7 @@ func verify(v *pagefile.View, report *pagefile.Report) error {
 	return fmt.Errorf("%w: it does not say of which version it is", pagefile.ErrDamaged)
 }
 
-// TracesLayout is that of the file of traces.
+// TracesLayout returns the layout of the traces file.
 func TracesLayout() pagefile.Layout {
 	return pagefile.Layout{Prepare: prepareTraces,
 		Place: func(bucket string, _, _ []byte) string {

@@ -10,13 +10,12 @@ import (
 	"github.com/sipwake/sipwake/internal/wake"
 )
 
-// scanBatch is how many bindings one look into the file takes.
+// scanBatch is how many bindings one read of the file returns.
 const scanBatch = 500
 
-// Scan implements wake.Sweeper. The keys are those in the file, where every
-// binding is that was acknowledged; the value of each is taken from the memory if
-// the AOR is there. A lock is held for no longer than one binding takes, and none
-// while f runs. A binding that cannot be read is left out.
+// Scan implements wake.Sweeper. It takes the keys from the file, which has every
+// acknowledged binding, and the values from memory if the AOR is there. It holds a lock
+// for one binding at a time, and none while f runs. It skips unreadable bindings.
 func (s *Store) Scan(ctx context.Context, f func([]wake.Binding) error) error {
 	var from []byte
 	unreadable := 0
@@ -64,7 +63,7 @@ func (s *Store) Scan(ctx context.Context, f func([]wake.Binding) error) error {
 	return nil
 }
 
-// scanKeys returns some keys and where to go on, nil at the end.
+// scanKeys returns some keys and where to continue, nil at the end.
 func (s *Store) scanKeys(ctx context.Context, from []byte) (keys [][]byte, next []byte, err error) {
 	err = s.view(ctx, func(r reader) error {
 		keys, next = nil, nil
@@ -81,8 +80,8 @@ func (s *Store) scanKeys(ctx context.Context, from []byte) (keys [][]byte, next 
 	return keys, next, err
 }
 
-// value returns a copy of what the binding is now, nil when it is gone. An AOR
-// that is not in memory has in the file what it has, as long as it is locked.
+// value returns a copy of the binding's current value, nil if it is gone. If an AOR is
+// not in memory, the file has its current state as long as the shard is locked.
 func (s *Store) value(ctx context.Context, key []byte, aor, name string) (value []byte, err error) {
 	sh := s.shardOf(aor)
 	sh.mu.Lock()

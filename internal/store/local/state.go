@@ -11,26 +11,26 @@ import (
 
 const shards = 256
 
-// shard holds the AORs that are active, each with all it has: what is here is
-// the truth, the file only follows. An AOR is read in when it is first used and
-// dropped when it is at rest.
+// shard holds the active AORs, each complete. The state in memory is authoritative and
+// the file follows it. An AOR is loaded when it is first used and dropped when the file
+// has everything.
 type shard struct {
 	mu      sync.Mutex
 	aors    map[string]*state
-	scratch []byte // a value being written
+	scratch []byte // buffer for a value
 }
 
 // state is an AOR in memory, under its shard's lock.
 type state struct {
 	aor.State
-	queued bool // the writer will look at it
-	// notes are those of removals that are not in the file yet; the writer has the
-	// first of them in hand.
+	queued bool // the writer will visit it
+	// notes are the notes of removals that are not in the file yet. The writer is
+	// currently writing the first inHand of them.
 	notes  []wake.RemovalNote
 	inHand int
 }
 
-// resting reports whether the file knows all of it. Call Expire first.
+// resting reports whether the file has the complete state. Call Expire first.
 func (st *state) resting(recentSince time.Time) bool {
 	if st.queued || !st.Idle() || len(st.notes) > 0 {
 		return false
@@ -43,8 +43,8 @@ func (st *state) resting(recentSince time.Time) bool {
 	return true
 }
 
-// took leaves notes of the devices that went, and returns the tokens that they had. The
-// writer must be told of the state.
+// took leaves notes for the removed devices and returns the hashes of their tokens. The
+// caller must pass the state to the writer.
 func (st *state) took(went []aor.Went, now time.Time) (hashes []tokenHash) {
 	for _, w := range went {
 		if w.Reason != "" {

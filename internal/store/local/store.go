@@ -1,12 +1,12 @@
-// Package local keeps bindings in one file on this machine, for a single
-// sipwake: bindings, messages of applications and claims are durable, wakes and
-// what is forgotten soon anyway are in memory.
+// Package local is the store of a single sipwake, in one file on this machine.
+// Bindings, messages of applications and claims are durable. Wakes and other
+// short-lived data are only in memory.
 //
-// A new or changed binding and a removed one are acknowledged when they are on
-// the disk; all that wait at one time share one write. A refresh of a known
-// binding is acknowledged at once and written within about a second: what a
-// crash can lose is the time of a REGISTER, never a binding. All that the outbox
-// and the claims acknowledge is on the disk.
+// A new, changed or removed binding is acknowledged once it is on disk; all
+// requests that wait at the same time share one write. A refresh of a known
+// binding is acknowledged at once and written within about a second: a crash can
+// lose the time of a REGISTER, but never a binding. Everything that the outbox
+// and the claims acknowledge is on disk.
 package local
 
 import (
@@ -28,11 +28,11 @@ import (
 	"github.com/sipwake/sipwake/internal/wake"
 )
 
-// Store is a wake.Store, wake.Sweeper, outbox.Store, upper.Store and wake.History in a file.
+// Store implements wake.Store, wake.Sweeper, outbox.Store, upper.Store and wake.History in a file.
 type Store struct {
 	config  Config
 	data    atomic.Pointer[data]
-	damage  atomic.Pointer[string] // what was found since the start
+	damage  atomic.Pointer[string] // damage found since the start
 	log     *slog.Logger
 	metrics *metrics
 	seed    maphash.Seed
@@ -42,11 +42,11 @@ type Store struct {
 	stop    context.CancelFunc
 	done    sync.WaitGroup
 	closed  atomic.Bool
-	backup  sync.Mutex // over the file of a backup
-	// expiring is nil while nobody asks for it; expiringStart is over making it.
+	backup  sync.Mutex // protects the backup file
+	// expiring is nil while it is not used. expiringStart is held while it is built.
 	expiring      atomic.Pointer[expiring]
 	expiringStart sync.Mutex
-	// mendFailed is when the file could not be made anew; for the writer only.
+	// mendFailed is when rebuilding the file last failed. Only the writer uses it.
 	mendFailed time.Time
 }
 
@@ -63,8 +63,8 @@ var (
 	errClosed = errors.New("the store is closed")
 )
 
-// New opens the file, and makes it if there is none. It fails within a second
-// when another process has it open. Close must be called.
+// New opens the file and creates it if it does not exist. It fails within a second
+// if another process has it open. The caller must call Close.
 func New(c Config, log *slog.Logger, reg prometheus.Registerer) (*Store, error) {
 	c.SetDefaults()
 	opened, found, err := open(c.Path)
@@ -92,8 +92,8 @@ func New(c Config, log *slog.Logger, reg prometheus.Registerer) (*Store, error) 
 	return s, nil
 }
 
-// Close writes what is not written yet and closes the file. RPCs that come later
-// fail. The error is that of the last write.
+// Close writes all pending changes and closes the file. Later RPCs fail. It returns
+// the error of the last write.
 func (s *Store) Close() error {
 	if s.closed.Swap(true) {
 		return nil
@@ -112,7 +112,7 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// Ping returns the error of the last write, nil when it went well.
+// Ping returns the error of the last write, nil if it succeeded.
 func (s *Store) Ping(context.Context) error {
 	if s.closed.Load() {
 		return fmt.Errorf("%w: %w", wake.ErrUnavailable, errClosed)
@@ -123,8 +123,8 @@ func (s *Store) Ping(context.Context) error {
 	return nil
 }
 
-// lock returns the AOR's state, locked; unlock it through the shard. An error
-// leaves nothing locked.
+// lock returns the AOR's state, locked. Unlock it through the shard. After an error
+// nothing is locked.
 func (s *Store) lock(ctx context.Context, aor string) (*shard, *state, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", wake.ErrUnavailable, err)
@@ -225,7 +225,7 @@ func (s *Store) removeNow(ctx context.Context, r wake.Removal) (res wake.Removal
 		went = append(went, hashToken(token))
 	}
 	switch {
-	case removed.Pending: // what is gone already may not be on the disk
+	case removed.Pending: // even if it is already gone, that may not be on disk yet
 		wait = s.writer.urgent(st, s.index.release(r.AOR, went))
 	case token != nil && !removed.Known: // the index is out of date
 		s.writer.lazyTokens(s.index.release(r.AOR, []tokenHash{hashToken(token)}))
@@ -259,7 +259,7 @@ func (s *Store) Bindings(ctx context.Context, q wake.Query) ([]wake.Binding, err
 	return all, nil
 }
 
-// bindingsOf returns the AOR's bindings, with a token those that have it.
+// bindingsOf returns the AOR's bindings; with a token, only those that have it.
 func (s *Store) bindingsOf(ctx context.Context, aor string, token []byte) ([]wake.Binding, error) {
 	sh, st, err := s.lock(ctx, aor)
 	if err != nil {

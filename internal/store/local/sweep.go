@@ -13,7 +13,7 @@ const (
 	sweepPause = 20 * time.Millisecond
 )
 
-// rest drops the AORs that the file knows all about.
+// rest drops the AORs whose complete state is in the file.
 func (s *Store) rest() {
 	for i := range s.shards {
 		sh := &s.shards[i]
@@ -29,7 +29,7 @@ func (s *Store) rest() {
 	}
 }
 
-// sweep is a goroutine that removes what is past the retention, and old notes.
+// sweep is the goroutine that removes bindings past the retention and old notes.
 func (s *Store) sweep(ctx context.Context) {
 	every := min(max(s.config.Retention/24, time.Second), time.Hour)
 	for {
@@ -57,7 +57,7 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// sweepSome looks at some bindings and returns where to go on, nil at the end.
+// sweepSome checks some bindings and returns where to continue, nil at the end.
 func (s *Store) sweepSome(from []byte) (next []byte) {
 	oldest := time.Now().Add(-s.config.Retention)
 	var old []string

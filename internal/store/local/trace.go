@@ -19,27 +19,27 @@ import (
 	"github.com/sipwake/sipwake/internal/wake"
 )
 
-// Traces is a trace.Store in a file of its own: what is written there never makes a
-// binding wait, and a damaged one costs nothing but the past.
+// Traces is a trace.Store in a separate file: its writes never delay a binding, and
+// damage to it loses nothing but old traces.
 //
-// A call's place is 8 bytes, when it started, and its ID. The buckets:
+// A call's place is its start time, in 8 bytes, and its ID. The buckets:
 //
 //	parts   place, 0, instance -> value (package store)
 //	terms   place -> 2+n AOR, and 4 bytes for each term of the call; its sequence is
 //	        how many calls there are
 //	meta    "format" -> "2"
 //
-// There is no index, for each of its entries would be another page to write. A
-// search goes through the terms, which takes a tenth of a microsecond a call.
+// There is no index, because each index entry would be another page to write. A search
+// scans the terms, which takes a tenth of a microsecond per call.
 type Traces struct {
 	config trace.Config
 	path   string
 	log    *slog.Logger
 
-	mu     sync.RWMutex // over db; held to read by whoever uses it
+	mu     sync.RWMutex // protects db; readers of db hold the read lock
 	db     *bbolt.DB
 	begun  int  // how often it began anew
-	broken bool // it does so no more
+	broken bool // it is not started over any more
 }
 
 var _ trace.Store = (*Traces)(nil)
@@ -48,11 +48,11 @@ const tracesFormat = "2"
 
 func traceBuckets() []string { return []string{"parts", "terms", "meta"} }
 
-// TracesPath is the file beside that of the store.
+// TracesPath returns the path of the traces file, next to the store's file.
 func TracesPath(storePath string) string { return storePath + ".traces" }
 
-// OpenTraces opens the file, and makes it if there is none. One that cannot be read
-// is put aside, and what can be read of it takes its place. Close must be called.
+// OpenTraces opens the file and creates it if there is none. A damaged file is set aside
+// and replaced by what can be read of it. The caller must call Close.
 func OpenTraces(path string, c trace.Config, log *slog.Logger) (*Traces, error) {
 	c.SetDefaults()
 	f, err := pagefile.Mend(path, openPatience, TracesLayout())
@@ -107,7 +107,7 @@ func (s *Traces) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.broken {
-		return nil // bbolt may never let go of it
+		return nil // bbolt may never release it
 	}
 	if err := s.db.Close(); err != nil {
 		return fmt.Errorf("cannot close traces: %w", err)
@@ -115,7 +115,7 @@ func (s *Traces) Close() error {
 	return nil
 }
 
-// traceFile is the buckets within a transaction.
+// traceFile holds the buckets within a transaction.
 type traceFile struct{ parts, terms *bbolt.Bucket }
 
 func openTraceFile(tx *bbolt.Tx) traceFile {
@@ -123,8 +123,8 @@ func openTraceFile(tx *bbolt.Tx) traceFile {
 	return traceFile{b("parts"), b("terms")}
 }
 
-// guarded runs f in a transaction. A damaged page can make bbolt panic: that is an
-// error here, and the file begins anew.
+// guarded runs f in a transaction. If a damaged page makes bbolt panic, guarded returns
+// an error and the file is started over.
 func (s *Traces) guarded(ctx context.Context, run func(*bbolt.DB, func(*bbolt.Tx) error) error, f func(traceFile) error) error {
 	err := ctx.Err()
 	var db *bbolt.DB
@@ -157,18 +157,18 @@ func (s *Traces) attempt(run func(*bbolt.DB, func(*bbolt.Tx) error) error, f fun
 	})
 }
 
-// maxBegun is how often a file of traces begins anew while the service runs: bbolt
-// may keep the damaged one open for good.
+// maxBegun is how often a traces file is started over while the service runs. It is
+// limited because bbolt may keep each damaged file open forever.
 const maxBegun = 5
 
 var errBroken = errors.New("the file of traces is damaged again and again; look at the disk")
 
-// beginAnew sets a file aside that turns out to be damaged.
+// beginAnew sets a damaged file aside and starts over.
 func (s *Traces) beginAnew(db *bbolt.DB, why error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.broken || db != nil && s.db != db {
-		return // somebody else was first
+		return // another goroutine was first
 	}
 	s.begun++
 	aside, err := pagefile.SetAside(s.path)
@@ -213,7 +213,7 @@ func (s *Traces) Put(ctx context.Context, parts []trace.Timeline) (kept int, err
 	return kept, nil
 }
 
-// trimMost is how many calls one write forgets beside those that it makes room for.
+// trimMost is how many calls one write removes, in addition to the number that it adds.
 const trimMost = 64
 
 func placeOf(t *trace.Timeline) []byte {
@@ -248,7 +248,7 @@ func (f *traceFile) put(t *trace.Timeline, most int) error {
 
 const maxTraceAOR = 1 << 12
 
-// termSum stands for a term: two may have the same one. It is FNV-1a.
+// termSum is the FNV-1a hash of a term. Two terms may have the same hash.
 func termSum[T string | trace.Term](kind byte, value T) uint32 {
 	const offset, prime = 2166136261, 16777619
 	h := (offset ^ uint32(kind)) * prime
@@ -258,7 +258,7 @@ func termSum[T string | trace.Term](kind byte, value T) uint32 {
 	return h
 }
 
-// cutTerms returns the AOR and the sums of the terms.
+// cutTerms returns the AOR and the hashes of the terms.
 func cutTerms(b []byte) (aor, sums []byte) {
 	if len(b) < 2 {
 		return nil, nil
@@ -276,7 +276,7 @@ func hasTerm(b []byte, sum uint32) bool {
 	return false
 }
 
-// trim forgets calls from before oldest and those that are more than calls.
+// trim removes calls older than oldest, and the oldest ones beyond the limit calls.
 func (f *traceFile) trim(oldest time.Time, calls, most int) error {
 	for range most {
 		place, _ := f.terms.Cursor().First()
@@ -316,11 +316,11 @@ func (s *Traces) Find(ctx context.Context, q trace.Query) (found []trace.Timelin
 	return found, next, nil
 }
 
-// maxPass is how many calls one search goes through that it is not for.
+// maxPass is how many non-matching calls one search reads.
 const maxPass = 200_000
 
 func (f *traceFile) find(ctx context.Context, q *trace.Query) (found []trace.Timeline, next trace.Cursor) {
-	// From the first place that is too new on, backwards.
+	// Go backwards from the first place that is too new.
 	upper := bytes.Repeat([]byte{0xff}, 9)
 	if !q.Until.IsZero() {
 		upper = binary.BigEndian.AppendUint64(nil, store.TraceStart(q.Until))
@@ -367,7 +367,7 @@ func (f *traceFile) find(ctx context.Context, q *trace.Query) (found []trace.Tim
 	return found, trace.Cursor{}
 }
 
-// call returns the parts of the call; those that cannot be read are left out.
+// call returns the parts of the call. It skips parts that cannot be read.
 func (f *traceFile) call(place []byte) (parts []trace.Timeline) {
 	prefix := append(bytes.Clone(place), 0)
 	c := f.parts.Cursor()

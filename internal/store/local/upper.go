@@ -37,7 +37,7 @@ func (s *Store) PutUpper(ctx context.Context, r upper.Registration) error {
 	return nil
 }
 
-// putUpper writes v in the place of old; nil removes it.
+// putUpper replaces old by v; a nil v removes it.
 func putUpper(tx *writeTx, aor string, old, v []byte) error {
 	all, due := tx.table(bucketUpper()), tx.table(bucketUpperDue())
 	if old != nil {
@@ -88,8 +88,8 @@ func (s *Store) RemoveUpper(ctx context.Context, aor string) error {
 	return nil
 }
 
-// DueUppers implements upper.Store. When nothing is due it writes nothing. A value that
-// cannot be read is dropped: the phone's next REGISTER brings it again.
+// DueUppers implements upper.Store. If nothing is due, it writes nothing. It drops values
+// that cannot be read: the phone's next REGISTER creates them again.
 func (s *Store) DueUppers(ctx context.Context, now time.Time, lease time.Duration, limit int) (list []upper.Registration, err error) {
 	idle := true
 	err = s.view(ctx, func(r reader) error {

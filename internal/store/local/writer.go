@@ -16,23 +16,23 @@ import (
 const (
 	// flushEvery is how long a refresh may wait for the disk.
 	flushEvery = time.Second
-	// flushAt is how many AORs with refreshes make a write due at once, and
-	// dirtyMax how many the store lets wait: a REGISTER that comes then waits too.
+	// With flushAt refreshed AORs a write starts at once. With dirtyMax, further
+	// REGISTERs must wait.
 	flushAt  = 65_536
 	dirtyMax = 131_072
 )
 
-// writer collects what is to be written. One goroutine writes.
+// writer collects changes. One goroutine writes them.
 type writer struct {
 	mu     sync.Mutex
-	next   *batch        // RPCs wait for it
-	states []*state      // refreshed AORs, nobody waits
-	tokens []tokenHash   // nobody waits either
-	room   chan struct{} // closed when the refreshed AORs were taken
-	closed bool          // nothing is taken any more
+	next   *batch        // RPCs are waiting for it
+	states []*state      // refreshed AORs; no RPC waits for them
+	tokens []tokenHash   // no RPC waits for them either
+	room   chan struct{} // closed when the refreshed AORs have been taken
+	closed bool          // no more changes are accepted
 
 	now, soon chan struct{} // wake the goroutine: for next, for everything
-	repair    chan struct{} // and for a file that is damaged
+	repair    chan struct{} // wakes it for a damaged file
 	failure   atomic.Pointer[error]
 	waiting   atomic.Int64 // refreshed AORs
 }
@@ -43,11 +43,11 @@ type batch struct {
 	tokens []tokenHash
 	jobs   []job
 	done   chan struct{}
-	err    error // once done
+	err    error // valid once done
 }
 
-// job is work that reads what it changes, inside the transaction of a write. An
-// error is one of the file and fails the whole write, for all that wait for it.
+// job is a change that must read before it writes. It runs inside the transaction of a
+// write. Its error is an error of the file: it fails the whole write for all waiters.
 type job func(tx *writeTx) error
 
 func (w *writer) init() {
@@ -64,7 +64,8 @@ func (w *writer) err() error {
 	return nil
 }
 
-// urgent has the state and the tokens written at once. The state must be locked.
+// urgent schedules the state and the tokens to be written at once. The state must be
+// locked.
 func (w *writer) urgent(st *state, tokens []tokenHash) *batch {
 	st.queued = true
 	w.mu.Lock()
@@ -76,7 +77,7 @@ func (w *writer) urgent(st *state, tokens []tokenHash) *batch {
 	return b
 }
 
-// lazy has the state written soon. The state must be locked.
+// lazy schedules the state to be written soon. The state must be locked.
 func (w *writer) lazy(st *state) {
 	if st.queued {
 		return
@@ -92,8 +93,8 @@ func (w *writer) lazy(st *state) {
 	}
 }
 
-// do has the job done by the next write and returns when that is on the disk. On
-// an error the job may be running still.
+// do runs the job in the next write and returns when that write is on disk. After an
+// error the job may still be running.
 func (w *writer) do(ctx context.Context, f job) error {
 	ran := false
 	w.mu.Lock()
@@ -104,7 +105,7 @@ func (w *writer) do(ctx context.Context, f job) error {
 	b := w.next
 	b.jobs = append(b.jobs, func(tx *writeTx) error {
 		if ctx.Err() != nil {
-			return nil // nobody would hear of it
+			return nil // nobody waits for the result any more
 		}
 		ran = true
 		return f(tx)
@@ -131,7 +132,7 @@ func poke(c chan struct{}) {
 	}
 }
 
-// admit waits while too much waits for the disk.
+// admit blocks while too many changes wait for the disk.
 func (w *writer) admit(ctx context.Context) error {
 	for w.waiting.Load() >= dirtyMax {
 		if err := w.err(); err != nil {
@@ -149,8 +150,8 @@ func (w *writer) admit(ctx context.Context) error {
 	return nil
 }
 
-// wait returns when the batch is on the disk, or with an error by the time ctx
-// ends; then it may be on the disk or not.
+// wait returns when the batch is on disk, or with an error when ctx ends; then the
+// batch may or may not be on disk.
 func (w *writer) wait(ctx context.Context, b *batch) error {
 	select {
 	case <-b.done:
@@ -163,7 +164,7 @@ func (w *writer) wait(ctx context.Context, b *batch) error {
 	}
 }
 
-// take returns what is to be written now: with all, the refreshes too.
+// take returns what to write now. With all, this includes the refreshes.
 func (w *writer) take(all bool) *batch {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -180,13 +181,13 @@ func (w *writer) take(all bool) *batch {
 	return b
 }
 
-// together is how many that waited for one write make it likely that as many come at
-// once when they have been answered.
+// together is a number of waiters. If at least so many waited for one write, it is likely
+// that as many new requests come at once after they have been answered.
 const together = 8
 
-// write is the goroutine. What comes while one write is under way is the next one.
-// Who was answered by a write may be back in a moment: where many were, they are
-// waited for, a fraction of the time that the write took.
+// write is the writer's goroutine. Changes that arrive during one write form the next.
+// Callers that a write has answered may return in a moment: if there were many, write
+// waits for them, for a fraction of the time that the write took.
 func (s *Store) write(ctx context.Context) {
 	tick := time.NewTicker(flushEvery)
 	defer tick.Stop()
@@ -205,13 +206,13 @@ func (s *Store) write(ctx context.Context) {
 		case <-s.writer.soon:
 			s.commit(s.writer.take(true))
 		case <-s.writer.repair:
-			_ = s.mend() // which has said so
+			_ = s.mend() // mend logs its error
 		case <-tick.C:
 			s.commit(s.writer.take(true))
 			s.rest()
 			s.endExpiring(time.Now())
 		case <-ctx.Done():
-			// The store is closed: who has not got a lock yet gets none.
+			// The store is closed: no further caller gets a lock.
 			for i := range s.shards {
 				s.shards[i].mu.Lock()
 				s.shards[i].mu.Unlock() //nolint:staticcheck // a barrier
@@ -234,7 +235,7 @@ type op struct {
 	value []byte // nil: delete
 }
 
-// commit writes the batch. What could not be written is written with the next.
+// commit writes the batch. If that fails, its states are written with the next batch.
 func (s *Store) commit(b *batch) {
 	ops, notes := s.collect(b.states)
 	tokens := s.index.collect(b.tokens)
@@ -260,7 +261,7 @@ func (s *Store) commit(b *batch) {
 	close(b.done)
 }
 
-// report keeps the state of the disk for Ping, and logs its changes.
+// report records the state of the disk for Ping and logs changes of it.
 func (s *Store) report(err error) {
 	before := s.writer.err()
 	if err == nil {
@@ -277,7 +278,7 @@ func (s *Store) report(err error) {
 	}
 }
 
-// collect copies what is dirty: the values may change while they are written.
+// collect copies the dirty values, because they may change while they are written.
 func (s *Store) collect(states []*state) (ops []op, notes []noteOp) {
 	ops = make([]op, 0, len(states))
 	for _, st := range states {
@@ -297,7 +298,7 @@ func (s *Store) collect(states []*state) (ops []op, notes []noteOp) {
 		}
 		sh.mu.Unlock()
 	}
-	// A state can be here twice; the later copy is the newer one.
+	// A state can occur twice; the later copy is the newer one.
 	slices.SortStableFunc(ops, func(a, b op) int { return bytes.Compare(a.key, b.key) })
 	return ops, notes
 }

@@ -34,13 +34,13 @@ func flag(b bool) string {
 	return "0"
 }
 
-// entry is a binding and when Redis took its last REGISTER.
+// entry is a binding and the time at which Redis accepted its last REGISTER.
 type entry struct {
 	wake.Binding
 	seen time.Time
 }
 
-// split reads the string that holds an AOR's bindings.
+// split reads the string that contains an AOR's bindings.
 func split(aor, s string) ([]entry, error) {
 	b := []byte(s)
 	var list []entry
@@ -86,7 +86,7 @@ func bindings(aor string, a []any) ([]wake.Binding, error) {
 	return list, nil
 }
 
-// started reads the answer of the start script.
+// started parses the answer of the start script.
 func started(aor string, answer any) (wake.Started, error) {
 	a, _ := answer.([]any)
 	word := ""
@@ -142,9 +142,9 @@ func started(aor string, answer any) (wake.Started, error) {
 	return res, nil
 }
 
-// packDevice makes a device's name short: nearly all are an instance as RFC 5626
-// section 4.1 recommends it, urn:uuid:..., of which 16 bytes say something. The
-// scripts do the same (packed) with what an older sipwake has written out.
+// packDevice shortens a device's name. Nearly all are an instance ID as RFC 5626
+// section 4.1 recommends, urn:uuid:..., which has only 16 bytes of information. The
+// scripts do the same (packed) to names that an older sipwake stored in full.
 func packDevice(name string) string {
 	kind, text := "v", name
 	if n := len(name); n > 1 && name[0] == '<' && name[n-1] == '>' {

@@ -15,8 +15,8 @@ import (
 	"github.com/sipwake/sipwake/internal/wake"
 )
 
-// Bindings implements wake.Store. By token it takes two round trips, one for the
-// AORs that have the token and one for their bindings.
+// Bindings implements wake.Store. A lookup by token takes two round trips: one for
+// the AORs that have the token, and one for their bindings.
 func (s *Store) Bindings(ctx context.Context, q wake.Query) ([]wake.Binding, error) {
 	if (q.AOR == "") == q.Token.Empty() {
 		return nil, errors.New("cannot list bindings: exactly one of AOR and token must be given")
@@ -56,12 +56,12 @@ func (s *Store) Bindings(ctx context.Context, q wake.Query) ([]wake.Binding, err
 	return res, nil
 }
 
-// future is a string that Redis was asked for.
+// future is a string that was requested from Redis.
 type future struct {
 	s      *Store
 	cmd    *goredis.StringCmd
 	future goredis.AutoFuture
-	err    error // it was not asked
+	err    error // the request was not sent
 }
 
 func (s *Store) ask(ctx context.Context, key string) future {
@@ -72,7 +72,7 @@ func (s *Store) ask(ctx context.Context, key string) future {
 	return future{s: s, cmd: cmd, future: s.pipe.Submit(ctx, cmd)}
 }
 
-// wait returns the string, "" for none, or an error by the time ctx ends.
+// wait returns the string ("" if there is none), or an error when ctx ends.
 func (f *future) wait(ctx context.Context) (string, error) {
 	err := f.err
 	if err == nil {

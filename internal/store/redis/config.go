@@ -16,17 +16,17 @@ import (
 	"github.com/sipwake/sipwake/internal/secret"
 )
 
-// Config is where Redis is and how long things are kept in it.
+// Config says where Redis is and how long data is kept in it.
 type Config struct {
-	// Addresses are host:port: one for a single server, those of the sentinels
-	// with MasterName, several of a cluster's nodes without it.
+	// Addresses are host:port: one for a single server; with MasterName, the
+	// sentinels; without it, several are nodes of a cluster.
 	Addresses []string `yaml:"addresses"`
-	// Cluster says that the single address is that of a cluster.
+	// Cluster says that a single address is a cluster.
 	Cluster      bool   `yaml:"cluster"`
 	MasterName   string `yaml:"master_name"`
 	Username     string `yaml:"username"`
 	PasswordFile string `yaml:"password_file"`
-	// Password is for a caller that has the password itself; PasswordFile wins.
+	// Password is for callers that already have the password; PasswordFile takes precedence.
 	Password             secret.Text   `yaml:"-"`
 	SentinelPasswordFile string        `yaml:"sentinel_password_file"`
 	DB                   int           `yaml:"db"`
@@ -35,27 +35,27 @@ type Config struct {
 	PoolSize             int           `yaml:"pool_size"` // connections to each server
 	DialTimeout          time.Duration `yaml:"dial_timeout"`
 	// Timeout is how long one answer of Redis may take. An RPC ends at its own
-	// deadline anyway; this frees the connection.
+	// deadline anyway; the timeout frees the connection.
 	Timeout time.Duration `yaml:"timeout"`
-	// WaitReplicas is how many replicas must have a write before it counts; 0 takes
-	// the master's word.
+	// WaitReplicas is how many replicas must confirm a write; with 0 the master's
+	// acknowledgment is enough.
 	WaitReplicas int `yaml:"wait_replicas"`
-	// Queue is how many commands may wait for their answers, over all RPCs.
+	// Queue is how many commands may wait for answers, across all RPCs.
 	Queue int `yaml:"queue"`
-	// Retention is how long a binding outlives its last REGISTER.
+	// Retention is how long a binding is kept after its last REGISTER.
 	Retention time.Duration `yaml:"retention"`
-	// Outbox is how many messages of applications are kept, done ones included.
+	// Outbox is how many messages of applications are kept, including those that are done.
 	Outbox int `yaml:"outbox"`
 	// Recent is how long a REGISTER is remembered for a wake that comes after it.
 	// The service sets it.
 	Recent time.Duration `yaml:"-"`
 }
 
-// TLSConfig is how to speak TLS with Redis.
+// TLSConfig is the TLS configuration for connections to Redis.
 type TLSConfig struct {
 	Enabled    bool   `yaml:"enabled"`
 	CAFile     string `yaml:"ca_file"`     // PEM; empty means the system's
-	CertFile   string `yaml:"cert_file"`   // PEM, for a server that wants a client certificate
+	CertFile   string `yaml:"cert_file"`   // PEM, for a server that requires a client certificate
 	KeyFile    string `yaml:"key_file"`    // PEM, of CertFile
 	ServerName string `yaml:"server_name"` // empty means the host of the address
 }
@@ -141,8 +141,8 @@ func (c *Config) isCluster() bool {
 	return c.Cluster || c.MasterName == "" && len(c.Addresses) > 1
 }
 
-// Check reads the files that the configuration names, and reports what is wrong with
-// them. It connects to nothing.
+// Check reads the files that the configuration names and reports their problems. It
+// opens no connection.
 func (c *Config) Check() error {
 	_, err := c.options()
 	return err
@@ -159,9 +159,9 @@ func (c *Config) options() (*goredis.UniversalOptions, error) {
 		DB:            c.DB,
 		PoolSize:      c.PoolSize,
 		DialTimeout:   c.DialTimeout,
-		// One try: an RPC has little time, and the SIP side goes on without us.
+		// No retries: an RPC has little time, and the SIP side continues without us.
 		DialerRetries: 1,
-		// A script that ran may not run again: its answer would be another one.
+		// A script must not run twice: its answer would differ the second time.
 		MaxRetries:            -1,
 		ReadTimeout:           c.Timeout,
 		WriteTimeout:          c.Timeout,
@@ -170,7 +170,7 @@ func (c *Config) options() (*goredis.UniversalOptions, error) {
 		MaintNotificationsConfig: &maintnotifications.Config{
 			Mode: maintnotifications.ModeDisabled,
 		},
-		DisableIdentity: true, // a right more, for nothing
+		DisableIdentity: true, // it would need one more permission, for no benefit
 		AutoPipelineOptions: &goredis.AutoPipelineOptions{
 			MaxBatchSize:      300,
 			MaxQueuedCommands: c.Queue,

@@ -14,14 +14,14 @@ import (
 	"github.com/sipwake/sipwake/internal/wake"
 )
 
-// piper is the part of go-redis' clients that the interface UniversalClient
-// leaves out: the deferred auto-pipeline sends what many RPCs ask for in one
-// write, and lets each of them leave at its own deadline.
+// piper is a part of go-redis' clients that the interface UniversalClient leaves
+// out. The deferred auto-pipeline sends the commands of many RPCs in one write, and
+// each RPC can stop waiting at its own deadline.
 type piper interface {
 	AsyncAutoPipeline() (*goredis.AutoPipeliner, error)
 }
 
-// call is a script on its way.
+// call is a script in progress.
 type call struct {
 	s      *Store
 	script *goredis.Script
@@ -32,8 +32,8 @@ type call struct {
 	err    error // it was not sent
 }
 
-// run sends the script and does not wait. Script.Run would: on the deferred
-// pipeline its look at the error waits for the answer, whatever the context.
+// run sends the script and does not wait. Script.Run would wait: on the deferred
+// pipeline, checking its error blocks until the answer comes, whatever the context.
 func (s *Store) run(ctx context.Context, script *goredis.Script, keys []string, args ...any) call {
 	if err := ctx.Err(); err != nil {
 		return call{s: s, err: err}
@@ -48,8 +48,8 @@ func (s *Store) run(ctx context.Context, script *goredis.Script, keys []string, 
 	return call{s: s, script: script, keys: keys, args: args, cmd: cmd, future: s.pipe.Submit(ctx, cmd)}
 }
 
-// wait returns the script's answer, nil for none, or an error by the time ctx
-// ends. A server that does not know the script yet is sent it.
+// wait returns the script's answer (nil if there is none), or an error when ctx ends.
+// If the server does not know the script, wait sends it.
 func (c *call) wait(ctx context.Context) (any, error) {
 	if c.err != nil {
 		return nil, c.s.unavailable(ctx, c.err)
@@ -68,7 +68,7 @@ func (c *call) wait(ctx context.Context) (any, error) {
 	return c.cmd.Val(), nil
 }
 
-// do sends the command and waits for its answer, or until ctx ends.
+// do sends the command and waits for its answer or until ctx ends.
 func (s *Store) do(ctx context.Context, cmd goredis.Cmder) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -76,8 +76,8 @@ func (s *Store) do(ctx context.Context, cmd goredis.Cmder) error {
 	return s.pipe.Submit(ctx, cmd).WaitContext(ctx)
 }
 
-// unavailable makes an error that holds no argument of a command: Redis quotes
-// them in some of its errors, and they hold tokens and passwords.
+// unavailable returns an error without any command arguments: Redis quotes them in
+// some of its errors, and they contain tokens and passwords.
 func (s *Store) unavailable(ctx context.Context, err error) error {
 	s.metrics.errors.Inc()
 	var reply goredis.Error
@@ -98,7 +98,7 @@ func (s *Store) unavailable(ctx context.Context, err error) error {
 	case errors.As(err, &reply):
 		code, _, _ := strings.Cut(err.Error(), " ")
 		if strings.HasPrefix(err.Error(), "ERR Protocol error: unauthenticated") {
-			code = "NOAUTH" // said of commands that are longer than a login
+			code = "NOAUTH" // the answer to commands that are longer than a login
 		}
 		return fmt.Errorf("%w: Redis answered %s", wake.ErrUnavailable, code)
 	}

@@ -15,15 +15,15 @@ import (
 )
 
 const (
-	// expiringParts is how many sorted sets there are, so that in a cluster each server
-	// has some.
+	// expiringParts is the number of sorted sets. There are several, so that in a cluster
+	// each server has some.
 	expiringParts = 64
-	// expiringKept is how long bindings are kept by time though nobody asks for them.
+	// expiringKept is how long bindings stay indexed by time after the last use.
 	expiringKept = time.Hour
 )
 
-// settleScript: KEYS set; ARGV member, its score as it must be, its new score or 0 for
-// none, ...
+// settleScript: KEYS set; ARGV member, the score it must have, its new score or 0 to
+// remove it, ...
 func settleScript() *goredis.Script {
 	return goredis.NewScript(`
 for i = 1, #ARGV, 3 do
@@ -43,7 +43,7 @@ func expiringMember(aor, device string) string {
 	return string(append(append(m, aor...), packDevice(device)...))
 }
 
-// cutMember undoes expiringMember, but for the packing.
+// cutMember undoes expiringMember, except for the packing.
 func cutMember(m string) (aor string, ok bool) {
 	if len(m) < 2 {
 		return "", false
@@ -65,11 +65,11 @@ func expiringPart(aor string) int {
 	return int(h.Sum32() % expiringParts)
 }
 
-// expiring reports whether bindings are kept by time.
+// expiring reports whether bindings are indexed by time.
 func (s *Store) expiring() bool { return time.Now().UnixNano() < s.expiringUntil.Load() }
 
-// expiry returns what the sorted sets have of a REGISTER, with the key of the set; no
-// key if it leaves nothing there.
+// expiry returns the entry of a REGISTER in the sorted sets, and the key of its set. The
+// key is empty if it has no entry.
 func (s *Store) expiry(r *wake.Registration) (key string, z goredis.Z) {
 	if r.Action != wake.ActionBind || r.Gone || r.ExpiresAt.IsZero() {
 		return "", z
@@ -77,7 +77,7 @@ func (s *Store) expiry(r *wake.Registration) (key string, z goredis.Z) {
 	return s.expiringKey(expiringPart(r.AOR)), goredis.Z{Score: float64(r.ExpiresAt.UnixMicro()), Member: expiringMember(r.AOR, r.Device)}
 }
 
-// keepByTime adds a binding that Redis has already.
+// keepByTime indexes a binding that is already in Redis.
 func (s *Store) keepByTime(ctx context.Context, r *wake.Registration) error {
 	set, z := s.expiry(r)
 	if set == "" {
@@ -89,8 +89,8 @@ func (s *Store) keepByTime(ctx context.Context, r *wake.Registration) error {
 	return nil
 }
 
-// Expiring implements wake.Sweeper. The first call goes through all bindings, whatever
-// other instances have done: some of them may not have kept them by time.
+// Expiring implements wake.Sweeper. The first call scans all bindings, whatever other
+// instances have done: some of them may not have indexed theirs by time.
 func (s *Store) Expiring(ctx context.Context, by time.Time, f func(wake.Binding) (time.Time, error)) error {
 	if err := s.startExpiring(ctx); err != nil {
 		return fmt.Errorf("cannot look for bindings that expire: %w", err)
@@ -125,7 +125,7 @@ func someUntil(until int64) *goredis.ZRangeBy {
 	return &goredis.ZRangeBy{Min: "-inf", Max: strconv.FormatInt(until, 10), Count: scanBatch}
 }
 
-// expired calls f with the bindings of the list, and notes their next times in the set.
+// expired calls f with the bindings of the list and sets their next times in the set.
 func (s *Store) expired(ctx context.Context, set string, list []goredis.Z, until int64, f func(wake.Binding) (time.Time, error)) error {
 	if len(list) == 0 {
 		return nil
@@ -168,8 +168,8 @@ func (s *Store) expired(ctx context.Context, set string, list []goredis.Z, until
 	return err
 }
 
-// startExpiring has bindings kept by time for a while, from every REGISTER on that comes
-// now, and adds those that there are.
+// startExpiring turns on indexing by time for a while: every new REGISTER is indexed. It
+// also indexes the existing bindings.
 func (s *Store) startExpiring(ctx context.Context) error {
 	s.expiringStart.Lock()
 	defer s.expiringStart.Unlock()

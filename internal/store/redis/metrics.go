@@ -8,7 +8,7 @@ import (
 
 type metrics struct {
 	errors, rejected prometheus.Counter
-	outbox           atomic.Int64 // messages, as Redis counted them last
+	outbox           atomic.Int64 // number of messages that Redis last reported
 }
 
 func newMetrics(reg prometheus.Registerer, c *Config, queued func() int) *metrics {

@@ -15,11 +15,11 @@ import (
 	"github.com/sipwake/sipwake/internal/store"
 )
 
-// outboxKey returns a key of the outbox. They are all in one slot, so that one
+// outboxKey returns a key of the outbox. All its keys are in one slot, so that one
 // script can take what is due and keep the order.
 func (s *Store) outboxKey(name string) string { return s.config.Prefix + "o:{outbox}" + name }
 
-// outboxArgs returns what the scripts for one message take.
+// outboxArgs returns the arguments of the scripts for one message.
 func (s *Store) outboxArgs(m *outbox.Message) (keys []string, args []any, err error) {
 	value, err := store.AppendMessage(nil, m)
 	if err != nil {
@@ -37,7 +37,7 @@ func (s *Store) outboxArgs(m *outbox.Message) (keys []string, args []any, err er
 		[]any{flag(h.Done), micros(h.NextTry), micros(h.End()), strconv.FormatInt(h.End().UnixMilli(), 10), m.ID, value}, nil
 }
 
-// micros writes the time as a score, 0 for none.
+// micros formats the time as a score, 0 if it is zero.
 func micros(t time.Time) string { return strconv.FormatInt(max(t.UnixMicro(), 0), 10) }
 
 // Put implements outbox.Store.
@@ -93,8 +93,9 @@ func (s *Store) Message(ctx context.Context, id string) (outbox.Message, bool, e
 	return m, value != "", nil
 }
 
-// Messages implements outbox.Store. The cursor is the name of the sorted set, and
-// the place in it. A message that goes from one set to the other is in both or one.
+// Messages implements outbox.Store. The cursor is the name of the sorted set and the
+// position in it. A message that moves between the sets meanwhile may be returned
+// twice, but is not missed.
 func (s *Store) Messages(ctx context.Context, cursor string, limit int) (list []outbox.Message, next string, err error) {
 	set, place := "due", uint64(0)
 	if name, at, ok := strings.Cut(cursor, " "); ok && (name == "due" || name == "done") {
@@ -122,7 +123,7 @@ func (s *Store) Messages(ctx context.Context, cursor string, limit int) (list []
 	unreadable := 0
 	for i, v := range values {
 		if errors.Is(v.Err(), goredis.Nil) {
-			continue // it went meanwhile
+			continue // it was removed meanwhile
 		}
 		if v.Err() != nil {
 			return nil, "", fmt.Errorf("cannot read messages: %w", s.unavailable(ctx, v.Err()))
@@ -172,7 +173,7 @@ func (s *Store) Due(ctx context.Context, now time.Time, lease time.Duration, lim
 		}
 		list = append(list, m)
 	}
-	if unreadable != nil { // the others are leased: they must not wait for it
+	if unreadable != nil { // do not fail the others: they are leased
 		s.log.Error("messages cannot be read", "err", unreadable)
 	}
 	return list, nil

@@ -16,18 +16,18 @@ import (
 	"github.com/sipwake/sipwake/internal/wake"
 )
 
-// adoptBatch is how many wakes of a dead instance are looked at together.
+// adoptBatch is how many wakes of a dead instance are read in one batch.
 const adoptBatch = 64
 
-// ownedFor is how long Redis keeps the list of an instance's wakes that nobody
-// adopts.
+// ownedFor is how long Redis keeps the list of an instance's wakes if no instance
+// adopts them.
 const ownedFor = store.MaxKeep
 
 func (s *Store) aliveKey() string                { return s.config.Prefix + "p:alive" }
 func (s *Store) newsChannel() string             { return s.config.Prefix + "p:news" }
 func (s *Store) ownedKey(instance string) string { return s.config.Prefix + "p:w:" + instance }
 
-// own lists the wake among those of its owner. It does not wait.
+// own adds the wake to its owner's list. It does not wait.
 func (s *Store) own(ctx context.Context, w *wake.Wake) {
 	if w.Owner != "" {
 		until := s.clock.toRedis(w.StartedAt).Add(store.Keep(w)).UnixMilli()
@@ -35,7 +35,7 @@ func (s *Store) own(ctx context.Context, w *wake.Wake) {
 	}
 }
 
-// disown takes a wake that has ended from the list. It does not wait.
+// disown removes a wake that has ended from the list. It does not wait.
 func (s *Store) disown(ctx context.Context, w *wake.Wake) {
 	if w.Owner != "" {
 		s.pipe.Submit(ctx, goredis.NewCmd(ctx, "zrem", s.ownedKey(w.Owner), packOwned(w)))
@@ -87,7 +87,8 @@ func (s *Store) Leave(ctx context.Context, instance string) error {
 	return nil
 }
 
-// Adopt implements cluster.Store. A wake is listed as its new owner's before it is so.
+// Adopt implements cluster.Store. A wake is added to its new owner's list before the
+// owner is changed.
 func (s *Store) Adopt(ctx context.Context, dead, owner string, f func(wake.Wake, wake.Started)) error {
 	from := s.ownedKey(dead)
 	for {
@@ -115,8 +116,8 @@ func (s *Store) Adopt(ctx context.Context, dead, owner string, f func(wake.Wake,
 	return nil
 }
 
-// adoptAll takes those of the listed wakes that have not ended and are the dead
-// one's.
+// adoptAll adopts the listed wakes that have not ended and still belong to the dead
+// instance.
 func (s *Store) adoptAll(ctx context.Context, members []string, dead, owner string, f func(wake.Wake, wake.Started)) error {
 	values := make([]*goredis.StringCmd, len(members))
 	futures := make([]goredis.AutoFuture, len(members))
@@ -141,8 +142,8 @@ func (s *Store) adoptAll(ctx context.Context, members []string, dead, owner stri
 	return nil
 }
 
-// adoptOne takes the wake if it is the dead one's. What the dead one had sent may
-// change the value meanwhile: then it looks again.
+// adoptOne adopts the wake if it belongs to the dead instance. Commands that the dead
+// instance had sent may still change the value: then adoptOne tries again.
 func (s *Store) adoptOne(ctx context.Context, member string, was []byte, dead, owner string, f func(wake.Wake, wake.Started)) error {
 	node, call, aor := unpackOwned(member)
 	for {
@@ -174,11 +175,11 @@ func (s *Store) adoptOne(ctx context.Context, member string, was []byte, dead, o
 			was = is
 			continue
 		}
-		return nil // its time is over
+		return nil // it has expired
 	}
 }
 
-// openValue is the value of a wake without the time before it.
+// openValue returns the value of a wake without the time in front of it.
 func openValue(s string) []byte { return []byte(s[min(8, len(s)):]) }
 
 func unpackOwned(member string) (node, call, aor string) {
@@ -187,7 +188,7 @@ func unpackOwned(member string) (node, call, aor string) {
 	return node, call, aor
 }
 
-// take gives the wake its new owner, if it is still as it was read.
+// take sets the wake's new owner if the wake has not changed since it was read.
 func (s *Store) take(ctx context.Context, w wake.Wake, was []byte) (wake.Started, error) {
 	s.own(ctx, &w)
 	is, err := s.appendWake(nil, w)
@@ -199,8 +200,8 @@ func (s *Store) take(ctx context.Context, w wake.Wake, was []byte) (wake.Started
 
 func (s *Store) retaken(ctx context.Context, w wake.Wake, was, is []byte) (wake.Started, error) {
 	b, t, _ := s.keys(w.AOR)
-	// Whoever has registered since the wake was started has come back, and by Redis' clock,
-	// whatever that of the instance says that took the REGISTER.
+	// A device that has registered since the wake started is awake. Compare by Redis' clock,
+	// not by that of the instance that received the REGISTER.
 	since := s.clock.toRedis(w.StartedAt)
 	if recent := s.clock.toRedis(time.Now()).Add(-s.config.Recent); recent.Before(since) {
 		since = recent
@@ -250,7 +251,7 @@ func (s *Store) Reread(ctx context.Context, w wake.Wake) (wake.Started, error) {
 func (s *Store) Pushed(w wake.Wake, device string) {
 	ctx := context.Background()
 	_, t, _ := s.keys(w.AOR)
-	// The whole script: nobody is there to send it when Redis has not got it.
+	// Send the whole script: nobody waits who could send it if Redis does not have it.
 	s.pipe.Submit(ctx, goredis.NewCmd(ctx, "eval", pushedScript, strconv.Itoa(1), t, wakeField(w.Node, w.Call), store.AppendPushed(nil, device)))
 }
 
@@ -267,8 +268,8 @@ func (s *Store) Publish(n cluster.Message) {
 // Listen implements cluster.Store.
 func (s *Store) Listen(ctx context.Context, f func(cluster.Message)) error {
 	sub := s.client.Subscribe(ctx, s.newsChannel())
-	defer func() { _ = sub.Close() }() // nothing follows from its failure
-	// The channel connects again by itself.
+	defer func() { _ = sub.Close() }() // a failure does not matter
+	// The subscription reconnects by itself.
 	messages := sub.Channel()
 	for {
 		select {
@@ -277,7 +278,7 @@ func (s *Store) Listen(ctx context.Context, f func(cluster.Message)) error {
 				return fmt.Errorf("cannot listen: %w", wake.ErrUnavailable)
 			}
 			var n cluster.Message
-			if json.Unmarshal([]byte(m.Payload), &n) == nil { // else a newer sipwake's
+			if json.Unmarshal([]byte(m.Payload), &n) == nil { // otherwise it is from a newer sipwake
 				f(n)
 			}
 		case <-ctx.Done():

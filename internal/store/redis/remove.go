@@ -14,8 +14,8 @@ import (
 	"github.com/sipwake/sipwake/internal/wake"
 )
 
-// Remove implements wake.Store. With TokenOnly it takes a second round trip for each
-// device that stays, and begins anew if that has registered in between.
+// Remove implements wake.Store. With TokenOnly it needs another round trip for each
+// device that stays, and starts over if that device has registered in between.
 func (s *Store) Remove(ctx context.Context, r wake.Removal) (wake.RemovalResult, error) {
 	if err := store.CheckRemoval(&r); err != nil {
 		return wake.RemovalResult{}, fmt.Errorf("cannot remove bindings: %w", err)
@@ -94,8 +94,8 @@ func (s *Store) Removals(ctx context.Context, aor string) ([]wake.RemovalNote, e
 	return list, nil
 }
 
-// cutToken takes the token out of the device's address, and reports false if its
-// value is another one by now.
+// cutToken removes the token from the device's address. It returns false if the
+// device's value has changed meanwhile.
 func (s *Store) cutToken(ctx context.Context, key, device, value, token string) (bool, error) {
 	rest, _, err := store.WithoutToken([]byte(value), []byte(token))
 	if err != nil {
@@ -106,7 +106,7 @@ func (s *Store) cutToken(ctx context.Context, key, device, value, token string) 
 	return answer == int64(1), err
 }
 
-// forgetTokens removes what went from the token index, but what is to be kept.
+// forgetTokens removes the tokens that are gone from the token index, except those to keep.
 func (s *Store) forgetTokens(ctx context.Context, gone []wake.Binding, keep []pnparam.Token) {
 	for _, b := range gone {
 		for _, t := range b.Address.Tokens {
@@ -117,11 +117,11 @@ func (s *Store) forgetTokens(ctx context.Context, gone []wake.Binding, keep []pn
 	}
 }
 
-// forgetToken removes an entry of the token index. Nobody waits for it: one that
-// stays is harmless and ends with the retention. Only in a cluster, where
-// registerCluster's commands would overtake it.
+// forgetToken removes an entry of the token index. Only in a cluster it waits, because
+// registerCluster's commands would overtake it. Otherwise nobody waits: an entry that
+// stays is harmless and ends with the retention.
 func (s *Store) forgetToken(ctx context.Context, t secret.Token, aor string) {
-	// The whole script: nobody is there to send it when Redis has not got it.
+	// Send the whole script: nobody waits who could send it if Redis does not have it.
 	f := s.pipe.Submit(ctx, goredis.NewCmd(ctx, "eval", forgetScript, 1, s.tokenKey(t), aor))
 	if s.config.isCluster() {
 		_ = f.WaitContext(ctx)

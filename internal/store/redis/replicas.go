@@ -9,21 +9,21 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// waitPatience is how long replicas have to confirm a write. It is below the
-// deadline of an RPC, and the connection waits as long.
+// waitPatience is how long replicas have to confirm a write. The connection is blocked
+// for that time. It is shorter than the deadline of an RPC.
 const waitPatience = 200 * time.Millisecond
 
-// errReplicas is the error of a write that too few replicas have confirmed. It
-// is in the master, and it stays there unless a replica without it takes over.
+// errReplicas is the error of a write that too few replicas have confirmed. The write
+// stays in the master, unless a replica without it takes over.
 var errReplicas = errors.New("too few replicas have it")
 
-// replicas makes a write count only when so many replicas have it: Redis
-// acknowledges before it replicates, so what it has acknowledged is lost when the
-// master dies in that moment. One WAIT goes behind the writes, in the same round
-// trip on the same connection; those of many RPCs share it.
+// replicas makes a write succeed only when enough replicas have it. Redis acknowledges
+// a write before it replicates it, so an acknowledged write is lost if the master dies
+// in between. One WAIT follows the writes, in the same round trip on the same
+// connection; the writes of many RPCs share it.
 type replicas struct {
 	want   int
-	client *goredis.Client // that of one server
+	client *goredis.Client // the client of one server
 }
 
 // waitForReplicas adds the hook to the client of each server.
@@ -39,7 +39,7 @@ func waitForReplicas(client goredis.UniversalClient, want int) {
 // DialHook implements goredis.Hook.
 func (replicas) DialHook(next goredis.DialHook) goredis.DialHook { return next }
 
-// ProcessHook implements goredis.Hook: a single write goes the way of several.
+// ProcessHook implements goredis.Hook. A single write is sent as a pipeline.
 func (r replicas) ProcessHook(next goredis.ProcessHook) goredis.ProcessHook {
 	return func(ctx context.Context, cmd goredis.Cmder) error {
 		if !writes(cmd) {
@@ -82,7 +82,7 @@ func (r replicas) ProcessPipelineHook(next goredis.ProcessPipelineHook) goredis.
 	}
 }
 
-// writes reports whether the command may change something.
+// writes reports whether the command may change data.
 func writes(cmd goredis.Cmder) bool {
 	switch strings.ToLower(cmd.Name()) {
 	case "evalsha", "eval", "set", "del", "hset", "zadd", "zrem":

@@ -1,9 +1,9 @@
-// Package redis keeps bindings, wakes and messages in Redis 7 or later (or
-// Valkey), so that any number of sipwakes can share them: one server, one behind Sentinel,
-// or a cluster. Every method but Scan is one script, and one round trip.
+// Package redis keeps bindings, wakes and messages in Redis 7 or later (or Valkey), so
+// that any number of sipwakes can share them. Redis can be a single server, a server
+// behind Sentinel, or a cluster. Every method except Scan is one script and one round trip.
 //
-// What Redis has acknowledged is as durable as its own configuration makes it:
-// see appendonly and the replication settings there.
+// What Redis has acknowledged is as durable as its configuration makes it: see
+// appendonly and the replication settings of Redis.
 package redis
 
 import (
@@ -31,8 +31,8 @@ import (
 	"github.com/sipwake/sipwake/internal/wake"
 )
 
-// Store is a wake.Store, wake.Sweeper, outbox.Store, upper.Store, cluster.Store and wake.History in
-// Redis.
+// Store implements wake.Store, wake.Sweeper, outbox.Store, upper.Store, cluster.Store and
+// wake.History in Redis.
 type Store struct {
 	config  Config
 	client  goredis.UniversalClient
@@ -48,8 +48,8 @@ type Store struct {
 	beat, retake               *goredis.Script
 	settle                     *goredis.Script
 
-	// expiringUntil is until when bindings are kept by time, nanoseconds; expiringStart
-	// is over beginning with it.
+	// expiringUntil is the time until which bindings are indexed by time, in nanoseconds.
+	// expiringStart is held while that index is started.
 	expiringUntil atomic.Int64
 	expiringStart sync.Mutex
 }
@@ -65,8 +65,8 @@ var (
 
 var errUsage = errors.New("AOR and device are needed")
 
-// New returns a store that connects when it is first used. It reads the files
-// that the configuration names, and does no network I/O.
+// New returns a store that connects on first use. It reads the files that the
+// configuration names, and does no network I/O.
 func New(c Config, log *slog.Logger, reg prometheus.Registerer) (*Store, error) {
 	c.SetDefaults()
 	o, err := c.options()
@@ -98,9 +98,9 @@ func New(c Config, log *slog.Logger, reg prometheus.Registerer) (*Store, error) 
 	return s, nil
 }
 
-// Ping reports whether Redis answers and would take a write.
+// Ping reports whether Redis answers and accepts writes.
 func (s *Store) Ping(ctx context.Context) error {
-	// A write: a replica and a full server answer a PING, but take no binding.
+	// Try a write: a replica or a full server answers a PING but accepts no binding.
 	cmd := goredis.NewStatusCmd(ctx, "set", s.config.Prefix+"ping", "1", "px", 60_000)
 	if err := s.do(ctx, cmd); err != nil {
 		return fmt.Errorf("cannot reach Redis: %w", s.unavailable(ctx, err))
@@ -108,7 +108,7 @@ func (s *Store) Ping(ctx context.Context) error {
 	return nil
 }
 
-// Close ends the connections. RPCs under way get their answers first.
+// Close closes the connections. RPCs in progress get their answers first.
 func (s *Store) Close() error {
 	err := errors.Join(s.pipe.Close(), s.client.Close())
 	if err != nil && !errors.Is(err, goredis.ErrClosed) {
@@ -117,8 +117,9 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// keys returns those of the AOR, which is in braces. A closing brace would end the tag
-// early, and one in front would make it empty: all keys of an AOR must be in one slot.
+// keys returns the AOR's keys. The AOR is their hash tag, in braces, because all keys of
+// an AOR must be in one slot. A closing brace in the AOR would end the tag early, and one
+// at its start would make the tag empty.
 func (s *Store) keys(aor string) (bindings, memory, notes string) {
 	if strings.ContainsAny(aor, "}%") {
 		aor = strings.NewReplacer("}", "%7D", "%", "%25").Replace(aor)
@@ -174,7 +175,7 @@ func (s *Store) Register(ctx context.Context, r wake.Registration) (wake.Registe
 		c := s.run(ctx, script, keys, args...)
 		answer, err = c.wait(ctx)
 	}
-	if err == nil && !kept && s.expiring() { // that began meanwhile
+	if err == nil && !kept && s.expiring() { // it began meanwhile
 		err = s.keepByTime(ctx, &r)
 	}
 	if err == nil {
@@ -186,8 +187,8 @@ func (s *Store) Register(ctx context.Context, r wake.Registration) (wake.Registe
 	return wake.Registered{}, fmt.Errorf("cannot register %q: %w", r.AOR, err)
 }
 
-// registerCluster sends the script and the entries of the token index at once,
-// to different servers. Not through the shared pipeline: that may send one after
+// registerCluster sends the script and the entries of the token index in parallel, to
+// different servers. It does not use the shared pipeline, which may send them one after
 // the other. It returns what the script would return if it had all keys.
 func (s *Store) registerCluster(ctx context.Context, register *goredis.Script, keys []string, args []any, r *wake.Registration) (any, error) {
 	tokens, aor := keys[3:], r.AOR
@@ -217,7 +218,7 @@ func (s *Store) registerCluster(ctx context.Context, register *goredis.Script, k
 	}
 	previous := make([]any, len(index))
 	for i, cmd := range index {
-		// Without its entry a binding works; the next REGISTER writes it.
+		// A binding works without its index entry; the next REGISTER writes it.
 		was, _ := cmd.Text()
 		previous[i] = was
 		late := register == s.late
@@ -227,13 +228,13 @@ func (s *Store) registerCluster(ctx context.Context, register *goredis.Script, k
 		p.Eval(ctx, mergeScript, tokens[i:i+1], aor, s.config.Retention.Milliseconds(), store.MaxAORs, was, flag(late))
 	}
 	if p.Len() > 0 {
-		_, _ = p.Exec(ctx) // the same holds for these
+		_, _ = p.Exec(ctx) // the same applies to these
 	}
 	a[4] = previous
 	return a, nil
 }
 
-// registerAnswer makes one form of the answer of a register script.
+// registerAnswer normalizes the answer of a register script.
 func registerAnswer(answer any) ([]any, bool) {
 	if n, ok := answer.(int64); ok {
 		return []any{string(wake.StatusRefreshed), n, []any{}, []any{}, []any{}}, true
@@ -304,7 +305,7 @@ func (s *Store) Start(ctx context.Context, w wake.Wake) (wake.Started, error) {
 		return wake.Started{}, fmt.Errorf("cannot start wake for %q: %w", w.AOR, err)
 	}
 	b, t, _ := s.keys(w.AOR)
-	s.own(ctx, &w) // before the wake is there: never is one without an owner to adopt it from
+	s.own(ctx, &w) // first list it: every stored wake must be adoptable from its owner
 	c := s.run(ctx, s.start, []string{b, t}, wakeField(w.Node, w.Call), value, store.Keep(&w).Microseconds(),
 		w.CallID, w.ID, s.config.Recent.Microseconds(), s.config.Retention.Milliseconds(), store.MaxWakes, store.AppendForked(nil),
 		store.AppendInstance(nil, w.Instance), store.AppendOwner(nil, w.Owner))

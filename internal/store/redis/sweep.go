@@ -13,13 +13,13 @@ import (
 	"github.com/sipwake/sipwake/internal/wake"
 )
 
-// scanBatch is how many keys one step of Scan looks at.
+// scanBatch is how many keys one step of Scan reads.
 const scanBatch = 500
 
 var errClaim = errors.New("a key and a time are needed")
 
-// Claim implements wake.Sweeper. It lasts as long as Redis keeps what it has
-// acknowledged.
+// Claim implements wake.Sweeper. A claim is as durable as everything that Redis
+// acknowledges.
 func (s *Store) Claim(ctx context.Context, key string, ttl time.Duration) (bool, error) {
 	if key == "" || ttl <= 0 {
 		return false, fmt.Errorf("cannot claim %q: %w", key, errClaim)
@@ -44,10 +44,9 @@ func (s *Store) Release(ctx context.Context, key string) error {
 	return nil
 }
 
-// Scan implements wake.Sweeper. It goes through every master, one after the
-// other, on connections of its own, so that no RPC waits behind it. What moves
-// from one master to another while a cluster is resharded may be missed. An AOR
-// whose bindings cannot be read is left out.
+// Scan implements wake.Sweeper. It scans the masters one after the other, on separate
+// connections, so that no RPC waits behind it. It may miss keys that move between
+// masters while a cluster is resharded. It skips AORs whose bindings cannot be read.
 func (s *Store) Scan(ctx context.Context, f func([]wake.Binding) error) error {
 	masters, err := s.masters(ctx)
 	if err != nil {
@@ -82,7 +81,7 @@ func (s *Store) Scan(ctx context.Context, f func([]wake.Binding) error) error {
 	return nil
 }
 
-// masters returns the servers that hold the keys.
+// masters returns the clients of the servers that hold the keys.
 func (s *Store) masters(ctx context.Context) ([]goredis.Cmdable, error) {
 	cluster, ok := s.client.(*goredis.ClusterClient)
 	if !ok {
@@ -99,7 +98,7 @@ func (s *Store) masters(ctx context.Context) ([]goredis.Cmdable, error) {
 	return list, err
 }
 
-// read returns the bindings behind the keys, and how many AORs it could not read.
+// read returns the bindings stored at the keys, and how many AORs it could not read.
 func (s *Store) read(ctx context.Context, keys []string) (list []wake.Binding, unreadable int, err error) {
 	if len(keys) == 0 {
 		return nil, 0, nil
@@ -113,7 +112,7 @@ func (s *Store) read(ctx context.Context, keys []string) (list []wake.Binding, u
 	oldest := time.Now().Add(-s.config.Retention)
 	for i, cmd := range values {
 		switch err := cmd.Err(); {
-		case errors.Is(err, goredis.Nil): // it went meanwhile
+		case errors.Is(err, goredis.Nil): // it was removed meanwhile
 			continue
 		case goredis.HasErrorPrefix(err, "WRONGTYPE"):
 			unreadable++

@@ -13,35 +13,35 @@ import (
 	"github.com/sipwake/sipwake/internal/trace"
 )
 
-// Traces is a trace.Store in the same Redis. Its keys are in one slot of a cluster, so
-// that one script keeps them in step.
+// Traces is a trace.Store in the same Redis. In a cluster its keys are in one slot, so
+// that one script keeps them consistent.
 type Traces struct {
 	*Store
 	config     trace.Config
 	put        *goredis.Script
-	retentions time.Duration // how long a key lives that nobody touches
+	retentions time.Duration // TTL of a key that is not touched
 }
 
 var _ trace.Store = (*Traces)(nil)
 
-// Traces returns the store of traces. It lives as long as s.
+// Traces returns the store of traces. It is usable until s is closed.
 func (s *Store) Traces(c trace.Config) *Traces {
 	c.SetDefaults()
 	return &Traces{Store: s, config: c, put: tracesScript(), retentions: 2 * c.Retention}
 }
 
-// tracesPerScript is how many parts one script writes: Redis does nothing else
-// meanwhile.
+// tracesPerScript is how many parts one script writes. It is limited because a running
+// script blocks Redis.
 const tracesPerScript = 16
 
-// trimMost is how many calls one script forgets beside those that it makes room for.
+// trimMost is how many calls one script removes, in addition to the number that it adds.
 const trimMost = 16
 
 // tracesKey returns a key: "all", "users", "w:" with a call's ID, "x:" with a term.
 func (s *Traces) tracesKey(name string) string { return s.Store.config.Prefix + "d:{traces}" + name }
 
-// Put implements trace.Store. Traces have connections of their own: they hold up no
-// other command.
+// Put implements trace.Store. Traces use separate connections, so that they do not delay
+// other commands.
 func (s *Traces) Put(ctx context.Context, parts []trace.Timeline) (kept int, err error) {
 	oldest := time.Now().Add(-s.config.Retention)
 	for first := true; first || len(parts) > 0; first = false {
@@ -125,7 +125,7 @@ func placeOf(z goredis.Z) trace.Cursor {
 	return trace.Cursor{StartedAt: time.UnixMicro(int64(z.Score)).UTC(), ID: id}
 }
 
-// readCalls returns the parts of each call; those that cannot be read are left out.
+// readCalls returns the parts of each call. It skips parts that cannot be read.
 func (s *Traces) readCalls(ctx context.Context, list []goredis.Z) ([][]trace.Timeline, error) {
 	p := s.client.Pipeline()
 	hashes := make([]*goredis.MapStringStringCmd, len(list))
@@ -168,12 +168,12 @@ func (s *Traces) Users(ctx context.Context, part string, most int) ([]string, er
 	return found, nil
 }
 
-// tracesScript: KEYS all, users; ARGV oldest us, most calls, ms that keys live, how
-// many to forget at most, prefix of keys; then for each part the call's ID, started
-// us, instance, value, number of terms, terms. Answers how many calls are kept.
+// tracesScript: KEYS all, users; ARGV oldest us, most calls, TTL of keys in ms, maximum
+// number to remove, prefix of keys; then for each part the call's ID, started us,
+// instance, value, number of terms, terms. Answers how many calls are kept.
 //
 // A call is a hash: "p" and the instance -> its part, "t" and a term -> nothing. The
-// parts of an AOR are those of trace.Parts.
+// parts of an AOR are as in trace.Parts.
 func tracesScript() *goredis.Script {
 	return goredis.NewScript(`
 local oldest, most, live, prefix = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[5]

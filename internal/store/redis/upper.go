@@ -14,11 +14,12 @@ import (
 	"github.com/sipwake/sipwake/internal/upper"
 )
 
-// upperScripts are those of registrations at PBXs. All keys are in one slot, so that one
-// script can take what is due: the values in a hash, when they are due in a sorted set.
+// upperScripts are the scripts for registrations at PBXs. The values are in a hash, the
+// times at which they are due in a sorted set. All keys are in one slot, so that one
+// script can take what is due.
 type upperScripts struct{ put, remove, due *goredis.Script }
 
-// A stamp is 8 bytes; the empty one stores whatever there is.
+// A stamp is 8 bytes; an empty one overwrites any value.
 func newUpperScripts() upperScripts {
 	return upperScripts{
 		// KEYS values, due; ARGV AOR, stamp, value, due us. Answers whether it was stored.
@@ -113,7 +114,7 @@ func (s *Store) DueUppers(ctx context.Context, now time.Time, lease time.Duratio
 	for _, v := range values {
 		text, _ := v.(string)
 		u, err := store.DecodeUpper([]byte(text))
-		if err != nil { // the others are leased: they must not wait for it
+		if err != nil { // do not fail the others: they are leased
 			s.log.Error("registration cannot be read", "err", err)
 			continue
 		}
@@ -125,7 +126,7 @@ func (s *Store) DueUppers(ctx context.Context, now time.Time, lease time.Duratio
 
 // Uppers implements upper.Store.
 func (s *Store) Uppers(ctx context.Context, cursor string, limit int) (list []upper.Registration, next string, err error) {
-	at, _ := strconv.ParseUint(cursor, 10, 64) // what is no number starts again
+	at, _ := strconv.ParseUint(cursor, 10, 64) // an invalid cursor starts from the beginning
 	cmd := goredis.NewScanCmd(ctx, nil, "hscan", s.upperKeys()[0], at, "count", limit)
 	if err := s.do(ctx, cmd); err != nil {
 		return nil, "", fmt.Errorf("cannot list registrations: %w", s.unavailable(ctx, err))
