@@ -33,8 +33,8 @@ type expiry struct {
 	place int   // in the heap
 }
 
-// set sets the time of the binding, 0 to remove it. Unless only is -1, it does so only
-// if the binding's present time is only.
+// set sets the time of the binding, 0 to remove it. If only is not nil, it does so only
+// if the binding's present time is *only; -1 means that it has none.
 func (x *expiring) set(key []byte, at int64, only *int64) {
 	x.mu.Lock()
 	defer x.mu.Unlock()

@@ -47,7 +47,7 @@ func (s *Store) Put(ctx context.Context, m outbox.Message) error {
 		})
 	}
 	if err == nil && full {
-		if s.messages() > uint64(s.config.Outbox) { // the configured outbox was larger before, or the count is wrong
+		if s.messages() > uint64(s.config.Outbox) { // the outbox was larger before, or the count is wrong
 			poke(s.writer.repair)
 		}
 		s.metrics.rejected.Inc()

@@ -38,7 +38,7 @@ type Traces struct {
 
 	mu     sync.RWMutex // protects db; readers of db hold the read lock
 	db     *bbolt.DB
-	begun  int  // how often it began anew
+	begun  int  // how often it was started over
 	broken bool // it is not started over any more
 }
 

@@ -235,7 +235,7 @@ type op struct {
 	value []byte // nil: delete
 }
 
-// commit writes the batch. If that fails, its states are written with the next batch.
+// commit writes the batch. If that fails, states and tokens are written with the next.
 func (s *Store) commit(b *batch) {
 	ops, notes := s.collect(b.states)
 	tokens := s.index.collect(b.tokens)

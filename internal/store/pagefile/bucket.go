@@ -10,11 +10,11 @@ import (
 type Bucket struct {
 	view     *View
 	root     uint64
-	inline   *page // in the place of a root
+	inline   *page // used instead of a root page
 	sequence uint64
 }
 
-// Bucket returns a bucket by its name. One that is not there is empty, and damage.
+// Bucket returns a bucket by its name. A missing bucket is empty and counts as damage.
 func (v *View) Bucket(name string) *Bucket {
 	top := Bucket{view: v, root: v.meta.Root}
 	value, flags := top.find([]byte(name))
@@ -29,7 +29,7 @@ func (v *View) Bucket(name string) *Bucket {
 	return &Bucket{view: v}
 }
 
-// bucket reads the value of a bucket's element.
+// bucket decodes the value of a bucket's element.
 func (v *View) bucket(value []byte) (*Bucket, error) {
 	if len(value) < bucketSize {
 		return nil, damaged(v.meta.Root, "a bucket is too short")
@@ -49,7 +49,7 @@ func (v *View) bucket(value []byte) (*Bucket, error) {
 	return b, nil
 }
 
-// Sequence returns the bucket's number.
+// Sequence returns the bucket's sequence number.
 func (b *Bucket) Sequence() uint64 { return b.sequence }
 
 // Get returns the value, nil if there is none.
@@ -70,11 +70,11 @@ func (b *Bucket) find(key []byte) (v []byte, flags uint32) {
 	return v, flags
 }
 
-// Cursor walks in the order of the keys, forward only.
+// Cursor iterates in the order of the keys, forward only.
 type Cursor struct {
 	bucket *Bucket
 	stack  []place
-	last   []byte // the key before: the next must be greater
+	last   []byte // the previous key: the next must be greater
 }
 
 type place struct {
@@ -83,7 +83,7 @@ type place struct {
 	lo, hi []byte // bounds of its keys
 }
 
-// Cursor returns one that stands nowhere.
+// Cursor returns a cursor without a position.
 func (b *Bucket) Cursor() *Cursor { return &Cursor{bucket: b} }
 
 func (c *Cursor) top() *page { return &c.stack[len(c.stack)-1].page }
@@ -91,7 +91,7 @@ func (c *Cursor) top() *page { return &c.stack[len(c.stack)-1].page }
 // First returns the first key, nil if there is none.
 func (c *Cursor) First() (k, v []byte) { return c.Seek(nil) }
 
-// Seek returns the first key that is not before this one, nil if there is none.
+// Seek returns the first key that is not before the given key, nil if there is none.
 func (c *Cursor) Seek(key []byte) (k, v []byte) {
 	c.stack, c.last = c.stack[:0], nil
 	view := c.bucket.view
@@ -125,7 +125,7 @@ func (p *page) search(key []byte) int {
 	})
 }
 
-// towards returns the child of a branch that has the key, if any has.
+// towards returns the child of a branch that has the key, if any child has it.
 func (p *page) towards(key []byte) int {
 	i := p.search(key)
 	if k, _, _, _, _ := p.element(min(i, p.n-1)); i > 0 && (i == p.n || !bytes.Equal(k, key)) {
@@ -134,7 +134,7 @@ func (p *page) towards(key []byte) int {
 	return i
 }
 
-// down goes to the i-th child of the branch that is on top.
+// down descends to the i-th child of the branch on top of the stack.
 func (c *Cursor) down(i int) bool {
 	p := c.top()
 	here := &c.stack[len(c.stack)-1]
@@ -142,7 +142,7 @@ func (c *Cursor) down(i int) bool {
 	return c.push(p.child(i, here.lo, here.hi))
 }
 
-// push goes to a page. It is looked at whole: a key that is wrong can hide others.
+// push descends to a page. It checks the whole page, because a wrong key can hide others.
 func (c *Cursor) push(id uint64, lo, hi []byte) bool {
 	view := c.bucket.view
 	if len(c.stack) >= maxDepth {
@@ -174,8 +174,8 @@ func (c *Cursor) Next() (k, v []byte) {
 	return c.settle()
 }
 
-// settle returns what the cursor stands on, after it has gone on to the next leaf
-// where this one ends.
+// settle returns the element at the cursor. At the end of a leaf it first moves on to the
+// next one.
 func (c *Cursor) settle() (k, v []byte) {
 	for c.stack[len(c.stack)-1].i >= c.top().n {
 		if c.stack = c.stack[:len(c.stack)-1]; len(c.stack) == 0 {

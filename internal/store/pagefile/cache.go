@@ -6,10 +6,9 @@ import (
 	"sync/atomic"
 )
 
-// Cache keeps pages that have been read and found good, from one state of the file to
-// the next. A write changes no page of the state before it: what was part of that one
-// and is part of this one is the same. What is not asked for in a state is forgotten.
-// Safe for concurrent use.
+// Cache keeps pages that were read and found good, across states of the file. A write
+// changes no page of the state before it, so a page that is part of both states is the
+// same. A page that is not used in a state is dropped. It is safe for concurrent use.
 type Cache struct {
 	mu       sync.RWMutex
 	branches map[uint64]*cached
@@ -21,19 +20,19 @@ const (
 	mostLeaves   = 1024
 )
 
-// cached is a page and the bounds that its keys were held to.
+// cached is a page and the bounds that its keys were checked against.
 type cached struct {
 	page
 	lo, hi []byte
-	tx     atomic.Uint64 // the last state that it was known to be part of
+	tx     atomic.Uint64 // the last state known to contain it
 }
 
-// NewCache returns an empty one. It is for the states of one file.
+// NewCache returns an empty cache for the states of one file.
 func NewCache() *Cache {
 	return &Cache{branches: make(map[uint64]*cached), leaves: make(map[uint64]*cached)}
 }
 
-// get returns the page of a state, if it has been held to these bounds.
+// get returns the page of a state if it has been checked against these bounds.
 func (c *Cache) get(id, tx uint64, lo, hi []byte) (page, bool) {
 	if c == nil {
 		return page{}, false
@@ -59,10 +58,10 @@ func (c *Cache) get(id, tx uint64, lo, hi []byte) (page, bool) {
 
 func same(a, b []byte) bool { return (a == nil) == (b == nil) && bytes.Equal(a, b) }
 
-// put keeps a page of a state.
+// put adds a page of a state.
 func (c *Cache) put(p page, tx uint64, lo, hi []byte, size int) {
 	if c == nil || len(p.buf) != size {
-		return // there are few that are longer
+		return // longer pages are rare
 	}
 	e := &cached{page: p, lo: lo, hi: hi}
 	e.tx.Store(tx)
@@ -72,7 +71,7 @@ func (c *Cache) put(p page, tx uint64, lo, hi []byte, size int) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.branches, p.id) // it may have been of the other kind
+	delete(c.branches, p.id) // it may have been of the other type
 	delete(c.leaves, p.id)
 	if len(list) >= most {
 		for id := range list { // any

@@ -12,16 +12,16 @@ import (
 	"time"
 )
 
-// keepDamaged is how many damaged files are kept of one; each is as large as it.
+// keepDamaged is how many damaged copies are kept of a file; each is as large as the file.
 const keepDamaged = 3
 
 var (
-	// ErrInUse is that of a file that another process has open.
+	// ErrInUse is returned for a file that another process has open.
 	ErrInUse = errors.New("another process has it open")
 	errIsDir = errors.New("it is a directory, a file is expected")
 )
 
-// Found is what was done about a damaged file.
+// Found describes what was done about a damaged file.
 type Found struct {
 	Why    string // the first problem
 	Aside  string // where the damaged file is now
@@ -29,7 +29,7 @@ type Found struct {
 	Report Report
 }
 
-// What says it in words.
+// What describes it in words.
 func (f *Found) What() string {
 	if f.Empty {
 		return "nothing of it could be read, and it begins empty"
@@ -37,9 +37,9 @@ func (f *Found) What() string {
 	return "what could be read was copied"
 }
 
-// OpenChecked opens a file to read it, and looks at every page. err is nil and both
-// other results are nil for one that is not there or empty; a report that is not OK
-// comes with a view unless there is nothing to read. The file must be closed.
+// OpenChecked opens a file for reading and checks every page. If the file is missing or
+// empty, all results are nil. If the report is not OK, there is still a view, unless
+// nothing can be read. The caller must close the file.
 func OpenChecked(path string, patience time.Duration, l Layout) (f *os.File, v *View, r Report, err error) {
 	f, err = os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -84,9 +84,9 @@ func OpenChecked(path string, patience time.Duration, l Layout) (f *os.File, v *
 	return f, v, r, nil
 }
 
-// Mend looks at a file that is to be opened, before bbolt trusts it. A damaged one is
-// set aside, under a name that ends with .damaged and the time, and what can be read
-// of it takes its place, or nothing. nil says that all is well.
+// Mend checks a file before bbolt opens it. It sets a damaged file aside, under a name
+// that ends with .damaged and the time, and replaces it by what can be read of it, if
+// anything. It returns nil if the file is not damaged.
 func Mend(path string, patience time.Duration, l Layout) (*Found, error) {
 	f, v, r, err := OpenChecked(path, patience, l)
 	if f != nil {
@@ -102,7 +102,7 @@ func Mend(path string, patience time.Duration, l Layout) (*Found, error) {
 	return Replace(v, path, r.Problems[0], l)
 }
 
-// Replace has what can be read of a damaged file take its place in one step.
+// Replace atomically replaces a damaged file by what can be read of it.
 func Replace(v *View, path, why string, l Layout) (*Found, error) {
 	fresh := path + ".rescued"
 	report, err := Rescue(v, fresh, l)
@@ -116,11 +116,11 @@ func Replace(v *View, path, why string, l Layout) (*Found, error) {
 	return &Found{Why: why, Aside: aside, Report: report}, nil
 }
 
-// SetAside gives a damaged file another name, which it returns.
+// SetAside renames a damaged file and returns the new name.
 func SetAside(path string) (aside string, err error) { return setAside(path, "", time.Now()) }
 
-// setAside lets the new file, if there is one, take the other's place. Of those that
-// were set aside before, the oldest go.
+// setAside renames the damaged file and puts the new file, if there is one, in its place.
+// It removes the oldest of the files that were set aside before.
 func setAside(path, fresh string, now time.Time) (aside string, err error) {
 	aside = path + ".damaged-" + now.UTC().Format("20060102T150405.000")
 	if fresh == "" {
@@ -155,7 +155,7 @@ func dropAside(path string) {
 	}
 }
 
-// SyncDir has the names in a directory on the disk.
+// SyncDir syncs a directory, so that the names in it are on disk.
 func SyncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
@@ -165,7 +165,7 @@ func SyncDir(dir string) error {
 	return d.Sync()
 }
 
-// lock waits a moment for another process that has the file open.
+// lock waits a moment for another process to release the file.
 func lock(f *os.File, patience time.Duration) error {
 	for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
 		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
@@ -178,8 +178,8 @@ func lock(f *os.File, patience time.Duration) error {
 	}
 }
 
-// Recover makes an error that wraps ErrDamaged of a panic of bbolt, also of one over
-// memory that is not there. Use: defer Recover(&err)().
+// Recover turns a panic of bbolt, including a memory fault, into an error that wraps
+// ErrDamaged. Use: defer Recover(&err)().
 func Recover(err *error) func() {
 	was := debug.SetPanicOnFault(true)
 	return func() {

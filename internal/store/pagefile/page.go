@@ -1,11 +1,10 @@
-// Package pagefile reads files of bbolt without trusting a byte of them. bbolt maps
-// the file and follows what it says: a flipped bit is a panic there, a read of memory
-// that is somebody else's, or a loop without an end. Here every length is checked
-// before it is used, every way down the tree is bounded, and what cannot be right is
-// an error.
+// Package pagefile reads bbolt files without trusting their contents. bbolt maps the file
+// and believes what it says: a flipped bit can make it panic, read outside its memory or
+// loop forever. This package checks every length before it uses it, bounds every descent
+// into the tree, and returns an error for anything that cannot be right.
 //
-// It is used to look for damage, to copy what can be read into a new file, and for
-// the reads of a running service. Only bbolt writes.
+// It is used to check for damage, to copy what is readable into a new file, and for the
+// reads of a running service. Only bbolt writes.
 package pagefile
 
 import (
@@ -18,7 +17,7 @@ import (
 	"os"
 )
 
-// ErrDamaged is what every error wraps that tells of wrong bytes.
+// ErrDamaged is wrapped by every error that reports wrong bytes.
 var ErrDamaged = errors.New("the file is damaged")
 
 // The layout of bbolt's file, version 2.
@@ -37,20 +36,20 @@ const (
 	flagBucket   = 0x01 // of an element
 
 	maxDepth = 32
-	maxPage  = 16 << 20 // bytes; larger ones are nobody's
+	maxPage  = 16 << 20 // bytes; bbolt writes none that are larger
 )
 
-// Meta is where a state of the file begins.
+// Meta is a meta page: the start of a state of the file.
 type Meta struct {
 	PageSize int
-	Root     uint64 // page of the buckets
+	Root     uint64 // root page of the buckets
 	Freelist uint64
-	High     uint64 // the first page that is not in use
+	High     uint64 // the first page after those in use
 	Tx       uint64 // goes up by one with each write
 }
 
 // ReadMetas returns the newest state, and whether the other meta page is good too.
-// The error wraps ErrDamaged where there is no state to begin with.
+// The error wraps ErrDamaged if there is no valid state.
 func ReadMetas(r io.ReaderAt) (m Meta, both bool, err error) {
 	var found []Meta
 	sizes := []int{os.Getpagesize(), 4096, 8192, 16384, 65536}
@@ -88,8 +87,8 @@ func readMeta(r io.ReaderAt, at int64) (Meta, error) {
 	return m, nil
 }
 
-// View is a state of a file. What it returns is good until the file's writer has
-// given the state's pages away. Not safe for concurrent use.
+// View is a state of a file. What it returns is valid until the file's writer reuses the
+// state's pages. It is not safe for concurrent use.
 type View struct {
 	r     io.ReaderAt
 	meta  Meta
@@ -97,14 +96,14 @@ type View struct {
 	err   error
 }
 
-// NewView does not read yet.
+// NewView returns a view of the state. It does not read anything yet.
 func NewView(r io.ReaderAt, m Meta) *View { return &View{r: r, meta: m} }
 
-// NewCachedView reads what is not in the cache.
+// NewCachedView returns a view that reads only the pages that are not in the cache.
 func NewCachedView(r io.ReaderAt, m Meta, c *Cache) *View { return &View{r: r, meta: m, cache: c} }
 
-// Err returns the first error, nil if all was well. After an error nothing is found
-// any more, so it must be asked before "there is none" is believed.
+// Err returns the first error, nil if there was none. After an error nothing is found any
+// more, so check Err before relying on "not found".
 func (v *View) Err() error { return v.err }
 
 func (v *View) fail(id uint64, what string) {
@@ -125,7 +124,7 @@ type page struct {
 	n    int
 }
 
-// read reads a branch or a leaf with what it says of itself, and no element of it.
+// read reads a branch or a leaf and its page header, but none of its elements.
 func (v *View) read(id uint64) (page, error) {
 	buf, flags, err := v.raw(id)
 	if err != nil {
@@ -167,7 +166,7 @@ func (v *View) fill(buf []byte, id uint64) error {
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return damaged(id, "the file ends before it")
-	case err != nil: // the disk's own word
+	case err != nil: // an error of the disk
 		return fmt.Errorf("%w: page %d: %w", ErrDamaged, id, err)
 	}
 	return nil
@@ -185,7 +184,7 @@ func parse(id uint64, buf []byte, flags uint16) (page, error) {
 }
 
 // element returns the i-th key, with the value and flags of a leaf or the child of a
-// branch. ok is false if that is not inside the page.
+// branch. ok is false if the element is not inside the page.
 func (p *page) element(i int) (k, v []byte, flags uint32, child uint64, ok bool) {
 	le, at := binary.LittleEndian, headerSize+i*elemSize
 	e := p.buf[at : at+elemSize]
@@ -203,7 +202,7 @@ func (p *page) element(i int) (k, v []byte, flags uint32, child uint64, ok bool)
 	return p.buf[start : start+ksize : start+ksize], p.buf[start+ksize : start+ksize+vsize : start+ksize+vsize], flags, child, true
 }
 
-// check returns what is wrong with the page by itself: places, order, bounds.
+// check returns what is wrong within the page: offsets, order, bounds.
 func (p *page) check(lo, hi []byte) error {
 	var before []byte
 	for i := range p.n {
@@ -223,7 +222,7 @@ func (p *page) check(lo, hi []byte) error {
 	return nil
 }
 
-// within reports whether the key is at or after lo and before hi; nil is no bound.
+// within reports whether the key is at or after lo and before hi; nil means no bound.
 func within(k, lo, hi []byte) bool {
 	return (lo == nil || bytes.Compare(k, lo) >= 0) && (hi == nil || bytes.Compare(k, hi) < 0)
 }

@@ -1,15 +1,15 @@
 package pagefile
 
-// Guard checks the pages that a write is about to use, before bbolt sees them: those
-// on the way to a key, and, where a key is removed, those beside them, which it may
-// merge. One Guard is for one write; it looks at no page twice.
+// Guard checks the pages that a write is about to use before bbolt reads them: those on
+// the path to a key and, if a key is removed, their siblings, which bbolt may merge. A
+// Guard is for one write; it checks no page twice.
 type Guard struct {
 	view    *View
 	good    map[uint64]page // leaves without their bytes
 	buckets map[string]*Bucket
 }
 
-// NewGuard returns one for the state that the write begins with. It checks the list
+// NewGuard returns a Guard for the state that the write starts from. It checks the list
 // of free pages at once.
 func NewGuard(v *View) (*Guard, error) {
 	if _, err := v.freelist(nil); err != nil {
@@ -18,7 +18,7 @@ func NewGuard(v *View) (*Guard, error) {
 	return &Guard{view: v, good: make(map[uint64]page), buckets: make(map[string]*Bucket)}, nil
 }
 
-// Bucket checks the way to a bucket, as Key does to a key.
+// Bucket checks the path to a bucket, like Key for a key.
 func (g *Guard) Bucket(name string) error {
 	if _, ok := g.buckets[name]; ok {
 		return nil
@@ -39,9 +39,8 @@ func (g *Guard) Bucket(name string) error {
 	return nil
 }
 
-// Key checks the way to where the key is in the bucket, or would be. With beside it
-// checks the pages beside it too: what is needed to remove the key, or to go on to the
-// next one.
+// Key checks the path to where the key is, or would be, in the bucket. With beside it also
+// checks the sibling pages, which are needed to remove the key or to go to the next one.
 func (g *Guard) Key(bucket string, key []byte, beside bool) error {
 	if err := g.Bucket(bucket); err != nil {
 		return err
@@ -73,7 +72,7 @@ func (g *Guard) way(id uint64, key []byte, beside bool) error {
 	}
 }
 
-// edge checks a page beside the way, down to the leaf that is next to it.
+// edge checks a page beside the path, down to the adjacent leaf.
 func (g *Guard) edge(p *page, i int, after bool, lo, hi []byte, depth int) error {
 	for {
 		var id uint64
@@ -89,7 +88,7 @@ func (g *Guard) edge(p *page, i int, after bool, lo, hi []byte, depth int) error
 	}
 }
 
-// child returns the i-th, of a page that is good, and the bounds of its keys.
+// child returns the i-th child of a good page, and the bounds of its keys.
 func (p *page) child(i int, lo, hi []byte) (id uint64, from, to []byte) {
 	k, _, _, id, _ := p.element(i)
 	from, to = k, hi

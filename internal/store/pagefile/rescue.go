@@ -11,28 +11,28 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 )
 
-// rescueBatch is how many keys one write of a rescue takes.
+// rescueBatch is how many keys a rescue writes at a time.
 const rescueBatch = 5000
 
-// Layout says what is in a kind of file.
+// Layout describes the contents of a type of file.
 type Layout struct {
-	// Prepare makes the buckets of a new file.
+	// Prepare creates the buckets of a new file.
 	Prepare func(*bbolt.DB) error
-	// Place returns the bucket where a key belongs that was read from a bucket, or
-	// from nobody knows which (""); nowhere is "".
+	// Place returns the bucket that a key belongs to, "" if it belongs to none. bucket
+	// is where the key was read, "" if that is unknown.
 	Place func(bucket string, k, v []byte) string
-	// Newer reports whether the first of two values of one key is the later one.
-	// Without it the one that was read first stays.
+	// Newer reports whether the first of two values of a key is the later one. If Newer
+	// is nil, the value that was read first is kept.
 	Newer func(is, was []byte) bool
-	// Finish makes what follows from the rest, such as indexes.
+	// Finish builds data that is derived from the rest, such as indexes.
 	Finish func(*bbolt.DB) error
-	// Verify looks at what the file says of itself. A plain error refuses it; one that
-	// wraps ErrDamaged has it made anew.
+	// Verify checks what the file says about itself. An error that wraps ErrDamaged
+	// makes the file be rebuilt; any other error rejects it.
 	Verify func(v *View, r *Report) error
 }
 
-// Rescue writes what can be read of a file into a new one, which is whole and on the
-// disk when it returns, or not there at all.
+// Rescue writes what can be read of a file to a new one. When it returns, the new file is
+// complete and on disk, or does not exist at all.
 func Rescue(v *View, to string, l Layout) (report Report, err error) {
 	if err := os.Remove(to); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return report, err
@@ -66,7 +66,7 @@ func Rescue(v *View, to string, l Layout) (report Report, err error) {
 	return report, err
 }
 
-// rescuer puts keys into a new file.
+// rescuer writes keys to a new file.
 type rescuer struct {
 	db     *bbolt.DB
 	layout Layout
@@ -112,7 +112,7 @@ func (r *rescuer) flush() error {
 	})
 }
 
-// Each calls f with every key of a bucket, in writes that are not too large. f may
+// Each calls f with every key of a bucket, in write transactions of limited size. f may
 // change other buckets.
 func Each(db *bbolt.DB, bucket string, f func(tx *bbolt.Tx, k, v []byte) error) error {
 	for from := []byte{}; from != nil; {
@@ -137,9 +137,8 @@ func Each(db *bbolt.DB, bucket string, f func(tx *bbolt.Tx, k, v []byte) error) 
 	return nil
 }
 
-// Open opens or makes a file with bbolt. What goes wrong is an error, also where bbolt
-// panics. ErrInUse is that of a file that another process has open for longer than
-// the patience.
+// Open opens or creates a file with bbolt. A panic of bbolt is returned as an error. The
+// error is ErrInUse if another process has the file open for longer than the patience.
 func Open(path string, patience time.Duration, room int, prepare func(*bbolt.DB) error) (db *bbolt.DB, err error) {
 	defer Recover(&err)()
 	db, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: patience, FreelistType: bbolt.FreelistMapType, InitialMmapSize: room})

@@ -6,21 +6,21 @@ import (
 	"slices"
 )
 
-// maxProblems is how many Check and Salvage name; more are only counted.
+// maxProblems is how many problems Check and Salvage describe; more are only counted.
 const maxProblems = 20
 
-// Report is what a look at every page has found.
+// Report is the result of a check of every page.
 type Report struct {
-	Pages    int      // that the file's state has
+	Pages    int      // of the file's state
 	Elements int      // keys that could be read
-	Lost     int      // pages whose keys could not, or only in part
-	Found    int      // pages that nothing points to any more, and that were read nevertheless
+	Lost     int      // pages whose keys could not be read, or only in part
+	Found    int      // pages that were read although nothing points to them any more
 	Damaged  int      // how many problems there are
-	Problems []string // the first of them, one a page or place
+	Problems []string // the first of them, one for each page or place
 	Buckets  map[string]Size
 }
 
-// Size is what a bucket has.
+// Size is the size of a bucket.
 type Size struct {
 	Keys     int
 	Sequence uint64
@@ -29,18 +29,18 @@ type Size struct {
 // OK reports whether nothing is wrong.
 func (r *Report) OK() bool { return r.Damaged == 0 }
 
-// Check looks at every page of the state: each must be what it says, be used once,
-// and hold its keys in order. free must be what is left.
+// Check checks every page of the state: each must be of the type that it claims, be used
+// once, and have its keys in order. The free pages must be exactly the remaining ones.
 func (v *View) Check() Report {
 	w := v.walker()
 	w.all()
 	return w.report
 }
 
-// Salvage is Check, and hands over every key that can be read with the name of its
-// bucket. That is empty for those of a page of which only the list of free pages
-// says that it was in use, for a page above it is damaged. Nothing is handed over
-// twice from one place. What it gets is good until it returns; an error ends it.
+// Salvage works like Check, and also calls take for every readable key, with the name of
+// its bucket. The name is empty for keys of a page that was found only because it is not
+// in the list of free pages: a page above it is damaged. No element is passed twice. The
+// arguments of take are valid until it returns. An error of take ends Salvage.
 func (v *View) Salvage(take func(bucket string, k, value []byte) error) (Report, error) {
 	w := v.walker()
 	w.take = take
@@ -97,7 +97,7 @@ func (w *walker) all() {
 	for _, id := range free {
 		if w.seen[id] {
 			w.problem(damaged(id, "it is in use and free"))
-			return // which of both is true cannot be told
+			return // which of the two is right is unknown
 		}
 	}
 	marked := slices.Clone(w.seen)
@@ -112,7 +112,7 @@ func (w *walker) all() {
 	}
 }
 
-// top walks through the buckets.
+// top walks the buckets.
 func (w *walker) top() {
 	w.walk(w.view.meta.Root, nil, nil, 0, func(p *page, k, v []byte, flags uint32) {
 		if flags != flagBucket {
@@ -138,8 +138,8 @@ func (w *walker) tree(bucket string, id uint64, lo, hi []byte, depth int) {
 	w.walk(id, lo, hi, depth, nil, bucket)
 }
 
-// walk goes through the pages below one. each gets the elements of the buckets' own
-// tree; those of a bucket go where Salvage wants them.
+// walk visits the pages below a page. It passes the elements of the top-level tree, which
+// holds the buckets, to each, and the elements of a bucket to the take of Salvage.
 func (w *walker) walk(id uint64, lo, hi []byte, depth int, each func(p *page, k, v []byte, flags uint32), bucket string) {
 	if w.err != nil {
 		return
@@ -182,7 +182,7 @@ func (w *walker) branch(p *page, lo, hi []byte, depth int, each func(p *page, k,
 	for i := range p.n {
 		from, _, _, child, ok := p.element(i)
 		if !ok {
-			continue // check has said so
+			continue // check has reported it
 		}
 		if i == 0 {
 			from = lo // a key before the first goes to the first
@@ -197,7 +197,7 @@ func (w *walker) branch(p *page, lo, hi []byte, depth int, each func(p *page, k,
 	}
 }
 
-// leaf is a bucket without a page of its own.
+// leaf handles a bucket that has no page of its own.
 func (w *walker) leaf(bucket string, p *page, lo, hi []byte) {
 	if err := p.check(lo, hi); err != nil {
 		w.problem(err)
@@ -222,14 +222,14 @@ func (w *walker) elements(bucket string, p *page) {
 	}
 }
 
-// mark notes the pages as used.
+// mark marks the pages as used.
 func (w *walker) mark(id uint64, pages int) {
 	for i := range uint64(pages) {
 		w.seen[id+i] = true
 	}
 }
 
-// lost notes one that cannot be read: it is in use all the same.
+// lost records a page that cannot be read. It still counts as in use.
 func (w *walker) lost(id uint64) {
 	if id >= 2 && id < w.view.meta.High {
 		w.seen[id] = true
@@ -295,8 +295,8 @@ func (v *View) freelist(seen []bool) ([]uint64, error) {
 	return free, nil
 }
 
-// Used returns the pages of the tree, those above first, and not the first two and the
-// list of free pages.
+// Used returns the pages of the tree, parents first. It leaves out the two meta pages and
+// the list of free pages.
 func (v *View) Used() []uint64 {
 	var used []uint64
 	w := v.walker()
@@ -309,7 +309,7 @@ func (v *View) Used() []uint64 {
 	return used
 }
 
-// Keys returns the keys of a leaf, none of another page.
+// Keys returns the keys of a leaf, and none for any other page.
 func (v *View) Keys(id uint64) (keys [][]byte) {
 	p, err := v.read(id)
 	if err != nil || !p.leaf {

@@ -2,9 +2,9 @@ package redis
 
 import goredis "github.com/redis/go-redis/v9"
 
-// Numbers of microseconds are handed over as text and used as text: a script
-// would write them with an exponent. Members of the sorted sets whose message is
-// gone are removed when they are come across.
+// Microseconds are passed and used as text, because a script would format them with an
+// exponent. When a script finds members of the sorted sets whose message is gone, it
+// removes them.
 const outboxPrelude = `
 local function live(key, ms)
   if redis.call('PEXPIRETIME', key) < tonumber(ms) then redis.call('PEXPIREAT', key, ms) end
@@ -33,13 +33,13 @@ local function count()
 end
 `
 
-// noShare is the answer of putScript when there is no room for this owner.
+// noShare is the answer of putScript if there is no room for this owner.
 const noShare = -2
 
-// putScript: KEYS due, done, message and, of a tenant's, that tenant's messages that are
-// not done, by their ends; ARGV done, next try us, end us, end ms, ID, value, capacity,
-// prefix of messages' keys. Answers how many messages there are, -1 when there is no
-// room, noShare when there is none for the tenant.
+// putScript: KEYS due, done, message and, for a tenant's message, the set of that tenant's
+// messages that are not done, by their ends; ARGV done, next try us, end us, end ms, ID,
+// value, capacity, prefix of messages' keys. Answers how many messages there are, -1 if
+// there is no room, noShare if there is none for the tenant.
 func putScript() *goredis.Script {
 	return goredis.NewScript(outboxPrelude + `
 local n = count()
@@ -59,8 +59,8 @@ index(ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5])
 return n + 1`)
 }
 
-// updateScript: as putScript, of ARGV the first six. A message that is gone stays
-// gone.
+// updateScript: like putScript, with only the first six of ARGV. It does not store a
+// message that is gone.
 func updateScript() *goredis.Script {
 	return goredis.NewScript(outboxPrelude + `
 if redis.call('SET', KEYS[3], ARGV[6], 'XX', 'PXAT', ARGV[4]) then
@@ -70,8 +70,8 @@ return 1`)
 }
 
 // dueScript: KEYS due, done; ARGV now us, next try us (later), next try as 8
-// bytes, limit, prefix of messages' keys. Answers how many messages there are,
-// then ID, value, ID, value, ... A value of a newer sipwake is left to that one.
+// bytes, limit, prefix of messages' keys. Answers how many messages there are, then
+// ID, value, ID, value, ... It leaves values of a newer sipwake to that sipwake.
 func dueScript() *goredis.Script {
 	return goredis.NewScript(outboxPrelude + `
 local list, want, more = {0}, tonumber(ARGV[4]), true

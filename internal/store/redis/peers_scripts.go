@@ -2,10 +2,10 @@ package redis
 
 import goredis "github.com/redis/go-redis/v9"
 
-// beatScript: KEYS p:alive; ARGV instance, ttl ms. Answers the instances that live
-// and those that do not. When nobody has beaten for as long as an instance may be
-// silent, Redis was away, and nobody is dead before a chance to beat. The third answer is
-// Redis' time, in us.
+// beatScript: KEYS p:alive; ARGV instance, ttl ms. Answers the live instances, the dead
+// instances, and Redis' time in us. If no instance has sent a heartbeat for as long as an
+// instance may be silent, Redis was away: then no instance counts as dead until it had a
+// chance to send one.
 func beatScript() *goredis.Script {
 	return goredis.NewScript(`
 local t = redis.call('TIME')
@@ -21,9 +21,9 @@ return {redis.call('ZRANGEBYSCORE', KEYS[1], now, '+inf'), redis.call('ZRANGEBYS
   t[1] .. string.format('%06d', t[2])}`)
 }
 
-// retakeScript: KEYS b, t; ARGV node NUL call, the wake's value as it must be, its
-// new value, since when a REGISTER is recent (us), retention ms. Answers false if the wake is another, else
-// as startScript.
+// retakeScript: KEYS b, t; ARGV node NUL call, the wake's expected value, its new value,
+// since when a REGISTER is recent (us), retention ms. Answers false if the wake has another
+// value, otherwise like startScript.
 func retakeScript() *goredis.Script {
 	return goredis.NewScript(prelude + `
 local now = clock()
@@ -45,7 +45,7 @@ local list = devices(redis.call('GET', KEYS[1]), now - tonumber(ARGV[5]) * 1000)
 return {'started', join(list), recent, struct.pack('>I8', tonumber(ARGV[4]))}`)
 }
 
-// pushedScript: KEYS t; ARGV node NUL call, what to append to the wake's value.
+// pushedScript: KEYS t; ARGV node NUL call, bytes to append to the wake's value.
 const pushedScript = `
 local v = redis.call('HGET', KEYS[1], 'w' .. ARGV[1])
 if v then redis.call('HSET', KEYS[1], 'w' .. ARGV[1], v .. ARGV[2]) end`

@@ -1,55 +1,55 @@
 package redis
 
-// Keys. Those of an AOR share the hash tag {aor}, so that a cluster keeps them on
-// one server and a script may use both. A token's may be elsewhere: the script
-// writes it too, but in a cluster that is a command of its own.
+// Keys. The keys of an AOR share the hash tag {aor}, so that a cluster keeps them on
+// one server and a script may use them together. A token's key may be elsewhere: the
+// script writes it too, but in a cluster that takes a separate command.
 //
 //	b:{aor}  string: every binding, each as 2+n device (see packDevice), 4+n value
 //	         (package store).
-//	         One string and not a hash: a hash costs 200 bytes more. It lives
+//	         One string instead of a hash, which costs 200 bytes more. It lives
 //	         for the retention.
-//	t:{aor}  hash: what is forgotten soon. Each value starts with the time when
-//	         it ends (8 bytes, microseconds, Redis' clock), the key lives as long
+//	t:{aor}  hash: short-lived data. Each value starts with the time at which it
+//	         ends (8 bytes, microseconds, Redis' clock). The key lives as long
 //	         as its last value.
 //	           w<node>NUL<call>     a wake that has not ended
 //	           e<node>NUL<call>     a tombstone
 //	           rd<device> rc<contact>  a REGISTER that left no binding
-//	         Of each kind it has a bounded number (package store).
+//	         The number of each kind is bounded (package store).
 //
-// A REGISTER that left a binding is remembered by the binding itself: the seen
-// field of its head. That keeps the commonest RPC at three commands.
+// A REGISTER that left a binding is remembered in the binding itself, by the seen
+// field of its head. That keeps the most common RPC at three commands.
 //
-//	n:{aor}  string: why bindings went (package store, devices as packDevice makes
-//	         them). It lives for 30 days.
+//	n:{aor}  string: why bindings were removed (package store, devices in the form
+//	         of packDevice). It lives for 30 days.
 //
 //	k:hash   string: the AORs that a token is bound to (store.AppendAORs). It may be
-//	         out of date: whoever uses it compares the token with the binding's.
+//	         out of date: users of it compare the token with the binding's.
 //
 //	x:<part>  sorted set: bindings, each 2+n AOR and packDevice, by the time at which
-//	          wake.Sweeper's Expiring is to hand them out (microseconds). Only there
-//	          while that is asked for. It may be out of date, as k: may
+//	          wake.Sweeper's Expiring must return them (microseconds). It exists only
+//	          while Expiring is used. Like k: it may be out of date
 //
-// Several instances know of each other by
+// Several instances find each other through
 //
 //	p:alive          sorted set: instances, by the time when they count as dead
 //	                 (milliseconds, Redis' clock); 0 for one that has left
-//	p:w:<instance>   sorted set: the wakes that it owns, by the time to which they
-//	                 are kept (milliseconds). Each is <node>NUL<call>NUL<aor>. One
-//	                 that has ended may be in it
+//	p:w:<instance>   sorted set: the wakes that it owns, by the time until which they
+//	                 are kept (milliseconds). Each is <node>NUL<call>NUL<aor>. It may
+//	                 contain wakes that have ended
 //	p:news           channel
 //
-// A claim has a key for itself, and so has a message of an application. The
-// sorted sets that keep the messages in order are in the same slot.
+// Each claim and each message of an application has its own key. The sorted sets that
+// keep the messages in order are in the same slot as the messages.
 //
-//	c:<key>          string: somebody's until it ends
+//	c:<key>          string: claimed until the key expires
 //	o:{outbox}:<id>  string: the message (package store). It lives for a day after
 //	                 its deadline
-//	o:{outbox}due    sorted set: the IDs of those that are not done, by next try
-//	o:{outbox}done   sorted set: the IDs of those that are, by their end
+//	o:{outbox}due    sorted set: the IDs of messages that are not done, by next try
+//	o:{outbox}done   sorted set: the IDs of messages that are done, by their end
 //
-// Clocks: what is recent is told by Redis' clock alone, so that instances whose clocks
-// differ see the same. The times of a wake, and what they are compared with, are
-// translated to it (clock); how long a wake is kept (store.Keep) is told by Redis' clock.
+// Clocks: only Redis' clock decides what is recent, so that instances with different
+// clocks agree. The times of a wake, and the times they are compared with, are converted
+// to Redis' clock (see clock). It also measures how long a wake is kept (store.Keep).
 const prelude = `
 local HEAD = '>BI8I8I8I8I4I2c0I2c0'
 local function clock()
@@ -191,7 +191,8 @@ local function room(key, all, kind, field, most)
 end
 `
 
-// owners is for an index entry: its AORs without one, and the entry of a list.
+// owners has the functions for an index entry: its AORs without a given one, and the
+// entry for a list.
 const owners = `
 local function others(v, aor, list)
   list = list or {}
@@ -226,8 +227,8 @@ local function add(list, aor, most, late)
 end
 `
 
-// share is for the index entries of a REGISTER: each is the AOR's from now on too. had
-// are those that others had, where the AOR has been written already.
+// share adds the AOR to the index entries of a REGISTER. had are the previous entries of
+// other AORs, if the AOR has already been written.
 const share = `
 local function share(had)
   local shared = {}

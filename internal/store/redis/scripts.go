@@ -10,16 +10,21 @@ import (
 	"github.com/sipwake/sipwake/internal/wake"
 )
 
-// A register script: KEYS b, t, n, with ARGV 10 a set of bindings by time, token index
-// keys; ARGV what (bind, or the action and 0, 1 or all for gone), device, when registered
-// (8 bytes), the value from its expiry on, address (2+n), AOR, memory field, when the
-// REGISTER came (us, Redis' clock), when created (8 bytes) and what a memory value has in
-// front of the binding's, and where bindings are kept by time, member and score. The
-// value's seen is filled in here. Answers the number of devices after a refresh and
-// nothing else to tell, or status, devices, wakes, values that went (device, value, ...),
-// the index entries that the tokens had.
+// A register script.
 //
-// What is the same in every call is in the text: Lua makes a string of each argument.
+// KEYS b, t, n, with ARGV 10 a set of bindings by time, token index keys.
+//
+// ARGV what (bind, or the action and 0, 1 or all for gone), device, when registered
+// (8 bytes), the value from its expiry on, address (2+n), AOR, memory field, when the
+// REGISTER came (us, Redis' clock), when created (8 bytes) and the prefix of the binding's
+// value in a memory value, and if bindings are indexed by time, member and score. The
+// script fills in the value's seen.
+//
+// Answers only the number of devices after a refresh with nothing else to report.
+// Otherwise: status, devices, wakes, removed values (device, value, ...), the previous
+// index entries of the tokens.
+//
+// Constants are in the script's text, because Lua makes a string of each argument.
 func constants(c *Config) string {
 	return fmt.Sprintf(`
 local RECENT, RETENTION, TTL = %d, %d, '%d'
@@ -29,7 +34,7 @@ local NOTE_KEEP, MOST_NOTES = %d, %d
 		store.MaxDevices, store.MaxRecent, store.MaxAORs, store.NoteKeep.Milliseconds(), store.MaxNotes)
 }
 
-// registerArgs makes the arguments but for the last two.
+// registerArgs returns the arguments except the last two.
 func (s *Store) registerArgs(r *wake.Registration) ([]any, error) {
 	value, head, err := store.AppendRegistration(make([]byte, 0, 512), r, time.Time{})
 	if err != nil {
@@ -51,9 +56,9 @@ func (s *Store) registerArgs(r *wake.Registration) ([]any, error) {
 		s.clock.toRedis(r.RegisteredAt).UnixMicro(), rest), nil
 }
 
-// refresh is the commonest REGISTER, a known device with the same address and
-// nothing remembered of its AOR, done without taking the values apart: half
-// of the time. Whatever is special is left to what follows it.
+// refresh handles the most common REGISTER without decoding the values, in half the
+// time: a known device with the same address, and nothing remembered of its AOR. All
+// other cases are left to the code that follows it.
 const refresh = `
 local call, KEYS, ARGV = redis.call, KEYS, ARGV
 local unpack, pack, sub = struct.unpack, struct.pack, string.sub
@@ -180,11 +185,11 @@ if bind or gone == '0' then
 end
 return {status, #list, wakes, went, previous}`
 
-// startScript: KEYS b, t; ARGV node NUL call, value, keep us, Call-ID, ID,
-// recent us, retention ms, most wakes, what marks a value as forked, what follows the
-// head of a value that is for the same device, what says the owner in a value. Answers
-// a word (started, forked, again, ended, duplicate, full), the bindings' string, the fields
-// and values remembered, since when; with again the wake as it was stored.
+// startScript: KEYS b, t; ARGV node NUL call, value, keep us, Call-ID, ID, recent us,
+// retention ms, most wakes, the bytes that mark a value as forked, those that follow the
+// head of a value for the same device, those for the owner in a value. Answers a word
+// (started, forked, again, ended, duplicate, full), the bindings' string, the remembered
+// fields and values, since when; with again, the wake as it was stored.
 func startScript() *goredis.Script {
 	return goredis.NewScript(prelude + `
 local now = clock()
@@ -240,10 +245,10 @@ remember(KEYS[1], 'e' .. ARGV[1], '', now, tonumber(ARGV[2]))
 return false`)
 }
 
-// removeScript: KEYS b, n; ARGV device, token key, not after us, token only,
-// unregistered, reason, how long a note is kept ms, most notes. An empty argument is no condition. Answers the values that went
-// (device, value, ...), with token only those that have other tokens yet, which are
-// left as they are, and whether another binding has the token.
+// removeScript: KEYS b, n; ARGV device, token key, not after us, token only, unregistered,
+// reason, how long a note is kept ms, most notes. An empty argument is no condition.
+// Answers the removed values (device, value, ...); with token only, the values that still
+// have other tokens, which it leaves unchanged; and whether another binding has the token.
 func removeScript() *goredis.Script {
 	return goredis.NewScript(prelude + `
 local list, went, rest, known = devices(redis.call('GET', KEYS[1]), 0), {}, {}, 0
@@ -272,8 +277,8 @@ history(KEYS[2], clock(), tonumber(ARGV[7]), tonumber(ARGV[8]))
 return {went, rest, known}`)
 }
 
-// replaceScript: KEYS b; ARGV device, its value as it must be, its new value. Answers
-// whether it was so.
+// replaceScript: KEYS b; ARGV device, its expected value, its new value. Answers whether
+// the device had the expected value.
 func replaceScript() *goredis.Script {
 	return goredis.NewScript(prelude + `
 local list = devices(redis.call('GET', KEYS[1]), 0)
@@ -287,7 +292,7 @@ end
 return 0`)
 }
 
-// forgetScript: KEYS token index; ARGV AOR. Takes the AOR from the entry.
+// forgetScript: KEYS token index; ARGV AOR. Removes the AOR from the entry.
 const forgetScript = owners + `
 local v = redis.call('GET', KEYS[1])
 if not v then return end
@@ -298,9 +303,9 @@ elseif entry(list) ~= v then
   redis.call('SET', KEYS[1], entry(list), 'KEEPTTL')
 end`
 
-// mergeScript: KEYS token index; ARGV AOR, ttl ms, most AORs, the entry before,
-// late. In a cluster the entry of a REGISTER overwrites the one before, or stays as
-// it was when it is late; where there are others, this makes one of all.
+// mergeScript: KEYS token index; ARGV AOR, ttl ms, most AORs, the entry before, late.
+// In a cluster a REGISTER overwrites the index entry; a late REGISTER leaves it as it
+// was. If the entry had other AORs, this script merges them into one entry.
 const mergeScript = owners + `
 local list = others(redis.call('GET', KEYS[1]), ARGV[1], others(ARGV[4], ARGV[1]))
 while #list > tonumber(ARGV[3]) do table.remove(list, 1) end

@@ -13,7 +13,7 @@ import (
 
 const work = "work@example.com"
 
-// moved removes what the rules would after the REGISTER.
+// moved removes what the rules would remove after the REGISTER.
 func (f fixture) moved(r wake.Registration, previous []string) (went int) {
 	for _, aor := range previous {
 		went += f.remove(wake.Removal{AOR: aor, Token: r.Address.Tokens[0].Value, NotAfter: r.RegisteredAt, Unregistered: true}).Bindings
@@ -42,7 +42,7 @@ func testTwoAccounts(t *testing.T, s wake.Store) {
 		f.equal(f.moved(office, got.PreviousAORs), 0)
 		f.equal(f.byToken(token64(1)), both)
 	}
-	// Un-REGISTERs move nothing, and the other one's REGISTER is told of this one.
+	// Un-REGISTERs move nothing. The other account's REGISTER reports this one.
 	gone := home
 	gone.Gone, gone.ExpiresAt, gone.CSeq = true, time.Time{}, home.CSeq+1
 	f.equal(len(f.status(gone, wake.StatusRefreshed, 1).PreviousAORs), 0)
@@ -59,7 +59,7 @@ func testTwoAccounts(t *testing.T, s wake.Store) {
 	f.equal(f.byToken(token64(1)), []wake.Binding{home.Binding})
 }
 
-// A registration that runs out is moved by the next REGISTER of another account.
+// A registration that has expired is moved by the next REGISTER of another account.
 func testAccountRunsOut(t *testing.T, s wake.Store) {
 	f := fixture{t, s}
 	home, office := Registration(aor, 1), Registration(work, 1)
@@ -80,8 +80,7 @@ func testAccountRunsOut(t *testing.T, s wake.Store) {
 	f.equal(len(f.status(office, wake.StatusRefreshed, 1).PreviousAORs), 0)
 }
 
-// What the index knows of an account that has another token by now goes when it is
-// looked for.
+// If an account has another token by now, a lookup removes its outdated index entry.
 func testAccountForgotten(t *testing.T, s wake.Store) {
 	f := fixture{t, s}
 	r := Registration(aor, 1)
@@ -95,7 +94,7 @@ func testAccountForgotten(t *testing.T, s wake.Store) {
 	f.equal(len(f.status(other, wake.StatusRefreshed, 1).PreviousAORs), 0)
 	f.equal(f.byToken(token64(2)), []wake.Binding{other.Binding})
 	f.equal(f.byToken(token64(3)), []wake.Binding{r.Binding})
-	// Only one of two tokens goes.
+	// Only one of two tokens is removed.
 	r.Address.Tokens = other.Address.Tokens
 	f.equal(f.status(r, wake.StatusStored, 1).PreviousAORs, []string{work})
 	f.equal(f.remove(wake.Removal{AOR: work, Token: token64(1), TokenOnly: true}), wake.RemovalResult{Tokens: 1})
@@ -117,7 +116,7 @@ func testAccountsBounded(t *testing.T, s wake.Store) {
 	f.equal(len(f.status(account(90), wake.StatusStored, 1).PreviousAORs), store.MaxAORs)
 	f.equal(f.byToken(token64(1))[0].AOR, account(0).AOR)
 	f.equal(f.byToken(token64(1))[1].AOR, account(3).AOR)
-	f.equal(len(f.bindings(account(1).AOR)), 1) // it is bound nevertheless
+	f.equal(len(f.bindings(account(1).AOR)), 1) // it is still bound
 }
 
 // Accounts that register at the same time are all found.

@@ -85,7 +85,7 @@ func testDevices(t *testing.T, s wake.Store) {
 	f.status(Registration("bob@example.com", 9), wake.StatusStored, 1)
 }
 
-// An app that was installed anew has another instance and may have the same token.
+// A reinstalled app has a new instance ID and may have the same token.
 func testDeviceReplaced(t *testing.T, s wake.Store) {
 	f := fixture{t, s}
 	f.status(Registration(aor, 1), wake.StatusStored, 1)
@@ -98,7 +98,7 @@ func testDeviceReplaced(t *testing.T, s wake.Store) {
 		t.Fatalf("bindings: %+v", got)
 	}
 	f.equal(f.byToken(token64(1)), []wake.Binding{r.Binding})
-	// The same token at another user is another binding.
+	// The same token for another user is another binding.
 	f.status(Registration("bob@example.com", 1), wake.StatusStored, 1)
 	f.equal(len(f.bindings(aor)), 2)
 }
@@ -246,7 +246,7 @@ func testQueries(t *testing.T, s wake.Store) {
 	f.equal(f.byToken(secret.NewToken("AB")), []wake.Binding{})
 }
 
-// Names come from SIP: nothing in them may break a key or a value.
+// Names come from SIP: no character in them may break a key or a value.
 func testOddNames(t *testing.T, s wake.Store) {
 	f := fixture{t, s}
 	names := []string{"}x@example.com", "{x}@example.com", "a{b}c}@e", "%7Dx@example.com", "ü\u00e9 \"'@例え.jp",
@@ -332,13 +332,13 @@ func testRetention(t *testing.T, s wake.Store) {
 		t.Errorf("Start returned %d bindings, want 1", len(got))
 	}
 	f.status(Registration(aor, 1), wake.StatusStored, 2)
-	for n := range 3 { // nothing is left to be found
+	for n := range 3 { // nothing is left to find
 		f.register(Registration(fmt.Sprintf("user%d@example.com", n), 10+n))
 	}
 	f.equal(f.byToken(token64(11))[0].AOR, "user1@example.com")
 }
 
-// One device too many replaces the one that was not heard of for the longest time.
+// One device too many replaces the device that registered the longest time ago.
 func testDevicesBounded(t *testing.T, s wake.Store) {
 	f := fixture{t, s}
 	began := Registration(aor, 0).RegisteredAt
@@ -351,7 +351,7 @@ func testDevicesBounded(t *testing.T, s wake.Store) {
 		f.status(bind(n, time.Duration(n)*time.Minute), wake.StatusStored, n+1)
 	}
 	oldest := store.MaxDevices - 1
-	f.status(bind(oldest, 0), wake.StatusRefreshed, store.MaxDevices) // so another one is now
+	f.status(bind(oldest, 0), wake.StatusRefreshed, store.MaxDevices) // so another device is the oldest now
 	f.status(bind(oldest+1, time.Hour), wake.StatusStored, store.MaxDevices)
 	f.equal(len(f.bindings(aor)), store.MaxDevices)
 	f.equal(len(f.byToken(token64(oldest-1))), 0)

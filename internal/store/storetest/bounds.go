@@ -9,8 +9,8 @@ import (
 	"github.com/sipwake/sipwake/internal/wake"
 )
 
-// Ends of calls that never were cost a user nothing: the oldest tombstones go, and
-// real calls go on.
+// Ends of calls that never existed do not affect a user: the oldest tombstones are
+// dropped, and real calls continue.
 func testEndsBounded(t *testing.T, s wake.Store) {
 	f := fixture{t, s}
 	w := newWake(aor, "real")
@@ -32,7 +32,7 @@ func testEndsBounded(t *testing.T, s wake.Store) {
 			t.Fatalf("the tombstone before the last %d is forgotten", store.MaxTombs-1-n)
 		}
 	}
-	// One that is told again is young again.
+	// A tombstone that is set again counts as new.
 	f.end(again)
 	f.end(ended(2 * flood))
 	if !f.start(again).Ended {
@@ -44,7 +44,7 @@ func testEndsBounded(t *testing.T, s wake.Store) {
 	f.equal(f.end(w), wake.Ended{Known: true, Wake: w})
 }
 
-// Phones without push are many for nobody: the last ones are remembered.
+// The number of remembered phones without push is bounded: the last ones are kept.
 func testRecentBounded(t *testing.T, s wake.Store) {
 	f := fixture{t, s}
 	const many = 500
@@ -61,7 +61,7 @@ func testRecentBounded(t *testing.T, s wake.Store) {
 	}
 	again := seen(aor, many)
 	again.CSeq++
-	f.status(again, wake.StatusNone, 0) // the youngest from now on
+	f.status(again, wake.StatusNone, 0) // the newest from now on
 	f.status(seen(aor, many+store.MaxRecent), wake.StatusNone, 0)
 	got := f.start(newWake(aor, "1"))
 	want := make(map[string]bool)
@@ -78,8 +78,8 @@ func testRecentBounded(t *testing.T, s wake.Store) {
 	}
 }
 
-// Wakes past their deadline make room for new ones, the oldest first, and are known
-// until then.
+// Wakes past their deadline make room for new ones, the oldest first. Until then they
+// are kept.
 func testWakesBounded(t *testing.T, s wake.Store) {
 	f := fixture{t, s}
 	rings := func(n int) wake.Wake {
@@ -93,7 +93,7 @@ func testWakesBounded(t *testing.T, s wake.Store) {
 		all = append(all, rings(n))
 		f.start(all[n])
 	}
-	// Both kinds together are no more than that.
+	// Both kinds together stay within the limit.
 	for n := range store.MaxWakes / 2 {
 		if f.start(newWake(aor, fmt.Sprint("new", n))).Full {
 			t.Fatalf("full with %d new wakes", n)

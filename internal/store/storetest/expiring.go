@@ -10,7 +10,7 @@ import (
 	"github.com/sipwake/sipwake/internal/wake"
 )
 
-// expire returns the devices that Expiring hands out, after f has seen each.
+// expire returns the devices that Expiring returns. It first calls f with each.
 func (f fixture) expire(s Store, by time.Time, next func(wake.Binding) (time.Time, error)) (devices map[string]int, err error) {
 	f.t.Helper()
 	devices = make(map[string]int)
@@ -40,7 +40,7 @@ func (e expiring) ends(user string, n int, in time.Duration) wake.Registration {
 	return r
 }
 
-// want fails the test unless those of the list are handed out.
+// want fails the test unless Expiring returns exactly those of the list.
 func (e expiring) want(in time.Duration, next func(wake.Binding) (time.Time, error), list ...wake.Registration) {
 	e.t.Helper()
 	got, err := e.expire(e.s, e.now.Add(in), next)
@@ -57,7 +57,7 @@ func (e expiring) want(in time.Duration, next func(wake.Binding) (time.Time, err
 func testExpiring(t *testing.T, s Store) {
 	e := newExpiring(t, s)
 	was, wasLater := e.ends(user(0), 1, 5*time.Minute), e.ends(user(0), 2, time.Hour)
-	e.register(was) // before anybody asks
+	e.register(was) // before the first use of Expiring
 	e.register(wasLater)
 	e.want(0, never)
 	is, isLater := e.ends(user(1), 3, 6*time.Minute), e.ends(user(2), 4, time.Hour)
@@ -91,7 +91,7 @@ func testExpiring(t *testing.T, s Store) {
 	e.want(6*time.Hour, never, was, late)
 }
 
-// What has no end any more does not expire.
+// A binding whose registration was ended does not expire.
 func testExpiringEnded(t *testing.T, s Store) {
 	e := newExpiring(t, s)
 	e.want(0, never)
@@ -116,8 +116,8 @@ func testExpiringEnded(t *testing.T, s Store) {
 	e.want(10*time.Minute, never)
 }
 
-// To find those that expire costs what they are, however many others there are. What
-// is counted is objects: whoever reads a binding makes some.
+// The cost of finding expiring bindings depends on their number, not on the number of
+// other bindings. The test counts allocations, because reading a binding allocates.
 func testExpiringFew(t *testing.T, s Store) {
 	const all, due = 20_000, 10
 	now := time.Now()

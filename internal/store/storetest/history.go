@@ -16,7 +16,7 @@ func (f fixture) removals(s wake.History, aor string) []wake.RemovalNote {
 	return must(f.t, list, err)
 }
 
-// Whatever removes a binding leaves a note, and nothing else does.
+// Everything that removes a binding leaves a note, and nothing else does.
 func testHistory(t *testing.T, s Store) {
 	f := fixture{t, s}
 	began := time.Now().Add(-time.Second)
@@ -99,7 +99,7 @@ func testHistoryBounded(t *testing.T, s Store) {
 	for _, n := range got {
 		f.equal(n.Reason, "operator")
 	}
-	// Names that are odd or long come back, or a part of them.
+	// Odd or long names are returned, in full or in part.
 	r := Registration("}{\x00\xff@example.com", 1)
 	r.Device = "dev\x00\xff{}"
 	f.status(r, wake.StatusStored, 1)

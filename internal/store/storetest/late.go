@@ -7,8 +7,8 @@ import (
 	"github.com/sipwake/sipwake/internal/wake"
 )
 
-// late returns the registration as one that came some time ago, with an order of
-// its own.
+// late returns the registration as one that came some time ago, with its own Call-ID
+// and CSeq.
 func late(r wake.Registration, ago time.Duration, callID string) wake.Registration {
 	r.Late, r.CallID = true, callID
 	r.RegisteredAt = r.RegisteredAt.Add(-ago)
@@ -17,7 +17,7 @@ func late(r wake.Registration, ago time.Duration, callID string) wake.Registrati
 	return r
 }
 
-// A REGISTER that is stored late never wins over a later one.
+// A REGISTER that is stored late never replaces a later one.
 func testLateOrder(t *testing.T, s wake.Store) {
 	f := fixture{t, s}
 	now := Registration(aor, 1)
@@ -28,7 +28,7 @@ func testLateOrder(t *testing.T, s wake.Store) {
 	old.Action = wake.ActionUnbind
 	f.status(old, wake.StatusStale, 1)
 	other := late(Registration(aor, 1), time.Minute, "of another device")
-	other.Device = "<urn:uuid:another>" // the app was installed anew since
+	other.Device = "<urn:uuid:another>" // the app has been reinstalled since
 	f.status(other, wake.StatusStale, 1)
 	lower := late(now, -time.Minute, now.CallID)
 	lower.CSeq = now.CSeq - 1
@@ -54,8 +54,8 @@ func testLateOrder(t *testing.T, s wake.Store) {
 	f.status(unbind, wake.StatusRemoved, 0)
 }
 
-// A REGISTER that is stored late is no sign of life, except for what was held when
-// it came.
+// A REGISTER that is stored late does not show that the device is awake, except for
+// wakes that were held when it came.
 func testLateWakes(t *testing.T, s wake.Store) {
 	f := fixture{t, s}
 	earlier, later := newWake(aor, "earlier"), newWake(aor, "later")

@@ -53,7 +53,7 @@ func (f fixture) update(s Store, m outbox.Message) {
 	}
 }
 
-// message checks what is stored; nil means nothing.
+// message checks the stored message; nil means that there is none.
 func (f fixture) message(s Store, id string, want *outbox.Message) {
 	f.t.Helper()
 	got, ok, err := s.Message(f.ctx(), id)
@@ -102,7 +102,7 @@ func testOutbox(t *testing.T, s Store) {
 	f.message(s, plain.ID, &plain)
 }
 
-// Every message is listed, done or not, unless it has ended, however many a page has.
+// Every message that has not ended is listed, done or not, whatever the page size.
 func testMessages(t *testing.T, s Store) {
 	f := fixture{t, s}
 	all := func(limit int) map[string]outbox.Message {
@@ -173,7 +173,7 @@ func testDue(t *testing.T, s Store) {
 	f.equal(ids(f.due(s, now, time.Minute, 3)), "")
 	f.equal(f.due(s, now.Add(time.Hour), time.Minute, 0), []outbox.Message{})
 
-	// One is done, one is to be tried earlier than its lease, one later.
+	// One is done, one must be tried before its lease ends, one after.
 	f.update(s, done(at(1, 0)))
 	f.update(s, at(2, time.Second))
 	f.update(s, at(3, 2*time.Hour))
@@ -248,10 +248,10 @@ func testOutboxFull(t *testing.T, s Store) {
 			t.Fatalf("full: %v, want ErrOutboxFull", err)
 		}
 	}
-	f.put(s, list[0]) // one that is there needs no room
+	f.put(s, list[0]) // an existing message needs no room
 	f.message(s, Message(9).ID, nil)
 
-	// What is done makes room, that first which ends first.
+	// Messages that are done make room, in the order in which they end.
 	a, b := done(list[3]), done(list[1])
 	a.Deadline, b.Deadline = a.Deadline.Add(time.Second), b.Deadline.Add(2*time.Second)
 	f.update(s, b)
@@ -269,9 +269,9 @@ func testOutboxFull(t *testing.T, s Store) {
 	f.equal(len(f.due(s, time.Now(), time.Minute, 99)), outboxSmall)
 }
 
-// The store was opened with room for 12 messages. A tenant has no more of them waiting
-// than there is room left, so that others always have room too; what is done does not
-// count.
+// The store was opened with room for 12 messages. A tenant may not have more waiting
+// messages than there is room left, so that others always have room too. Messages that
+// are done do not count.
 func testOutboxShare(t *testing.T, s Store) {
 	f := fixture{t, s}
 	n := 0
@@ -304,9 +304,9 @@ func testOutboxShare(t *testing.T, s Store) {
 	globex := fill("globex")
 	f.equal(len(globex), 3)
 	f.equal(len(fill("acme")), 0)
-	f.put(s, acme[0]) // one that is there needs no room
+	f.put(s, acme[0]) // an existing message needs no room
 
-	// What goes out makes room for its owner too.
+	// A message that is sent makes room for its owner too.
 	for _, m := range acme[:3] {
 		f.update(s, done(m))
 		f.update(s, done(m))
@@ -318,8 +318,8 @@ func testOutboxShare(t *testing.T, s Store) {
 	f.equal(len(fill("initech")), 0)
 }
 
-// However many ask, and while messages come, nobody gets a message that another
-// one has.
+// With many concurrent callers, and while messages are added, no caller gets a message
+// that another one has.
 func testDueRace(t *testing.T, instances ...Store) {
 	const messages, workers = 300, 8
 	now := time.Now()

@@ -41,7 +41,7 @@ func beat(t *testing.T, s cluster.Store, instance string, ttl time.Duration) (li
 	return living, dead
 }
 
-// has waits until an instance counts as living or dead.
+// has waits until an instance counts as alive or dead.
 func has(t *testing.T, what string, s cluster.Store, id string, isDead bool) {
 	t.Helper()
 	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
@@ -75,7 +75,7 @@ func testBeat(t *testing.T, one, two PeerStore) {
 		}
 		adopt(t, one, id, "alpha")
 	}
-	// The store was away for all of them.
+	// The store was away for all instances.
 	beat(t, one, "alpha", time.Millisecond)
 	time.Sleep(10 * time.Millisecond) // for its time to be over
 	if living, dead := beat(t, two, "gamma", time.Minute); !slices.Contains(living, "alpha") || len(dead) > 0 {
@@ -97,8 +97,8 @@ func adopt(t *testing.T, s cluster.Store, dead, owner string) (all []adopted) {
 	return all
 }
 
-// adoptN is adopt until there were n wakes: a store may note a moment after Start whose
-// wake it is.
+// adoptN repeats adopt until it has n wakes: a store may record the owner of a wake a
+// moment after Start.
 func adoptN(t *testing.T, s cluster.Store, dead, owner string, n int) (all []adopted) {
 	t.Helper()
 	for end := time.Now().Add(10 * time.Second); len(all) < n && time.Now().Before(end); {
@@ -110,7 +110,7 @@ func adoptN(t *testing.T, s cluster.Store, dead, owner string, n int) (all []ado
 // sameMoment: two instances need not agree to the microsecond.
 var sameMoment = cmpopts.EquateApproxTime(100 * time.Millisecond)
 
-// ownedWake returns the n-th wake of an AOR, with all that its pushes say.
+// ownedWake returns the n-th wake of an AOR, with everything that its pushes contain.
 func ownedWake(aor, owner string, n int) wake.Wake {
 	now := time.Now().UTC().Truncate(time.Microsecond)
 	return wake.Wake{ID: fmt.Sprintf("0193e1c4-0000-7000-8000-%012x", n), AOR: aor, Node: "edge-1", Call: fmt.Sprintf("%d:1", n),
@@ -163,7 +163,7 @@ func testAdopt(t *testing.T, one, two PeerStore) {
 	}
 }
 
-// testAdoptRings: a call that rings past its deadline is adopted as others are.
+// testAdoptRings: a call that rings past its deadline is adopted like any other.
 func testAdoptRings(t *testing.T, one, two PeerStore) {
 	w := ownedWake("rings@example.com", "silent", 2000)
 	w.StartedAt, w.Deadline = w.StartedAt.Add(-time.Minute), w.StartedAt.Add(-20*time.Second)
@@ -182,7 +182,7 @@ func testAdoptRings(t *testing.T, one, two PeerStore) {
 	}
 }
 
-// testAdoptFork: whoever adopts the second branch of a call knows it for one.
+// testAdoptFork: the adopter of the second branch of a call knows that it is forked.
 func testAdoptFork(t *testing.T, one, two PeerStore) {
 	first, second := ownedWake("fork@example.com", "one", 3000), ownedWake("fork@example.com", "one", 3001)
 	second.CallID, second.Node = first.CallID, "edge-2"
@@ -214,7 +214,7 @@ func testAdoptFork(t *testing.T, one, two PeerStore) {
 			t.Errorf("repeated %s: %+v, %v", w.ID, st, err)
 		}
 	}
-	// The first one's end makes no first branch of the second.
+	// The end of the first branch does not turn the second into a first one.
 	if _, err := two.End(t.Context(), first.AOR, first.Node, first.Call); err != nil {
 		t.Fatal(err)
 	}

@@ -73,7 +73,7 @@ func testStale(t *testing.T, s wake.Store) {
 	other.CallID = "another"
 	f.status(other, wake.StatusRefreshed, 1)
 
-	// Also of what left no binding: a late Bind must not undo an Unbind.
+	// The same without a binding: a late Bind must not undo an Unbind.
 	un := other
 	un.Action, un.CSeq = wake.ActionUnbind, 200
 	f.status(un, wake.StatusRemoved, 0)
@@ -93,7 +93,7 @@ func testStale(t *testing.T, s wake.Store) {
 	stale(sign)
 }
 
-// Of REGISTERs that come in any order the one with the highest CSeq stays.
+// If REGISTERs come in any order, the one with the highest CSeq stays.
 func testCSeqRace(t *testing.T, s wake.Store) {
 	const rounds, last = 20, 16
 	f := fixture{t, s}
@@ -127,8 +127,8 @@ func met(w wake.Wake, started wake.Started, r wake.Registration, registered wake
 	return byRegister, byStart
 }
 
-// For each REGISTER and wake of one AOR that run at the same time, either the
-// one is given the wake or the other the registration. Never neither.
+// When a REGISTER and a wake of one AOR run at the same time, the REGISTER returns the
+// wake, or the wake returns the registration, or both.
 func testNoLostWake(t *testing.T, s wake.Store) {
 	const workers, rounds = 8, 60
 	ctx := fixture{t, s}.ctx()
@@ -184,7 +184,7 @@ type register struct {
 	done time.Time
 }
 
-// The same with everything else going on around it, on the same AORs.
+// The same, while all other operations run on the same AORs.
 func testRandom(t *testing.T, s wake.Store) {
 	const aors, workers, steps = 8, 12, 60
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
@@ -215,8 +215,8 @@ func testRandom(t *testing.T, s wake.Store) {
 						mu.Unlock()
 					}
 				case 3, 4, 5, 6:
-					// Every device registers once, so that nothing takes its place, and
-					// so few do that an AOR has room for all.
+					// Every device registers once, so that nothing replaces it, and there are
+					// so few that an AOR has room for all.
 					r := Registration(name, worker*steps+step+10_000)
 					if rnd.IntN(5) > 0 {
 						r = seen(name, worker*steps+step+10_000)
@@ -251,7 +251,7 @@ func testRandom(t *testing.T, s wake.Store) {
 	checkMet(t, starts, registers)
 }
 
-// checkMet fails if a start and a register found each other in neither way.
+// checkMet fails if neither a start nor a register found the other.
 func checkMet(t *testing.T, starts []start, registers []register) {
 	t.Helper()
 	lost, checked := 0, 0
@@ -260,8 +260,8 @@ func checkMet(t *testing.T, starts []start, registers []register) {
 			if w.AOR != r.AOR {
 				continue
 			}
-			// A start long after the REGISTER need not see it, and one that ended
-			// before need not wait for it.
+			// A start long after the REGISTER need not see it, and a wake that ended
+			// before the REGISTER was done need not be returned by it.
 			if w.StartedAt.Sub(r.RegisteredAt) > 1500*time.Millisecond || !w.ended.IsZero() && !r.done.Before(w.ended) {
 				continue
 			}
@@ -277,7 +277,7 @@ func checkMet(t *testing.T, starts []start, registers []register) {
 	}
 }
 
-// Of the same request told at once by many, one is the first.
+// If many start the same request concurrently, exactly one is the first.
 func testStartRace(t *testing.T, s wake.Store) {
 	f := fixture{t, s}
 	for round := range 30 {
@@ -340,7 +340,7 @@ func testRemoveRace(t *testing.T, s wake.Store) {
 	}
 }
 
-// A token is taken out of an address while its device registers: neither is lost.
+// A token is removed from an address while its device registers: neither change is lost.
 func testTokenOnlyRace(t *testing.T, s wake.Store) {
 	f := fixture{t, s}
 	for round := range 60 {

@@ -16,9 +16,9 @@ import (
 	"time"
 )
 
-// Redis is a redis-server that belongs to one test.
+// Redis is a redis-server for one test.
 type Redis struct {
-	// Addr is host:port, the same over restarts.
+	// Addr is host:port. It stays the same across restarts.
 	Addr string
 
 	t      testing.TB
@@ -29,17 +29,17 @@ type Redis struct {
 	exited chan struct{}
 }
 
-// StartRedis starts an empty redis-server that keeps nothing on the disk and
-// stops with the test, and returns its address. See NewRedis.
+// StartRedis starts an empty redis-server without persistence, and returns its address.
+// The server stops with the test. See NewRedis.
 func StartRedis(t testing.TB) (addr string) {
 	t.Helper()
 	return NewRedis(t).Addr
 }
 
-// NewRedis starts a redis-server with additional arguments ("--requirepass",
-// "x"). The command is what SIPWAKE_REDIS_SERVER names, else redis-server on the
-// PATH, else bin/redis-server in SIPWAKE_CACHE (~/.cache/sipwake). Without one
-// the test is skipped, or fails if SIPWAKE_REQUIRE_ALL is set.
+// NewRedis starts a redis-server with additional arguments ("--requirepass", "x"). The
+// command is SIPWAKE_REDIS_SERVER, or else redis-server on the PATH, or else
+// bin/redis-server in SIPWAKE_CACHE (~/.cache/sipwake). If there is none, the test is
+// skipped, or fails if SIPWAKE_REQUIRE_ALL is set.
 func NewRedis(t testing.TB, args ...string) *Redis {
 	t.Helper()
 	server, err := findRedis()
@@ -103,8 +103,8 @@ func freeAddr(t testing.TB) string {
 	}
 }
 
-// Start starts the server again after Stop, on the same address and as empty as
-// its arguments make it.
+// Start starts the server again after Stop, on the same address. Whether it still has
+// its data depends on its arguments.
 func (r *Redis) Start() {
 	r.t.Helper()
 	if err := r.start(); err != nil {
@@ -128,7 +128,7 @@ func (r *Redis) start() error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	started, exited := make(chan error), make(chan struct{})
 	go func() {
-		// The server dies with the thread that started it: this one stays until the
+		// The server dies with the thread that started it, so this thread stays until the
 		// server has ended.
 		runtime.LockOSThread()
 		err := cmd.Start()
@@ -160,7 +160,7 @@ func (r *Redis) start() error {
 	}
 }
 
-// answers reports whether a Redis answers, be it with an error.
+// answers reports whether a Redis answers, even with an error.
 func answers(addr string) bool {
 	c, err := net.DialTimeout("tcp", addr, time.Second)
 	if err != nil {
@@ -185,7 +185,7 @@ func (r *Redis) Stop() {
 	r.cmd = nil
 }
 
-// Pause makes the server silent: its connections stay open. Resume ends that.
+// Pause stops the server from answering; its connections stay open. Resume ends that.
 func (r *Redis) Pause() { r.signal(syscall.SIGSTOP) }
 
 // Resume ends a Pause.

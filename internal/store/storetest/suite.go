@@ -1,5 +1,5 @@
-// Package storetest holds the contract suite that every store passes, and starts
-// the real Redis that tests need.
+// Package storetest contains the contract tests that every store must pass, and starts
+// the real Redis servers that tests need.
 package storetest
 
 import (
@@ -19,21 +19,21 @@ import (
 	"github.com/sipwake/sipwake/push"
 )
 
-// Options are what a test of the suite needs to be special.
+// Options are settings that a test of the suite needs.
 type Options struct {
 	Recent    time.Duration // 0: the store's default, at least 2 s
 	Retention time.Duration // 0: the store's default
 	Outbox    int           // 0: the store's default, at least 2000
 }
 
-// Store is what the suite is about.
+// Store is what the suite tests.
 type Store = store.Backend
 
 // Open returns an empty store that is closed with the test.
 type Open func(t *testing.T, o Options) Store
 
-// Run runs the suite: every promise of Store, and the races between its methods.
-// Each subtest opens a store of its own.
+// Run runs the suite: every promise of Store, and races between its methods. Each
+// subtest opens its own store.
 func Run(t *testing.T, open Open) {
 	for _, test := range []struct {
 		name string
@@ -132,11 +132,11 @@ func RunShared(t *testing.T, instances ...Store) {
 
 const aor = "alice@example.com"
 
-// token64 is a token as APNs gives them.
+// token64 returns a token in the form that APNs uses.
 func token64(n int) secret.Token { return secret.NewToken(fmt.Sprintf("%064x", n+0xabc000)) }
 
 // Registration returns the REGISTER of the n-th device of an AOR, with push
-// data as an iOS client sends them (RFC 8599).
+// parameters as an iOS client sends them (RFC 8599).
 func Registration(aor string, n int) wake.Registration {
 	now := time.Now().UTC().Truncate(time.Microsecond)
 	tok := token64(n)

@@ -12,7 +12,7 @@ import (
 )
 
 func user(n int) string {
-	// Also names that are special in a key.
+	// Include names with characters that are special in a key.
 	switch n {
 	case 0:
 		return "}{50%7D*@example.com"
@@ -22,7 +22,7 @@ func user(n int) string {
 	return fmt.Sprintf("user%d@example.com", n)
 }
 
-// scanUsers make two batches at least, with two devices each.
+// scanUsers is enough users, with two devices each, for at least two batches.
 const scanUsers = 600
 
 func fillUsers(t *testing.T, s wake.Store) {
@@ -37,7 +37,7 @@ func fillUsers(t *testing.T, s wake.Store) {
 	})
 }
 
-// parallel calls f with 0 to n-1 and fails the test at an error.
+// parallel calls f with 0 to n-1 concurrently and fails the test on an error.
 func parallel(t *testing.T, workers, n int, f func(i int) error) {
 	t.Helper()
 	work := make(chan int)
@@ -69,7 +69,7 @@ func parallel(t *testing.T, workers, n int, f func(i int) error) {
 
 type key struct{ aor, device string }
 
-// scan returns all that Scan sees, and how many calls it made.
+// scan returns everything that Scan finds, and how many calls it made.
 func (f fixture) scan(s Store) (seen map[key]wake.Binding, calls int) {
 	f.t.Helper()
 	seen = make(map[key]wake.Binding)
@@ -136,8 +136,8 @@ func testScanEnds(t *testing.T, s Store) {
 	}
 }
 
-// While f runs everything else goes on, for what it was just given too, and
-// nothing that stays is missed.
+// While f runs, all other operations continue, even on the bindings that f was just
+// given. Scan misses no binding that stays.
 func testScanStallsNobody(t *testing.T, s Store) {
 	f := fixture{t, s}
 	fillUsers(t, s)
@@ -227,7 +227,7 @@ func testClaim(t *testing.T, s Store) {
 	}
 }
 
-// Of all that claim a key exactly one gets it.
+// If many claim a key, exactly one gets it.
 func testClaimRace(t *testing.T, instances ...Store) {
 	const keys, callers = 50, 8
 	var mu sync.Mutex

@@ -41,8 +41,8 @@ func RunTraces(t *testing.T, open OpenTraces) {
 	}
 }
 
-// Timeline returns what one instance saw of the n-th call, which began n
-// milliseconds after the first one.
+// Timeline returns one instance's part of the n-th call, which began n milliseconds
+// after the first one.
 func Timeline(n int, instance string) trace.Timeline {
 	at := time.Now().UTC().Truncate(time.Hour).Add(time.Duration(n) * time.Millisecond)
 	return trace.Timeline{
@@ -116,7 +116,7 @@ func (f traceFixture) want(got, want string) {
 	}
 }
 
-// Each instance's part takes the place of its last one; they are found together.
+// Each instance's part replaces its previous one. The parts are found together.
 func testTraceParts(t *testing.T, s trace.Store) {
 	f := traceFixture{t, s}
 	one := Timeline(1, "one")
@@ -172,7 +172,7 @@ func testTraceTerms(t *testing.T, s trace.Store) {
 	}
 }
 
-// A page goes on where the last one ended, also among calls of one moment.
+// A page continues where the last one ended, even among calls with the same start time.
 func testTracePages(t *testing.T, s trace.Store) {
 	f := traceFixture{t, s}
 	want := ""
@@ -193,7 +193,7 @@ func testTracePages(t *testing.T, s trace.Store) {
 	}
 }
 
-// One Find looks at so many calls and no more.
+// One Find reads a limited number of calls.
 func testTraceLook(t *testing.T, s trace.Store) {
 	f := traceFixture{t, s}
 	var parts []trace.Timeline
@@ -238,7 +238,7 @@ func testTraceUsers(t *testing.T, s trace.Store) {
 	}
 }
 
-// Whatever is asked for, it is what looking at every call finds.
+// Every query returns the same as checking every call.
 func testTraceRandom(t *testing.T, s trace.Store) {
 	f := traceFixture{t, s}
 	random := rand.New(rand.NewPCG(1, 2))
@@ -306,7 +306,7 @@ func testTraceUsage(t *testing.T, s trace.Store) {
 	}
 }
 
-// What is too old goes, with its user.
+// A call that is too old is removed, with its user.
 func testTraceRetention(t *testing.T, s trace.Store) {
 	f := traceFixture{t, s}
 	young := Timeline(1, "one")
@@ -343,7 +343,7 @@ func testTraceCalls(t *testing.T, s trace.Store) {
 	}
 }
 
-// A call that is too long keeps its begin and its end.
+// A call that is too long keeps its beginning and its end.
 func testTraceBytes(t *testing.T, s trace.Store) {
 	f := traceFixture{t, s}
 	c := Timeline(1, "one")

@@ -19,7 +19,7 @@ func Upper(n int) upper.Registration {
 		LastOK: now, Due: now, State: upper.StateFailed, Why: "no answer", Tries: 3, Silent: 2}
 }
 
-// upperIs checks what is stored, but its stamp, and returns that.
+// upperIs checks the stored registration except for its stamp, which it returns.
 func (f fixture) upperIs(s Store, want upper.Registration) upper.Registration {
 	f.t.Helper()
 	got, ok, err := s.Upper(f.ctx(), want.AOR)
@@ -53,7 +53,7 @@ func testUpper(t *testing.T, s Store) {
 	ok(s.PutUpper(f.ctx(), u))
 	read := f.upperIs(s, u)
 
-	// One that has read an older one does not overwrite a newer one.
+	// A writer that has read an older value does not overwrite a newer one.
 	u.Tries, u.State, u.Why = 0, upper.StateOK, ""
 	ok(s.PutUpper(f.ctx(), u))
 	newer := f.upperIs(s, u)
@@ -93,7 +93,7 @@ func testUpper(t *testing.T, s Store) {
 	}
 }
 
-// testUpperDue: each that is due goes to one of many who ask, the oldest first.
+// testUpperDue: of many callers, exactly one gets each due registration, oldest first.
 func testUpperDue(t *testing.T, s Store) {
 	f := fixture{t, s}
 	now := time.Now().UTC().Truncate(time.Microsecond)
@@ -139,7 +139,7 @@ func testUpperDue(t *testing.T, s Store) {
 			t.Errorf("%s was given to %d", aor, n)
 		}
 	}
-	// Whoever got it may write; if nobody does it is due again.
+	// The caller that got it may write it; if it does not, the registration is due again.
 	list = f.dueUppers(s, now.Add(2*time.Minute), time.Minute, 100)
 	if len(list) != many/2 {
 		t.Fatalf("%d are due again, want %d", len(list), many/2)

@@ -24,7 +24,7 @@ func testRecentSeen(t *testing.T, s wake.Store) {
 	f := fixture{t, s}
 	r := seen(aor, 1)
 	f.status(r, wake.StatusNone, 0)
-	f.status(r, wake.StatusNone, 0) // one a device
+	f.status(r, wake.StatusNone, 0) // one for each device
 	nameless := seen(aor, 2)
 	nameless.Device = ""
 	nameless.RegisteredAt = r.RegisteredAt.Add(time.Millisecond)
@@ -36,13 +36,13 @@ func testRecentSeen(t *testing.T, s wake.Store) {
 	r.CreatedAt, nameless.CreatedAt = time.Time{}, time.Time{}
 	for i := range got.Recent {
 		if got.Recent[i].Action == wake.ActionSeen {
-			got.Recent[i].CreatedAt = time.Time{} // says nothing
+			got.Recent[i].CreatedAt = time.Time{} // has no meaning here
 		}
 	}
 	f.equal(got.Recent, []wake.Registration{r, nameless, bound})
 	f.equal(got.Bindings, []wake.Binding{bound.Binding})
 
-	// A sign of life of a bound device takes the place of its REGISTER.
+	// When a bound device is seen, that replaces its remembered REGISTER.
 	alive := seen(aor, 3)
 	alive.CallID, alive.CSeq = bound.CallID, bound.CSeq+1
 	alive.RegisteredAt = bound.RegisteredAt.Add(time.Millisecond)
@@ -92,7 +92,7 @@ func testRecentGone(t *testing.T, s wake.Store) {
 	}
 }
 
-// Contact "*" with expires 0 ends every registration of the user: nobody is awake.
+// Contact "*" with expires 0 ends every registration of the user: no device is awake.
 func testRecentAllGone(t *testing.T, s wake.Store) {
 	f := fixture{t, s}
 	bound, desk, nameless := Registration(aor, 1), seen(aor, 2), seen(aor, 3)
@@ -112,7 +112,7 @@ func testRecentAllGone(t *testing.T, s wake.Store) {
 	f.equal(got.Bindings, []wake.Binding{bound.Binding})
 	f.equal(f.bindings(aor), []wake.Binding{bound.Binding})
 	f.equal(len(f.start(newWake("bob@example.com", "3")).Recent), 1)
-	// What came before it does not come back, and who registers anew is awake.
+	// Earlier registrations do not come back, and a device that registers again is awake.
 	desk.CSeq--
 	f.status(desk, wake.StatusStale, 1)
 	desk.CSeq += 2
@@ -121,7 +121,7 @@ func testRecentAllGone(t *testing.T, s wake.Store) {
 	bound.ExpiresAt = bound.RegisteredAt.Add(time.Hour)
 	f.status(bound, wake.StatusRefreshed, 1)
 	f.equal(len(f.start(newWake(aor, "4")).Recent), 2)
-	// One that ends its own registration under no name takes nobody along.
+	// A device without a name that ends its own registration does not affect others.
 	nameless.CSeq++
 	nameless.Gone = true
 	f.status(nameless, wake.StatusNone, 1)
@@ -198,7 +198,7 @@ func testWakeDeadline(t *testing.T, s wake.Store) {
 	}
 }
 
-// A call rings on past its deadline: its end finds it.
+// A call continues to ring past its deadline, and its end finds it.
 func testWakeRings(t *testing.T, s wake.Store) {
 	f := fixture{t, s}
 	w := newWake(aor, "rings")
