@@ -59,6 +59,24 @@ func TestStartOtherRequestIsLimited(t *testing.T) {
 	})
 }
 
+// A request for one device, which the store must be asked for, is limited before that.
+func TestStartOneDeviceIsLimited(t *testing.T) {
+	inBubble(t, func(c *wake.Config) { c.Limits.AOR = new(1) }, func(r *rig) {
+		r.asleep(phone("1"))
+		name := r.binding("1").CallID
+		toDevice := func(p *wake.StartParams) { p.Kind, p.Contact = push.Refresh, name }
+		wantOutcome(r, r.start("a", toDevice), wake.OutcomePushing, 1)
+		r.store.set(func(m *memory) { m.reads = 0 })
+		wantOutcome(r, r.start("b", toDevice), wake.OutcomeShed, 0)
+		wantOutcome(r, r.start("a", toDevice), wake.OutcomeDuplicate, 0)
+		r.store.set(func(m *memory) {
+			if m.reads != 0 {
+				t.Errorf("%d reads", m.reads)
+			}
+		})
+	})
+}
+
 // Such a push comes late by the platform's rules, and a phone may well refuse the
 // request: neither says anything against its binding.
 func TestOtherRequestCountsNoFailure(t *testing.T) {

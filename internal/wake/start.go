@@ -120,11 +120,6 @@ func (s *Service) start(ctx context.Context, p StartParams) (StartResult, error)
 	if err != nil {
 		return StartResult{}, err
 	}
-	if p.Contact != "" && p.Instance == "" {
-		if w.Instance, err = s.device(ctx, w.AOR, p.Contact); err != nil {
-			return StartResult{}, err
-		}
-	}
 	if s.nobody(&w, &p) {
 		return s.answer(w, StartResult{Outcome: OutcomeNone}), nil
 	}
@@ -138,6 +133,15 @@ func (s *Service) start(ctx context.Context, p StartParams) (StartResult, error)
 		s.limited(&w, over)
 		s.logUnheld(w, OutcomeShed, nil)
 		return s.answer(w, StartResult{Outcome: OutcomeShed}), nil
+	}
+	if p.Contact != "" && w.Instance == "" {
+		if w.Instance, err = s.device(ctx, w.AOR, p.Contact); err != nil {
+			return StartResult{}, err
+		}
+		if w.Instance == "" {
+			s.noDevice(&w)
+			return s.answer(w, StartResult{Outcome: OutcomeNone}), nil
+		}
 	}
 	// The call is opened before the store knows it: a wake.end that arrives in
 	// between must stop the pushes.
@@ -193,12 +197,17 @@ func (s *Service) nobody(w *Wake, p *StartParams) bool {
 			return true
 		}
 	}
-	if p.Instance+p.Contact != "" && w.Instance == "" {
-		s.traces.Begin(w.head())
-		s.event(w, trace.OneDevice, "", "")
+	if p.Instance != "" && w.Instance == "" {
+		s.noDevice(w)
 		return true
 	}
 	return false
+}
+
+// noDevice records that the user has no device that the request is for.
+func (s *Service) noDevice(w *Wake) {
+	s.traces.Begin(w.head())
+	s.event(w, trace.OneDevice, "", "")
 }
 
 // withinDialog removes from st, for a request within a dialog, registrations on the
