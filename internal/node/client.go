@@ -122,8 +122,9 @@ type response struct {
 }
 
 // refusedPause is how long nothing is asked after a secret was refused. A proxy counts
-// wrong secrets (sipwake.cfg bears ten in a minute), and too many shut out the right one.
-const refusedPause = 7 * time.Second
+// wrong secrets, and too many shut out the right one: sipwake.cfg accepts ten in a minute,
+// of which the probes take two.
+const refusedPause = 10 * time.Second
 
 // Call sends one request and decodes its result, unless result is nil. An error that the
 // proxy answered is an *Error. The others are Kind.Forbidden, *NoAnswerError, ErrOther

@@ -180,9 +180,11 @@ func TestClose(t *testing.T) {
 // it is when there is another secret.
 func TestRefusedSecretIsNotRepeated(t *testing.T) {
 	var asked atomic.Int32
+	var accepted atomic.Value
+	accepted.Store("right")
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked.Add(1)
-		if r.Header.Get("Authorization") != "Bearer right" {
+		if r.Header.Get("Authorization") != "Bearer "+accepted.Load().(string) {
 			w.WriteHeader(http.StatusForbidden)
 			return
 		}
@@ -201,6 +203,14 @@ func TestRefusedSecretIsNotRepeated(t *testing.T) {
 	if err := wrong.Ask(t.Context(), "m", nil, nil); !errors.Is(err, wrong.forbidden) || asked.Load() != 2 {
 		t.Errorf("a probe: %v, asked %d times", err, asked.Load())
 	}
+	accepted.Store("wrong") // at the proxy
+	if err := wrong.Ask(t.Context(), "m", nil, nil); err != nil {
+		t.Errorf("a probe: %v", err)
+	}
+	if err := wrong.Call(t.Context(), "m", nil, nil); err != nil {
+		t.Errorf("after a probe that succeeded: %v", err)
+	}
+	accepted.Store("right")
 	right := newClient(t, Config{URL: s.URL, Secret: secret.NewText("right")})
 	right.TakeOver(wrong)
 	if err := right.Call(t.Context(), "m", nil, nil); err != nil {
