@@ -10,8 +10,6 @@ import (
 	"github.com/sipwake/sipwake/push"
 )
 
-const maxDetail = 200 // bytes, the limit in push.Reply
-
 // reply translates Apple's answer. A status without a readable reason comes from an
 // intermediary, and is no evidence about a token.
 func (p *Provider) reply(x *exchange) push.Reply {
@@ -42,7 +40,7 @@ func (p *Provider) noAnswer(ctx context.Context, err error, token string) push.R
 		return reply
 	}
 	text := err.Error()
-	r := push.Reply{Reason: push.Unavailable, Detail: clean(text, token), Starved: push.Starved(err)}
+	r := push.Reply{Reason: push.Unavailable, Detail: push.Clean(text, token), Starved: push.Starved(err)}
 	if p.signer == nil && certificateRefused(text) {
 		r.Reason = push.Credential
 	}
@@ -54,18 +52,6 @@ func (p *Provider) noAnswer(ctx context.Context, err error, token string) push.R
 func certificateRefused(text string) bool {
 	_, alert, ok := strings.Cut(text, "remote error: tls: ")
 	return ok && (strings.Contains(alert, "certificate") || alert == "access denied" || alert == "handshake failure")
-}
-
-// clean makes a foreign error text safe to show.
-func clean(text, token string) string {
-	text = strings.ReplaceAll(text, token, "<token>")
-	text = strings.Map(func(c rune) rune {
-		if c < ' ' || c > '~' {
-			return ' '
-		}
-		return c
-	}, text)
-	return text[:min(len(text), maxDetail)]
 }
 
 // word returns s as one of Apple's reasons, or "" if s is not a single word.
