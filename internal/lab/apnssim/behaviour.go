@@ -80,7 +80,7 @@ type stored struct {
 // are delivered when the device is back, in the caller's goroutine.
 func (s *Server) SetAway(token string, away bool) {
 	s.AddToken(token)
-	d := s.device(token)
+	d := s.Device(token)
 	d.mu.Lock()
 	d.away = away
 	var due []stored
@@ -117,32 +117,18 @@ func (d *device) deliver(p stored) {
 	}
 }
 
-func (s *Server) device(token string) *device {
-	if d, ok := s.devices.Load(token); ok {
-		return d.(*device)
-	}
-	if s.options.KnownTokens {
-		return nil
-	}
-	d, _ := s.devices.LoadOrStore(token, new(device))
-	return d.(*device)
-}
-
-// AddToken makes a token known.
-func (s *Server) AddToken(token string) { s.devices.LoadOrStore(token, new(device)) }
-
 // Behave sets how pushes to the token are answered: each push uses the next behaviour,
 // and the last one is used again and again. Without any, pushes are delivered.
 func (s *Server) Behave(token string, script ...Behaviour) {
 	s.AddToken(token)
-	s.device(token).script.Set(script)
+	s.Device(token).script.Set(script)
 }
 
 // OnDeliver sets the function that is called with each push that is delivered to the
 // token, after the answer and in the push's own goroutine. nil removes it.
 func (s *Server) OnDeliver(token string, f func(payload []byte, header http.Header)) {
 	s.AddToken(token)
-	d := s.device(token)
+	d := s.Device(token)
 	if f == nil {
 		d.onDeliver.Store(nil)
 		return

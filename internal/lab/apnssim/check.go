@@ -90,7 +90,7 @@ func (s *Server) check(r *http.Request, p *Push, token string, size int) Behavio
 	case len(token) < 64 || len(token) > 200:
 		return refusal(http.StatusBadRequest, "BadDeviceToken")
 	}
-	if _, err := hex.DecodeString(token); err != nil || s.device(token) == nil {
+	if _, err := hex.DecodeString(token); err != nil || s.Device(token) == nil {
 		return refusal(http.StatusBadRequest, "BadDeviceToken")
 	}
 	return Behaviour{}

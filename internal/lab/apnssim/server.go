@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -53,10 +52,9 @@ type Options struct {
 // Server is a running simulator. Safe for concurrent use.
 type Server struct {
 	*sim.Service[Push, Behaviour]
+	sim.Devices[device]
 	options Options
 	keys    keyring
-	devices sync.Map // token → *device
-
 }
 
 // Start listens and serves until Close.
@@ -72,7 +70,7 @@ func Start(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{Service: service, options: o}
+	s := &Server{Service: service, Devices: sim.Devices[device]{Known: o.KnownTokens}, options: o}
 	s.Serve(s)
 	return s, nil
 }
@@ -151,7 +149,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, &p, b)
 		return
 	}
-	d := s.device(token)
+	d := s.Device(token)
 	b := s.Behaviour(&d.script)
 	if b.Fault != None {
 		s.Tell(p)

@@ -81,25 +81,11 @@ type device struct {
 	script sim.Script[Behaviour]
 }
 
-func (s *Server) device(token string) *device {
-	if d, ok := s.devices.Load(token); ok {
-		return d.(*device)
-	}
-	if s.options.KnownTokens {
-		return nil
-	}
-	d, _ := s.devices.LoadOrStore(token, new(device))
-	return d.(*device)
-}
-
-// AddToken makes a registration token known.
-func (s *Server) AddToken(token string) { s.devices.LoadOrStore(token, new(device)) }
-
 // Behave sets how pushes to the token are answered: each push uses the next behaviour,
 // and the last one is used again and again. Without any, pushes are delivered.
 func (s *Server) Behave(token string, script ...Behaviour) {
 	s.AddToken(token)
-	s.device(token).script.Set(script)
+	s.Device(token).script.Set(script)
 }
 
 // OnDeliver sets the function that is called with each push that is delivered to the
@@ -107,10 +93,10 @@ func (s *Server) Behave(token string, script ...Behaviour) {
 func (s *Server) OnDeliver(token string, f func(*Message)) {
 	s.AddToken(token)
 	if f == nil {
-		s.device(token).onDeliver.Store(nil)
+		s.Device(token).onDeliver.Store(nil)
 		return
 	}
-	s.device(token).onDeliver.Store(&f)
+	s.Device(token).onDeliver.Store(&f)
 }
 
 // act executes b and reports whether to deliver the push.

@@ -52,12 +52,12 @@ type Options struct {
 // Server is a running simulator. Safe for concurrent use.
 type Server struct {
 	*sim.Service[Push, Behaviour]
+	sim.Devices[device]
 	options  Options
 	accounts sync.Map // client email → account
 	subjects sync.Map // subject's token → project
 	subject  atomic.Pointer[string]
 	access   sync.Map // access token → grant
-	devices  sync.Map // registration token → *device
 	oauth    sim.Script[Behaviour]
 
 	requests, grants atomic.Uint64
@@ -83,7 +83,7 @@ func Start(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{Service: service, options: o}
+	s := &Server{Service: service, Devices: sim.Devices[device]{Known: o.KnownTokens}, options: o}
 	s.Serve(s.routes())
 	return s, nil
 }
@@ -126,7 +126,7 @@ func (s *Server) send(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, &p, b)
 		return
 	}
-	d := s.device(m.Token)
+	d := s.Device(m.Token)
 	if d == nil {
 		s.refuse(w, &p, Unregistered())
 		return

@@ -93,6 +93,28 @@ func (s *Server) Fail(r *http.Request, f Fault) bool {
 	return true
 }
 
+// Devices are the devices of a service, by token. Safe for concurrent use.
+type Devices[D any] struct {
+	// Known: only tokens that were added exist. Set it before Serve.
+	Known bool
+	all   sync.Map // token to *D
+}
+
+// AddToken makes a token known.
+func (d *Devices[D]) AddToken(token string) { d.all.LoadOrStore(token, new(D)) }
+
+// Device returns the device of the token, or nil if the token does not exist.
+func (d *Devices[D]) Device(token string) *D {
+	v, ok := d.all.Load(token)
+	if !ok && d.Known {
+		return nil
+	}
+	if !ok {
+		v, _ = d.all.LoadOrStore(token, new(D))
+	}
+	return v.(*D)
+}
+
 // Script is a list of behaviours to come. Safe for concurrent use.
 type Script[B any] struct {
 	mu    sync.Mutex
