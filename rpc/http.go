@@ -20,7 +20,7 @@ func (s *Server) shape(ctx *fasthttp.RequestCtx, st *settings, peer netip.Addr) 
 	case !framed(h):
 		return fasthttp.StatusBadRequest
 	case len(h.Peek("Origin")) > 0 && !st.access.wantsToken() && !isHTTPPush(ctx, st):
-		s.log.Warn("request of a web page refused: that needs token_files", "peer", peer.String())
+		s.log.Warn("request of a web page refused: without rpc.token_files any page that a browser here shows could call", "peer", peer.String())
 		return fasthttp.StatusForbidden
 	case (string(ctx.Path()) == "/rpc" || isHTTPPush(ctx, st)) && !st.access.fromNetwork(peer):
 		s.log.Warn("request from a network that may not call", "peer", peer.String())
