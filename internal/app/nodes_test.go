@@ -1,7 +1,6 @@
 package app
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -9,7 +8,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -51,23 +49,6 @@ func newFakeNode(t *testing.T) *fakeNode {
 }
 
 func (n *fakeNode) setSecret(s string) { n.secret.Store(&s) }
-
-type lockedLog struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedLog) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedLog) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
 
 func until(t *testing.T, what string, cond func() bool) {
 	t.Helper()
@@ -154,7 +135,7 @@ func TestNodesProbe(t *testing.T) {
 		fmt.Fprint(w, `{"result":{"status":"ok"}}`)
 	}))
 	defer strange.Close()
-	var log lockedLog
+	var log logged
 	reg := prometheus.NewRegistry()
 	n := newNodes(slog.New(slog.NewTextHandler(&log, nil)), reg)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -137,6 +137,16 @@ func TestMessages(t *testing.T) {
 	}
 }
 
+// A push is accepted by the status and the code together.
+func TestAcceptedByBoth(t *testing.T) {
+	s, c := start(t)
+	app := build(t, c)
+	s.Behave(token, hmssim.Behaviour{Status: 502, Code: "80000000"})
+	if r := send(t, app, push.Call, nil); r.Reason != push.Unavailable {
+		t.Errorf("%+v", r)
+	}
+}
+
 // An access token that has been ended is replaced, and one that is new and refused is
 // the secret's fault.
 func TestAccess(t *testing.T) {

@@ -98,6 +98,41 @@ func childCrash(s *local.Store) {
 	select {}
 }
 
+// killed runs a child that says what was acknowledged, kills it when that is so many, and
+// returns all that it has said.
+func killed(t *testing.T, task, path string, after int) (acknowledged map[int]string) {
+	t.Helper()
+	cmd := child(t, task, path)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	acknowledged = make(map[int]string)
+	lines := bufio.NewReader(out)
+	for {
+		line, err := lines.ReadString('\n')
+		if err != nil { // the last line may be half a line
+			break
+		}
+		var word string
+		var n int
+		if _, err := fmt.Sscanf(line, "%s %d", &word, &n); err != nil {
+			t.Fatalf("child says %q", line)
+		}
+		acknowledged[n] = word
+		if len(acknowledged) == after {
+			if err := cmd.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	_ = cmd.Wait()
+	return acknowledged
+}
+
 // Whatever was acknowledged survives the death of the process at any moment.
 func TestCrash(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store.db")
@@ -107,34 +142,7 @@ func TestCrash(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		cmd := child(t, "crash", path)
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		acknowledged := make(map[int]string)
-		lines := bufio.NewReader(out)
-		for {
-			line, err := lines.ReadString('\n')
-			if err != nil { // the last line may be half a line
-				break
-			}
-			var word string
-			var n int
-			if _, err := fmt.Sscanf(line, "%s %d", &word, &n); err != nil {
-				t.Fatalf("child says %q", line)
-			}
-			acknowledged[n] = word
-			if len(acknowledged) == 300+100*round {
-				if err := cmd.Process.Kill(); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-		_ = cmd.Wait()
+		acknowledged := killed(t, "crash", path, 300+100*round)
 		s := open(t, path, storetest.Options{})
 		stored := 0
 		for n, word := range acknowledged {

@@ -1,7 +1,6 @@
 package local_test
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -55,34 +54,7 @@ func childOutbox(s *local.Store) {
 // Messages and claims that were acknowledged survive the death of the process.
 func TestOutboxCrash(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store.db")
-	cmd := child(t, "outbox", path)
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	acknowledged := make(map[int]string)
-	lines := bufio.NewReader(out)
-	for {
-		line, err := lines.ReadString('\n')
-		if err != nil { // the last line may be half a line
-			break
-		}
-		var word string
-		var n int
-		if _, err := fmt.Sscanf(line, "%s %d", &word, &n); err != nil {
-			t.Fatalf("child says %q", line)
-		}
-		acknowledged[n] = word
-		if len(acknowledged) == 200 {
-			if err := cmd.Process.Kill(); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	_ = cmd.Wait()
+	acknowledged := killed(t, "outbox", path, 200)
 	ctx := context.Background()
 	s := open(t, path, storetest.Options{})
 	due := make(map[string]bool)

@@ -63,6 +63,13 @@ func testExpiring(t *testing.T, s Store) {
 	is, isLater := e.ends(user(1), 3, 6*time.Minute), e.ends(user(2), 4, time.Hour)
 	e.register(is)
 	e.register(isLater)
+	asked := 0
+	e.want(6*time.Minute, func(wake.Binding) (time.Time, error) { // a next time that is due is not due in this call
+		if asked++; asked > 10 {
+			return time.Time{}, errors.New("it asks again and again")
+		}
+		return e.now, nil
+	}, was, is)
 	errStop := errors.New("stop")
 	_, err := e.expire(s, e.now.Add(10*time.Minute), func(wake.Binding) (time.Time, error) { return e.now.Add(time.Hour), errStop })
 	if !errors.Is(err, errStop) {
