@@ -147,7 +147,7 @@ func connectProxy(host, address string) *httptest.Server {
 			return
 		}
 		defer client.Close()
-		fmt.Fprint(client, "HTTP/1.1 200 OK\r\n\r\n")
+		fmt.Fprintf(client, "HTTP/1.1 200 OK\r\n\r\n")
 		ended := make(chan struct{})
 		go func() {
 			defer close(ended)
