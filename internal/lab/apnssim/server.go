@@ -25,6 +25,9 @@ import (
 type Options struct {
 	// Address to listen on; default 127.0.0.1:0.
 	Address string
+	// Names are host names of the server beside its address and localhost, such as
+	// Apple's for clients that know no other.
+	Names []string
 	// CA issues the server's certificate and those of MakeCertificate; default a new
 	// one. Two servers with the same CA can simulate the two environments.
 	CA *labca.CA
@@ -65,8 +68,8 @@ func Start(o Options) (*Server, error) {
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
-	service, err := sim.NewService[Push, Behaviour](sim.Config{Service: "APNs", Address: o.Address, CA: o.CA, MaxStreams: o.MaxStreams, HTTP2: true,
-		Mark: func() any { return new(mark) }}, o.Record, o.OnPush)
+	service, err := sim.NewService[Push, Behaviour](sim.Config{Service: "APNs", Address: o.Address, Names: o.Names, CA: o.CA, MaxStreams: o.MaxStreams,
+		HTTP2: true, Mark: func() any { return new(mark) }}, o.Record, o.OnPush)
 	if err != nil {
 		return nil, err
 	}

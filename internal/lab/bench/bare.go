@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -103,8 +102,8 @@ func (b *bench) barePushes(ctx context.Context) error {
 		return err
 	}
 	for _, client := range []apns.HTTP2{apns.HTTP2Own, apns.HTTP2Standard} {
-		cmd := exec.CommandContext(ctx, self, "bare", "--endpoint", b.apns.URL(), "--ca-file", filepath.Join(b.dir, "ca.pem"),
-			"--key-file", filepath.Join(b.dir, "AuthKey_"+keyID+".p8"), "--client", string(client), "--round", b.Round.String())
+		cmd := exec.CommandContext(ctx, self, "bare", "--endpoint", b.apns.URL(), "--ca-file", b.ca,
+			"--key-file", b.key, "--client", string(client), "--round", b.Round.String())
 		cmd.Stderr = os.Stderr
 		out, err := cmd.Output()
 		if err != nil {

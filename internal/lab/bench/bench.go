@@ -76,6 +76,8 @@ type bench struct {
 	*stage
 	figures
 	servers []*server // redis, local, and local of the other program
+	quiet   []*server // they answer no caller while a phone is woken
+	gorush  *gorush   // nil if there is none
 
 	known int          // users that are registered for the rounds
 	seq   atomic.Int64 // CSeq of REGISTERs
@@ -119,6 +121,12 @@ func (b *bench) rounds(ctx context.Context) error {
 		}
 	}
 	b.known = callers * callees
+	if b.Only != "registers" {
+		if err := b.startPeers(ctx); err != nil {
+			return err
+		}
+		defer b.stopPeers()
+	}
 	for range b.Rounds {
 		if b.Only != "calls" {
 			if err := errors.Join(b.registers(ctx, echo), b.redisAlone(ctx)); err != nil {

@@ -12,15 +12,44 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
+// startPeers starts what only calls are measured with.
+func (b *bench) startPeers(ctx context.Context) (err error) {
+	const quiet = "wake: {recent: 10ms, limits: {pair: 0, caller: 0, aor: 0}, alert: {code: -1}}\n"
+	for _, c := range []serverConfig{
+		{name: "local", file: "quiet-local", store: b.localStore("quiet.db"), wake: quiet},
+		{name: "redis", file: "quiet-redis", store: b.redisStore(2), wake: quiet},
+	} {
+		s, err := b.sipwake(ctx, c)
+		if err != nil {
+			return err
+		}
+		b.quiet = append(b.quiet, s)
+		if err := b.fill(ctx, s, b.register(0, callers*callees), callers*callees); err != nil {
+			return err
+		}
+	}
+	b.gorush, err = b.startGorush(ctx)
+	return err
+}
+
+func (b *bench) stopPeers() {
+	for _, s := range b.quiet {
+		s.Stop()
+	}
+	if b.gorush != nil {
+		b.gorush.stop()
+	}
+}
+
 // calls measures the cost of a call, from wake.start to the push service's 200, against a
-// bare loop over the same client of that service.
+// bare loop over the same client of that service, and against another push server.
 func (b *bench) calls(ctx context.Context) error {
 	if err := b.barePushes(ctx); err != nil {
 		return err
 	}
 	for _, s := range b.servers {
 		from := b.call.Load()
-		err := b.loaded("call, "+s.name, s.pid, func() (int, error) { return b.wakes(ctx, s) })
+		err := b.loaded("call, "+s.name, s.pid, func() (int, error) { return b.wakes(ctx, b.Round, s.target, start, pushing) })
 		if err != nil {
 			return err
 		}
@@ -34,13 +63,26 @@ func (b *bench) calls(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	for _, s := range b.quiet {
+		from := b.call.Load()
+		err := b.loaded("call without 180, "+s.name, s.pid, func() (int, error) { return b.wakes(ctx, b.Round, s.target, start, pushing) })
+		if err != nil {
+			return err
+		}
+		if _, err := b.ends(ctx, s, from, b.call.Load()); err != nil {
+			return err
+		}
+	}
+	if b.gorush == nil {
+		return nil
+	}
+	return b.gorushPushes(ctx)
 }
 
-// wakes lets each caller start wakes in a loop, and wait for the push of each. Call n
-// belongs to caller n%callers.
-func (b *bench) wakes(ctx context.Context, s *server) (int, error) {
-	ctx, cancel := context.WithTimeout(ctx, b.Round)
+// wakes lets each caller post his next call in a loop, and wait for the push of each. Call
+// n belongs to caller n%callers.
+func (b *bench) wakes(ctx context.Context, d time.Duration, t *target, body func(caller, n int) []byte, check func([]byte) error) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
 	var done atomic.Int64
 	var once sync.Once
@@ -67,9 +109,9 @@ func (b *bench) wakes(ctx context.Context, s *server) (int, error) {
 			var res fasthttp.Response
 			n := first/callers + 1
 			for ; ctx.Err() == nil; n++ {
-				answer, err := s.post(&req, &res, start(i, n))
+				answer, err := t.post(&req, &res, body(i, n))
 				if err == nil {
-					err = pushing(answer)
+					err = check(answer)
 				}
 				if err != nil {
 					fail(err)

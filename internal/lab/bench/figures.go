@@ -69,7 +69,7 @@ func atLeast(figure string, limit float64) budget { return budget{figure, false,
 var budgets = []budget{
 	atMost("call, local cpu", 45),
 	atMost("call, redis cpu", 60),
-	atLeast("gorush cpu of a call's, local", 3), // not measured yet: nothing here runs gorush
+	atLeast("gorush cpu of a call's, local", 3), // if it is on PATH
 	atMost("register cpu of the echo's, local", 2),
 	atMost("register cpu of the echo's, redis", 3),
 	atMost("register cpu of Redis", 14),

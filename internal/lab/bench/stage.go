@@ -30,6 +30,7 @@ type stage struct {
 	program  string
 	dir      string
 	apns     *apnssim.Server
+	ca, key  string // files of the simulator
 	apnsYAML string // the app, for the configuration
 	signals  *httptest.Server
 	redis    *stack.Redis
@@ -50,25 +51,29 @@ func newStage(ctx context.Context, program string) (*stage, error) {
 }
 
 func (s *stage) open(ctx context.Context) (err error) {
-	if s.apns, err = apnssim.Start(apnssim.Options{MaxStreams: 1000}); err != nil {
-		return err
-	}
-	key, err := s.apns.MakeKey(s.dir, team, keyID)
-	if err != nil {
-		return err
-	}
-	ca := filepath.Join(s.dir, "ca.pem")
-	if err := os.WriteFile(ca, s.apns.CA(), 0o600); err != nil {
+	if err := s.openAPNs(); err != nil {
 		return err
 	}
 	s.apnsYAML = fmt.Sprintf("  - {bundle_id: %s, team_id: %s, key_id: %s, key_file: %s, endpoint: %q, ca_file: %s, queue: 100000}\n",
-		bundle, team, keyID, key, s.apns.URL(), ca)
+		bundle, team, keyID, s.key, s.apns.URL(), s.ca)
 	s.signals = httptest.NewServer(http.HandlerFunc(signalled))
 	if s.redis, err = stack.StartRedis(ctx, stack.RedisConfig{Dir: s.dir}); err != nil {
 		return err
 	}
 	s.children.Add(s.redis)
 	return nil
+}
+
+// openAPNs starts the simulator, which passes for Apple's own host too.
+func (s *stage) openAPNs() (err error) {
+	if s.apns, err = apnssim.Start(apnssim.Options{MaxStreams: 1000, Names: []string{appleHost}}); err != nil {
+		return err
+	}
+	if s.key, err = s.apns.MakeKey(s.dir, team, keyID); err != nil {
+		return err
+	}
+	s.ca, err = s.apns.WriteCA(s.dir)
+	return err
 }
 
 // signalled answers a signal as a node does that is too late for a call, and that tells
@@ -105,6 +110,7 @@ type server struct {
 // serverConfig has what differs between servers.
 type serverConfig struct {
 	name    string
+	file    string // of its configuration and its log; default: name
 	program string // default: the stage's
 	store   string
 	wake    string // default: without limits and delays
@@ -123,17 +129,20 @@ func (s *stage) sipwake(ctx context.Context, c serverConfig) (*server, error) {
 	if c.wake == "" {
 		c.wake = "wake: {recent: 10ms, limits: {pair: 0, caller: 0, aor: 0}}\n"
 	}
+	if c.file == "" {
+		c.file = c.name
+	}
 	if c.program == "" {
 		c.program = s.program
 	}
-	file := filepath.Join(s.dir, c.name+".yml")
+	file := filepath.Join(s.dir, c.file+".yml")
 	text := fmt.Sprintf("rpc: {listen: \"127.0.0.1:%d\", deadline: 10s}\noperations: {listen: \"127.0.0.1:%d\"}\nlog: {level: error}\n"+
 		"%sstore:\n%s\nnodes:\n  - {id: %s, url: %q, secret: bench}\napns:\n%s",
 		rpc, ops, c.wake, c.store, node, s.signals.URL, s.apnsYAML)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
-	child, err := stack.StartSipwake(ctx, stack.SipwakeConfig{Program: c.program, Config: file, Name: c.name,
+	child, err := stack.StartSipwake(ctx, stack.SipwakeConfig{Program: c.program, Config: file, Name: c.file,
 		Operations: fmt.Sprintf("127.0.0.1:%d", ops), Dir: s.dir})
 	if err != nil {
 		return nil, err
