@@ -1,12 +1,12 @@
 package push
 
 import (
-	"context"
 	"errors"
 	"math/rand/v2"
 	"strings"
 	"time"
 
+	"github.com/sipwake/sipwake/internal/deadline"
 	"github.com/sipwake/sipwake/internal/pnparam"
 )
 
@@ -132,10 +132,10 @@ func collapseID(r *Request) string {
 func (q *queue) try(j *job, report func(error)) {
 	now := time.Now()
 	limit := budget(j.r.Kind, q.Limits, j.tries, j.r.lastTry().Sub(now))
-	ctx, cancel := context.WithTimeout(q.base, limit)
+	ctx := deadline.With(q.base, now.Add(limit))
 	j.sentAt = now
 	j.reply = q.Client.Push(ctx, &j.n)
-	cancel()
+	ctx.Release()
 	switch {
 	case !j.reply.Starved:
 		j.tries++
