@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/valyala/fastjson"
@@ -21,7 +22,12 @@ type params struct {
 
 	traceParent string  // of the HTTP request
 	by          *tenant // the caller
+
+	texts strings.Builder // of all strings so far: they live about equally long
 }
+
+// usualTexts is how many bytes the strings of most requests have together.
+const usualTexts = 192
 
 func newParams(v *fastjson.Value) *params {
 	p := &params{v: v}
@@ -58,7 +64,20 @@ func (p *params) str(name string) string {
 		p.fail(name, "must be a string")
 		return ""
 	}
-	return string(v.GetStringBytes())
+	return p.copied(v.GetStringBytes())
+}
+
+func (p *params) copied(b []byte) string {
+	if len(b) == 0 {
+		return ""
+	}
+	if p.texts.Cap()-p.texts.Len() < len(b) { // what was copied before stays where it is
+		p.texts.Reset()
+		p.texts.Grow(max(usualTexts, len(b)))
+	}
+	from := p.texts.Len()
+	p.texts.Write(b)
+	return p.texts.String()[from:]
 }
 
 // kind returns a push's kind, given as a word or a number. It returns unknown words

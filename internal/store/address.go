@@ -71,7 +71,8 @@ func readTokenKey(b []byte) (secret.Token, error) {
 	case formRaw:
 		return secret.NewToken(string(b[1:])), nil
 	case formHex:
-		return secret.NewToken(hex.EncodeToString(b[1:])), nil
+		var room [256]byte
+		return secret.NewToken(string(hex.AppendEncode(room[:0], b[1:]))), nil
 	}
 	return secret.Token{}, errVersion
 }

@@ -294,8 +294,11 @@ func (s *Service) newWake(p StartParams) (Wake, Node, error) {
 // when the store is unavailable and each instance starts the call from its own
 // memory.
 func wakeID(aor string, p StartParams) string {
-	text := strings.Join([]string{p.Node, p.Call, p.CallID, string(p.Kind), aor}, "\x00")
-	return uuid.NewSHA1(uuid.Nil, []byte(text)).String()
+	var room [512]byte
+	text := append(append(append(room[:0], p.Node...), 0), p.Call...)
+	text = append(append(append(text, 0), p.CallID...), 0)
+	text = append(append(append(text, p.Kind...), 0), aor...)
+	return uuid.NewSHA1(uuid.Nil, text).String()
 }
 
 // repeated answers a wake.start for a call that is open here.
