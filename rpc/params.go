@@ -4,11 +4,11 @@ import (
 	"bytes"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/valyala/fastjson"
 
+	"github.com/sipwake/sipwake/internal/copied"
 	"github.com/sipwake/sipwake/internal/wake"
 	"github.com/sipwake/sipwake/push"
 )
@@ -23,14 +23,14 @@ type params struct {
 	traceParent string  // of the HTTP request
 	by          *tenant // the caller
 
-	texts strings.Builder // of all strings so far: they live about equally long
+	texts copied.Texts
 }
 
 // usualTexts is how many bytes the strings of most requests have together.
 const usualTexts = 192
 
 func newParams(v *fastjson.Value) *params {
-	p := &params{v: v}
+	p := &params{v: v, texts: copied.Texts{Usual: usualTexts}}
 	if v != nil && v.Type() != fastjson.TypeObject {
 		p.fail("params", "must be an object")
 	}
@@ -64,20 +64,7 @@ func (p *params) str(name string) string {
 		p.fail(name, "must be a string")
 		return ""
 	}
-	return p.copied(v.GetStringBytes())
-}
-
-func (p *params) copied(b []byte) string {
-	if len(b) == 0 {
-		return ""
-	}
-	if p.texts.Cap()-p.texts.Len() < len(b) { // what was copied before stays where it is
-		p.texts.Reset()
-		p.texts.Grow(max(usualTexts, len(b)))
-	}
-	from := p.texts.Len()
-	p.texts.Write(b)
-	return p.texts.String()[from:]
+	return p.texts.Copy(v.GetStringBytes())
 }
 
 // kind returns a push's kind, given as a word or a number. It returns unknown words
