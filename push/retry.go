@@ -1,12 +1,12 @@
 package push
 
 import (
-	"context"
 	"errors"
 	"math/rand/v2"
 	"strings"
 	"time"
 
+	"github.com/sipwake/sipwake/internal/deadline"
 	"github.com/sipwake/sipwake/internal/pnparam"
 )
 
@@ -98,9 +98,7 @@ func (q *queue) refusal(j *job) Reason {
 		return ""
 	}
 	templates := q.templates.Load()
-	shown := j.r
-	shown.Values = q.policy.Load().Privacy.Hide(shown.Kind, shown.Values)
-	payload, err := templates.Payload(nil, &shown, templates.most(j.r.Service))
+	payload, err := templates.Payload(nil, q.shown(&j.r), templates.most(j.r.Service))
 	if err != nil {
 		j.reply.Detail = err.Error()
 		return BadRequest
@@ -114,6 +112,17 @@ func (q *queue) refusal(j *job) Reason {
 		return ByPolicy
 	}
 	return ""
+}
+
+// shown returns the part of the request that its payload may show.
+func (q *queue) shown(r *Request) *Request {
+	p := q.policy.Load().Privacy
+	if p == PrivacyNone {
+		return r
+	}
+	part := *r
+	part.Values = p.Hide(r.Kind, r.Values)
+	return &part
 }
 
 // collapseID lets a second try replace an accepted but unanswered first one on the
@@ -132,10 +141,10 @@ func collapseID(r *Request) string {
 func (q *queue) try(j *job, report func(error)) {
 	now := time.Now()
 	limit := budget(j.r.Kind, q.Limits, j.tries, j.r.lastTry().Sub(now))
-	ctx, cancel := context.WithTimeout(q.base, limit)
+	ctx := deadline.With(q.base, now.Add(limit))
 	j.sentAt = now
 	j.reply = q.Client.Push(ctx, &j.n)
-	cancel()
+	ctx.Release()
 	switch {
 	case !j.reply.Starved:
 		j.tries++

@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -9,6 +10,7 @@ import (
 	"github.com/valyala/fasthttp"
 	"github.com/valyala/fastjson"
 
+	"github.com/sipwake/sipwake/internal/deadline"
 	"github.com/sipwake/sipwake/internal/limit"
 )
 
@@ -199,27 +201,28 @@ func (s *Server) call(dst []byte, req request, st *settings, asked sent, now tim
 	if m == nil {
 		return nil, &rpcError{Code: codeNoMethod, Message: "method not found"}
 	}
-	deadline := st.Deadline
+	allowed := st.Deadline
 	if req.method == "push.relay" {
-		deadline = max(deadline, relayWait)
+		allowed = max(allowed, relayWait)
 	}
 	if revealing(req.method) {
 		if !st.access.proves() {
 			return nil, &rpcError{Code: codeNotAuthorised, Message: needsProof}
 		}
-		if deadline = max(deadline, bulkDeadline); req.method == "store.backup" {
-			deadline = backupDeadline
+		if allowed = max(allowed, bulkDeadline); req.method == "store.backup" {
+			allowed = backupDeadline
 		}
 	}
-	ctx := &deadlineContext{at: asked.at.Add(deadline)}
-	defer ctx.release()
-	if !now.Before(ctx.at) {
+	until := asked.at.Add(allowed)
+	if !now.Before(until) {
 		return nil, s.overloaded(req.method)
 	}
 	if e := s.enter(asked.by, req.method); e != nil {
 		return nil, e
 	}
 	defer s.leave(asked.by, req.method)
+	ctx := deadline.With(context.Background(), until)
+	defer ctx.Release()
 	p := newParams(req.params)
 	p.traceParent, p.by = asked.parent, asked.by
 	res, err := m(ctx, p)

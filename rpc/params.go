@@ -8,6 +8,7 @@ import (
 
 	"github.com/valyala/fastjson"
 
+	"github.com/sipwake/sipwake/internal/copied"
 	"github.com/sipwake/sipwake/internal/wake"
 	"github.com/sipwake/sipwake/push"
 )
@@ -21,10 +22,15 @@ type params struct {
 
 	traceParent string  // of the HTTP request
 	by          *tenant // the caller
+
+	texts copied.Texts
 }
 
+// usualTexts is how many bytes the strings of most requests have together.
+const usualTexts = 192
+
 func newParams(v *fastjson.Value) *params {
-	p := &params{v: v}
+	p := &params{v: v, texts: copied.Texts{Usual: usualTexts}}
 	if v != nil && v.Type() != fastjson.TypeObject {
 		p.fail("params", "must be an object")
 	}
@@ -58,7 +64,7 @@ func (p *params) str(name string) string {
 		p.fail(name, "must be a string")
 		return ""
 	}
-	return string(v.GetStringBytes())
+	return p.texts.Copy(v.GetStringBytes())
 }
 
 // kind returns a push's kind, given as a word or a number. It returns unknown words

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sipwake/sipwake/internal/deadline"
 	"github.com/sipwake/sipwake/internal/secret"
 	"github.com/sipwake/sipwake/internal/wake"
 )
@@ -85,7 +86,8 @@ func (c *Client) LastSignal() time.Time {
 
 // Bound returns a context that ends after the configured timeout of a signal.
 func (c *Client) Bound(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, c.cfg.Timeout)
+	d := deadline.Within(ctx, c.cfg.Timeout)
+	return d, d.Release
 }
 
 // Signalled logs the answer to a signal about w. It returns the answer, or err with the

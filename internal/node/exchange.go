@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sipwake/sipwake/internal/deadline"
 	"github.com/sipwake/sipwake/internal/secret"
 )
 
@@ -76,12 +77,10 @@ func newLink(u *url.URL, connections int, idle time.Duration) *link {
 // closed, it sends the request over another one. The proxy may then get a signal twice,
 // but still adds only one branch.
 func (l *link) exchange(ctx context.Context, s secret.Text, body []byte) (status int, answer []byte, err error) {
-	select {
-	case l.slots <- struct{}{}:
-		defer func() { <-l.slots }()
-	case <-ctx.Done():
-		return 0, nil, ctx.Err()
+	if err := l.enter(ctx); err != nil {
+		return 0, nil, err
 	}
+	defer func() { <-l.slots }()
 	for ctx.Err() == nil {
 		c := l.take()
 		used := c != nil
@@ -101,6 +100,21 @@ func (l *link) exchange(ctx context.Context, s secret.Text, body []byte) (status
 	return status, answer, err
 }
 
+// enter takes a slot.
+func (l *link) enter(ctx context.Context) error {
+	select {
+	case l.slots <- struct{}{}:
+		return nil
+	default:
+	}
+	select {
+	case l.slots <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // over makes the exchange on one connection, and then keeps or closes the connection. If
 // again is true, the proxy seems to have closed it before it got the request.
 func (l *link) over(ctx context.Context, c *conn, s secret.Text, body []byte) (status int, answer []byte, again bool, err error) {
@@ -112,7 +126,11 @@ func (l *link) over(ctx context.Context, c *conn, s secret.Text, body []byte) (s
 			_ = c.Close() // it is useless now
 		}
 	}()
-	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
+	parent, until := deadline.Split(ctx)
+	if err = c.SetDeadline(until); err != nil {
+		return 0, nil, true, err
+	}
+	stop := context.AfterFunc(parent, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
 	defer func() { keep = stop() && keep }()
 	c.request = l.appendRequest(c.request[:0], s, body)
 	if _, err = c.Write(c.request); err != nil {

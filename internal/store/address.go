@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/sipwake/sipwake/internal/copied"
 	"github.com/sipwake/sipwake/internal/pnparam"
 	"github.com/sipwake/sipwake/internal/secret"
 )
@@ -71,7 +72,8 @@ func readTokenKey(b []byte) (secret.Token, error) {
 	case formRaw:
 		return secret.NewToken(string(b[1:])), nil
 	case formHex:
-		return secret.NewToken(hex.EncodeToString(b[1:])), nil
+		var room [256]byte
+		return secret.NewToken(string(hex.AppendEncode(room[:0], b[1:]))), nil
 	}
 	return secret.Token{}, errVersion
 }
@@ -124,7 +126,7 @@ func cutToken(b []byte) (key, service, rest []byte, ok bool) {
 	return key, b[1:n], b[n:], true
 }
 
-func readAddress(b []byte) (pnparam.Address, error) {
+func readAddress(b []byte, texts *copied.Texts) (pnparam.Address, error) {
 	var a pnparam.Address
 	if len(b) == 0 {
 		return a, fmt.Errorf("cannot read address: %w", errShort)
@@ -140,19 +142,19 @@ func readAddress(b []byte) (pnparam.Address, error) {
 		if err != nil {
 			return a, fmt.Errorf("cannot read token: %w", err)
 		}
-		a.Tokens = append(a.Tokens, pnparam.Token{Service: pnparam.Service(service), Value: token})
+		a.Tokens = append(a.Tokens, pnparam.Token{Service: pnparam.Service(texts.Copy(service)), Value: token})
 		b = rest
 	}
 	err := eachTag(b, func(tag byte, s []byte) error {
 		switch tag {
 		case tagProvider:
-			a.Provider = pnparam.Provider(s)
+			a.Provider = pnparam.Provider(texts.Copy(s))
 		case tagApp:
-			a.App = string(s)
+			a.App = texts.Copy(s)
 		case tagTeam:
-			a.Team = string(s)
+			a.Team = texts.Copy(s)
 		case tagEnvironment:
-			a.Environment = pnparam.Environment(s)
+			a.Environment = pnparam.Environment(texts.Copy(s))
 		case tagDenied:
 			a.Denied = pnparam.Denied{Calls: bytes.IndexByte(s, 'c') >= 0, Messages: bytes.IndexByte(s, 'm') >= 0}
 		case tagP256dh, tagAuth:

@@ -101,7 +101,8 @@ func addressRef(s string, a *pnparam.Address) (ref byte, n int) {
 
 func readContact(b []byte, a *pnparam.Address) (string, error) {
 	words := words()
-	var s strings.Builder
+	var room [512]byte
+	s := room[:0]
 	for len(b) > 0 {
 		ref := int(b[0])
 		b = b[1:]
@@ -111,19 +112,19 @@ func readContact(b []byte, a *pnparam.Address) (string, error) {
 			if w <= 0 || n > uint64(len(b)-w) {
 				return "", errShort
 			}
-			s.Write(b[w : w+int(n)])
+			s = append(s, b[w:w+int(n)]...)
 			b = b[w+int(n):]
 		case ref == refApp:
-			s.WriteString(a.App)
+			s = append(s, a.App...)
 		case ref == refTeam:
-			s.WriteString(a.Team)
+			s = append(s, a.Team...)
 		case ref <= len(a.Tokens) && ref <= maxRefs:
-			s.WriteString(a.Tokens[ref-1].Value.Reveal())
+			s = append(s, a.Tokens[ref-1].Value.Reveal()...)
 		case ref >= refWords && ref < refWords+len(words):
-			s.WriteString(words[ref-refWords])
+			s = append(s, words[ref-refWords]...)
 		default:
 			return "", errVersion
 		}
 	}
-	return s.String(), nil
+	return string(s), nil
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sipwake/sipwake/internal/copied"
 	"github.com/sipwake/sipwake/internal/outbox"
 	"github.com/sipwake/sipwake/push"
 )
@@ -230,7 +231,7 @@ func readTarget(b []byte) (outbox.Target, error) {
 			t.Device = string(s)
 		case tagTargetAddress:
 			var err error
-			t.Address, err = readAddress(s)
+			t.Address, err = readAddress(s, new(copied.Texts))
 			return err
 		case tagTargetState:
 			t.State = outbox.TargetState(s)

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sipwake/sipwake/internal/copied"
 	"github.com/sipwake/sipwake/internal/pnparam"
 	"github.com/sipwake/sipwake/internal/wake"
 )
@@ -26,7 +27,7 @@ const (
 func NewNote(device string, value []byte, reason string, now time.Time) wake.RemovalNote {
 	n := wake.RemovalNote{Device: device, Reason: reason, At: now.UTC().Truncate(time.Microsecond)}
 	if h, err := ReadHead(value); err == nil {
-		if a, err := readAddress(h.Address); err == nil {
+		if a, err := readAddress(h.Address, new(copied.Texts)); err == nil {
 			n.Provider, n.App = a.Provider, a.App
 		}
 	}

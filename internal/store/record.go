@@ -24,6 +24,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/sipwake/sipwake/internal/copied"
 	"github.com/sipwake/sipwake/internal/wake"
 )
 
@@ -145,30 +146,31 @@ func DecodeBinding(aor, device string, v []byte) (wake.Binding, error) {
 	if err != nil {
 		return wake.Binding{}, err
 	}
+	texts := copied.Texts{Usual: len(v) / 2} // most of the rest are the head, tokens and references
 	b := wake.Binding{
 		AOR: aor, Device: device,
-		CallID: string(h.CallID), CSeq: h.CSeq,
+		CallID: texts.Copy(h.CallID), CSeq: h.CSeq,
 		RegisteredAt: h.Registered,
 		CreatedAt:    readTime(v[atCreated:]),
 		ExpiresAt:    readTime(v[atExpires:]),
 	}
-	if b.Address, err = readAddress(h.Address); err != nil {
+	if b.Address, err = readAddress(h.Address, &texts); err != nil {
 		return wake.Binding{}, err
 	}
 	err = eachTag(h.rest, func(tag byte, s []byte) error {
 		switch tag {
 		case tagContact:
-			b.Contact = string(s)
+			b.Contact = texts.Copy(s)
 		case tagContactRef:
 			var err error
 			b.Contact, err = readContact(s, &b.Address)
 			return err
 		case tagNode:
-			b.Node = string(s)
+			b.Node = texts.Copy(s)
 		case tagSource:
-			b.Source = string(s)
+			b.Source = texts.Copy(s)
 		case tagUserAgent:
-			b.UserAgent = string(s)
+			b.UserAgent = texts.Copy(s)
 		}
 		return nil
 	})

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/sipwake/sipwake/internal/copied"
 	"github.com/sipwake/sipwake/internal/wake"
 )
 
@@ -40,7 +41,7 @@ func WithoutToken(v, key []byte) (rest []byte, left int, err error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	was, err := readAddress(h.Address)
+	was, err := readAddress(h.Address, new(copied.Texts))
 	if err != nil {
 		return nil, 0, err
 	}
@@ -62,7 +63,7 @@ func WithoutToken(v, key []byte) (rest []byte, left int, err error) {
 	rest = append(rest, tokens...)
 	rest[start+2] = byte(left)
 	binary.BigEndian.PutUint16(rest[start:], uint16(len(rest)-start-2))
-	is, err := readAddress(rest[start+2:])
+	is, err := readAddress(rest[start+2:], new(copied.Texts))
 	if err != nil {
 		return nil, 0, err
 	}

@@ -107,6 +107,7 @@ func (w *writer) write(ctx context.Context, all bool) {
 			break
 		}
 		w.failed = false
+		w.timelines.wrote(due)
 		if len(due) < writeBatch {
 			break
 		}

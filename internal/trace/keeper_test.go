@@ -57,6 +57,7 @@ func (m *memory) Put(ctx context.Context, parts []Timeline) (int, error) {
 		return 0, errAway
 	}
 	for _, p := range parts {
+		p.Events = slices.Clone(p.Events)
 		m.parts[p.ID+" "+p.Instance] = p
 	}
 	return len(m.parts), nil

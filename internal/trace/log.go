@@ -19,6 +19,7 @@ type Log struct {
 	keep    bool     // a Keeper writes changes
 	changed []*entry // to be written, in the order of their first change
 	waiting int      // how many of changed have left the ring
+	spare   []*entry // that nothing refers to any more, for calls to come
 	dropped int      // timelines that were never written
 }
 
@@ -28,6 +29,7 @@ type entry struct {
 	since, last time.Time // the first change that is not written, and the last change
 	queued      bool      // is in changed
 	forgotten   bool      // has left the ring
+	inHand      bool      // is being written
 	feeding
 }
 
@@ -36,8 +38,10 @@ func NewLog(size int) *Log {
 	return &Log{byID: make(map[string]*entry), ring: make([]*entry, 0, size)}
 }
 
-// usual is how many events a call with one device has.
-const usual = 6
+const (
+	usual     = 6   // events of a call with one device
+	mostSpare = 512 // entries
+)
 
 // Begin begins the call's timeline, unless it has begun.
 func (l *Log) Begin(h Head) {
@@ -46,7 +50,8 @@ func (l *Log) Begin(h Head) {
 	if l.byID[h.ID] != nil {
 		return
 	}
-	e := &entry{Timeline: Timeline{Head: h, Events: make([]Event, 0, usual)}}
+	e := l.entry()
+	e.Head = h
 	if len(l.ring) < cap(l.ring) {
 		l.ring = append(l.ring, e)
 	} else {
@@ -58,6 +63,27 @@ func (l *Log) Begin(h Head) {
 	l.touch(e)
 }
 
+// entry returns an empty entry.
+func (l *Log) entry() *entry {
+	n := len(l.spare)
+	if n == 0 {
+		return &entry{Timeline: Timeline{Events: make([]Event, 0, usual)}}
+	}
+	e := l.spare[n-1]
+	l.spare[n-1] = nil
+	l.spare = l.spare[:n-1]
+	clear(e.Events)
+	*e = entry{Timeline: Timeline{Events: e.Events[:0]}}
+	return e
+}
+
+// reuse keeps an entry that nothing refers to any more.
+func (l *Log) reuse(e *entry) {
+	if e.forgotten && !e.queued && !e.inHand && !e.fed && len(l.spare) < mostSpare && cap(e.Events) <= 4*usual {
+		l.spare = append(l.spare, e)
+	}
+}
+
 // forget removes a call from the ring. If it must still be written, it stays in
 // changed, but at most as many such calls wait as the ring holds.
 func (l *Log) forget(e *entry) {
@@ -65,6 +91,7 @@ func (l *Log) forget(e *entry) {
 	e.forgotten = true
 	l.feed.forget(e, cap(l.ring))
 	if !e.queued {
+		l.reuse(e)
 		return
 	}
 	if l.waiting++; l.waiting <= cap(l.ring) {
@@ -161,7 +188,7 @@ func (l *Log) take(due []taken, now time.Time, most int, all bool) []taken {
 			rest = append(rest, e)
 			continue
 		}
-		e.queued = false
+		e.queued, e.inHand = false, true
 		if e.forgotten {
 			l.waiting--
 		}
@@ -174,12 +201,23 @@ func (l *Log) take(due []taken, now time.Time, most int, all bool) []taken {
 	return due
 }
 
+// wrote notes that timelines that were taken have been written.
+func (l *Log) wrote(list []taken) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, t := range list {
+		t.entry.inHand = false
+		l.reuse(t.entry)
+	}
+}
+
 // putBack puts back timelines that could not be written. It drops those for which
 // there is no room.
 func (l *Log) putBack(list []taken) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, t := range list {
+		t.entry.inHand = false
 		switch e := t.entry; {
 		case e.queued: // has changed since
 		case e.forgotten && l.waiting >= cap(l.ring):

@@ -88,6 +88,16 @@ const (
 
 func unprintable(r rune) bool { return !unicode.IsPrint(r) }
 
+// plain reports whether s is printable ASCII, as nearly all texts are.
+func plain(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] >= 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
 // clip names the device, shortens texts whose length others decide, and removes
 // characters that could confuse a terminal.
 func (e *Event) clip() {
@@ -96,7 +106,7 @@ func (e *Event) clip() {
 		if len(*s) > maxText {
 			*s = (*s)[:maxText]
 		}
-		if strings.ContainsFunc(*s, unprintable) {
+		if !plain(*s) && strings.ContainsFunc(*s, unprintable) {
 			*s = strings.Map(func(r rune) rune {
 				if unprintable(r) {
 					return ' '

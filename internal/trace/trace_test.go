@@ -71,6 +71,48 @@ func TestLogIsBounded(t *testing.T) {
 	}
 }
 
+// The memory of a forgotten timeline serves the next one, but not while it is being
+// written or waits for that.
+func TestLogReusesWhatIsWritten(t *testing.T) {
+	l := NewLog(1)
+	l.keep = true
+	begin := func(id string) {
+		l.Begin(head(id))
+		l.Add(id, Event{Name: Held, Detail: id})
+	}
+	check := func(list []taken, want string) {
+		t.Helper()
+		got := ""
+		for _, taken := range list {
+			got += taken.ID + taken.Events[0].Detail + " "
+		}
+		if got != want {
+			t.Errorf("writes %q, want %q", got, want)
+		}
+	}
+	begin("a")
+	first := l.take(nil, time.Now(), 9, true)
+	begin("b") // forgets a, which is being written
+	begin("c") // forgets b, which waits
+	check(first, "aa ")
+	l.wrote(first)
+	second := l.take(nil, time.Now(), 9, true)
+	check(second, "bb cc ")
+	l.putBack(second)
+	begin("d")
+	third := l.take(nil, time.Now(), 9, true)
+	begin("e")
+	check(third, "cc dd ") // of forgotten ones, no more wait than the log holds
+	l.wrote(third)
+	if len(l.spare) != 2 { // c, and d in the place of a
+		t.Errorf("%d entries can be used again", len(l.spare))
+	}
+	begin("f")
+	if got := found(l, "call-f"); len(got) != 1 || len(got[0].Events) != 1 || got[0].Outcome != "" {
+		t.Errorf("got %+v", got)
+	}
+}
+
 func TestMerge(t *testing.T) {
 	at := func(ms int, name EventName) Event {
 		return Event{At: start.Add(time.Duration(ms) * time.Millisecond), Name: name}

@@ -1,12 +1,12 @@
 package wake
 
 import (
-	"context"
 	"maps"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/sipwake/sipwake/internal/deadline"
 	"github.com/sipwake/sipwake/internal/trace"
 )
 
@@ -83,11 +83,8 @@ func (cl *call) stopTimer() {
 // open makes the wake a call of this instance. It returns nil if it already is one.
 func (s *Service) open(w Wake, n Node, caller string) *call {
 	cl := &call{wake: w, node: n, caller: caller, traces: s.traces}
-	cl.ctx, cl.stop = context.WithCancel(s.ctx)
-	left := time.Until(w.Deadline)
-	if left <= 0 {
-		cl.stop() // adopted after its hold time
-	}
+	ctx := deadline.With(s.ctx, w.Deadline)
+	cl.ctx, cl.stop = ctx, ctx.Release
 	cl.mu.Lock() // the timer may fire before it is stored
 	defer cl.mu.Unlock()
 	if !s.calls.add(cl) {
@@ -95,7 +92,7 @@ func (s *Service) open(w Wake, n Node, caller string) *call {
 		return nil
 	}
 	s.metrics.open.Inc()
-	cl.timer = time.AfterFunc(left, func() { s.holdOver(cl) })
+	cl.timer = time.AfterFunc(time.Until(w.Deadline), func() { s.holdOver(cl) })
 	return cl
 }
 

@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"github.com/sipwake/sipwake/internal/deadline"
 )
 
 const (
@@ -167,8 +169,8 @@ func (g *signaller) start(n *nodeSignals, sig *signal) {
 
 // run makes one attempt, then passes its slot on.
 func (g *signaller) run(n *nodeSignals, sig *signal) {
-	ctx, cancel := context.WithDeadline(g.ctx, sig.deadline)
-	defer cancel()
+	ctx := deadline.With(g.ctx, sig.deadline)
+	defer ctx.Release()
 	over := ctx.Err() != nil
 	done, err := false, sig.err
 	if !over {

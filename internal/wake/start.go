@@ -3,6 +3,7 @@ package wake
 import (
 	"cmp"
 	"context"
+	"crypto/sha1" //nolint:gosec // as RFC 9562 defines version 5; it protects nothing
 	"errors"
 	"fmt"
 	"slices"
@@ -294,8 +295,15 @@ func (s *Service) newWake(p StartParams) (Wake, Node, error) {
 // when the store is unavailable and each instance starts the call from its own
 // memory.
 func wakeID(aor string, p StartParams) string {
-	text := strings.Join([]string{p.Node, p.Call, p.CallID, string(p.Kind), aor}, "\x00")
-	return uuid.NewSHA1(uuid.Nil, []byte(text)).String()
+	var room [512]byte
+	text := append(room[:0], uuid.Nil[:]...) // the namespace
+	text = append(append(append(text, p.Node...), 0), p.Call...)
+	text = append(append(append(text, 0), p.CallID...), 0)
+	text = append(append(append(text, p.Kind...), 0), aor...)
+	sum := sha1.Sum(text)
+	id := uuid.UUID(sum[:16])
+	id[6], id[8] = id[6]&0x0f|0x50, id[8]&0x3f|0x80 // version 5 of RFC 9562
+	return id.String()
 }
 
 // repeated answers a wake.start for a call that is open here.

@@ -212,6 +212,11 @@ func (l *lane) acquire(ctx context.Context) (*conn, error) {
 			select {
 			case <-c.proven:
 				return c, nil
+			default:
+			}
+			select {
+			case <-c.proven:
+				return c, nil
 			case <-ctx.Done():
 				l.release(c)
 				return nil, ctx.Err()

@@ -13,12 +13,12 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"net/url"
 	"strconv"
 
 	"github.com/sideshow/apns2"
+	"github.com/valyala/fastjson"
 
 	"github.com/sipwake/sipwake/internal/pnparam"
 	"github.com/sipwake/sipwake/push"
@@ -162,7 +162,7 @@ func (p *Provider) outline(n *push.Notification) (outline, *push.Reply) {
 	if !deviceToken(out.DeviceToken) {
 		return out, &push.Reply{Reason: push.TokenBad, Detail: "the token is not that of an APNs device"}
 	}
-	if !json.Valid(out.payload) {
+	if fastjson.ValidateBytes(out.payload) != nil {
 		return out, &push.Reply{Reason: push.BadRequest, Detail: "the payload is not valid JSON"}
 	}
 	return out, nil

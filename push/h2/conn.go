@@ -17,6 +17,8 @@ import (
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+
+	"github.com/sipwake/sipwake/internal/deadline"
 )
 
 const (
@@ -141,6 +143,7 @@ type stream struct {
 	header   bool // the header has arrived
 	err      error
 	done     chan struct{} // one value: the end, or the turn of a waiting stream
+	timer    *time.Timer   // stopped, unless somebody waits for the end
 }
 
 type block struct {
@@ -152,10 +155,14 @@ type block struct {
 	coded, listed int
 }
 
-var pool = sync.Pool{New: func() any { return &stream{done: make(chan struct{}, 1)} }}
+var pool = sync.Pool{New: func() any {
+	s := &stream{done: make(chan struct{}, 1), timer: time.NewTimer(time.Hour)}
+	s.timer.Stop()
+	return s
+}}
 
 func (s *stream) free() {
-	*s = stream{done: s.done}
+	*s = stream{done: s.done, timer: s.timer}
 	pool.Put(s)
 }
 
@@ -221,12 +228,10 @@ func (c *Conn) Do(ctx context.Context, req *Request, resp *Response) error {
 		return err
 	}
 	c.poke()
-	select {
-	case <-s.done:
-	case <-ctx.Done():
+	if err := s.ended(ctx); err != nil {
 		c.mu.Lock()
 		if c.streams[s.id] == s {
-			c.abort(s, http2.ErrCodeCancel, ctx.Err())
+			c.abort(s, http2.ErrCodeCancel, err)
 		}
 		c.mu.Unlock()
 		c.poke()
@@ -235,6 +240,25 @@ func (c *Conn) Do(ctx context.Context, req *Request, resp *Response) error {
 	err = s.err
 	s.free()
 	return err
+}
+
+// ended waits for the end of the stream. It returns an error if ctx ends first.
+func (s *stream) ended(ctx context.Context) error {
+	parent, until := deadline.Split(ctx)
+	var late <-chan time.Time
+	if !until.IsZero() {
+		s.timer.Reset(time.Until(until))
+		defer s.timer.Stop()
+		late = s.timer.C
+	}
+	select {
+	case <-s.done:
+		return nil
+	case <-parent.Done():
+		return parent.Err()
+	case <-late:
+		return context.DeadlineExceeded
+	}
 }
 
 // turn waits until one more stream is allowed.

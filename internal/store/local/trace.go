@@ -40,6 +40,8 @@ type Traces struct {
 	db     *bbolt.DB
 	begun  int  // how often it was started over
 	broken bool // it is not started over any more
+
+	rooms sync.Pool // *[]byte
 }
 
 var _ trace.Store = (*Traces)(nil)
@@ -192,12 +194,18 @@ func (s *Traces) Put(ctx context.Context, parts []trace.Timeline) (kept int, err
 		}
 	}
 	oldest := time.Now().Add(-s.config.Retention)
+	room, _ := s.rooms.Get().(*[]byte) // bbolt refers to what it holds until the end of the transaction
+	if room == nil {
+		room = new([]byte)
+	}
+	defer s.rooms.Put(room)
+	*room = (*room)[:0]
 	err = s.guarded(ctx, (*bbolt.DB).Update, func(f traceFile) error {
 		for i := range parts {
 			if parts[i].StartedAt.Before(oldest) {
 				continue
 			}
-			if err := f.put(&parts[i], s.config.CallBytes); err != nil {
+			if err := f.put(room, &parts[i], s.config.CallBytes); err != nil {
 				return err
 			}
 		}
@@ -220,30 +228,35 @@ func placeOf(t *trace.Timeline) []byte {
 	return append(binary.BigEndian.AppendUint64(nil, store.TraceStart(t.StartedAt)), t.ID...)
 }
 
-func (f *traceFile) put(t *trace.Timeline, most int) error {
+// put appends what it writes to room, whose bytes must then not change before the end of
+// the transaction.
+func (f *traceFile) put(room *[]byte, t *trace.Timeline, most int) error {
 	place := placeOf(t)
 	key := append(append(bytes.Clone(place), 0), t.Instance...)
-	if err := f.parts.Put(key, store.AppendTrace(nil, t, most)); err != nil {
+	start := len(*room)
+	*room = store.AppendTrace(*room, t, most)
+	if err := f.parts.Put(key, (*room)[start:]); err != nil {
 		return err
 	}
 	was := f.terms.Get(place)
-	terms := append(make([]byte, 0, 128), was...)
+	start = len(*room)
+	*room = append(*room, was...)
 	if was == nil {
 		if err := f.terms.SetSequence(f.terms.Sequence() + 1); err != nil {
 			return err
 		}
-		terms = binary.BigEndian.AppendUint16(terms, uint16(min(len(t.AOR), maxTraceAOR)))
-		terms = append(terms, t.AOR[:min(len(t.AOR), maxTraceAOR)]...)
+		*room = binary.BigEndian.AppendUint16(*room, uint16(min(len(t.AOR), maxTraceAOR)))
+		*room = append(*room, t.AOR[:min(len(t.AOR), maxTraceAOR)]...)
 	}
 	t.EachTerm(func(kind byte, value string) {
-		if sum := termSum(kind, value); !hasTerm(terms, sum) {
-			terms = binary.BigEndian.AppendUint32(terms, sum)
+		if sum := termSum(kind, value); !hasTerm((*room)[start:], sum) {
+			*room = binary.BigEndian.AppendUint32(*room, sum)
 		}
 	})
-	if len(terms) == len(was) {
+	if len(*room) == start+len(was) {
 		return nil
 	}
-	return f.terms.Put(place, terms)
+	return f.terms.Put(place, (*room)[start:])
 }
 
 const maxTraceAOR = 1 << 12
