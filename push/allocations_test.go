@@ -30,7 +30,7 @@ func TestAllocations(t *testing.T) {
 	d := benchDispatcher(t, answers(push.Accepted))
 	req := benchRequest()
 	done := make(chan struct{})
-	f("a push through the dispatcher", 13, func() {
+	f("a push through the dispatcher", 9, func() {
 		d.Push(context.Background(), req, func(push.Outcome) { done <- struct{}{} })
 		<-done
 	})

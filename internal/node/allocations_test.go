@@ -45,7 +45,7 @@ func TestAllocations(t *testing.T) {
 			t.Fatal(res.Status, err)
 		}
 	})
-	const most = 35
+	const most = 30
 	if n > most {
 		t.Errorf("%v allocations a signal, %v are allowed", n, most)
 	}

@@ -40,13 +40,25 @@ func canonical(s, kept string) string {
 // canonicalHost is like canonical, for a host name or an IP address.
 func canonicalHost(host string) string {
 	bare := strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
-	if a, err := netip.ParseAddr(bare); err == nil && a.Zone() == "" {
-		if a.Is4() {
-			return a.String()
+	if mayBeAddress(bare) {
+		if a, err := netip.ParseAddr(bare); err == nil && a.Zone() == "" {
+			if a.Is4() {
+				return a.String()
+			}
+			return "[" + a.String() + "]"
 		}
-		return "[" + a.String() + "]"
 	}
 	return strings.TrimRight(canonical(host, reserved), ".")
+}
+
+// mayBeAddress spares the usual name an attempt to read it as an IP address, whose error
+// is garbage.
+func mayBeAddress(host string) bool {
+	if host == "" {
+		return false
+	}
+	last := host[len(host)-1]
+	return '0' <= last && last <= '9' || strings.Contains(host, ":")
 }
 
 // next returns the first byte of s, decoded, whether it was escaped, and its length in s.

@@ -65,11 +65,13 @@ func cutPort(host string) string {
 	if end := strings.IndexByte(host, ']'); end >= 0 && host[0] == '[' {
 		return host[:end+1]
 	}
-	if _, err := netip.ParseAddr(host); err == nil { // IPv6 without brackets
-		return host
+	name, rest, _ := strings.Cut(host, ":")
+	if strings.Contains(rest, ":") {
+		if _, err := netip.ParseAddr(host); err == nil { // IPv6 without brackets
+			return host
+		}
 	}
-	host, _, _ = strings.Cut(host, ":")
-	return host
+	return name
 }
 
 // dialed returns a number without its visual separators (RFC 3966 section 5.1.1).

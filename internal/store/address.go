@@ -64,6 +64,26 @@ func nibble(c byte) byte {
 	return c - '0'
 }
 
+// checkAddress returns how many tokens the address has, or the error that readAddress
+// would return.
+func checkAddress(b []byte) (tokens int, err error) {
+	if len(b) == 0 {
+		return 0, errShort
+	}
+	tokens, b = int(b[0]), b[1:]
+	for range tokens {
+		key, _, rest, ok := cutToken(b)
+		if !ok || len(key) == 0 {
+			return 0, errShort
+		}
+		if key[0] != formRaw && key[0] != formHex {
+			return 0, errVersion
+		}
+		b = rest
+	}
+	return tokens, eachTag(b, func(byte, []byte) error { return nil })
+}
+
 func readTokenKey(b []byte) (secret.Token, error) {
 	if len(b) == 0 {
 		return secret.Token{}, errShort

@@ -104,27 +104,47 @@ func readContact(b []byte, a *pnparam.Address) (string, error) {
 	var room [512]byte
 	s := room[:0]
 	for len(b) > 0 {
-		ref := int(b[0])
-		b = b[1:]
+		ref, text, rest, err := cutPiece(b, len(a.Tokens))
+		if err != nil {
+			return "", err
+		}
 		switch {
 		case ref == refText:
-			n, w := binary.Uvarint(b)
-			if w <= 0 || n > uint64(len(b)-w) {
-				return "", errShort
-			}
-			s = append(s, b[w:w+int(n)]...)
-			b = b[w+int(n):]
+			s = append(s, text...)
 		case ref == refApp:
 			s = append(s, a.App...)
 		case ref == refTeam:
 			s = append(s, a.Team...)
-		case ref <= len(a.Tokens) && ref <= maxRefs:
-			s = append(s, a.Tokens[ref-1].Value.Reveal()...)
-		case ref >= refWords && ref < refWords+len(words):
+		case ref >= refWords:
 			s = append(s, words[ref-refWords]...)
 		default:
-			return "", errVersion
+			s = append(s, a.Tokens[ref-1].Value.Reveal()...)
 		}
+		b = rest
 	}
 	return string(s), nil
+}
+
+// cutPiece reads the first piece of a Contact whose address has that many tokens.
+func cutPiece(b []byte, tokens int) (ref int, text, rest []byte, err error) {
+	ref, b = int(b[0]), b[1:]
+	switch {
+	case ref == refText:
+		n, w := binary.Uvarint(b)
+		if w <= 0 || n > uint64(len(b)-w) {
+			return 0, nil, nil, errShort
+		}
+		return ref, b[w : w+int(n)], b[w+int(n):], nil
+	case ref == refApp, ref == refTeam, ref <= tokens && ref <= maxRefs, ref >= refWords && ref < refWords+len(words()):
+		return ref, nil, b, nil
+	}
+	return 0, nil, nil, errVersion
+}
+
+// checkContact returns the error that readContact would return.
+func checkContact(b []byte, tokens int) (err error) {
+	for err == nil && len(b) > 0 {
+		_, _, b, err = cutPiece(b, tokens)
+	}
+	return err
 }

@@ -180,6 +180,24 @@ func DecodeBinding(aor, device string, v []byte) (wake.Binding, error) {
 	return b, nil
 }
 
+// CheckBinding returns an error if DecodeBinding would. It costs much less.
+func CheckBinding(v []byte) error {
+	h, err := ReadHead(v)
+	if err != nil {
+		return err
+	}
+	tokens, err := checkAddress(h.Address)
+	if err != nil {
+		return fmt.Errorf("cannot read address: %w", err)
+	}
+	return eachTag(h.rest, func(tag byte, s []byte) error {
+		if tag != tagContactRef {
+			return nil
+		}
+		return checkContact(s, tokens)
+	})
+}
+
 // KeepCreated copies the creation time from the value old to the value v, because a
 // refresh does not change when a binding was created. Both must have a head.
 func KeepCreated(v, old []byte) { copy(v[atCreated:atExpires], old[atCreated:atExpires]) }

@@ -159,6 +159,33 @@ func TestDamaged(t *testing.T) {
 	}
 }
 
+// CheckBinding finds damage wherever DecodeBinding does.
+func TestCheckBinding(t *testing.T) {
+	good := unbase64(t, goldenBinding)
+	bad := 0
+	check := func(v []byte) {
+		t.Helper()
+		_, err := store.DecodeBinding("a", "d", v)
+		if err != nil {
+			bad++
+		}
+		if checked := store.CheckBinding(v); (err == nil) != (checked == nil) {
+			t.Errorf("read with %v, checked with %v: %x", err, checked, v)
+		}
+	}
+	for n := range good {
+		check(good[:n])
+		for bit := range 8 {
+			v := bytes.Clone(good)
+			v[n] ^= 1 << bit
+			check(v)
+		}
+	}
+	if check(good); bad < 100 {
+		t.Errorf("only %d values were damaged", bad)
+	}
+}
+
 func TestAppendOrder(t *testing.T) {
 	old, fresh := binding(), binding()
 	fresh.CallID, fresh.CSeq, fresh.Contact = "short", 9, "sip:other"
@@ -235,7 +262,9 @@ func FuzzDecode(f *testing.F) {
 		if h, err := store.ReadHead(v); err == nil {
 			h.HasToken([]byte("x"))
 		}
-		_, _ = store.DecodeBinding("a", "d", v)
+		if _, err := store.DecodeBinding("a", "d", v); (err == nil) != (store.CheckBinding(v) == nil) {
+			t.Fatalf("read with %v, checked with %v", err, store.CheckBinding(v))
+		}
 		_, _ = store.DecodeRegistration("a", v)
 		_, _ = store.DecodeWake("a", v)
 	})

@@ -29,7 +29,7 @@ func TestAllocations(t *testing.T) {
 			t.Fatal(got, err)
 		}
 	})
-	f("a wake, started and ended", 31, func() {
+	f("a wake, started and ended", 12, func() {
 		w := wake.Wake{AOR: known[1].AOR, Node: "edge-1", Call: "1", StartedAt: time.Now()}
 		w.Deadline = w.StartedAt.Add(30 * time.Second)
 		if got, err := s.Start(ctx, w); err != nil || len(got.Bindings) != 1 {

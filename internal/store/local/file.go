@@ -9,6 +9,7 @@ import (
 
 	"go.etcd.io/bbolt"
 
+	"github.com/sipwake/sipwake/internal/store"
 	"github.com/sipwake/sipwake/internal/store/aor"
 	"github.com/sipwake/sipwake/internal/store/pagefile"
 	"github.com/sipwake/sipwake/internal/wake"
@@ -139,7 +140,7 @@ func (s *Store) load(user string) (*state, error) {
 		st.Devices, unreadable = nil, 0
 		c := r.table(bucketBindings()).Cursor()
 		for k, v := c.Seek(prefix); k != nil && bytes.HasPrefix(k, prefix); k, v = c.Next() {
-			if !whole(string(bucketBindings()), k, v) {
+			if len(k) == len(prefix) || store.CheckBinding(v) != nil {
 				unreadable++
 				continue
 			}

@@ -49,11 +49,7 @@ func whole(bucket string, k, v []byte) bool {
 	switch bucket {
 	case string(bucketBindings()):
 		aor, device, ok := cutKey(k)
-		if !ok || len(aor) == 0 || len(device) == 0 {
-			return false
-		}
-		_, err := store.DecodeBinding(string(aor), string(device), v)
-		return err == nil
+		return ok && len(aor) > 0 && len(device) > 0 && store.CheckBinding(v) == nil
 	case string(bucketMessages()):
 		_, err := store.DecodeMessage(string(k), v)
 		return err == nil

@@ -74,7 +74,8 @@ func (b *Bucket) find(key []byte) (v []byte, flags uint32) {
 type Cursor struct {
 	bucket *Bucket
 	stack  []place
-	last   []byte // the previous key: the next must be greater
+	last   []byte   // the previous key: the next must be greater
+	room   [4]place // of the stack, deep enough for most files
 }
 
 type place struct {
@@ -84,7 +85,11 @@ type place struct {
 }
 
 // Cursor returns a cursor without a position.
-func (b *Bucket) Cursor() *Cursor { return &Cursor{bucket: b} }
+func (b *Bucket) Cursor() *Cursor {
+	c := &Cursor{bucket: b}
+	c.stack = c.room[:0]
+	return c
+}
 
 func (c *Cursor) top() *page { return &c.stack[len(c.stack)-1].page }
 

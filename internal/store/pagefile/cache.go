@@ -17,7 +17,7 @@ type Cache struct {
 
 const (
 	mostBranches = 2048
-	mostLeaves   = 1024
+	mostLeaves   = 4096
 )
 
 // cached is a page and the bounds that its keys were checked against.
