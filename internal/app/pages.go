@@ -4,9 +4,11 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strconv"
 	"time"
 
 	"github.com/sipwake/sipwake/internal/config"
+	"github.com/sipwake/sipwake/internal/limit"
 	"github.com/sipwake/sipwake/internal/page"
 	"github.com/sipwake/sipwake/internal/secret"
 )
@@ -31,14 +33,20 @@ func (a *App) pages() http.Handler {
 	}})
 }
 
+// guessing is how many wrong passwords a client may send. Further ones are not looked at.
+func guessing() limit.Rate { return limit.Per(time.Minute, 10) }
+
+// maxGuessers bounds the clients whose wrong passwords are counted.
+const maxGuessers = 10_000
+
 // addPages serves pages to clients that know the current password or, if there is none,
 // to requests from and to loopback addresses. Call it before start.
 func (o *operations) addPages(pages http.Handler, ask func() secret.Text) {
+	wrong := limit.New[netip.Addr](maxGuessers)
 	o.mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) {
 		if password := ask(); !password.Empty() {
-			if _, p, ok := r.BasicAuth(); !ok || !password.Equal(p) {
-				w.Header().Set("WWW-Authenticate", `Basic realm="sipwake", charset="UTF-8"`)
-				http.Error(w, "the password of operations.password_file is needed", http.StatusUnauthorized)
+			if status := admits(password, r, wrong); status != http.StatusOK {
+				refusePage(w, status)
 				return
 			}
 		} else if !isLoopback(o.addr()) || !isLoopback(r.RemoteAddr) || !isLoopback(r.Host) {
@@ -47,6 +55,34 @@ func (o *operations) addPages(pages http.Handler, ask func() secret.Text) {
 		}
 		pages.ServeHTTP(w, r)
 	})
+}
+
+// admits returns the HTTP status for a request to a page with a password.
+func admits(password secret.Text, r *http.Request, wrong *limit.Buckets[netip.Addr]) int {
+	_, p, ok := r.BasicAuth()
+	if !ok {
+		return http.StatusUnauthorized // a browser asks its user now
+	}
+	peer, _ := netip.ParseAddrPort(r.RemoteAddr)
+	client, now := limit.Client(peer.Addr()), time.Now()
+	switch {
+	case !wrong.Has(client, guessing(), now):
+		return http.StatusTooManyRequests
+	case !password.Equal(p):
+		wrong.Take(client, guessing(), now)
+		return http.StatusUnauthorized
+	}
+	return http.StatusOK
+}
+
+func refusePage(w http.ResponseWriter, status int) {
+	if status == http.StatusTooManyRequests {
+		w.Header().Set("Retry-After", strconv.Itoa(int(guessing().Every.Seconds())))
+		http.Error(w, "too many wrong passwords from this address: wait some seconds", status)
+		return
+	}
+	w.Header().Set("WWW-Authenticate", `Basic realm="sipwake", charset="UTF-8"`)
+	http.Error(w, "the password of operations.password_file is needed", status)
 }
 
 // isLoopback reports whether the address, with or without a port, is a loopback address.

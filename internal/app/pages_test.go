@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/sipwake/sipwake/internal/secret"
 )
@@ -51,6 +53,41 @@ func TestPagesAreGuarded(t *testing.T) {
 	if status, _ := get(t, a, "/metrics"); status != 200 {
 		t.Errorf("/metrics: %d", status)
 	}
+}
+
+// A client that guesses is not listened to any more, be its next guess right; others are,
+// and so is one that has not sent a password yet.
+func TestPagesPasswordIsNotGuessed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := &operations{mux: http.NewServeMux(), listener: &listener{}}
+		o.addPages(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), func() secret.Text { return secret.NewText("right") })
+		ask := func(from, password string, want int) {
+			t.Helper()
+			r := httptest.NewRequest(http.MethodGet, "/", nil)
+			if r.RemoteAddr = from; password != "" {
+				r.SetBasicAuth("any", password)
+			}
+			w := httptest.NewRecorder()
+			o.mux.ServeHTTP(w, r)
+			if w.Code != want || (w.Header().Get("Retry-After") != "") != (want == http.StatusTooManyRequests) {
+				t.Errorf("%s %q: %d, want %d", from, password, w.Code, want)
+			}
+		}
+		const guesser, same, other = "[2001:db8::1]:5", "[2001:db8::2]:6", "192.0.2.1:7"
+		for range 20 {
+			ask(guesser, "", http.StatusUnauthorized)
+		}
+		for range 10 {
+			ask(guesser, "wrong", http.StatusUnauthorized)
+		}
+		ask(guesser, "right", http.StatusTooManyRequests)
+		ask(same, "right", http.StatusTooManyRequests)
+		ask(other, "right", http.StatusOK)
+		time.Sleep(6 * time.Second)
+		ask(guesser, "right", http.StatusOK)
+		ask(guesser, "wrong", http.StatusUnauthorized)
+		ask(guesser, "right", http.StatusTooManyRequests)
+	})
 }
 
 // A password that was changed in its file is asked for after a reload, as every other
