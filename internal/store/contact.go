@@ -12,16 +12,17 @@ import (
 // are written as references of one byte each: 1 and up refer to the address's tokens,
 // refWords and up to the words below. 0 starts a literal text with its length.
 const (
-	refText  = 0
-	refApp   = 255
-	refTeam  = 254
-	refWords = 192
-	maxRefs  = refWords - 1
+	refText   = 0
+	refApp    = 255
+	refTeam   = 254
+	refWords  = 192
+	manyWords = 8
+	maxRefs   = refWords - 1
 )
 
 // words must keep their order, because existing values refer to them by number. New
 // words go at the end. A word comes before any other word that is its prefix.
-func words() [8]string {
+func words() [manyWords]string {
 	return [...]string{
 		";transport=tls;pn-provider=apns;pn-param=", ";pn-provider=apns;pn-param=", ";pn-provider=fcm;pn-param=",
 		";pn-provider=webpush", ";pn-param=", ";pn-prid=", ";transport=", ";pn-provider=",
@@ -135,7 +136,7 @@ func cutPiece(b []byte, tokens int) (ref int, text, rest []byte, err error) {
 			return 0, nil, nil, errShort
 		}
 		return ref, b[w : w+int(n)], b[w+int(n):], nil
-	case ref == refApp, ref == refTeam, ref <= tokens && ref <= maxRefs, ref >= refWords && ref < refWords+len(words()):
+	case ref == refApp, ref == refTeam, ref <= tokens && ref <= maxRefs, ref >= refWords && ref < refWords+manyWords:
 		return ref, nil, b, nil
 	}
 	return 0, nil, nil, errVersion
