@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -75,7 +76,7 @@ type bench struct {
 	Config
 	*stage
 	figures
-	servers []*server // redis, local, and local of the other program
+	servers []*server // local, redis, and the same of the other program
 	quiet   []*server // they answer no caller while a phone is woken
 	gorush  *gorush   // nil if there is none
 
@@ -89,9 +90,10 @@ func (b *bench) start(ctx context.Context) error {
 	for _, c := range []serverConfig{
 		{name: "local", store: b.localStore("bindings.db")},
 		{name: "redis", store: b.redisStore(0)},
-		{name: "against", program: b.Against, store: b.localStore("against.db")},
+		{name: "against local", program: b.Against, store: b.localStore("against.db")},
+		{name: "against redis", program: b.Against, store: b.redisStore(2)},
 	} {
-		if c.name == "against" && b.Against == "" {
+		if strings.HasPrefix(c.name, "against") && b.Against == "" {
 			continue
 		}
 		s, err := b.sipwake(ctx, c)
@@ -180,8 +182,8 @@ func (b *bench) registers(ctx context.Context, echo *echoServer) error {
 		if err := errors.Join(err1, err2, err3); err != nil {
 			return err
 		}
-		if s.name == "redis" {
-			b.add("register cpu of Redis", "µs", float64((redisAfter-redisBefore).Microseconds())/float64(n))
+		if of, ok := strings.CutSuffix(s.name, "redis"); ok {
+			b.add(strings.TrimSpace("register cpu of Redis "+of), "µs", float64((redisAfter-redisBefore).Microseconds())/float64(n))
 		}
 		b.ratio("register cpu of the echo's, "+s.name, "register, "+s.name+" cpu", "echo cpu")
 	}

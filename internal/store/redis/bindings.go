@@ -60,7 +60,7 @@ func (s *Store) Bindings(ctx context.Context, q wake.Query) ([]wake.Binding, err
 type future struct {
 	s      *Store
 	cmd    *goredis.StringCmd
-	future goredis.AutoFuture
+	future sent
 	err    error // the request was not sent
 }
 
@@ -69,14 +69,14 @@ func (s *Store) ask(ctx context.Context, key string) future {
 		return future{s: s, err: err}
 	}
 	cmd := goredis.NewStringCmd(ctx, "get", key)
-	return future{s: s, cmd: cmd, future: s.pipe.Submit(ctx, cmd)}
+	return future{s: s, cmd: cmd, future: s.pipe.submit(ctx, cmd)}
 }
 
 // wait returns the string ("" if there is none), or an error when ctx ends.
 func (f *future) wait(ctx context.Context) (string, error) {
 	err := f.err
 	if err == nil {
-		err = f.future.WaitContext(ctx)
+		err = f.future.wait(ctx)
 	}
 	if errors.Is(err, goredis.Nil) {
 		return "", nil

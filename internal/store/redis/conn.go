@@ -14,13 +14,6 @@ import (
 	"github.com/sipwake/sipwake/internal/wake"
 )
 
-// piper is a part of go-redis' clients that the interface UniversalClient leaves
-// out. The deferred auto-pipeline sends the commands of many RPCs in one write, and
-// each RPC can stop waiting at its own deadline.
-type piper interface {
-	AsyncAutoPipeline() (*goredis.AutoPipeliner, error)
-}
-
 // call is a script in progress.
 type call struct {
 	s      *Store
@@ -28,7 +21,7 @@ type call struct {
 	keys   []string
 	args   []any
 	cmd    *goredis.Cmd
-	future goredis.AutoFuture
+	future sent
 	err    error // it was not sent
 }
 
@@ -45,7 +38,7 @@ func (s *Store) run(ctx context.Context, script *goredis.Script, keys []string, 
 	}
 	cmd := goredis.NewCmd(ctx, append(all, args...)...)
 	cmd.SetFirstKeyPos(3)
-	return call{s: s, script: script, keys: keys, args: args, cmd: cmd, future: s.pipe.Submit(ctx, cmd)}
+	return call{s: s, script: script, keys: keys, args: args, cmd: cmd, future: s.pipe.submit(ctx, cmd)}
 }
 
 // wait returns the script's answer (nil if there is none), or an error when ctx ends.
@@ -54,7 +47,7 @@ func (c *call) wait(ctx context.Context) (any, error) {
 	if c.err != nil {
 		return nil, c.s.unavailable(ctx, c.err)
 	}
-	err := c.future.WaitContext(ctx)
+	err := c.future.wait(ctx)
 	if noScript(err) {
 		c.cmd = c.script.Eval(ctx, c.s.client, c.keys, c.args...)
 		err = c.cmd.Err()
@@ -73,7 +66,7 @@ func (s *Store) do(ctx context.Context, cmd goredis.Cmder) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return s.pipe.Submit(ctx, cmd).WaitContext(ctx)
+	return s.pipe.submit(ctx, cmd).wait(ctx)
 }
 
 // unavailable returns an error without any command arguments: Redis quotes them in

@@ -13,3 +13,6 @@ func (s *Store) ClockAhead() time.Duration {
 	now := time.Now()
 	return now.Sub(s.clock.toRedis(now))
 }
+
+// Waiting is how many commands wait to be sent.
+func (s *Store) Waiting() int { return s.pipe.Len() }

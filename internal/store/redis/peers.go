@@ -31,14 +31,14 @@ func (s *Store) ownedKey(instance string) string { return s.config.Prefix + "p:w
 func (s *Store) own(ctx context.Context, w *wake.Wake) {
 	if w.Owner != "" {
 		until := s.clock.toRedis(w.StartedAt).Add(store.Keep(w)).UnixMilli()
-		s.pipe.Submit(ctx, goredis.NewCmd(ctx, "zadd", s.ownedKey(w.Owner), until, packOwned(w)))
+		s.pipe.submit(ctx, goredis.NewCmd(ctx, "zadd", s.ownedKey(w.Owner), until, packOwned(w)))
 	}
 }
 
 // disown removes a wake that has ended from the list. It does not wait.
 func (s *Store) disown(ctx context.Context, w *wake.Wake) {
 	if w.Owner != "" {
-		s.pipe.Submit(ctx, goredis.NewCmd(ctx, "zrem", s.ownedKey(w.Owner), packOwned(w)))
+		s.pipe.submit(ctx, goredis.NewCmd(ctx, "zrem", s.ownedKey(w.Owner), packOwned(w)))
 	}
 }
 
@@ -63,8 +63,8 @@ func (s *Store) Beat(ctx context.Context, instance string, ttl time.Duration) (l
 	}
 	s.clock.set(asked, time.UnixMicro(us))
 	owned := s.ownedKey(instance)
-	s.pipe.Submit(ctx, goredis.NewCmd(ctx, "zremrangebyscore", owned, "-inf", s.clock.toRedis(time.Now()).UnixMilli()))
-	s.pipe.Submit(ctx, goredis.NewCmd(ctx, "pexpire", owned, ownedFor.Milliseconds()))
+	s.pipe.submit(ctx, goredis.NewCmd(ctx, "zremrangebyscore", owned, "-inf", s.clock.toRedis(time.Now()).UnixMilli()))
+	s.pipe.submit(ctx, goredis.NewCmd(ctx, "pexpire", owned, ownedFor.Milliseconds()))
 	return texts(a[0]), texts(a[1]), nil
 }
 
@@ -120,15 +120,15 @@ func (s *Store) Adopt(ctx context.Context, dead, owner string, f func(wake.Wake,
 // instance.
 func (s *Store) adoptAll(ctx context.Context, members []string, dead, owner string, f func(wake.Wake, wake.Started)) error {
 	values := make([]*goredis.StringCmd, len(members))
-	futures := make([]goredis.AutoFuture, len(members))
+	futures := make([]sent, len(members))
 	for i, m := range members {
 		node, call, aor := unpackOwned(m)
 		_, t, _ := s.keys(aor)
 		values[i] = goredis.NewStringCmd(ctx, "hget", t, "w"+wakeField(node, call))
-		futures[i] = s.pipe.Submit(ctx, values[i])
+		futures[i] = s.pipe.submit(ctx, values[i])
 	}
 	for i, m := range members {
-		err := futures[i].WaitContext(ctx)
+		err := futures[i].wait(ctx)
 		if errors.Is(err, goredis.Nil) {
 			continue // it has ended
 		}
@@ -252,7 +252,7 @@ func (s *Store) Pushed(w wake.Wake, device string) {
 	ctx := context.Background()
 	_, t, _ := s.keys(w.AOR)
 	// Send the whole script: nobody waits who could send it if Redis does not have it.
-	s.pipe.Submit(ctx, goredis.NewCmd(ctx, "eval", pushedScript, strconv.Itoa(1), t, wakeField(w.Node, w.Call), store.AppendPushed(nil, device)))
+	s.pipe.submit(ctx, goredis.NewCmd(ctx, "eval", pushedScript, strconv.Itoa(1), t, wakeField(w.Node, w.Call), store.AppendPushed(nil, device)))
 }
 
 // Publish implements cluster.Store.
@@ -262,7 +262,7 @@ func (s *Store) Publish(n cluster.Message) {
 		panic("BUG: " + err.Error())
 	}
 	ctx := context.Background()
-	s.pipe.Submit(ctx, goredis.NewCmd(ctx, "publish", s.newsChannel(), text))
+	s.pipe.submit(ctx, goredis.NewCmd(ctx, "publish", s.newsChannel(), text))
 }
 
 // Listen implements cluster.Store.

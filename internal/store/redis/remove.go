@@ -122,8 +122,8 @@ func (s *Store) forgetTokens(ctx context.Context, gone []wake.Binding, keep []pn
 // stays is harmless and ends with the retention.
 func (s *Store) forgetToken(ctx context.Context, t secret.Token, aor string) {
 	// Send the whole script: nobody waits who could send it if Redis does not have it.
-	f := s.pipe.Submit(ctx, goredis.NewCmd(ctx, "eval", forgetScript, 1, s.tokenKey(t), aor))
+	f := s.pipe.submit(ctx, goredis.NewCmd(ctx, "eval", forgetScript, 1, s.tokenKey(t), aor))
 	if s.config.isCluster() {
-		_ = f.WaitContext(ctx)
+		_ = f.wait(ctx)
 	}
 }

@@ -36,7 +36,7 @@ import (
 type Store struct {
 	config  Config
 	client  goredis.UniversalClient
-	pipe    *goredis.AutoPipeliner
+	pipe    pipe
 	metrics *metrics
 	log     *slog.Logger
 	clock   clock
@@ -77,11 +77,7 @@ func New(c Config, log *slog.Logger, reg prometheus.Registerer) (*Store, error) 
 	if c.WaitReplicas > 0 {
 		waitForReplicas(client, c.WaitReplicas)
 	}
-	p, ok := client.(piper)
-	if !ok {
-		panic("BUG: a go-redis client without pipeline")
-	}
-	pipe, err := p.AsyncAutoPipeline()
+	pipe, err := newPipe(client, c.Queue)
 	if err != nil {
 		_ = client.Close()
 		return nil, fmt.Errorf("cannot make Redis pipeline: %w", err)

@@ -1,0 +1,159 @@
+package redis_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sipwake/sipwake/internal/store/redis"
+	"github.com/sipwake/sipwake/internal/store/storetest"
+	"github.com/sipwake/sipwake/internal/wake"
+)
+
+// silent is a Redis that does not answer, and a store that has sent it one command.
+type silent struct {
+	t      *testing.T
+	server *storetest.Redis
+	proxy  *proxy
+	s      *redis.Store
+	first  <-chan error
+	writes int64 // up to the command
+}
+
+func newSilent(t *testing.T, c redis.Config) *silent {
+	server := storetest.NewRedis(t)
+	p := newProxy(t, server.Addr)
+	c.Addresses, c.Timeout = []string{p.addr}, time.Minute
+	q := &silent{t: t, server: server, proxy: p, s: open(t, c)}
+	if err := q.ask(context.Background()); err != nil { // connects
+		t.Fatal(err)
+	}
+	server.Pause()
+	t.Cleanup(server.Resume)
+	q.writes = p.writes.Load()
+	q.first = q.asking(context.Background())
+	eventually(t, "the first command is on its way", func() bool { return p.writes.Load() > q.writes })
+	q.writes++
+	return q
+}
+
+func (q *silent) ask(ctx context.Context) error {
+	_, err := q.s.Bindings(ctx, wake.Query{AOR: "alice@example.com"})
+	return err
+}
+
+func (q *silent) asking(ctx context.Context) <-chan error {
+	waiting := q.s.Waiting()
+	done := make(chan error, 1)
+	go func() { done <- q.ask(ctx) }()
+	if q.first != nil {
+		eventually(q.t, "a command waits", func() bool { return q.s.Waiting() > waiting })
+	}
+	return done
+}
+
+// What comes while Redis works on something goes to it in one write.
+func TestBatch(t *testing.T) {
+	q := newSilent(t, redis.Config{})
+	all := []<-chan error{q.first}
+	for range 20 {
+		all = append(all, q.asking(context.Background()))
+	}
+	q.server.Resume()
+	for _, done := range all {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	if n := q.proxy.writes.Load() - q.writes; n != 1 {
+		t.Errorf("20 commands took %d writes, want 1", n)
+	}
+}
+
+// Whoever gives up returns, whether his command is on its way or waits, and Redis'
+// answer to it goes to nobody else.
+func TestBatchGivenUp(t *testing.T) {
+	q := newSilent(t, redis.Config{})
+	cause := errors.New("hung up")
+	ctx, cancel := context.WithCancelCause(context.Background())
+	late, stop := context.WithTimeout(context.Background(), 20*time.Millisecond)
+	defer stop()
+	canceled, ended, patient := q.asking(ctx), q.asking(late), q.asking(context.Background())
+	cancel(cause)
+	if err := <-canceled; !errors.Is(err, wake.ErrUnavailable) || !errors.Is(err, cause) {
+		t.Errorf("canceled: %v", err)
+	}
+	if err := <-ended; !errors.Is(err, wake.ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("at its deadline: %v", err)
+	}
+	register := make(chan error, 1)
+	go func() {
+		got, err := q.s.Register(context.Background(), storetest.Registration("bob@example.com", 2))
+		if err == nil && got.Status != wake.StatusStored {
+			err = fmt.Errorf("registered: %s", got.Status)
+		}
+		register <- err
+	}()
+	q.server.Resume()
+	for name, done := range map[string]<-chan error{"first": q.first, "patient": patient, "register": register} {
+		if err := <-done; err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// No more commands wait than may, those on their way included.
+func TestBatchFull(t *testing.T) {
+	q := newSilent(t, redis.Config{Queue: 3})
+	all := []<-chan error{q.first, q.asking(context.Background()), q.asking(context.Background())}
+	if err := q.ask(context.Background()); !errors.Is(err, wake.ErrUnavailable) || !strings.Contains(err.Error(), "too many commands") {
+		t.Errorf("one too many: %v", err)
+	}
+	q.server.Resume()
+	for _, done := range all {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	if err := q.ask(context.Background()); err != nil {
+		t.Errorf("when there is room again: %v", err)
+	}
+}
+
+// Close lets those who wait have their answers, and accepts nothing new.
+func TestBatchClosed(t *testing.T) {
+	q := newSilent(t, redis.Config{})
+	next := q.asking(context.Background())
+	closed := make(chan error, 1)
+	go func() { closed <- q.s.Close() }()
+	eventually(t, "the store is closed", func() bool {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+		defer cancel()
+		err := q.ask(ctx)
+		return err != nil && strings.Contains(err.Error(), "the store is closed")
+	})
+	q.server.Resume()
+	for _, done := range []<-chan error{q.first, next, closed} {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// What waited when the connection broke fails at once, and what comes later connects again.
+func TestBatchBroken(t *testing.T) {
+	q := newSilent(t, redis.Config{})
+	next := q.asking(context.Background())
+	q.server.Resume()
+	q.server.Stop()
+	for _, done := range []<-chan error{q.first, next} {
+		if err := <-done; err != nil && !errors.Is(err, wake.ErrUnavailable) {
+			t.Error(err)
+		}
+	}
+	q.server.Start()
+	eventually(t, "it connects again", func() bool { return q.ask(context.Background()) == nil })
+}
