@@ -13,30 +13,42 @@ import (
 // pipe sends the commands of many RPCs to Redis together.
 type pipe interface {
 	// submit sends the command, in the order of the calls, and does not wait.
-	submit(ctx context.Context, cmd goredis.Cmder) sent
+	submit(p *pending)
 	// Len returns how many commands wait to be sent.
 	Len() int
 	// Close returns when every command has its answer.
 	Close() error
 }
 
-// sent is a command on its way.
-type sent struct {
-	auto goredis.AutoFuture // in a cluster
-	one  *pending           // else
+// pending is a command on its way.
+type pending struct {
+	cmd  goredis.Cmder
+	ctx  context.Context     // ends the wait, not the command
+	auto *goredis.AutoFuture // in a cluster; the rest is for others
+	// ready gets a value when the command has been answered or ctx has ended (left). Until
+	// then the pipe owns cmd; if left is set, for ever.
+	ready chan struct{}
+	left  bool
 }
 
-// wait returns the command's error when it has been answered, or the context's when ctx,
-// which must be that of submit, ends.
-func (s sent) wait(ctx context.Context) error {
-	if s.one == nil {
-		return s.auto.WaitContext(ctx)
+// submit sends a command and does not wait.
+func (s *Store) submit(ctx context.Context, cmd goredis.Cmder) *pending {
+	p := &pending{cmd: cmd, ctx: ctx}
+	s.pipe.submit(p)
+	return p
+}
+
+// wait returns the command's error when it has been answered, or the context's when that
+// ends. It must be called only once.
+func (p *pending) wait() error {
+	if p.auto != nil {
+		return p.auto.WaitContext(p.ctx)
 	}
-	<-s.one.ready
-	if s.one.left {
-		return ctx.Err()
+	<-p.ready
+	if p.left {
+		return p.ctx.Err()
 	}
-	return s.one.cmd.Err()
+	return p.cmd.Err()
 }
 
 func newPipe(client goredis.UniversalClient, queue int) (pipe, error) {
@@ -51,8 +63,9 @@ func newPipe(client goredis.UniversalClient, queue int) (pipe, error) {
 // clusterPipe is the pipeline of go-redis, which has a queue for each part of a cluster.
 type clusterPipe struct{ *goredis.AutoPipeliner }
 
-func (p clusterPipe) submit(ctx context.Context, cmd goredis.Cmder) sent {
-	return sent{auto: p.Submit(ctx, cmd)}
+func (c clusterPipe) submit(p *pending) {
+	f := c.Submit(p.ctx, p.cmd)
+	p.auto = &f
 }
 
 const (
@@ -82,28 +95,17 @@ type batches struct {
 	answered []goredis.Cmder // room for a batch
 }
 
-// pending is a command in a batch. Its fields but cmd belong to batches until ready has a
-// value.
-type pending struct {
-	cmd   goredis.Cmder
-	ctx   context.Context
-	ready chan struct{} // has room for one
-	left  bool          // ctx has ended; Redis may still answer
-}
-
 func newBatches(client goredis.UniversalClient, most int) *batches {
 	b := &batches{client: client, most: most}
 	b.idle.L = &b.mu
 	return b
 }
 
-func (b *batches) submit(ctx context.Context, cmd goredis.Cmder) sent {
-	p := &pending{cmd: cmd, ctx: ctx, ready: make(chan struct{}, 1)}
-	b.add(p)
-	return sent{one: p}
-}
-
-func (b *batches) add(p *pending) {
+// submit implements pipe.
+func (b *batches) submit(p *pending) {
+	if p.ready == nil {
+		p.ready = make(chan struct{}, 1)
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
@@ -185,8 +187,21 @@ func (b *batches) send(cmds []goredis.Cmder) (failed error) {
 	p := b.client.Pipeline()
 	_ = p.BatchProcess(context.Background(), cmds...) // it only notes them
 	_, err := p.Exec(context.Background())
+	if err == nil {
+		return nil
+	}
+	none := true
+	for _, cmd := range cmds {
+		none = none && cmd.Err() == nil
+	}
+	if none { // Redis refused the login: go-redis leaves that to the caller
+		for _, cmd := range cmds {
+			cmd.SetErr(err)
+		}
+		return err
+	}
 	var answer goredis.Error
-	if err == nil || errors.As(err, &answer) {
+	if errors.As(err, &answer) { // that of a command
 		return nil
 	}
 	return err

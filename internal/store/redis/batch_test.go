@@ -20,7 +20,8 @@ type silent struct {
 	proxy  *proxy
 	s      *redis.Store
 	first  <-chan error
-	writes int64 // up to the command
+	writes int64                   // up to the command
+	cancel context.CancelCauseFunc // of the command
 }
 
 func newSilent(t *testing.T, c redis.Config) *silent {
@@ -34,7 +35,10 @@ func newSilent(t *testing.T, c redis.Config) *silent {
 	server.Pause()
 	t.Cleanup(server.Resume)
 	q.writes = p.writes.Load()
-	q.first = q.asking(context.Background())
+	ctx, cancel := context.WithCancelCause(context.Background())
+	q.cancel = cancel
+	t.Cleanup(func() { cancel(nil) })
+	q.first = q.asking(ctx)
 	eventually(t, "the first command is on its way", func() bool { return p.writes.Load() > q.writes })
 	q.writes++
 	return q
@@ -81,12 +85,15 @@ func TestBatchGivenUp(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	late, stop := context.WithTimeout(context.Background(), 20*time.Millisecond)
 	defer stop()
-	canceled, ended, patient := q.asking(ctx), q.asking(late), q.asking(context.Background())
+	waits, patient := q.asking(ctx), q.asking(context.Background())
 	cancel(cause)
-	if err := <-canceled; !errors.Is(err, wake.ErrUnavailable) || !errors.Is(err, cause) {
-		t.Errorf("canceled: %v", err)
+	q.cancel(cause)
+	for name, done := range map[string]<-chan error{"on its way": q.first, "waits": waits} {
+		if err := <-done; !errors.Is(err, wake.ErrUnavailable) || !errors.Is(err, cause) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
-	if err := <-ended; !errors.Is(err, wake.ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
+	if err := q.ask(late); !errors.Is(err, wake.ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("at its deadline: %v", err)
 	}
 	register := make(chan error, 1)
@@ -98,7 +105,7 @@ func TestBatchGivenUp(t *testing.T) {
 		register <- err
 	}()
 	q.server.Resume()
-	for name, done := range map[string]<-chan error{"first": q.first, "patient": patient, "register": register} {
+	for name, done := range map[string]<-chan error{"patient": patient, "register": register} {
 		if err := <-done; err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
