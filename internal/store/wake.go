@@ -209,7 +209,7 @@ func AppendRegistration(dst []byte, r *wake.Registration, seen time.Time) ([]byt
 		flags |= goneFlag
 	}
 	dst = append16(append(dst, flags), r.Device)
-	return AppendBinding(dst, &r.Binding, seen)
+	return AppendEncoded(dst, r, seen)
 }
 
 // MarkGone marks the value of a remembered REGISTER as Gone.

@@ -109,7 +109,7 @@ func hasOne(h store.Head, r *wake.Registration) bool {
 
 // bind stores or refreshes the binding.
 func (st *State) bind(d *Device, r *wake.Registration, room *[]byte, now time.Time, a *Applied) error {
-	value, head, err := store.AppendBinding((*room)[:0], &r.Binding, now)
+	value, head, err := store.AppendEncoded((*room)[:0], r, now)
 	if err != nil {
 		return err
 	}
