@@ -17,6 +17,10 @@ var errAnswer = errors.New("unexpected answer of a script")
 
 func wakeField(node, call string) string { return node + "\x00" + call }
 
+func appendWakeField(dst []byte, node, call string) []byte {
+	return append(append(append(dst, node...), 0), call...)
+}
+
 func action(a wake.Action) string {
 	switch a {
 	case wake.ActionBind:

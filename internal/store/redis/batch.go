@@ -26,16 +26,21 @@ type pending struct {
 	ctx  context.Context     // ends the wait, not the command
 	auto *goredis.AutoFuture // in a cluster; the rest is for others
 	// ready gets a value when the command has been answered or ctx has ended (left). Until
-	// then the pipe owns cmd; if left is set, for ever.
+	// then the pipe owns cmd; if left is set, for ever. It is nil if nobody waits.
 	ready chan struct{}
 	left  bool
 }
 
 // submit sends a command and does not wait.
 func (s *Store) submit(ctx context.Context, cmd goredis.Cmder) *pending {
-	p := &pending{cmd: cmd, ctx: ctx}
+	p := &pending{cmd: cmd, ctx: ctx, ready: make(chan struct{}, 1)}
 	s.pipe.submit(p)
 	return p
+}
+
+// post sends a command whose answer nobody waits for.
+func (s *Store) post(ctx context.Context, cmd goredis.Cmder) {
+	s.pipe.submit(&pending{cmd: cmd, ctx: ctx})
 }
 
 // wait returns the command's error when it has been answered, or the context's when that
@@ -84,15 +89,15 @@ type batches struct {
 	client goredis.UniversalClient
 	most   int // commands that may wait
 
-	mu       sync.Mutex
-	queue    []*pending // to be sent
-	spare    []*pending // the next queue
-	sending  []*pending // on their way
-	running  bool       // a goroutine sends them
-	closed   bool
-	idle     sync.Cond
-	ends     *time.Timer
-	answered []goredis.Cmder // room for a batch
+	mu      sync.Mutex
+	queue   []*pending // to be sent
+	spare   []*pending // the next queue
+	sending []*pending // on their way
+	running bool       // a goroutine sends them
+	closed  bool
+	idle    sync.Cond
+	ends    *time.Timer
+	cmds    []goredis.Cmder // room for a batch
 }
 
 func newBatches(client goredis.UniversalClient, most int) *batches {
@@ -103,9 +108,6 @@ func newBatches(client goredis.UniversalClient, most int) *batches {
 
 // submit implements pipe.
 func (b *batches) submit(p *pending) {
-	if p.ready == nil {
-		p.ready = make(chan struct{}, 1)
-	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
@@ -128,7 +130,13 @@ func (b *batches) submit(p *pending) {
 
 func (p *pending) refuse(err error) {
 	p.cmd.SetErr(err)
-	p.ready <- struct{}{}
+	p.done()
+}
+
+func (p *pending) done() {
+	if p.ready != nil && !p.left {
+		p.ready <- struct{}{}
+	}
 }
 
 // run sends until nothing is left.
@@ -140,13 +148,15 @@ func (b *batches) run() {
 		b.mu.Unlock()
 		b.exec(b.sending)
 		b.mu.Lock()
-		for i, p := range b.sending {
-			if !p.left {
-				p.ready <- struct{}{}
-			}
-			b.sending[i] = nil
+		answered := b.sending
+		b.sending = nil
+		b.mu.Unlock()
+		for _, p := range answered { // leave does not see them any more
+			p.done()
 		}
-		b.spare, b.sending = b.sending[:0], nil
+		clear(answered)
+		b.mu.Lock()
+		b.spare = answered[:0]
 	}
 	b.running = false
 	b.idle.Broadcast()
@@ -164,13 +174,13 @@ func (b *batches) exec(all []*pending) {
 			}
 			continue
 		}
-		cmds := b.answered[:0]
+		cmds := b.cmds[:0]
 		for _, p := range batch {
 			cmds = append(cmds, p.cmd)
 		}
 		failed = b.send(cmds)
 		clear(cmds)
-		b.answered = cmds
+		b.cmds = cmds
 	}
 }
 
@@ -213,7 +223,7 @@ func (b *batches) leave() {
 	defer b.mu.Unlock()
 	for _, list := range [][]*pending{b.sending, b.queue} {
 		for _, p := range list {
-			if !p.left && p.ctx.Err() != nil {
+			if p.ready != nil && !p.left && p.ctx.Err() != nil {
 				p.left = true
 				p.ready <- struct{}{}
 			}

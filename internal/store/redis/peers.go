@@ -31,14 +31,14 @@ func (s *Store) ownedKey(instance string) string { return s.config.Prefix + "p:w
 func (s *Store) own(ctx context.Context, w *wake.Wake) {
 	if w.Owner != "" {
 		until := s.clock.toRedis(w.StartedAt).Add(store.Keep(w)).UnixMilli()
-		s.submit(ctx, goredis.NewCmd(ctx, "zadd", s.ownedKey(w.Owner), until, packOwned(w)))
+		s.post(ctx, goredis.NewCmd(ctx, "zadd", s.ownedKey(w.Owner), until, packOwned(w)))
 	}
 }
 
 // disown removes a wake that has ended from the list. It does not wait.
 func (s *Store) disown(ctx context.Context, w *wake.Wake) {
 	if w.Owner != "" {
-		s.submit(ctx, goredis.NewCmd(ctx, "zrem", s.ownedKey(w.Owner), packOwned(w)))
+		s.post(ctx, goredis.NewCmd(ctx, "zrem", s.ownedKey(w.Owner), packOwned(w)))
 	}
 }
 
@@ -62,8 +62,8 @@ func (s *Store) Beat(ctx context.Context, instance string, ttl time.Duration) (l
 	}
 	s.clock.set(asked, time.UnixMicro(us))
 	owned := s.ownedKey(instance)
-	s.submit(ctx, goredis.NewCmd(ctx, "zremrangebyscore", owned, "-inf", s.clock.toRedis(time.Now()).UnixMilli()))
-	s.submit(ctx, goredis.NewCmd(ctx, "pexpire", owned, ownedFor.Milliseconds()))
+	s.post(ctx, goredis.NewCmd(ctx, "zremrangebyscore", owned, "-inf", s.clock.toRedis(time.Now()).UnixMilli()))
+	s.post(ctx, goredis.NewCmd(ctx, "pexpire", owned, ownedFor.Milliseconds()))
 	return texts(a[0]), texts(a[1]), nil
 }
 
@@ -250,7 +250,7 @@ func (s *Store) Pushed(w wake.Wake, device string) {
 	ctx := context.Background()
 	_, t, _ := s.keys(w.AOR)
 	// Send the whole script: nobody waits who could send it if Redis does not have it.
-	s.submit(ctx, goredis.NewCmd(ctx, "eval", pushedScript, strconv.Itoa(1), t, wakeField(w.Node, w.Call), store.AppendPushed(nil, device)))
+	s.post(ctx, goredis.NewCmd(ctx, "eval", pushedScript, strconv.Itoa(1), t, wakeField(w.Node, w.Call), store.AppendPushed(nil, device)))
 }
 
 // Publish implements cluster.Store.
@@ -260,7 +260,7 @@ func (s *Store) Publish(n cluster.Message) {
 		panic("BUG: " + err.Error())
 	}
 	ctx := context.Background()
-	s.submit(ctx, goredis.NewCmd(ctx, "publish", s.newsChannel(), text))
+	s.post(ctx, goredis.NewCmd(ctx, "publish", s.newsChannel(), text))
 }
 
 // Listen implements cluster.Store.

@@ -330,15 +330,28 @@ func (s *Store) Start(ctx context.Context, w wake.Wake) (wake.Started, error) {
 	if w.StartedAt.IsZero() {
 		w.StartedAt = time.Now()
 	}
-	value, err := s.appendWake(make([]byte, 0, 256), w)
-	if err != nil {
+	c := s.call(s.start)
+	var err error
+	if c.value, err = s.appendWake(c.value[:0], w); err != nil {
 		return wake.Started{}, fmt.Errorf("cannot start wake for %q: %w", w.AOR, err)
 	}
-	b, t, _ := s.keys(w.AOR)
+	tag := hashTag(w.AOR)
+	c.add(s.appendKey(c.buf, "b:{", tag))
+	c.add(s.appendKey(c.buf, "t:{", tag))
+	c.keysEnd()
+	c.add(appendWakeField(c.buf, w.Node, w.Call))
+	c.bytes(c.value)
+	c.int(store.Keep(&w).Microseconds())
+	c.str(w.CallID)
+	c.str(w.ID)
+	c.int(s.config.Recent.Microseconds())
+	c.int(s.config.Retention.Milliseconds())
+	c.int(store.MaxWakes)
+	c.add(store.AppendForked(c.buf))
+	c.add(store.AppendInstance(c.buf, w.Instance))
+	c.add(store.AppendOwner(c.buf, w.Owner))
 	s.own(ctx, &w) // first list it: every stored wake must be adoptable from its owner
-	answer, err := s.run(ctx, s.start, []string{b, t}, wakeField(w.Node, w.Call), value, store.Keep(&w).Microseconds(),
-		w.CallID, w.ID, s.config.Recent.Microseconds(), s.config.Retention.Milliseconds(), store.MaxWakes, store.AppendForked(nil),
-		store.AppendInstance(nil, w.Instance), store.AppendOwner(nil, w.Owner))
+	answer, err := c.run(ctx)
 	if err == nil {
 		var res wake.Started
 		if res, err = started(w.AOR, answer); err == nil {
@@ -351,8 +364,13 @@ func (s *Store) Start(ctx context.Context, w wake.Wake) (wake.Started, error) {
 
 // End implements wake.Store.
 func (s *Store) End(ctx context.Context, aor, node, call string) (wake.Ended, error) {
-	_, t, _ := s.keys(aor)
-	answer, err := s.run(ctx, s.end, []string{t}, wakeField(node, call), store.Tombstone.Microseconds(), store.MaxTombs)
+	c := s.call(s.end)
+	c.add(s.appendKey(c.buf, "t:{", hashTag(aor)))
+	c.keysEnd()
+	c.add(appendWakeField(c.buf, node, call))
+	c.int(store.Tombstone.Microseconds())
+	c.int(store.MaxTombs)
+	answer, err := c.run(ctx)
 	if err != nil {
 		return wake.Ended{}, fmt.Errorf("cannot end wake for %q: %w", aor, err)
 	}
