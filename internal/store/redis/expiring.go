@@ -66,7 +66,10 @@ func expiringPart(aor string) int {
 }
 
 // expiring reports whether bindings are indexed by time.
-func (s *Store) expiring() bool { return time.Now().UnixNano() < s.expiringUntil.Load() }
+func (s *Store) expiring() bool {
+	until := s.expiringUntil.Load()
+	return until != 0 && time.Now().UnixNano() < until
+}
 
 // expiry returns the entry of a REGISTER in the sorted sets, and the key of its set. The
 // key is empty if it has no entry.
