@@ -29,9 +29,7 @@ func newSilent(t *testing.T, c redis.Config) *silent {
 	p := newProxy(t, server.Addr)
 	c.Addresses, c.Timeout = []string{p.addr}, time.Minute
 	q := &silent{t: t, server: server, proxy: p, s: open(t, c)}
-	if err := q.ask(context.Background()); err != nil { // connects
-		t.Fatal(err)
-	}
+	register(t, q.s, storetest.Registration("dave@example.com", 4)) // connects, and sends the script
 	server.Pause()
 	t.Cleanup(server.Resume)
 	q.writes = p.writes.Load()
@@ -47,6 +45,18 @@ func newSilent(t *testing.T, c redis.Config) *silent {
 func (q *silent) ask(ctx context.Context) error {
 	_, err := q.s.Bindings(ctx, wake.Query{AOR: "alice@example.com"})
 	return err
+}
+
+// answer returns what comes, or fails the test if nothing does.
+func answer(t *testing.T, done <-chan error) error {
+	t.Helper()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(30 * time.Second):
+		t.Fatal("no answer, and no error")
+		return nil
+	}
 }
 
 func (q *silent) asking(ctx context.Context) <-chan error {
@@ -68,7 +78,7 @@ func TestBatch(t *testing.T) {
 	}
 	q.server.Resume()
 	for _, done := range all {
-		if err := <-done; err != nil {
+		if err := answer(t, done); err != nil {
 			t.Error(err)
 		}
 	}
@@ -83,31 +93,42 @@ func TestBatchGivenUp(t *testing.T) {
 	q := newSilent(t, redis.Config{})
 	cause := errors.New("hung up")
 	ctx, cancel := context.WithCancelCause(context.Background())
-	late, stop := context.WithTimeout(context.Background(), 20*time.Millisecond)
+	late, stop := context.WithTimeout(context.Background(), 100*time.Millisecond)
 	defer stop()
 	waits, patient := q.asking(ctx), q.asking(context.Background())
 	cancel(cause)
 	q.cancel(cause)
 	for name, done := range map[string]<-chan error{"on its way": q.first, "waits": waits} {
-		if err := <-done; !errors.Is(err, wake.ErrUnavailable) || !errors.Is(err, cause) {
+		if err := answer(t, done); !errors.Is(err, wake.ErrUnavailable) || !errors.Is(err, cause) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if err := q.ask(late); !errors.Is(err, wake.ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
+	carol := make(chan error, 1)
+	go func() {
+		_, err := q.s.Register(late, storetest.Registration("carol@example.com", 3))
+		carol <- err
+	}()
+	if err := answer(t, carol); !errors.Is(err, wake.ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("at its deadline: %v", err)
 	}
-	register := make(chan error, 1)
+	bob := make(chan error, 1)
 	go func() {
 		got, err := q.s.Register(context.Background(), storetest.Registration("bob@example.com", 2))
 		if err == nil && got.Status != wake.StatusStored {
 			err = fmt.Errorf("registered: %s", got.Status)
 		}
-		register <- err
+		bob <- err
 	}()
 	q.server.Resume()
-	for name, done := range map[string]<-chan error{"patient": patient, "register": register} {
-		if err := <-done; err != nil {
+	for name, done := range map[string]<-chan error{"patient": patient, "bob": bob} {
+		if err := answer(t, done); err != nil {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for n, aor := range map[int]string{2: "bob@example.com", 3: "carol@example.com"} {
+		list, err := q.s.Bindings(context.Background(), wake.Query{AOR: aor})
+		if want := storetest.Registration(aor, n); err != nil || len(list) != 1 || list[0].Contact != want.Contact {
+			t.Errorf("%s: %v %v, want %s", aor, list, err, want.Contact)
 		}
 	}
 }
@@ -116,12 +137,14 @@ func TestBatchGivenUp(t *testing.T) {
 func TestBatchFull(t *testing.T) {
 	q := newSilent(t, redis.Config{Queue: 3})
 	all := []<-chan error{q.first, q.asking(context.Background()), q.asking(context.Background())}
-	if err := q.ask(context.Background()); !errors.Is(err, wake.ErrUnavailable) || !strings.Contains(err.Error(), "too many commands") {
+	soon, stop := context.WithTimeout(context.Background(), 10*time.Second)
+	defer stop()
+	if err := q.ask(soon); !errors.Is(err, wake.ErrUnavailable) || !strings.Contains(err.Error(), "too many commands") {
 		t.Errorf("one too many: %v", err)
 	}
 	q.server.Resume()
 	for _, done := range all {
-		if err := <-done; err != nil {
+		if err := answer(t, done); err != nil {
 			t.Error(err)
 		}
 	}
@@ -144,7 +167,7 @@ func TestBatchClosed(t *testing.T) {
 	})
 	q.server.Resume()
 	for _, done := range []<-chan error{q.first, next, closed} {
-		if err := <-done; err != nil {
+		if err := answer(t, done); err != nil {
 			t.Error(err)
 		}
 	}
@@ -157,7 +180,7 @@ func TestBatchBroken(t *testing.T) {
 	q.server.Resume()
 	q.server.Stop()
 	for _, done := range []<-chan error{q.first, next} {
-		if err := <-done; err != nil && !errors.Is(err, wake.ErrUnavailable) {
+		if err := answer(t, done); err != nil && !errors.Is(err, wake.ErrUnavailable) {
 			t.Error(err)
 		}
 	}

@@ -16,3 +16,9 @@ func (s *Store) ClockAhead() time.Duration {
 
 // Waiting is how many commands wait to be sent.
 func (s *Store) Waiting() int { return s.pipe.Len() }
+
+// PackDevice and UnpackDevice convert between the name of a device and its form in Redis.
+var (
+	PackDevice   = packDevice
+	UnpackDevice = unpackDevice
+)
