@@ -108,11 +108,12 @@ func (c *call) run(ctx context.Context) (any, error) {
 		err = cmd.Err()
 	}
 	var answer any
-	if errors.Is(err, goredis.Nil) {
-		err = nil
-	} else if err == nil {
+	switch {
+	case err == nil:
 		answer = cmd.Val()
-	} else {
+	case errors.Is(err, goredis.Nil):
+		err = nil
+	default:
 		err = c.s.unavailable(ctx, err)
 	}
 	if !c.left { // else it may still be on its way

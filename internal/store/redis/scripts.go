@@ -54,11 +54,11 @@ func (s *Store) addRegister(c *call, r *wake.Registration) error {
 	c.str(r.AOR)
 	c.add(store.AppendDeviceKey(append(c.buf, 'r'), r))
 	c.int(s.clock.toRedis(r.RegisteredAt).UnixMicro())
-	created := append(c.buf, v[17:25]...)
-	if !simple {
-		created = append(created, value[:len(value)-len(v)]...)
+	prefix := value[:len(value)-len(v)]
+	if simple {
+		prefix = nil
 	}
-	c.add(created)
+	c.add(append(append(c.buf, v[17:25]...), prefix...))
 	return nil
 }
 
