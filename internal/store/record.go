@@ -198,6 +198,23 @@ func CheckBinding(v []byte) error {
 	})
 }
 
+// AppendEncoded is AppendBinding for a REGISTER whose binding may have been encoded before
+// (Registration.Value).
+func AppendEncoded(dst []byte, r *wake.Registration, seen time.Time) ([]byte, Head, error) {
+	if r.Value == nil {
+		return AppendBinding(dst, &r.Binding, seen)
+	}
+	from := len(dst)
+	dst = append(dst, r.Value...)
+	h, err := ReadHead(dst[from:])
+	if err != nil {
+		return nil, Head{}, err
+	}
+	appendTime(dst[:from+atSeen], seen)
+	h.Seen = readTime(dst[from+atSeen:])
+	return dst, h, nil
+}
+
 // KeepCreated copies the creation time from the value old to the value v, because a
 // refresh does not change when a binding was created. Both must have a head.
 func KeepCreated(v, old []byte) { copy(v[atCreated:atExpires], old[atCreated:atExpires]) }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/sipwake/sipwake/internal/pnparam"
 	"github.com/sipwake/sipwake/internal/secret"
@@ -268,4 +269,32 @@ func FuzzDecode(f *testing.F) {
 		_, _ = store.DecodeRegistration("a", v)
 		_, _ = store.DecodeWake("a", v)
 	})
+}
+
+// A REGISTER whose binding is encoded already gives the same bytes, with the time of now.
+func TestAppendEncoded(t *testing.T) {
+	r := wake.Registration{Binding: binding(), Action: wake.ActionBind}
+	seen := time.UnixMicro(1_700_000_000_000_001)
+	want, wantHead, err := store.AppendEncoded([]byte("x"), &r, seen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Value, _, err = store.AppendBinding(nil, &r.Binding, time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	was := string(r.Value)
+	got, head, err := store.AppendEncoded([]byte("x"), &r, seen)
+	if err != nil || string(got) != string(want) || !head.Seen.Equal(seen) {
+		t.Errorf("%x, seen %s, %v, want %x", got, head.Seen, err, want)
+	}
+	if diff := cmp.Diff(wantHead, head, cmpopts.IgnoreUnexported(store.Head{})); diff != "" {
+		t.Error(diff)
+	}
+	if string(r.Value) != was {
+		t.Error("the encoded value has changed")
+	}
+	r.Value = r.Value[:20]
+	if _, _, err = store.AppendEncoded(nil, &r, seen); err == nil {
+		t.Error("a value that is cut short is accepted")
+	}
 }

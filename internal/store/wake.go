@@ -209,7 +209,7 @@ func AppendRegistration(dst []byte, r *wake.Registration, seen time.Time) ([]byt
 		flags |= goneFlag
 	}
 	dst = append16(append(dst, flags), r.Device)
-	return AppendBinding(dst, &r.Binding, seen)
+	return AppendEncoded(dst, r, seen)
 }
 
 // MarkGone marks the value of a remembered REGISTER as Gone.
@@ -240,9 +240,12 @@ func DecodeRegistration(aor string, v []byte) (wake.Registration, error) {
 
 // DeviceKey returns the key under which a registration is remembered: its device, or
 // its Contact if the client names no device.
-func DeviceKey(r *wake.Registration) string {
+func DeviceKey(r *wake.Registration) string { return string(AppendDeviceKey(nil, r)) }
+
+// AppendDeviceKey appends the DeviceKey.
+func AppendDeviceKey(dst []byte, r *wake.Registration) []byte {
 	if r.Device != "" {
-		return "d" + r.Device
+		return append(append(dst, 'd'), r.Device...)
 	}
-	return "c" + r.Contact
+	return append(append(dst, 'c'), r.Contact...)
 }

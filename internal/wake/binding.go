@@ -52,6 +52,9 @@ type Registration struct {
 	// life now: the device counts as asleep. The only wakes returned are those that
 	// had started when it arrived and are not past their deadline.
 	Late bool
+	// Value is the Binding as package store encodes it, or nil. A store that wraps another
+	// sets it, so that both need not encode a binding that is bound. No store keeps it.
+	Value []byte
 }
 
 // GoneAll reports whether the REGISTER ended every registration of its AOR: Contact

@@ -23,13 +23,19 @@ type Applied struct {
 // no binding is remembered for the duration recent. room is a buffer for the new value.
 func (st *State) Apply(r *wake.Registration, room *[]byte, now time.Time, recent time.Duration) (a Applied, err error) {
 	d := st.Device(r.Device)
-	if stale, err := st.stale(r, d); stale || err != nil {
+	var old store.Head
+	if d != nil && !d.Gone {
+		if old, err = store.ReadHead(d.Value); err != nil {
+			return Applied{Status: wake.StatusStale}, err
+		}
+	}
+	if stale, err := st.stale(r, d, &old); stale || err != nil {
 		return Applied{Status: wake.StatusStale}, err
 	}
 	a.Status = wake.StatusNone
 	switch {
 	case r.Action == wake.ActionBind && !r.Gone:
-		err = st.bind(d, r, room, now, &a)
+		err = st.bind(d, &old, r, room, now, &a)
 	case r.Action == wake.ActionBind && d != nil && !d.Gone:
 		err = d.unregister(r, &a)
 	case r.Action == wake.ActionUnbind && d != nil:
@@ -53,19 +59,16 @@ func (st *State) Apply(r *wake.Registration, room *[]byte, now time.Time, recent
 
 // stale reports whether a later REGISTER of the device was seen: one with the same
 // Call-ID and a higher CSeq. A Late REGISTER is also stale if the device, or another
-// device with one of its tokens, has registered since.
-func (st *State) stale(r *wake.Registration, d *Device) (bool, error) {
-	later := func(value []byte) (bool, error) {
-		h, err := store.ReadHead(value)
-		if err != nil || !r.Late || bytes.Equal(h.CallID, []byte(r.CallID)) && h.CSeq != r.CSeq {
-			return err == nil && h.After(r.CallID, r.CSeq), err
+// device with one of its tokens, has registered since. old is the head of the binding d.
+func (st *State) stale(r *wake.Registration, d *Device, old *store.Head) (bool, error) {
+	later := func(h *store.Head) bool {
+		if !r.Late || bytes.Equal(h.CallID, []byte(r.CallID)) && h.CSeq != r.CSeq {
+			return h.After(r.CallID, r.CSeq)
 		}
-		return h.Registered.After(r.RegisteredAt), nil
+		return h.Registered.After(r.RegisteredAt)
 	}
-	if d != nil && !d.Gone {
-		if is, err := later(d.Value); is || err != nil {
-			return is, err
-		}
+	if d != nil && !d.Gone && later(old) {
+		return true, nil
 	}
 	if len(st.memory) > 0 {
 		key := store.DeviceKey(r)
@@ -77,8 +80,9 @@ func (st *State) stale(r *wake.Registration, d *Device) (bool, error) {
 			if err != nil {
 				return false, err
 			}
-			if is, err := later(value); is || err != nil {
-				return is, err
+			h, err := store.ReadHead(value)
+			if err != nil || later(&h) {
+				return err == nil, err
 			}
 		}
 	}
@@ -107,23 +111,19 @@ func hasOne(h store.Head, r *wake.Registration) bool {
 	return false
 }
 
-// bind stores or refreshes the binding.
-func (st *State) bind(d *Device, r *wake.Registration, room *[]byte, now time.Time, a *Applied) error {
-	value, head, err := store.AppendBinding((*room)[:0], &r.Binding, now)
+// bind stores or refreshes the binding. old is the head of the binding d.
+func (st *State) bind(d *Device, old *store.Head, r *wake.Registration, room *[]byte, now time.Time, a *Applied) error {
+	value, head, err := store.AppendEncoded((*room)[:0], r, now)
 	if err != nil {
 		return err
 	}
 	*room = value
 	same := false
 	if d != nil && !d.Gone {
-		old, err := store.ReadHead(d.Value)
-		if err != nil {
-			return err
-		}
 		store.KeepCreated(value, d.Value)
-		if same = sameAddress(old, head); !same {
-			old, _ = store.ReadHead(bytes.Clone(d.Value)) // a copy, because it is overwritten below
-			a.Went = append(a.Went, Went{d, old, ""})
+		if same = sameAddress(*old, head); !same {
+			h, _ := store.ReadHead(bytes.Clone(d.Value)) // a copy, because it is overwritten below
+			a.Went = append(a.Went, Went{d, h, ""})
 		}
 	}
 	replaced, err := st.replace(d, head)

@@ -16,10 +16,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/sipwake/sipwake/internal/store"
 	"github.com/sipwake/sipwake/internal/wake"
 )
 
@@ -88,6 +90,17 @@ func (s *Store) Register(ctx context.Context, r wake.Registration) (wake.Registe
 	if !s.health.allow() {
 		return s.registerAway(ctx, &r, fmt.Errorf("cannot register %q: %w", r.AOR, errAway))
 	}
+	if r.CreatedAt.IsZero() {
+		r.CreatedAt = r.RegisteredAt
+	}
+	if r.Action == wake.ActionBind && !r.Gone && !r.Late && r.Value == nil {
+		room := rooms.Get().(*[]byte)
+		defer rooms.Put(room)
+		value, _, err := store.AppendBinding((*room)[:0], &r.Binding, time.Time{})
+		if err == nil { // else the store says so
+			*room, r.Value = value, value
+		}
+	}
 	res, err := s.Store.Register(ctx, r)
 	switch {
 	case err == nil:
@@ -99,10 +112,14 @@ func (s *Store) Register(ctx context.Context, r wake.Registration) (wake.Registe
 	return res, err
 }
 
+// rooms are buffers for the values of bindings.
+var rooms = sync.Pool{New: func() any { return new([]byte) }}
+
 func (s *Store) registerAway(ctx context.Context, r *wake.Registration, err error) (wake.Registered, error) {
 	if r.Late || r.AOR == "" || r.Device == "" && r.Action != wake.ActionSeen {
 		return wake.Registered{}, err
 	}
+	r.Value = nil // its buffer is used again before the spool is written
 	wakes, stale := s.memory.registerAway(r)
 	if !stale && r.Action != wake.ActionSeen { // that a device was seen is of no use later
 		s.spool.add(ctx, r)

@@ -17,6 +17,10 @@ var errAnswer = errors.New("unexpected answer of a script")
 
 func wakeField(node, call string) string { return node + "\x00" + call }
 
+func appendWakeField(dst []byte, node, call string) []byte {
+	return append(append(append(dst, node...), 0), call...)
+}
+
 func action(a wake.Action) string {
 	switch a {
 	case wake.ActionBind:
@@ -145,17 +149,53 @@ func started(aor string, answer any) (wake.Started, error) {
 // packDevice shortens a device's name. Nearly all are an instance ID as RFC 5626
 // section 4.1 recommends, urn:uuid:..., which has only 16 bytes of information. The
 // scripts do the same (packed) to names that an older sipwake stored in full.
-func packDevice(name string) string {
-	kind, text := "v", name
+func packDevice(name string) string { return string(appendDevice(nil, name)) }
+
+func appendDevice(dst []byte, name string) []byte {
+	kind, text := byte('v'), name
 	if n := len(name); n > 1 && name[0] == '<' && name[n-1] == '>' {
-		kind, text = "u", name[1:n-1]
+		kind, text = 'u', name[1:n-1]
 	}
-	if text, ok := strings.CutPrefix(text, urnPrefix); ok && len(text) == 36 {
-		if id, err := uuid.Parse(text); err == nil && id.String() == text {
-			return kind + string(id[:])
+	if text, ok := strings.CutPrefix(text, urnPrefix); ok {
+		if packed, ok := appendUUID(append(dst, kind), text); ok {
+			return packed
 		}
 	}
-	return "=" + name
+	return append(append(dst, '='), name...)
+}
+
+// appendUUID appends the 16 bytes of a UUID in the form that uuid.UUID.String has.
+func appendUUID(dst []byte, text string) ([]byte, bool) {
+	if len(text) != 36 {
+		return dst, false
+	}
+	for i := 0; i < len(text); {
+		if i == 8 || i == 13 || i == 18 || i == 23 {
+			if text[i] != '-' {
+				return dst, false
+			}
+			i++
+		}
+		high, ok1 := digit(text[i])
+		low, ok2 := digit(text[i+1])
+		if !ok1 || !ok2 {
+			return dst, false
+		}
+		dst = append(dst, high<<4|low)
+		i += 2
+	}
+	return dst, true
+}
+
+// digit returns the value of a hexadecimal digit in lower case.
+func digit(c byte) (byte, bool) {
+	switch {
+	case c >= '0' && c <= '9':
+		return c - '0', true
+	case c >= 'a' && c <= 'f':
+		return c - 'a' + 10, true
+	}
+	return 0, false
 }
 
 const urnPrefix = "urn:uuid:"

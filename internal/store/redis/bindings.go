@@ -58,10 +58,10 @@ func (s *Store) Bindings(ctx context.Context, q wake.Query) ([]wake.Binding, err
 
 // future is a string that was requested from Redis.
 type future struct {
-	s      *Store
-	cmd    *goredis.StringCmd
-	future goredis.AutoFuture
-	err    error // the request was not sent
+	s   *Store
+	cmd *goredis.StringCmd
+	one *pending
+	err error // the request was not sent
 }
 
 func (s *Store) ask(ctx context.Context, key string) future {
@@ -69,14 +69,15 @@ func (s *Store) ask(ctx context.Context, key string) future {
 		return future{s: s, err: err}
 	}
 	cmd := goredis.NewStringCmd(ctx, "get", key)
-	return future{s: s, cmd: cmd, future: s.pipe.Submit(ctx, cmd)}
+	return future{s: s, cmd: cmd, one: s.submit(ctx, cmd)}
 }
 
-// wait returns the string ("" if there is none), or an error when ctx ends.
+// wait returns the string ("" if there is none), or an error when ctx, which must be that
+// of ask, ends.
 func (f *future) wait(ctx context.Context) (string, error) {
 	err := f.err
 	if err == nil {
-		err = f.future.WaitContext(ctx)
+		err = f.one.wait()
 	}
 	if errors.Is(err, goredis.Nil) {
 		return "", nil

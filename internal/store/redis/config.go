@@ -170,6 +170,9 @@ func (c *Config) options() (*goredis.UniversalOptions, error) {
 		MaintNotificationsConfig: &maintnotifications.Config{
 			Mode: maintnotifications.ModeDisabled,
 		},
+		// Nothing here uses what RESP3 adds, and with it go-redis looks before each answer
+		// whether Redis has pushed something.
+		Protocol:        2,
 		DisableIdentity: true, // it would need one more permission, for no benefit
 		AutoPipelineOptions: &goredis.AutoPipelineOptions{
 			MaxBatchSize:      300,

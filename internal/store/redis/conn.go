@@ -14,66 +14,12 @@ import (
 	"github.com/sipwake/sipwake/internal/wake"
 )
 
-// piper is a part of go-redis' clients that the interface UniversalClient leaves
-// out. The deferred auto-pipeline sends the commands of many RPCs in one write, and
-// each RPC can stop waiting at its own deadline.
-type piper interface {
-	AsyncAutoPipeline() (*goredis.AutoPipeliner, error)
-}
-
-// call is a script in progress.
-type call struct {
-	s      *Store
-	script *goredis.Script
-	keys   []string
-	args   []any
-	cmd    *goredis.Cmd
-	future goredis.AutoFuture
-	err    error // it was not sent
-}
-
-// run sends the script and does not wait. Script.Run would wait: on the deferred
-// pipeline, checking its error blocks until the answer comes, whatever the context.
-func (s *Store) run(ctx context.Context, script *goredis.Script, keys []string, args ...any) call {
-	if err := ctx.Err(); err != nil {
-		return call{s: s, err: err}
-	}
-	all := make([]any, 0, 3+len(keys)+len(args))
-	all = append(all, "evalsha", script.Hash(), len(keys))
-	for _, k := range keys {
-		all = append(all, k)
-	}
-	cmd := goredis.NewCmd(ctx, append(all, args...)...)
-	cmd.SetFirstKeyPos(3)
-	return call{s: s, script: script, keys: keys, args: args, cmd: cmd, future: s.pipe.Submit(ctx, cmd)}
-}
-
-// wait returns the script's answer (nil if there is none), or an error when ctx ends.
-// If the server does not know the script, wait sends it.
-func (c *call) wait(ctx context.Context) (any, error) {
-	if c.err != nil {
-		return nil, c.s.unavailable(ctx, c.err)
-	}
-	err := c.future.WaitContext(ctx)
-	if noScript(err) {
-		c.cmd = c.script.Eval(ctx, c.s.client, c.keys, c.args...)
-		err = c.cmd.Err()
-	}
-	if errors.Is(err, goredis.Nil) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, c.s.unavailable(ctx, err)
-	}
-	return c.cmd.Val(), nil
-}
-
 // do sends the command and waits for its answer or until ctx ends.
 func (s *Store) do(ctx context.Context, cmd goredis.Cmder) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return s.pipe.Submit(ctx, cmd).WaitContext(ctx)
+	return s.submit(ctx, cmd).wait()
 }
 
 // unavailable returns an error without any command arguments: Redis quotes them in
@@ -103,8 +49,4 @@ func (s *Store) unavailable(ctx context.Context, err error) error {
 		return fmt.Errorf("%w: Redis answered %s", wake.ErrUnavailable, code)
 	}
 	return fmt.Errorf("%w: connection to Redis failed", wake.ErrUnavailable)
-}
-
-func noScript(err error) bool {
-	return err != nil && (errors.Is(err, goredis.ErrNoScript) || goredis.HasErrorPrefix(err, "NOSCRIPT"))
 }

@@ -24,8 +24,8 @@ const (
 
 // settleScript: KEYS set; ARGV member, the score it must have, its new score or 0 to
 // remove it, ...
-func settleScript() *goredis.Script {
-	return goredis.NewScript(`
+func settleScript() *script {
+	return newScript(`
 for i = 1, #ARGV, 3 do
   local score = redis.call('ZSCORE', KEYS[1], ARGV[i])
   if score and tonumber(score) == tonumber(ARGV[i + 1]) then
@@ -40,7 +40,7 @@ end`)
 
 func expiringMember(aor, device string) string {
 	m := binary.BigEndian.AppendUint16(make([]byte, 0, 64), uint16(len(aor)))
-	return string(append(append(m, aor...), packDevice(device)...))
+	return string(appendDevice(append(m, aor...), device))
 }
 
 // cutMember undoes expiringMember, except for the packing.
@@ -66,7 +66,10 @@ func expiringPart(aor string) int {
 }
 
 // expiring reports whether bindings are indexed by time.
-func (s *Store) expiring() bool { return time.Now().UnixNano() < s.expiringUntil.Load() }
+func (s *Store) expiring() bool {
+	until := s.expiringUntil.Load()
+	return until != 0 && time.Now().UnixNano() < until
+}
 
 // expiry returns the entry of a REGISTER in the sorted sets, and the key of its set. The
 // key is empty if it has no entry.
@@ -160,8 +163,7 @@ func (s *Store) expired(ctx context.Context, set string, list []goredis.Z, until
 		args = append(args, z.Member, int64(z.Score), next)
 	}
 	if len(args) > 0 {
-		c := s.run(ctx, s.settle, []string{set}, args...)
-		if _, settled := c.wait(ctx); settled != nil && err == nil {
+		if _, settled := s.run(ctx, s.settle, []string{set}, args...); settled != nil && err == nil {
 			err = fmt.Errorf("cannot look for bindings that expire: %w", settled)
 		}
 	}

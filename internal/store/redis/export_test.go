@@ -13,3 +13,12 @@ func (s *Store) ClockAhead() time.Duration {
 	now := time.Now()
 	return now.Sub(s.clock.toRedis(now))
 }
+
+// Waiting is how many commands wait to be sent.
+func (s *Store) Waiting() int { return s.pipe.Len() }
+
+// PackDevice and UnpackDevice convert between the name of a device and its form in Redis.
+var (
+	PackDevice   = packDevice
+	UnpackDevice = unpackDevice
+)

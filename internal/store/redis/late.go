@@ -1,15 +1,13 @@
 package redis
 
-import goredis "github.com/redis/go-redis/v9"
-
 // lateScript is a register script that applies a REGISTER that came some time ago.
 // Anything the device has done since takes precedence, by Call-ID and CSeq or by the
 // time of the REGISTER. A late REGISTER does not show that the device is awake: its
 // seen is 0 and it is not remembered. The script returns the wakes that were open when
 // it came. In the token index its AOR goes before those that are there, which may be
 // from later REGISTERs.
-func lateScript(c *Config) *goredis.Script {
-	return goredis.NewScript(constants(c) + "local first = ARGV[10] and 5 or 4" + owners + prelude + lateBody)
+func lateScript(c *Config) *script {
+	return newScript(constants(c) + "local first = ARGV[10] and 5 or 4" + owners + prelude + lateBody)
 }
 
 const lateBody = `

@@ -45,8 +45,7 @@ func (s *Store) Put(ctx context.Context, m outbox.Message) error {
 	keys, args, err := s.outboxArgs(&m)
 	var answer any
 	if err == nil {
-		c := s.run(ctx, s.put, keys, append(args, s.config.Outbox, s.outboxKey(":"))...)
-		answer, err = c.wait(ctx)
+		answer, err = s.run(ctx, s.put, keys, append(args, s.config.Outbox, s.outboxKey(":"))...)
 	}
 	if err == nil {
 		switch n, ok := answer.(int64); {
@@ -71,8 +70,7 @@ func (s *Store) Put(ctx context.Context, m outbox.Message) error {
 func (s *Store) Update(ctx context.Context, m outbox.Message) error {
 	keys, args, err := s.outboxArgs(&m)
 	if err == nil {
-		c := s.run(ctx, s.update, keys, args...)
-		_, err = c.wait(ctx)
+		_, err = s.run(ctx, s.update, keys, args...)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot update message %q: %w", m.ID, err)
@@ -148,9 +146,8 @@ func (s *Store) Due(ctx context.Context, now time.Time, lease time.Duration, lim
 	}
 	next := now.Add(max(lease, time.Millisecond))
 	bytes := binary.BigEndian.AppendUint64(nil, uint64(max(next.UnixMicro(), 0)))
-	c := s.run(ctx, s.due, []string{s.outboxKey("due"), s.outboxKey("done")},
+	answer, err := s.run(ctx, s.due, []string{s.outboxKey("due"), s.outboxKey("done")},
 		micros(now), micros(next), bytes, limit, s.outboxKey(":"))
-	answer, err := c.wait(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read due messages: %w", err)
 	}

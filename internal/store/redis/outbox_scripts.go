@@ -1,7 +1,5 @@
 package redis
 
-import goredis "github.com/redis/go-redis/v9"
-
 // Microseconds are passed and used as text, because a script would format them with an
 // exponent. When a script finds members of the sorted sets whose message is gone, it
 // removes them.
@@ -40,8 +38,8 @@ const noShare = -2
 // messages that are not done, by their ends; ARGV done, next try us, end us, end ms, ID,
 // value, capacity, prefix of messages' keys. Answers how many messages there are, -1 if
 // there is no room, noShare if there is none for the tenant.
-func putScript() *goredis.Script {
-	return goredis.NewScript(outboxPrelude + `
+func putScript() *script {
+	return newScript(outboxPrelude + `
 local n = count()
 if redis.call('EXISTS', KEYS[3]) == 1 then return n end
 if KEYS[4] and ARGV[1] ~= '1' then
@@ -61,8 +59,8 @@ return n + 1`)
 
 // updateScript: like putScript, with only the first six of ARGV. It does not store a
 // message that is gone.
-func updateScript() *goredis.Script {
-	return goredis.NewScript(outboxPrelude + `
+func updateScript() *script {
+	return newScript(outboxPrelude + `
 if redis.call('SET', KEYS[3], ARGV[6], 'XX', 'PXAT', ARGV[4]) then
   index(ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5])
 end
@@ -72,8 +70,8 @@ return 1`)
 // dueScript: KEYS due, done; ARGV now us, next try us (later), next try as 8
 // bytes, limit, prefix of messages' keys. Answers how many messages there are, then
 // ID, value, ID, value, ... It leaves values of a newer sipwake to that sipwake.
-func dueScript() *goredis.Script {
-	return goredis.NewScript(outboxPrelude + `
+func dueScript() *script {
+	return newScript(outboxPrelude + `
 local list, want, more = {0}, tonumber(ARGV[4]), true
 while want > 0 and more do
   local ids = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, want)

@@ -31,14 +31,14 @@ func (s *Store) ownedKey(instance string) string { return s.config.Prefix + "p:w
 func (s *Store) own(ctx context.Context, w *wake.Wake) {
 	if w.Owner != "" {
 		until := s.clock.toRedis(w.StartedAt).Add(store.Keep(w)).UnixMilli()
-		s.pipe.Submit(ctx, goredis.NewCmd(ctx, "zadd", s.ownedKey(w.Owner), until, packOwned(w)))
+		s.post(ctx, goredis.NewCmd(ctx, "zadd", s.ownedKey(w.Owner), until, packOwned(w)))
 	}
 }
 
 // disown removes a wake that has ended from the list. It does not wait.
 func (s *Store) disown(ctx context.Context, w *wake.Wake) {
 	if w.Owner != "" {
-		s.pipe.Submit(ctx, goredis.NewCmd(ctx, "zrem", s.ownedKey(w.Owner), packOwned(w)))
+		s.post(ctx, goredis.NewCmd(ctx, "zrem", s.ownedKey(w.Owner), packOwned(w)))
 	}
 }
 
@@ -47,8 +47,7 @@ func packOwned(w *wake.Wake) string { return wakeField(w.Node, w.Call) + "\x00" 
 // Beat implements cluster.Store.
 func (s *Store) Beat(ctx context.Context, instance string, ttl time.Duration) (living, dead []string, err error) {
 	asked := time.Now()
-	c := s.run(ctx, s.beat, []string{s.aliveKey()}, instance, ttl.Milliseconds())
-	answer, err := c.wait(ctx)
+	answer, err := s.run(ctx, s.beat, []string{s.aliveKey()}, instance, ttl.Milliseconds())
 	if err != nil {
 		return nil, nil, fmt.Errorf("cannot beat: %w", err)
 	}
@@ -63,8 +62,8 @@ func (s *Store) Beat(ctx context.Context, instance string, ttl time.Duration) (l
 	}
 	s.clock.set(asked, time.UnixMicro(us))
 	owned := s.ownedKey(instance)
-	s.pipe.Submit(ctx, goredis.NewCmd(ctx, "zremrangebyscore", owned, "-inf", s.clock.toRedis(time.Now()).UnixMilli()))
-	s.pipe.Submit(ctx, goredis.NewCmd(ctx, "pexpire", owned, ownedFor.Milliseconds()))
+	s.post(ctx, goredis.NewCmd(ctx, "zremrangebyscore", owned, "-inf", s.clock.toRedis(time.Now()).UnixMilli()))
+	s.post(ctx, goredis.NewCmd(ctx, "pexpire", owned, ownedFor.Milliseconds()))
 	return texts(a[0]), texts(a[1]), nil
 }
 
@@ -120,15 +119,15 @@ func (s *Store) Adopt(ctx context.Context, dead, owner string, f func(wake.Wake,
 // instance.
 func (s *Store) adoptAll(ctx context.Context, members []string, dead, owner string, f func(wake.Wake, wake.Started)) error {
 	values := make([]*goredis.StringCmd, len(members))
-	futures := make([]goredis.AutoFuture, len(members))
+	futures := make([]*pending, len(members))
 	for i, m := range members {
 		node, call, aor := unpackOwned(m)
 		_, t, _ := s.keys(aor)
 		values[i] = goredis.NewStringCmd(ctx, "hget", t, "w"+wakeField(node, call))
-		futures[i] = s.pipe.Submit(ctx, values[i])
+		futures[i] = s.submit(ctx, values[i])
 	}
 	for i, m := range members {
-		err := futures[i].WaitContext(ctx)
+		err := futures[i].wait()
 		if errors.Is(err, goredis.Nil) {
 			continue // it has ended
 		}
@@ -206,9 +205,8 @@ func (s *Store) retaken(ctx context.Context, w wake.Wake, was, is []byte) (wake.
 	if recent := s.clock.toRedis(time.Now()).Add(-s.config.Recent); recent.Before(since) {
 		since = recent
 	}
-	c := s.run(ctx, s.retake, []string{b, t}, wakeField(w.Node, w.Call), was, is, since.UnixMicro(),
+	answer, err := s.run(ctx, s.retake, []string{b, t}, wakeField(w.Node, w.Call), was, is, since.UnixMicro(),
 		s.config.Retention.Milliseconds())
-	answer, err := c.wait(ctx)
 	if err != nil {
 		return wake.Started{}, err
 	}
@@ -252,7 +250,7 @@ func (s *Store) Pushed(w wake.Wake, device string) {
 	ctx := context.Background()
 	_, t, _ := s.keys(w.AOR)
 	// Send the whole script: nobody waits who could send it if Redis does not have it.
-	s.pipe.Submit(ctx, goredis.NewCmd(ctx, "eval", pushedScript, strconv.Itoa(1), t, wakeField(w.Node, w.Call), store.AppendPushed(nil, device)))
+	s.post(ctx, goredis.NewCmd(ctx, "eval", pushedScript, strconv.Itoa(1), t, wakeField(w.Node, w.Call), store.AppendPushed(nil, device)))
 }
 
 // Publish implements cluster.Store.
@@ -262,7 +260,7 @@ func (s *Store) Publish(n cluster.Message) {
 		panic("BUG: " + err.Error())
 	}
 	ctx := context.Background()
-	s.pipe.Submit(ctx, goredis.NewCmd(ctx, "publish", s.newsChannel(), text))
+	s.post(ctx, goredis.NewCmd(ctx, "publish", s.newsChannel(), text))
 }
 
 // Listen implements cluster.Store.

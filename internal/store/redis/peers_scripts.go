@@ -1,13 +1,11 @@
 package redis
 
-import goredis "github.com/redis/go-redis/v9"
-
 // beatScript: KEYS p:alive; ARGV instance, ttl ms. Answers the live instances, the dead
 // instances, and Redis' time in us. If no instance has sent a heartbeat for as long as an
 // instance may be silent, Redis was away: then no instance counts as dead until it had a
 // chance to send one.
-func beatScript() *goredis.Script {
-	return goredis.NewScript(`
+func beatScript() *script {
+	return newScript(`
 local t = redis.call('TIME')
 local now, ttl = t[1] * 1000 + math.floor(t[2] / 1000), tonumber(ARGV[2])
 local last = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')
@@ -24,8 +22,8 @@ return {redis.call('ZRANGEBYSCORE', KEYS[1], now, '+inf'), redis.call('ZRANGEBYS
 // retakeScript: KEYS b, t; ARGV node NUL call, the wake's expected value, its new value,
 // since when a REGISTER is recent (us), retention ms. Answers false if the wake has another
 // value, otherwise like startScript.
-func retakeScript() *goredis.Script {
-	return goredis.NewScript(prelude + `
+func retakeScript() *script {
+	return newScript(prelude + `
 local now = clock()
 local mem = memory(KEYS[2], redis.call('HGETALL', KEYS[2]), now)
 local field = 'w' .. ARGV[1]

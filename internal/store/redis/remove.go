@@ -42,9 +42,8 @@ func (s *Store) removeOnce(ctx context.Context, r *wake.Removal, res *wake.Remov
 		notAfter = fmt.Sprint(r.NotAfter.UnixMicro())
 	}
 	b, _, n := s.keys(r.AOR)
-	c := s.run(ctx, s.remove, []string{b, n}, device, token, notAfter, flag(r.TokenOnly), flag(r.Unregistered),
+	answer, err := s.run(ctx, s.remove, []string{b, n}, device, token, notAfter, flag(r.TokenOnly), flag(r.Unregistered),
 		r.Reason, store.NoteKeep.Milliseconds(), store.MaxNotes)
-	answer, err := c.wait(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -101,8 +100,7 @@ func (s *Store) cutToken(ctx context.Context, key, device, value, token string) 
 	if err != nil {
 		return false, err
 	}
-	c := s.run(ctx, s.replace, []string{key}, device, value, rest)
-	answer, err := c.wait(ctx)
+	answer, err := s.run(ctx, s.replace, []string{key}, device, value, rest)
 	return answer == int64(1), err
 }
 
@@ -122,8 +120,8 @@ func (s *Store) forgetTokens(ctx context.Context, gone []wake.Binding, keep []pn
 // stays is harmless and ends with the retention.
 func (s *Store) forgetToken(ctx context.Context, t secret.Token, aor string) {
 	// Send the whole script: nobody waits who could send it if Redis does not have it.
-	f := s.pipe.Submit(ctx, goredis.NewCmd(ctx, "eval", forgetScript, 1, s.tokenKey(t), aor))
+	f := s.submit(ctx, goredis.NewCmd(ctx, "eval", forgetScript, 1, s.tokenKey(t), aor))
 	if s.config.isCluster() {
-		_ = f.WaitContext(ctx)
+		_ = f.wait()
 	}
 }

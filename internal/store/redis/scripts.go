@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"time"
 
-	goredis "github.com/redis/go-redis/v9"
-
 	"github.com/sipwake/sipwake/internal/store"
 	"github.com/sipwake/sipwake/internal/wake"
 )
@@ -34,26 +32,43 @@ local NOTE_KEEP, MOST_NOTES = %d, %d
 		store.MaxDevices, store.MaxRecent, store.MaxAORs, store.NoteKeep.Milliseconds(), store.MaxNotes)
 }
 
-// registerArgs returns the arguments except the last two.
-func (s *Store) registerArgs(r *wake.Registration) ([]any, error) {
-	value, head, err := store.AppendRegistration(make([]byte, 0, 512), r, time.Time{})
+// addRegister adds the arguments except the last two.
+func (s *Store) addRegister(c *call, r *wake.Registration) error {
+	value, head, err := store.AppendRegistration(c.value[:0], r, time.Time{})
 	if err != nil {
-		return nil, err
+		return err
 	}
+	c.value = value
 	v := head.Value
-	what := "bind"
-	rest := v[17:25:25] // when created
-	if r.Action != wake.ActionBind || r.Gone {
-		gone := flag(r.Gone)
-		if r.GoneAll() {
-			gone = "all"
-		}
-		what = action(r.Action) + " " + gone
-		rest = append(rest, value[:len(value)-len(v)]...)
-	}
 	address := v[39+len(head.CallID):][:2+len(head.Address)]
-	return append(make([]any, 0, 11), what, packDevice(r.Device), v[9:17], v[25:], address, r.AOR, "r"+store.DeviceKey(r),
-		s.clock.toRedis(r.RegisteredAt).UnixMicro(), rest), nil
+	simple := r.Action == wake.ActionBind && !r.Gone
+	if simple {
+		c.str("bind")
+	} else {
+		c.str(what(r))
+	}
+	c.add(appendDevice(c.buf, r.Device))
+	c.bytes(v[9:17])
+	c.bytes(v[25:])
+	c.bytes(address)
+	c.str(r.AOR)
+	c.add(store.AppendDeviceKey(append(c.buf, 'r'), r))
+	c.int(s.clock.toRedis(r.RegisteredAt).UnixMicro())
+	prefix := value[:len(value)-len(v)]
+	if simple {
+		prefix = nil
+	}
+	c.add(append(append(c.buf, v[17:25]...), prefix...))
+	return nil
+}
+
+// what returns the first argument of a REGISTER that leaves no binding.
+func what(r *wake.Registration) string {
+	gone := flag(r.Gone)
+	if r.GoneAll() {
+		gone = "all"
+	}
+	return action(r.Action) + " " + gone
 }
 
 // refresh handles the most common REGISTER without decoding the values, in half the
@@ -101,8 +116,8 @@ if raw and ARGV[1] == 'bind' and call('EXISTS', KEYS[2]) == 0 then
 end
 `
 
-func registerScript(c *Config) *goredis.Script {
-	return goredis.NewScript(constants(c) + refresh + owners + share + prelude + registerBody)
+func registerScript(c *Config) *script {
+	return newScript(constants(c) + refresh + owners + share + prelude + registerBody)
 }
 
 const registerBody = `
@@ -190,8 +205,8 @@ return {status, #list, wakes, went, previous}`
 // head of a value for the same device, those for the owner in a value. Answers a word
 // (started, forked, again, ended, duplicate, full), the bindings' string, the remembered
 // fields and values, since when; with again, the wake as it was stored.
-func startScript() *goredis.Script {
-	return goredis.NewScript(prelude + `
+func startScript() *script {
+	return newScript(prelude + `
 local now = clock()
 local mem = memory(KEYS[2], redis.call('HGETALL', KEYS[2]), now)
 if mem['e' .. ARGV[1]] then return {'ended'} end
@@ -230,8 +245,8 @@ return {word, join(list), recent, struct.pack('>I8', now - tonumber(ARGV[6])), w
 }
 
 // endScript: KEYS t; ARGV node NUL call, tombstone us, most tombstones. Answers the wake or false.
-func endScript() *goredis.Script {
-	return goredis.NewScript(prelude + `
+func endScript() *script {
+	return newScript(prelude + `
 local now = clock()
 local v = redis.call('HGET', KEYS[1], 'w' .. ARGV[1])
 if v then
@@ -249,8 +264,8 @@ return false`)
 // reason, how long a note is kept ms, most notes. An empty argument is no condition.
 // Answers the removed values (device, value, ...); with token only, the values that still
 // have other tokens, which it leaves unchanged; and whether another binding has the token.
-func removeScript() *goredis.Script {
-	return goredis.NewScript(prelude + `
+func removeScript() *script {
+	return newScript(prelude + `
 local list, went, rest, known = devices(redis.call('GET', KEYS[1]), 0), {}, {}, 0
 local function has(address)
   for _, key in ipairs(tokens(address)) do
@@ -279,8 +294,8 @@ return {went, rest, known}`)
 
 // replaceScript: KEYS b; ARGV device, its expected value, its new value. Answers whether
 // the device had the expected value.
-func replaceScript() *goredis.Script {
-	return goredis.NewScript(prelude + `
+func replaceScript() *script {
+	return newScript(prelude + `
 local list = devices(redis.call('GET', KEYS[1]), 0)
 for _, d in ipairs(list) do
   if d[1] == ARGV[1] and d[2] == ARGV[2] then

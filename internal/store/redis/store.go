@@ -36,17 +36,17 @@ import (
 type Store struct {
 	config  Config
 	client  goredis.UniversalClient
-	pipe    *goredis.AutoPipeliner
+	pipe    pipe
 	metrics *metrics
 	log     *slog.Logger
 	clock   clock
 
-	register, late, start, end *goredis.Script
-	remove, replace            *goredis.Script
-	put, update, due           *goredis.Script
+	register, late, start, end *script
+	remove, replace            *script
+	put, update, due           *script
 	upper                      upperScripts
-	beat, retake               *goredis.Script
-	settle                     *goredis.Script
+	beat, retake               *script
+	settle                     *script
 
 	// expiringUntil is the time until which bindings are indexed by time, in nanoseconds.
 	// expiringStart is held while that index is started.
@@ -77,11 +77,7 @@ func New(c Config, log *slog.Logger, reg prometheus.Registerer) (*Store, error) 
 	if c.WaitReplicas > 0 {
 		waitForReplicas(client, c.WaitReplicas)
 	}
-	p, ok := client.(piper)
-	if !ok {
-		panic("BUG: a go-redis client without pipeline")
-	}
-	pipe, err := p.AsyncAutoPipeline()
+	pipe, err := newPipe(client, c.Queue)
 	if err != nil {
 		_ = client.Close()
 		return nil, fmt.Errorf("cannot make Redis pipeline: %w", err)
@@ -118,22 +114,36 @@ func (s *Store) Close() error {
 }
 
 // keys returns the AOR's keys. The AOR is their hash tag, in braces, because all keys of
-// an AOR must be in one slot. A closing brace in the AOR would end the tag early, and one
-// at its start would make the tag empty.
+// an AOR must be in one slot.
 func (s *Store) keys(aor string) (bindings, memory, notes string) {
-	if strings.ContainsAny(aor, "}%") {
-		aor = strings.NewReplacer("}", "%7D", "%", "%25").Replace(aor)
-	}
+	tag := hashTag(aor)
 	p := s.config.Prefix
-	all := p + "b:{" + aor + "}" + p + "t:{" + aor + "}" + p + "n:{" + aor + "}"
+	all := p + "b:{" + tag + "}" + p + "t:{" + tag + "}" + p + "n:{" + tag + "}"
 	n := len(all) / 3
 	return all[:n], all[n : 2*n], all[2*n:]
 }
 
+func (s *Store) appendKey(dst []byte, kind, tag string) []byte {
+	return append(append(append(append(dst, s.config.Prefix...), kind...), tag...), '}')
+}
+
+// hashTag returns the AOR as it is in keys. A closing brace in the AOR would end the tag
+// early, and one at its start would make the tag empty.
+func hashTag(aor string) string {
+	if strings.IndexByte(aor, '}') >= 0 || strings.IndexByte(aor, '%') >= 0 {
+		return strings.NewReplacer("}", "%7D", "%", "%25").Replace(aor)
+	}
+	return aor
+}
+
 // tokenKey returns the key of the token index: 128 bits of the token's hash.
-func (s *Store) tokenKey(t secret.Token) string {
-	sum := sha256.Sum256([]byte(t.Reveal()))
-	return s.config.Prefix + "k:" + base64.RawURLEncoding.EncodeToString(sum[:16])
+func (s *Store) tokenKey(t secret.Token) string { return string(s.appendTokenKey(nil, t)) }
+
+func (s *Store) appendTokenKey(dst []byte, t secret.Token) []byte {
+	var room [256]byte
+	sum := sha256.Sum256(append(room[:0], t.Reveal()...))
+	dst = append(append(dst, s.config.Prefix...), "k:"...)
+	return base64.RawURLEncoding.AppendEncode(dst, sum[:16])
 }
 
 // Register implements wake.Store.
@@ -147,33 +157,20 @@ func (s *Store) Register(ctx context.Context, r wake.Registration) (wake.Registe
 	if r.CreatedAt.IsZero() {
 		r.CreatedAt = r.RegisteredAt
 	}
-	args, err := s.registerArgs(&r)
+	kept := s.expiring()
+	c := s.call(s.register)
+	if r.Late {
+		c.script = s.late
+	}
+	err := s.addRegisterAll(c, &r, kept)
 	if err != nil {
 		return wake.Registered{}, fmt.Errorf("cannot register %q: %w", r.AOR, err)
 	}
-	b, t, n := s.keys(r.AOR)
-	keys := append(make([]string, 0, 6), b, t, n)
-	kept := s.expiring()
-	if kept && !s.config.isCluster() {
-		if set, expiry := s.expiry(&r); set != "" {
-			keys, args = append(keys, set), append(args, expiry.Member, int64(expiry.Score))
-		}
-	}
-	if r.Action == wake.ActionBind && !r.Gone {
-		for _, token := range r.Address.Tokens {
-			keys = append(keys, s.tokenKey(token.Value))
-		}
-	}
 	var answer any
-	script := s.register
-	if r.Late {
-		script = s.late
-	}
 	if s.config.isCluster() {
-		answer, err = s.registerCluster(ctx, script, keys, args, &r)
+		answer, err = s.registerCluster(ctx, c, &r)
 	} else {
-		c := s.run(ctx, script, keys, args...)
-		answer, err = c.wait(ctx)
+		answer, err = c.run(ctx)
 	}
 	if err == nil && !kept && s.expiring() { // it began meanwhile
 		err = s.keepByTime(ctx, &r)
@@ -187,17 +184,51 @@ func (s *Store) Register(ctx context.Context, r wake.Registration) (wake.Registe
 	return wake.Registered{}, fmt.Errorf("cannot register %q: %w", r.AOR, err)
 }
 
+// addRegisterAll adds the keys and arguments of a REGISTER. kept says whether it is
+// indexed by time. In a cluster that takes a command of its own.
+func (s *Store) addRegisterAll(c *call, r *wake.Registration, kept bool) error {
+	tag := hashTag(r.AOR)
+	for _, kind := range []string{"b:{", "t:{", "n:{"} {
+		c.add(s.appendKey(c.buf, kind, tag))
+	}
+	set, z := "", goredis.Z{}
+	if kept && !s.config.isCluster() {
+		if set, z = s.expiry(r); set != "" {
+			c.str(set)
+		}
+	}
+	if r.Action == wake.ActionBind && !r.Gone {
+		for _, token := range r.Address.Tokens {
+			c.add(s.appendTokenKey(c.buf, token.Value))
+		}
+	}
+	c.keysEnd()
+	if err := s.addRegister(c, r); err != nil {
+		return err
+	}
+	if set != "" {
+		c.str(z.Member.(string))
+		c.int(int64(z.Score))
+	}
+	return nil
+}
+
 // registerCluster sends the script and the entries of the token index in parallel, to
 // different servers. It does not use the shared pipeline, which may send them one after
 // the other. It returns what the script would return if it had all keys.
-func (s *Store) registerCluster(ctx context.Context, register *goredis.Script, keys []string, args []any, r *wake.Registration) (any, error) {
-	tokens, aor := keys[3:], r.AOR
+func (s *Store) registerCluster(ctx context.Context, c *call, r *wake.Registration) (any, error) {
+	texts, n := c.strings(), c.keys
+	keys := make([]string, n)
+	for i := range keys {
+		keys[i] = texts[i].(string)
+	}
+	tokens, args, aor, late := keys[3:], texts[n:], r.AOR, c.script == s.late
 	p := s.client.Pipeline()
-	script := register.EvalSha(ctx, p, keys[:3], args...)
+	script := p.EvalSha(ctx, c.script.hash, keys[:3], args...)
 	index := make([]*goredis.Cmd, len(tokens))
 	for i, key := range tokens {
 		set := []any{"set", key, aor, "px", s.config.Retention.Milliseconds(), "get"}
-		if register == s.late {
+		if late {
 			set = append(set, "nx")
 		}
 		index[i] = p.Do(ctx, set...)
@@ -207,7 +238,7 @@ func (s *Store) registerCluster(ctx context.Context, register *goredis.Script, k
 	}
 	_, _ = p.Exec(ctx) // every command has its own error
 	if noScript(script.Err()) {
-		script = register.Eval(ctx, s.client, keys[:3], args...)
+		script = s.client.Eval(ctx, c.script.text, keys[:3], args...)
 	}
 	if err := script.Err(); err != nil {
 		return nil, s.unavailable(ctx, err)
@@ -221,7 +252,6 @@ func (s *Store) registerCluster(ctx context.Context, register *goredis.Script, k
 		// A binding works without its index entry; the next REGISTER writes it.
 		was, _ := cmd.Text()
 		previous[i] = was
-		late := register == s.late
 		if was == "" || was == aor || late && slices.Contains(store.ReadAORs([]byte(was)), aor) {
 			continue
 		}
@@ -300,16 +330,28 @@ func (s *Store) Start(ctx context.Context, w wake.Wake) (wake.Started, error) {
 	if w.StartedAt.IsZero() {
 		w.StartedAt = time.Now()
 	}
-	value, err := s.appendWake(make([]byte, 0, 256), w)
-	if err != nil {
+	c := s.call(s.start)
+	var err error
+	if c.value, err = s.appendWake(c.value[:0], w); err != nil {
 		return wake.Started{}, fmt.Errorf("cannot start wake for %q: %w", w.AOR, err)
 	}
-	b, t, _ := s.keys(w.AOR)
+	tag := hashTag(w.AOR)
+	c.add(s.appendKey(c.buf, "b:{", tag))
+	c.add(s.appendKey(c.buf, "t:{", tag))
+	c.keysEnd()
+	c.add(appendWakeField(c.buf, w.Node, w.Call))
+	c.bytes(c.value)
+	c.int(store.Keep(&w).Microseconds())
+	c.str(w.CallID)
+	c.str(w.ID)
+	c.int(s.config.Recent.Microseconds())
+	c.int(s.config.Retention.Milliseconds())
+	c.int(store.MaxWakes)
+	c.add(store.AppendForked(c.buf))
+	c.add(store.AppendInstance(c.buf, w.Instance))
+	c.add(store.AppendOwner(c.buf, w.Owner))
 	s.own(ctx, &w) // first list it: every stored wake must be adoptable from its owner
-	c := s.run(ctx, s.start, []string{b, t}, wakeField(w.Node, w.Call), value, store.Keep(&w).Microseconds(),
-		w.CallID, w.ID, s.config.Recent.Microseconds(), s.config.Retention.Milliseconds(), store.MaxWakes, store.AppendForked(nil),
-		store.AppendInstance(nil, w.Instance), store.AppendOwner(nil, w.Owner))
-	answer, err := c.wait(ctx)
+	answer, err := c.run(ctx)
 	if err == nil {
 		var res wake.Started
 		if res, err = started(w.AOR, answer); err == nil {
@@ -322,9 +364,13 @@ func (s *Store) Start(ctx context.Context, w wake.Wake) (wake.Started, error) {
 
 // End implements wake.Store.
 func (s *Store) End(ctx context.Context, aor, node, call string) (wake.Ended, error) {
-	_, t, _ := s.keys(aor)
-	c := s.run(ctx, s.end, []string{t}, wakeField(node, call), store.Tombstone.Microseconds(), store.MaxTombs)
-	answer, err := c.wait(ctx)
+	c := s.call(s.end)
+	c.add(s.appendKey(c.buf, "t:{", hashTag(aor)))
+	c.keysEnd()
+	c.add(appendWakeField(c.buf, node, call))
+	c.int(store.Tombstone.Microseconds())
+	c.int(store.MaxTombs)
+	answer, err := c.run(ctx)
 	if err != nil {
 		return wake.Ended{}, fmt.Errorf("cannot end wake for %q: %w", aor, err)
 	}

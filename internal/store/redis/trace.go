@@ -18,7 +18,7 @@ import (
 type Traces struct {
 	*Store
 	config     trace.Config
-	put        *goredis.Script
+	put        *script
 	retentions time.Duration // TTL of a key that is not touched
 }
 
@@ -62,9 +62,9 @@ func (s *Traces) Put(ctx context.Context, parts []trace.Timeline) (kept int, err
 			}
 		}
 		keys := []string{s.tracesKey("all"), s.tracesKey("users")}
-		answer := s.put.EvalSha(ctx, s.client, keys, args...)
+		answer := s.client.EvalSha(ctx, s.put.hash, keys, args...)
 		if noScript(answer.Err()) {
-			answer = s.put.Eval(ctx, s.client, keys, args...)
+			answer = s.client.Eval(ctx, s.put.text, keys, args...)
 		}
 		if kept, err = answer.Int(); err != nil {
 			return 0, fmt.Errorf("cannot write traces: %w", s.unavailable(ctx, err))
@@ -174,8 +174,8 @@ func (s *Traces) Users(ctx context.Context, part string, most int) ([]string, er
 //
 // A call is a hash: "p" and the instance -> its part, "t" and a term -> nothing. The
 // parts of an AOR are as in trace.Parts.
-func tracesScript() *goredis.Script {
-	return goredis.NewScript(`
+func tracesScript() *script {
+	return newScript(`
 local oldest, most, live, prefix = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[5]
 local function eachPart(aor, f)
   f(aor)

@@ -17,13 +17,13 @@ import (
 // upperScripts are the scripts for registrations at PBXs. The values are in a hash, the
 // times at which they are due in a sorted set. All keys are in one slot, so that one
 // script can take what is due.
-type upperScripts struct{ put, remove, due *goredis.Script }
+type upperScripts struct{ put, remove, due *script }
 
 // A stamp is 8 bytes; an empty one overwrites any value.
 func newUpperScripts() upperScripts {
 	return upperScripts{
 		// KEYS values, due; ARGV AOR, stamp, value, due us. Answers whether it was stored.
-		put: goredis.NewScript(`
+		put: newScript(`
 if ARGV[2] ~= '' then
   local v = redis.call('HGET', KEYS[1], ARGV[1])
   if not v or string.sub(v, 2, 9) ~= ARGV[2] then return 0 end
@@ -32,11 +32,11 @@ redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
 redis.call('ZADD', KEYS[2], ARGV[4], ARGV[1])
 return 1`),
 		// KEYS values, due; ARGV AOR.
-		remove: goredis.NewScript(`
+		remove: newScript(`
 redis.call('ZREM', KEYS[2], ARGV[1])
 return redis.call('HDEL', KEYS[1], ARGV[1])`),
 		// KEYS values, due; ARGV now us, next us, limit. Answers the values.
-		due: goredis.NewScript(`
+		due: newScript(`
 local list = {}
 for _, aor in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', ARGV[1], 'LIMIT', 0, tonumber(ARGV[3]))) do
   local v = redis.call('HGET', KEYS[1], aor)
@@ -63,9 +63,8 @@ func (s *Store) PutUpper(ctx context.Context, r upper.Registration) error {
 	}
 	value, err := store.AppendUpper(nil, &r, max(r.Stamp+1, uint64(time.Now().UnixMicro())))
 	if err == nil {
-		c := s.run(ctx, s.upper.put, s.upperKeys(), r.AOR, was, value, micros(r.Due))
 		var answer any
-		if answer, err = c.wait(ctx); err == nil && answer != int64(1) {
+		if answer, err = s.run(ctx, s.upper.put, s.upperKeys(), r.AOR, was, value, micros(r.Due)); err == nil && answer != int64(1) {
 			err = upper.ErrChanged
 		}
 	}
@@ -94,8 +93,7 @@ func (s *Store) Upper(ctx context.Context, aor string) (u upper.Registration, ok
 
 // RemoveUpper implements upper.Store.
 func (s *Store) RemoveUpper(ctx context.Context, aor string) error {
-	c := s.run(ctx, s.upper.remove, s.upperKeys(), aor)
-	if _, err := c.wait(ctx); err != nil {
+	if _, err := s.run(ctx, s.upper.remove, s.upperKeys(), aor); err != nil {
 		return fmt.Errorf("cannot remove registration of %q: %w", aor, err)
 	}
 	return nil
@@ -104,8 +102,7 @@ func (s *Store) RemoveUpper(ctx context.Context, aor string) error {
 // DueUppers implements upper.Store.
 func (s *Store) DueUppers(ctx context.Context, now time.Time, lease time.Duration, limit int) ([]upper.Registration, error) {
 	next := now.Add(max(lease, time.Millisecond))
-	c := s.run(ctx, s.upper.due, s.upperKeys(), micros(now), micros(next), limit)
-	answer, err := c.wait(ctx)
+	answer, err := s.run(ctx, s.upper.due, s.upperKeys(), micros(now), micros(next), limit)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read due registrations: %w", err)
 	}
