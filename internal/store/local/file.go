@@ -31,6 +31,7 @@ import (
 //	claimends  end, key -> nothing
 //	upper      AOR -> a registration at a PBX
 //	upperdue   due, AOR -> nothing
+//	refreshes  n, ascending -> what refreshes changed, newer than bindings: see refreshes
 //	meta       "format" -> "1"
 const format = "1"
 
@@ -42,7 +43,7 @@ func bucketMeta() []byte     { return []byte("meta") }
 func buckets() [][]byte {
 	return [][]byte{bucketBindings(), bucketTokens(), bucketMeta(), bucketMessages(), bucketDue(), bucketDone(),
 		bucketClaims(), bucketClaimEnds(), bucketShared(), bucketNotes(),
-		bucketUpper(), bucketUpperDue(), bucketWaiting()}
+		bucketUpper(), bucketUpperDue(), bucketWaiting(), bucketRefreshes()}
 }
 
 var errFormat = errors.New("it was written by a newer sipwake")
@@ -144,7 +145,9 @@ func (s *Store) load(user string) (*state, error) {
 				unreadable++
 				continue
 			}
-			st.Devices = append(st.Devices, &aor.Device{Name: string(k[len(prefix):]), Value: bytes.Clone(v)})
+			value := bytes.Clone(v)
+			s.refreshes.filed(hashBinding(k), value)
+			st.Devices = append(st.Devices, &aor.Device{Name: string(k[len(prefix):]), Value: value})
 		}
 		return nil
 	})

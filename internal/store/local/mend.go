@@ -49,9 +49,10 @@ func (s *Store) mendNow() error {
 	}
 	s.data.Store(fresh)
 	_ = old.close()
+	err = s.refreshes.load(s.read)
 	s.rewrite()
 	s.tell(*f)
-	return nil
+	return err
 }
 
 // complete returns an error if a bucket is missing. That is allowed only before prepare.
@@ -74,7 +75,7 @@ func (s *Store) rewrite() {
 				if d.Gone {
 					continue
 				}
-				d.Change(true)
+				d.Change(false)
 				s.writer.lazy(st)
 				if h, err := store.ReadHead(d.Value); err == nil {
 					s.writer.lazyTokens(s.index.restore(st.AOR, tokens(h)))
