@@ -245,3 +245,13 @@ func DamageLeaf(t *testing.T, s *Store, aor string) map[string]bool {
 	t.Fatal("no leaf has", aor)
 	return nil
 }
+
+// FoldSteps returns the lengths of the steps of a pass whose writes take so long.
+func FoldSteps(took ...time.Duration) (steps []int) {
+	f := folding{step: leastFold}
+	for _, d := range took {
+		f.took(d)
+		steps = append(steps, f.step)
+	}
+	return steps
+}

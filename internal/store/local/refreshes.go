@@ -225,12 +225,14 @@ func (x *refreshes) put(tx *writeTx, ops []op) error {
 	x.mu.Lock()
 	number := x.last
 	x.mu.Unlock()
-	var run []byte
+	var run []byte // with the number
 	flush := func() error {
 		if len(run) == 0 {
 			return nil
 		}
-		err := tx.table(bucketRefreshes()).Put(binary.BigEndian.AppendUint64(nil, number), run)
+		table := tx.table(bucketRefreshes())
+		table.Fill()
+		err := table.Put(binary.BigEndian.AppendUint64(nil, number), run)
 		run = nil
 		return err
 	}

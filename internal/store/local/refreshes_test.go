@@ -195,6 +195,16 @@ func TestFold(t *testing.T) {
 	}
 }
 
+// A pass takes longer steps while writes wait, and short ones while they do not.
+func TestFoldSteps(t *testing.T) {
+	t.Parallel()
+	const slow, fast = time.Second, 10 * time.Millisecond
+	want := []int{1000, 2000, 4000, 8000, 16000, 32000, 32000, 16000}
+	if got := local.FoldSteps(fast, slow, slow, slow, slow, slow, slow, fast); !reflect.DeepEqual(got, want) {
+		t.Error(got)
+	}
+}
+
 // No more bindings are kept than there is room for; those that are not cost a read.
 func TestKeptBounded(t *testing.T) {
 	t.Parallel()
