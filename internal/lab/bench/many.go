@@ -3,8 +3,6 @@ package bench
 import (
 	"context"
 	"errors"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -94,47 +92,6 @@ func (b *bench) longTokens(ctx context.Context) error {
 	after, err := b.redisMemory(ctx)
 	b.add("binding in Redis, token of 140", "bytes", (after-before)/float64(n))
 	return err
-}
-
-// newOnes compares new bindings, which are on disk before they are acknowledged, with
-// appending the same number of bytes to a file, with one fsync for all connections.
-func (b *bench) newOnes(ctx context.Context) error {
-	const value = 400 // bytes of a binding and its token in the index
-	for i := range b.Rounds {
-		plain, err := fsyncs(filepath.Join(b.dir, "fsync"), b.Round, value*connections)
-		if err != nil {
-			return err
-		}
-		s := b.servers[0]
-		n, err := s.flatOut(ctx, b.Round, b.register(10_000_000*(i+1), 9_999_991), accepted)
-		if err != nil {
-			return err
-		}
-		b.add("batched fsync rate", "1/s", plain*connections)
-		b.add("new bindings rate, local", "1/s", float64(n)/b.Round.Seconds())
-		b.ratio("new bindings of batched fsync's, local", "new bindings rate, local", "batched fsync rate")
-	}
-	return nil
-}
-
-// fsyncs returns how often a second size bytes can be appended and synced.
-func fsyncs(path string, d time.Duration, size int) (float64, error) {
-	f, err := os.Create(path)
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	block := make([]byte, size)
-	n := 0
-	for began := time.Now(); time.Since(began) < d; n++ {
-		if _, err := f.Write(block); err != nil {
-			return 0, err
-		}
-		if err := f.Sync(); err != nil {
-			return 0, err
-		}
-	}
-	return float64(n) / d.Seconds(), nil
 }
 
 // fill posts the body of each user once.
