@@ -218,8 +218,8 @@ func UsersBeside(t *testing.T, data []byte, hit []uint64) map[string]bool {
 }
 
 // DamageLeaf fills the leaf with the AOR's bindings with zeros, in the file of a running
-// store, and returns the AORs that are on it.
-func DamageLeaf(t *testing.T, s *Store, aor string) map[string]bool {
+// store, and returns the AORs that are on it, after before was called with each of them.
+func DamageLeaf(t *testing.T, s *Store, aor string, before func(aor string)) map[string]bool {
 	d := s.data.Load()
 	v := pagefile.NewView(d.raw, *d.newest.Load())
 	for _, page := range v.Used() {
@@ -231,6 +231,9 @@ func DamageLeaf(t *testing.T, s *Store, aor string) map[string]bool {
 		}
 		if !lost[aor] {
 			continue
+		}
+		for aor := range lost {
+			before(aor)
 		}
 		f, err := os.OpenFile(d.db.Path(), os.O_WRONLY, 0)
 		if err != nil {

@@ -145,12 +145,15 @@ func (s *Store) load(user string) (*state, error) {
 				unreadable++
 				continue
 			}
-			value := bytes.Clone(v)
-			s.refreshes.filed(hashBinding(k), value)
-			st.Devices = append(st.Devices, &aor.Device{Name: string(k[len(prefix):]), Value: value})
+			st.Devices = append(st.Devices, &aor.Device{Name: string(k[len(prefix):]), Value: bytes.Clone(v)})
 		}
 		return nil
 	})
+	if err == nil {
+		for _, d := range st.Devices {
+			s.refreshes.filed(hashBinding(append(prefix, d.Name...)), d, len(st.Devices) == 1)
+		}
+	}
 	if unreadable > 0 {
 		s.log.Error("bindings cannot be read, and are taken for none until the phones register again", "aor", user, "count", unreadable)
 	}

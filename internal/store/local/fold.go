@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"errors"
 	"time"
 )
 
@@ -25,8 +24,7 @@ func (s *Store) fold(ctx context.Context) {
 		if !s.refreshes.due() {
 			continue
 		}
-		if err := s.foldAll(ctx); err != nil && !errors.Is(err, errClosed) && ctx.Err() == nil {
-			s.log.Error("cannot write refreshes to their bindings", "err", err)
+		if s.foldAll(ctx) != nil { // the read or the write has reported it
 			pause(ctx, mendPause)
 		}
 	}

@@ -75,7 +75,8 @@ func (s *Store) rewrite() {
 				if d.Gone {
 					continue
 				}
-				d.Change(false)
+				d.Filed = [8]byte{}
+				d.Change(true)
 				s.writer.lazy(st)
 				if h, err := store.ReadHead(d.Value); err == nil {
 					s.writer.lazyTokens(s.index.restore(st.AOR, tokens(h)))

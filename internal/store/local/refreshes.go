@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/sipwake/sipwake/internal/store"
+	"github.com/sipwake/sipwake/internal/store/aor"
 )
 
 // bindingHash is the first half of the SHA-256 of a binding's key in the file.
@@ -58,7 +59,7 @@ type kept struct {
 	lasting lastingHash
 	times   [store.TimesSize]byte
 	filed   bool // the file has a binding with this lasting part
-	alone   bool // and no other one of the same AOR
+	alone   bool // and, unless the AOR is in memory, no other one of the same AOR
 }
 
 func keptOf(value []byte) (k kept) {
@@ -106,21 +107,22 @@ func (k *kept) newer(value []byte) bool {
 	return k.lasting == keptOf(value).lasting && store.SeenLater(k.times[:], store.Times(value))
 }
 
-// filed is update for a binding that is coming to memory. It notes what the file has.
-func (x *refreshes) filed(h bindingHash, value []byte) {
-	number := x.update(h, value)
-	is := keptOf(value)
-	is.number, is.filed = number, true
+// filed is update for a binding that has come to memory. It notes what the file has.
+func (x *refreshes) filed(h bindingHash, d *aor.Device, alone bool) {
+	number := x.update(h, d.Value)
+	is := keptOf(d.Value)
+	is.number, is.filed, is.alone = number, true, alone
 	x.set(h, is)
+	d.Filed = is.lasting
 }
 
-// rested notes that the binding has left memory, and whether it is its AOR's only one.
-func (x *refreshes) rested(h bindingHash, alone bool) {
+// notAlone notes that the AOR has more bindings.
+func (x *refreshes) notAlone(h bindingHash) {
 	p := x.part(h)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if k, ok := p.kept[h]; ok && k.filed && k.alone != alone {
-		k.alone = alone
+	if k, ok := p.kept[h]; ok && k.alone {
+		k.alone = false
 		p.kept[h] = k
 	}
 }
@@ -130,11 +132,25 @@ func (x *refreshes) set(h bindingHash, is kept) {
 	p := x.part(h)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if _, ok := p.kept[h]; !ok && len(p.kept) >= x.most && !p.makeRoom() && is.number == 0 {
-		return
+	if len(p.kept) >= x.most {
+		if _, ok := p.kept[h]; !ok && !p.makeRoom() && is.number == 0 {
+			return
+		}
 	}
 	p.kept[h] = is
 	p.size.Store(int64(len(p.kept)))
+}
+
+// keeps reports whether the binding is kept, or there is room for it.
+func (x *refreshes) keeps(h bindingHash) bool {
+	p := x.part(h)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.kept) < x.most {
+		return true
+	}
+	_, ok := p.kept[h]
+	return ok
 }
 
 func (p *refreshPart) makeRoom() bool {
@@ -256,24 +272,27 @@ func (x *refreshes) put(tx *writeTx, ops []op) error {
 	return flush()
 }
 
-// saved notes that the ops are in the file.
-func (x *refreshes) saved(ops []op) {
+// written notes that the ops are in the bucket.
+func (x *refreshes) written(ops []op) {
 	x.mu.Lock()
+	defer x.mu.Unlock()
 	for i := range ops {
 		if ops[i].refresh {
 			x.last = max(x.last, ops[i].kept.number)
 			x.entries++
 		}
 	}
-	x.mu.Unlock()
-	for i := range ops {
-		o := &ops[i]
-		if o.refresh || o.value != nil {
-			is := o.kept
-			is.filed = true
-			x.set(o.hash, is)
-		} else {
-			x.drop(o.hash)
-		}
+}
+
+// saved notes what the file has of the op's binding. Its state must be locked.
+func (x *refreshes) saved(o *op) {
+	if !o.refresh && o.value == nil {
+		o.d.Filed = [8]byte{}
+		x.drop(o.hash)
+		return
 	}
+	is := o.kept
+	is.filed, is.alone = true, len(o.st.Devices) == 1
+	x.set(o.hash, is)
+	o.d.Filed = is.lasting
 }

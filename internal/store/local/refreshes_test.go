@@ -151,6 +151,22 @@ func TestRefreshAfterRemoval(t *testing.T) {
 	}
 }
 
+// A user's second phone is not forgotten over the refreshes of the first.
+func TestRefreshOfTwoPhones(t *testing.T) {
+	t.Parallel()
+	s := open(t, filepath.Join(t.TempDir(), "store.db"), shortly)
+	one, two := storetest.Registration("alice@example.com", 1), storetest.Registration("alice@example.com", 2)
+	for i, r := range []wake.Registration{one, again(one), two, again(again(one)), again(two)} {
+		if got, want := register(t, s, r).Devices, min(1+i/2, 2); got != want {
+			t.Errorf("REGISTER %d: %d devices, want %d", i, got, want)
+		}
+		local.Flush(t, s)
+	}
+	if got := bindings(t, s, one.AOR); len(got) != 2 {
+		t.Errorf("%+v", got)
+	}
+}
+
 // Once there are many refreshes, they go to their bindings.
 func TestFold(t *testing.T) {
 	t.Parallel()
@@ -259,7 +275,7 @@ func TestRefreshOfLostPage(t *testing.T) {
 		bindings(t, s, user(n))
 	}
 	local.Flush(t, s)
-	lost := local.DamageLeaf(t, s, user(700))
+	lost := local.DamageLeaf(t, s, user(700), func(string) {})
 	if len(lost) < 2 {
 		t.Fatal(lost)
 	}
@@ -296,6 +312,39 @@ func TestRefreshOfLostPage(t *testing.T) {
 	after := crash(t, path)
 	for aor := range list {
 		if got := bindings(t, after, aor); len(got) != 1 || got[0].CSeq != 201 {
+			t.Errorf("%s: %+v", aor, got)
+		}
+	}
+}
+
+// A phone in memory whose page was lost is in the new file.
+func TestLostPageInMemory(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "store.db")
+	if err := os.WriteFile(path, damageFile(t), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, path, storetest.Options{Recent: time.Hour})
+	lost := local.DamageLeaf(t, s, user(700), func(aor string) {
+		for n := range damageUsers {
+			if r := storetest.Registration(user(n), n); r.AOR == aor {
+				r.CSeq = 200
+				register(t, s, r)
+			}
+		}
+	})
+	if _, _, err := s.Backup(t.Context()); err == nil { // it reads every page
+		t.Error("the damage is not found")
+	}
+	for end := time.Now().Add(20 * time.Second); s.Notice() == ""; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the file is not mended")
+		}
+	}
+	local.Flush(t, s)
+	after := crash(t, path)
+	for aor := range lost {
+		if got := bindings(t, after, aor); len(got) != 1 || got[0].CSeq != 200 {
 			t.Errorf("%s: %+v", aor, got)
 		}
 	}

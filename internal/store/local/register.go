@@ -103,7 +103,7 @@ func (s *Store) recall(sh *shard, r *wake.Registration) *state {
 	}
 	value = bytes.Clone(value)
 	copy(store.Times(value), has.times[:])
-	d := &aor.Device{Name: strings.Clone(r.Device), Value: value}
+	d := &aor.Device{Name: strings.Clone(r.Device), Value: value, Filed: has.lasting}
 	return &state{State: aor.State{AOR: strings.Clone(r.AOR), Devices: []*aor.Device{d}}}
 }
 

@@ -25,8 +25,10 @@ func (s *Store) rest() {
 			if st.Expire(now); !st.resting(since) {
 				continue
 			}
-			for _, d := range st.Devices {
-				s.refreshes.rested(hashBinding(appendKey(room[:0], aor, d.Name)), len(st.Devices) == 1)
+			if len(st.Devices) > 1 {
+				for _, d := range st.Devices {
+					s.refreshes.notAlone(hashBinding(appendKey(room[:0], aor, d.Name)))
+				}
 			}
 			delete(sh.aors, aor)
 		}

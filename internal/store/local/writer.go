@@ -284,7 +284,7 @@ func (s *Store) report(err error) {
 
 // collect copies the dirty values, because they may change while they are written.
 func (s *Store) collect(states []*state) (ops []op, notes []noteOp) {
-	var refreshes []op
+	refreshes := make([]op, 0, len(states))
 	s.writer.batches++
 	for _, st := range states {
 		sh := s.shardOf(st.AOR)
@@ -318,8 +318,7 @@ func (s *Store) newOp(st *state, d *aor.Device) op {
 	o := op{st: st, d: d, gen: d.Gen, hash: hashBinding(key)}
 	if !d.Gone {
 		o.kept = keptOf(d.Value)
-		has, ok := s.refreshes.get(o.hash)
-		o.refresh = ok && has.filed && has.lasting == o.kept.lasting && d.Saved >= d.Firm
+		o.refresh = d.Filed == o.kept.lasting && d.Saved >= d.Firm && s.refreshes.keeps(o.hash)
 	}
 	if o.refresh {
 		return o
@@ -367,10 +366,12 @@ func (s *Store) put(tx *writeTx, ops []op, tokens []tokenOp, notes []noteOp, job
 }
 
 func (s *Store) saved(ops []op) {
-	s.refreshes.saved(ops)
-	for _, o := range ops {
+	s.refreshes.written(ops)
+	for i := range ops {
+		o := &ops[i]
 		sh := s.shardOf(o.st.AOR)
 		sh.mu.Lock()
+		s.refreshes.saved(o)
 		o.d.Saved = max(o.d.Saved, o.gen)
 		if o.d.Gone && !o.d.Dirty() {
 			o.st.Devices = slices.DeleteFunc(o.st.Devices, func(d *aor.Device) bool { return d == o.d })
