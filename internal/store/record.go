@@ -18,6 +18,7 @@
 package store
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -226,6 +227,22 @@ func AppendOrder(dst, old, v []byte) []byte {
 	dst = append(dst, old[:atExpires]...)
 	dst = append(dst, v[atExpires:end(v)]...)
 	return append(dst, old[end(old):]...)
+}
+
+// TimesSize is the length of what Times returns.
+const TimesSize = atCallID - atSeen
+
+// Times returns the part of the value v that every REGISTER of a phone changes: when it
+// was seen, registered and created, when it expires, and its CSeq. v must have a head.
+func Times(v []byte) []byte { return v[atSeen:atCallID] }
+
+// Lasting returns the rest of the value v. v must have a head.
+func Lasting(v []byte) []byte { return v[atCallID:] }
+
+// SeenLater reports whether the first of two Times was seen after the second, or with it.
+func SeenLater(a, b []byte) bool {
+	const n = atRegistered - atSeen
+	return bytes.Compare(a[:n], b[:n]) >= 0
 }
 
 // EndRegistration marks the registration in the value v as ended. v must have a head.

@@ -3,8 +3,6 @@ package bench
 import (
 	"context"
 	"errors"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,55 +14,68 @@ import (
 // many compares REGISTERs of many known phones with those of few, and measures the size of
 // a binding.
 func (b *bench) many(ctx context.Context) error {
-	for _, s := range b.servers {
-		if err := b.manyOf(ctx, s); err != nil {
+	few, all := b.register(0, users), b.register(0, b.Bindings)
+	heaps := make([]float64, len(b.servers))
+	for i, s := range b.servers {
+		if err := b.fill(ctx, s, few, users); err != nil {
 			return err
 		}
+		heap, err1 := liveHeap(s.operations)
+		redisBefore, err2 := b.redisMemory(ctx)
+		if err := errors.Join(err1, err2, b.fill(ctx, s, all, b.Bindings)); err != nil {
+			return err
+		}
+		redisAfter, err := b.redisMemory(ctx)
+		if err != nil {
+			return err
+		}
+		heaps[i] = heap
+		if s.name == "redis" {
+			b.add("binding in Redis, token of 64", "bytes", (redisAfter-redisBefore)/float64(max(1, b.Bindings-max(b.known, users))))
+		}
+	}
+	for range b.Rounds {
+		for _, s := range b.servers {
+			if err := b.fewToMany(ctx, s, few, all); err != nil {
+				return err
+			}
+		}
+	}
+	for i, s := range b.servers {
+		heap, err := liveHeap(s.operations)
+		if err != nil {
+			return err
+		}
+		b.add("binding in memory, "+s.name, "bytes", (heap-heaps[i])/float64(b.Bindings))
 	}
 	return b.longTokens(ctx)
 }
 
-func (b *bench) manyOf(ctx context.Context, s *server) error {
-	few, all := b.register(0, users), b.register(0, b.Bindings)
-	if err := b.fill(ctx, s, few, users); err != nil {
-		return err
-	}
-	heapBefore, err1 := liveHeap(s.operations)
-	redisBefore, err2 := b.redisMemory(ctx)
-	if err := errors.Join(err1, err2, b.fill(ctx, s, all, b.Bindings)); err != nil {
-		return err
-	}
-	redisAfter, err := b.redisMemory(ctx)
-	if err != nil {
-		return err
-	}
-	for range b.Rounds {
-		var times [2]float64
-		for i, body := range []func(int) []byte{few, all} {
-			began := time.Now()
-			n, err := s.flatOut(ctx, b.Round, body, accepted)
-			if err != nil {
-				return err
-			}
-			times[i] = time.Since(began).Seconds() / float64(n)
-		}
-		b.add("register time of few to many, "+s.name, "x", times[1]/times[0])
-		rate := 1 / times[1] / 4
-		f, err1 := s.paced(ctx, rate, b.Round, few, accepted)
-		m, err2 := s.paced(ctx, rate, b.Round, all, accepted)
-		if err := errors.Join(err1, err2); err != nil {
+// fewToMany compares one server's REGISTERs of few phones with those of all.
+func (b *bench) fewToMany(ctx context.Context, s *server, few, all func(int) []byte) error {
+	var times [2]float64
+	for i, of := range []struct {
+		name string
+		body func(int) []byte
+	}{{"few", few}, {"many", all}} {
+		began, n := time.Now(), 0
+		err := b.loaded("register of "+of.name+", "+s.name, s.pid, func() (_ int, err error) {
+			n, err = s.flatOut(ctx, b.Round, of.body, accepted)
+			return n, err
+		})
+		if err != nil {
 			return err
 		}
-		b.add("register p99 of few to many, "+s.name, "x", p99(m).Seconds()/p99(f).Seconds())
+		times[i] = time.Since(began).Seconds() / float64(n)
 	}
-	heapAfter, err := liveHeap(s.operations)
-	if err != nil {
+	b.add("register time of few to many, "+s.name, "x", times[1]/times[0])
+	rate := 1 / times[1] / 4
+	f, err1 := s.paced(ctx, rate, b.Round, few, accepted)
+	m, err2 := s.paced(ctx, rate, b.Round, all, accepted)
+	if err := errors.Join(err1, err2); err != nil {
 		return err
 	}
-	b.add("binding in memory, "+s.name, "bytes", (heapAfter-heapBefore)/float64(b.Bindings))
-	if s.name == "redis" {
-		b.add("binding in Redis, token of 64", "bytes", (redisAfter-redisBefore)/float64(max(1, b.Bindings-max(b.known, users))))
-	}
+	b.add("register p99 of few to many, "+s.name, "x", p99(m).Seconds()/p99(f).Seconds())
 	return nil
 }
 
@@ -81,47 +92,6 @@ func (b *bench) longTokens(ctx context.Context) error {
 	after, err := b.redisMemory(ctx)
 	b.add("binding in Redis, token of 140", "bytes", (after-before)/float64(n))
 	return err
-}
-
-// newOnes compares new bindings, which are on disk before they are acknowledged, with
-// appending the same number of bytes to a file, with one fsync for all connections.
-func (b *bench) newOnes(ctx context.Context) error {
-	const value = 400 // bytes of a binding and its token in the index
-	for i := range b.Rounds {
-		plain, err := fsyncs(filepath.Join(b.dir, "fsync"), b.Round, value*connections)
-		if err != nil {
-			return err
-		}
-		s := b.servers[0]
-		n, err := s.flatOut(ctx, b.Round, b.register(10_000_000*(i+1), 9_999_991), accepted)
-		if err != nil {
-			return err
-		}
-		b.add("batched fsync rate", "1/s", plain*connections)
-		b.add("new bindings rate, local", "1/s", float64(n)/b.Round.Seconds())
-		b.ratio("new bindings of batched fsync's, local", "new bindings rate, local", "batched fsync rate")
-	}
-	return nil
-}
-
-// fsyncs returns how often a second size bytes can be appended and synced.
-func fsyncs(path string, d time.Duration, size int) (float64, error) {
-	f, err := os.Create(path)
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	block := make([]byte, size)
-	n := 0
-	for began := time.Now(); time.Since(began) < d; n++ {
-		if _, err := f.Write(block); err != nil {
-			return 0, err
-		}
-		if err := f.Sync(); err != nil {
-			return 0, err
-		}
-	}
-	return float64(n) / d.Seconds(), nil
 }
 
 // fill posts the body of each user once.

@@ -31,6 +31,8 @@ type Device struct {
 	// started: then nobody was waiting.
 	Seen time.Time
 	Gone bool // removed
+	// Filed is the owner's: a hash of what is on disk, zero if it does not know.
+	Filed [8]byte
 	// Gen counts the changes. Saved is the last change that is on disk. Firm is the last
 	// change that was more than a refresh.
 	Gen, Saved, Firm uint64

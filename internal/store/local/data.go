@@ -185,6 +185,14 @@ func (t *table) Delete(key []byte) error {
 	return t.b.Delete(key)
 }
 
+// Fill has pages filled as keys are added in ascending order. By default a page that is
+// split is left half full, for keys in between.
+func (t *table) Fill() {
+	if t.w.err == nil {
+		t.b.FillPercent = 1
+	}
+}
+
 // Sequence returns the bucket's sequence number.
 func (t *table) Sequence() uint64 {
 	if t.w.err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -36,6 +37,61 @@ func Active(s *Store) int {
 		s.shards[i].mu.Unlock()
 	}
 	return n
+}
+
+// Flush returns when everything is in the file, and drops what need not be in memory.
+func Flush(t *testing.T, s *Store) {
+	for s.writer.waiting.Load() > 0 {
+		poke(s.writer.soon)
+		time.Sleep(time.Millisecond)
+	}
+	if err := s.writer.do(t.Context(), func(*writeTx) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	s.rest()
+}
+
+// Fold is what the store does with its refreshes when there are many.
+func Fold(t *testing.T, s *Store) {
+	if err := s.foldAll(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// FoldDue reports whether there are many.
+func FoldDue(s *Store) bool { return s.refreshes.due() }
+
+// SetMostKept bounds the bindings whose times are kept.
+func SetMostKept(s *Store, n int) { s.refreshes.most = max(n/refreshParts, 1) }
+
+// Kept returns how many there are.
+func Kept(s *Store) int { return s.refreshes.size() }
+
+// Recalls reports whether the REGISTER needs nothing from the file.
+func Recalls(s *Store, r wake.Registration) bool {
+	sh := s.shardOf(r.AOR)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return s.recall(sh, &r) != nil
+}
+
+// Filed returns when the binding was last registered by its own value in the file, and
+// how many numbers the bucket of refreshes has.
+func Filed(t *testing.T, s *Store, r wake.Registration) (registered time.Time, numbers int) {
+	err := s.data.Load().db.View(func(tx *bbolt.Tx) error {
+		numbers = tx.Bucket(bucketRefreshes()).Stats().KeyN
+		v := tx.Bucket(bucketBindings()).Get(appendKey(nil, r.AOR, r.Device))
+		if v == nil {
+			return nil
+		}
+		h, err := store.ReadHead(v)
+		registered = h.Registered
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return registered, numbers
 }
 
 // Stored returns how many bindings and tokens the file holds.
@@ -159,4 +215,46 @@ func UsersBeside(t *testing.T, data []byte, hit []uint64) map[string]bool {
 		}
 	}
 	return users
+}
+
+// DamageLeaf fills the leaf with the AOR's bindings with zeros, in the file of a running
+// store, and returns the AORs that are on it, after before was called with each of them.
+func DamageLeaf(t *testing.T, s *Store, aor string, before func(aor string)) map[string]bool {
+	d := s.data.Load()
+	v := pagefile.NewView(d.raw, *d.newest.Load())
+	for _, page := range v.Used() {
+		lost := make(map[string]bool)
+		for _, k := range v.Keys(page) {
+			if of, device, ok := cutKey(k); ok && len(device) > 0 {
+				lost[string(of)] = true
+			}
+		}
+		if !lost[aor] {
+			continue
+		}
+		for aor := range lost {
+			before(aor)
+		}
+		f, err := os.OpenFile(d.db.Path(), os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if _, err := f.WriteAt(make([]byte, 4096), int64(page)*4096); err != nil {
+			t.Fatal(err)
+		}
+		return lost
+	}
+	t.Fatal("no leaf has", aor)
+	return nil
+}
+
+// FoldSteps returns the lengths of the steps of a pass whose writes take so long.
+func FoldSteps(took ...time.Duration) (steps []int) {
+	f := folding{step: leastFold}
+	for _, d := range took {
+		f.took(d)
+		steps = append(steps, f.step)
+	}
+	return steps
 }

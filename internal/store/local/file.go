@@ -31,6 +31,7 @@ import (
 //	claimends  end, key -> nothing
 //	upper      AOR -> a registration at a PBX
 //	upperdue   due, AOR -> nothing
+//	refreshes  n, ascending -> what refreshes changed, newer than bindings: see refreshes
 //	meta       "format" -> "1"
 const format = "1"
 
@@ -42,7 +43,7 @@ func bucketMeta() []byte     { return []byte("meta") }
 func buckets() [][]byte {
 	return [][]byte{bucketBindings(), bucketTokens(), bucketMeta(), bucketMessages(), bucketDue(), bucketDone(),
 		bucketClaims(), bucketClaimEnds(), bucketShared(), bucketNotes(),
-		bucketUpper(), bucketUpperDue(), bucketWaiting()}
+		bucketUpper(), bucketUpperDue(), bucketWaiting(), bucketRefreshes()}
 }
 
 var errFormat = errors.New("it was written by a newer sipwake")
@@ -148,6 +149,11 @@ func (s *Store) load(user string) (*state, error) {
 		}
 		return nil
 	})
+	if err == nil {
+		for _, d := range st.Devices {
+			s.refreshes.filed(hashBinding(append(prefix, d.Name...)), d, len(st.Devices) == 1)
+		}
+	}
 	if unreadable > 0 {
 		s.log.Error("bindings cannot be read, and are taken for none until the phones register again", "aor", user, "count", unreadable)
 	}

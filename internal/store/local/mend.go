@@ -49,9 +49,10 @@ func (s *Store) mendNow() error {
 	}
 	s.data.Store(fresh)
 	_ = old.close()
+	err = s.refreshes.load(s.read)
 	s.rewrite()
 	s.tell(*f)
-	return nil
+	return err
 }
 
 // complete returns an error if a bucket is missing. That is allowed only before prepare.
@@ -74,6 +75,7 @@ func (s *Store) rewrite() {
 				if d.Gone {
 					continue
 				}
+				d.Filed = [8]byte{}
 				d.Change(true)
 				s.writer.lazy(st)
 				if h, err := store.ReadHead(d.Value); err == nil {

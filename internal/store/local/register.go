@@ -1,11 +1,14 @@
 package local
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/sipwake/sipwake/internal/store"
+	"github.com/sipwake/sipwake/internal/store/aor"
 	"github.com/sipwake/sipwake/internal/wake"
 )
 
@@ -40,7 +43,7 @@ func (s *Store) apply(ctx context.Context, r *wake.Registration) (res wake.Regis
 	if err := s.writer.admit(ctx); err != nil {
 		return res, nil, err
 	}
-	sh, st, err := s.lock(ctx, r.AOR)
+	sh, st, err := s.lockFor(ctx, r.AOR, r)
 	if err != nil {
 		return res, nil, err
 	}
@@ -78,6 +81,30 @@ func (s *Store) apply(ctx context.Context, r *wake.Registration) (res wake.Regis
 		err = fmt.Errorf("%w: cannot read file: %w", wake.ErrUnavailable, err)
 	}
 	return res, wait, err
+}
+
+// recall returns the state of an AOR without reading the file, nil if that cannot be: the
+// AOR has one binding, and the REGISTER is for it and changes nothing but its times.
+func (s *Store) recall(sh *shard, r *wake.Registration) *state {
+	if r == nil || r.Action != wake.ActionBind || r.Gone {
+		return nil
+	}
+	var room [256]byte
+	has, ok := s.refreshes.get(hashBinding(appendKey(room[:0], r.AOR, r.Device)))
+	if !ok || !has.alone {
+		return nil
+	}
+	value, _, err := store.AppendBinding(sh.scratch[:0], &r.Binding, r.RegisteredAt)
+	if err != nil {
+		return nil // Apply reports it
+	}
+	if sh.scratch = value; keptOf(value).lasting != has.lasting {
+		return nil
+	}
+	value = bytes.Clone(value)
+	copy(store.Times(value), has.times[:])
+	d := &aor.Device{Name: strings.Clone(r.Device), Value: value, Filed: has.lasting}
+	return &state{State: aor.State{AOR: strings.Clone(r.AOR), Devices: []*aor.Device{d}}}
 }
 
 // expireDevices removes the devices that are past the retention.

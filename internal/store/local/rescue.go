@@ -16,7 +16,7 @@ import (
 )
 
 // Layout returns the layout of the store's file. From a damaged file it salvages bindings,
-// messages, notes, registrations at PBXs, claims and the token index. The other buckets
+// refreshes, messages, notes, registrations at PBXs, claims and the token index. The other buckets
 // are rebuilt from these.
 func Layout() pagefile.Layout {
 	return pagefile.Layout{Prepare: prepare, Place: place, Newer: newer, Finish: rebuild, Verify: verify}
@@ -36,7 +36,7 @@ func place(bucket string, k, v []byte) string {
 		}
 		return ""
 	}
-	for _, bucket := range [][]byte{bucketBindings(), bucketMessages(), bucketNotes(), bucketUpper()} {
+	for _, bucket := range [][]byte{bucketBindings(), bucketMessages(), bucketNotes(), bucketUpper(), bucketRefreshes()} {
 		if whole(string(bucket), k, v) {
 			return string(bucket)
 		}
@@ -62,6 +62,8 @@ func whole(bucket string, k, v []byte) bool {
 		return len(k) == len(tokenHash{}) && len(store.ReadAORs(v)) > 0
 	case string(bucketClaims()):
 		return len(v) == 8
+	case string(bucketRefreshes()):
+		return len(k) == 8 && len(v) > 0 && len(v)%refreshSize == 0
 	}
 	return false
 }

@@ -96,5 +96,6 @@ func (s *Store) value(ctx context.Context, key []byte, aor, name string) (value 
 		value = bytes.Clone(r.table(bucketBindings()).Get(key))
 		return nil
 	})
+	s.refreshes.update(hashBinding(key), value)
 	return value, err
 }

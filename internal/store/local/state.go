@@ -23,7 +23,8 @@ type shard struct {
 // state is an AOR in memory, under its shard's lock.
 type state struct {
 	aor.State
-	queued bool // the writer will visit it
+	queued bool   // the writer will visit it
+	batch  uint64 // the writer's last visit
 	// notes are the notes of removals that are not in the file yet. The writer is
 	// currently writing the first inHand of them.
 	notes  []wake.RemovalNote

@@ -38,11 +38,13 @@ type Store struct {
 	seed    maphash.Seed
 	shards  [shards]shard
 	index   index
-	writer  writer
-	stop    context.CancelFunc
-	done    sync.WaitGroup
-	closed  atomic.Bool
-	backup  sync.Mutex // protects the backup file
+	// refreshes has what the file's bindings lack.
+	refreshes refreshes
+	writer    writer
+	stop      context.CancelFunc
+	done      sync.WaitGroup
+	closed    atomic.Bool
+	backup    sync.Mutex // protects the backup file
 	// expiring is nil while it is not used. expiringStart is held while it is built.
 	expiring      atomic.Pointer[expiring]
 	expiringStart sync.Mutex
@@ -77,8 +79,9 @@ func New(c Config, log *slog.Logger, reg prometheus.Registerer) (*Store, error) 
 		s.shards[i].aors = make(map[string]*state)
 	}
 	s.writer.init()
+	s.refreshes.init()
 	s.data.Store(opened)
-	if err := s.index.init(s.read); err != nil {
+	if err := errors.Join(s.index.init(s.read), s.refreshes.load(s.read)); err != nil {
 		stop()
 		_ = opened.close()
 		return nil, fmt.Errorf("cannot open store %q: %w", c.Path, err)
@@ -89,6 +92,7 @@ func New(c Config, log *slog.Logger, reg prometheus.Registerer) (*Store, error) 
 	s.metrics.register(reg, s)
 	s.done.Go(func() { s.write(ctx) })
 	s.done.Go(func() { s.sweep(ctx) })
+	s.done.Go(func() { s.fold(ctx) })
 	return s, nil
 }
 
@@ -126,6 +130,11 @@ func (s *Store) Ping(context.Context) error {
 // lock returns the AOR's state, locked. Unlock it through the shard. After an error
 // nothing is locked.
 func (s *Store) lock(ctx context.Context, aor string) (*shard, *state, error) {
+	return s.lockFor(ctx, aor, nil)
+}
+
+// lockFor is lock for a REGISTER, if r is not nil: a refresh need not read the file.
+func (s *Store) lockFor(ctx context.Context, aor string, r *wake.Registration) (*shard, *state, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", wake.ErrUnavailable, err)
 	}
@@ -138,10 +147,13 @@ func (s *Store) lock(ctx context.Context, aor string) (*shard, *state, error) {
 	if st := sh.aors[aor]; st != nil {
 		return sh, st, nil
 	}
-	st, err := s.load(aor)
-	if err != nil {
-		sh.mu.Unlock()
-		return nil, nil, fmt.Errorf("%w: cannot read file: %w", wake.ErrUnavailable, err)
+	st := s.recall(sh, r)
+	if st == nil {
+		var err error
+		if st, err = s.load(aor); err != nil {
+			sh.mu.Unlock()
+			return nil, nil, fmt.Errorf("%w: cannot read file: %w", wake.ErrUnavailable, err)
+		}
 	}
 	sh.aors[st.AOR] = st
 	return sh, st, nil

@@ -15,15 +15,22 @@ const (
 
 // rest drops the AORs whose complete state is in the file.
 func (s *Store) rest() {
+	var room [256]byte
 	for i := range s.shards {
 		sh := &s.shards[i]
 		sh.mu.Lock()
 		now := time.Now()
 		since := now.Add(-s.config.Recent)
 		for aor, st := range sh.aors {
-			if st.Expire(now); st.resting(since) {
-				delete(sh.aors, aor)
+			if st.Expire(now); !st.resting(since) {
+				continue
 			}
+			if len(st.Devices) > 1 {
+				for _, d := range st.Devices {
+					s.refreshes.notAlone(hashBinding(appendKey(room[:0], aor, d.Name)))
+				}
+			}
+			delete(sh.aors, aor)
 		}
 		sh.mu.Unlock()
 	}

@@ -35,6 +35,7 @@ type writer struct {
 	repair    chan struct{} // wakes it for a damaged file
 	failure   atomic.Pointer[error]
 	waiting   atomic.Int64 // refreshed AORs
+	batches   uint64       // only the goroutine uses it
 }
 
 // batch is one write.
@@ -228,11 +229,14 @@ func (s *Store) write(ctx context.Context) {
 
 // op is one change of the file.
 type op struct {
-	st    *state
-	d     *aor.Device
-	gen   uint64
-	key   []byte
-	value []byte // nil: delete
+	st      *state
+	d       *aor.Device
+	gen     uint64
+	key     []byte
+	value   []byte // nil: delete, unless it is a refresh
+	refresh bool   // only the times change: see refreshes
+	hash    bindingHash
+	kept    kept // of the new value
 }
 
 // commit writes the batch. If that fails, states and tokens are written with the next.
@@ -241,7 +245,7 @@ func (s *Store) commit(b *batch) {
 	tokens := s.index.collect(b.tokens)
 	if len(ops)+len(tokens)+len(notes)+len(b.jobs) > 0 {
 		began := time.Now()
-		b.err = s.update(func(tx *writeTx) error { return put(tx, ops, tokens, notes, b.jobs) })
+		b.err = s.update(func(tx *writeTx) error { return s.put(tx, ops, tokens, notes, b.jobs) })
 		s.metrics.commit.Observe(time.Since(began).Seconds())
 		s.report(b.err)
 	}
@@ -280,41 +284,68 @@ func (s *Store) report(err error) {
 
 // collect copies the dirty values, because they may change while they are written.
 func (s *Store) collect(states []*state) (ops []op, notes []noteOp) {
-	ops = make([]op, 0, len(states))
+	refreshes := make([]op, 0, len(states))
+	s.writer.batches++
 	for _, st := range states {
 		sh := s.shardOf(st.AOR)
 		sh.mu.Lock()
-		st.queued = false
+		if st.batch == s.writer.batches { // it occurs twice, and has been copied
+			sh.mu.Unlock()
+			continue
+		}
+		st.queued, st.batch = false, s.writer.batches
 		notes = st.takeNotes(notes)
 		for _, d := range st.Devices {
 			if !d.Dirty() {
 				continue
 			}
-			o := op{st: st, d: d, gen: d.Gen, key: appendKey(nil, st.AOR, d.Name)}
-			if !d.Gone {
-				o.value = bytes.Clone(d.Value)
+			if o := s.newOp(st, d); o.refresh {
+				refreshes = append(refreshes, o)
+			} else {
+				ops = append(ops, o)
 			}
-			ops = append(ops, o)
 		}
 		sh.mu.Unlock()
 	}
-	// A state can occur twice; the later copy is the newer one.
-	slices.SortStableFunc(ops, func(a, b op) int { return bytes.Compare(a.key, b.key) })
-	return ops, notes
+	slices.SortFunc(ops, func(a, b op) int { return bytes.Compare(a.key, b.key) })
+	return append(refreshes, ops...), notes
 }
 
-func put(tx *writeTx, ops []op, tokens []tokenOp, notes []noteOp, jobs []job) error {
+// newOp returns the op that brings the device's state to the file.
+func (s *Store) newOp(st *state, d *aor.Device) op {
+	var room [256]byte
+	key := appendKey(room[:0], st.AOR, d.Name)
+	o := op{st: st, d: d, gen: d.Gen, hash: hashBinding(key)}
+	if !d.Gone {
+		o.kept = keptOf(d.Value)
+		o.refresh = d.Filed == o.kept.lasting && d.Saved >= d.Firm && s.refreshes.keeps(o.hash)
+	}
+	if o.refresh {
+		return o
+	}
+	if o.key = bytes.Clone(key); !d.Gone {
+		o.value = bytes.Clone(d.Value)
+	}
+	return o
+}
+
+func (s *Store) put(tx *writeTx, ops []op, tokens []tokenOp, notes []noteOp, jobs []job) error {
 	bindings, index, shared := tx.table(bucketBindings()), tx.table(bucketTokens()), tx.table(bucketShared())
-	for _, o := range ops {
+	for i := range ops {
 		var err error
-		if o.value == nil {
+		switch o := &ops[i]; {
+		case o.refresh:
+		case o.value == nil:
 			err = bindings.Delete(o.key)
-		} else {
+		default:
 			err = bindings.Put(o.key, o.value)
 		}
 		if err != nil {
 			return err
 		}
+	}
+	if err := s.refreshes.put(tx, ops); err != nil {
+		return err
 	}
 	for _, t := range tokens {
 		if err := t.put(index, shared); err != nil {
@@ -335,9 +366,12 @@ func put(tx *writeTx, ops []op, tokens []tokenOp, notes []noteOp, jobs []job) er
 }
 
 func (s *Store) saved(ops []op) {
-	for _, o := range ops {
+	s.refreshes.written(ops)
+	for i := range ops {
+		o := &ops[i]
 		sh := s.shardOf(o.st.AOR)
 		sh.mu.Lock()
+		s.refreshes.saved(o)
 		o.d.Saved = max(o.d.Saved, o.gen)
 		if o.d.Gone && !o.d.Dirty() {
 			o.st.Devices = slices.DeleteFunc(o.st.Devices, func(d *aor.Device) bool { return d == o.d })
