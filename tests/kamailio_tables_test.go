@@ -52,7 +52,7 @@ route[READ] {
 		read := must(s.caller().SendMessage(s.ctx, how, "", phone.MessageOptions{}))(s)
 		write := must(s.caller().SendMessage(s.ctx, "write", "", phone.MessageOptions{}))(s)
 		must(write.Final(s.ctx))(s)
-		got, _, _ := strings.Cut(string(must(read.Final(s.ctx))(s).Raw), " of")
+		got, _, _ := strings.Cut(must(read.Final(s.ctx))(s).Raw, " of")
 		t.Log(how, got)
 		if how == "copy" && (strings.Contains(got, "good 0 ") || !strings.HasSuffix(got, "bad 0")) {
 			t.Error("a text that nobody has written")
