@@ -63,6 +63,7 @@ func openSIPS() proxyKind {
 			"may be awake: it runs on after a while":                   "tm gives up a silent phone after sipwake_fr_s",
 			"in a dialog: another phone has its address":               elsewhere,
 			"in a dialog: another phone with push has it":              elsewhere,
+			"in a dialog: its other account has registered":            "it knows one account at an address",
 		},
 	}
 }

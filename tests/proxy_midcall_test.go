@@ -32,6 +32,7 @@ func TestDialogWakes(t *testing.T) {
 		"a re-INVITE that is cancelled":       reinviteCancelled,
 		"another phone has its address":       func(s *scenario) { addressTaken(s, s.phoneAt) },
 		"another phone with push has it":      func(s *scenario) { addressTaken(s, s.androidAt) },
+		"its other account has registered":    otherAccount,
 		"it does not know the call":           dialogUnknown,
 	}}, table{name: "in a dialog, in vain", proxy: short, scenarios: scenarios{
 		"no push is answered, over UDP":  func(s *scenario) { neverBack(s) },
@@ -276,6 +277,27 @@ func (s *scenario) androidAt(user string, port uint16) *phone.Phone {
 	one := *s
 	one.user = user
 	return one.android(answers, instance(newInstance()), func(c *phone.Config) { c.Port = port }).Phone
+}
+
+// otherAccount: the phone has another account at the same socket, which has registered last.
+func otherAccount(s *scenario) {
+	id := newInstance()
+	d := s.android(answers, instance(id))
+	c := s.inCall(d.Phone)
+	user := fmt.Sprintf("other%d", s.users.Add(1))
+	text := strings.NewReplacer("{user}", user, "{at}", d.LocalAddr().String(), "{id}", id, "{token}", s.newToken(), "{project}", project).Replace(
+		"REGISTER sip:example.com SIP/2.0\r\nVia: SIP/2.0/UDP {at};branch=z9hG4bK{user}{n};rport\r\nMax-Forwards: 70\r\n" +
+			"From: <sip:{user}@example.com>;tag=1\r\nTo: <sip:{user}@example.com>\r\nCall-ID: {user}\r\nCSeq: {n} REGISTER\r\n" +
+			"Contact: <sip:{user}@{at};pn-provider=fcm;pn-param={project};pn-prid={token}>;+sip.instance=\"<{id}>\"\r\nExpires: 600\r\nContent-Length: 0\r\n\r\n")
+	for _, n := range []string{"1", "2"} { // the proxy has noted the first one when it answers the second
+		if err := d.SendRaw(s.ctx, []byte(strings.ReplaceAll(text, "{n}", n))); err != nil {
+			s.t.Fatal(err)
+		}
+		must(d.Next(s.ctx, phone.GotStray))(s)
+	}
+	d.SleepDeaf()
+	s.hangsUp(c, d.Phone)
+	s.pushedQuietly(d)
 }
 
 // dialogUnknown: what the phone itself says of the dialog is what the caller hears.
