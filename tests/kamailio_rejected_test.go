@@ -1,37 +1,17 @@
 package tests
 
 import (
-	"context"
-	"strings"
 	"testing"
 	"time"
-
-	"github.com/sipwake/sipwake/internal/lab/stack"
-	"github.com/sipwake/sipwake/kamailio/cfg"
 )
 
 // TestField10Rejected: REGISTERs that the registrar refuses take the binding with
 // them, if that is wanted; those of another phone do not.
 func TestField10Rejected(t *testing.T) {
 	t.Parallel()
-	text, err := cfg.Files.ReadFile("kamailio.cfg")
-	if err != nil {
-		t.Fatal(err)
-	}
 	const place = "\t\troute(SIPWAKE_REGISTER);\n"
-	if n := strings.Count(string(text), place); n != 1 {
-		t.Fatalf("the script saves in %d places", n)
-	}
-	script := strings.Replace(string(text), place,
-		"\t\tif ($hdr(X-Refuse) != $null) {\n\t\t\troute(SIPWAKE_REJECTED);\n\t\t\tsl_send_reply(\"403\", \"Forbidden\");\n\t\t\texit;\n\t\t}\n"+place, 1)
-	kind := kamailio()
-	kind.start = func(ctx context.Context, c proxyConfig) (proxy, error) {
-		k, err := stack.StartKamailio(ctx, stack.KamailioConfig{Node: nodeID, Secret: nodeSecret, URL: c.URL, Hold: c.Hold, Script: script})
-		if err != nil {
-			return nil, err
-		}
-		return k, nil
-	}
+	kind := kamailioWith(t, place,
+		"\t\tif ($hdr(X-Refuse) != $null) {\n\t\t\troute(SIPWAKE_REJECTED);\n\t\t\tsl_send_reply(\"403\", \"Forbidden\");\n\t\t\texit;\n\t\t}\n"+place)
 	tb := table{name: "rejected", sipwake: rigOptions{wake: "  remove: {register_rejected: 2}"}, proxy: proxyConfig{Hold: 30 * time.Second}}
 	s := tb.start(t, kind).scenario(t)
 	refused := func(token string) {

@@ -3,10 +3,12 @@ package tests
 import (
 	"context"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/sipwake/sipwake/internal/lab/stack"
+	"github.com/sipwake/sipwake/kamailio/cfg"
 )
 
 // What any proxy does, on a real Kamailio.
@@ -51,9 +53,30 @@ func kamailio() proxyKind {
 		}}
 }
 
+// kamailioWith is a Kamailio with the project's kamailio.cfg, in which place is replaced.
+func kamailioWith(t *testing.T, place, replacement string) proxyKind {
+	t.Helper()
+	text, err := cfg.Files.ReadFile("kamailio.cfg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(text), place); n != 1 {
+		t.Fatalf("%q is in the script %d times", place, n)
+	}
+	kind := kamailio()
+	kind.start = func(ctx context.Context, c proxyConfig) (proxy, error) {
+		return startKamailioScript(ctx, c, strings.Replace(string(text), place, replacement, 1))
+	}
+	return kind
+}
+
 func startKamailio(ctx context.Context, c proxyConfig) (proxy, error) {
+	return startKamailioScript(ctx, c, "")
+}
+
+func startKamailioScript(ctx context.Context, c proxyConfig, script string) (proxy, error) {
 	k, err := stack.StartKamailio(ctx, stack.KamailioConfig{
-		Node: nodeID, Secret: nodeSecret, URL: c.URL, Hold: c.Hold, ChatHold: c.ChatHold, Defines: kamailioDefines(c),
+		Node: nodeID, Secret: nodeSecret, URL: c.URL, Hold: c.Hold, ChatHold: c.ChatHold, Defines: kamailioDefines(c), Script: script,
 	})
 	if err != nil {
 		return nil, err

@@ -52,7 +52,7 @@ func TestOpenSIPSSurvivesRestart(t *testing.T) {
 
 func openSIPS() proxyKind {
 	find := func() error { _, _, err := stack.FindOpenSIPS(); return err }
-	const judge = "sipwake alone decides"
+	const judge, elsewhere = "sipwake alone decides", "the answer of whoever has the address is passed on"
 	return proxyKind{
 		name: "OpenSIPS", find: find, required: "SIPWAKE_REQUIRE_OPENSIPS", node: "opensips",
 		start: startOpenSIPS, ownContact: true,
@@ -61,6 +61,9 @@ func openSIPS() proxyKind {
 			"hold time: 555 by the proxy's own lists":                  judge,
 			"down, sleeping phones are not tried":                      judge + ": see TestOpenSIPSDown480",
 			"may be awake: it runs on after a while":                   "tm gives up a silent phone after sipwake_fr_s",
+			"in a dialog: another phone has its address":               elsewhere,
+			"in a dialog: another phone with push has it":              elsewhere,
+			"in a dialog: its other account has registered":            "it knows one account at an address",
 		},
 	}
 }

@@ -307,5 +307,6 @@ func TestFeatureP3Strict(t *testing.T) {
 	c := proxyConfig{Hold: 30 * time.Second, Strict: true, Awake: time.Minute}
 	onEveryProxy(t, table{name: "strict", proxy: c, scenarios: scenarios{
 		"UDP": strict(), "TCP": strict(tcp),
+		"every token is dead, a connection hears nothing": deadAndDeaf,
 	}})
 }

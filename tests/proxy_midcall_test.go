@@ -22,12 +22,18 @@ func TestDialogWakes(t *testing.T) {
 		"BYE over TCP":                        func(s *scenario) { byeWakes(s, tcp) },
 		"re-INVITE over UDP":                  func(s *scenario) { reinviteWakes(s) },
 		"re-INVITE over TCP":                  func(s *scenario) { reinviteWakes(s, tcp) },
+		"UPDATE over UDP":                     func(s *scenario) { updateWakes(s) },
+		"UPDATE over TCP":                     func(s *scenario) { updateWakes(s, tcp) },
 		"a phone without an instance":         func(s *scenario) { byeWakes(s, tcp, instance("")) },
 		"it wakes at the address that it had": wakesWhereItWas,
 		"the caller sleeps":                   callerSleeps,
 		"only the phone in the call":          onlyInDialog,
 		"an iPhone":                           iphoneInDialog,
 		"a re-INVITE that is cancelled":       reinviteCancelled,
+		"another phone has its address":       func(s *scenario) { addressTaken(s, s.phoneAt) },
+		"another phone with push has it":      func(s *scenario) { addressTaken(s, s.androidAt) },
+		"its other account has registered":    otherAccount,
+		"it does not know the call":           dialogUnknown,
 	}}, table{name: "in a dialog, in vain", proxy: short, scenarios: scenarios{
 		"no push is answered, over UDP":  func(s *scenario) { neverBack(s) },
 		"no push is answered, over TCP":  func(s *scenario) { neverBack(s, tcp) },
@@ -111,6 +117,22 @@ func byeWakes(s *scenario, options ...option) {
 	s.hangsUp(c, d.Phone)
 	s.pushedQuietly(d)
 	c.held("answered")
+}
+
+// updateWakes: an UPDATE (RFC 3311) wakes and reaches the phone as any other request does.
+func updateWakes(s *scenario, options ...option) {
+	d, c := s.asleepInCall(options...)
+	for range 2 {
+		if m := must(c.Request(s.ctx, "UPDATE"))(s); m.Code() != 200 {
+			s.t.Errorf("UPDATE got %d", m.Code())
+		}
+	}
+	if n := len(d.Requests("UPDATE")); n != 2 {
+		s.t.Errorf("the phone got %d UPDATEs", n)
+	}
+	s.pushedQuietly(d)
+	c.held("answered")
+	s.hangsUp(c, d.Phone)
 }
 
 func reinviteWakes(s *scenario, options ...option) {
@@ -231,6 +253,62 @@ func reinviteCancelled(s *scenario) {
 	s.wakes(d)
 	s.rung(d.Phone, 1)
 	s.hangsUp(c, d.Phone)
+}
+
+// addressTaken: the NAT has given the phone's address to one of another user, which has
+// registered. It says that it knows no such call.
+func addressTaken(s *scenario, at func(user string, port uint16) *phone.Phone) {
+	d, c := s.asleepInCall()
+	other := at(fmt.Sprintf("other%d", s.users.Add(1)), d.LocalAddr().Port())
+	s.registered(other)
+	s.registered(other) // the proxy has noted the first one
+	s.hangsUp(c, d.Phone)
+	s.pushedQuietly(d)
+	if n := len(other.Requests("BYE")); n > 1 {
+		s.t.Errorf("the other phone got %d BYEs", n)
+	}
+}
+
+func (s *scenario) phoneAt(user string, port uint16) *phone.Phone {
+	return s.phoneOf(user, answers, func(c *phone.Config) { c.Port = port })
+}
+
+func (s *scenario) androidAt(user string, port uint16) *phone.Phone {
+	one := *s
+	one.user = user
+	return one.android(answers, instance(newInstance()), func(c *phone.Config) { c.Port = port }).Phone
+}
+
+// otherAccount: the phone has another account at the same socket, which has registered last.
+func otherAccount(s *scenario) {
+	id := newInstance()
+	d := s.android(answers, instance(id))
+	c := s.inCall(d.Phone)
+	user := fmt.Sprintf("other%d", s.users.Add(1))
+	text := strings.NewReplacer("{user}", user, "{at}", d.LocalAddr().String(), "{id}", id, "{token}", s.newToken(), "{project}", project).Replace(
+		"REGISTER sip:example.com SIP/2.0\r\nVia: SIP/2.0/UDP {at};branch=z9hG4bK{user}{n};rport\r\nMax-Forwards: 70\r\n" +
+			"From: <sip:{user}@example.com>;tag=1\r\nTo: <sip:{user}@example.com>\r\nCall-ID: {user}\r\nCSeq: {n} REGISTER\r\n" +
+			"Contact: <sip:{user}@{at};pn-provider=fcm;pn-param={project};pn-prid={token}>;+sip.instance=\"<{id}>\"\r\nExpires: 600\r\nContent-Length: 0\r\n\r\n")
+	for _, n := range []string{"1", "2"} { // the proxy has noted the first one when it answers the second
+		if err := d.SendRaw(s.ctx, []byte(strings.ReplaceAll(text, "{n}", n))); err != nil {
+			s.t.Fatal(err)
+		}
+		must(d.Next(s.ctx, phone.GotStray))(s)
+	}
+	d.SleepDeaf()
+	s.hangsUp(c, d.Phone)
+	s.pushedQuietly(d)
+}
+
+// dialogUnknown: what the phone itself says of the dialog is what the caller hears.
+func dialogUnknown(s *scenario) {
+	d := s.android(answers, instance(newInstance()))
+	c := s.inCall(d.Phone)
+	for _, code := range []int{200, 481} {
+		if m := must(c.Request(s.ctx, "BYE"))(s); m.Code() != code {
+			s.t.Errorf("BYE got %d, want %d", m.Code(), code)
+		}
+	}
 }
 
 // neverBack: the request fails in time, and the call lives: when the phone is back, it

@@ -18,6 +18,7 @@ func TestDialogPURR(t *testing.T) {
 		"the callee is found":                    func(s *scenario) { foundByPURR(s) },
 		"the callee is found over TCP":           func(s *scenario) { foundByPURR(s, tcp) },
 		"one that was made up":                   madeUpPURR,
+		"a call that replaces this one":          replacesByPURR,
 		"it goes to the other side, and no more": onlyPURR,
 	}})
 }
@@ -57,6 +58,33 @@ func madeUpPURR(s *scenario) {
 		if strings.Contains(string(e.Payload), `"ntype":"4"`) {
 			s.t.Error("it was pushed")
 		}
+	}
+}
+
+// replacesByPURR: a third phone, to which the call was transferred, calls the Contact that the
+// other side has seen (RFC 3891). Its device is woken, and another one of the user is not.
+func replacesByPURR(s *scenario) {
+	other := s.android(instance(newInstance()), stubborn)
+	s.asleep(other)
+	d := s.android(answers, instance(newInstance()), elsewhere(""), purr)
+	s.registered(d.Phone)
+	c := s.calls()
+	answer := c.ends(200).Message
+	d.Sleep()
+	uri, _, _ := strings.Cut(strings.TrimPrefix(answer.Header("Contact"), "<"), ">")
+	tag := func(header string) string { _, tag, _ := strings.Cut(answer.Header(header), ";tag="); return tag }
+	third := s.caller()
+	again := &call{must(third.Invite(s.ctx, uri, phone.InviteOptions{Headers: map[string]string{
+		"Require": "replaces", "Replaces": c.CallID() + ";to-tag=" + tag("To") + ";from-tag=" + tag("From"),
+	}}))(s), s, third}
+	again.ends(200)
+	must(d.WaitInvite(s.ctx))(s)
+	in := must(d.WaitInvite(s.ctx))(s)
+	if got := in.Request.Header("Replaces"); !strings.HasPrefix(got, c.CallID()) {
+		s.t.Errorf("Replaces: %q", got)
+	}
+	if l := s.timeline(again.CallID()); l.count("pushing") != 1 {
+		s.t.Errorf("not one phone was pushed: %+v", *l)
 	}
 }
 

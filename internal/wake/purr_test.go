@@ -91,6 +91,20 @@ func TestPURRForged(t *testing.T) {
 	})
 }
 
+// A call to the Contact of a device pushes that device alone, if it is the user's. A PURR that
+// says nothing of the user changes nothing.
+func TestPURROfCall(t *testing.T) {
+	inBubble(t, withPURRs(t, "k"), func(r *rig) {
+		r.asleep(phone("1"), phone("2"))
+		one := r.purr(phone("1"))
+		r.sleep(r.config.Recent + time.Second)
+		to := func(purr string) func(*wake.StartParams) { return func(p *wake.StartParams) { p.PURR = purr } }
+		wantOutcome(r, r.start("one", to(one)), wake.OutcomePushing, 1)
+		wantOutcome(r, r.start("made up", to("AAAA")), wake.OutcomePushing, 2)
+		wantOutcome(r, r.start("another's", to(one), func(p *wake.StartParams) { p.AOR = alice }), wake.OutcomeNone, 0)
+	})
+}
+
 // Without a key nobody is told, and nobody found.
 func TestPURROff(t *testing.T) {
 	inBubble(t, nil, func(r *rig) {

@@ -50,7 +50,8 @@ type StartParams struct {
 	// that knows no Instance of it.
 	Contact string
 	// PURR names the device, and with it the user, by the value of its +sip.pnspurr;
-	// AOR is then ignored. Only for push.Refresh.
+	// for push.Refresh, AOR is then ignored. Other requests are limited to that device
+	// if it is one of AOR's.
 	PURR string
 	// Source is the flow, as in Binding, on which that device did not answer a
 	// request within a dialog: a recent registration on this flow is no sign of life.
@@ -110,10 +111,29 @@ func (s *Service) Start(ctx context.Context, p StartParams) (StartResult, error)
 			return StartResult{Outcome: OutcomeNone}, nil
 		}
 		named = p.AOR
+	} else if p.PURR != "" {
+		if err := s.limitTo(ctx, &p); err != nil {
+			return StartResult{}, err
+		}
 	}
 	res, err := s.start(ctx, p)
 	res.AOR = named
 	return res, err
+}
+
+// limitTo limits a new request for the Contact of a device, such as a call that replaces
+// another one (RFC 3891), to the device that its PURR names. The PURR of a device that has
+// gone does not count.
+func (s *Service) limitTo(ctx context.Context, p *StartParams) error {
+	aor, device, err := s.byPURR(ctx, p.PURR)
+	p.PURR = ""
+	if err != nil || device == "" {
+		return err
+	}
+	if own, err := CleanAOR(p.AOR); err == nil && own == aor {
+		p.Instance = device
+	}
+	return nil
 }
 
 func (s *Service) start(ctx context.Context, p StartParams) (StartResult, error) {

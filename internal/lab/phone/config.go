@@ -30,6 +30,9 @@ type Config struct {
 	// the host of Proxy.
 	RootCAs *x509.CertPool
 	Host    string // local IP address; default: the one that leads to Proxy
+	// Port is the local UDP port; default one that no other phone of this process had
+	// lately.
+	Port uint16
 
 	// Password answers challenges (401, 407), as User. If it is empty, challenges are
 	// responses like any other.

@@ -82,7 +82,7 @@ func openFlow(ctx context.Context, c *Config, proxy string) (*flow, error) {
 	if err := conn.Close(); err != nil {
 		return nil, fmt.Errorf("cannot close socket: %w", err)
 	}
-	if f.udp, err = listenUDP(f.local.Addr()); err != nil {
+	if f.udp, err = listenUDP(f.local.Addr(), c.Port); err != nil {
 		return nil, fmt.Errorf("cannot open socket: %w", err)
 	}
 	f.local = addrPort(f.udp.LocalAddr())
@@ -96,9 +96,12 @@ var (
 	ports     atomic.Uint32
 )
 
-// listenUDP opens a socket at a port that no other phone of this process had lately: to
-// a proxy, the address of a phone that sleeps is that phone's.
-func listenUDP(addr netip.Addr) (conn *net.UDPConn, err error) {
+// listenUDP opens a socket at this port or, if it is 0, at one that no other phone of this
+// process had lately: to a proxy, the address of a phone that sleeps is that phone's.
+func listenUDP(addr netip.Addr, fixed uint16) (conn *net.UDPConn, err error) {
+	if fixed != 0 {
+		return net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, fixed)))
+	}
 	for range 100 {
 		port := lowestUDP + uint16((firstPort+ports.Add(1))%udpPorts)
 		if conn, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, port))); err == nil {
