@@ -63,6 +63,13 @@ func (b *balancer) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	http.Error(w, "no sipwake answers", http.StatusServiceUnavailable)
 }
 
+// ask names the sipwakes. Until then none answers: the proxy asks as soon as it runs.
+func (b *balancer) ask(urls ...string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.sipwakes = urls
+}
+
 func (b *balancer) answered(method string) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -91,7 +98,7 @@ func newMemoryRig(t *testing.T, kind proxyKind) *memoryRig {
 	r.reload()
 	first, process := r.child()
 	m.process = process
-	m.front.sipwakes = []string{first.url, r.url}
+	m.front.ask(first.url, r.url)
 	return m
 }
 
