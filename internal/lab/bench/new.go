@@ -23,6 +23,14 @@ func (b *bench) newOnes(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = alone.Close() }()
+	for _, s := range b.servers {
+		if b.Only == "" || s.name == "redis" {
+			continue
+		}
+		if err := b.fill(ctx, s, b.register(0, b.Bindings), b.Bindings); err != nil {
+			return err
+		}
+	}
 	for i := range b.Rounds {
 		plain, err := fsyncs(filepath.Join(b.dir, "fsync"), b.Round, newSize*connections)
 		if err != nil {
