@@ -194,6 +194,7 @@ var complaints = regexp.MustCompile(strings.Join([]string{
 	"invalid cseq for aor",      // REGISTERs that overtake each other
 	"_reply_light", "rpc_reply", // a call that is given up when it ends in that instant
 	"stateless error reply used", // sl: a request for a phone that is gone
+	"transaction not found 0:0",  // http_async_client: a call that is answered in the instant in which sipwake is asked
 	"failure to add branches",    // a phone that is signalled in the instant in which it begins to ring
 }, "|"))
 
