@@ -100,12 +100,23 @@ func StartKamailio(ctx context.Context, c KamailioConfig) (*Kamailio, error) {
 		c.Address = "127.0.0.1"
 	}
 	for try := 1; ; try++ {
-		k, err := startKamailio(ctx, path, c)
+		k, err := startInTime(ctx, path, c)
 		picked := c.SIPPort == 0 || c.ParkPort == 0
-		if err == nil || !picked || try == pickedPortTries || !strings.Contains(err.Error(), "Address already in use") {
+		if err == nil || !picked || try == pickedPortTries || ctx.Err() != nil ||
+			!errors.Is(err, context.DeadlineExceeded) && !strings.Contains(err.Error(), "Address already in use") {
 			return k, err
 		}
 	}
+}
+
+// readyTime is far more than a Kamailio takes to start. Now and then one listens and never
+// answers: then another is started.
+const readyTime = 20 * time.Second
+
+func startInTime(ctx context.Context, path string, c KamailioConfig) (*Kamailio, error) {
+	ctx, cancel := context.WithTimeout(ctx, readyTime)
+	defer cancel()
+	return startKamailio(ctx, path, c)
 }
 
 func startKamailio(ctx context.Context, path string, c KamailioConfig) (*Kamailio, error) {
