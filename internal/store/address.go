@@ -73,29 +73,36 @@ func checkAddress(b []byte) (tokens int, err error) {
 	tokens, b = int(b[0]), b[1:]
 	for range tokens {
 		key, _, rest, ok := cutToken(b)
-		if !ok || len(key) == 0 {
+		if !ok {
 			return 0, errShort
 		}
-		if key[0] != formRaw && key[0] != formHex {
-			return 0, errVersion
+		if err := checkTokenKey(key); err != nil {
+			return 0, err
 		}
 		b = rest
 	}
 	return tokens, eachTag(b, func(byte, []byte) error { return nil })
 }
 
-func readTokenKey(b []byte) (secret.Token, error) {
+func checkTokenKey(b []byte) error {
 	if len(b) == 0 {
-		return secret.Token{}, errShort
+		return errShort
 	}
-	switch b[0] {
-	case formRaw:
+	if b[0] != formRaw && b[0] != formHex {
+		return errVersion
+	}
+	return nil
+}
+
+func readTokenKey(b []byte) (secret.Token, error) {
+	if err := checkTokenKey(b); err != nil {
+		return secret.Token{}, err
+	}
+	if b[0] == formRaw {
 		return secret.NewToken(string(b[1:])), nil
-	case formHex:
-		var room [256]byte
-		return secret.NewToken(string(hex.AppendEncode(room[:0], b[1:]))), nil
 	}
-	return secret.Token{}, errVersion
+	var room [256]byte
+	return secret.NewToken(string(hex.AppendEncode(room[:0], b[1:]))), nil
 }
 
 // AppendAddress appends the address. Equal addresses give equal bytes.

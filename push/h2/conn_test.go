@@ -16,6 +16,8 @@ import (
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+
+	"github.com/sipwake/sipwake/internal/deadline"
 )
 
 // peer is a server that does exactly what a test says.
@@ -409,6 +411,32 @@ func TestFlowControl(t *testing.T) {
 		if r := get(t, ch); r.err != nil {
 			t.Fatal(r.err)
 		}
+	}
+}
+
+// A deadline without a timer of its own ends a request too, and only that request.
+func TestDeadlineOfARequest(t *testing.T) {
+	c, p := dialPeer(t, testConfig)
+	for range 2 { // streams, and their timers, are used again
+		ctx := deadline.Within(t.Context(), 20*time.Millisecond)
+		if r := get(t, do(c, ctx, "x")); !errors.Is(r.err, context.DeadlineExceeded) || errors.Is(r.err, ErrUnprocessed) {
+			t.Fatal(r.err)
+		}
+		ctx.Release()
+	}
+	ctx := deadline.Within(t.Context(), time.Minute)
+	defer ctx.Release()
+	ch := do(c, ctx, "x")
+	var id uint32
+	for range 3 {
+		var err error
+		if id, _, err = p.request(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.headers(id, true, ":status", "200")
+	if r := get(t, ch); r.err != nil {
+		t.Error(r.err)
 	}
 }
 
