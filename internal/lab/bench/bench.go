@@ -129,8 +129,17 @@ func (b *bench) rounds(ctx context.Context) error {
 		if err := b.startPeers(ctx); err != nil {
 			return err
 		}
-		defer b.stopPeers()
 	}
+	err = b.allRounds(ctx, echo)
+	b.stopPeers()
+	if err != nil || b.Only != "" {
+		return err
+	}
+	return b.emptyRedis(ctx)
+}
+
+// allRounds measures what Only asks for in each round.
+func (b *bench) allRounds(ctx context.Context, echo *echoServer) error {
 	for range b.Rounds {
 		if b.Only != "calls" {
 			if err := errors.Join(b.registers(ctx, echo), b.redisAlone(ctx)); err != nil {
@@ -150,10 +159,7 @@ func (b *bench) rounds(ctx context.Context) error {
 			return err
 		}
 	}
-	if b.Only != "" {
-		return nil
-	}
-	return b.emptyRedis(ctx)
+	return nil
 }
 
 // emptyRedis removes what the rounds have left, and what is still to be written of their

@@ -83,7 +83,7 @@ func (b *bench) fewToMany(ctx context.Context, s *server, few, all func(int) []b
 // own: another's tables may be about to double.
 func (b *bench) longTokens(ctx context.Context) error {
 	n := max(b.Bindings/10, 1)
-	s, err := b.sipwake(ctx, serverConfig{name: "long-tokens", store: b.redisStore(2)})
+	s, err := b.sipwake(ctx, serverConfig{name: "long-tokens", store: b.redisStore(4)})
 	if err != nil {
 		return err
 	}
