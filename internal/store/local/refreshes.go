@@ -287,7 +287,7 @@ func (x *refreshes) written(ops []op) {
 // saved notes what the file has of the op's binding. Its state must be locked.
 func (x *refreshes) saved(o *op) {
 	if !o.refresh && o.value == nil {
-		o.d.Filed = [8]byte{}
+		o.d.Filed = lastingHash{}
 		x.drop(o.hash)
 		return
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"iter"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -291,15 +293,7 @@ func TestRefreshOfLostPage(t *testing.T) {
 		}
 	}
 	local.Flush(t, s)
-	if _, _, err := s.Backup(t.Context()); err == nil { // it reads every page
-		t.Error("the damage is not found")
-	}
-	for end := time.Now().Add(20 * time.Second); s.Notice() == ""; time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("the file is not mended")
-		}
-	}
-	local.Flush(t, s)
+	mended(t, s)
 	for aor, r := range list {
 		if local.Recalls(s, again(r)) {
 			t.Errorf("%s needs nothing from the file, which has lost it", aor)
@@ -309,9 +303,28 @@ func TestRefreshOfLostPage(t *testing.T) {
 		}
 	}
 	local.Flush(t, s)
-	after := crash(t, path)
-	for aor := range list {
-		if got := bindings(t, after, aor); len(got) != 1 || got[0].CSeq != 201 {
+	wantCSeq(t, crash(t, path), maps.Keys(list), 201)
+}
+
+// mended has the store find damage to its file, and returns when that has been made anew.
+func mended(t *testing.T, s *local.Store) {
+	t.Helper()
+	if _, _, err := s.Backup(t.Context()); err == nil { // it reads every page
+		t.Error("the damage is not found")
+	}
+	for end := time.Now().Add(20 * time.Second); s.Notice() == ""; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the file is not mended")
+		}
+	}
+	local.Flush(t, s)
+}
+
+// wantCSeq checks that each user has one binding, of the REGISTER with that CSeq.
+func wantCSeq(t *testing.T, s *local.Store, users iter.Seq[string], cseq uint32) {
+	t.Helper()
+	for aor := range users {
+		if got := bindings(t, s, aor); len(got) != 1 || got[0].CSeq != cseq {
 			t.Errorf("%s: %+v", aor, got)
 		}
 	}
@@ -333,21 +346,8 @@ func TestLostPageInMemory(t *testing.T) {
 			}
 		}
 	})
-	if _, _, err := s.Backup(t.Context()); err == nil { // it reads every page
-		t.Error("the damage is not found")
-	}
-	for end := time.Now().Add(20 * time.Second); s.Notice() == ""; time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatal("the file is not mended")
-		}
-	}
-	local.Flush(t, s)
-	after := crash(t, path)
-	for aor := range lost {
-		if got := bindings(t, after, aor); len(got) != 1 || got[0].CSeq != 200 {
-			t.Errorf("%s: %+v", aor, got)
-		}
-	}
+	mended(t, s)
+	wantCSeq(t, crash(t, path), maps.Keys(lost), 200)
 }
 
 // Whatever happens in whatever order, the file has what is in memory.

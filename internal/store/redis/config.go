@@ -175,7 +175,7 @@ func (c *Config) options() (*goredis.UniversalOptions, error) {
 		Protocol:        2,
 		DisableIdentity: true, // it would need one more permission, for no benefit
 		AutoPipelineOptions: &goredis.AutoPipelineOptions{
-			MaxBatchSize:      300,
+			MaxBatchSize:      mostInBatch,
 			MaxQueuedCommands: c.Queue,
 		},
 	}
